@@ -1,0 +1,45 @@
+# Everything the project can do, from a machine with Python (3.11 or newer) and make.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is the environment: it is made anew whenever the lock or the project file changes.
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("usersync needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+install: $(VENV)/.stamp  ## Make the virtual environment from the lock
+
+demo: $(VENV)/.stamp  ## The whole story on a throw-away PostgreSQL
+	$(BIN)/usersync demo
+
+test: $(VENV)/.stamp  ## The test suite, on every PostgreSQL found
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal
+
+lint: $(VENV)/.stamp  ## Style, imports between layers, SQL
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(VENV)/.stamp  ## mypy --strict
+	$(BIN)/mypy
+
+format: $(VENV)/.stamp  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.stamp  ## Write requirements.lock from pyproject.toml
+	$(BIN)/uv lock --quiet --upgrade
+	$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-annotate --no-header --output-file requirements.lock
+	rm uv.lock
+
+.PHONY: help install demo test lint types format lock
