@@ -1,0 +1,22 @@
+"""A PostgreSQL server that lives as long as the processes that use it.
+
+::
+
+    with EmbeddedPostgres(settings={"fsync": "off"}) as server:
+        psycopg.connect(server.dsn())
+
+Who does what: the application (``server.py``) makes a directory and starts a supervisor
+(``supervisor.py``), a process of its own that is the parent of ``postgres``. The two share the
+directory (``home.py``): the application holds a named pipe in it open for writing, and when the last
+holder is gone, in whatever way, the supervisor reads end-of-file and shuts the server down.
+``cluster.py`` makes, starts and stops the server, ``identity.py`` decides which account it runs as,
+``binaries.py`` finds it.
+
+The modules that the supervisor imports use nothing but the standard library.
+"""
+
+from usersync.embedded.binaries import installed_versions
+from usersync.embedded.server import EmbeddedPostgres
+from usersync.errors import EmbeddedPostgresError
+
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "installed_versions"]

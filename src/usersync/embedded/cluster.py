@@ -1,0 +1,286 @@
+"""Makes, starts and stops one PostgreSQL server. Runs inside the supervisor, which is its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import locale
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import IO, Any, TYPE_CHECKING
+
+from . import processes
+from .home import Home, tail
+from .identity import die_with_parent
+
+if TYPE_CHECKING:
+    from .identity import Identity
+    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+HOST = "127.0.0.1"
+PATIENCE = 60.0  # seconds for a start with crash recovery, or for a clean shutdown
+_TICK = 0.005
+_IPC_RMID = 0
+
+# Lines of postmaster.pid: a key and an id; starting, ready, stopping, standby.
+_SEGMENT_LINE = slice(6, 7)
+_STATUS_LINE = slice(7, 8)
+
+
+class FailedError(Exception):
+    """What failed and why, and what to do: it travels to the application as text."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Cluster:
+    """One cluster and, while it runs, its postmaster."""
+
+    def __init__(self, home: Home, bin_dir: Path, identity: Identity, settings: Mapping[str, str]) -> None:
+        self.port = 0
+        self._home = home
+        self._bin_dir = bin_dir
+        self._identity = identity
+        self._settings = settings
+        self._server: subprocess.Popen[bytes] | None = None
+        self._environ = _environment()
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster's process id while it runs."""
+        if self._server is not None and self._server.poll() is not None:
+            self._server = None
+        return self._server.pid if self._server else None
+
+    def make(self, superuser: str, version: int, *, durable: bool) -> None:
+        """Make the cluster where there is none. It appears by a rename, so there is never half of one."""
+        if self._home.pgdata.exists():
+            return
+        fresh = self._home.root / "pgdata.new"
+        password_file = self._home.root / "pwfile"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        self._identity.own(fresh)
+        password = secrets.token_urlsafe(24)
+        try:
+            self._write_private(password_file, password)
+            self._initdb(fresh, superuser, password_file, durable=durable)
+        finally:
+            password_file.unlink(missing_ok=True)
+        self._home.write_cluster({"superuser": superuser, "password": password, "version": version})
+        fresh.rename(self._home.pgdata)
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections. Keeps its port where that is still free."""
+        if self.pid:
+            return
+        _end_orphan(self._home.pgdata)
+        deadline = time.monotonic() + PATIENCE
+        for port in _ports(self.port):
+            if self._started(port, deadline):
+                self.port = port
+                return
+        raise FailedError(f"No free TCP port was found on {HOST}.")
+
+    def stop(self) -> None:
+        """Shut down cleanly: sessions are cut off, what was committed is written. Harder after a minute."""
+        for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGQUIT, 5.0), (signal.SIGKILL, None)):
+            if self._server is None:
+                return
+            self._server.send_signal(number)
+            try:
+                self._server.wait(patience)
+            except subprocess.TimeoutExpired:
+                continue
+            self._server = None
+
+    def kill(self) -> None:
+        if self._server:
+            self._server.kill()
+            self._server.wait()
+            self._server = None
+
+    def remove(self) -> None:
+        """Delete the directory and what an unclean end left in the kernel."""
+        _free_shared_memory(self._home.pgdata)
+        deadline = time.monotonic() + 5
+        while self._home.root.exists() and time.monotonic() < deadline:
+            # The last backends of a killed server may still be writing.
+            shutil.rmtree(self._home.root, ignore_errors=True)
+
+    def _write_private(self, path: Path, text: str) -> None:
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        self._identity.own(path)
+
+    def _initdb(self, target: Path, superuser: str, password_file: Path, *, durable: bool) -> None:
+        options = [
+            f"--pgdata={target}",
+            f"--username={superuser}",
+            f"--pwfile={password_file}",
+            f"--locale={self._environ['LC_ALL']}",
+            "--encoding=UTF8",
+            "--auth=scram-sha-256",
+            "--no-instructions",
+        ]
+        output = self._run([self._bin_dir / "initdb", *options, *([] if durable else ["--no-sync"])])
+        if output is not None:
+            shutil.rmtree(target, ignore_errors=True)
+            raise FailedError(f"initdb could not make a cluster in {self._home.root}:\n{output}")
+
+    def _run(self, command: Sequence[str | Path]) -> str | None:
+        """None when the command succeeded, else the end of what it said."""
+        process = self._popen(command, subprocess.PIPE)
+        said, _ = process.communicate()
+        lines = said.decode(errors="replace").splitlines()[-15:]
+        return None if process.returncode == 0 else "\n".join(lines)
+
+    def _started(self, port: int, deadline: float) -> bool:
+        """Whether it runs on this port; False when the port is taken."""
+        while True:
+            start_of_log = self._home.log.stat().st_size
+            self._spawn(port)
+            if self._await_ready(deadline):
+                return True
+            said = tail(self._home.log, start_of_log)
+            if "could not create any TCP/IP sockets" in said:
+                return False
+            if "pre-existing shared memory block" not in said or time.monotonic() > deadline:
+                raise FailedError(f"PostgreSQL did not start on {self._home.pgdata}:\n{said}")
+            time.sleep(10 * _TICK)  # backends of a killed server are still on their way out
+
+    def _spawn(self, port: int) -> None:
+        enforced = {"listen_addresses": HOST, "port": str(port), "unix_socket_directories": ""}
+        settings = {**self._settings, **enforced}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with self._home.log.open("ab") as log:
+            self._server = self._popen([self._bin_dir / "postgres", "-D", self._home.pgdata, *options], log)
+
+    def _popen(self, command: Sequence[str | Path], output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=self._environ,
+            cwd=self._home.root if self._identity.uid == os.geteuid() else "/",
+            preexec_fn=_child_setup(self._identity),
+        )
+
+    def _await_ready(self, deadline: float) -> bool:
+        """Whether the server became ready; False when it ended instead."""
+        while pid := self.pid:
+            lines = _pid_file(self._home.pgdata)
+            if lines[:1] == [str(pid)] and lines[_STATUS_LINE] == ["ready"]:
+                return True
+            if time.monotonic() > deadline:
+                self.stop()
+                raise FailedError(
+                    f"PostgreSQL did not become ready in {PATIENCE:.0f} s.\n{tail(self._home.log)}"
+                )
+            time.sleep(_TICK)
+        return False
+
+
+def _child_setup(identity: Identity) -> Callable[[], None]:
+    from .identity import die_with_parent
+
+    supervisor = os.getpid()
+
+    def setup() -> None:
+        identity.assume()
+        die_with_parent(supervisor)  # a change of account would clear it, so it comes last
+
+    return setup
+
+
+def _ports(preferred: int) -> Iterator[int]:
+    """Ports to try: the one that was used, then free ones. Another process may be faster to any of them."""
+    if preferred:
+        yield preferred
+    for _ in range(50):
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        yield port
+
+
+def _environment() -> dict[str, str]:
+    """The caller's environment without what would change the server: PG* and the locale."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    return {**kept, "LC_ALL": _utf8_locale()}
+
+
+def _utf8_locale() -> str:
+    for name in ("C.UTF-8", "en_US.UTF-8"):
+        try:
+            locale.setlocale(locale.LC_ALL, name)
+        except locale.Error:
+            continue
+        return name
+    return "C"
+
+
+def _pid_file(pgdata: Path) -> list[str]:
+    try:
+        text = (pgdata / "postmaster.pid").read_text(errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines()]
+
+
+def _recorded_pid(pgdata: Path) -> int | None:
+    lines = _pid_file(pgdata)
+    return int(lines[0]) if lines and lines[0].isdigit() else None
+
+
+def _end_orphan(pgdata: Path) -> None:
+    """End a server whose supervisor was killed, and clear a pid file that only seems to be in use."""
+    pid = _recorded_pid(pgdata)
+    if pid is None:
+        return
+    if processes.serves(pid, pgdata) and processes.alive(pid):
+        _shut_down(pid)
+    # What a killed server left behind is for PostgreSQL to judge; but it takes a zombie, or an unrelated
+    # process that got the same number, for a server.
+    if _recorded_pid(pgdata) == pid and processes.exists(pid):
+        deadline = time.monotonic() + 5
+        while processes.any_serving(pgdata) and time.monotonic() < deadline:
+            time.sleep(_TICK)
+        _free_shared_memory(pgdata)
+        (pgdata / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _shut_down(pid: int) -> None:
+    for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + patience
+        os.kill(pid, number)
+        while processes.alive(pid):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_TICK)
+        else:
+            return
+
+
+def _free_shared_memory(pgdata: Path) -> None:
+    """A killed server leaves its pid file and a small System V segment; the file names the segment."""
+    lines = _pid_file(pgdata)
+    if sys.platform == "linux" and not processes.any_serving(pgdata):
+        segment = " ".join(lines[_SEGMENT_LINE]).split()[-1:]
+        if segment and segment[0].isdigit():
+            ctypes.CDLL(None).shmctl(int(segment[0]), _IPC_RMID, None)
+
+
+def described(error: Exception) -> dict[str, Any]:
+    """An error as the application reads it."""
+    return {"message": str(error), "hint": getattr(error, "hint", None)}

@@ -1,0 +1,50 @@
+"""File descriptors that must not live on in a forked child.
+
+``close-on-exec`` covers programs that are started; a bare fork keeps everything open, and a child that
+holds the pipe would keep the server alive after its parent is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from collections.abc import Iterator
+
+_private: set[int] = set()
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file for this process alone; created, if at all, for this user alone."""
+    fd = os.open(path, flags, 0o600)
+    _private.add(fd)
+    return fd
+
+
+def close(fd: int) -> None:
+    """Close what open_private opened; in a forked child it is closed already."""
+    if fd in _private:
+        _private.discard(fd)
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a private file for the length of a block."""
+    fd = open_private(path, flags)
+    try:
+        yield fd
+    finally:
+        close(fd)
+
+
+def _close_all() -> None:
+    for fd in tuple(_private):
+        with contextlib.suppress(OSError):
+            close(fd)
+
+
+os.register_at_fork(after_in_child=_close_all)

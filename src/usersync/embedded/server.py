@@ -1,0 +1,237 @@
+"""What applications use: start a server, or join the one that runs on the same directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any, Self, TYPE_CHECKING
+from urllib.parse import quote
+
+from usersync.embedded import binaries
+from usersync.embedded.home import Home
+from usersync.embedded.session import Session
+from usersync.errors import EmbeddedPostgresError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HOST = "127.0.0.1"
+
+# How root may run a server; see identity.py.
+_WAYS = ["namespace", "account"]
+
+# These make the server what it is: reachable on loopback, by password, in its own directory.
+_ENFORCED = {"listen_addresses", "port", "unix_socket_directories", "data_directory", "hba_file"}
+
+_log = logging.getLogger("usersync.embedded")
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server on a loopback port with a random password.
+
+    It ends when the last process that uses it ends, in whatever way; a temporary one takes its directory
+    along. Processes that name the same ``data_dir`` share one server: the first starts it, the others
+    join. Forks of a using process may connect to it and do not count as users.
+
+    ``data_dir`` is a directory for this server alone, made if need be; the cluster is inside it. ``None``
+    is a temporary one. ``version`` is a major version; default is that of the existing cluster, else the
+    newest found. ``superuser`` and its password are fixed when the cluster is made. ``settings`` are
+    postgresql.conf values, which win over ALTER SYSTEM.
+
+    Every method may raise EmbeddedPostgresError. An object is for one thread at a time.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        version: int | None = None,
+        superuser: str = "supabase_admin",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self._data_dir = None if data_dir is None else Path(data_dir).absolute()
+        self._version = version
+        self._superuser = superuser
+        self._settings = None if settings is None else _checked(settings)
+        self._session: Session | None = None
+        self._state: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def host(self) -> str:
+        return _HOST
+
+    @property
+    def port(self) -> int:
+        """The TCP port. Kept over restarts, unless another process took it meanwhile."""
+        return int(self._known("port"))
+
+    @property
+    def password(self) -> str:
+        """The superuser's password."""
+        return str(self._known("password"))
+
+    @property
+    def superuser(self) -> str:
+        return self._superuser
+
+    @property
+    def version(self) -> int:
+        """The major version."""
+        return int(self._known("version"))
+
+    @property
+    def bin_dir(self) -> Path:
+        """Where psql, pg_dump and the like are, if the distribution has them."""
+        return Path(self._known("bin_dir"))
+
+    @property
+    def log_path(self) -> Path:
+        """The server's log; a temporary server takes it along."""
+        if self._session is None:
+            raise EmbeddedPostgresError("The server was not started.", hint="call start() first")
+        return self._session.home.log
+
+    def dsn(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
+        """A libpq URL. For the superuser the password is filled in; for others it is yours to give."""
+        name = self.superuser if user is None else user
+        if password is None and name == self.superuser:
+            password = self.password
+        secret = "" if password is None else f":{quote(password, safe='')}"
+        return f"postgresql://{quote(name, safe='')}{secret}@{_HOST}:{self.port}/{quote(dbname, safe='')}"
+
+    def start(self) -> None:
+        """Start the server, or join the one that runs. Blocks until it accepts connections.
+
+        After ``stop`` and after ``kill`` the same cluster is started again, with crash recovery if needed.
+        """
+        if self._session is not None and self._session.mine:
+            self._state = self._session.command("start")
+            return
+        session = self._new_session()
+        try:
+            self._accept(session.join())
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        # As for a TemporaryDirectory: whoever forgets to close it leaves nothing behind either.
+        self._finalizer = weakref.finalize(self, session.close)
+
+    def stop(self) -> None:
+        """Shut the server down cleanly, for everybody who uses it, and keep its data for ``start``."""
+        if self._session is not None and self._session.mine:
+            self._session.command("stop")
+
+    def restart(self) -> None:
+        """Stop, start, and wait until the server is ready."""
+        self._state = self._own_session().command("restart")
+
+    def kill(self) -> None:
+        """SIGKILL the postmaster, as a crash would; ``start`` recovers."""
+        self._own_session().command("kill")
+
+    def close(self) -> None:
+        """Let go of the server. The last user to do so ends it, waits for that, and removes a temporary one."""
+        if self._session is not None:
+            self._session.close()
+
+    def _known(self, name: str) -> Any:
+        if name not in self._state:
+            raise EmbeddedPostgresError("The server was not started.", hint="call start() first")
+        return self._state[name]
+
+    def _own_session(self) -> Session:
+        if self._session is None or not self._session.mine:
+            raise EmbeddedPostgresError("This process has not started the server.", hint="call start() first")
+        return self._session
+
+    def _new_session(self) -> Session:
+        home = Home(self._directory())
+        existing = _major_of(home)
+        if existing and self._version not in {None, existing}:
+            raise EmbeddedPostgresError(
+                f"{home.root} holds a cluster of PostgreSQL {existing}, not {self._version}.",
+                hint="leave the version out, or give another directory; pg_upgrade moves a cluster's data",
+            )
+        major, bin_dir = binaries.find(existing or self._version)
+        _log.debug("using PostgreSQL %s of %s for %s", major, bin_dir, home.root)
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        request = {
+            "root": str(home.root),
+            "temporary": self._data_dir is None,
+            "bin_dir": str(bin_dir),
+            "version": major,
+            "superuser": self._superuser,
+            "settings": self._settings or {},
+            "ways": _WAYS,
+        }
+        return Session(home, request)
+
+    def _directory(self) -> Path:
+        if self._data_dir is not None:
+            return self._data_dir.resolve()
+        if self._session is not None and self._session.home.root.exists():
+            return self._session.home.root  # a fork joins the server of its parent
+        return Path(tempfile.mkdtemp(prefix="usersync-pg-")).resolve()
+
+    def _accept(self, state: dict[str, Any]) -> None:
+        """Take a running server for ours only if it is what was asked for."""
+        if state["superuser"] != self._superuser:
+            raise EmbeddedPostgresError(
+                f"The cluster's superuser is {state['superuser']!r}, not {self._superuser!r}.",
+                hint="give that name, or another directory",
+            )
+        if self._settings is not None and state["settings"] != self._settings:
+            raise EmbeddedPostgresError(
+                f"The server runs with other settings: {state['settings']}.",
+                hint="leave the settings out, or end the other processes that use it",
+            )
+        self._state = state
+
+
+def _checked(settings: Mapping[str, str]) -> dict[str, str]:
+    for name in settings:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", name):
+            raise EmbeddedPostgresError(f"{name!r} is no name of a PostgreSQL setting.")
+        if name.lower() in _ENFORCED:
+            raise EmbeddedPostgresError(
+                f"The setting {name!r} is decided by EmbeddedPostgres.", hint="leave it out"
+            )
+    return {name: str(value) for name, value in settings.items()}
+
+
+def _major_of(home: Home) -> int | None:
+    """The major version of the cluster that a directory holds; None where there is none yet."""
+    if not home.root.exists():
+        return None
+    if not home.pgdata.exists():
+        _refuse_foreign(home)
+        return None
+    try:
+        return int((home.pgdata / "PG_VERSION").read_text().split(".")[0])
+    except (OSError, ValueError) as error:
+        raise EmbeddedPostgresError(
+            f"{home.pgdata} is no intact PostgreSQL cluster: its PG_VERSION cannot be read ({error}).",
+            hint="restore the directory, or remove it to start afresh",
+        ) from error
+
+
+def _refuse_foreign(home: Home) -> None:
+    ours = {"lock", "supervisor.lock", "control", "server.log", "state.json", "cluster.json"}
+    ours |= {"pgdata.new", "pwfile", "pgsql", "state.new", "cluster.new"}
+    foreign = sorted({entry.name for entry in os.scandir(home.root)} - ours)
+    if foreign:
+        raise EmbeddedPostgresError(
+            f"{home.root} is not empty and holds no server of ours (there is {foreign[0]!r}).",
+            hint="give a directory that is empty or does not exist yet",
+        )
