@@ -1,0 +1,48 @@
+"""A database shaped like Supabase's, the statements GoTrue sends to it, and a pytest plugin.
+
+For the tests of applications that use usersync, and for usersync's own. Nothing here is imported by the
+rest of the library, and importing this package imports no driver: pytest loads the plugin in every run
+of everybody who has usersync installed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from usersync.testing.breakage import BREAKAGES, broken_users_table
+    from usersync.testing.gotrue import GoTrue, GoTrueError
+    from usersync.testing.shape import (
+        Regime,
+        SupabaseCluster,
+        SupabaseDatabase,
+        create_supabase_database,
+        create_supabase_roles,
+    )
+
+__all__ = [
+    "BREAKAGES",
+    "GoTrue",
+    "GoTrueError",
+    "Regime",
+    "SupabaseCluster",
+    "SupabaseDatabase",
+    "broken_users_table",
+    "create_supabase_database",
+    "create_supabase_roles",
+]
+
+_HOMES = {
+    "BREAKAGES": "breakage",
+    "GoTrue": "gotrue",
+    "GoTrueError": "gotrue",
+    "broken_users_table": "breakage",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - lazily, so that the plugin costs nothing
+
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'shape')}"), name)

@@ -1,0 +1,163 @@
+"""The PostgreSQL servers that the suite runs on: every version found, each started when first needed.
+
+One cluster a version and run, which all xdist workers share: they name the same directory, the first starts
+the server and the last to leave ends it. Killed workers count as having left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from usersync.embedded import EmbeddedPostgres, installed_versions
+from usersync.testing import SupabaseCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUPPORTED = (15, 16, 17, 18)
+
+# Nothing here has to survive a power cut. Autovacuum is off because a statistic that arrives in the middle of
+# a test changes a plan.
+SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "max_wal_size": "4GB",
+}
+
+_PREFIX = "usersync-tests-"
+_versions = pytest.StashKey[list[int]]()
+_absent = pytest.StashKey[list[int]]()
+_root = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pg", metavar="VERSIONS", help="PostgreSQL versions to run on, as in 15,18; default all found"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "newest_server: run on the newest PostgreSQL only, not on each")
+    found = installed_versions()
+    wanted = _wanted(config.getoption("--pg"))
+    config.stash[_versions] = [version for version in wanted or SUPPORTED if version in found]
+    config.stash[_absent] = [version for version in wanted or SUPPORTED if version not in found]
+    if wanted and config.stash[_absent]:
+        raise pytest.UsageError(f"--pg: not found: {config.stash[_absent]}; found: {sorted(found)}")
+    config.stash[_root] = _shared_root(config)
+
+
+def _wanted(option: str | None) -> list[int]:
+    if not option:
+        return []
+    try:
+        return [int(part) for part in option.split(",")]
+    except ValueError:
+        raise pytest.UsageError(f"--pg: expected versions as in 15,18, not {option!r}") from None
+
+
+def _shared_root(config: pytest.Config) -> Path:
+    """The directory that the workers of this run share; the process that started them removes it."""
+    if hasattr(config, "workerinput"):
+        return Path(config.workerinput["usersync_root"])
+    temporary = Path(tempfile.gettempdir())
+    for stale in temporary.glob(f"{_PREFIX}*"):
+        _remove_if_abandoned(stale)
+    root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=temporary))
+    owner = (root / "owner").open("w")
+    fcntl.flock(owner, fcntl.LOCK_EX)
+    config.add_cleanup(lambda: (shutil.rmtree(root, ignore_errors=True), owner.close()))
+    return root
+
+
+def _remove_if_abandoned(root: Path) -> None:
+    """Remove what a killed run left. The lock went with the process that held it."""
+    try:
+        with (root / "owner").open() as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(root, ignore_errors=True)
+    except OSError:
+        return
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    node.workerinput["usersync_root"] = str(node.config.stash[_root])
+
+
+def _summary(config: pytest.Config) -> str:
+    found = ", ".join(map(str, config.stash[_versions])) or "none"
+    absent = config.stash[_absent]
+    return f"PostgreSQL {found}" + (f"; not found on this machine, not tested: {absent}" if absent else "")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _summary(config)
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    if config.stash[_absent]:
+        terminalreporter.write_line(_summary(config), yellow=True)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" not in metafunc.fixturenames:
+        return
+    versions = metafunc.config.stash[_versions]
+    if metafunc.definition.get_closest_marker("newest_server"):
+        versions = versions[-1:]
+    none = pytest.param(0, marks=pytest.mark.skip(reason="no PostgreSQL found on this machine"))
+    metafunc.parametrize("server", versions or [none], ids=lambda version: f"pg{version}", indirect=True)
+
+
+class Servers:
+    """The servers that this process holds."""
+
+    def __init__(self, root: Path, stack: ExitStack) -> None:
+        self._root = root
+        self._stack = stack
+        self._servers: dict[int, EmbeddedPostgres] = {}
+        self._clusters: dict[int, SupabaseCluster] = {}
+
+    def server(self, version: int) -> EmbeddedPostgres:
+        if version not in self._servers:
+            server = EmbeddedPostgres(
+                data_dir=self._root / f"pg{version}", version=version, settings=SETTINGS
+            )
+            self._servers[version] = self._stack.enter_context(server)
+        return self._servers[version]
+
+    def cluster(self, version: int) -> SupabaseCluster:
+        if version not in self._clusters:
+            on = SupabaseCluster.on(self.server(version))
+            self._clusters[version] = self._stack.enter_context(on)
+        return self._clusters[version]
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(pytestconfig.stash[_root], stack)
+
+
+@pytest.fixture
+def server(servers: Servers, request: pytest.FixtureRequest) -> EmbeddedPostgres:
+    """A running PostgreSQL; the test runs once for each version."""
+    return servers.server(request.param)
+
+
+@pytest.fixture
+def cluster(servers: Servers, server: EmbeddedPostgres) -> SupabaseCluster:
+    """That server, with the roles of a Supabase project."""
+    return servers.cluster(server.version)
