@@ -9,9 +9,9 @@ import shutil
 import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from usersync.errors import EmbeddedPostgresError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ def _real(server: Path) -> Path | None:
 def _pg_config_server() -> str | None:
     pg_config = shutil.which("pg_config")
     shown = _output([pg_config, "--bindir"]) if pg_config else None
-    return os.path.join(shown.strip(), "postgres") if shown else None
+    return str(Path(shown.strip()) / "postgres") if shown else None
 
 
 def _release(bin_dir: Path) -> tuple[int, int] | None:
@@ -138,7 +138,7 @@ def _release(bin_dir: Path) -> tuple[int, int] | None:
 
 def _output(command: list[str]) -> str | None:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  — the commands are found by us
             command, capture_output=True, text=True, timeout=10, check=True, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.SubprocessError):

@@ -12,16 +12,17 @@ import socket
 import subprocess
 import sys
 import time
-from typing import IO, Any, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from . import processes
 from .home import Home, tail
 from .identity import die_with_parent
 
 if TYPE_CHECKING:
-    from .identity import Identity
-    from pathlib import Path
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from .identity import Identity
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds for a start with crash recovery, or for a clean shutdown
@@ -45,7 +46,7 @@ class Cluster:
     """One cluster and, while it runs, its postmaster."""
 
     def __init__(self, home: Home, bin_dir: Path, identity: Identity, settings: Mapping[str, str]) -> None:
-        self.port = 0
+        self.port = int(home.state.get("port", 0))  # applications may remember it
         self._home = home
         self._bin_dir = bin_dir
         self._identity = identity
@@ -108,14 +109,6 @@ class Cluster:
             self._server.wait()
             self._server = None
 
-    def remove(self) -> None:
-        """Delete the directory and what an unclean end left in the kernel."""
-        _free_shared_memory(self._home.pgdata)
-        deadline = time.monotonic() + 5
-        while self._home.root.exists() and time.monotonic() < deadline:
-            # The last backends of a killed server may still be writing.
-            shutil.rmtree(self._home.root, ignore_errors=True)
-
     def _write_private(self, path: Path, text: str) -> None:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -166,14 +159,14 @@ class Cluster:
             self._server = self._popen([self._bin_dir / "postgres", "-D", self._home.pgdata, *options], log)
 
     def _popen(self, command: Sequence[str | Path], output: IO[bytes] | int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603  — binaries found by us
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=self._environ,
             cwd=self._home.root if self._identity.uid == os.geteuid() else "/",
-            preexec_fn=_child_setup(self._identity),
+            preexec_fn=_child_setup(self._identity),  # noqa: PLW1509  — the supervisor has one thread
         )
 
     def _await_ready(self, deadline: float) -> bool:
@@ -191,9 +184,16 @@ class Cluster:
         return False
 
 
-def _child_setup(identity: Identity) -> Callable[[], None]:
-    from .identity import die_with_parent
+def remove(home: Home) -> None:
+    """Delete the directory of a server that has ended, and what an unclean end left in the kernel."""
+    deadline = time.monotonic() + 5
+    while processes.any_serving(home.pgdata) and time.monotonic() < deadline:
+        time.sleep(_TICK)  # the last backends of a killed server
+    _free_shared_memory(home.pgdata)
+    shutil.rmtree(home.root, ignore_errors=True)
 
+
+def _child_setup(identity: Identity) -> Callable[[], None]:
     supervisor = os.getpid()
 
     def setup() -> None:

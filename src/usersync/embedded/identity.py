@@ -48,10 +48,14 @@ class Identity:
             for name in (*folders, *files):
                 self.own(Path(folder, name))
 
+    def may(self, test: str, path: Path) -> bool:
+        """Whether the account passes a test of the shell on a path, such as ``-w``."""
+        return self.can_run(["/bin/sh", "-c", f'test {test} "$0"', path])
+
     def can_run(self, command: Sequence[str | Path]) -> bool:
         """Whether the account may run the command: it is run, and must succeed."""
         try:
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603  — commands of our own
                 command,
                 preexec_fn=self.assume,
                 stdin=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ import re
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from usersync.embedded import binaries
@@ -117,15 +117,13 @@ class EmbeddedPostgres:
         if self._session is not None and self._session.mine:
             self._state = self._session.command("start")
             return
-        session = self._new_session()
         try:
-            self._accept(session.join())
-        except BaseException:
-            session.close()
-            raise
-        self._session = session
-        # As for a TemporaryDirectory: whoever forgets to close it leaves nothing behind either.
-        self._finalizer = weakref.finalize(self, session.close)
+            self._session = self._joined()
+        except OSError as error:
+            where = self._data_dir or tempfile.gettempdir()
+            raise EmbeddedPostgresError(f"A server cannot be run in {where}: {error}.") from error
+        # Whoever forgets to close it leaves nothing behind either.
+        weakref.finalize(self, self._session.abandon).atexit = False
 
     def stop(self) -> None:
         """Shut the server down cleanly, for everybody who uses it, and keep its data for ``start``."""
@@ -141,7 +139,7 @@ class EmbeddedPostgres:
         self._own_session().command("kill")
 
     def close(self) -> None:
-        """Let go of the server. The last user to do so ends it, waits for that, and removes a temporary one."""
+        """Let go of the server. The last user ends it, waits for that, and removes a temporary one."""
         if self._session is not None:
             self._session.close()
 
@@ -155,17 +153,22 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError("This process has not started the server.", hint="call start() first")
         return self._session
 
+    def _joined(self) -> Session:
+        session = self._new_session()
+        try:
+            self._accept(session.join())
+        except BaseException:
+            session.close()
+            raise
+        return session
+
     def _new_session(self) -> Session:
-        home = Home(self._directory())
-        existing = _major_of(home)
-        if existing and self._version not in {None, existing}:
-            raise EmbeddedPostgresError(
-                f"{home.root} holds a cluster of PostgreSQL {existing}, not {self._version}.",
-                hint="leave the version out, or give another directory; pg_upgrade moves a cluster's data",
-            )
+        existing = _major_of(Home(self._data_dir.resolve())) if self._data_dir else None
+        if existing:
+            self._check_version(existing)
         major, bin_dir = binaries.find(existing or self._version)
+        home = Home(self._directory())
         _log.debug("using PostgreSQL %s of %s for %s", major, bin_dir, home.root)
-        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         request = {
             "root": str(home.root),
             "temporary": self._data_dir is None,
@@ -179,6 +182,7 @@ class EmbeddedPostgres:
 
     def _directory(self) -> Path:
         if self._data_dir is not None:
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self._data_dir.resolve()
         if self._session is not None and self._session.home.root.exists():
             return self._session.home.root  # a fork joins the server of its parent
@@ -186,6 +190,7 @@ class EmbeddedPostgres:
 
     def _accept(self, state: dict[str, Any]) -> None:
         """Take a running server for ours only if it is what was asked for."""
+        self._check_version(state["version"])
         if state["superuser"] != self._superuser:
             raise EmbeddedPostgresError(
                 f"The cluster's superuser is {state['superuser']!r}, not {self._superuser!r}.",
@@ -197,6 +202,13 @@ class EmbeddedPostgres:
                 hint="leave the settings out, or end the other processes that use it",
             )
         self._state = state
+
+    def _check_version(self, found: int) -> None:
+        if self._version not in {None, found}:
+            raise EmbeddedPostgresError(
+                f"{self._data_dir} holds a cluster of PostgreSQL {found}, not {self._version}.",
+                hint="leave the version out, or give another directory; pg_upgrade moves a cluster's data",
+            )
 
 
 def _checked(settings: Mapping[str, str]) -> dict[str, str]:
@@ -217,6 +229,11 @@ def _major_of(home: Home) -> int | None:
     if not home.pgdata.exists():
         _refuse_foreign(home)
         return None
+    if not home.cluster:
+        raise EmbeddedPostgresError(
+            f"{home.root} has lost its cluster.json, which holds the superuser's password.",
+            hint="restore the file, or remove the directory to start afresh",
+        )
     try:
         return int((home.pgdata / "PG_VERSION").read_text().split(".")[0])
     except (OSError, ValueError) as error:
@@ -227,7 +244,7 @@ def _major_of(home: Home) -> int | None:
 
 
 def _refuse_foreign(home: Home) -> None:
-    ours = {"lock", "supervisor.lock", "control", "server.log", "state.json", "cluster.json"}
+    ours = {"pgdata", "lock", "supervisor.lock", "control", "server.log", "state.json", "cluster.json"}
     ours |= {"pgdata.new", "pwfile", "pgsql", "state.new", "cluster.new"}
     foreign = sorted({entry.name for entry in os.scandir(home.root)} - ours)
     if foreign:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usersync.embedded import descriptors
+from usersync.embedded.cluster import remove
 from usersync.embedded.home import Home, read_pipe, tail, try_lock
 from usersync.errors import EmbeddedPostgresError
 
@@ -37,20 +38,22 @@ main()
 """
 
 
+_open: set[Session] = set()
+
+
 class Session:
     """Open from construction until ``close``; belongs to the process that made it."""
 
     def __init__(self, home: Home, request: dict[str, Any]) -> None:
         self.home = home
         self._request = request
-        self._owner = os.getpid()
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
 
     @property
     def mine(self) -> bool:
-        """Whether this process opened the session: a fork of it has a copy that must do nothing."""
-        return self._pipe is not None and self._owner == os.getpid()
+        """Whether this process holds the server: a fork of one that does has a copy that must do nothing."""
+        return self._pipe is not None
 
     def join(self) -> dict[str, Any]:
         """Hold the server, started if need be; its state. Blocks while it starts."""
@@ -68,13 +71,27 @@ class Session:
         if not self.mine:
             return
         last = False
-        with contextlib.suppress(FileNotFoundError), self._locked():
+        try:
+            with contextlib.suppress(FileNotFoundError), self._locked():
+                self._release()
+                last = not self._others()
+        finally:
             self._release()
-            last = not self._others()
-        self._release()
         if last:
             self._await_end()
         self._part()
+
+    def abandon(self) -> None:
+        """Let go without waiting for anything."""
+        self._release()
+        self._part()
+
+    def forget(self) -> None:
+        """In a forked child: neither the pipe nor the supervisor is this process's."""
+        self._pipe = None
+        if self._supervisor:
+            self._supervisor.returncode = 0  # else Popen warns that its child still runs
+            self._supervisor = None
 
     def _hold(self) -> None:
         """Open the pipe for writing; opening it for reading first keeps that from blocking."""
@@ -82,8 +99,10 @@ class Session:
             os.mkfifo(self.home.control, 0o600)
         with descriptors.opened(self.home.control, os.O_RDONLY | os.O_NONBLOCK):
             self._pipe = descriptors.open_private(self.home.control, os.O_WRONLY)
+        _open.add(self)
 
     def _release(self) -> None:
+        _open.discard(self)
         if self._pipe is not None:
             descriptors.close(self._pipe)
             self._pipe = None
@@ -121,7 +140,7 @@ class Session:
             descriptors.opened(self.home.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as log,
         ):
             try_lock(lock)
-            self._supervisor = subprocess.Popen(
+            self._supervisor = subprocess.Popen(  # noqa: S603  — this interpreter, our own code
                 [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, str(Path(__file__).parent)],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -136,7 +155,7 @@ class Session:
     def _send(supervisor: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
         if supervisor.stdin:
             with supervisor.stdin as stdin:
-                stdin.write(json.dumps(request).encode())
+                stdin.write(f"{json.dumps(request)}\n".encode())
 
     def _answer(self, number: str) -> dict[str, Any]:
         deadline = time.monotonic() + _PATIENCE
@@ -156,9 +175,12 @@ class Session:
         with contextlib.suppress(FileNotFoundError):
             while self._supervised_quietly() and time.monotonic() < deadline:
                 time.sleep(_TICK)
+        if self._supervisor:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._supervisor.wait(_PATIENCE)
         if self._request["temporary"]:
             # The supervisor has removed it, unless it was killed.
-            shutil.rmtree(self.home.root, ignore_errors=True)
+            remove(self.home)
 
     def _supervised_quietly(self) -> bool:
         """As _supervised, without making the file again after the directory went."""
@@ -166,10 +188,14 @@ class Session:
             return not try_lock(lock)
 
     def _part(self) -> None:
-        """Let a thread reap the supervisor, which goes on while others use the server."""
-        if self._supervisor and self._supervisor.poll() is None:
-            threading.Thread(target=self._supervisor.wait, name="usersync-reap", daemon=True).start()
-        self._supervisor = None
+        """Let a thread reap the supervisor, whenever it ends: others may go on using the server."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is None or supervisor.poll() is not None:
+            return
+        try:
+            threading.Thread(target=supervisor.wait, name="usersync-reap", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending, and process 1 will reap it
+            supervisor.returncode = 0
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -180,3 +206,18 @@ class Session:
                     raise EmbeddedPostgresError(f"{self.home.lock} stays locked by another process.")
                 time.sleep(_TICK)
             yield
+
+
+def _close_all() -> None:
+    """At exit, wait for the servers: in a container, whatever outlives process 1 is killed."""
+    for session in tuple(_open):
+        session.close()
+
+
+def _forget_all() -> None:
+    while _open:
+        _open.pop().forget()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_all)

@@ -17,15 +17,16 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import identity as identities
-from .cluster import Cluster, FailedError, described
+from .cluster import Cluster, FailedError, described, remove
 from .home import Home, read_pipe, try_lock
 
 if TYPE_CHECKING:
-    from .identity import Identity
     from collections.abc import Iterator
+
+    from .identity import Identity
 
 # The pipe's end is an event; looking now and then as well costs nothing and trusts no kernel.
 _LOOK = 1.0
@@ -33,7 +34,7 @@ _LOOK = 1.0
 
 def main() -> None:
     """Serve the request on standard input until nobody needs the server."""
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
     os.set_inheritable(request["lock_fd"], False)
     os.umask(0o077)
     os.chdir("/")
@@ -93,7 +94,7 @@ class Supervisor:
             self._carry_out(verb)
         except FailedError as failure:
             error = described(failure)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001  — whatever it is, the application has to hear of it
             traceback.print_exc()
             error = described(failure)
         self._report(command, error)
@@ -126,15 +127,13 @@ class Supervisor:
         if self._cluster:
             self._cluster.stop()
         if self._request["temporary"]:
-            if self._cluster:
-                self._cluster.remove()
-            shutil.rmtree(self._home.root, ignore_errors=True)
+            remove(self._home)
 
 
 def prepare(home: Home, request: dict[str, Any]) -> Cluster:
     """Decide who runs the server and from where, and make the cluster where there is none."""
     bin_dir = Path(request["bin_dir"])
-    identity = _identity(home, bin_dir, request["ways"])
+    identity = _identity(home, request["ways"])
     if not identity.can_run([bin_dir / "postgres", "--version"]):
         bin_dir = _copied(bin_dir, home.root / "pgsql")
         if not identity.can_run([bin_dir / "postgres", "--version"]):
@@ -147,13 +146,13 @@ def prepare(home: Home, request: dict[str, Any]) -> Cluster:
     return cluster
 
 
-def _identity(home: Home, bin_dir: Path, ways: list[str]) -> Identity:
+def _identity(home: Home, ways: list[str]) -> Identity:
     if os.geteuid() != 0:
         return identities.oneself()
     owner = home.pgdata.stat().st_uid if home.pgdata.exists() else 0
     if owner == 0 and "namespace" in ways:
         identity = identities.namespace()
-        if identity.can_run([bin_dir / "postgres", "--version"]):
+        if identity.may("-w", home.root):
             return identity
     identity = _account(owner)
     _let_in(home, identity)
@@ -180,11 +179,11 @@ def _account(owner: int) -> Identity:
 
 def _let_in(home: Home, identity: Identity) -> None:
     """Let the account pass through our own directory; what is above it is not ours to change."""
-    if identity.can_run(["/usr/bin/test", "-x", home.root]):
+    if identity.may("-x", home.root):
         return
     mode = home.root.stat().st_mode & 0o7777
     home.root.chmod(mode | 0o011)
-    if not identity.can_run(["/usr/bin/test", "-x", home.root]):
+    if not identity.may("-x", home.root):
         home.root.chmod(mode)
         raise FailedError(
             f"As root, PostgreSQL has to run as {identity.name}, which cannot reach {home.root}.",
