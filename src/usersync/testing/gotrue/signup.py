@@ -101,7 +101,7 @@ class SignUps(Creation):
 
     def sign_up_sso(
         self,
-        email: str,
+        email: str | None = None,
         *,
         sso_provider: UUID | None = None,
         claims: Mapping[str, Any] | None = None,
@@ -111,7 +111,7 @@ class SignUps(Creation):
 
         Source: external.go:354-364; migration 20221215195500.
         """
-        columns = {"email": email.lower(), "is_sso_user": True}
+        columns = {"email": (email or fresh_email()).lower(), "is_sso_user": True}
         return self._external(f"sso:{sso_provider or uuid4()}", columns, claims or {}, user_id)
 
     def sign_up_anonymous(
