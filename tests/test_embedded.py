@@ -443,6 +443,30 @@ server.start()
     assert not (tmp_path / "kept" / "pgdata" / "postmaster.pid").exists()
 
 
+def test_what_a_killed_container_left_is_swept_and_what_is_in_use_is_not(surroundings):
+    an_hour_ago = time.time() - 3600
+    left = surroundings / "usersync-pg-left"
+    (left / "pgdata").mkdir(parents=True)
+    new = surroundings / "usersync-pg-new"
+    new.mkdir()
+    os.utime(left, (an_hour_ago, an_hour_ago))
+    with EmbeddedPostgres(settings=FAST) as used:
+        os.utime(home_of(used), (an_hour_ago, an_hour_ago))
+        with EmbeddedPostgres(settings=FAST):
+            assert answers(used.dsn())
+    assert not left.exists()
+    assert new.exists()
+    new.rmdir()
+
+
+def test_a_directory_that_somebody_removed_is_an_error_and_not_a_riddle():
+    with EmbeddedPostgres(settings=FAST) as server:
+        server.stop()
+        shutil.rmtree(home_of(server))
+        with pytest.raises(EmbeddedPostgresError, match="cannot be run"):
+            server.start()
+
+
 # --- sharing ------------------------------------------------------------------------------------------
 
 

@@ -185,7 +185,8 @@ class Cluster:
 
 
 def remove(home: Home) -> None:
-    """Delete the directory of a server that has ended, and what an unclean end left in the kernel."""
+    """Delete the directory of a server, and what an unclean end left in the kernel."""
+    _end_orphan(home.pgdata)
     deadline = time.monotonic() + 5
     while processes.any_serving(home.pgdata) and time.monotonic() < deadline:
         time.sleep(_TICK)  # the last backends of a killed server

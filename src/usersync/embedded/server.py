@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from usersync.embedded import binaries
+from usersync.embedded import binaries, leftovers
 from usersync.embedded.home import Home
 from usersync.embedded.session import Session
 from usersync.errors import EmbeddedPostgresError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _HOST = "127.0.0.1"
 
@@ -115,43 +116,51 @@ class EmbeddedPostgres:
         After ``stop`` and after ``kill`` the same cluster is started again, with crash recovery if needed.
         """
         if self._session is not None and self._session.mine:
-            self._state = self._session.command("start")
+            self._state = self._command("start")
             return
-        try:
+        with self._explained():
             self._session = self._joined()
-        except OSError as error:
-            where = self._data_dir or tempfile.gettempdir()
-            raise EmbeddedPostgresError(f"A server cannot be run in {where}: {error}.") from error
         # Whoever forgets to close it leaves nothing behind either.
         weakref.finalize(self, self._session.abandon).atexit = False
 
     def stop(self) -> None:
         """Shut the server down cleanly, for everybody who uses it, and keep its data for ``start``."""
         if self._session is not None and self._session.mine:
-            self._session.command("stop")
+            self._command("stop")
 
     def restart(self) -> None:
         """Stop, start, and wait until the server is ready."""
-        self._state = self._own_session().command("restart")
+        self._state = self._command("restart")
 
     def kill(self) -> None:
         """SIGKILL the postmaster, as a crash would; ``start`` recovers."""
-        self._own_session().command("kill")
+        self._command("kill")
 
     def close(self) -> None:
         """Let go of the server. The last user ends it, waits for that, and removes a temporary one."""
         if self._session is not None:
-            self._session.close()
+            with self._explained():
+                self._session.close()
 
     def _known(self, name: str) -> Any:
         if name not in self._state:
             raise EmbeddedPostgresError("The server was not started.", hint="call start() first")
         return self._state[name]
 
-    def _own_session(self) -> Session:
+    def _command(self, verb: str) -> dict[str, Any]:
         if self._session is None or not self._session.mine:
             raise EmbeddedPostgresError("This process has not started the server.", hint="call start() first")
-        return self._session
+        with self._explained():
+            return self._session.command(verb)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A directory that cannot be used, or that somebody removed, is an error of ours."""
+        try:
+            yield
+        except OSError as error:
+            where = self._data_dir or tempfile.gettempdir()
+            raise EmbeddedPostgresError(f"A server cannot be run in {where}: {error}.") from error
 
     def _joined(self) -> Session:
         session = self._new_session()
@@ -186,7 +195,8 @@ class EmbeddedPostgres:
             return self._data_dir.resolve()
         if self._session is not None and self._session.home.root.exists():
             return self._session.home.root  # a fork joins the server of its parent
-        return Path(tempfile.mkdtemp(prefix="usersync-pg-")).resolve()
+        leftovers.sweep(Path(tempfile.gettempdir()))
+        return Path(tempfile.mkdtemp(prefix=leftovers.PREFIX)).resolve()
 
     def _accept(self, state: dict[str, Any]) -> None:
         """Take a running server for ours only if it is what was asked for."""
