@@ -10,8 +10,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from . import processes
@@ -20,7 +20,6 @@ from .identity import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from .identity import Identity
 
@@ -28,6 +27,7 @@ HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds for a start with crash recovery, or for a clean shutdown
 _TICK = 0.005
 _IPC_RMID = 0
+_SEGMENTS = Path("/proc/sysvipc/shm")
 
 # Lines of postmaster.pid: a key and an id; starting, ready, stopping, standby.
 _SEGMENT_LINE = slice(6, 7)
@@ -274,12 +274,22 @@ def _shut_down(pid: int) -> None:
 
 
 def _free_shared_memory(pgdata: Path) -> None:
-    """A killed server leaves its pid file and a small System V segment; the file names the segment."""
-    lines = _pid_file(pgdata)
-    if sys.platform == "linux" and not processes.any_serving(pgdata):
-        segment = " ".join(lines[_SEGMENT_LINE]).split()[-1:]
-        if segment and segment[0].isdigit():
-            ctypes.CDLL(None).shmctl(int(segment[0]), _IPC_RMID, None)
+    """A killed server leaves its pid file and a small System V segment; the file names the segment.
+
+    The account that runs the server wrote that file, so the segment must be unused and that account's own.
+    """
+    segment = " ".join(_pid_file(pgdata)[_SEGMENT_LINE]).split()[-1:]
+    if segment and _segments().get(segment[0]) == ("0", str(pgdata.stat().st_uid)):
+        ctypes.CDLL(None).shmctl(int(segment[0]), _IPC_RMID, None)
+
+
+def _segments() -> dict[str, tuple[str, str]]:
+    """By id: how many processes use it, and its owner. Empty where the kernel does not list them."""
+    try:
+        rows = [line.split() for line in _SEGMENTS.read_text().splitlines()[1:]]
+    except OSError:
+        return {}
+    return {row[1]: (row[6], row[7]) for row in rows}
 
 
 def described(error: Exception) -> dict[str, Any]:
