@@ -1,3 +1,34 @@
-"""Keeps ``public.users`` in step with Supabase's ``auth.users``."""
+"""Keeps ``public.users`` in step with Supabase's ``auth.users``.
 
-__version__ = "0.1.0"
+::
+
+    from usersync import UserSync
+
+    with UserSync.from_env() as sync:
+        sync.ensure_user_exists(user_id)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.version import __version__
+
+if TYPE_CHECKING:
+    from usersync.async_client import AsyncUserSync
+    from usersync.client import UserSync
+
+__all__ = ["AsyncUserSync", "UserSync", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # Imported when asked for: `usersync --version` need not load a database driver.
+    if name == "UserSync":
+        from usersync.client import UserSync  # noqa: PLC0415
+
+        return UserSync
+    if name == "AsyncUserSync":
+        from usersync.async_client import AsyncUserSync  # noqa: PLC0415
+
+        return AsyncUserSync
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.testing.gotrue.errors import GoTrueError, answering
-from usersync.testing.gotrue.session import AuthSession, now
+from usersync.testing.gotrue.creation import PASSWORD_HASH
+from usersync.testing.gotrue.identities import Identities
+from usersync.testing.gotrue.session import TOKENS, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,19 +15,43 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
-class Accounts(AuthSession):
+class Accounts(Identities):
     """Sign-in, metadata, role and ban."""
 
     def confirm(self, user_id: UUID) -> UUID:
-        """Follow the link in the confirmation mail: 3 UPDATEs (confirmation; metadata; last_sign_in_at).
+        """Follow the link in the mail, or enter the code of the text message, after sign-up or invitation.
 
-        Source: verify.go, signupVerify; models/user.go:524-535.
+        4 UPDATEs for an e-mail (confirmation; ``email_verified``; app metadata; last_sign_in_at), 3 for a phone;
+        one more before them for an invited user, who is given a password. Source: verify.go, verifyPost,
+        signupVerify and smsVerify.
         """
+        user = self.user(user_id)
         with self.request():
-            with answering("Database error updating user"):
-                self._confirm_email(user_id)
+            if user["invited_at"] and not user["encrypted_password"]:
+                self._set_temporary_password(user_id)
+            with answering("Error confirming user"):
+                self._confirm_contact(user)
+            self._merge_providers(user_id)
             self._grant(user_id)
         return user_id
+
+    def _confirm_contact(self, user: Mapping[str, Any]) -> None:
+        if user["phone"] and not user["email"]:
+            self._confirm_phone(user["id"])
+            return
+        self._confirm_email(user["id"])
+        for identity in self._identities(user["id"]):
+            if identity["email"] and identity["email"] == user["email"]:
+                data = {**identity["identity_data"], "email_verified": True}
+                self._set_identity_data(identity["id"], data)
+
+    def _set_temporary_password(self, user_id: UUID) -> None:
+        """One UPDATE that also takes back every token that was sent (models/user.go, UpdatePassword)."""
+        sent = ("confirmation", "recovery", "email_change", "phone_change", "reauthentication")
+        times = {f"{name}_sent_at": None for name in sent}
+        with answering("Error storing password"):
+            self._update(user_id, encrypted_password=PASSWORD_HASH, **dict.fromkeys(TOKENS, ""), **times)
+            self._clear_tokens(user_id)
 
     def sign_in(self, user_id: UUID) -> UUID:
         """Sign in by password: 1 UPDATE (last_sign_in_at). A banned user is answered 400 ``user_banned``.

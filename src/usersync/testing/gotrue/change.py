@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from usersync.testing.gotrue.creation import identity_claims
 from usersync.testing.gotrue.errors import GoTrueError, answering
-from usersync.testing.gotrue.session import AuthSession, now
+from usersync.testing.gotrue.identities import Identities
+from usersync.testing.gotrue.session import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
 
-class Changes(AuthSession):
+class Changes(Identities):
     """Changes of e-mail and phone, from anonymous to permanent, linking and unlinking."""
 
     def request_email_change(self, user_id: UUID, email: str) -> UUID:
@@ -42,24 +42,23 @@ class Changes(AuthSession):
             with self.request():
                 self._update(user_id, email_change_confirm_status=1, email_change_token_current="")
             return user_id
-        with self.request("Error confirm email"):
+        with self.request():
             self._finish_email_change(user)
+            self._merge_providers(user_id)
             self._grant(user_id)
         return user_id
 
     def _finish_email_change(self, user: Mapping[str, Any]) -> None:
         user_id, email = user["id"], user["email_change"]
+        self._verify_own(user_id, "email", email)
         if user["is_anonymous"]:
             self._update(user_id, is_anonymous=False)
-        if not user["email"]:
-            self._identify(user_id, "email", identity_claims(user_id, email=email) | {"email_verified": True})
-            self._merge_providers(user_id)
         tokens = {"email_change_token_current": "", "email_change_token_new": ""}
-        self._update(user_id, email=email, email_change="", **tokens, email_change_confirm_status=0)
-        self._clear_tokens(user_id)
-        if not user["email_confirmed_at"]:
-            self._confirm_email(user_id)
-        self._set_own_identity(user_id, "email", email)
+        with answering("Error confirm email"):
+            self._update(user_id, email=email, email_change="", **tokens, email_change_confirm_status=0)
+            self._clear_tokens(user_id)
+            if not user["email_confirmed_at"]:
+                self._confirm_email(user_id)
 
     def change_email(self, user_id: UUID, email: str) -> UUID:
         """Ask for another address and follow every link that is sent."""
@@ -69,21 +68,23 @@ class Changes(AuthSession):
         return user_id
 
     def change_phone(self, user_id: UUID, phone: str) -> UUID:
-        """Change the phone: UPDATE of ``phone_change`` and its token, then UPDATE of ``phone``.
+        """Change the phone and enter the code: UPDATE of ``phone_change``, then in a second request of ``phone``.
 
-        Source: phone.go, sendPhoneConfirmation; models/user.go, ConfirmPhoneChange.
+        An anonymous user becomes permanent by it, after ``phone`` is set. Source: phone.go,
+        sendPhoneConfirmation; verify.go, smsVerify; models/user.go, ConfirmPhoneChange.
         """
         with self.request():
-            self._send_token(
-                user_id, "phone_change_token", phone, phone_change=phone, phone_change_sent_at=now()
-            )
-        columns = {"phone": phone, "phone_change": "", "phone_change_token": ""}
-        with self.request("Error confirming user"):
+            sent = {"phone_change": phone, "phone_change_sent_at": now()}
+            self._send_token(user_id, "phone_change_token", phone, **sent)
+        changed = {"phone": phone, "phone_change": "", "phone_change_token": ""}
+        with self.request():
+            self._verify_own(user_id, "phone", phone)
+            with answering("Error confirming user"):
+                self._update(user_id, **changed, phone_confirmed_at=now())
+                self._clear_tokens(user_id)
             if self.user(user_id)["is_anonymous"]:
                 self._update(user_id, is_anonymous=False)
-            self._update(user_id, **columns, phone_confirmed_at=now())
-            self._clear_tokens(user_id)
-            self._set_own_identity(user_id, "phone", phone)
+            self._merge_providers(user_id)
             self._grant(user_id)
         return user_id
 
@@ -145,14 +146,3 @@ class Changes(AuthSession):
             self._update(user_id, email=addresses[0])
             if addresses[0] is None:
                 self._update(user_id, email_confirmed_at=None)
-
-    def _identities(self, user_id: UUID) -> list[dict[str, Any]]:
-        statement = "select * from auth.identities where user_id = %s order by created_at, id"
-        return self._rows(statement, user_id)
-
-    def _set_own_identity(self, user_id: UUID, provider: str, contact: str) -> None:
-        """Bring the user's own e-mail or phone identity along; its provider_id is the user's id."""
-        for identity in self._identities(user_id):
-            if identity["provider"] == provider and identity["provider_id"] == str(user_id):
-                data = {**identity["identity_data"], provider: contact}
-                self._set_identity_data(identity["id"], data)

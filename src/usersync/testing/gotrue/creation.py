@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from usersync.testing.gotrue.errors import GoTrueError, answering
-from usersync.testing.gotrue.session import AuthSession, now
+from usersync.testing.gotrue.identities import Identities, identity_claims
+from usersync.testing.gotrue.session import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,7 @@ NEW_USER: Mapping[str, Any] = {
 }
 
 
-class Creation(AuthSession):
+class Creation(Identities):
     """The steps that sign-ups are put together from."""
 
     def _registered(self, column: str, value: str) -> dict[str, Any] | None:
@@ -113,12 +114,6 @@ class Creation(AuthSession):
         if autoconfirm:
             raise GoTrueError(422, "user_already_exists", "User already registered")
         return uuid4()  # sanitizeUser: an id made up, so that nobody learns who is registered
-
-
-def identity_claims(user_id: UUID, **contacts: str | None) -> dict[str, Any]:
-    """What GoTrue stores of a user's own e-mail or phone identity (structs.Map of provider.Claims)."""
-    given = {key: value for key, value in contacts.items() if value}
-    return {"sub": str(user_id), **given, "email_verified": False, "phone_verified": False}
 
 
 def app_metadata(*providers: str) -> dict[str, Any]:

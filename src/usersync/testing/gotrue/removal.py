@@ -7,13 +7,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from usersync.testing.gotrue.errors import answering
-from usersync.testing.gotrue.session import AuthSession, now
+from usersync.testing.gotrue.identities import Identities
+from usersync.testing.gotrue.session import TOKENS, now
 
 if TYPE_CHECKING:
     from uuid import UUID
 
 
-class Removals(AuthSession):
+class Removals(Identities):
     """Hard delete, soft delete, and the sweep of forgotten anonymous users."""
 
     def hard_delete(self, user_id: UUID) -> UUID:
@@ -33,7 +34,7 @@ class Removals(AuthSession):
         user = self.user(user_id)
         if user["deleted_at"]:
             return user_id
-        tokens = dict.fromkeys(_TOKENS, "")
+        tokens = {name: "" for name in TOKENS if name != "reauthentication_token"}
         with self.request(), answering("Error soft deleting user"):
             self._update(
                 user_id,
@@ -53,7 +54,7 @@ class Removals(AuthSession):
         return user_id
 
     def _soft_delete_identities(self, user_id: UUID) -> None:
-        for identity in self._rows("select * from auth.identities where user_id = %s", user_id):
+        for identity in self._identities(user_id):
             self._set_identity_data(identity["id"], {})
             hashed = obfuscated(user_id, f"{identity['provider']}:{identity['provider_id']}")
             statement = "update auth.identities set provider_id = %s where id = %s"
@@ -76,15 +77,6 @@ class Removals(AuthSession):
         """
         with self.request():
             return self.connection.execute(statement).rowcount
-
-
-_TOKENS = (
-    "confirmation_token",
-    "recovery_token",
-    "email_change_token_current",
-    "email_change_token_new",
-    "phone_change_token",
-)
 
 
 def obfuscated(user_id: UUID, value: str | None) -> str:

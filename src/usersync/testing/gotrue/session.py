@@ -18,6 +18,14 @@ from usersync.testing.gotrue.errors import UNEXPECTED, GoTrueError, answering
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+TOKENS = (
+    "confirmation_token",
+    "recovery_token",
+    "email_change_token_current",
+    "email_change_token_new",
+    "phone_change_token",
+    "reauthentication_token",
+)
 JSON_COLUMNS = frozenset({"raw_app_meta_data", "raw_user_meta_data", "identity_data"})
 
 
@@ -101,17 +109,6 @@ class AuthSession:
                 merged[key] = value
         self._update(user_id, **{column: merged})
 
-    def _merge_providers(self, user_id: UUID) -> None:
-        statement = """
-            select array_agg(provider order by first) as providers
-            from (select provider, min(created_at) as first from auth.identities where user_id = %s
-                  group by provider) as linked
-        """
-        row = self._row(statement, user_id)
-        providers = (row and row["providers"]) or []
-        first = {"provider": providers[0]} if providers else {}
-        self._merge(user_id, "raw_app_meta_data", {"providers": providers, **first})
-
     def _confirm_email(self, user_id: UUID) -> None:
         """Two UPDATEs: the token and the time, then ``email_verified`` (models/user.go:524-535)."""
         self._update(user_id, confirmation_token="", email_confirmed_at=now())
@@ -137,17 +134,6 @@ class AuthSession:
 
     def _clear_tokens(self, user_id: UUID) -> None:
         self.connection.execute("delete from auth.one_time_tokens where user_id = %s", (user_id,))
-
-    def _identify(self, user_id: UUID, provider: str, data: Mapping[str, Any]) -> None:
-        """Insert the identity. It always comes after the user: no trigger on auth.users sees it."""
-        at = now()
-        identity = {"provider_id": data["sub"], "user_id": user_id, "identity_data": dict(data)}
-        times = {"last_sign_in_at": at, "created_at": at, "updated_at": at}
-        self._insert("identities", {**identity, "provider": provider, **times})
-
-    def _set_identity_data(self, identity_id: UUID, data: Mapping[str, Any]) -> None:
-        statement = "update auth.identities set identity_data = %s, updated_at = %s where id = %s"
-        self.connection.execute(statement, (Jsonb(dict(data)), now(), identity_id))
 
     def _grant(self, user_id: UUID) -> None:
         """Begin a session and give out a refresh token; last comes last_sign_in_at, one UPDATE.

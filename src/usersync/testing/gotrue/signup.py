@@ -11,9 +11,9 @@ from usersync.testing.gotrue.creation import (
     app_metadata,
     fresh_email,
     fresh_phone,
-    identity_claims,
 )
 from usersync.testing.gotrue.errors import GoTrueError, answering
+from usersync.testing.gotrue.identities import identity_claims
 from usersync.testing.gotrue.session import now
 
 if TYPE_CHECKING:

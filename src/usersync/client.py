@@ -1,0 +1,250 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool
+
+from usersync.connecting import check_dsn, connection_failed, connection_options, find_dsn
+from usersync.errors import SettingsError
+from usersync.models import Counts, Failure, SyncResult, SyncStatus
+from usersync.plans import reconcile, users
+from usersync.runner import run, translate
+from usersync.tally import PositiveCache, Tally
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from usersync.plans.protocol import Plan
+    from usersync.plans.reconcile import OnProgress, Run
+
+T = TypeVar("T")
+
+Source = str | psycopg.Connection[Any] | ConnectionPool[Any]
+
+
+class UserSync:
+    """Keeps users in step, over a PostgreSQL connection. All methods block, and may be called from threads.
+
+    ``source`` is an address, in which case one connection is opened when it is first needed, reopened when
+    it was lost, and closed by :meth:`close`; or a connection or a pool of yours, which stays yours. On a
+    connection that is in a transaction, calls become part of that transaction.
+
+    Every method raises :class:`~usersync.errors.ConnectionFailedError` when the database cannot be reached
+    and :class:`~usersync.errors.NotInstalledError` where usersync is not installed.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = check_dsn(source) if isinstance(source, str) else source
+        self._own: psycopg.Connection[Any] | None = None
+        self._lock = threading.RLock()
+        self._known = PositiveCache()
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Make one from ``SUPABASE_DB_URL`` or ``DATABASE_URL``, in the environment or a ``.env`` file."""
+        return cls(find_dsn())
+
+    def sync_auth_user(self, user: UUID | str | object) -> bool:
+        """Bring one user in line; ``user`` is an id, or any object or mapping with an ``id``.
+
+        Returns whether the row is whole. If not, :meth:`failures` has the reason. Raises
+        :class:`~usersync.errors.UserNotFoundError`.
+        """
+        return self._run(users.sync_auth_user(users.user_id_of(user)))
+
+    def sync_all_missing_users(self) -> SyncResult:
+        """Bring all users in line: :meth:`reconcile` with its defaults."""
+        return self.reconcile()
+
+    def user_exists(self, user_id: UUID | str) -> bool:
+        """Whether the users table has a row for this user."""
+        return self._run(users.user_exists(users.user_id_of(user_id)))
+
+    def ensure_user_exists(self, user_id: UUID | str) -> bool:
+        """Whether the user has a row, which is made if need be.
+
+        A positive answer is remembered for ten minutes, and costs no query then. False means that the auth
+        server does not know the user, or that the row could not be made (see :meth:`failures`).
+        """
+        found = users.user_id_of(user_id)
+        if self._known.has(found):
+            return True
+        exists = self._run(users.ensure_user_exists(found))
+        if exists and not self._in_a_transaction():
+            self._known.add(found)
+        return exists
+
+    def remove_user(self, user_id: UUID | str) -> bool:
+        """Apply ``on_delete`` to a user whom the auth server no longer has.
+
+        This happens by itself when the user is deleted; it is for what was deleted with triggers off.
+        Returns whether nothing is left to do. Raises :class:`~usersync.errors.UserStillExistsError`.
+        """
+        found = users.user_id_of(user_id)
+        self._known.forget(found)
+        return self._run(users.remove_user(found))
+
+    def status(self) -> SyncStatus:
+        """Count users on both sides and what differs. Reads both tables once, page by page."""
+        return self._run(users.status())
+
+    def failures(self, *, limit: int = 1000) -> list[Failure]:
+        """The users who could not be synced or not completely, and why; the oldest first."""
+        return self._run(users.failures(limit=limit))
+
+    def retry(self, user_id: UUID | str | None = None) -> SyncResult:
+        """Try the users of the ledger again, or one of them."""
+        return self._run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
+
+    def reconcile(
+        self,
+        *,
+        dry_run: bool = False,
+        workers: int = 1,
+        page_size: int = reconcile.PAGE_SIZE,
+        removal_cap: float | None = None,
+        resume: bool = False,
+        difference_limit: int = 1000,
+        on_progress: OnProgress | None = None,
+    ) -> SyncResult:
+        """Compare both tables and bring the users table in line, page by page.
+
+        ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` share the
+        run by ranges of ids; they need an address or a pool. ``removal_cap`` (0 to 1) replaces the setting
+        of that name. ``resume`` goes on with the newest unfinished run, if there is one. Interrupted at any
+        moment, it leaves whole pages. Raises :class:`~usersync.errors.RemovalCapError`.
+        """
+        reconcile.check_options(page_size=page_size, workers=workers)
+        if workers > 1 and isinstance(self._source, psycopg.Connection):
+            raise SettingsError("several workers need an address or a pool, not one connection")
+        started = time.monotonic()
+        if dry_run:
+            tally = Tally(on_progress)
+            tally.total = self._run(reconcile.count_users())
+            counts, found = self._run(
+                reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
+            )
+            return SyncResult(counts, True, found, time.monotonic() - started)
+        opened = self._run(reconcile.resume_run()) if resume else None
+        if opened is None:
+            opened = self._run(
+                reconcile.open_run(workers=workers, page_size=page_size, removal_cap=removal_cap)
+            )
+        counts = self._drive(opened, workers, Tally(on_progress, opened))
+        return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)
+
+    def _drive(self, opened: Run, workers: int, tally: Tally) -> Counts:
+        """Drive all parts of a run; whatever stops it, note that it was stopped."""
+        try:
+            if workers == 1 or len(opened.parts) == 1:
+                for part in opened.parts:
+                    self._run(reconcile.drive_part(opened.run_id, part, tally.add))
+            else:
+                self._drive_together(opened, workers, tally)
+        except BaseException:
+            tally.stop()
+            self._note_interruption(opened)
+            raise
+        return tally.counts
+
+    def _drive_together(self, opened: Run, workers: int, tally: Tally) -> None:
+        with ThreadPoolExecutor(workers, thread_name_prefix="usersync-worker") as pool:
+            futures = [
+                pool.submit(self._drive_elsewhere, opened.run_id, part, tally) for part in opened.parts
+            ]
+            try:
+                finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                # Whatever ended the wait: the others finish the page they are at, and no more.
+                tally.stop()
+            for future in finished:
+                future.result()
+
+    def _drive_elsewhere(self, run_id: UUID, part: int, tally: Tally) -> None:
+        with self._fresh_connection() as connection:
+            run(reconcile.drive_part(run_id, part, tally.add), connection)
+
+    def _note_interruption(self, opened: Run) -> None:
+        # What stopped the run is what the caller is to see, and not that this failed too.
+        with contextlib.suppress(Exception):
+            self._run(reconcile.interrupt_run(opened.run_id))
+
+    def close(self) -> None:
+        """Close the connection that was opened for an address. A connection or pool of yours stays open."""
+        with self._lock:
+            if self._own is not None:
+                self._own.close()
+                self._own = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, plan: Plan[T]) -> T:
+        with self._connection() as connection:
+            return run(plan, connection)
+
+    def _in_a_transaction(self) -> bool:
+        """Whether what was just seen may yet be rolled back."""
+        source = self._source
+        return (
+            isinstance(source, psycopg.Connection)
+            and source.info.transaction_status != TransactionStatus.IDLE
+        )
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        if isinstance(self._source, ConnectionPool):
+            with _from_pool(self._source) as connection:
+                yield connection
+        elif isinstance(self._source, psycopg.Connection):
+            yield self._source
+        else:
+            with self._lock:
+                yield self._opened(self._source)
+
+    def _opened(self, dsn: str) -> psycopg.Connection[Any]:
+        if self._own is None or self._own.closed:
+            self._own = connect(dsn)
+        return self._own
+
+    @contextmanager
+    def _fresh_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        if isinstance(self._source, str):
+            with connect(self._source) as connection:
+                yield connection
+        else:
+            with self._connection() as connection:
+                yield connection
+
+
+@contextmanager
+def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
+    try:
+        connection = pool.getconn()
+    except psycopg.OperationalError as error:
+        raise translate(error) from error
+    try:
+        yield connection
+    finally:
+        pool.putconn(connection)
+
+
+def connect(dsn: str) -> psycopg.Connection[Any]:
+    """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
+    try:
+        return psycopg.connect(dsn, **connection_options())
+    except psycopg.Error as error:
+        connection_failed(error, dsn)

@@ -1,0 +1,120 @@
+"""Every error usersync raises on purpose.
+
+::
+
+    UsersyncError
+    ├── SettingsError            US101  usersync.toml or an argument is wrong
+    ├── ConnectionFailedError    US201  no connection, or it was lost
+    ├── PrivilegeMissingError    US202  the role may not do what was asked
+    ├── DatabaseError            US203  the database refused a statement
+    ├── BusyError                US204  a lock was not to be had in time
+    ├── NotInstalledError        US301  the database has no usersync
+    ├── VersionMismatchError     US302  the database and this library do not fit
+    ├── ConflictError            US303  an object of our name is somebody else's
+    ├── MigrationChangedError    US304  an applied migration was edited
+    ├── UserNotFoundError        US401  there is no such user in the auth server's table
+    ├── UserStillExistsError     US402  the user is alive in the auth server's table
+    ├── RemovalCapError          US403  reconciling would remove too many rows
+    └── EmbeddedPostgresError    US501  the throw-away PostgreSQL did not start
+
+The codes are stable; ``docs/errors.md`` explains each one, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UsersyncError(Exception):
+    """What failed and why in ``str(error)``, what to do in ``error.hint``."""
+
+    code: ClassVar[str] = "US000"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SettingsError(UsersyncError):
+    """A setting or an argument is unusable; the message names the key."""
+
+    code = "US101"
+    exit_code = 2
+
+
+class ConnectionFailedError(UsersyncError):
+    """No connection to the database, or it was lost on the way."""
+
+    code = "US201"
+    exit_code = 3
+
+
+class DatabaseError(UsersyncError):
+    """The database refused a statement; ``sqlstate`` says which kind of refusal."""
+
+    code = "US203"
+
+    def __init__(self, message: str, *, hint: str | None = None, sqlstate: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.sqlstate = sqlstate
+
+
+class PrivilegeMissingError(DatabaseError):
+    """The role lacks a privilege; the message names it (SQLSTATE 42501)."""
+
+    code = "US202"
+
+
+class BusyError(DatabaseError):
+    """A lock was not to be had within the lock time-out (SQLSTATE 55P03)."""
+
+    code = "US204"
+
+
+class NotInstalledError(UsersyncError):
+    """The database has no usersync yet."""
+
+    code = "US301"
+
+
+class VersionMismatchError(UsersyncError):
+    """The schema in the database is newer than this library."""
+
+    code = "US302"
+
+
+class ConflictError(UsersyncError):
+    """An object of one of our names exists and is not ours."""
+
+    code = "US303"
+
+
+class MigrationChangedError(UsersyncError):
+    """A migration that was applied differs from the one in this library."""
+
+    code = "US304"
+
+
+class UserNotFoundError(UsersyncError):
+    """There is no such user in the auth server's table."""
+
+    code = "US401"
+
+
+class UserStillExistsError(UsersyncError):
+    """The user is alive in the auth server's table, so the mirrored row stays."""
+
+    code = "US402"
+
+
+class RemovalCapError(UsersyncError):
+    """Reconciling would remove a larger share of the users table than ``removal_cap`` allows."""
+
+    code = "US403"
+
+
+class EmbeddedPostgresError(UsersyncError):
+    """The throw-away PostgreSQL did not start or could not be shared."""
+
+    code = "US501"

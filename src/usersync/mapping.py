@@ -1,0 +1,293 @@
+"""How a row of ``auth.users`` becomes a row of the users table.
+
+Each target column has sources (the first that is present wins) and an owner. What is written here is
+only names and types; :mod:`usersync.sql.render` turns it into SQL.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Owner = Literal["auth", "app"]
+Default = str | int | float | bool | None
+
+#: PostgreSQL cuts longer names silently (NAMEDATALEN - 1).
+MAX_NAME_BYTES = 63
+
+#: The columns of ``auth.users`` that may be mirrored, and the types they arrive in.
+SOURCE_TYPES = {
+    "aud": "text",
+    "banned_until": "timestamptz",
+    "confirmed_at": "timestamptz",
+    "created_at": "timestamptz",
+    "deleted_at": "timestamptz",
+    "email": "text",
+    "email_confirmed_at": "timestamptz",
+    "instance_id": "uuid",
+    "invited_at": "timestamptz",
+    "is_anonymous": "boolean",
+    "is_sso_user": "boolean",
+    "is_super_admin": "boolean",
+    "last_sign_in_at": "timestamptz",
+    "phone": "text",
+    "phone_confirmed_at": "timestamptz",
+    "raw_app_meta_data": "jsonb",
+    "raw_user_meta_data": "jsonb",
+    "role": "text",
+    "updated_at": "timestamptz",
+}
+
+#: Credentials, and addresses that nobody has confirmed yet: never to be copied.
+_SECRET = re.compile(r"password|token|email_change|phone_change|reauthentication|recovery|confirmation_sent")
+
+_METADATA = {"user_metadata": "raw_user_meta_data", "app_metadata": "raw_app_meta_data"}
+
+#: Names that decide what somebody may do. Everybody can write their own ``user_metadata``.
+_PRIVILEGE = re.compile(
+    r"""(^|_)(role|roles|admin|superuser|superadmin|staff|moderator|permission|permissions|privilege|privileges
+        |scope|scopes|grants|access_level|tenant_id|org_id|organization_id|verified|approved)($|_)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+_BUILT_IN_TYPE = re.compile(r"[a-z][a-z0-9_ ]*(\(\d+(, ?\d+)?\))?( with(out)? time zone)?")
+
+
+def quote(name: str) -> str:
+    """The name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def check_name(name: str, where: str) -> str:
+    """Return ``name`` if PostgreSQL can carry it unchanged, else raise :class:`SettingsError`."""
+    if not name:
+        raise SettingsError(f"{where}: the name is empty")
+    if "$" in name:
+        raise SettingsError(
+            f"{where}: {name!r} holds a $, which could end a dollar-quoted function body",
+            hint="Rename the object; usersync refuses such names.",
+        )
+    if any(not character.isprintable() for character in name):
+        raise SettingsError(f"{where}: {name!r} holds a character that cannot be printed")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise SettingsError(
+            f"{where}: {name!r} is longer than {MAX_NAME_BYTES} bytes, PostgreSQL would cut it"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class TableName:
+    """A table with its schema. Names are verbatim: nothing is folded to lower case."""
+
+    schema: str
+    name: str
+
+    @property
+    def quoted(self) -> str:
+        """As SQL: both parts quoted."""
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+    def __str__(self) -> str:
+        parts = (self.schema, self.name)
+        return ".".join(part if re.fullmatch(r"\w+", part) else quote(part) for part in parts)
+
+
+def parse_name(text: object, where: str) -> TableName:
+    """Read ``schema.table``, either part in double quotes where it holds a dot or a quote."""
+    if not isinstance(text, str):
+        raise SettingsError(f'{where}: expected "schema.table", got {text!r}')
+    parts = re.fullmatch(r'(?:("(?:[^"]|"")+"|[^".]+)\.)?("(?:[^"]|"")+"|[^".]+)', text)
+    if parts is None:
+        raise SettingsError(
+            f'{where}: cannot read {text!r} as "schema.table"',
+            hint="Put a part that holds a dot or a quote into double quotes, doubling quotes inside it.",
+        )
+    schema, name = (_unquote(part) if part else "public" for part in parts.groups())
+    return TableName(check_name(schema, where), check_name(name, where))
+
+
+def _unquote(part: str) -> str:
+    return part[1:-1].replace('""', '"') if part.startswith('"') else part
+
+
+@dataclass(frozen=True)
+class Source:
+    """A column of the auth server's table, or a path inside one of its two JSON columns."""
+
+    column: str
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        names = {column: name for name, column in _METADATA.items()}
+        return ".".join([names.get(self.column, self.column), *self.path])
+
+    @property
+    def is_personal(self) -> bool:
+        return self.column in {"email", "phone", "raw_user_meta_data"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the users table, and where its value comes from."""
+
+    name: str
+    sources: tuple[Source, ...]
+    default: Default = None
+    owner: Owner = "auth"
+    #: The type of the target column where it is not what the source delivers.
+    type: str | None = None
+    trusted: bool = False
+    personal: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """The column as plain data, in the form that :func:`parse_column` reads."""
+        options = {
+            "from": [str(source) for source in self.sources],
+            "default": self.default,
+            "owner": self.owner,
+            "type": self.type,
+            "trusted": self.trusted,
+            "personal": self.personal,
+        }
+        return {key: value for key, value in options.items() if value is not None}
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether this column says that, and when, the user was deleted."""
+        return self.sources == (Source("deleted_at"),)
+
+    @property
+    def sql_type(self) -> str:
+        """The type that the expression for this column has."""
+        if self.type is not None:
+            return self.type
+        types = {"text" if source.path else SOURCE_TYPES[source.column] for source in self.sources}
+        return types.pop() if len(types) == 1 else "text"
+
+
+def parse_column(name: str, entry: object) -> Column:
+    """Read one entry of ``[columns]``: a source, or a table with ``from``, ``default``, ``owner``, …"""
+    where = f"columns.{name}"
+    options = _options(entry, where)
+    origins = options["from"]
+    sources = tuple(
+        _parse_source(source, where) for source in (origins if isinstance(origins, list) else [origins])
+    )
+    if not sources:
+        raise SettingsError(f'{where}: "from" is empty')
+    column = Column(
+        name=check_name(name, where),
+        sources=sources,
+        default=_checked(options, "default", (str, int, float, bool), None, where),
+        owner=_parse_owner(options.get("owner", "auth"), where),
+        type=_parse_type(options.get("type"), where),
+        trusted=_checked(options, "trusted", (bool,), False, where),
+        personal=_checked(options, "personal", (bool,), any(s.is_personal for s in sources), where),
+    )
+    _refuse_escalation(column, where)
+    return column
+
+
+_OPTIONS = {"from", "default", "owner", "type", "trusted", "personal"}
+
+
+def _options(entry: object, where: str) -> Mapping[str, Any]:
+    if isinstance(entry, str | list):
+        return {"from": entry}
+    if not isinstance(entry, dict) or "from" not in entry:
+        raise SettingsError(f'{where}: expected a source such as "email", or {{ from = "email", … }}')
+    unknown = sorted(set(entry) - _OPTIONS)
+    if unknown:
+        raise SettingsError(
+            f"{where}: unknown option {unknown[0]!r}", hint=f"Options are {', '.join(sorted(_OPTIONS))}."
+        )
+    return entry
+
+
+def _parse_source(text: object, where: str) -> Source:
+    if not isinstance(text, str) or not text:
+        raise SettingsError(f"{where}: a source is a name such as {'email'!r}, not {text!r}")
+    head, *path = text.split(".")
+    if head in _METADATA and all(path):
+        for key in path:
+            check_name(key, where)
+        return Source(_METADATA[head], tuple(path))
+    if path or head not in SOURCE_TYPES:
+        raise SettingsError(f"{where}: {text!r} {_why_not_a_source(head)}", hint=_SOURCES_HINT)
+    return Source(head)
+
+
+_SOURCES_HINT = (
+    f"Sources are {', '.join(name for name in SOURCE_TYPES if not name.startswith('raw_'))}, "
+    "user_metadata[.key], app_metadata[.key]."
+)
+
+
+def _why_not_a_source(name: str) -> str:
+    if _SECRET.search(name):
+        return "holds a credential or an unconfirmed address and is never copied"
+    return "is not a column of auth.users that can be mirrored"
+
+
+def _parse_owner(value: object, where: str) -> Owner:
+    if value not in get_args(Owner):
+        raise SettingsError(f'{where}.owner: {value!r} is neither "auth" nor "app"')
+    return cast("Owner", value)
+
+
+def _parse_type(value: object, where: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.endswith("[]"):
+        raise SettingsError(f"{where}.type: arrays cannot be mapped yet")
+    if isinstance(value, str) and _BUILT_IN_TYPE.fullmatch(value):
+        return value
+    if isinstance(value, str) and "." in value:
+        return parse_name(value, f"{where}.type").quoted
+    raise SettingsError(
+        f"{where}.type: {value!r} is not the name of a type",
+        hint='Write a built-in type in lower case ("integer", "numeric(8,2)") or "schema.type".',
+    )
+
+
+def _checked(options: Mapping[str, Any], key: str, types: tuple[type, ...], default: Any, where: str) -> Any:
+    value = options.get(key, default)
+    if value is not default and not isinstance(value, types):
+        expected = " or ".join(each.__name__ for each in types)
+        raise SettingsError(f"{where}.{key}: expected {expected}, got {value!r}")
+    if isinstance(value, str) and "$" in value:
+        raise SettingsError(f"{where}.{key}: {value!r} holds a $, which could end a function body")
+    return value
+
+
+def _refuse_escalation(column: Column, where: str) -> None:
+    writable_by_user = any(source.column == "raw_user_meta_data" for source in column.sources)
+    if writable_by_user and _PRIVILEGE.search(column.name) and not column.trusted:
+        raise SettingsError(
+            f"{where}: every signed-in user can write their own user_metadata, and {column.name!r} looks "
+            "like something that decides what they may do",
+            hint="Take it from app_metadata, which only your server can write; or, if this is meant, "
+            "say trusted = true.",
+        )
+
+
+#: The mapping when nothing is configured, and the columns of the table when usersync creates it.
+DEFAULT_COLUMNS: Mapping[str, Any] = {
+    "email": "email",
+    "phone": "phone",
+    "full_name": ["user_metadata.full_name", "user_metadata.name"],
+    "avatar_url": ["user_metadata.avatar_url", "user_metadata.picture"],
+    "is_anonymous": "is_anonymous",
+    "email_confirmed_at": "email_confirmed_at",
+    "phone_confirmed_at": "phone_confirmed_at",
+    "banned_until": "banned_until",
+    "created_at": "created_at",
+    "deleted_at": "deleted_at",
+}

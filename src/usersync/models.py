@@ -1,0 +1,192 @@
+"""What operations return: frozen, typed, and the same whatever the transport."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Outcome = Literal["degraded", "failed"]
+DifferenceClass = Literal["missing", "stale", "orphaned"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A line of the ledger: a user who could not be synced, or not completely, and why."""
+
+    user_id: UUID
+    outcome: Outcome
+    sqlstate: str
+    constraint: str | None
+    column: str | None
+    message: str
+    #: The function that raised, usually a trigger of the application.
+    raised_in: str | None
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A user whose two rows do not agree; ``columns`` says where, for a stale row."""
+
+    user_id: UUID
+    difference: DifferenceClass
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a reconciling run found: the first three before it wrote, the last two after."""
+
+    examined: int = 0
+    missing: int = 0
+    stale: int = 0
+    orphaned: int = 0
+    degraded: int = 0
+    failed: int = 0
+
+    @property
+    def differing(self) -> int:
+        """How many users differed."""
+        return self.missing + self.stale + self.orphaned
+
+    def __add__(self, other: Counts) -> Counts:
+        mine, theirs = asdict(self), asdict(other)
+        return Counts(**{key: mine[key] + theirs[key] for key in mine})
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What a reconciling run did.
+
+    ``errors`` counts the users who are in the ledger now: no row, or less than a whole one. With
+    ``dry_run`` nothing was written, and ``differences`` lists what would have been, up to a limit.
+    """
+
+    counts: Counts
+    dry_run: bool = False
+    differences: tuple[Difference, ...] = ()
+    seconds: float = 0.0
+    run_id: UUID | None = None
+
+    @property
+    def synced(self) -> int:
+        """How many users were brought in line."""
+        return 0 if self.dry_run else max(self.counts.differing - self.errors, 0)
+
+    @property
+    def errors(self) -> int:
+        """How many users could not be brought in line, or not completely."""
+        return self.counts.degraded + self.counts.failed
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The reconciling run that was active last."""
+
+    run_id: UUID
+    finished: bool
+    updated_at: datetime
+    examined: int
+
+
+@dataclass(frozen=True)
+class SyncStatus:
+    """The truth about both tables."""
+
+    auth_users: int
+    users: int
+    missing: int
+    stale: int
+    orphaned: int
+    degraded: int
+    failed: int
+    oldest_missing_at: datetime | None
+    oldest_failure_at: datetime | None
+    last_run: LastRun | None
+    observed_at: datetime = field(compare=False)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether nothing is missing, differs, or stands in the ledger."""
+        return not (self.missing or self.stale or self.orphaned or self.degraded or self.failed)
+
+    @property
+    def lag(self) -> timedelta | None:
+        """For how long the oldest missing user has been missing; None if nobody is."""
+        return self.observed_at - self.oldest_missing_at if self.oldest_missing_at else None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], observed_at: datetime) -> SyncStatus:
+        """Read what ``public.user_sync_status()`` returns."""
+        run = data["last_run"]
+        return cls(
+            **{key: data[key] for key in _STATUS_COUNTS},
+            oldest_missing_at=_time(data["oldest_missing_at"]),
+            oldest_failure_at=_time(data["oldest_failure_at"]),
+            last_run=LastRun(
+                UUID(run["run_id"]),
+                run["finished"],
+                datetime.fromisoformat(run["updated_at"]),
+                run["examined"],
+            )
+            if run
+            else None,
+            observed_at=observed_at,
+        )
+
+
+_STATUS_COUNTS = ("auth_users", "users", "missing", "stale", "orphaned", "degraded", "failed")
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was looked at before a change: an ``error`` stops the change, a ``note`` does not."""
+
+    level: Literal["error", "note"]
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of a change to the schema: what it is in a line, and the SQL that does it."""
+
+    kind: Literal["create", "replace", "alter", "drop", "keep"]
+    subject: str
+    reason: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class SchemaPlan:
+    """What would change in the schema, and what was found on the way."""
+
+    changes: tuple[Change, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop the plan."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One numbered check of ``usersync doctor``."""
+
+    code: str
+    title: str
+    status: Literal["ok", "warning", "problem", "skipped"]
+    detail: str
+    fix: str | None = None

@@ -1,0 +1,1 @@
+"""The operations, as generators that yield statements. No driver is imported here."""

@@ -1,0 +1,234 @@
+"""What is in the database, and whether usersync fits into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.mapping import SOURCE_TYPES
+from usersync.models import Finding
+from usersync.plans.protocol import Plan, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.mapping import Column
+    from usersync.settings import Settings
+    from usersync.sql.render import Bundle
+
+OLDEST_SERVER = 150000
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The state of a database before a change: the catalog, our own notes, and objects in our way."""
+
+    catalog: Mapping[str, Any]
+    noted: Mapping[str, Any] | None
+    conflicts: tuple[Mapping[str, Any], ...]
+
+    @property
+    def has_users_table(self) -> bool:
+        return self.catalog["users_kind"] is not None
+
+
+def inspect(bundle: Bundle) -> Plan[Inspection]:
+    """Look at the database; writes nothing."""
+    catalog = (yield from query_row(bundle.inspect))["state"]
+    conflicts = yield from query(bundle.conflicts)
+    noted = (yield from query_row(bundle.installed))["noted"] if catalog["installed"] else None
+    return Inspection(catalog, noted, tuple(conflicts))
+
+
+def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
+    """Everything that stands in the way, and what is worth knowing though it does not."""
+    if inspection.catalog["source_columns"] is None:
+        return (_no_source(settings),)
+    return (
+        *_platform(inspection),
+        *_privileges(inspection),
+        *_foreign_objects(settings, inspection),
+        *_source(settings, inspection),
+        *(_users_table(settings, inspection) if inspection.has_users_table else ()),
+        *_foreign_triggers(settings, inspection),
+    )
+
+
+def _no_source(settings: Settings) -> Finding:
+    return Finding(
+        "error",
+        f"there is no table {settings.source_table}",
+        "Is this the project's database? If the auth server keeps its users elsewhere, set source_table.",
+    )
+
+
+def _platform(inspection: Inspection) -> Iterator[Finding]:
+    version = inspection.catalog["server_version"]
+    if version < OLDEST_SERVER:
+        yield Finding("error", f"PostgreSQL {version // 10000} is too old, usersync needs 15 or newer")
+
+
+def _privileges(inspection: Inspection) -> Iterator[Finding]:
+    role = inspection.catalog["role"]
+    for privilege in inspection.catalog["missing_privileges"]:
+        yield Finding(
+            "error",
+            f"role {role} lacks {privilege}",
+            "On Supabase connect as postgres; elsewhere have the owner grant it.",
+        )
+
+
+def _foreign_objects(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    for conflict in inspection.conflicts:
+        kind, name = conflict["kind"], conflict["name"]
+        if kind == "trigger":
+            yield Finding(
+                "error",
+                f"the trigger {name} on {settings.source_table} is not usersync's: it runs "
+                f"{conflict['function']}",
+                "Most likely a recipe was pasted here. Keep its text (select pg_get_functiondef("
+                f"'{conflict['function']}'::regprocedure)), carry over what else it does, and drop it: "
+                f"drop trigger {name} on {settings.source_table.quoted};",
+            )
+        elif kind == "function":
+            yield Finding(
+                "error",
+                f"the function {name} is not usersync's, and usersync needs its name",
+                f"Keep it under another name: alter function {name} rename to "
+                f"{name.removeprefix('public.').partition('(')[0]}_before_usersync;",
+            )
+        else:
+            yield Finding(
+                "error", "there is a schema usersync that is not usersync's", "Rename or drop it first."
+            )
+
+
+def _source(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    present = set(inspection.catalog["source_columns"])
+    for column in settings.columns:
+        for source in column.sources:
+            if source.column not in present:
+                yield Finding(
+                    "error",
+                    f"columns.{column.name}: {settings.source_table} has no column {source.column}",
+                    "This auth server is older than the mapping; leave the column out of [columns].",
+                )
+    if "deleted_at" not in present:
+        yield Finding("error", f"{settings.source_table} has no column deleted_at: too old an auth server")
+
+
+def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    catalog, table = inspection.catalog, settings.users_table
+    if catalog["users_kind"] not in {"r", "p"}:
+        yield Finding("error", f"{table} is not a table", "Set users_table to the table behind it.")
+        return
+    yield from _key(settings, inspection)
+    for column in settings.columns:
+        yield from _column(column, settings, inspection)
+    mapped = {column.name for column in settings.columns} | {settings.key}
+    for name, about in catalog["users_columns"].items():
+        if about["required"] and name not in mapped:
+            yield Finding(
+                "note",
+                f"{table}.{name} refuses null, has no default and is not mapped: no user can get a row",
+                f"Give it a default, or map it in [columns], for instance {name} = "
+                '{ from = "user_metadata…", default = … }. Sign-ups succeed meanwhile, and the ledger fills.',
+            )
+    yield from _cascades(settings, inspection)
+
+
+def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    table, key = settings.users_table, settings.key
+    about = inspection.catalog["users_columns"].get(key)
+    if about is None:
+        yield Finding(
+            "error", f"{table} has no column {key}", "Set key to the column that holds the auth id."
+        )
+    elif about["type"] != "uuid":
+        yield Finding(
+            "error",
+            f"{table}.{key} is of type {about['type']}, and the auth server's ids are uuid",
+            "Set key to a unique uuid column that holds the auth id; add one if there is none.",
+        )
+    elif not inspection.catalog["key_is_unique"]:
+        yield Finding(
+            "error",
+            f"{table}.{key} has no primary key or unique constraint",
+            f"Add one: alter table {table.quoted} add unique ({key});",
+        )
+
+
+def _column(column: Column, settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    table = settings.users_table
+    about = inspection.catalog["users_columns"].get(column.name)
+    if about is None:
+        yield Finding(
+            "error",
+            f"{table} has no column {column.name}, which is mapped",
+            f"Either add it: alter table {table.quoted} add column {column.name} {column.sql_type}; or write "
+            "a [columns] section into usersync.toml that names only columns it has"
+            f"{_proposal(settings, inspection)}.",
+        )
+    elif about["generated"]:
+        yield Finding("error", f"{table}.{column.name} is generated and cannot be mapped", None)
+    elif _needs_cast(column, about):
+        yield Finding(
+            "error",
+            f"columns.{column.name}: {table}.{column.name} is of type {about['type']}, and the source "
+            f"delivers {column.sql_type}",
+            f'Say the type, and values that do not fit are reported: type = "{about["type"]}"',
+        )
+
+
+_TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
+
+
+def _needs_cast(column: Column, about: Mapping[str, Any]) -> bool:
+    if column.sql_type == "text":
+        return not about["string"]
+    wanted = _TYPE_NAMES.get(column.sql_type, column.sql_type)
+    return column.type is None and wanted != about["type"] and column.sql_type in SOURCE_TYPES.values()
+
+
+def _proposal(settings: Settings, inspection: Inspection) -> str:
+    there = [each.name for each in settings.columns if each.name in inspection.catalog["users_columns"]]
+    return f" (of the mapped ones: {', '.join(there)})" if there else ""
+
+
+def _cascades(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    if settings.on_delete == "delete":
+        return
+    for name in inspection.catalog["cascading_foreign_keys"]:
+        yield Finding(
+            "note",
+            f"the foreign key {name} deletes rows of {settings.users_table} with the auth server's rows, "
+            f"so on_delete = {settings.on_delete!r} finds nothing to keep after a hard delete",
+            f"Drop it (alter table {settings.users_table.quoted} drop constraint {name};), "
+            'or set on_delete = "delete".',
+        )
+
+
+def _foreign_triggers(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    """Row triggers fire before statement triggers, so one that needs the mirrored row would miss it."""
+    if settings.sign_up_trigger == "row":
+        yield Finding("note", "sign_up_trigger is row: each row of a bulk import pays for itself", None)
+        return
+    after_insert_row = [
+        each["name"]
+        for each in inspection.catalog["source_triggers"]
+        if not each["ours"]
+        and each["type"] & _TIMING == _AFTER_INSERT_ROW
+        and each["name"] not in OUR_TRIGGERS
+    ]
+    for name in after_insert_row:
+        yield Finding(
+            "note",
+            f"the trigger {name} on {settings.source_table} runs before usersync's on a sign-up",
+            'If it needs the mirrored row, set sign_up_trigger = "row"; triggers of a kind fire by name.',
+        )
+
+
+# Bits of pg_trigger.tgtype: 1 for each row, 2 before, 4 insert.
+_TIMING, _AFTER_INSERT_ROW = 0b111, 0b101
+
+OUR_TRIGGERS = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")

@@ -1,0 +1,182 @@
+"""Bringing both tables in line, page by page.
+
+Each page is one statement and so a transaction of its own: it compares, writes what differs, and keeps the
+place. Stopping between two pages, or in one, loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from usersync.errors import RemovalCapError, SettingsError
+from usersync.models import Counts, Difference
+from usersync.plans.protocol import Plan, query, query_row
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Row
+
+PAGE_SIZE = 5_000
+MAX_PAGE_SIZE = 100_000
+MAX_WORKERS = 32
+
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come. ``total`` was counted when it began, so ``counts.examined`` may pass it."""
+
+    counts: Counts
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+"""Called after each page, in the thread or task that did it. Must not block for long."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was opened: its parts can be driven one after the other or side by side."""
+
+    run_id: UUID
+    parts: tuple[int, ...]
+    total: int
+    #: What had been counted before, where the run was begun earlier and is resumed.
+    before: Counts = field(default_factory=Counts)
+
+
+def check_options(*, page_size: int, workers: int) -> None:
+    """Raise :class:`SettingsError` for a page size or a number of workers that cannot be."""
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise SettingsError(f"page size: expected 1 to {MAX_PAGE_SIZE}, got {page_size}")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise SettingsError(f"workers: expected 1 to {MAX_WORKERS}, got {workers}")
+
+
+def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan[Run]:
+    """Check that not too much would be removed, and open a run of as many parts as there are workers.
+
+    Raises :class:`RemovalCapError`; nothing has been written then.
+    """
+    total = yield from check_removals(removal_cap)
+    bounds = [2**128 * part // workers for part in range(workers + 1)]
+    row = yield from query_row(
+        "select usersync.start_run(%(first_ids)s, %(last_ids)s, %(page_size)s) as run_id",
+        first_ids=[UUID(int=bound) for bound in bounds[:-1]],
+        last_ids=[UUID(int=bound - 1) for bound in bounds[1:]],
+        page_size=page_size,
+    )
+    return Run(row["run_id"], tuple(range(1, workers + 1)), total)
+
+
+def check_removals(removal_cap: float | None) -> Plan[int]:
+    """Raise :class:`RemovalCapError` if more rows would go than may; else return how many users there are.
+
+    ``removal_cap`` replaces the share that was configured.
+    """
+    row = yield from query_row("select * from usersync.count_removals()")
+    allowed = row["allowed"] if removal_cap is None else int(row["users"] * removal_cap)
+    if row["removals"] > allowed:
+        raise RemovalCapError(
+            f"{row['removals']} of {row['users']} rows belong to users whom the auth server no longer has, "
+            f"and a run may remove {allowed} of them. Nothing was written",
+            hint="Look at them with: usersync sync --dry-run. If the auth server's table is complete and they "
+            "are to go, run: usersync sync --removal-cap 1",
+        )
+    return int(max(row["users"], row["auth_users"]))
+
+
+def count_users() -> Plan[int]:
+    """How many users the longer side has."""
+    row = yield from query_row("select * from usersync.count_removals()")
+    return int(max(row["users"], row["auth_users"]))
+
+
+def resume_run() -> Plan[Run | None]:
+    """The newest run that was not finished, or None."""
+    rows = yield from query(_UNFINISHED)
+    if not rows:
+        return None
+    total = yield from check_removals(None)
+    before = sum((_counts(row) for row in rows), Counts())
+    return Run(
+        rows[0]["run_id"],
+        tuple(row["part"] for row in rows if row["state"] != "finished"),
+        total,
+        replace(before, degraded=0, failed=0),
+    )
+
+
+_UNFINISHED = """
+    select * from usersync.sync_runs
+    where run_id = (
+        select run_id from usersync.sync_runs
+        where state <> 'finished' order by updated_at desc limit 1
+    )
+    order by part
+"""
+
+
+def drive_part(run_id: UUID, part: int, on_page: Callable[[Counts], None]) -> Plan[Counts]:
+    """Do the pages of one part until it is finished. ``on_page`` is given what each page found."""
+    seen = _counts((yield from query(_PART, run_id=run_id, part=part))[0])
+    started_with = seen
+    while True:
+        row = yield from query_row(
+            "select * from usersync.advance_run(%(run_id)s, %(part)s)", run_id=run_id, part=part
+        )
+        now = _counts(row)
+        on_page(_minus(now, seen))
+        seen = now
+        if row["next_id"] is None:
+            return _minus(now, started_with)
+
+
+_PART = "select * from usersync.sync_runs where run_id = %(run_id)s and part = %(part)s"
+
+
+def interrupt_run(run_id: UUID) -> Plan[None]:
+    """Note that a run was stopped, so that it can be told from one that is under way."""
+    yield from query(
+        "update usersync.sync_runs set state = 'interrupted', updated_at = clock_timestamp() "
+        "where run_id = %(run_id)s and state = 'running'",
+        run_id=run_id,
+    )
+
+
+def compare(
+    *, page_size: int, limit: int, on_page: Callable[[Counts], None]
+) -> Plan[tuple[Counts, tuple[Difference, ...]]]:
+    """Compare both tables and write nothing. Returns what differs, the first ``limit`` by name."""
+    counts, found = Counts(), list[Difference]()
+    next_id: UUID | None = FIRST_ID
+    while next_id is not None:
+        row = yield from query_row(_COMPARE, next_id=next_id, last_id=LAST_ID, page_size=page_size)
+        page = _counts(row)
+        counts += page
+        room = limit - len(found)
+        found += [_difference(each) for each in (row["differences"] or [])[:room]]
+        next_id = row["next_id"]
+        on_page(page)
+    return counts, tuple(found)
+
+
+_COMPARE = "select * from usersync.reconcile_page(%(next_id)s, %(last_id)s, %(page_size)s, true)"
+
+
+def _difference(data: Row) -> Difference:
+    return Difference(UUID(data["user_id"]), data["class"], tuple(data["columns"]))
+
+
+_COUNTS = tuple(Counts.__dataclass_fields__)
+
+
+def _counts(row: Row) -> Counts:
+    return Counts(**{name: row[name] for name in _COUNTS})
+
+
+def _minus(after: Counts, before: Counts) -> Counts:
+    return Counts(**{name: getattr(after, name) - getattr(before, name) for name in _COUNTS})

@@ -1,0 +1,286 @@
+"""Changing the schema: what would change, changing it, taking it back.
+
+Two transactions. The first makes tables and functions. The second makes the triggers, and so locks the auth
+server's table against writes for a moment: it holds nothing else, gives up after a tenth of a second so
+that no sign-in queues behind it, and tries again.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from usersync.errors import (
+    BusyError,
+    ConflictError,
+    MigrationChangedError,
+    NotInstalledError,
+    PrivilegeMissingError,
+    SettingsError,
+    UsersyncError,
+    VersionMismatchError,
+)
+from usersync.models import Change, Finding, SchemaPlan
+from usersync.plans.inspection import Inspection, find, inspect
+from usersync.plans.protocol import Pause, Plan, in_transaction, query, query_row
+from usersync.sql.render import read_sql, render_bundle
+from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
+from usersync.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from usersync.settings import Settings
+    from usersync.sql.render import Bundle
+
+#: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
+LOCK_KEY = 0x7573_6572_7379_6E63
+
+TRIGGER_LOCK_TIMEOUT = "100ms"
+_ATTEMPTS = 60
+_MAX_PAUSE_S = 1.0
+
+
+def plan(settings: Settings) -> Plan[SchemaPlan]:
+    """What :func:`apply` would change. Writes nothing. Raises for what makes any change senseless."""
+    bundle = render_bundle(settings)
+    inspection = yield from inspect(bundle)
+    _check_versions(bundle, inspection)
+    return SchemaPlan(tuple(_changes(bundle, inspection)), find(settings, inspection))
+
+
+def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: None) -> Plan[SchemaPlan]:
+    """Change the schema, and return what was changed; ``on_change`` hears of each step after it was done.
+
+    Raises the first finding that stops it, with nothing changed then.
+    """
+    bundle = render_bundle(settings)
+    applied: list[Change] = []
+
+    def step(*, triggers: bool) -> Plan[tuple[Finding, ...]]:
+        yield from _take_lock("2s" if not triggers else TRIGGER_LOCK_TIMEOUT)
+        inspection = yield from inspect(bundle)
+        _check_versions(bundle, inspection)
+        findings = find(settings, inspection)
+        _raise_errors(findings)
+        changes = [
+            change
+            for change in _changes(bundle, inspection)
+            if change.subject.startswith("trigger ") == triggers
+        ]
+        for change in changes:
+            yield from query(change.sql)
+        applied.extend(changes)
+        return findings
+
+    findings = yield from in_transaction(step(triggers=False))
+    for change in applied:
+        on_change(change)
+    before = len(applied)
+    yield from _patiently(lambda: in_transaction(step(triggers=True)))
+    for change in applied[before:]:
+        on_change(change)
+    return SchemaPlan(tuple(applied), findings)
+
+
+def rollback(
+    settings: Settings,
+    *,
+    drop_users_table: bool = False,
+    on_change: Callable[[Change], None] = lambda _: None,
+) -> Plan[SchemaPlan]:
+    """Take everything back. The users table stays, unless it was made by usersync and is to go."""
+    planned = yield from plan_rollback(settings, drop_users_table=drop_users_table)
+    first, *rest = planned.changes
+
+    def drop_triggers() -> Plan[None]:
+        yield from _take_lock(TRIGGER_LOCK_TIMEOUT)
+        yield from query(first.sql)
+
+    def drop_rest() -> Plan[None]:
+        yield from _take_lock("2s")
+        for change in rest:
+            yield from query(change.sql)
+
+    yield from _patiently(lambda: in_transaction(drop_triggers()))
+    on_change(first)
+    yield from in_transaction(drop_rest())
+    for change in rest:
+        on_change(change)
+    return planned
+
+
+def plan_rollback(settings: Settings, *, drop_users_table: bool = False) -> Plan[SchemaPlan]:
+    """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
+    bundle = render_bundle(settings)
+    inspection = yield from inspect(bundle)
+    if inspection.noted is None and not inspection.catalog["functions"]:
+        raise NotInstalledError("usersync is not installed in this database, there is nothing to take back")
+    if drop_users_table and not inspection.catalog["users_created_by_usersync"]:
+        raise SettingsError(
+            f"{settings.users_table} was not made by usersync, and is not usersync's to drop",
+            hint="Leave out --drop-users-table.",
+        )
+    return SchemaPlan(tuple(_removals(settings, bundle, inspection, drop_users_table=drop_users_table)))
+
+
+def _take_lock(lock_timeout: str) -> Plan[None]:
+    yield from query("select set_config('lock_timeout', '120s', true)")
+    yield from query("select pg_advisory_xact_lock(%(key)s)", key=LOCK_KEY)
+    yield from query(
+        "select set_config('lock_timeout', %(timeout)s, true), set_config('search_path', 'pg_catalog', true)",
+        timeout=lock_timeout,
+    )
+
+
+def _patiently(attempt: Callable[[], Plan[object]]) -> Plan[None]:
+    for number in range(1, _ATTEMPTS + 1):
+        try:
+            yield from attempt()
+        except BusyError as error:
+            if number == _ATTEMPTS:
+                raise BusyError(
+                    f"the auth server's table was locked by others at each of {_ATTEMPTS} attempts",
+                    hint="Look for long transactions on it (select * from pg_stat_activity where "
+                    "state <> 'idle' order by xact_start), then run this again; it goes on where it was.",
+                    sqlstate=error.sqlstate,
+                ) from error
+            # Jittered, so that several installers, or we and a regular job, do not meet again and again.
+            yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * number)))  # noqa: S311
+        else:
+            return
+
+
+def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
+    noted = inspection.noted
+    if noted is None:
+        return
+    known = {str(migration.version): migration for migration in bundle.migrations}
+    newest = (noted["settings"] or {}).get("library_version", __version__)
+    if set(noted["migrations"]) - set(known) or _version(newest) > _version(__version__):
+        raise VersionMismatchError(
+            f"this database was set up by usersync {newest}, and this is {__version__}",
+            hint="Upgrade this library: pip install --upgrade usersync",
+        )
+    for number, checksum in noted["migrations"].items():
+        if checksum != known[number].checksum:
+            raise MigrationChangedError(
+                f"migration {number} ({known[number].name}) was changed after it had been applied here",
+                hint="Install an unmodified usersync; migrations are never edited.",
+            )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
+
+
+def _raise_errors(findings: tuple[Finding, ...]) -> None:
+    errors = [finding for finding in findings if finding.level == "error"]
+    if not errors:
+        return
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more, see: usersync plan)" if len(errors) > 1 else ""
+    kind: type[UsersyncError] = ConflictError
+    if " lacks " in first.message:
+        kind = PrivilegeMissingError
+    raise kind(first.message + more, hint=first.hint)
+
+
+def _changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
+    if inspection.noted is None:
+        yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
+    for migration in bundle.migrations:
+        if str(migration.version) not in noted["migrations"]:
+            subject = f"migration {migration.version:04} {migration.name}"
+            yield Change(
+                "create", subject, "tables of usersync", bookkeeping_of_migration(migration) + migration.up
+            )
+    if not inspection.has_users_table:
+        yield Change(
+            "create",
+            "table of users",
+            "there is none, and everything references it",
+            bundle.create_users_table,
+        )
+    functions = list(_function_changes(bundle, inspection))
+    yield from functions
+    if functions or inspection.noted is None:
+        yield Change("alter", "privileges", "nobody but service_role may call anything", bundle.secure)
+    if functions or noted["settings"] is None:
+        yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
+    yield from _trigger_changes(bundle, inspection)
+
+
+def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    noted = inspection.noted["functions"] if inspection.noted else {}
+    present = inspection.catalog["functions"]
+    for function in bundle.functions:
+        was = noted.get(function.signature)
+        sql = function.text + bookkeeping_of_function(function)
+        subject = f"function {function.signature}"
+        if function.signature not in present:
+            yield Change("create", subject, "", sql)
+        elif was is None or was["checksum"] != function.checksum:
+            yield Change("replace", subject, "the settings or the release changed", sql)
+        elif was["fingerprint"] != present[function.signature]:
+            yield Change("replace", subject, "somebody edited it in the database", sql)
+    for signature in sorted(set(present) - {function.signature for function in bundle.functions}):
+        forget = f"delete from usersync.functions as installed where installed.signature = '{signature}';"
+        yield Change(
+            "drop", f"function {signature}", "no longer used", f"drop function {signature};\n{forget}"
+        )
+
+
+#: pg_trigger.tgtype: 1 row, 4 insert, 8 delete, 16 update; after is the absence of 2.
+_TRIGGER_TYPES = {
+    "on_auth_user_created": {"statement": 4, "row": 5},
+    "on_auth_user_updated": {"statement": 17, "row": 17},
+    "on_auth_user_deleted": {"statement": 8, "row": 8},
+}
+
+
+def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    present = {trigger["name"]: trigger for trigger in inspection.catalog["source_triggers"]}
+    for name, sql in bundle.triggers:
+        level = "row" if "for each row" in sql else "statement"
+        was = present.get(name)
+        if was is None:
+            yield Change("create", f"trigger {name}", "", sql)
+        elif was["enabled"] != "O":
+            yield Change("replace", f"trigger {name}", "it is disabled", sql)
+        elif was["type"] != _TRIGGER_TYPES[name][level]:
+            yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql)
+
+
+def _removals(
+    settings: Settings, bundle: Bundle, inspection: Inspection, *, drop_users_table: bool
+) -> Iterator[Change]:
+    trigger_functions = [name for name in inspection.catalog["functions"] if ".handle_" in name]
+    others = [name for name in inspection.catalog["functions"] if name not in trigger_functions]
+    yield Change(
+        "drop",
+        "triggers",
+        "with their functions, because the auth server's table is not ours to alter",
+        "".join(f"drop function {name} cascade;\n" for name in sorted(trigger_functions)) or "select;",
+    )
+    for name in sorted(others):
+        yield Change("drop", f"function {name}", "", f"drop function {name};")
+    for migration in reversed(bundle.migrations):
+        yield Change("drop", f"migration {migration.version:04} {migration.name}", "", migration.down)
+    yield Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql"))
+    if drop_users_table:
+        yield Change(
+            "drop", f"table {settings.users_table}", "", f"drop table {settings.users_table.quoted};"
+        )
+    elif inspection.has_users_table:
+        yield Change("keep", f"table {settings.users_table}", "it holds the application's data", "select;")
+
+
+def settings_in_database() -> Plan[dict[str, object] | None]:
+    """The settings that usersync was last applied with here, or None where it is not installed."""
+    installed = yield from query_row("select to_regclass('usersync.settings') is not null as found")
+    if not installed["found"]:
+        return None
+    rows = yield from query("select settings from usersync.settings")
+    return rows[0]["settings"] if rows else None

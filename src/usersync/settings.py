@@ -1,0 +1,206 @@
+"""What can be set, checked when it is read.
+
+The fields of :class:`Settings` are the one table of settings: the file, its error messages and
+``docs/settings.md`` all follow them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from usersync.errors import SettingsError
+from usersync.mapping import DEFAULT_COLUMNS, Column, TableName, check_name, parse_column, parse_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE_NAME = "usersync.toml"
+
+OnDelete = Literal["anonymize", "soft", "keep", "delete"]
+TriggerLevel = Literal["statement", "row"]
+
+_MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS = 10, 5_000
+
+
+def _setting(doc: str, **options: Any) -> Any:
+    return field(metadata={"doc": doc}, **options)
+
+
+def _default_columns() -> tuple[Column, ...]:
+    return tuple(parse_column(name, entry) for name, entry in DEFAULT_COLUMNS.items())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one project. Read them with :func:`load_settings`."""
+
+    users_table: TableName = _setting(
+        "The application's table: created if there is none, otherwise adopted as it is.",
+        default=TableName("public", "users"),
+    )
+    source_table: TableName = _setting(
+        "The auth server's table. Never written to.", default=TableName("auth", "users")
+    )
+    key: str = _setting("The column of the users table that holds the auth server's id.", default="id")
+    on_delete: OnDelete = _setting(
+        "What happens to the row of a deleted user: `anonymize` (the id and the time of deletion stay, "
+        "personal columns are emptied), `soft` (only the time of deletion is set), `keep` (nothing), "
+        "`delete` (the row goes).",
+        default="anonymize",
+    )
+    sign_up_trigger: TriggerLevel = _setting(
+        "`statement` serves all rows of an INSERT at once. `row` is for an application with a row trigger "
+        "of its own on auth.users that needs the mirrored row; each row of a bulk import then pays.",
+        default="statement",
+    )
+    lock_timeout_ms: int = _setting(
+        "How long, in milliseconds, a sign-up waits for a lock on the users table before its row is left "
+        f"to the ledger ({_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}).",
+        default=250,
+    )
+    removal_cap: float = _setting(
+        "The share of the users table that one reconciling run may remove or anonymize (0 to 1). "
+        "Ten rows are always allowed.",
+        default=0.05,
+    )
+    columns: tuple[Column, ...] = _setting(
+        "The mapping, a table: each column of the users table and where its value comes from.",
+        default_factory=_default_columns,
+    )
+
+    def __post_init__(self) -> None:
+        _check_columns(self)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain data, in the form that :func:`parse_settings` reads."""
+        return {
+            "users_table": str(self.users_table),
+            "source_table": str(self.source_table),
+            "key": self.key,
+            "on_delete": self.on_delete,
+            "sign_up_trigger": self.sign_up_trigger,
+            "lock_timeout_ms": self.lock_timeout_ms,
+            "removal_cap": self.removal_cap,
+            "columns": {column.name: column.describe() for column in self.columns},
+        }
+
+    @property
+    def tombstone(self) -> Column | None:
+        """The column that keeps the time of deletion, if one is mapped."""
+        return next((column for column in self.columns if column.is_tombstone), None)
+
+
+def _check_columns(settings: Settings) -> None:
+    names = [column.name for column in settings.columns]
+    if settings.key in names:
+        raise SettingsError(
+            f"columns.{settings.key}: this column is the key and always holds the auth server's id",
+            hint="Leave it out of [columns].",
+        )
+    if settings.users_table == settings.source_table:
+        raise SettingsError("users_table: must not be the auth server's own table")
+    if settings.on_delete == "soft" and settings.tombstone is None:
+        raise SettingsError(
+            'on_delete: "soft" needs a column to keep the time of deletion in',
+            hint='Map one, for instance deleted_at = "deleted_at".',
+        )
+
+
+def parse_settings(data: Mapping[str, Any]) -> Settings:
+    """Read settings from the parsed TOML, or raise :class:`SettingsError` naming the key."""
+    known = {each.name for each in fields(Settings)}
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise SettingsError(
+                f"unknown setting {key!r}",
+                hint=f"Did you mean {near[0]!r}?" if near else f"Settings are {', '.join(sorted(known))}.",
+            )
+    return Settings(**{key: _PARSERS[key](value, key) for key, value in data.items()})
+
+
+def _parse_choice(choices: tuple[str, ...]) -> Any:
+    def parse(value: object, where: str) -> Any:
+        if value not in choices:
+            raise SettingsError(f"{where}: {value!r} is not one of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _parse_key(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{where}: expected the name of a column, got {value!r}")
+    return check_name(value, where)
+
+
+def _parse_lock_timeout(value: object, where: str) -> int:
+    if type(value) is not int or not _MIN_LOCK_TIMEOUT_MS <= value <= _MAX_LOCK_TIMEOUT_MS:
+        raise SettingsError(
+            f"{where}: expected whole milliseconds from {_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}, "
+            f"got {value!r}"
+        )
+    return value
+
+
+def _parse_share(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SettingsError(f"{where}: expected a share from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def _parse_columns(value: object, where: str) -> tuple[Column, ...]:
+    if not isinstance(value, dict) or not value:
+        raise SettingsError(f"{where}: expected a table with at least one column")
+    return tuple(parse_column(name, entry) for name, entry in value.items())
+
+
+_PARSERS = {
+    "users_table": parse_name,
+    "source_table": parse_name,
+    "key": _parse_key,
+    "on_delete": _parse_choice(get_args(OnDelete)),
+    "sign_up_trigger": _parse_choice(get_args(TriggerLevel)),
+    "lock_timeout_ms": _parse_lock_timeout,
+    "removal_cap": _parse_share,
+    "columns": _parse_columns,
+}
+
+
+def load_settings(path: Path | None = None, *, directory: Path | None = None) -> Settings:
+    """Read ``path``; or ``usersync.toml``, else ``[tool.usersync]`` of ``pyproject.toml``, in ``directory``.
+
+    Without any of them, the defaults. Raises :class:`SettingsError` for a file that is named and missing,
+    is not TOML, or holds what cannot be.
+    """
+    if path is not None:
+        return _named(path, parse_settings, _read_toml(path))
+    directory = directory or Path.cwd()
+    own, project = directory / FILE_NAME, directory / "pyproject.toml"
+    if own.is_file():
+        return _named(own, parse_settings, _read_toml(own))
+    if project.is_file():
+        section = _read_toml(project).get("tool", {}).get("usersync", {})
+        return _named(project, parse_settings, section)
+    return Settings()
+
+
+def _named(path: Path, parse: Any, data: Mapping[str, Any]) -> Settings:
+    try:
+        settings: Settings = parse(data)
+    except SettingsError as error:
+        raise SettingsError(f"{path.name}: {error}", hint=error.hint) from None
+    return settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error

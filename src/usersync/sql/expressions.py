@@ -1,0 +1,189 @@
+"""The mapping as SQL expressions. This is the one place that knows how a value is fetched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.mapping import Column, Default, Source, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from usersync.settings import Settings
+
+
+def literal(value: Default) -> str:
+    """A Python value as an SQL literal."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    # Backslashes are literal: standard_conforming_strings has been on since PostgreSQL 9.1.
+    return "'" + value.replace("'", "''") + "'"
+
+
+def expression(column: Column, row: str) -> str:
+    """The value of ``column`` in ``row``, an alias of the auth server's table, in the column's type."""
+    value = _value(column, row)
+    return f"({value})::{column.type}" if column.type else value
+
+
+def _value(column: Column, row: str) -> str:
+    sources, default = column.sources, column.default
+    if len(sources) == 1 and default is None:
+        as_json = column.type in {"json", "jsonb"}
+        return _json(sources[0], row) if as_json else _text(sources[0], row)
+    if not any(source.path for source in sources):
+        plain = [_text(source, row) for source in sources]
+        return f"coalesce({', '.join([*plain, literal(default)])})"
+    # As JSON, a key that is there and holds null counts as present; as text it would count as absent.
+    found = [_json(source, row) for source in sources]
+    if default is not None:
+        found.append(f"to_jsonb({literal(default)}{'::text' if isinstance(default, str) else ''})")
+    return f"coalesce({', '.join(found)}) #>> '{{}}'"
+
+
+def _text(source: Source, row: str) -> str:
+    column = f"{row}.{quote(source.column)}"
+    if not source.path:
+        return column
+    if len(source.path) == 1:
+        return f"{column} ->> {literal(source.path[0])}"
+    return f"{column} #>> {_path(source)}"
+
+
+def _json(source: Source, row: str) -> str:
+    column = f"{row}.{quote(source.column)}"
+    return f"{column} #> {_path(source)}" if source.path else f"to_jsonb({column})"
+
+
+def _path(source: Source) -> str:
+    return f"array[{', '.join(literal(key) for key in source.path)}]"
+
+
+def comparable(column: Column, row: str) -> str:
+    """The stored value in a form that has an equality operator (``json`` has none)."""
+    stored = f"{row}.{quote(column.name)}"
+    return f"{stored}::text::jsonb" if column.type == "json" else stored
+
+
+def _comparable_expression(column: Column, row: str) -> str:
+    value = expression(column, row)
+    return f"({value})::text::jsonb" if column.type == "json" else value
+
+
+class Fragments:
+    """The lists that SQL files name with placeholders, made from the mapping.
+
+    A list of columns always begins with the key, so that none is ever empty.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._key_name = settings.key
+        self._key = quote(settings.key)
+        self._source_table = settings.source_table.quoted
+        self._tombstone = settings.tombstone
+        self._all = settings.columns
+        self._auth = [column for column in settings.columns if column.owner == "auth"]
+        self._personal = [column for column in settings.columns if column.personal]
+        self._on_delete = settings.on_delete
+
+    def names(self) -> dict[str, str]:
+        """Lists that stand where identifiers stand."""
+        return {
+            "key": self._key,
+            "columns": self._names(self._all),
+            "auth_columns": self._names(self._auth),
+            "excluded_auth_columns": self._names(self._auth, "excluded."),
+            "removed_columns": self._names(self._removed()),
+        }
+
+    def values(self) -> dict[str, str]:
+        """Lists that stand where a literal stands."""
+        return {
+            "created_values": _join(
+                [
+                    f'source."id" as {self._key}',
+                    *(f"({expression(c, 'source')})::{c.sql_type} as {quote(c.name)}" for c in self._all),
+                ]
+            ),
+            "source_values": self._values(self._all, "source"),
+            "stored_auth_values": self._stored("target"),
+            "source_auth_values": self._compared("source"),
+            "excluded_auth_values": _join(
+                [f"excluded.{self._key}", *(comparable(column, "excluded") for column in self._auth)]
+            ),
+            "new_auth_values": self._watched("new"),
+            "old_auth_values": self._watched("old"),
+            "removed_values": _join(
+                [f"target.{self._key}", *(self._removed_value(column) for column in self._removed())]
+            ),
+            "is_removed": self._is_removed(),
+            "differing_columns": self._differing(),
+            "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
+            "mapped_expressions": _join(
+                literal(value) for value in ['source."id"', *(expression(c, "source") for c in self._all)]
+            ),
+        }
+
+    def _names(self, columns: Iterable[Column], prefix: str = "") -> str:
+        return _join([prefix + self._key, *(prefix + quote(column.name) for column in columns)])
+
+    def _values(self, columns: Iterable[Column], row: str) -> str:
+        return _join([f'{row}."id"', *(expression(column, row) for column in columns)])
+
+    def _compared(self, row: str) -> str:
+        return _join([f'{row}."id"', *(_comparable_expression(column, row) for column in self._auth)])
+
+    def _watched(self, row: str) -> str:
+        # deleted_at decides what becomes of the row, whether or not it is mirrored. Casts are left out:
+        # what cannot be cast is for sync_users to report, not a reason to overlook that it changed.
+        values = [_value(column, row) for column in self._auth]
+        if self._tombstone not in self._auth:
+            values.append(f'{row}."deleted_at"')
+        return _join([f'{row}."id"', *values])
+
+    def _stored(self, row: str) -> str:
+        return _join([f"{row}.{self._key}", *(comparable(column, row) for column in self._auth)])
+
+    def _removed(self) -> list[Column]:
+        tombstone = [self._tombstone] if self._tombstone else []
+        personal = self._personal if self._on_delete == "anonymize" else []
+        return tombstone + personal
+
+    def _removed_value(self, column: Column) -> str:
+        if column.is_tombstone:
+            deleted_at = (
+                f'select source."deleted_at" from {self._source_table} as source where source."id" = '
+            )
+            return f"coalesce(target.{quote(column.name)}, ({deleted_at}target.{self._key}), now())"
+        return self._placeholder(column) + (f"::{column.type}" if column.type else "")
+
+    def _placeholder(self, column: Column) -> str:
+        return f"usersync.placeholder({literal(column.name)}, target.{self._key})"
+
+    def _is_removed(self) -> str:
+        """Whether a row already is what its user's deletion makes of it."""
+        if self._on_delete in {"keep", "delete"}:
+            return literal(self._on_delete == "keep")
+        conditions = [
+            f"target.{name} is not null"
+            if column.is_tombstone
+            else f"(target.{name} is null or target.{name}::text = {self._placeholder(column)})"
+            for column in self._removed()
+            for name in [quote(column.name)]
+        ]
+        return " and ".join(conditions) or "true"
+
+    def _differing(self) -> str:
+        return _join(
+            f"case when {comparable(column, 'target')} is distinct from "
+            f"{_comparable_expression(column, 'source')} then {literal(column.name)} end"
+            for column in self._auth
+        )
+
+
+def _join(parts: Iterable[str]) -> str:
+    return ", ".join(parts)

@@ -1,0 +1,54 @@
+-- What is left to do for users whose full row was refused: a minimal row, so that foreign keys hold, and
+-- a line in the ledger that says why. Raises nothing; where even the ledger fails, the server's log has it.
+create or replace function usersync.degrade_users(
+    ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, error_context text
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+declare
+    half integer := cardinality(ids) / 2;
+    second_reason text;
+begin
+    if reason = '55P03' then
+        -- The sign-up has waited once, and is not to wait for the same lock again. Undone when sync_users ends.
+        perform set_config('lock_timeout', '10ms', true);
+    else
+        begin
+            perform usersync.write_minimal_rows(ids);
+        exception when others or assert_failure then
+            second_reason := sqlstate;
+        end;
+    end if;
+    if half > 0 and left(second_reason, 2) in ('22', '23', 'P0') then
+        perform usersync.degrade_users(
+            ids[:half], reason, failed_constraint, failed_column, error_message, error_context);
+        perform usersync.degrade_users(
+            ids[half + 1:], reason, failed_constraint, failed_column, error_message, error_context);
+        return;
+    end if;
+    perform usersync.record_failures(
+        ids,
+        reason,
+        failed_constraint,
+        coalesce(
+            failed_column,
+            usersync.constrained_columns(failed_constraint),
+            case when reason like '22%' then usersync.misfit_column(ids[1]) end
+        ),
+        error_message,
+        -- Only the name of the function, and only what ran below us: the rest of a context may quote values.
+        substring(
+            split_part(error_context, 'PL/pgSQL function usersync.', 1) from 'PL/pgSQL function ([^\n]{1,200})'
+        )
+    );
+exception when others or assert_failure then
+    raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)
+        using detail = format(
+            'Users: %s. Cause: %s %s. The ledger: %s %s.',
+            left(array_to_string(ids, ', '), 1000), reason, left(error_message, 500), sqlstate, sqlerrm),
+        hint = 'Run "usersync doctor", then "usersync sync".';
+end;
+$usersync$;
+comment on function usersync.degrade_users(uuid[], text, text, text, text, text) is
+    'usersync: gives users whose row was refused a minimal row, and notes the reason.';

@@ -1,0 +1,161 @@
+-- One page of comparing both tables, and unless dry_run, of bringing the one in line. A page is a range of
+-- ids: it begins at first_id, ends with last_id at the latest, and holds page_size rows of the longer side.
+-- next_id is where the next page begins, null after the last one.
+--
+-- Whatever the planner believes about the tables' sizes, an empty one that was analyzed included, it is to
+-- walk both primary keys: hence no sequential scans, and a full join, which has no nested loop to offer.
+create or replace function usersync.reconcile_page(
+    first_id uuid,
+    last_id uuid,
+    page_size integer,
+    dry_run boolean,
+    out next_id uuid,
+    out examined bigint,
+    out auth_users bigint,
+    out users bigint,
+    out missing bigint,
+    out stale bigint,
+    out orphaned bigint,
+    out degraded bigint,
+    out failed bigint,
+    out oldest_missing timestamptz,
+    out differences jsonb
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $usersync$
+#variable_conflict use_column
+declare
+    page_end uuid;
+    differing_ids uuid[];
+    stale_ids uuid[];
+    changed record;
+begin
+    page_end := least(
+        (
+            select source."id" from "@source_table" as source
+            where source."id" >= reconcile_page.first_id
+            order by source."id" offset reconcile_page.page_size - 1 limit 1
+        ),
+        (
+            select target."@key" from "@users_table" as target
+            where target."@key" >= reconcile_page.first_id
+            order by target."@key" offset reconcile_page.page_size - 1 limit 1
+        ),
+        reconcile_page.last_id
+    );
+    if page_end < reconcile_page.last_id then
+        reconcile_page.next_id := least(
+            (
+                select source."id" from "@source_table" as source
+                where source."id" > page_end order by source."id" limit 1
+            ),
+            (
+                select target."@key" from "@users_table" as target
+                where target."@key" > page_end order by target."@key" limit 1
+            )
+        );
+        if reconcile_page.next_id > reconcile_page.last_id then
+            reconcile_page.next_id := null;
+        end if;
+    end if;
+
+    select
+        count(*),
+        count(*) filter (where compared.is_live),
+        count(*) filter (where compared.has_row),
+        count(*) filter (where compared.class = 'missing'),
+        count(*) filter (where compared.class = 'stale'),
+        count(*) filter (where compared.class = 'orphaned'),
+        min(compared.created_at) filter (where compared.class = 'missing'),
+        array_agg(compared.user_id) filter (where compared.class is not null),
+        array_agg(compared.user_id) filter (where compared.class = 'stale'),
+        jsonb_agg(
+            jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
+            order by compared.user_id
+        ) filter (where compared.columns is not null)
+    into
+        reconcile_page.examined,
+        reconcile_page.auth_users,
+        reconcile_page.users,
+        reconcile_page.missing,
+        reconcile_page.stale,
+        reconcile_page.orphaned,
+        reconcile_page.oldest_missing,
+        differing_ids,
+        stale_ids,
+        reconcile_page.differences
+    from (
+        select
+            classified.*,
+            case
+                when not reconcile_page.dry_run or classified.class is null then null
+                when classified.class = 'stale' then classified.differing
+                else '{}'
+            end as columns
+        from (
+            select
+                coalesce(source."id", target."@key") as user_id,
+                source."id" is not null and source."deleted_at" is null as is_live,
+                target."@key" is not null as has_row,
+                source."created_at" as created_at,
+                array_remove(array['@differing_columns']::text[], null) as differing,
+                case
+                    when source."id" is null or source."deleted_at" is not null then
+                        case when target."@key" is not null and ('@is_removed') is not true then 'orphaned' end
+                    when target."@key" is null then 'missing'
+                    when row('@stored_auth_values') is distinct from row('@source_auth_values') then 'stale'
+                end as class
+            from (
+                select source.* from "@source_table" as source
+                where source."id" between reconcile_page.first_id and page_end
+            ) as source
+            full join (
+                select target.* from "@users_table" as target
+                where target."@key" between reconcile_page.first_id and page_end
+            ) as target on target."@key" = source."id"
+        ) as classified
+        offset 0
+    ) as compared;
+
+    if not reconcile_page.dry_run then
+        -- What the application's own trigger turned into something else would only be turned again.
+        differing_ids := array(
+            select unnest(differing_ids)
+            union
+            select failure.user_id from usersync.sync_failures as failure
+            where failure.user_id between reconcile_page.first_id and page_end
+            except
+            select failure.user_id from usersync.sync_failures as failure
+            where failure.user_id between reconcile_page.first_id and page_end and failure.sqlstate = 'US001'
+        );
+        perform usersync.sync_users(differing_ids);
+
+        for changed in
+            select target."@key" as user_id, array_remove(array['@differing_columns']::text[], null) as columns
+            from "@users_table" as target
+            join "@source_table" as source on source."id" = target."@key" and source."deleted_at" is null
+            where target."@key" = any(stale_ids)
+                and row('@stored_auth_values') is distinct from row('@source_auth_values')
+                and not exists (
+                    select from usersync.sync_failures as failure where failure.user_id = target."@key"
+                )
+        loop
+            perform usersync.record_failures(
+                array[changed.user_id], 'US001', null, array_to_string(changed.columns, ', '),
+                'The row was written, and holds another value all the same: a trigger of the application '
+                'changes what is written.', null);
+        end loop;
+    end if;
+
+    select
+        count(*) filter (where failure.outcome = 'degraded'),
+        count(*) filter (where failure.outcome = 'failed')
+    into reconcile_page.degraded, reconcile_page.failed
+    from usersync.sync_failures as failure
+    where failure.user_id between reconcile_page.first_id and page_end;
+end;
+$usersync$;
+comment on function usersync.reconcile_page(uuid, uuid, integer, boolean) is
+    'usersync: compares one page of both tables and brings the users table in line.';

@@ -1,0 +1,45 @@
+-- Writes the ledger. A user who has a row all the same is degraded, one who has none has failed.
+create or replace function usersync.record_failures(
+    ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, raised_in text
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    present uuid[] := '{}';
+begin
+    begin
+        present := array(
+            select users."@key"
+            from "@users_table" as users
+            join "@source_table" as source on source."id" = users."@key" and source."deleted_at" is null
+            where users."@key" = any(record_failures.ids)
+        );
+    exception when others then
+        null;  -- No table, no rows.
+    end;
+    insert into usersync.sync_failures as failure
+        (user_id, outcome, sqlstate, constraint_name, column_name, message, raised_in)
+    select
+        id,
+        case when id = any(present) then 'degraded' else 'failed' end,
+        reason,
+        failed_constraint,
+        failed_column,
+        left(error_message, 500),
+        record_failures.raised_in
+    from unnest(ids) as id
+    on conflict (user_id) do update set
+        outcome = excluded.outcome,
+        sqlstate = excluded.sqlstate,
+        constraint_name = excluded.constraint_name,
+        column_name = excluded.column_name,
+        message = excluded.message,
+        raised_in = excluded.raised_in,
+        attempts = failure.attempts + 1,
+        last_failed_at = now();
+end;
+$usersync$;
+comment on function usersync.record_failures(uuid[], text, text, text, text, text) is
+    'usersync: notes in the ledger why these users could not be synced.';

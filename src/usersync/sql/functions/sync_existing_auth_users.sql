@@ -1,0 +1,43 @@
+-- Reconciles from SQL, for whoever has no command at hand. Without arguments everything, in one transaction;
+-- with a page size one page, to be called again with the next_id that comes back: the Data API cuts a call
+-- off after 8 seconds.
+create or replace function public.sync_existing_auth_users(first_id uuid default null, page_size integer default null)
+returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    removal record;
+    page record;
+    cursor_id uuid := coalesce(first_id, '00000000-0000-0000-0000-000000000000');
+    synced bigint := 0;
+    errors bigint := 0;
+    examined bigint := 0;
+begin
+    if page_size < 1 then
+        raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
+    end if;
+    if first_id is null then
+        removal := usersync.count_removals();
+        if removal.removals > removal.allowed then
+            raise exception 'usersync: % of % rows belong to users whom the auth server no longer has; at most % may be removed at once',
+                removal.removals, removal.users, removal.allowed
+                using errcode = 'US403', hint = 'If this is meant, run "usersync sync --removal-cap 1".';
+        end if;
+    end if;
+    loop
+        page := usersync.reconcile_page(
+            cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), false);
+        examined := examined + page.examined;
+        errors := errors + page.degraded + page.failed;
+        synced := synced + page.missing + page.stale + page.orphaned;
+        cursor_id := page.next_id;
+        exit when cursor_id is null or page_size is not null;
+    end loop;
+    return jsonb_build_object(
+        'synced', greatest(synced - errors, 0), 'errors', errors, 'examined', examined, 'next_id', cursor_id);
+end;
+$usersync$;
+comment on function public.sync_existing_auth_users(uuid, integer) is
+    'usersync: brings the users table in line with the auth server''s, all at once or page by page.';

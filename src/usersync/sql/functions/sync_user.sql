@@ -1,0 +1,16 @@
+-- Brings one user in line, and says whether either side knows them, and whether the auth server has them alive.
+create or replace function usersync.sync_user(user_id uuid, out known boolean, out alive boolean)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+begin
+    perform usersync.sync_users(array[user_id]);
+    sync_user.alive := exists (
+        select from "@source_table" as source where source."id" = sync_user.user_id and source."deleted_at" is null
+    );
+    sync_user.known := alive or usersync.user_exists(user_id)
+        or exists (select from "@source_table" as source where source."id" = sync_user.user_id);
+end;
+$usersync$;
+comment on function usersync.sync_user(uuid) is 'usersync: brings one user in line.';

@@ -1,0 +1,11 @@
+-- Whether the users table has a row for this user. Makes none.
+create or replace function usersync.user_exists(user_id uuid) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+begin
+    return exists (select from "@users_table" as target where target."@key" = user_exists.user_id);
+end;
+$usersync$;
+comment on function usersync.user_exists(uuid) is 'usersync: whether this user has a row in the users table.';

@@ -1,0 +1,58 @@
+-- The truth about both tables, as one JSON object. Reads both once, page by page, and writes nothing.
+create or replace function public.user_sync_status() returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    page record;
+    cursor_id uuid := '00000000-0000-0000-0000-000000000000';
+    auth_users bigint := 0;
+    users bigint := 0;
+    missing bigint := 0;
+    stale bigint := 0;
+    orphaned bigint := 0;
+    oldest_missing timestamptz;
+begin
+    while cursor_id is not null loop
+        page := usersync.reconcile_page(cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 20000, true);
+        auth_users := auth_users + page.auth_users;
+        users := users + page.users;
+        missing := missing + page.missing;
+        stale := stale + page.stale;
+        orphaned := orphaned + page.orphaned;
+        oldest_missing := least(oldest_missing, page.oldest_missing);
+        cursor_id := page.next_id;
+    end loop;
+    return jsonb_build_object(
+        'auth_users', auth_users,
+        'users', users,
+        'missing', missing,
+        'stale', stale,
+        'orphaned', orphaned,
+        'oldest_missing_at', oldest_missing
+    ) || (
+        select jsonb_build_object(
+            'degraded', count(*) filter (where failure.outcome = 'degraded'),
+            'failed', count(*) filter (where failure.outcome = 'failed'),
+            'oldest_failure_at', min(failure.first_failed_at)
+        )
+        from usersync.sync_failures as failure
+    ) || jsonb_build_object(
+        'last_run', (
+            select jsonb_build_object(
+                'run_id', run.run_id,
+                'finished', bool_and(run.state = 'finished'),
+                'updated_at', max(run.updated_at),
+                'examined', sum(run.examined)
+            )
+            from usersync.sync_runs as run
+            group by run.run_id
+            order by max(run.updated_at) desc
+            limit 1
+        )
+    );
+end;
+$usersync$;
+comment on function public.user_sync_status() is
+    'usersync: how many users there are on both sides, and how many are missing, stale, orphaned or failed.';

@@ -1,0 +1,30 @@
+-- A row with the id and whatever the table demands and the mapping can deliver. What is demanded is asked of
+-- the catalog each time: a column that refuses null may have come yesterday.
+create or replace function usersync.write_minimal_rows(ids uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    column_list text;
+    value_list text;
+begin
+    select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
+    into column_list, value_list
+    from unnest(array['@mapped_columns'], array['@mapped_expressions']) as mapped (name, expression)
+    join pg_attribute as demanded on
+        demanded.attrelid = '@users_table'::regclass
+        and demanded.attname = mapped.name
+        and (demanded.attname = '@key' or (demanded.attnotnull and not demanded.atthasdef))
+        and not demanded.attisdropped;
+
+    execute format(
+        'insert into %s (%s) select %s from %s as source '
+        'where source."id" = any($1) and source."deleted_at" is null on conflict (%I) do nothing',
+        '@users_table', column_list, value_list, '@source_table', '@key'
+    ) using ids;
+    perform usersync.settle_constraints();
+end;
+$usersync$;
+comment on function usersync.write_minimal_rows(uuid[]) is
+    'usersync: inserts rows with the id and the columns that may not be null, where there are none.';

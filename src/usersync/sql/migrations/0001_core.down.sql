@@ -1,0 +1,3 @@
+drop table if exists usersync.settings;
+drop table if exists usersync.sync_runs;
+drop table if exists usersync.sync_failures;

@@ -1,0 +1,183 @@
+"""Fills names and lists into the SQL files.
+
+The files are valid SQL before and after. A placeholder carries its own quotes: ``"@users_table"`` stands
+where an identifier stands, ``'@lock_timeout'`` where a literal stands. One that nobody fills is an error,
+and so is a filling that no file asks for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from usersync.mapping import quote
+from usersync.sql.expressions import Fragments, literal
+from usersync.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.settings import Settings
+
+_PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
+
+
+class UnknownPlaceholderError(LookupError):
+    """An SQL file names something that nobody fills in; a mistake in usersync itself."""
+
+
+class UnusedPlaceholderError(LookupError):
+    """Something is filled in that no SQL file names; a mistake in usersync itself."""
+
+
+class Renderer:
+    """Renders SQL for one set of settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        users, source = settings.users_table, settings.source_table
+        fragments = Fragments(settings)
+        self._names = {
+            "users_table": users.quoted,
+            "users_schema": quote(users.schema),
+            "source_table": source.quoted,
+        } | fragments.names()
+        self._values = {
+            "users_table": literal(users.quoted),
+            "source_table": literal(source.quoted),
+            "key": literal(settings.key),
+            "on_delete": literal(settings.on_delete),
+            "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
+            "removal_cap": literal(settings.removal_cap),
+            "settings": _settings_json(settings),
+        } | fragments.values()
+        self._used: set[str] = set()
+
+    def render(self, text: str) -> str:
+        """Fill in ``text``; raises :class:`UnknownPlaceholderError`."""
+        return _PLACEHOLDER.sub(self._fill, text)
+
+    def _fill(self, match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        filled = self._names.get(name) if name else self._values.get(value)
+        if filled is None:
+            raise UnknownPlaceholderError(match[0])
+        self._used.add(match[0])
+        return filled
+
+    def check_all_used(self) -> None:
+        """Raise :class:`UnusedPlaceholderError` if anything was offered that no text asked for."""
+        offered = {f'"@{name}"' for name in self._names} | {f"'@{value}'" for value in self._values}
+        if offered - self._used:
+            raise UnusedPlaceholderError(", ".join(sorted(offered - self._used)))
+
+
+def _settings_json(settings: Settings) -> str:
+    return literal(json.dumps(settings.describe() | {"library_version": __version__}, sort_keys=True))
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function as it is to be in the database."""
+
+    signature: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return checksum(self.text)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A numbered step of the schema. Its checksum is that of the file, whatever the settings."""
+
+    version: int
+    name: str
+    up: str
+    down: str
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything that usersync installs, rendered for one set of settings."""
+
+    bootstrap: str
+    migrations: tuple[Migration, ...]
+    create_users_table: str
+    functions: tuple[Function, ...]
+    triggers: tuple[tuple[str, str], ...]
+    secure: str
+    remember_settings: str
+    conflicts: str
+    inspect: str
+    installed: str
+
+
+def checksum(text: str) -> str:
+    """What tells two texts apart."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def read_sql(path: str) -> str:
+    """The text of one of the files beside this module."""
+    return files("usersync.sql").joinpath(path).read_text(encoding="utf-8")
+
+
+@cache
+def _names_in(directory: str) -> tuple[str, ...]:
+    return tuple(sorted(each.name for each in files("usersync.sql").joinpath(directory).iterdir()))
+
+
+def render_bundle(settings: Settings) -> Bundle:
+    """Render all that is installed, and check that nothing was filled in for nothing."""
+    renderer = Renderer(settings)
+
+    def statement(name: str) -> str:
+        return renderer.render(read_sql(f"statements/{name}.sql"))
+
+    bundle = Bundle(
+        bootstrap=statement("bootstrap"),
+        migrations=tuple(_migrations(renderer)),
+        create_users_table=statement("create_users_table"),
+        functions=tuple(_functions(renderer)),
+        triggers=tuple(_triggers(renderer, row_level=settings.sign_up_trigger == "row")),
+        secure=statement("secure"),
+        remember_settings=statement("remember_settings"),
+        conflicts=statement("conflicts"),
+        inspect=statement("inspect"),
+        installed=statement("installed"),
+    )
+    renderer.check_all_used()
+    return bundle
+
+
+def _migrations(renderer: Renderer) -> Iterator[Migration]:
+    for file in _names_in("migrations"):
+        if not file.endswith(".up.sql"):
+            continue
+        stem = file.removesuffix(".up.sql")
+        up, down = (read_sql(f"migrations/{stem}.{way}.sql") for way in ("up", "down"))
+        number, _, name = stem.partition("_")
+        yield Migration(int(number), name, renderer.render(up), renderer.render(down), checksum(up))
+
+
+def _functions(renderer: Renderer) -> Iterator[Function]:
+    for file in _names_in("functions"):
+        text = renderer.render(read_sql(f"functions/{file}"))
+        found = re.search(r"^comment on function (\S+\([^)]*\)) is\b", text, re.MULTILINE)
+        if found is None:
+            raise LookupError(f"functions/{file} has no comment on its function")
+        yield Function(found[1], text)
+
+
+def _triggers(renderer: Renderer, *, row_level: bool) -> Iterator[tuple[str, str]]:
+    created = "on_auth_user_created_row" if row_level else "on_auth_user_created"
+    for name in (created, "on_auth_user_updated", "on_auth_user_deleted"):
+        yield name.removesuffix("_row"), renderer.render(read_sql(f"triggers/{name}.sql"))

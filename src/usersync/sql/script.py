@@ -1,0 +1,92 @@
+"""The whole installation as one script: for psql, for ``supabase db push``, for a reviewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.sql.expressions import literal
+from usersync.sql.render import render_bundle
+from usersync.version import __version__
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+    from usersync.sql.render import Bundle, Function, Migration
+
+
+def bookkeeping_of_migration(migration: Migration) -> str:
+    """Notes a migration. Runs before it: a second installer stops at this row."""
+    values = ", ".join(literal(value) for value in (migration.version, migration.name, migration.checksum))
+    return (
+        f"insert into usersync.schema_version (version, name, checksum) values ({values})\n"
+        "on conflict (version) do nothing;\n"
+    )
+
+
+def bookkeeping_of_function(function: Function) -> str:
+    """Notes a function that was just made, and what the catalog says it has become."""
+    return (
+        "insert into usersync.functions (signature, checksum, fingerprint)\n"
+        f"select {literal(function.signature)}, {literal(function.checksum)}, "
+        "md5(concat_ws('|', prosrc, prosecdef, provolatile, array_to_string(proconfig, ',')))\n"
+        f"from pg_catalog.pg_proc where oid = {literal(function.signature)}::regprocedure\n"
+        "on conflict (signature) do update set checksum = excluded.checksum, "
+        "fingerprint = excluded.fingerprint, installed_at = now();\n"
+    )
+
+
+def install_script(settings: Settings, *, transaction: bool) -> str:
+    """The script. It can be run again at any time: what is there already is left or replaced in place.
+
+    ``transaction`` wraps it in BEGIN and COMMIT; ``supabase db push`` brings a transaction of its own.
+    """
+    bundle = render_bundle(settings)
+    parts = [
+        _header(transaction=transaction),
+        "select set_config('lock_timeout', '2s', true), set_config('search_path', 'pg_catalog', true);\n",
+        _guard(bundle),
+        bundle.bootstrap,
+        *(bookkeeping_of_migration(each) + each.up for each in bundle.migrations),
+        bundle.create_users_table,
+        *(each.text + bookkeeping_of_function(each) for each in bundle.functions),
+        bundle.secure,
+        bundle.remember_settings,
+        "-- Last, because each of them locks the auth server's table against writes until the end.\n",
+        *(sql for _, sql in bundle.triggers),
+    ]
+    if transaction:
+        parts.append("commit;\n")
+    return "\n".join(parts)
+
+
+def _header(*, transaction: bool) -> str:
+    lines = [
+        f"-- usersync {__version__}: installs or upgrades everything, and can be run again.",
+        "-- Made by: usersync sql. Do not edit; change usersync.toml and make it again.",
+    ]
+    if transaction:
+        lines += ["-- Run with: psql --set ON_ERROR_STOP=1 --file THIS_FILE", "", "begin;"]
+    return "\n".join(lines) + "\n"
+
+
+def _guard(bundle: Bundle) -> str:
+    """Stops the script where an object of our names is somebody else's, or a newer usersync is here."""
+    return f"""do $usersync$
+declare
+    conflict record;
+    installed text;
+begin
+    for conflict in
+{bundle.conflicts.rstrip()}
+    loop
+        raise exception 'usersync: the % % is not usersync''s', conflict.kind, conflict.name
+            using hint = 'Connect usersync to this database and run "usersync plan": it says what to do.';
+    end loop;
+    if to_regclass('usersync.settings') is not null then
+        select only_row.settings ->> 'library_version' into installed from usersync.settings as only_row;
+        if string_to_array(installed, '.')::integer[] > string_to_array('{__version__}', '.')::integer[] then
+            raise exception 'usersync % set this database up, and this is {__version__}', installed;
+        end if;
+    end if;
+end;
+$usersync$;
+"""

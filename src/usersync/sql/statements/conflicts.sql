@@ -1,0 +1,19 @@
+-- Objects of our names that are not ours. Ours are known by the comment that each of our functions carries.
+select 'trigger' as kind, trigger.tgname::text as name, trigger.tgfoid::regprocedure::text as function
+from pg_trigger as trigger
+where trigger.tgrelid = to_regclass('@source_table')
+    and not trigger.tgisinternal
+    and trigger.tgname in ('on_auth_user_created', 'on_auth_user_updated', 'on_auth_user_deleted')
+    and coalesce(obj_description(trigger.tgfoid, 'pg_proc'), '') not like 'usersync: %'
+union all
+select 'function', function.oid::regprocedure::text, null
+from pg_proc as function
+where function.pronamespace = 'public'::regnamespace
+    and function.proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status')
+    and coalesce(obj_description(function.oid, 'pg_proc'), '') not like 'usersync: %'
+union all
+select 'schema', namespace.nspname::text, null
+from pg_namespace as namespace
+where namespace.nspname = 'usersync'
+    and coalesce(obj_description(namespace.oid, 'pg_namespace'), '') not like 'usersync: %'
+order by 1, 2

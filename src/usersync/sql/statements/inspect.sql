@@ -1,0 +1,96 @@
+-- What the database has, as one JSON object; read from the catalog only, so that it works before anything is
+-- installed, and for a role that may read nothing else.
+select jsonb_build_object(
+    'server_version', current_setting('server_version_num')::integer,
+    'role', current_user,
+    'installed', to_regclass('usersync.schema_version') is not null
+        and to_regclass('usersync.functions') is not null and to_regclass('usersync.settings') is not null,
+    'source_columns', (
+        select jsonb_agg(attname) from pg_attribute
+        where attrelid = to_regclass('@source_table') and attnum > 0 and not attisdropped
+    ),
+    'source_triggers', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', tgname, 'type', tgtype, 'enabled', tgenabled, 'function', nspname || '.' || proname,
+            'ours', coalesce(obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %', false)
+        ) order by tgname), '[]')
+        from pg_trigger
+        join pg_proc on pg_proc.oid = tgfoid
+        join pg_namespace on pg_namespace.oid = pronamespace
+        where tgrelid = to_regclass('@source_table') and not tgisinternal
+    ),
+    'users_kind', (select relkind from pg_class where oid = to_regclass('@users_table')),
+    'users_created_by_usersync', obj_description(to_regclass('@users_table'), 'pg_class')
+        like 'The application''s users, created by usersync %',
+    'users_columns', (
+        select coalesce(jsonb_object_agg(attname, jsonb_build_object(
+            'type', format_type(atttypid, atttypmod),
+            'string', typcategory = 'S',
+            'required', attnotnull and not atthasdef and attidentity = '',
+            'generated', attgenerated <> '' or attidentity = 'a'
+        )), '{}')
+        from pg_attribute
+        join pg_type on pg_type.oid = atttypid
+        where attrelid = to_regclass('@users_table') and attnum > 0 and not attisdropped
+    ),
+    'key_is_unique', exists (
+        select from pg_index
+        where indrelid = to_regclass('@users_table') and indisunique and indimmediate and indpred is null
+            and indexprs is null and indnkeyatts = 1
+            and indkey[0] = (
+                select attnum from pg_attribute
+                where attrelid = to_regclass('@users_table') and attname = '@key' and not attisdropped
+            )
+    ),
+    'users_triggers', (
+        select coalesce(jsonb_agg(tgname order by tgname), '[]') from pg_trigger
+        where tgrelid = to_regclass('@users_table') and not tgisinternal
+    ),
+    'cascading_foreign_keys', (
+        select coalesce(jsonb_agg(conname order by conname), '[]') from pg_constraint
+        where conrelid = to_regclass('@users_table') and confrelid = to_regclass('@source_table')
+            and confdeltype = 'c'
+    ),
+    'functions', (
+        select coalesce(jsonb_object_agg(
+            nspname || '.' || proname || '(' || oidvectortypes(proargtypes) || ')',
+            md5(concat_ws('|', prosrc, prosecdef, provolatile, array_to_string(proconfig, ',')))
+        ), '{}')
+        from pg_proc
+        join pg_namespace on pg_namespace.oid = pronamespace
+        where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
+    ),
+    'missing_privileges', (
+        select coalesce(jsonb_agg(missing.privilege order by missing.privilege), '[]')
+        from (
+            select 'CREATE on database ' || current_database() as privilege
+            where to_regnamespace('usersync') is null and not has_database_privilege(current_database(), 'CREATE')
+            union all
+            select 'ownership of schema usersync'
+            where to_regnamespace('usersync') is not null and not pg_has_role(
+                (select nspowner from pg_namespace where nspname = 'usersync'), 'USAGE')
+            union all
+            select 'CREATE on schema public' where not has_schema_privilege('public', 'CREATE')
+            union all
+            select needed.privilege || ' on table ' || needed.name
+            from (
+                select 'SELECT' as privilege, '@source_table' as name
+                union all select 'UPDATE', '@source_table'
+                union all select 'TRIGGER', '@source_table'
+                union all select 'SELECT', '@users_table'
+                union all select 'INSERT', '@users_table'
+                union all select 'UPDATE', '@users_table'
+                union all select 'DELETE', '@users_table' where '@on_delete' = 'delete'
+            ) as needed
+            where to_regclass(needed.name) is not null
+                and not has_table_privilege(to_regclass(needed.name), needed.privilege)
+            union all
+            select 'BYPASSRLS (row-level security on ' || filtered.name || ' would hide rows)'
+            from (select '@source_table' as name union all select '@users_table') as filtered
+            join pg_class on pg_class.oid = to_regclass(filtered.name)
+            where relrowsecurity
+                and not (select rolbypassrls or rolsuper from pg_roles where rolname = current_user)
+                and (relforcerowsecurity or not pg_has_role(relowner, 'USAGE'))
+        ) as missing
+    )
+) as state

@@ -1,0 +1,31 @@
+-- Takes every right on what usersync made from everybody, by name, and gives back the few that are meant.
+-- Supabase grants by default what is made in "public", to roles by name: revoking from PUBLIC alone leaves
+-- those grants in place, and the other way round.
+do $usersync$
+declare
+    object text;
+    grantee text;
+begin
+    for grantee in
+        select 'public'
+        union all
+        select quote_ident(rolname) from pg_roles where rolname in ('anon', 'authenticated', 'service_role')
+    loop
+        execute format('revoke all on schema usersync from %s', grantee);
+        execute format('revoke all on all tables in schema usersync from %s', grantee);
+        for object in
+            select oid::regprocedure::text from pg_proc where obj_description(oid, 'pg_proc') like 'usersync: %'
+        loop
+            execute format('revoke all on function %s from %s', object, grantee);
+        end loop;
+    end loop;
+    if to_regrole('service_role') is not null then
+        for object in
+            select oid::regprocedure::text from pg_proc
+            where obj_description(oid, 'pg_proc') like 'usersync: %' and pronamespace = 'public'::regnamespace
+        loop
+            execute format('grant execute on function %s to service_role', object);
+        end loop;
+    end if;
+end;
+$usersync$;

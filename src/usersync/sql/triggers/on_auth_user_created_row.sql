@@ -1,0 +1,3 @@
+create or replace trigger on_auth_user_created
+after insert on "@source_table"
+for each row execute function usersync.handle_new_user();

@@ -1,0 +1,74 @@
+"""What both clients keep in memory: which users are known, and how far a run has come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from usersync.models import Counts
+from usersync.plans.reconcile import Progress
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from usersync.plans.reconcile import OnProgress, Run
+
+
+class RunStoppedError(Exception):
+    """Ends a worker between two pages because another one failed. Never leaves the client."""
+
+
+class Tally:
+    """Adds up what the workers of a run report, and passes the sum on. Safe to use from threads."""
+
+    def __init__(self, on_progress: OnProgress | None, run: Run | None = None) -> None:
+        self.counts = run.before if run else Counts()
+        self.total = run.total if run else 0
+        self._on_progress = on_progress
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def add(self, page: Counts) -> None:
+        """Count one page. Raises :class:`RunStoppedError` once :meth:`stop` was called."""
+        with self._lock:
+            self.counts += page
+            if self._on_progress:
+                self._on_progress(Progress(self.counts, self.total))
+        if self._stopped:
+            raise RunStoppedError
+
+    def stop(self) -> None:
+        """Have every worker end after the page that it is at."""
+        self._stopped = True
+
+
+class PositiveCache:
+    """Users who are known to have a row, for ten minutes each. Only positive answers are kept.
+
+    A row may be removed meanwhile by ``on_delete = "delete"``; the other policies keep the row.
+    """
+
+    SIZE, SECONDS = 10_000, 600.0
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[UUID, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def has(self, user_id: UUID) -> bool:
+        """Whether the user is known to have a row."""
+        return self._until.get(user_id, 0.0) > time.monotonic()
+
+    def add(self, user_id: UUID) -> None:
+        """Remember that the user has a row."""
+        with self._lock:
+            self._until[user_id] = time.monotonic() + self.SECONDS
+            self._until.move_to_end(user_id)
+            if len(self._until) > self.SIZE:
+                self._until.popitem(last=False)
+
+    def forget(self, user_id: UUID) -> None:
+        """Ask again next time."""
+        with self._lock:
+            self._until.pop(user_id, None)
