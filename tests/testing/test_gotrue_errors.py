@@ -112,6 +112,23 @@ def test_the_last_identity_stays(auth):
         auth.unlink_identity(user_id, "email")
 
 
+def test_changing_to_what_somebody_else_has(auth):
+    auth.admin_create("ada@example.com", phone="15550000005")
+    user_id = auth.sign_up_email()
+    with pytest.raises(GoTrueError, match="422 email_exists"):
+        auth.change_email(user_id, "ada@example.com")
+    with pytest.raises(GoTrueError, match="422 phone_exists"):
+        auth.change_phone(user_id, "15550000005")
+
+
+def test_unlinking_into_somebody_elses_address(auth):
+    auth.sign_up_email("ada@example.com")
+    user_id = auth.sign_up_email()
+    auth.link_identity(user_id, "github", email="ada@example.com")
+    with pytest.raises(GoTrueError, match="email_conflict_identity_not_deletable"):
+        auth.unlink_identity(user_id, "email")
+
+
 def test_a_request_of_the_tests_own_holds_several_together(auth, database, superuser):
     def twice():
         with auth.request():

@@ -76,8 +76,9 @@ def test_sign_up_by_email_and_confirmation(auth, recorded):
     assert (writes.operations, writes.transactions) == ("IUUUU", 1)
     assert writes.changed[-1] == {"confirmation_token", "confirmation_sent_at"}
     _, writes = recorded(auth.confirm, user_id)
-    assert (writes.operations, writes.transactions) == ("UUU", 1)
+    assert (writes.operations, writes.transactions) == ("UUUU", 1)
     assert writes.changed[0] == {"confirmation_token", "email_confirmed_at", "confirmed_at"}
+    assert writes.changed[1:] == [{"raw_user_meta_data"}, set(), {"last_sign_in_at"}]
 
 
 def test_signing_up_again_before_confirming_sends_another_token(auth, recorded):
@@ -94,6 +95,15 @@ def test_sign_up_by_phone(auth, recorded):
 
 
 @pytest.mark.parametrize("name", ["Ada Lovelace", None])
+def test_sign_up_by_phone_and_confirmation(auth, recorded):
+    user_id, writes = recorded(auth.sign_up_phone, autoconfirm=False)
+    assert (writes.operations, writes.transactions) == ("IUUUU", 1)
+    _, writes = recorded(auth.confirm, user_id)
+    assert writes.operations == "UUU"
+    assert writes.changed[0] == {"confirmation_token", "phone_confirmed_at", "confirmed_at"}
+    assert auth.user(user_id)["email_confirmed_at"] is None
+
+
 def test_sign_up_by_oauth(auth, recorded, name):
     user_id, writes = recorded(auth.sign_up_oauth, "github", name=name)
     assert (writes.operations, writes.transactions) == ("IUUUUUUU", 1)
@@ -155,6 +165,9 @@ def test_invitation(auth, recorded):
     assert (writes.operations, writes.transactions) == ("IUU", 1)
     assert writes.changed[1] == {"confirmation_token", "confirmation_sent_at", "invited_at"}
     assert auth.user(user_id)["email_confirmed_at"] is None
+    _, writes = recorded(auth.confirm, user_id)
+    assert (writes.operations, writes.transactions) == ("UUUUU", 1)
+    assert "encrypted_password" in writes.changed[0]
 
 
 def test_what_happens_every_day_changes_nothing_that_is_mirrored(auth, recorded):
@@ -188,7 +201,15 @@ def test_only_the_last_step_changes_an_address(auth, recorded):
 def test_change_of_phone(auth, recorded):
     user_id = auth.sign_up_phone("15550000001")
     _, writes = recorded(auth.change_phone, user_id, "15550000002")
-    assert ["phone" in changed for changed in writes.changed] == [False, True, False]
+    assert ["phone" in changed for changed in writes.changed] == [False, True, False, False]
+
+
+def test_an_anonymous_user_becomes_permanent_by_a_phone(auth, recorded):
+    user_id = auth.sign_up_anonymous()
+    _, writes = recorded(auth.change_phone, user_id, "15550000004")
+    assert [len(changed & {"phone", "is_anonymous"}) for changed in writes.changed] == [0, 1, 1, 0, 0]
+    assert "phone" in writes.changed[1], "the other way round than for an e-mail"
+    assert auth.user(user_id)["raw_app_meta_data"] == {"provider": "phone", "providers": ["phone"]}
 
 
 def test_metadata_is_merged_and_null_deletes(auth, recorded):

@@ -83,8 +83,8 @@ def check_removals(removal_cap: float | None) -> Plan[int]:
         raise RemovalCapError(
             f"{row['removals']} of {row['users']} rows belong to users whom the auth server no longer has, "
             f"and a run may remove {allowed} of them. Nothing was written",
-            hint="Look at them with: usersync sync --dry-run. If the auth server's table is complete and they "
-            "are to go, run: usersync sync --removal-cap 1",
+            hint="Look at them with: usersync sync --dry-run. If the auth server's table is complete and "
+            "they are to go, run: usersync sync --removal-cap 1",
         )
     return int(max(row["users"], row["auth_users"]))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.testing.gotrue.errors import GoTrueError, answering
 from usersync.testing.gotrue.creation import PASSWORD_HASH
+from usersync.testing.gotrue.errors import GoTrueError, answering
 from usersync.testing.gotrue.identities import Identities
 from usersync.testing.gotrue.session import TOKENS, now
 
@@ -21,9 +21,9 @@ class Accounts(Identities):
     def confirm(self, user_id: UUID) -> UUID:
         """Follow the link in the mail, or enter the code of the text message, after sign-up or invitation.
 
-        4 UPDATEs for an e-mail (confirmation; ``email_verified``; app metadata; last_sign_in_at), 3 for a phone;
-        one more before them for an invited user, who is given a password. Source: verify.go, verifyPost,
-        signupVerify and smsVerify.
+        4 UPDATEs for an e-mail (confirmation; ``email_verified``; app metadata; last_sign_in_at), 3 for a
+        phone; one more before them for an invited user, who is given a password. Source: verify.go,
+        verifyPost, signupVerify and smsVerify.
         """
         user = self.user(user_id)
         with self.request():

@@ -23,6 +23,7 @@ class Changes(Identities):
         Source: mail.go, sendEmailChange.
         """
         current = self.user(user_id)["email"]
+        self._refuse_taken("email", email.lower())
         columns = {"email_change": email.lower(), "email_change_confirm_status": 0}
         tokens = {"email_change_token_new": email.lower(), "email_change_token_current": current}
         sent = {name: secrets.token_hex(28) for name, relates_to in tokens.items() if relates_to}
@@ -68,11 +69,12 @@ class Changes(Identities):
         return user_id
 
     def change_phone(self, user_id: UUID, phone: str) -> UUID:
-        """Change the phone and enter the code: UPDATE of ``phone_change``, then in a second request of ``phone``.
+        """Change the phone and enter the code: UPDATE of ``phone_change``; in a second request, of ``phone``.
 
         An anonymous user becomes permanent by it, after ``phone`` is set. Source: phone.go,
         sendPhoneConfirmation; verify.go, smsVerify; models/user.go, ConfirmPhoneChange.
         """
+        self._refuse_taken("phone", phone)
         with self.request():
             sent = {"phone_change": phone, "phone_change_sent_at": now()}
             self._send_token(user_id, "phone_change_token", phone, **sent)
@@ -142,7 +144,11 @@ class Changes(Identities):
         addresses = [identity["email"] for identity in left]
         if self.user(user_id)["email"] in addresses:
             return
+        free = [address for address in addresses if not self._registered("email", address)]
+        if not free:
+            message = "Unable to unlink identity due to email conflict"
+            raise GoTrueError(422, "email_conflict_identity_not_deletable", message)
         with answering("Database error updating user email"):
-            self._update(user_id, email=addresses[0])
-            if addresses[0] is None:
+            self._update(user_id, email=free[0])
+            if free[0] is None:
                 self._update(user_id, email_confirmed_at=None)

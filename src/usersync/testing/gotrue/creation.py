@@ -57,10 +57,6 @@ NEW_USER: Mapping[str, Any] = {
 class Creation(Identities):
     """The steps that sign-ups are put together from."""
 
-    def _registered(self, column: str, value: str) -> dict[str, Any] | None:
-        by = {"email": "email", "phone": "phone"}[column]
-        return self._row(f"select * from auth.users where {by} = %s and not is_sso_user", value)
-
     def _insert_user(
         self, columns: Mapping[str, Any], user_id: UUID | None, created_at: datetime | None = None
     ) -> UUID:

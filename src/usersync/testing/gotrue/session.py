@@ -26,6 +26,10 @@ TOKENS = (
     "phone_change_token",
     "reauthentication_token",
 )
+_DUPLICATE = {
+    "email": "A user with this email address has already been registered",
+    "phone": "Phone number already registered by another user",
+}
 JSON_COLUMNS = frozenset({"raw_app_meta_data", "raw_user_meta_data", "identity_data"})
 
 
@@ -75,6 +79,15 @@ class AuthSession:
         if row is None:
             raise GoTrueError(404, "user_not_found", "User not found")
         return row
+
+    def _registered(self, kind: str, contact: str | None) -> dict[str, Any] | None:
+        """The user with this e-mail or phone; SSO users do not count, whose address is theirs alone."""
+        by = {"email": "email", "phone": "phone"}[kind]
+        return self._row(f"select * from auth.users where {by} = %s and not is_sso_user", contact)
+
+    def _refuse_taken(self, kind: str, contact: str) -> None:
+        if self._registered(kind, contact):
+            raise GoTrueError(422, f"{kind}_exists", _DUPLICATE[kind])
 
     def _row(self, statement: Any, *arguments: Any) -> dict[str, Any] | None:
         with self.connection.cursor(row_factory=dict_row) as cursor:

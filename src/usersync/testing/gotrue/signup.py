@@ -196,15 +196,8 @@ class SignUps(Creation):
         contacts = {name: value for name, value in {"email": email, "phone": phone}.items() if value}
         columns = {**contacts, "encrypted_password": PASSWORD_HASH, "raw_user_meta_data": dict(data)}
         for name, value in contacts.items():
-            if self._registered(name, value):
-                raise GoTrueError(422, f"{name}_exists", _DUPLICATE[name])
+            self._refuse_taken(name, value)
         uid = self._insert_user({**columns, **app_metadata(*contacts)}, user_id)
         for name, value in contacts.items():
             self._identify(uid, name, identity_claims(uid, **{name: value}))
         return uid
-
-
-_DUPLICATE = {
-    "email": "A user with this email address has already been registered",
-    "phone": "Phone number already registered by another user",
-}
