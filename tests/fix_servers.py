@@ -127,6 +127,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.get_closest_marker("newest_server"):
         versions = versions[-1:]
     none = pytest.param(0, marks=pytest.mark.skip(reason="no PostgreSQL found on this machine"))
+    if "names" in metafunc.fixturenames and versions:
+        # Once more, on the newest server, where every name is as bad as a name can be.
+        pairs = [(version, "plain") for version in versions] + [(versions[-1], "hostile")]
+        ids = [f"pg{version}" + ("" if names == "plain" else f"-{names}") for version, names in pairs]
+        metafunc.parametrize(("server", "names"), pairs, ids=ids, indirect=True)
+        return
     metafunc.parametrize("server", versions or [none], ids=lambda version: f"pg{version}", indirect=True)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.plans import schema
+from usersync.runner import run
+
 if TYPE_CHECKING:
     from usersync.settings import Settings
     from usersync.testing.shape import SupabaseDatabase
 
 
 def install(database: SupabaseDatabase, settings: Settings) -> None:
-    """Install usersync as ``postgres``, with ``settings``, and leave no session behind.
-
-    THE INSTALL STEP GOES HERE, and nowhere else in this package: the migration runner, driven over
-    ``database.connect("postgres")``.
-    """
-    del database, settings
+    """Install usersync as ``postgres``, with ``settings``, and leave no session behind."""
+    with database.connect("postgres") as connection:
+        run(schema.apply(settings), connection)

@@ -1,0 +1,125 @@
+"""A project with usersync in it: the database, the auth server, and questions about users.
+
+Every test that asks for ``project`` runs on each PostgreSQL, and once more under hostile names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from usersync import UserSync
+from usersync.mapping import DEFAULT_COLUMNS
+from usersync.settings import Settings, parse_settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from usersync.models import Failure
+    from usersync.testing import SupabaseCluster, SupabaseDatabase
+
+#: What each column of the default mapping is called under hostile names: quotes, keywords, dots, spaces,
+#: names of variables in our own functions, 63 bytes.
+HOSTILE_COLUMNS = {
+    "email": 'e"mail',
+    "phone": "ids",
+    "full_name": "full; drop table x --",
+    "avatar_url": "ünï.cödé",
+    "is_anonymous": "select",
+    "email_confirmed_at": "user_id",
+    "phone_confirmed_at": "c" * 63,
+    "banned_until": "reason",
+    "created_at": "source",
+    "deleted_at": "it's",
+}
+
+NAMES = {
+    "plain": ({}, {name: name for name in DEFAULT_COLUMNS}),
+    "hostile": (
+        {
+            "users_table": '"we""ird; schema"."us.ers \'x"',
+            "key": "key",
+            "columns": {HOSTILE_COLUMNS[name]: source for name, source in DEFAULT_COLUMNS.items()},
+        },
+        HOSTILE_COLUMNS,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A database with usersync installed, and everybody who works with it."""
+
+    database: SupabaseDatabase
+    settings: Settings
+    columns: dict[str, str]
+    auth: GoTrue
+    #: Autocommit, as ``postgres``.
+    owner: psycopg.Connection[Any]
+    client: UserSync
+
+    @property
+    def users(self) -> str:
+        """The users table, quoted."""
+        return self.settings.users_table.quoted
+
+    def column(self, name: str) -> str:
+        """A column of the default mapping under its name here, quoted."""
+        return '"' + self.columns[name].replace('"', '""') + '"'
+
+    def row(self, user_id: UUID) -> dict[str, Any] | None:
+        """The user's row under the names of the default mapping, the key as ``id``; None if there is none."""
+        statement = sql.SQL("select * from {} where {} = %s").format(
+            sql.Identifier(self.settings.users_table.schema, self.settings.users_table.name),
+            sql.Identifier(self.settings.key),
+        )
+        with self.owner.cursor(row_factory=dict_row) as cursor:
+            found = cursor.execute(statement, [user_id]).fetchone()
+        if found is None:
+            return None
+        usual = {here: name for name, here in self.columns.items()} | {self.settings.key: "id"}
+        return {usual.get(here, here): value for here, value in found.items()}
+
+    def failure(self, user_id: UUID) -> Failure | None:
+        """What the ledger says of the user."""
+        return next((each for each in self.client.failures() if each.user_id == user_id), None)
+
+
+@pytest.fixture
+def names(request: pytest.FixtureRequest) -> str:
+    return getattr(request, "param", "plain")
+
+
+@pytest.fixture
+def settings(names: str) -> Settings:
+    """The settings that usersync is installed with; a module or a test may override this fixture."""
+    return parse_settings(NAMES[names][0])
+
+
+@pytest.fixture
+def project(
+    cluster: SupabaseCluster, names: str, settings: Settings, request: pytest.FixtureRequest
+) -> Iterator[Project]:
+    """A project of the test's own, in which usersync was just installed."""
+    label = f"installed_{names}" if settings == parse_settings(NAMES[names][0]) else None
+    if label:
+        template = cluster.template(label, build=lambda database: install(database, settings))
+        database = cluster.clone(template)
+    else:
+        database = cluster.clone(cluster.template("supabase_old", regime="old"))
+        install(database, settings)
+    with (
+        GoTrue(database.dsn("supabase_auth_admin")) as auth,
+        database.connect("postgres") as owner,
+        UserSync(database.dsn()) as client,
+    ):
+        yield Project(database, settings, NAMES[names][1], auth, owner, client)
+    cluster.drop(database)
