@@ -12,13 +12,19 @@ import pytest
 
 EXAMPLE = """
     import pytest
-    from usersync.testing import GoTrueError
+    from usersync.settings import parse_settings
+    from usersync.testing import BREAKAGES, GoTrueError
+
+    @pytest.fixture(scope="session")
+    def usersync_settings():
+        return parse_settings({"columns": {"email": "email", "deleted_at": "deleted_at"}})
 
     @pytest.fixture(scope="session")
     def usersync_prepare():
         def prepare(database):
+            columns = "id uuid primary key, email text, deleted_at timestamptz"
             with database.connect() as connection:
-                connection.execute("create table public.users (id uuid primary key, email text)")
+                connection.execute(f"create table public.users ({columns})")
         return prepare
 
     def count(database, table):
@@ -54,18 +60,23 @@ EXAMPLE = """
             count(usersync_database, "public.users")
         repair.close()
         assert count(usersync_database, "public.users") == 0
-        with break_users_table("renamed"):
-            with pytest.raises(Exception, match="does not exist"):
-                count(usersync_database, "public.users")
-        assert count(usersync_database, "public.users") == 0
         break_users_table("locked")
+
+    @pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"unique_email", "deferred_unique_email"}))
+    def test_the_story(auth_user, usersync_client, usersync_database, break_users_table, how):
+        with break_users_table(how):
+            user = auth_user("oauth")
+        usersync_client.reconcile()
+        assert usersync_client.user_exists(user.id)
+        assert usersync_client.failures() == []
+        assert count(usersync_database, "public.users") == 1
 """
 
 
 def test_an_applications_tests(pytester):
     pytester.makepyfile(EXAMPLE)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-    result.assert_outcomes(passed=12)
+    result.assert_outcomes(passed=12 + 10)
 
 
 def test_loading_it_imports_no_driver_and_no_server():

@@ -1,0 +1,107 @@
+"""What each later request writes to auth.users, and what it leaves alone (facts 2.2)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+
+def test_an_anonymous_user_becomes_permanent_in_place(auth, recorded):
+    user_id = auth.sign_up_anonymous()
+    _, writes = recorded(auth.make_permanent, user_id, "ada@example.com")
+    first = next(n for n, changed in enumerate(writes.changed) if "is_anonymous" in changed)
+    then = next(n for n, changed in enumerate(writes.changed) if "email" in changed)
+    assert first < then
+    assert writes.transactions == 2
+    user = auth.user(user_id)
+    assert (user["email"], user["is_anonymous"]) == ("ada@example.com", False)
+    assert user["raw_app_meta_data"] == {"provider": "email", "providers": ["email"]}
+
+
+def test_what_happens_every_day_changes_nothing_that_is_mirrored(auth, recorded):
+    by_password, by_oauth = auth.sign_up_email(), auth.sign_up_oauth()
+    assert recorded(auth.sign_in, by_password)[1].changed == [{"last_sign_in_at"}]
+    assert recorded(auth.sign_in_oauth, by_oauth)[1].changed == [set(), set(), {"last_sign_in_at"}]
+    assert recorded(auth.refresh_token, by_password)[1].changed == [set()]
+
+
+def test_an_oauth_sign_in_overwrites_user_metadata(auth, recorded):
+    user_id = auth.sign_up_oauth(name="Ada")
+    auth.update_user_metadata(user_id, full_name="Countess", theme="dark")
+    auth.sign_in_oauth(user_id)
+    metadata = auth.user(user_id)["raw_user_meta_data"]
+    assert (metadata["full_name"], metadata["theme"]) == ("Ada", "dark")
+
+
+def test_only_the_last_step_changes_an_address(auth, recorded):
+    user_id = auth.sign_up_email("old@example.com")
+    steps = [recorded(auth.request_email_change, user_id, "New@example.com")]
+    steps += [recorded(auth.confirm_email_change, user_id) for _ in range(2)]
+    assert [any("email" in changed for changed in writes.changed) for _, writes in steps] == [
+        False,
+        False,
+        True,
+    ]
+    assert auth.user(user_id)["email"] == "new@example.com"
+    assert auth.user(user_id)["email_change"] == ""
+
+
+def test_change_of_phone(auth, recorded):
+    user_id = auth.sign_up_phone("15550000001")
+    _, writes = recorded(auth.change_phone, user_id, "15550000002")
+    assert ["phone" in changed for changed in writes.changed] == [False, True, False, False]
+
+
+def test_an_anonymous_user_becomes_permanent_by_a_phone(auth, recorded):
+    user_id = auth.sign_up_anonymous()
+    _, writes = recorded(auth.change_phone, user_id, "15550000004")
+    assert [len(changed & {"phone", "is_anonymous"}) for changed in writes.changed] == [0, 1, 1, 0, 0]
+    assert "phone" in writes.changed[1], "the other way round than for an e-mail"
+    assert auth.user(user_id)["raw_app_meta_data"] == {"provider": "phone", "providers": ["phone"]}
+
+
+def test_metadata_is_merged_and_null_deletes(auth, recorded):
+    user_id = auth.sign_up_email(data={"a": 1, "b": 2})
+    _, writes = recorded(auth.update_user_metadata, user_id, a=None, c=3)
+    assert writes.changed == [{"raw_user_meta_data"}]
+    metadata = auth.user(user_id)["raw_user_meta_data"]
+    assert ("a" in metadata, metadata["b"], metadata["c"]) == (False, 2, 3)
+    assert recorded(auth.update_app_metadata, user_id, plan="pro")[1].changed == [{"raw_app_meta_data"}]
+
+
+def test_unlinking_the_phone_forgets_it(auth, recorded):
+    user_id = auth.admin_create("a@example.com", phone="15550000003")
+    _, writes = recorded(auth.unlink_identity, user_id, "phone")
+    assert writes.changed == [{"phone"}, {"phone_confirmed_at"}, {"raw_app_meta_data"}]
+
+
+def test_unlinking_the_address_promotes_another(auth, recorded):
+    user_id = auth.sign_up_email("a@example.com")
+    auth.link_identity(user_id, "github", email="b@example.com")
+    _, writes = recorded(auth.unlink_identity, user_id, "email")
+    assert writes.changed == [{"email"}, {"raw_app_meta_data"}]
+    assert auth.user(user_id)["email"] == "b@example.com"
+
+
+def test_ban_and_unban(auth, recorded):
+    user_id = auth.sign_up_email()
+    assert recorded(auth.ban, user_id, timedelta(hours=1))[1].changed == [{"banned_until"}]
+    assert recorded(auth.unban, user_id)[1].changed == [{"banned_until"}]
+    assert auth.user(user_id)["banned_until"] is None
+
+
+def test_updated_at_goes_along_with_everything(auth, superuser):
+    user_id = auth.sign_up_email()
+    before = auth.user(user_id)["updated_at"]
+    auth.refresh_token(user_id)
+    assert auth.user(user_id)["updated_at"] > before
+
+
+def test_forgotten_anonymous_users_go_a_hundred_at_a_time(auth):
+    long_ago = datetime.now(UTC) - timedelta(days=31)
+    with auth.request():
+        for _ in range(101):
+            auth.sign_up_anonymous(created_at=long_ago)
+    fresh, permanent = auth.sign_up_anonymous(), auth.sign_up_email()
+    assert (auth.cleanup_anonymous(), auth.cleanup_anonymous(), auth.cleanup_anonymous()) == (100, 1, 0)
+    assert auth.user(fresh)
+    assert auth.user(permanent)
