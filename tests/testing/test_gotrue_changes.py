@@ -82,6 +82,14 @@ def test_unlinking_the_address_promotes_another(auth, recorded):
     assert auth.user(user_id)["email"] == "b@example.com"
 
 
+def test_auth_users_may_change_between_two_requests(auth, superuser):
+    user_id = auth.sign_up_email()
+    for n in range(8):
+        auth.sign_in(user_id)
+        superuser.execute(f"alter table auth.users add column later_{n} text")
+    assert "later_7" in auth.user(user_id)
+
+
 def test_ban_and_unban(auth, recorded):
     user_id = auth.sign_up_email()
     assert recorded(auth.ban, user_id, timedelta(hours=1))[1].changed == [{"banned_until"}]

@@ -43,8 +43,11 @@ class AuthSession:
         the caller decides when the request ends.
         """
         self._owned = isinstance(target, str)
+        # Nothing is prepared: a test may change auth.users under us, as a migration of GoTrue's does.
         self.connection: psycopg.Connection[Any] = (
-            psycopg.connect(target, autocommit=True) if isinstance(target, str) else target
+            psycopg.connect(target, autocommit=True, prepare_threshold=None)
+            if isinstance(target, str)
+            else target
         )
 
     def close(self) -> None:
