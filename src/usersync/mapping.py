@@ -6,6 +6,8 @@ only names and types; :mod:`usersync.sql.render` turns it into SQL.
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Owner = Literal["auth", "app"]
 Default = str | int | float | bool | None
@@ -51,17 +53,28 @@ _METADATA = {"user_metadata": "raw_user_meta_data", "app_metadata": "raw_app_met
 
 #: Names that decide what somebody may do. Everybody can write their own ``user_metadata``.
 _PRIVILEGE = re.compile(
-    r"""(^|_)(role|roles|admin|superuser|superadmin|staff|moderator|permission|permissions|privilege|privileges
-        |scope|scopes|grants|access_level|tenant_id|org_id|organization_id|verified|approved)($|_)""",
-    re.IGNORECASE | re.VERBOSE,
+    r"""(^|_)(roles?|is_?admin|admin|superuser|superadmin|owner|staff|moderator|permissions?|privileges?|scopes?
+        |grants?|claims?|entitlements?|groups?|access_level|tenant_id|org_id|organi[sz]ation_id|plan|tier
+        |verified|approved)($|_)""",
+    re.VERBOSE,
 )
 
-_BUILT_IN_TYPE = re.compile(r"[a-z][a-z0-9_ ]*(\(\d+(, ?\d+)?\))?( with(out)? time zone)?")
+#: Nothing but the name of a type, because it is written into SQL as it is.
+_BUILT_IN_TYPE = re.compile(
+    r"(double precision|character varying|bit varying|[a-z][a-z0-9_]*)(\(\d{1,9}(, ?\d{1,9})?\))?"
+    r"|(time|timestamp)(\(\d\))? with(out)? time zone"
+)
 
 
 def quote(name: str) -> str:
     """The name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint for a word that is none of the known ones."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(sorted(known))}."
 
 
 def check_name(name: str, where: str) -> str:
@@ -77,7 +90,8 @@ def check_name(name: str, where: str) -> str:
         raise SettingsError(f"{where}: {name!r} holds a character that cannot be printed")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise SettingsError(
-            f"{where}: {name!r} is longer than {MAX_NAME_BYTES} bytes, PostgreSQL would cut it"
+            f"{where}: {name!r} is longer than {MAX_NAME_BYTES} bytes, PostgreSQL would cut it",
+            hint="Rename the object; PostgreSQL itself knows it by a shorter name.",
         )
     return name
 
@@ -109,12 +123,19 @@ def parse_name(text: object, where: str) -> TableName:
             f'{where}: cannot read {text!r} as "schema.table"',
             hint="Put a part that holds a dot or a quote into double quotes, doubling quotes inside it.",
         )
-    schema, name = (_unquote(part) if part else "public" for part in parts.groups())
+    schema, name = (_unquote(part, where) if part else "public" for part in parts.groups())
     return TableName(check_name(schema, where), check_name(name, where))
 
 
-def _unquote(part: str) -> str:
-    return part[1:-1].replace('""', '"') if part.startswith('"') else part
+def _unquote(part: str, where: str) -> str:
+    if part.startswith('"'):
+        return part[1:-1].replace('""', '"')
+    if part != part.strip():
+        raise SettingsError(
+            f"{where}: {part!r} begins or ends with a space",
+            hint="Remove it; or, if it is part of the name, put the name into double quotes.",
+        )
+    return part
 
 
 @dataclass(frozen=True)
@@ -185,11 +206,11 @@ def parse_column(name: str, entry: object) -> Column:
     column = Column(
         name=check_name(name, where),
         sources=sources,
-        default=_checked(options, "default", (str, int, float, bool), None, where),
+        default=_parse_default(options.get("default"), where),
         owner=_parse_owner(options.get("owner", "auth"), where),
         type=_parse_type(options.get("type"), where),
-        trusted=_checked(options, "trusted", (bool,), False, where),
-        personal=_checked(options, "personal", (bool,), any(s.is_personal for s in sources), where),
+        trusted=_parse_flag(options, "trusted", False, where),
+        personal=_parse_flag(options, "personal", any(source.is_personal for source in sources), where),
     )
     _refuse_escalation(column, where)
     return column
@@ -203,11 +224,9 @@ def _options(entry: object, where: str) -> Mapping[str, Any]:
         return {"from": entry}
     if not isinstance(entry, dict) or "from" not in entry:
         raise SettingsError(f'{where}: expected a source such as "email", or {{ from = "email", … }}')
-    unknown = sorted(set(entry) - _OPTIONS)
-    if unknown:
-        raise SettingsError(
-            f"{where}: unknown option {unknown[0]!r}", hint=f"Options are {', '.join(sorted(_OPTIONS))}."
-        )
+    for option in entry:
+        if option not in _OPTIONS:
+            raise SettingsError(f"{where}: unknown option {option!r}", hint=did_you_mean(option, _OPTIONS))
     return entry
 
 
@@ -257,19 +276,39 @@ def _parse_type(value: object, where: str) -> str | None:
     )
 
 
-def _checked(options: Mapping[str, Any], key: str, types: tuple[type, ...], default: Any, where: str) -> Any:
+def _parse_flag(options: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
     value = options.get(key, default)
-    if value is not default and not isinstance(value, types):
-        expected = " or ".join(each.__name__ for each in types)
-        raise SettingsError(f"{where}.{key}: expected {expected}, got {value!r}")
-    if isinstance(value, str) and "$" in value:
-        raise SettingsError(f"{where}.{key}: {value!r} holds a $, which could end a function body")
+    if not isinstance(value, bool):
+        raise SettingsError(f"{where}.{key}: expected true or false, got {value!r}")
     return value
+
+
+def _parse_default(value: object, where: str) -> Default:
+    if value is not None and not isinstance(value, str | int | float):
+        raise SettingsError(f"{where}.default: expected a string, a number, true or false, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{where}.default: {value!r} is not a number that can be stored")
+    if isinstance(value, str):
+        _check_text(value, f"{where}.default")
+    return value
+
+
+def _check_text(value: str, where: str) -> None:
+    if "$" in value:
+        raise SettingsError(f"{where}: {value!r} holds a $, which could end a function body")
+    # Half of a surrogate pair has no UTF-8, and PostgreSQL's text has no NUL.
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise SettingsError(f"{where}: {value!r} holds a character that PostgreSQL cannot store")
+
+
+def _looks_like_a_privilege(name: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name)
+    return _PRIVILEGE.search(words.lower()) is not None
 
 
 def _refuse_escalation(column: Column, where: str) -> None:
     writable_by_user = any(source.column == "raw_user_meta_data" for source in column.sources)
-    if writable_by_user and _PRIVILEGE.search(column.name) and not column.trusted:
+    if writable_by_user and _looks_like_a_privilege(column.name) and not column.trusted:
         raise SettingsError(
             f"{where}: every signed-in user can write their own user_metadata, and {column.name!r} looks "
             "like something that decides what they may do",

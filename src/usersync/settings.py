@@ -6,14 +6,21 @@ The fields of :class:`Settings` are the one table of settings: the file, its err
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from usersync.errors import SettingsError
-from usersync.mapping import DEFAULT_COLUMNS, Column, TableName, check_name, parse_column, parse_name
+from usersync.mapping import (
+    DEFAULT_COLUMNS,
+    Column,
+    TableName,
+    check_name,
+    did_you_mean,
+    parse_column,
+    parse_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +30,7 @@ FILE_NAME = "usersync.toml"
 OnDelete = Literal["anonymize", "soft", "keep", "delete"]
 TriggerLevel = Literal["statement", "row"]
 
+_MAX_FILE_BYTES = 1 << 20
 _MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS = 10, 5_000
 
 
@@ -102,7 +110,15 @@ def _check_columns(settings: Settings) -> None:
             hint="Leave it out of [columns].",
         )
     if settings.users_table == settings.source_table:
-        raise SettingsError("users_table: must not be the auth server's own table")
+        raise SettingsError(
+            "users_table: must not be the auth server's own table",
+            hint="Nothing is ever written to that one.",
+        )
+    if settings.users_table.schema == "usersync":
+        raise SettingsError(
+            "users_table: the schema usersync is usersync's own, and goes with it",
+            hint="Keep the application's users in a schema of the application.",
+        )
     if settings.on_delete == "soft" and settings.tombstone is None:
         raise SettingsError(
             'on_delete: "soft" needs a column to keep the time of deletion in',
@@ -112,21 +128,22 @@ def _check_columns(settings: Settings) -> None:
 
 def parse_settings(data: Mapping[str, Any]) -> Settings:
     """Read settings from the parsed TOML, or raise :class:`SettingsError` naming the key."""
+    if not isinstance(data, dict):
+        raise SettingsError(f"expected a table of settings, got {data!r}")
     known = {each.name for each in fields(Settings)}
     for key in data:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise SettingsError(
-                f"unknown setting {key!r}",
-                hint=f"Did you mean {near[0]!r}?" if near else f"Settings are {', '.join(sorted(known))}.",
-            )
+            raise SettingsError(f"unknown setting {key!r}", hint=did_you_mean(key, known))
     return Settings(**{key: _PARSERS[key](value, key) for key, value in data.items()})
 
 
 def _parse_choice(choices: tuple[str, ...]) -> Any:
     def parse(value: object, where: str) -> Any:
         if value not in choices:
-            raise SettingsError(f"{where}: {value!r} is not one of {', '.join(choices)}")
+            raise SettingsError(
+                f"{where}: {value!r} is not one of {', '.join(choices)}",
+                hint=did_you_mean(str(value), choices),
+            )
         return value
 
     return parse
@@ -178,29 +195,39 @@ def load_settings(path: Path | None = None, *, directory: Path | None = None) ->
     is not TOML, or holds what cannot be.
     """
     if path is not None:
-        return _named(path, parse_settings, _read_toml(path))
+        return _named(path.name, _read_toml(path))
     directory = directory or Path.cwd()
     own, project = directory / FILE_NAME, directory / "pyproject.toml"
     if own.is_file():
-        return _named(own, parse_settings, _read_toml(own))
+        return _named(own.name, _read_toml(own))
     if project.is_file():
-        section = _read_toml(project).get("tool", {}).get("usersync", {})
-        return _named(project, parse_settings, section)
+        tools = _read_toml(project).get("tool", {})
+        section = tools.get("usersync", {}) if isinstance(tools, dict) else {}
+        return _named(f"{project.name} [tool.usersync]", section)
     return Settings()
 
 
-def _named(path: Path, parse: Any, data: Mapping[str, Any]) -> Settings:
+def _named(name: str, data: Mapping[str, Any]) -> Settings:
     try:
-        settings: Settings = parse(data)
+        return parse_settings(data)
     except SettingsError as error:
-        raise SettingsError(f"{path.name}: {error}", hint=error.hint) from None
-    return settings
+        raise SettingsError(f"{name}: {error}", hint=error.hint) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read {path}: {error.strerror}", hint="Check the name, and who may read it."
+        ) from error
+    if len(content) > _MAX_FILE_BYTES:
+        raise SettingsError(f"{path} is larger than {_MAX_FILE_BYTES >> 10} KiB: not a file of settings")
+    try:
+        # utf-8-sig: editors on Windows begin a file with a byte-order mark.
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not text in UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error

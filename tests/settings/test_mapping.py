@@ -1,0 +1,188 @@
+"""The mapping: sources, owners, types, defaults, and what must not be mapped."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.errors import SettingsError
+from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES, Column, Source, parse_column
+
+
+def refusal(name, entry) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        parse_column(name, entry)
+    assert str(caught.value).startswith(f"columns.{name}")
+    return caught.value
+
+
+def test_a_column_alone_a_list_and_a_table_say_the_same():
+    assert parse_column("e", "email") == parse_column("e", ["email"]) == parse_column("e", {"from": "email"})
+
+
+@pytest.mark.parametrize("source", sorted(SOURCE_TYPES))
+def test_every_column_of_the_auth_server_that_is_no_secret_can_be_mirrored(source):
+    column = parse_column("here", source)
+    assert column.sources == (Source(source),)
+    assert column.sql_type == SOURCE_TYPES[source]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "encrypted_password",
+        "confirmation_token",
+        "recovery_token",
+        "recovery_sent_at",
+        "email_change",
+        "email_change_token_new",
+        "email_change_token_current",
+        "phone_change",
+        "phone_change_token",
+        "reauthentication_token",
+        "confirmation_sent_at",
+    ],
+)
+def test_a_credential_or_an_unconfirmed_address_is_never_copied(secret):
+    assert "never copied" in str(refusal("here", secret))
+
+
+@pytest.mark.parametrize(
+    "source", ["emial", "id", "", "email.x", "user_metadata.", "user_metadata..a", 5, None]
+)
+def test_what_is_no_source_is_refused(source):
+    refusal("here", {"from": source})
+
+
+def test_an_empty_list_of_sources_is_refused():
+    assert '"from" is empty' in str(refusal("here", []))
+
+
+def test_an_unknown_source_is_answered_with_those_that_there_are():
+    hint = refusal("here", "emial").hint
+    assert "email" in hint
+    assert "user_metadata[.key]" in hint
+    assert "password" not in hint
+
+
+def test_an_unknown_option_is_answered_with_the_near_one():
+    error = refusal("here", {"from": "email", "owned": "app"})
+    assert "'owned'" in str(error)
+    assert "owner" in error.hint
+
+
+@pytest.mark.parametrize("entry", [5, True, None, {}, {"default": 1}])
+def test_an_entry_without_a_source_is_refused(entry):
+    refusal("here", entry)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("owner", "me"),
+        ("owner", ["auth"]),
+        ("trusted", "yes"),
+        ("trusted", 1),
+        ("personal", 0),
+        ("default", []),
+        ("default", {"a": 1}),
+        ("default", float("inf")),
+        ("default", float("nan")),
+        ("default", "a$b"),
+        ("default", "a\0b"),
+        ("default", "a\ud800b"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_by_its_name(option, value):
+    assert f"columns.here.{option}" in str(refusal("here", {"from": "email", option: value}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text",
+        "integer",
+        "numeric(8,2)",
+        "numeric(8, 2)",
+        "character varying(20)",
+        "double precision",
+        "timestamp with time zone",
+        "timestamp(3) without time zone",
+    ],
+)
+def test_a_built_in_type_is_written_as_it_is(name):
+    assert parse_column("here", {"from": "email", "type": name}).type == name
+
+
+def test_a_type_of_the_application_is_quoted():
+    assert parse_column("here", {"from": "email", "type": "app.mood"}).type == '"app"."mood"'
+    assert parse_column("here", {"from": "email", "type": 'a.";x"'}).type == '"a".";x"'
+    assert parse_column("here", {"from": "email", "type": "int) from a.b --"}).type == '"int) from a"."b --"'
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "integer[]",
+        "Integer",
+        "integer from pg_authid",
+        "text or true",
+        "integer as x",
+        "text collate",
+        "int;drop table x",
+        "text::jsonb",
+        "numeric(8,2); select 1",
+        "numeric(9999999999)",
+        "text -- x",
+        "text\nfrom x",
+        "int'",
+        'a."b',
+        "a.b.c",
+        "a.b$c",
+        "",
+        5,
+        ["text"],
+    ],
+)
+def test_what_is_more_than_the_name_of_a_type_is_refused(name):
+    assert "columns.here.type" in str(refusal("here", {"from": "email", "type": name}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("role", "is_admin", "permissions", "isAdmin", "UserRole", "accessLevel", "ADMIN", "user-role"),
+        *("org id", "tenant_id", "orgId", "approved", "plan", "groups", "isadmin"),
+    ],
+)
+def test_what_a_user_can_write_never_becomes_a_privilege_by_accident(name):
+    error = refusal(name, {"from": ["app_metadata.x", "user_metadata.x"]})
+    assert "app_metadata" in error.hint
+    assert "trusted = true" in error.hint
+    assert parse_column(name, {"from": "user_metadata.x", "trusted": True}).trusted
+    assert parse_column(name, "app_metadata.x").name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["full_name", "payroll", "administered_by", "planet", "controlled", "scoped"]
+)
+def test_a_name_that_only_contains_such_a_word_is_allowed(name):
+    assert parse_column(name, "user_metadata.x").name == name
+
+
+def test_what_names_a_person_is_personal_unless_it_is_said_otherwise():
+    personal = {name for name, entry in DEFAULT_COLUMNS.items() if parse_column(name, entry).personal}
+    assert personal == {"email", "phone", "full_name", "avatar_url"}
+    assert not parse_column("nick", {"from": "user_metadata.nick", "personal": False}).personal
+    assert parse_column("born", {"from": "app_metadata.born", "personal": True}).personal
+
+
+def test_mixed_sources_arrive_as_text():
+    assert parse_column("at", ["created_at", "invited_at"]).sql_type == "timestamptz"
+    assert parse_column("at", ["created_at", "email"]).sql_type == "text"
+    assert parse_column("n", {"from": "user_metadata.n", "type": "integer"}).sql_type == "integer"
+
+
+def test_only_the_plain_time_of_deletion_is_a_tombstone():
+    assert parse_column("gone", "deleted_at").is_tombstone
+    assert not parse_column("gone", ["deleted_at", "created_at"]).is_tombstone
+    assert not Column("email", (Source("email"),)).is_tombstone
