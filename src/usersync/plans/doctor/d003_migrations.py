@@ -1,0 +1,53 @@
+"""Whether every migration was applied, as it is in this library, and its tables are still there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from usersync.errors import MigrationChangedError, VersionMismatchError
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.plans.protocol import query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.plans.protocol import Plan
+
+#: The script can be run again at any time, and makes what is not there.
+RUN_ALL = 'usersync sql | psql --set ON_ERROR_STOP=1 "$SUPABASE_DB_URL"'
+
+_MISSING = """
+    select tables.name from unnest(%(names)s::text[]) as tables (name) where to_regclass(tables.name) is null
+"""
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    scripts = [patient.bundle.bootstrap, *(migration.up for migration in patient.bundle.migrations)]
+    tables = [name for text in scripts for name in re.findall(r"create table if not exists (\S+)", text)]
+    missing = yield from query(_MISSING, names=tables)
+    return Verdict(
+        f"{number(len(patient.bundle.migrations), 'migration')} applied and unchanged",
+        (*_history(patient), *_tables([row["name"] for row in missing])),
+    )
+
+
+def _history(patient: Patient) -> Iterator[Trouble]:
+    if isinstance(patient.planned, VersionMismatchError):
+        yield Trouble(str(patient.planned), "pip install --upgrade usersync")
+    elif isinstance(patient.planned, MigrationChangedError):
+        yield Trouble(
+            f"{patient.planned}: this library or the note in the database was tampered with",
+            "pip install --force-reinstall usersync",
+        )
+    else:
+        for change in patient.changes("migration"):
+            yield Trouble(f"{change.subject} was not applied", "usersync apply")
+
+
+def _tables(missing: list[str]) -> Iterator[Trouble]:
+    if missing:
+        yield Trouble(f"somebody dropped {', '.join(missing)}", RUN_ALL)
+
+
+CHECK = Definition("D003", "Migrations", look)

@@ -1,0 +1,50 @@
+"""The seed's first verification: the three triggers exist, are enabled, and are what was installed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.plans.protocol import query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.plans.protocol import Plan, Row
+
+_TRIGGERS = """
+    select tgname as name, tgenabled = 'O' as enabled, pg_get_triggerdef(oid) as definition
+    from pg_trigger
+    where tgrelid = to_regclass(%(source_table)s) and not tgisinternal
+"""
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    rows = yield from query(_TRIGGERS, source_table=patient.settings.source_table.quoted)
+    present = {row["name"]: row for row in rows}
+    wanted = patient.bundle.triggers
+    return Verdict(
+        f"{', '.join(name for name, _ in wanted)} are in place and enabled",
+        tuple(_troubles(wanted, present)),
+    )
+
+
+def _troubles(wanted: tuple[tuple[str, str], ...], present: Mapping[str, Row]) -> Iterator[Trouble]:
+    for name, sql in wanted:
+        was = present.get(name)
+        if was is None:
+            yield Trouble(f"the trigger {name} is missing: nobody is synced by it", "usersync apply")
+        elif not was["enabled"]:
+            yield Trouble(f"the trigger {name} is disabled: nobody is synced by it", "usersync apply")
+        elif _normal(was["definition"]) != _normal(sql):
+            yield Trouble(f"the trigger {name} is not as installed: {was['definition']}", sql.strip())
+
+
+def _normal(definition: str) -> str:
+    """The text without what does not matter: case, quotes, spaces, OR REPLACE."""
+    plain = definition.replace('"', "").rstrip("; \n")
+    return re.sub(r"\s+", " ", re.sub(r"(?i)create or replace ", "create ", plain)).lower()
+
+
+CHECK = Definition("D004", "Triggers on the auth server's table", look)

@@ -1,0 +1,52 @@
+"""What else runs on a sign-up, in which order; and whether any of it runs our functions a second time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usersync.mapping import quote
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
+from usersync.plans.inspection import OUR_TRIGGERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.plans.protocol import Plan
+
+# Bits of pg_trigger.tgtype.
+_ROW, _BEFORE, _INSERT = 1, 2, 4
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    triggers = [each for each in patient.inspection.catalog["source_triggers"] if each["enabled"] != "D"]
+    others = [each for each in triggers if each["name"] not in OUR_TRIGGERS]
+    return settled(Verdict(_listing(triggers, others), tuple(_duplicates(patient, others))))
+
+
+def _duplicates(patient: Patient, others: list[Mapping[str, Any]]) -> Iterator[Trouble]:
+    for each in others:
+        if each["ours"]:
+            yield Trouble(
+                f"the trigger {each['name']} runs {each['function']} as well: each user is synced twice, "
+                "and may meet the function in a way that it is not made for",
+                f"drop trigger {quote(each['name'])} on {patient.settings.source_table.quoted};",
+            )
+
+
+def _listing(triggers: list[Mapping[str, Any]], others: list[Mapping[str, Any]]) -> str:
+    if not others:
+        return "there are none"
+    on_sign_up = sorted((each for each in triggers if each["type"] & _INSERT), key=_turn)
+    listed = ", ".join(f"{each['name']} ({each['function']})" for each in others)
+    order = ", ".join(each["name"] for each in on_sign_up)
+    return f"{listed}; on a sign-up fire, in this order: {order}"
+
+
+def _turn(trigger: Mapping[str, Any]) -> tuple[int, str]:
+    """BEFORE STATEMENT, BEFORE ROW, AFTER ROW, AFTER STATEMENT; by name among the same."""
+    row, before = bool(trigger["type"] & _ROW), bool(trigger["type"] & _BEFORE)
+    phase = {(True, False): 0, (True, True): 1, (False, True): 2, (False, False): 3}[before, row]
+    return phase, trigger["name"]
+
+
+CHECK = Definition("D005", "Triggers of others on the auth server's table", look, "source")

@@ -1,0 +1,32 @@
+"""The seed's second verification, and more: every function exists and is what would be installed now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number, settled
+
+if TYPE_CHECKING:
+    from usersync.models import Change
+    from usersync.plans.protocol import Plan
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    changes = patient.changes("function")
+    return settled(
+        Verdict(
+            f"{number(len(patient.bundle.functions), 'function')}, as release and settings have it",
+            tuple(Trouble(_what_is_wrong(change), "usersync apply") for change in changes),
+        )
+    )
+
+
+def _what_is_wrong(change: Change) -> str:
+    return (
+        f"the {change.subject} is missing"
+        if change.kind == "create"
+        else f"the {change.subject}: {change.reason}"
+    )
+
+
+CHECK = Definition("D006", "Functions as released", look)

@@ -1,0 +1,59 @@
+"""What makes a function safe to be run by the auth server: whose rights, which search path, whose it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.plans.protocol import query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.plans.protocol import Plan, Row
+
+_FUNCTIONS = """
+    select
+        function.oid::regprocedure::text as name,
+        schema.nspname || '.' || proname || '(' || oidvectortypes(proargtypes) || ')' as signature,
+        prosecdef as definer,
+        coalesce('search_path=pg_catalog, pg_temp' = any(proconfig), false) as pinned,
+        proowner = home.nspowner as owned,
+        pg_get_userbyid(proowner) as owner,
+        pg_get_userbyid(home.nspowner) as home_owner,
+        format('alter function %%s owner to %%I;', function.oid::regprocedure, pg_get_userbyid(home.nspowner))
+            as give_back
+    from pg_proc as function
+    join pg_namespace as schema on schema.oid = pronamespace
+    join pg_namespace as home on home.nspname = %(home)s
+    where obj_description(function.oid, 'pg_proc') like 'usersync: %%'
+    order by 1
+"""
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    rows = yield from query(_FUNCTIONS, home="usersync")
+    definers = {each.signature for each in patient.bundle.functions if "security definer" in each.text}
+    return Verdict(
+        f"{number(len(rows), 'function')}, {len(definers)} of them SECURITY DEFINER, search path pinned",
+        tuple(trouble for row in rows for trouble in _troubles(row, definers)),
+    )
+
+
+def _troubles(row: Row, definers: set[str]) -> Iterator[Trouble]:
+    name = row["name"]
+    if row["definer"] != (row["signature"] in definers):
+        mode, meant = ("DEFINER", "INVOKER") if row["definer"] else ("INVOKER", "DEFINER")
+        yield Trouble(f"{name} is SECURITY {mode}, and is meant to be SECURITY {meant}", "usersync apply")
+    if not row["pinned"]:
+        yield Trouble(
+            f"{name} does not pin its search path: its caller chooses what it calls", "usersync apply"
+        )
+    if not row["owned"]:
+        yield Trouble(
+            f"{name} belongs to {row['owner']}, and the schema usersync to {row['home_owner']}",
+            row["give_back"],
+        )
+
+
+CHECK = Definition("D007", "Safety of the functions", look)

@@ -1,0 +1,67 @@
+"""Foreign keys that lead to the users table and forbid deleting a row, where on_delete deletes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
+from usersync.plans.protocol import query
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Plan, Row
+
+_REFERENCES = """
+    select
+        conname as name,
+        conrelid::regclass::text as referrer,
+        confdeltype in ('a', 'r') as blocking,
+        array(
+            select format('alter table %%s alter column %%I drop not null;', conrelid::regclass, attname)
+            from pg_attribute where attrelid = conrelid and attnum = any(conkey) and attnotnull
+        ) as relax,
+        format(
+            'alter table %%s drop constraint %%I, add constraint %%I foreign key (%%s) '
+            'references %%s (%%s)%%s on delete set null not valid;',
+            conrelid::regclass,
+            conname,
+            conname,
+            (
+                select string_agg(quote_ident(attname), ', ' order by turn)
+                from unnest(conkey) with ordinality as key (number, turn)
+                join pg_attribute on attrelid = conrelid and attnum = number
+            ),
+            confrelid::regclass,
+            (
+                select string_agg(quote_ident(attname), ', ' order by turn)
+                from unnest(confkey) with ordinality as key (number, turn)
+                join pg_attribute on attrelid = confrelid and attnum = number
+            ),
+            case confupdtype when 'c' then ' on update cascade' else '' end
+        ) as replace,
+        format('alter table %%s validate constraint %%I;', conrelid::regclass, conname) as validate
+    from pg_constraint
+    where contype = 'f' and confrelid = to_regclass(%(users_table)s) and conparentid = 0
+    order by conrelid::regclass::text, conname
+"""
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    rows = yield from query(_REFERENCES, users_table=patient.settings.users_table.quoted)
+    count = number(len(rows), "foreign key")
+    if patient.settings.on_delete != "delete":
+        return Verdict(f"{count} lead here; on_delete = {patient.settings.on_delete!r} deletes no row")
+    blocking = [row for row in rows if row["blocking"]]
+    return Verdict(
+        f"{count} lead here, and none forbids a deletion", tuple(_trouble(row) for row in blocking)
+    )
+
+
+def _trouble(row: Row) -> Trouble:
+    return Trouble(
+        f"the foreign key {row['name']} of {row['referrer']} forbids deleting a user who is referred to: the "
+        "row stays, and the ledger says so",
+        lines([*row["relax"], row["replace"], row["validate"]]),
+    )
+
+
+CHECK = Definition("D016", "Foreign keys that block a deletion", look, "users table")

@@ -1,0 +1,37 @@
+"""The seed's third verification: whether every user is there, and as the auth server has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans import users
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.plans.protocol import query_row
+
+if TYPE_CHECKING:
+    from usersync.models import SyncStatus
+    from usersync.plans.protocol import Plan
+
+
+def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+    status = yield from users.status()
+    if not (status.missing or status.stale or status.orphaned):
+        return Verdict(f"{number(status.auth_users, 'user')} in step")
+    removals = yield from query_row("select * from usersync.count_removals()")
+    over = removals["removals"] > removals["allowed"]
+    return Verdict("", (_trouble(status, over_cap=over),))
+
+
+def _trouble(status: SyncStatus, *, over_cap: bool) -> Trouble:
+    parts = [f"{getattr(status, kind)} {kind}" for kind in ("missing", "stale", "orphaned")]
+    detail = f"of {number(status.auth_users, 'user')}: {', '.join(parts)}"
+    if status.lag is not None:
+        detail += f"; the oldest has been missing since {status.oldest_missing_at:%Y-%m-%d %H:%M}"
+    if over_cap:
+        detail += "\nmore rows would go than removal_cap allows: see that the auth server's table is complete"
+    return Trouble(
+        detail, "usersync sync --dry-run\nusersync sync --removal-cap 1" if over_cap else "usersync sync"
+    )
+
+
+CHECK = Definition("D017", "Users in step", look)

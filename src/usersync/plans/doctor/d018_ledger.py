@@ -1,0 +1,47 @@
+"""Whether anybody is in the ledger of failures, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
+from usersync.plans.protocol import query
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Plan, Row
+
+_CAUSES = """
+    select sqlstate, constraint_name, column_name, raised_in, count(*) as users,
+        count(*) filter (where outcome = 'failed') as failed,
+        min(message) as message,
+        min(first_failed_at) as oldest
+    from usersync.sync_failures
+    group by sqlstate, constraint_name, column_name, raised_in
+    order by count(*) desc, min(first_failed_at)
+    limit 10
+"""
+
+_FIX = "-- First mend what is named above, then:\nusersync failures\nusersync retry"
+
+
+def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+    causes = yield from query(_CAUSES)
+    if not causes:
+        return Verdict("nobody is in it")
+    oldest = min(cause["oldest"] for cause in causes)
+    first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M}; the causes, the commonest first:"
+    return Verdict("", (Trouble(lines([first, *(_cause(row) for row in causes)]), _FIX),))
+
+
+def _cause(row: Row) -> str:
+    places = {
+        "constraint": row["constraint_name"],
+        "column": row["column_name"],
+        "raised in": row["raised_in"],
+    }
+    where = "".join(f", {kind} {name}" for kind, name in places.items() if name)
+    count = f"{number(row['users'], 'user')} ({row['failed']} without a row)"
+    return f"{count}: SQLSTATE {row['sqlstate']}{where}: {row['message']}"
+
+
+CHECK = Definition("D018", "Ledger of failures", look)

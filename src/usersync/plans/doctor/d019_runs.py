@@ -1,0 +1,46 @@
+"""Whether a reconciling run was begun and left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.plans.protocol import query
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Plan, Row
+
+# A page takes seconds at most. A run that was finished since has done what the older one left.
+_STALLED = """
+    select run_id, max(updated_at) as updated_at, max(started_at) as started_at, sum(examined) as examined,
+        bool_or(state = 'running') as running
+    from usersync.sync_runs
+    group by run_id
+    having not bool_and(state = 'finished')
+        and max(updated_at) < now() - interval '10 minutes'
+        and not exists (
+            select from usersync.sync_runs as later
+            where later.started_at > max(sync_runs.started_at)
+            group by later.run_id
+            having bool_and(later.state = 'finished')
+        )
+    order by max(updated_at) desc
+    limit 1
+"""
+
+
+def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+    rows = yield from query(_STALLED)
+    return Verdict("none was left unfinished", tuple(_trouble(row) for row in rows))
+
+
+def _trouble(row: Row) -> Trouble:
+    how = "was killed" if row["running"] else "was interrupted"
+    return Trouble(
+        f"the run of {row['started_at']:%Y-%m-%d %H:%M} {how} after {row['examined']} users, and not resumed",
+        "usersync sync --resume",
+        "warning",
+    )
+
+
+CHECK = Definition("D019", "Reconciling runs", look)

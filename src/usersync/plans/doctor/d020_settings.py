@@ -1,0 +1,43 @@
+"""Whether the functions in the database were made from the settings that were read now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.plans.schema import settings_in_database
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from usersync.plans.protocol import Plan
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    stored = (yield from settings_in_database()) or {}
+    differing = sorted(_differing(stored, patient.settings.describe()))
+    troubles = [
+        Trouble(f"{name} is {there} in the database, and {here} in the settings read here", "usersync apply")
+        for name, there, here in differing
+    ]
+    return Verdict("the database was set up with the settings read here", tuple(troubles))
+
+
+def _differing(stored: Mapping[str, object], read: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    found = []
+    for name, here in read.items():
+        there = stored.get(name)
+        if isinstance(here, dict) and isinstance(there, dict):
+            columns = sorted(here.keys() | there.keys())
+            pairs = [(f"{name}.{each}", there.get(each), here.get(each)) for each in columns]
+        else:
+            pairs = [(name, there, here)]
+        found += [(where, _shown(a), _shown(b)) for where, a, b in pairs if a != b]
+    return found
+
+
+def _shown(value: object) -> str:
+    return "absent" if value is None else repr(value)
+
+
+CHECK = Definition("D020", "Settings", look)

@@ -1,0 +1,28 @@
+"""Whether triggers fire at all: a session in the role ``replica`` skips them without a word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.plans.doctor.roles import settings_in_force
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Plan, Row
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    rows = yield from settings_in_force(patient, "session_replication_role")
+    silent = [row for row in rows if row["value"] == "replica"]
+    return Verdict("triggers fire in the auth server's sessions", tuple(_trouble(row) for row in silent))
+
+
+def _trouble(row: Row) -> Trouble:
+    return Trouble(
+        f"sessions of {row['role']} start with session_replication_role = replica ({row['origin']}), where "
+        "no trigger fires. Sessions that are open keep it: restart the auth server afterwards",
+        row["fix"],
+    )
+
+
+CHECK = Definition("D021", "Replication role", look, "source")

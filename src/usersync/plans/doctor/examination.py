@@ -1,0 +1,95 @@
+"""What a check is given, and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from usersync.errors import UsersyncError
+    from usersync.models import Change, SchemaPlan
+    from usersync.plans.inspection import Inspection
+    from usersync.plans.protocol import Plan
+    from usersync.settings import Settings
+    from usersync.sql.render import Bundle
+
+Need = Literal["nothing", "source", "users table", "installation"]
+
+
+class SkipCheckError(Exception):
+    """This check cannot say anything here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is wrong, and what to paste against it.
+
+    ``fix`` is SQL, or ``usersync`` commands, one a line. Where only a person can decide it is an SQL comment.
+    """
+
+    detail: str
+    fix: str
+    level: Literal["warning", "problem"] = "problem"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``all_well`` is the line for a check that found no trouble."""
+
+    all_well: str
+    troubles: tuple[Trouble, ...] = ()
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A database, as far as it was looked at before the first check."""
+
+    settings: Settings
+    bundle: Bundle
+    inspection: Inspection
+    #: What ``usersync apply`` would do, or why it would refuse.
+    planned: SchemaPlan | UsersyncError
+    #: The process that the driver believes to be connected to; a pooler makes one up.
+    client_pid: int | None = None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Both tables, quoted, to be bound in a check's own query."""
+        return {
+            "users_table": self.settings.users_table.quoted,
+            "source_table": self.settings.source_table.quoted,
+        }
+
+    def changes(self, subject: str) -> tuple[Change, ...]:
+        """What ``usersync apply`` would change of this kind of object; SkipCheckError if it would refuse."""
+        if isinstance(self.planned, Exception):
+            raise SkipCheckError(f"the schema cannot be compared: {self.planned}")
+        return tuple(each for each in self.planned.changes if each.subject.startswith(f"{subject} "))
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A numbered check. ``docs/doctor.md`` has a section under the same number and title."""
+
+    code: str
+    title: str
+    look: Callable[[Patient], Plan[Verdict]]
+    needs: Need = "installation"
+
+
+def lines(parts: Iterable[str]) -> str:
+    """One part a line, each of them once."""
+    return "\n".join(dict.fromkeys(parts))
+
+
+def number(count: int, noun: str) -> str:
+    """``1 user``, ``2 users``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def settled(verdict: Verdict) -> Plan[Verdict]:
+    """A verdict that needed no query of its own."""
+    yield from ()
+    return verdict

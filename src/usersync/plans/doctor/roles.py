@@ -1,0 +1,55 @@
+"""Settings that the database or a role brings along, and how each is taken back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.protocol import query
+
+if TYPE_CHECKING:
+    from usersync.plans.doctor.examination import Patient
+    from usersync.plans.protocol import Plan, Row
+
+# Of a role in this database before of the role, of the database, of the server. A role that logs in to the
+# auth server's database owns its table; the other one that matters is ours.
+_IN_FORCE = """
+    select distinct on (login.oid)
+        login.rolname as role,
+        found.value,
+        found.origin,
+        found.fix
+    from pg_roles as login
+    cross join lateral (
+        select
+            substring(setting from strpos(setting, '=') + 1) as value,
+            (stored.setrole <> 0)::integer * 2 + (stored.setdatabase <> 0)::integer as weight,
+            concat_ws(' in ', nullif('role ' || pg_get_userbyid(nullif(stored.setrole, 0)), 'role '),
+                'database ' || (select datname from pg_database where oid = stored.setdatabase)) as origin,
+            case
+                when stored.setrole <> 0 then format('alter role %%I', login.rolname)
+                    || (select coalesce(max(format(' in database %%I', datname)), '')
+                        from pg_database where oid = stored.setdatabase)
+                when stored.setdatabase <> 0 then format('alter database %%I', current_database())
+                else 'alter role all'
+            end || format(' reset %%I;', %(name)s::text) as fix
+        from pg_db_role_setting as stored
+        cross join unnest(stored.setconfig) as setting
+        where stored.setrole in (0, login.oid)
+            and stored.setdatabase in (0, (select oid from pg_database where datname = current_database()))
+            and split_part(setting, '=', 1) = %(name)s
+        union all
+        select setting || coalesce(unit, ''), -1, source,
+            format('alter system reset %%I; select pg_reload_conf();', name)
+        from pg_settings
+        where name = %(name)s
+            and source in ('default', 'configuration file', 'environment variable', 'command line')
+    ) as found
+    where login.oid = (select relowner from pg_class where oid = to_regclass(%(source_table)s))
+        or login.rolname = current_user
+    order by login.oid, found.weight desc
+"""
+
+
+def settings_in_force(patient: Patient, name: str) -> Plan[list[Row]]:
+    """The value of a setting that the auth server's role, and ours, start with here; where it is from."""
+    return (yield from query(_IN_FORCE, name=name, source_table=patient.settings.source_table.quoted))
