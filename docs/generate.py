@@ -1,0 +1,109 @@
+"""Writes the reference pages that follow from the code. Run with: make docs
+
+``--check`` writes nothing and fails if a page is stale; that is what ``make verify`` runs.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from usersync.cli.main import cli
+from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES
+from usersync.settings import Settings
+from usersync.sql.render import render_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Made by docs/generate.py from the code. Do not edit; run: make docs -->\n\n"
+
+
+def settings_page() -> str:
+    """A table of the settings, from the fields of the dataclass that reads them."""
+    defaults = Settings().describe()
+    rows = [
+        f"| `{each.name}` | {_default(each.name, defaults[each.name])} | {each.metadata['doc']} |"
+        for each in fields(Settings)
+    ]
+    mapping = [f"{name} = {_toml(source)}" for name, source in DEFAULT_COLUMNS.items()]
+    sources = [f"| `{name}` | {kind} |" for name, kind in sorted(SOURCE_TYPES.items())]
+    parts = (
+        (DOCS / "settings.head.md").read_text(),
+        "## All settings\n\n| setting | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n",
+        "## The default mapping\n\n```toml\n[columns]\n" + "\n".join(mapping) + "\n```\n",
+        "## Sources\n\nThe columns of `auth.users` that can be mirrored. Credentials, tokens and addresses that "
+        "nobody has confirmed are not among them.\n\n| source | type |\n|---|---|\n" + "\n".join(sources) + "\n",
+    )
+    return "\n".join(parts)
+
+
+def _default(name: str, value: object) -> str:
+    return "[below](#the-default-mapping)" if name == "columns" else f"`{_toml(value)}`"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    return str(value) if not isinstance(value, str) else f'"{value}"'
+
+
+def commands_page() -> str:
+    """What each command's --help says."""
+    blocks = [(DOCS / "commands.head.md").read_text()]
+    context = click.Context(cli, info_name="usersync", max_content_width=90, terminal_width=90)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if command is None:
+            raise LookupError(name)
+        sub = click.Context(command, info_name=name, parent=context, max_content_width=90, terminal_width=90)
+        blocks.append(f"## usersync {name}\n\n```text\n{click.unstyle(command.get_help(sub)).strip()}\n```\n")
+    return "\n".join(blocks)
+
+
+def sql_page() -> str:
+    """Every object in the database, from the comments that it carries there."""
+    bundle = render_bundle(Settings())
+    texts = [bundle.bootstrap, *(each.up for each in bundle.migrations), *(each.text for each in bundle.functions)]
+    rows = sorted(row for text in texts for row in _comments(text))
+    table = "\n".join(f"| {kind} | `{name}` | {comment} |" for kind, name, comment in rows)
+    head = (DOCS / "sql-objects.head.md").read_text()
+    return f"{head}\n## Everything that is installed\n\n| kind | name | what it is |\n|---|---|---|\n{table}\n"
+
+
+_COMMENT = re.compile(r"comment on (schema|table|function) (\S+?(?:\([^)]*\))?) is\s+((?:'(?:[^']|'')*'\s*)+);")
+
+
+def _comments(sql: str) -> Iterator[tuple[str, str, str]]:
+    for kind, name, literals in _COMMENT.findall(sql):
+        text = "".join(re.findall(r"'((?:[^']|'')*)'", literals)).replace("''", "'")
+        yield kind, name.replace('"', ""), text.removeprefix("usersync: ")
+
+
+PAGES = {"settings.md": settings_page, "commands.md": commands_page, "sql-objects.md": sql_page}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with --check say which are stale."""
+    stale = []
+    for name, make in PAGES.items():
+        page, text = DOCS / name, NOTE + make()
+        if page.exists() and page.read_text() == text:
+            continue
+        stale.append(name)
+        if "--check" not in arguments:
+            page.write_text(text)
+    if stale and "--check" in arguments:
+        sys.stderr.write(f"stale: {', '.join(stale)}. Run: make docs\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
