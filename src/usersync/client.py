@@ -135,7 +135,7 @@ class UserSync:
                 reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
-        opened = self._run(reconcile.resume_run()) if resume else None
+        opened = self._run(reconcile.resume_run(removal_cap)) if resume else None
         if opened is None:
             opened = self._run(
                 reconcile.open_run(workers=workers, page_size=page_size, removal_cap=removal_cap)

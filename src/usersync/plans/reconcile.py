@@ -6,7 +6,7 @@ place. Stopping between two pages, or in one, loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -95,12 +95,12 @@ def count_users() -> Plan[int]:
     return int(max(row["users"], row["auth_users"]))
 
 
-def resume_run() -> Plan[Run | None]:
-    """The newest run that was not finished, or None."""
+def resume_run(removal_cap: float | None = None) -> Plan[Run | None]:
+    """The newest run that was not finished, or None. Checks removals as :func:`open_run` does."""
     rows = yield from query(_UNFINISHED)
     if not rows:
         return None
-    total = yield from check_removals(None)
+    total = yield from check_removals(removal_cap)
     before = sum((_counts(row) for row in rows), Counts())
     return Run(
         rows[0]["run_id"],
@@ -148,19 +148,34 @@ def interrupt_run(run_id: UUID) -> Plan[None]:
 
 
 def compare(
-    *, page_size: int, limit: int, on_page: Callable[[Counts], None]
+    *,
+    page_size: int,
+    limit: int,
+    on_page: Callable[[Counts], None] = lambda _: None,
+    first_id: UUID = FIRST_ID,
+    last_id: UUID = LAST_ID,
 ) -> Plan[tuple[Counts, tuple[Difference, ...]]]:
     """Compare both tables and write nothing. Returns what differs, the first ``limit`` by name."""
     counts, found = Counts(), list[Difference]()
-    next_id: UUID | None = FIRST_ID
+    next_id: UUID | None = first_id
     while next_id is not None:
-        row = yield from query_row(_COMPARE, next_id=next_id, last_id=LAST_ID, page_size=page_size)
+        row = yield from query_row(_COMPARE, next_id=next_id, last_id=last_id, page_size=page_size)
         page = _counts(row)
         counts += page
         room = limit - len(found)
         found += [_difference(each) for each in (row["differences"] or [])[:room]]
         next_id = row["next_id"]
         on_page(page)
+    return counts, tuple(found)
+
+
+def compare_users(user_ids: Iterable[UUID]) -> Plan[tuple[Counts, tuple[Difference, ...]]]:
+    """Compare the two rows of each of these users, and write nothing."""
+    counts, found = Counts(), list[Difference]()
+    for user_id in dict.fromkeys(user_ids):
+        one, differing = yield from compare(page_size=1, limit=1, first_id=user_id, last_id=user_id)
+        counts += one
+        found += differing
     return counts, tuple(found)
 
 
