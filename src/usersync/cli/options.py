@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import click
 
 from usersync.cli.output import Output, View, can_ask
 from usersync.errors import SettingsError
+from usersync.plans.schema import settings_in_database
 from usersync.settings import FILE_NAME, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from usersync.plans.protocol import Plan
 
 T = TypeVar("T")
+
+DEFAULTS = "defaults"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Call:
         for name in (FILE_NAME, "pyproject.toml"):
             if Path(name).is_file() and (name == FILE_NAME or self.settings != Settings()):
                 return name
-        return "defaults"
+        return DEFAULTS
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -80,10 +84,49 @@ class Call:
         with self.connection() as connection:
             return run(plan, connection)
 
+    def warn_of_other_settings(self) -> None:
+        """Say so where the settings of this directory are not those that the database was set up with."""
+        differing = self.run(differing_settings(self.settings)) if self.settings_source != DEFAULTS else ()
+        if differing:
+            self.output.warn(
+                f"{', '.join(differing)}: {self.settings_source} says something else than the database was "
+                "set up with, which is what counts",
+                "usersync plan shows what would change, usersync apply changes it.",
+            )
+
     def require_consent(self, *, yes: bool) -> None:
         """Before a change that is asked about: raise a usage error where nobody can be asked."""
         if not yes and (self.output.as_json or not can_ask()):
             raise click.UsageError("there is nobody to ask for confirmation here: add --yes to go ahead")
+
+    def ask(self, question: str) -> None:
+        """Go on if the answer is yes; else end the command, with exit code 1."""
+        if not self.output.confirm(question):
+            self.output.say("Nothing was changed.")
+            click.get_current_context().exit(1)
+
+
+def differing_settings(settings: Settings) -> Plan[tuple[str, ...]]:
+    """The names of those settings that usersync was last applied with otherwise; none where it was not."""
+    stored = yield from settings_in_database()
+    wanted = settings.describe()
+    return tuple(name for name in wanted if stored is not None and stored.get(name) != wanted[name])
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """The end of a command's help: what to type, and what it is for."""
+    width = max(len(typed) for typed, _ in lines)
+    return "\n".join(["\b", "Examples:", *(f"  {typed:{width}}  {what}" for typed, what in lines)])
+
+
+class Number(click.FloatRange):
+    """A number in a range, which nan is in neither."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return found
 
 
 Command = Callable[..., View | None]

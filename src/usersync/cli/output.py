@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import traceback
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,9 @@ import click
 from usersync.cli.text import bad, faint, plain, warning, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from rich.console import Console
 
     from usersync.errors import UsersyncError
 
@@ -109,6 +112,31 @@ class Output:
         if self.verbose:
             trace = "".join(traceback.format_exception(error)).rstrip()
             click.echo(trace, err=True)
+
+    @contextmanager
+    def screen(self) -> Iterator[Callable[[View], None]]:
+        """Yield what shows one view after the other: in place on a terminal, else below each other."""
+        if self.as_json:
+            yield lambda view: self.document(view.data(), compact=True)
+        elif on_terminal():
+            with self._live() as draw:
+                yield draw
+        else:
+            yield lambda view: self.say(*view.lines(self.width), "")
+
+    @contextmanager
+    def _live(self) -> Iterator[Callable[[View], None]]:
+        from rich.live import Live  # noqa: PLC0415 - late, because it takes its time
+        from rich.text import Text  # noqa: PLC0415 - likewise
+
+        with Live(console=self.console(), auto_refresh=False) as live:
+            yield lambda view: live.update(Text.from_ansi("\n".join(view.lines(self.width))), refresh=True)
+
+    def console(self, *, err: bool = False) -> Console:
+        """What draws on the terminal."""
+        from rich.console import Console  # noqa: PLC0415 - late, because it takes its time
+
+        return Console(stderr=err, highlight=False, markup=False, no_color=colour() is False)
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; end of input counts as no."""

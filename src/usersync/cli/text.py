@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import textwrap
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,28 +29,32 @@ def plain(text: object) -> str:
 
 
 def bold(text: str) -> str:
-    return click.style(text, bold=True)
+    return _styled(text, bold=True)
 
 
 def faint(text: str) -> str:
-    return click.style(text, dim=True)
+    return _styled(text, dim=True)
 
 
 def good(text: str) -> str:
-    return click.style(text, fg="green")
+    return _styled(text, fg="green")
 
 
 def bad(text: str) -> str:
-    return click.style(text, fg="red", bold=True)
+    return _styled(text, fg="red", bold=True)
 
 
 def warning(text: str) -> str:
-    return click.style(text, fg="yellow")
+    return _styled(text, fg="yellow")
 
 
-def command(text: str) -> str:
+def typed(text: str) -> str:
     """Something to type."""
-    return click.style(text, fg="cyan")
+    return _styled(text, fg="cyan")
+
+
+def _styled(text: str, **style: Any) -> str:
+    return click.style(text, **style) if text else ""
 
 
 def wrap(text: str, width: int, *, first: str = "", rest: str | None = None) -> list[str]:

@@ -1,0 +1,101 @@
+"""``usersync apply``: change the schema, then bring in the users that exist already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.plan import look
+from usersync.cli.plan_view import change_data
+from usersync.cli.sync import reconcile
+from usersync.cli.text import count, good, typed
+from usersync.plans import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import Output, View
+    from usersync.cli.plan_view import PlanView
+    from usersync.cli.sync_view import SyncView
+    from usersync.models import Change
+
+
+@dataclass(frozen=True)
+class ApplyView:
+    """What was changed, and what became of the users that existed already."""
+
+    planned: PlanView
+    changes: tuple[Change, ...]
+    sync: SyncView | None
+
+    @property
+    def exit_code(self) -> int:
+        return self.sync.exit_code if self.sync else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        if self.sync:
+            yield from self.sync.lines(width)
+            yield ""
+        follow = "usersync doctor" if self.sync else "usersync sync"
+        yield f"Next:  {typed(follow)}"
+
+    def data(self) -> dict[str, Any]:
+        return self.planned.data() | {
+            "state": "applied" if self.changes else "up to date",
+            "changes": [change_data(change) for change in self.changes],
+            "sync": self.sync.data() if self.sync else None,
+        }
+
+
+@click.command(
+    epilog=examples(
+        ("usersync apply", "asks before it changes anything"),
+        ("usersync apply --yes", "in CI, where there is nobody to ask"),
+        ("usersync apply --no-sync", "leaves the users that exist already for later"),
+    )
+)
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--no-sync", is_flag=True, help="Leave the users that exist already to 'usersync sync'.")
+@common_options
+def apply(call: Call, yes: bool, no_sync: bool) -> View:
+    """Install or upgrade, then sync the users that exist already.
+
+    Shows what will change and asks. Everything is safe on a live system, and can be repeated: what is as it
+    should be stays. The users are synced page by page, in transactions of their own.
+    """
+    call.require_consent(yes=yes)
+    planned = call.run(look(call))
+    if planned.plan.errors:
+        return planned
+    call.output.say(*planned.lines(call.output.width))
+    if planned.plan.changes and not yes:
+        call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
+    applied = _Applied(call.output)
+    call.run(schema.apply(call.settings, applied.note))
+    applied.report()
+    return ApplyView(planned, tuple(applied.changes), None if no_sync else reconcile(call))
+
+
+class _Applied:
+    """Hears of each change after it was made."""
+
+    def __init__(self, output: Output) -> None:
+        self.changes: list[Change] = []
+        self._output = output
+
+    def note(self, change: Change) -> None:
+        self.changes.append(change)
+
+    def report(self) -> None:
+        """Say what was made, in a line."""
+        kinds = Counter(change.subject.split(" ")[0] for change in self.changes)
+        if not kinds:
+            return
+        other = len(self.changes) - kinds["function"] - kinds["trigger"]
+        parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, "other change"))
+        made = ", ".join(count(number, word) for number, word in parts if number)
+        self._output.say(f"{good('Done:')} {made}.", "")

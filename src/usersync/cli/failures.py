@@ -1,0 +1,131 @@
+"""``usersync failures``: the ledger, with what each line means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import bad, bold, count, duration, faint, good, plain, typed, warning, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from usersync.cli.output import View
+    from usersync.models import Failure
+
+_MOST = 1_000_000
+
+#: Ours, beside those that PostgreSQL names.
+_OWN_STATES = {"US001": "changed_on_write"}
+
+
+@dataclass(frozen=True)
+class FailuresView:
+    """Each line of the ledger in two or three lines, and what to do."""
+
+    failures: tuple[Failure, ...]
+    target: str
+    more: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failures else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        if not self.failures:
+            yield f"{bold(self.target)}  {good('the ledger is empty')}"
+            return
+        yield f"{bold(self.target)}  {bad(count(len(self.failures), 'user'))} in the ledger" + (
+            ", and more" if self.more else ""
+        )
+        for failure in self.failures:
+            yield ""
+            yield from failure_lines(failure, width)
+        yield ""
+        yield from self._advice(width)
+
+    def _advice(self, width: int) -> Iterator[str]:
+        if self.more:
+            yield from wrap(f"The oldest {len(self.failures)} are shown; --limit shows more.", width)
+        yield from wrap("Repair what the messages name, then have everybody tried again:", width)
+        yield f"  {typed('usersync retry')}"
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "failures": [_data(failure) for failure in self.failures],
+            "more": self.more,
+        }
+
+
+def failure_lines(failure: Failure, width: int) -> Iterator[str]:
+    """A line of the ledger for people: who and what, then the message, then where and since when."""
+    style = bad if failure.outcome == "failed" else warning
+    yield f"{failure.user_id}  {style(f'{failure.outcome:8}')}  {_state(failure)}"
+    yield from wrap(plain(failure.message), width, first="  ")
+    since = duration(datetime.now(UTC) - failure.first_failed_at)
+    facts = [
+        f"column {plain(failure.column)}" if failure.column else "",
+        f"constraint {plain(failure.constraint)}" if failure.constraint else "",
+        f"raised in {plain(failure.raised_in)}" if failure.raised_in else "",
+        count(failure.attempts, "attempt"),
+        f"since {since} ago",
+    ]
+    for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
+        yield faint(line)
+
+
+def _state(failure: Failure) -> str:
+    return f"{plain(failure.sqlstate)} {state_name(failure.sqlstate)}".rstrip()
+
+
+def state_name(sqlstate: str) -> str:
+    """What PostgreSQL calls a SQLSTATE: ``not_null_violation`` for 23502; nothing for an unknown one."""
+    from psycopg import errors  # noqa: PLC0415 - a driver, which --help can do without
+
+    if sqlstate in _OWN_STATES:
+        return _OWN_STATES[sqlstate]
+    try:
+        name = errors.lookup(sqlstate).__name__
+    except KeyError:
+        return ""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _data(failure: Failure) -> dict[str, Any]:
+    return asdict(failure) | {"sqlstate_name": state_name(failure.sqlstate) or None}
+
+
+@click.command(
+    epilog=examples(
+        ("usersync failures", "who, why, since when"),
+        ("usersync failures --user ID", "one user"),
+        ("usersync failures --json", "for programs"),
+    )
+)
+@click.option("--user", "user_id", type=click.UUID, metavar="ID", help="Only this user.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _MOST),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="At most so many, the oldest first.",
+)
+@common_options
+def failures(call: Call, user_id: UUID | None, limit: int) -> View:
+    """Show who could not be synced, or not completely, and why.
+
+    'failed' is a user without a row, 'degraded' one whose row holds less than it should. Exit code 1 if
+    there are any.
+    """
+    from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
+
+    found = call.run(users.failures(limit=limit + 1, user_id=user_id))
+    return FailuresView(tuple(found[:limit]), call.target, more=len(found) > limit)

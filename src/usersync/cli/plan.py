@@ -1,0 +1,37 @@
+"""``usersync plan``: what would change, before it does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from usersync.cli.options import Call, common_options, differing_settings, examples
+from usersync.cli.plan_view import PlanView
+from usersync.plans import schema
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Plan
+
+
+@click.command(
+    epilog=examples(
+        ("usersync plan", "what would change, and what stands in the way"),
+        ("usersync plan --sql > change.sql", "the SQL, for a reviewer"),
+    )
+)
+@click.option("--sql", "with_sql", is_flag=True, help="Print the SQL that would run.")
+@common_options
+def plan(call: Call, with_sql: bool) -> PlanView:
+    """Show what apply would change. Changes nothing.
+
+    Exit code 1 if something stands in the way; with the reason, and what to do about it.
+    """
+    return call.run(look(call, next_step="usersync apply", with_sql=with_sql))
+
+
+def look(call: Call, *, next_step: str | None = None, with_sql: bool = False) -> Plan[PlanView]:
+    """Compare the database with the settings."""
+    planned = yield from schema.plan(call.settings)
+    differing = yield from differing_settings(call.settings)
+    return PlanView(planned, call.target, call.settings_source, differing, next_step, with_sql)

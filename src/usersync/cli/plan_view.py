@@ -1,0 +1,153 @@
+"""A change to the schema as ``plan``, ``apply`` and ``rollback`` show it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from usersync.cli.text import align, bad, bold, count, faint, good, plain, typed, warning, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from usersync.models import Change, Finding, SchemaPlan
+
+_SYMBOLS = {
+    "create": good("+"),
+    "replace": warning("~"),
+    "alter": warning("!"),
+    "drop": bad("-"),
+    "keep": faint("="),
+}
+#: As many functions of one kind are named one by one; more become a line.
+_FEW = 3
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """What would change: findings first, then the changes by what they are made to."""
+
+    plan: SchemaPlan
+    target: str
+    settings_source: str
+    #: Settings that the database was set up with otherwise.
+    differing: tuple[str, ...] = ()
+    #: The last line: what to run next.
+    next_step: str | None = None
+    with_sql: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.plan.errors else 0
+
+    @property
+    def state(self) -> str:
+        """``blocked``, ``changes`` or ``up to date``."""
+        if self.plan.errors:
+            return "blocked"
+        return "changes" if self.plan.changes else "up to date"
+
+    def lines(self, width: int) -> Iterator[str]:
+        if self.with_sql:
+            yield from self._script()
+            return
+        yield from align([("Database", bold(self.target)), ("Settings", self.settings_source)])
+        yield from _settings_lines(self.differing, self.settings_source, width)
+        yield from _finding_lines(self.plan.findings, width)
+        yield from change_lines(self.plan.changes, width)
+        yield ""
+        yield from self._conclusion()
+
+    def _conclusion(self) -> Iterator[str]:
+        if self.state == "blocked":
+            yield f"{bad('This stops here:')} {count(len(self.plan.errors), 'error')} to be dealt with first."
+        elif self.state == "up to date":
+            yield good("Everything is as it should be, nothing to change.")
+        elif self.next_step:
+            yield f"Nothing was changed. To go ahead:  {typed(self.next_step)}"
+
+    def _script(self) -> Iterator[str]:
+        yield f"-- What usersync would run on {self.target}; settings: {self.settings_source}"
+        for finding in self.plan.findings:
+            yield f"-- {finding.level}: {plain(finding.message)}"
+        for change in self.plan.changes:
+            yield ""
+            yield f"-- {change.kind} {plain(change.subject)}"
+            yield change.sql.rstrip()
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "state": self.state,
+            "settings": {"source": self.settings_source, "differing": self.differing},
+            "findings": [asdict(finding) for finding in self.plan.findings],
+            "changes": [change_data(change, with_sql=self.with_sql) for change in self.plan.changes],
+        }
+
+
+def change_data(change: Change, *, with_sql: bool = False) -> dict[str, Any]:
+    """A change for programs; the SQL is long, and there when it was asked for."""
+    data = asdict(change)
+    return data if with_sql else {name: data[name] for name in ("kind", "subject", "reason")}
+
+
+def _settings_lines(differing: tuple[str, ...], source: str, width: int) -> Iterator[str]:
+    if not differing:
+        return
+    yield ""
+    text = f"{', '.join(differing)}: this database was set up with other settings than those of {source}."
+    yield from wrap(text, width, first=warning("  ! "))
+    hint = "If they are not meant for it, go to the right directory or name the file with --config."
+    yield from wrap(hint, width, first="    ")
+
+
+def _finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
+    marks = {"error": bad("  ✗ "), "note": warning("  ! ")}
+    for finding in sorted(findings, key=lambda each: each.level):
+        yield ""
+        yield from wrap(plain(finding.message), width, first=marks[finding.level])
+        if finding.hint:
+            yield from map(faint, wrap(plain(finding.hint), width, first="    "))
+
+
+def change_lines(changes: Iterable[Change], width: int) -> Iterator[str]:
+    """The changes, a line each, but for functions, of which there are many."""
+    for title, members in groupby(sorted(changes, key=_rank), key=_group):
+        yield ""
+        yield bold(title)
+        if title == "Functions":
+            yield from _function_lines(list(members), width)
+        else:
+            yield from align(map(_row, members), indent="  ")
+
+
+_GROUPS = {"function": "Functions", "trigger": "Triggers", "triggers": "Triggers"}
+_ORDER = ("Tables and privileges", "Functions", "Triggers")
+
+
+def _group(change: Change) -> str:
+    return _GROUPS.get(change.subject.split(" ")[0], _ORDER[0])
+
+
+def _rank(change: Change) -> int:
+    return _ORDER.index(_group(change))
+
+
+def _row(change: Change) -> tuple[str, str]:
+    return f"{_SYMBOLS[change.kind]} {plain(change.subject)}", faint(plain(change.reason))
+
+
+def _function_lines(functions: list[Change], width: int) -> Iterator[str]:
+    ordered = sorted(functions, key=lambda each: (each.kind, each.reason))
+    for (kind, reason), members in groupby(ordered, key=lambda each: (each.kind, each.reason)):
+        names = [_function_name(each) for each in members]
+        if len(names) <= _FEW:
+            yield from (_SYMBOLS[kind].join(("  ", f" {name}  {faint(reason)}")).rstrip() for name in names)
+            continue
+        yield f"  {_SYMBOLS[kind]} {count(len(names), 'function')}  {faint(reason)}".rstrip()
+        yield from map(faint, wrap(", ".join(names), width, first="      "))
+
+
+def _function_name(change: Change) -> str:
+    return plain(change.subject.removeprefix("function ")).removeprefix("usersync.").partition("(")[0]

@@ -1,0 +1,74 @@
+"""``usersync retry``: another try for the users of the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import bad, bold, count, good, typed, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from usersync.cli.output import View
+    from usersync.models import SyncResult
+
+
+@dataclass(frozen=True)
+class RetryView:
+    """How many were tried, and how many are left."""
+
+    result: SyncResult
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.result.errors else 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+        counts = self.result.counts
+        if not counts.examined:
+            yield f"{bold(self.target)}  {good('nothing to retry')}"
+            return
+        yield f"{bold(self.target)}  {count(counts.examined, 'user')} tried again"
+        yield f"  {good(count(self.result.synced, 'user'))} in line now"
+        if counts.degraded:
+            yield f"  {warning(count(counts.degraded, 'user'))} degraded still"
+        if counts.failed:
+            yield f"  {bad(count(counts.failed, 'user'))} failed still"
+        if self.result.errors:
+            yield ""
+            yield f"See the reasons:  {typed('usersync failures')}"
+
+    def data(self) -> dict[str, Any]:
+        counts = self.result.counts
+        return {
+            "database": self.target,
+            "retried": counts.examined,
+            "synced": self.result.synced,
+            "degraded": counts.degraded,
+            "failed": counts.failed,
+            "seconds": round(self.result.seconds, 3),
+        }
+
+
+@click.command(
+    epilog=examples(
+        ("usersync retry", "everybody in the ledger"),
+        ("usersync retry --user ID", "one user"),
+    )
+)
+@click.option("--user", "user_id", type=click.UUID, metavar="ID", help="Only this user.")
+@common_options
+def retry(call: Call, user_id: UUID | None) -> View:
+    """Try the users of the ledger again.
+
+    Who succeeds leaves the ledger. Exit code 1 if some remain.
+    """
+    from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
+
+    return RetryView(call.run(users.retry(user_id)), call.target)

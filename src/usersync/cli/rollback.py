@@ -1,0 +1,81 @@
+"""``usersync rollback``: take everything back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.plan_view import PlanView, change_data
+from usersync.cli.text import count, good
+from usersync.plans import schema
+from usersync.settings import parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import View
+    from usersync.models import SchemaPlan
+    from usersync.plans.protocol import Plan
+    from usersync.settings import Settings
+
+
+@dataclass(frozen=True)
+class RollbackView:
+    """What was taken back, and what stays."""
+
+    done: SchemaPlan
+    target: str
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+        dropped = [change for change in self.done.changes if change.kind == "drop"]
+        yield f"{good('Done:')} {count(len(dropped), 'object')} dropped."
+        for change in self.done.changes:
+            if change.kind == "keep":
+                yield f"The {change.subject} stays: {change.reason}."
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "state": "rolled back",
+            "changes": [change_data(change) for change in self.done.changes],
+        }
+
+
+@click.command(
+    epilog=examples(
+        ("usersync rollback", "asks before it drops anything"),
+        ("usersync rollback --yes", "in CI, where there is nobody to ask"),
+    )
+)
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option(
+    "--drop-users-table",
+    is_flag=True,
+    help="Drop the users table too, with all its rows. Only if usersync made it.",
+)
+@common_options
+def rollback(call: Call, yes: bool, drop_users_table: bool) -> View:
+    """Take everything back. The users table stays.
+
+    Drops the triggers, the functions and the schema usersync, the ledger included. Goes by the settings that
+    the database was set up with.
+    """
+    call.require_consent(yes=yes)
+    settings = call.run(_stored_settings(call.settings))
+    planned = call.run(schema.plan_rollback(settings, drop_users_table=drop_users_table))
+    view = PlanView(planned, call.target, "as this database was set up with")
+    call.output.say(*view.lines(call.output.width))
+    if not yes:
+        call.ask(f"Take usersync out of {call.target}?")
+    return RollbackView(call.run(schema.rollback(settings, drop_users_table=drop_users_table)), call.target)
+
+
+def _stored_settings(otherwise: Settings) -> Plan[Settings]:
+    """The settings in the database: a file may have changed since, and names what is not there."""
+    stored = yield from schema.settings_in_database()
+    known = otherwise.describe()
+    return parse_settings({name: stored[name] for name in known if name in stored}) if stored else otherwise

@@ -1,0 +1,125 @@
+"""``usersync sql``: the whole installation as a script, without a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import Call, examples, settings_options
+from usersync.cli.text import align, good, typed
+from usersync.errors import SettingsError
+from usersync.sql.script import install_script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import View
+
+
+@dataclass(frozen=True)
+class WrittenView:
+    """Where the script is, and what to do with it."""
+
+    path: Path
+    settings_source: str
+    steps: tuple[tuple[str, str], ...]
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is as long as it is
+        yield f"{good('Written:')} {self.path}  (settings: {self.settings_source})"
+        yield ""
+        yield "Next:"
+        yield from align([(typed(step), what) for step, what in self.steps], indent="  ")
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "settings": {"source": self.settings_source},
+            "next": [step for step, _ in self.steps],
+        }
+
+
+@dataclass(frozen=True)
+class ScriptView:
+    """The script itself."""
+
+    script: str
+    settings_source: str
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - SQL is not wrapped
+        yield self.script.rstrip("\n")
+
+    def data(self) -> dict[str, Any]:
+        return {"settings": {"source": self.settings_source}, "sql": self.script}
+
+
+@click.command(
+    epilog=examples(
+        ("usersync sql", "to the screen, or a file: > usersync.sql"),
+        ("usersync sql --supabase", "a migration for 'supabase db push'"),
+    )
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write it there, instead of printing it.",
+)
+@click.option(
+    "--supabase",
+    "project",
+    type=click.Path(file_okay=False, path_type=Path),
+    is_flag=False,
+    flag_value=".",
+    metavar="[DIR]",
+    help="Write it into supabase/migrations/ of this project (default: here), for 'supabase db push'.",
+)
+@settings_options
+def sql(call: Call, output: Path | None, project: Path | None) -> View:
+    """Print what apply would run, without a connection.
+
+    The script installs or upgrades, and can be run again. It makes the triggers for who comes from now on;
+    'usersync sync' brings in the users that exist already.
+    """
+    if output and project:
+        raise click.UsageError("--output and --supabase exclude each other")
+    script = install_script(call.settings, transaction=project is None)
+    if project is not None:
+        return _for_supabase(script, project, call)
+    if output is None:
+        return ScriptView(script, call.settings_source)
+    _write(output, script)
+    run = f"psql --set ON_ERROR_STOP=1 --file {output}"
+    return WrittenView(output, call.settings_source, ((run, "as postgres"), _THEN))
+
+
+_THEN = ("usersync sync", "for the users that exist already")
+
+
+def _for_supabase(script: str, project: Path, call: Call) -> WrittenView:
+    folder = project / "supabase"
+    if not folder.is_dir():
+        raise SettingsError(
+            f"there is no folder {folder}, so this is no Supabase project's directory",
+            hint="Run 'supabase init' first, or name the directory: usersync sql --supabase DIR",
+        )
+    path = folder / "migrations" / f"{datetime.now(UTC):%Y%m%d%H%M%S}_usersync.sql"
+    _write(path, script, exclusively=True)
+    push = ("supabase db push", "to the linked project")
+    local = ("supabase migration up", "to the local one")
+    return WrittenView(path, call.settings_source, (push, local, _THEN))
+
+
+def _write(path: Path, script: str, *, exclusively: bool = False) -> None:
+    try:
+        if exclusively:
+            path.parent.mkdir(exist_ok=True)
+        with path.open("x" if exclusively else "w", encoding="utf-8") as file:
+            file.write(script)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot write {path}: {error}") from error

@@ -1,0 +1,164 @@
+"""``usersync status``: the truth about both tables, once or again and again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import Call, Number, common_options, examples
+from usersync.cli.output import describe_error, error_lines
+from usersync.cli.text import align, bad, bold, duration, faint, good, number, typed, warning
+from usersync.errors import ConnectionFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import View
+    from usersync.client import UserSync
+    from usersync.models import SyncStatus
+
+_SHORTEST, _LONGEST, _USUAL = 0.1, 86_400, 2
+
+
+@dataclass(frozen=True)
+class StatusView:
+    """Both sides in numbers, and what to do about them."""
+
+    status: SyncStatus
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.status.in_step else 1
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+        verdict = good("in step") if self.status.in_step else bad("not in step")
+        yield f"{bold(self.target)}  {verdict}"
+        yield ""
+        yield from align(self._rows(), indent="  ")
+        yield from self._advice()
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        status = self.status
+        yield _row("auth server", status.auth_users, "who can sign in")
+        yield _row("users table", status.users, "deleted users' rows included")
+        yield _row("missing", status.missing, self._lag(), bad)
+        yield _row("stale", status.stale, "a mapped value differs", warning)
+        yield _row("orphaned", status.orphaned, "gone there, and still here", warning)
+        yield _row("degraded", status.degraded, "a row that holds less than it should", warning)
+        yield _row("failed", status.failed, "no row could be made", bad)
+        yield ("last sync", "", faint(self._last_run()))
+
+    def _lag(self) -> str:
+        lag = self.status.lag
+        return f"the oldest for {duration(lag)}" if lag else "no row"
+
+    def _last_run(self) -> str:
+        run = self.status.last_run
+        if run is None:
+            return "none yet"
+        ago = duration(self.status.observed_at - run.updated_at)
+        state = "finished" if run.finished else "not finished, go on with usersync sync --resume;"
+        return f"{state} {ago} ago, {number(run.examined)} users examined"
+
+    def _advice(self) -> Iterator[str]:
+        status = self.status
+        if status.in_step:
+            return
+        yield ""
+        if status.missing or status.stale or status.orphaned:
+            yield f"Bring them in line:  {typed('usersync sync')}"
+        if status.degraded or status.failed:
+            yield f"See the reasons:     {typed('usersync failures')}"
+
+    def data(self) -> dict[str, Any]:
+        status = self.status
+        names = ("auth_users", "users", "missing", "stale", "orphaned", "degraded", "failed")
+        return {
+            "database": self.target,
+            "in_step": status.in_step,
+            **{name: getattr(status, name) for name in names},
+            "oldest_missing_at": status.oldest_missing_at,
+            "oldest_failure_at": status.oldest_failure_at,
+            "lag_seconds": status.lag,
+            "last_run": status.last_run,
+            "observed_at": status.observed_at,
+        }
+
+
+def _row(name: str, value: int, meaning: str, style: Any = None) -> tuple[str, str, str]:
+    shown = number(value).rjust(11)
+    return (name, style(shown) if style and value else shown, faint(meaning))
+
+
+@dataclass(frozen=True)
+class _LostView:
+    """What a watch shows while the database is away."""
+
+    error: ConnectionFailedError
+    target: str
+    exit_code: int = ConnectionFailedError.exit_code
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield f"{bold(self.target)}  {bad('no connection')}"
+        yield ""
+        yield from error_lines(self.error, width)
+
+    def data(self) -> dict[str, Any]:
+        return {"error": describe_error(self.error)}
+
+
+@click.command(
+    epilog=examples(
+        ("usersync status", "once; exit code 1 if anything differs"),
+        ("usersync status --watch", "again every two seconds, until Ctrl-C"),
+        ("usersync status --json", "for monitoring"),
+    )
+)
+@click.option(
+    "--watch",
+    type=Number(_SHORTEST, _LONGEST),
+    is_flag=False,
+    flag_value=_USUAL,
+    metavar="[SECONDS]",
+    help=f"Look again every so many seconds ({_USUAL}), until Ctrl-C. With --json a document a line.",
+)
+@common_options
+def status(call: Call, watch: float | None) -> View | None:
+    """Count users on both sides, and what differs.
+
+    Reads both tables once, page by page, and writes nothing. Exit code 1 if they are not in step.
+    """
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+
+    with UserSync(call.dsn) as client:
+        call.warn_of_other_settings()
+        first = StatusView(client.status(), call.target)
+        if watch is None:
+            return first
+        _watch(call, client, first, watch)
+    return None
+
+
+def _watch(call: Call, client: UserSync, first: StatusView, seconds: float) -> None:
+    view: View = first
+    try:
+        with call.output.screen() as draw:
+            while True:
+                draw(view)
+                time.sleep(seconds)
+                view = _look(client, call.target)
+    except KeyboardInterrupt:
+        # The usual end of watching, and so no interruption.
+        click.get_current_context().exit(view.exit_code)
+
+
+def _look(client: UserSync, target: str) -> View:
+    try:
+        return StatusView(client.status(), target)
+    except ConnectionFailedError as error:
+        client.close()
+        return _LostView(error, target)

@@ -1,0 +1,129 @@
+"""What ``usersync sync`` shows: a run in numbers, or what became of single users."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from usersync.cli.text import (
+    align,
+    bad,
+    bold,
+    count,
+    duration,
+    faint,
+    good,
+    number,
+    plain,
+    typed,
+    warning,
+    wrap,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from usersync.models import Difference, SyncResult
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class SyncView:
+    """What a run found and did; for a dry run, what it would have done."""
+
+    result: SyncResult
+    target: str
+    #: Why a real run would stop before it began, for a dry run.
+    refusal: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        found = self.result.dry_run and (self.result.counts.differing or self.refusal)
+        return 1 if self.result.errors or found else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        result, counts = self.result, self.result.counts
+        took = duration(result.seconds)
+        yield f"{bold(self.target)}  {count(counts.examined, 'user')} examined in {took}"
+        yield from align(self._rows(), indent="  ")
+        yield from self._difference_lines()
+        yield from self._advice(width)
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        counts = self.result.counts
+        yield "missing", number(counts.missing).rjust(9), faint("no row")
+        yield "stale", number(counts.stale).rjust(9), faint("a mapped value differed")
+        yield "orphaned", number(counts.orphaned).rjust(9), faint("gone there, and still here")
+        if not self.result.dry_run:
+            yield "brought in line", good(number(self.result.synced).rjust(9)), ""
+        if counts.degraded:
+            yield "degraded", warning(number(counts.degraded).rjust(9)), faint("in the ledger")
+        if counts.failed:
+            yield "failed", bad(number(counts.failed).rjust(9)), faint("in the ledger")
+
+    def _difference_lines(self) -> Iterator[str]:
+        shown = self.result.differences[:_SHOWN]
+        if shown:
+            yield ""
+            yield from align(map(_difference_row, shown), indent="  ")
+        rest = self.result.counts.differing - len(shown) if self.result.dry_run else 0
+        if rest > 0:
+            yield faint(f"  and {number(rest)} more (--json lists up to 1,000)")
+
+    def _advice(self, width: int) -> Iterator[str]:
+        if self.refusal:
+            yield ""
+            yield from wrap(f"{self.refusal}.", width, first=warning("A run would stop: "), rest="  ")
+        elif self.result.dry_run and self.result.counts.differing:
+            yield ""
+            yield f"Nothing was written. To go ahead:  {typed('usersync sync')}"
+        if self.result.errors:
+            yield ""
+            yield f"See the reasons:  {typed('usersync failures')}"
+
+    def data(self) -> dict[str, Any]:
+        result = self.result
+        data = {
+            "database": self.target,
+            "dry_run": result.dry_run,
+            **asdict(result.counts),
+            "synced": result.synced,
+            "errors": result.errors,
+            "seconds": round(result.seconds, 3),
+            "run_id": result.run_id,
+        }
+        return data | ({"differences": result.differences, "refusal": self.refusal} if result.dry_run else {})
+
+
+def _difference_row(difference: Difference) -> tuple[str, str, str]:
+    columns = plain(", ".join(difference.columns))
+    return str(difference.user_id), difference.difference, faint(columns)
+
+
+UserOutcome = Literal["in line", "in the ledger", "unknown"]
+
+
+@dataclass(frozen=True)
+class UsersView:
+    """What became of the users who were named."""
+
+    users: tuple[tuple[UUID, UserOutcome], ...]
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if all(outcome == "in line" for _, outcome in self.users) else 1
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+        yield bold(self.target)
+        styles = {"in line": good, "in the ledger": bad, "unknown": warning}
+        yield from align([(str(user), styles[how](how)) for user, how in self.users], indent="  ")
+        if any(outcome == "in the ledger" for _, outcome in self.users):
+            yield ""
+            yield f"See the reasons:  {typed('usersync failures')}"
+
+    def data(self) -> dict[str, Any]:
+        users = [{"user_id": user, "outcome": outcome} for user, outcome in self.users]
+        return {"database": self.target, "users": users}
