@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.main import cli
+from usersync.cli.group import usersync as cli
 from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES
 from usersync.settings import Settings
 from usersync.sql.render import render_bundle

@@ -1,0 +1,65 @@
+"""The documentation and the code say the same thing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from usersync import errors
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+CODES = {
+    each.code: each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, errors.UsersyncError) and each.code != "US000"
+}
+
+
+def test_every_error_has_an_entry_and_every_entry_an_error():
+    documented = re.findall(r"^## (US\d+)$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert documented == sorted(CODES)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_entry_names_the_exception_of_its_code(code):
+    text = (ROOT / "docs/errors.md").read_text()
+    entry = text.split(f"## {code}\n")[1].split("\n## ")[0]
+    assert f"`{CODES[code].__name__}`" in entry.splitlines()[1]
+
+
+def test_the_tree_of_exceptions_in_the_docstring_is_complete():
+    assert set(re.findall(r"── (\w+) +(US\d+)", errors.__doc__)) == {
+        (each.__name__, code) for code, each in CODES.items()
+    }
+
+
+def test_pages_made_from_the_code_are_fresh():
+    check = subprocess.run(
+        [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stderr
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings have, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
