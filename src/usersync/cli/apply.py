@@ -16,9 +16,9 @@ from usersync.cli.text import count, good, typed
 from usersync.plans import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from usersync.cli.output import Output, View
+    from usersync.cli.output import View
     from usersync.cli.plan_view import PlanView
     from usersync.cli.sync_view import SyncView
     from usersync.models import Change
@@ -74,28 +74,15 @@ def apply(call: Call, yes: bool, no_sync: bool) -> View:
     call.output.say(*planned.lines(call.output.width))
     if planned.plan.changes and not yes:
         call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
-    applied = _Applied(call.output)
-    call.run(schema.apply(call.settings, applied.note))
-    applied.report()
-    return ApplyView(planned, tuple(applied.changes), None if no_sync else reconcile(call))
+    changes = call.run(schema.apply(call.settings)).changes
+    if changes:
+        call.output.say(done_line(changes), "")
+    return ApplyView(planned, changes, None if no_sync else reconcile(call))
 
 
-class _Applied:
-    """Hears of each change after it was made."""
-
-    def __init__(self, output: Output) -> None:
-        self.changes: list[Change] = []
-        self._output = output
-
-    def note(self, change: Change) -> None:
-        self.changes.append(change)
-
-    def report(self) -> None:
-        """Say what was made, in a line."""
-        kinds = Counter(change.subject.split(" ")[0] for change in self.changes)
-        if not kinds:
-            return
-        other = len(self.changes) - kinds["function"] - kinds["trigger"]
-        parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, "other change"))
-        made = ", ".join(count(number, word) for number, word in parts if number)
-        self._output.say(f"{good('Done:')} {made}.", "")
+def done_line(changes: Sequence[Change]) -> str:
+    """What was made, in a line."""
+    kinds = Counter(change.subject.split(" ")[0] for change in changes)
+    other = len(changes) - kinds["function"] - kinds["trigger"]
+    parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, "other change"))
+    return f"{good('Done:')} {', '.join(count(number, word) for number, word in parts if number)}."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.text import bad, bold, count, duration, faint, good, plain, typed, warning, wrap
+from usersync.cli.text import ago, bad, bold, count, faint, good, plain, typed, warning, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +69,13 @@ def failure_lines(failure: Failure, width: int) -> Iterator[str]:
     style = bad if failure.outcome == "failed" else warning
     yield f"{failure.user_id}  {style(f'{failure.outcome:8}')}  {_state(failure)}"
     yield from wrap(plain(failure.message), width, first="  ")
-    since = duration(datetime.now(UTC) - failure.first_failed_at)
+    first_failed = ago(datetime.now(UTC) - failure.first_failed_at)
     facts = [
         f"column {plain(failure.column)}" if failure.column else "",
         f"constraint {plain(failure.constraint)}" if failure.constraint else "",
         f"raised in {plain(failure.raised_in)}" if failure.raised_in else "",
         count(failure.attempts, "attempt"),
-        f"since {since} ago",
+        f"first failed {first_failed}",
     ]
     for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
         yield faint(line)

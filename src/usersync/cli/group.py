@@ -33,7 +33,7 @@ class Entry:
 
 SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Look around": (
-        Entry("demo", "The whole story in ten seconds, on a database of its own."),
+        Entry("demo", "The whole story in seconds, on a database of its own."),
         Entry("doctor", "Check everything that can be wrong, each with its fix."),
     ),
     "Set up": (

@@ -10,7 +10,7 @@ import click
 
 from usersync.cli.options import Call, Number, common_options, examples
 from usersync.cli.output import describe_error, error_lines
-from usersync.cli.text import align, bad, bold, duration, faint, good, number, typed, warning
+from usersync.cli.text import ago, align, bad, bold, count, duration, faint, good, number, typed, warning
 from usersync.errors import ConnectionFailedError
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class StatusView:
         run = self.status.last_run
         if run is None:
             return "none yet"
-        ago = duration(self.status.observed_at - run.updated_at)
-        state = "finished" if run.finished else "not finished, go on with usersync sync --resume;"
-        return f"{state} {ago} ago, {number(run.examined)} users examined"
+        when = ago(self.status.observed_at - run.updated_at)
+        state = "finished" if run.finished else "unfinished (usersync sync --resume),"
+        return f"{state} {when}, {count(run.examined, 'user')} examined"
 
     def _advice(self) -> Iterator[str]:
         status = self.status

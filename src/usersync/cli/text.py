@@ -102,3 +102,8 @@ def duration(value: timedelta | float) -> str:
         return f"{max(seconds, 0):.1f} s"
     size, unit = next(each for each in _UNITS if seconds >= each[0])
     return f"{seconds / size:.0f} {unit}"
+
+
+def ago(value: timedelta) -> str:
+    """``just now``, ``3 min ago``."""
+    return "just now" if value < timedelta(seconds=1) else f"{duration(value)} ago"

@@ -1,0 +1,218 @@
+"""The story, in steps. Each does what it tells, on a real server, and checks that it turned out so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from usersync.cli.apply import done_line
+from usersync.cli.demo.events import Event, Ran, Refused, Rows, Said, Typed, Worked
+from usersync.cli.demo.stage import SETTINGS, DemoFailedError, Stage, expect
+from usersync.cli.failures import failure_lines
+from usersync.cli.status import StatusView
+from usersync.cli.sync_view import SyncView
+from usersync.cli.text import bad, plain, wrap
+from usersync.plans import schema
+from usersync.runner import run
+from usersync.testing.gotrue import GoTrueError
+
+if TYPE_CHECKING:
+    from usersync.models import SyncResult
+
+Events = Iterator[Event]
+Step = tuple[str, Callable[[Stage, int], Events]]
+
+_FOREIGN_KEY, _NOT_NULL = "23503", "23502"
+
+#: How much an answer of a command is indented.
+_ANSWER_INDENT = 2
+
+_BREAK = "alter table public.users add column team text not null"
+
+
+def a_user_without_a_row(stage: Stage, _: int) -> Events:
+    stage.script("application.sql")
+    yield Said("An inventory application. Its audit log refers to its own table of users:")
+    yield Ran("audit_logs.user_id uuid not null references public.users (id)")
+    stage.people["Ada"] = stage.auth.admin_create("ada@example.com", user_metadata={"full_name": "Ada"})
+    there, here = stage.counts()
+    expect((there, here) == (1, 0), "Ada is in auth.users and not in public.users")
+    yield Worked("Ada is created in the auth dashboard", f"auth.users: {there}, public.users: {here}")
+    yield _refused("Ada takes 3 bolts from the stock", lambda: stage.take_bolts(stage.people["Ada"], 3))
+    expect(stage.stock == 10, "the stock is unchanged")  # noqa: PLR2004 - what application.sql says
+    yield Said(f"The whole operation is lost with its audit row: the stock is still {stage.stock}.")
+
+
+def the_usual_cure(stage: Stage, width: int) -> Events:
+    stage.script("recipe.sql")
+    yield Said("The trigger that everybody pastes:")
+    yield Ran("create trigger on_auth_user_created … execute function handle_new_user()")
+    stage.people["Grace"] = stage.auth.sign_up_email("grace@example.com", data={"full_name": "Grace"})
+    expect(stage.counts()[1] == 1, "the recipe makes a row")
+    yield Worked("Grace signs up", "and has a row in public.users")
+    yield Said("It does nothing for Ada. And one day somebody changes the table:")
+    _break(stage)
+    yield Ran(_BREAK)
+    yield from _rejected("Linus tries to sign up", lambda: stage.auth.sign_up_email("linus@example.com"))
+    yield Said("Nobody can sign up now. The column goes again, and usersync has a look:")
+    stage.rows("alter table public.users drop column team")
+    planned = run(schema.plan(SETTINGS), stage.owner)
+    expect(planned.errors, "plan refuses while somebody else's trigger is there")
+    yield _typed(
+        "usersync plan", wrap(plain(planned.errors[0].message), width - _ANSWER_INDENT, first=bad("✗ "))
+    )
+    drop = "drop function public.handle_new_user() cascade"
+    stage.rows(drop)
+    yield Said("It replaces nothing that is not its own. So the recipe goes:")
+    yield Ran(drop)
+
+
+def the_installation(stage: Stage, width: int) -> Events:
+    planned = run(schema.plan(SETTINGS), stage.owner)
+    expect(planned.changes and not planned.errors, "nothing stands in the way")
+    applied = run(schema.apply(SETTINGS), stage.owner)
+    expect(applied.changes == planned.changes, "apply does what plan says")
+    result = stage.client.reconcile()
+    expect((result.counts.missing, result.errors) == (1, 0), "Ada is the one who was missing")
+    yield Said("Now 'usersync plan' finds nothing in the way. What it shows is then done:")
+    yield _typed("usersync apply", [done_line(applied.changes), *_synced(stage, result, width)])
+    yield Said("Ada had no row. Grace's was there, and incomplete: the recipe copies two columns.")
+    people = "select email, full_name, is_anonymous from public.users order by email"
+    yield Rows("public.users", stage.rows(people))
+    expect(not run(schema.plan(SETTINGS), stage.owner).changes, "a second apply has nothing to do")
+
+
+def sign_ups(stage: Stage, _: int) -> Events:
+    stage.people |= {
+        "e-mail": stage.auth.sign_up_email(
+            "linus@example.com", data={"full_name": "Linus"}, autoconfirm=False
+        ),
+        "Google": stage.auth.sign_up_oauth("google", "margaret@example.com", name="Margaret"),
+        "anonymous": stage.auth.sign_up_anonymous(),
+        "admin API": stage.auth.admin_create("alan@example.com", user_metadata={"full_name": "Alan"}),
+    }
+    rows = [
+        {"signed up by": how} | stage.rows(_ARRIVED, stage.people[how])[0]
+        for how in ("e-mail", "Google", "anonymous", "admin API")
+    ]
+    expect(all(row["same transaction"] for row in rows), "each row came in the sign-up's transaction")
+    yield Said("Four ways to sign up. Each row arrives in the transaction of the sign-up:")
+    yield Rows("public.users", rows)
+    stage.take_bolts(stage.people["Ada"], 3)
+    yield Worked("Ada takes 3 bolts from the stock", f"the stock is {stage.stock}; the audit log has:")
+    logged = stage.rows(_LOGGED)
+    expect([row["email"] for row in logged] == ["ada@example.com"], "the audit row names Ada")
+    yield Rows("public.audit_logs", logged)
+
+
+_ARRIVED = """
+    select here.email, here.full_name,
+        pg_xact_commit_timestamp(here.xmin) = pg_xact_commit_timestamp(there.xmin) as "same transaction"
+    from auth.users as there join public.users as here using (id) where id = %s
+"""
+_LOGGED = """
+    select audit_logs.action, audit_logs.detail, users.email, users.deleted_at is not null as deleted
+    from public.audit_logs join public.users on users.id = audit_logs.user_id
+"""
+
+
+def the_broken_schema(stage: Stage, width: int) -> Events:
+    yield Said("The same change to the table as before:")
+    _break(stage)
+    yield Ran(_BREAK)
+    stage.people["Barbara"] = stage.auth.sign_up_email("barbara@example.com", data={"full_name": "Barbara"})
+    yield Worked("Barbara signs up", "The sign-up succeeds. Her row could not be made, and this is why:")
+    found = stage.client.failures()
+    expect(
+        [(each.user_id, each.sqlstate, each.column) for each in found]
+        == [(stage.people["Barbara"], _NOT_NULL, "team")],
+        "the ledger names Barbara and the column",
+    )
+    yield _typed("usersync failures", failure_lines(found[0], width - _ANSWER_INDENT))
+
+
+def the_repair(stage: Stage, width: int) -> Events:
+    repair = "alter table public.users alter column team set default 'unassigned'"
+    stage.rows(repair)
+    yield Ran(repair)
+    result = stage.client.reconcile()
+    expect((result.synced, result.errors) == (1, 0), "Barbara is brought in line")
+    expect(not stage.client.failures(), "the ledger is empty")
+    yield _typed("usersync sync", _synced(stage, result, width))
+    yield Rows("public.users", stage.rows(_ONE, stage.people["Barbara"]))
+
+
+_ONE = "select email, full_name, team from public.users where id = %s"
+
+
+def the_deletion(stage: Stage, _: int) -> Events:
+    stage.auth.hard_delete(stage.people["Ada"])
+    yield Worked("Ada is deleted in the auth dashboard", "Her personal data goes, her id stays:")
+    row = stage.rows(_TOMBSTONE, stage.people["Ada"])[0]
+    expect(row["email"] is None and row["deleted"], "Ada's row is anonymised")
+    yield Rows("public.users", [row])
+    kept = stage.rows(_LOGGED)
+    expect(len(kept) == 1 and kept[0]["deleted"], "the audit row still refers to her")
+    yield Said("The audit log still says who took the bolts:")
+    yield Rows("public.audit_logs", stage.rows("select user_id, action, detail from public.audit_logs"))
+
+
+_TOMBSTONE = """
+    select id, email, full_name, deleted_at is not null as deleted from public.users where id = %s
+"""
+
+
+def the_truth(stage: Stage, width: int) -> Events:
+    status = stage.client.status()
+    expect(status.in_step, "everything is in step")
+    yield _typed("usersync status", StatusView(status, stage.target).lines(width - _ANSWER_INDENT))
+
+
+STEPS: tuple[Step, ...] = (
+    ("The problem: a user without a row", a_user_without_a_row),
+    ("The usual cure, and what it does to sign-ups", the_usual_cure),
+    ("The installation", the_installation),
+    ("Sign-ups", sign_ups),
+    ("The schema breaks", the_broken_schema),
+    ("The repair", the_repair),
+    ("A user leaves", the_deletion),
+    ("The truth about both tables", the_truth),
+)
+
+
+def _break(stage: Stage) -> None:
+    """The rows that are there get a value, as a careful migration would give them one."""
+    stage.rows(f"{_BREAK} default 'founders'")
+    stage.rows("alter table public.users alter column team drop default")
+
+
+def _synced(stage: Stage, result: SyncResult, width: int) -> list[str]:
+    return list(SyncView(result, stage.target).lines(width - _ANSWER_INDENT))
+
+
+def _typed(command: str, answer: Iterable[str]) -> Typed:
+    return Typed(command, tuple(answer))
+
+
+def _refused(what: str, action: Callable[[], Any]) -> Refused:
+    try:
+        action()
+    except psycopg.IntegrityError as error:
+        expect(error.sqlstate == _FOREIGN_KEY, "the foreign key fails")
+        return Refused(what, str(error.sqlstate), error.diag.message_primary or "")
+    raise DemoFailedError(f"the demo did not turn out as told: {what!r} was to fail")
+
+
+def _rejected(what: str, action: Callable[[], Any]) -> Events:
+    """What the auth server answers, and the error in its log."""
+    try:
+        action()
+    except GoTrueError as error:
+        expect(error.sqlstate == _NOT_NULL, "the sign-up fails for the new column")
+        yield Refused(what, str(error.status), error.message)
+        cause = error.__cause__.diag.message_primary if isinstance(error.__cause__, psycopg.Error) else ""
+        yield Refused("behind it, in the log of the database", str(error.sqlstate), cause or "")
+        return
+    raise DemoFailedError(f"the demo did not turn out as told: {what!r} was to fail")
