@@ -12,10 +12,20 @@ if TYPE_CHECKING:
 
     from usersync.plans.protocol import Plan, Row
 
+# service_role may have had the right from PUBLIC alone, and is not to lose it with the others.
 _CALLABLE = """
     select
         function.oid::regprocedure::text as object,
-        string_agg(grantee.name, ', ' order by grantee.name) as roles
+        string_agg(grantee.name, ', ' order by grantee.name) as roles,
+        format(
+            'revoke all on function %s from %s;',
+            function.oid::regprocedure,
+            string_agg(grantee.name, ', ' order by grantee.name)
+        ) || case
+            when pronamespace = 'public'::regnamespace and to_regrole('service_role') is not null
+            then format(E'\\ngrant execute on function %s to service_role;', function.oid::regprocedure)
+            else ''
+        end as fix
     from pg_proc as function
     cross join (
         select 'public' as name
@@ -23,7 +33,7 @@ _CALLABLE = """
     ) as grantee
     where obj_description(function.oid, 'pg_proc') like 'usersync: %'
         and has_function_privilege(grantee.name, function.oid, 'execute')
-    group by 1
+    group by function.oid, pronamespace
     order by 1
 """
 
@@ -77,10 +87,7 @@ def _troubles(reachable: list[Row], callable_ones: list[Row], locked_out: list[R
             f"{row['roles']} may use {row['object']}", f"revoke all on {row['object']} from {row['roles']};"
         )
     for row in callable_ones:
-        yield Trouble(
-            f"{row['roles']} may call {row['object']}",
-            f"revoke all on function {row['object']} from {row['roles']};",
-        )
+        yield Trouble(f"{row['roles']} may call {row['object']}", row["fix"])
     for row in locked_out:
         yield Trouble(
             f"service_role may not call {row['object']}, so the Data API cannot",

@@ -1,0 +1,157 @@
+"""D001 to D003: the connection, the installation, the migrations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from usersync.plans import schema
+from usersync.plans.doctor import choose, examine
+from usersync.plans.doctor.d001_connection import look
+from usersync.runner import run
+from usersync.settings import Settings
+
+
+@pytest.mark.newest_server
+def test_d001_names_the_role_and_both_versions(clinic):
+    detail = clinic.check("D001").detail
+    assert "role postgres" in detail
+    assert "PostgreSQL" in detail
+
+
+@pytest.mark.newest_server
+def test_d001_a_database_set_up_by_an_older_release(clinic):
+    clinic.project.owner.execute(
+        """update usersync.settings set settings = settings || '{"library_version": "0.0.1"}'"""
+    )
+    # Some function's text is another in each release; without that, apply has nothing to do.
+    clinic.project.owner.execute("update usersync.functions set checksum = 'of 0.0.1'")
+    check = clinic.cures("D001", "warning")
+    assert "usersync 0.0.1" in check.detail
+
+
+@pytest.mark.newest_server
+def test_d001_a_database_set_up_by_a_newer_release(clinic):
+    clinic.project.owner.execute(
+        """update usersync.settings set settings = settings || '{"library_version": "999.0.0"}'"""
+    )
+    found = clinic.check_all()
+    assert found["D001"].status == found["D003"].status == "problem"
+    assert found["D001"].fix == "pip install --upgrade usersync"
+    assert found["D006"].status == "skipped"
+
+
+@pytest.mark.newest_server
+def test_d001_the_wrong_database(superuser):
+    """No auth server's table: one problem, and reasons instead of errors."""
+    settings = dataclasses.replace(
+        Settings(), source_table=dataclasses.replace(Settings().source_table, name="people")
+    )
+    first, *others = run(examine(settings), superuser)
+    assert (first.code, first.status) == ("D001", "problem")
+    assert "auth.people" in first.detail
+    assert {check.status for check in others if check.code != "D023"} == {"skipped"}
+
+
+@pytest.mark.newest_server
+def test_d001_an_old_server(clinic):
+    """None is tested on; the check is asked with what one would say."""
+
+    def seen():
+        patients = []
+
+        def keep(patient):
+            patients.append(patient)
+            return (yield from look(patient))
+
+        (check,) = choose(["D001"])
+        run(examine(clinic.settings, (dataclasses.replace(check, look=keep),)), clinic.project.owner)
+        return patients[0]
+
+    patient = seen()
+    catalog = {**patient.inspection.catalog, "server_version": 140011}
+    old = dataclasses.replace(patient, inspection=dataclasses.replace(patient.inspection, catalog=catalog))
+    (trouble,) = run(look(old), clinic.project.owner).troubles
+    assert "PostgreSQL 14 is too old" in trouble.detail
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("role", ["service_role", "authenticated", "supabase_auth_admin"])
+def test_d001_a_role_that_may_not_look(clinic, role):
+    with clinic.project.database.connect(role) as connection:
+        found = run(examine(clinic.settings), connection)
+    assert found[0].status == "problem"
+    assert role in found[0].detail
+    assert "postgresql://postgres:" in found[0].fix
+    assert {check.status for check in found[1:]} == {"skipped"}
+
+
+@pytest.mark.newest_server
+def test_d001_is_told_even_when_it_was_not_asked_for(clinic):
+    with clinic.project.database.connect("service_role") as connection:
+        found = run(examine(clinic.settings, choose(["D017"])), connection)
+    assert [check.code for check in found] == ["D001", "D017"]
+
+
+def test_d002_not_installed(clinic, root):
+    root.execute("drop schema usersync cascade; alter table auth.users disable trigger user")
+    root.execute("drop function public.ensure_user_exists, public.user_sync_status")
+    root.execute("drop function public.sync_existing_auth_users")
+    found = clinic.check_all()
+    assert found["D002"].status == "problem"
+    for code in ("D003", "D004", "D006", "D007", "D008", "D009", "D012", "D017", "D018", "D019", "D020"):
+        assert found[code].status == "skipped", found[code]
+        assert "not installed" in found[code].detail
+    clinic.cures("D002")
+    clinic.project.client.reconcile()
+    assert clinic.sick() == {}
+
+
+RECIPE = """
+    create function public.handle_new_user() returns trigger language plpgsql security definer as $$
+    begin insert into public.users (id) values (new.id); return new; end $$;
+    create trigger on_auth_user_created after insert on auth.users
+        for each row execute function public.handle_new_user();
+"""
+
+
+@pytest.mark.newest_server
+def test_d002_a_recipe_is_in_the_way(database, postgres, superuser):
+    postgres.execute(RECIPE)
+    check = run(examine(Settings(), choose(["D002"])), postgres)[0]
+    assert "public.handle_new_user" in check.detail
+    *sql, last = [line for line in check.fix.splitlines() if not line.startswith("--")]
+    assert last == "usersync apply"
+    superuser.execute("\n".join(sql))
+    run(schema.apply(Settings()), postgres)
+    assert run(examine(Settings(), choose(["D002"])), postgres)[0].status == "ok"
+
+
+def test_d003_a_migration_that_was_not_applied(clinic):
+    clinic.project.owner.execute("delete from usersync.schema_version")
+    check = clinic.cures("D003")
+    assert "0001" in check.detail
+
+
+@pytest.mark.newest_server
+def test_d003_a_changed_migration(clinic):
+    was = clinic.project.owner.execute("select checksum from usersync.schema_version").fetchone()[0]
+    clinic.project.owner.execute("update usersync.schema_version set checksum = 'other'")
+    check = clinic.check("D003")
+    assert check.status == "problem"
+    assert check.fix == "pip install --force-reinstall usersync"
+    clinic.project.owner.execute("update usersync.schema_version set checksum = %s", [was])
+    assert clinic.check("D003").status == "ok"
+
+
+def test_d003_a_dropped_table(clinic):
+    clinic.project.owner.execute("drop table usersync.sync_failures, usersync.sync_runs cascade")
+    found = clinic.check_all()
+    # Those who read it say so, each for itself, and nobody else is hidden.
+    assert found["D018"].status == found["D019"].status == "problem"
+    assert "42P01" in found["D018"].detail
+    assert found["D004"].status == "ok"
+    check = clinic.cures("D003")
+    assert "sync_failures" in check.detail
+    assert clinic.sick() == {}

@@ -1,0 +1,104 @@
+"""D017 to D020: drift, the ledger, runs and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from usersync.testing import broken_users_table
+
+
+def test_d017_missing_stale_and_orphaned(clinic, root):
+    auth, users = clinic.project.auth, clinic.project.users
+    stale = auth.sign_up_email("stale@example.com")
+    root.execute("set session_replication_role = replica")
+    root.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'missing@example.com')")
+    key, email = _key(clinic), clinic.project.column("email")
+    root.execute(f"update {users} set {email} = 'other@example.com' where {key} = %s", [stale])
+    root.execute(f"insert into {users} ({key}) values (gen_random_uuid())")
+    check = clinic.cures("D017")
+    assert "of 2 users: 1 missing, 1 stale, 1 orphaned" in check.detail
+    assert check.fix == "usersync sync"
+    assert clinic.sick() == {}
+
+
+@pytest.mark.newest_server
+def test_d017_more_orphans_than_may_go(clinic, root):
+    key = _key(clinic)
+    root.execute(
+        f"insert into {clinic.project.users} ({key}) select gen_random_uuid() from generate_series(1, 12)"
+    )
+    check = clinic.cures("D017")
+    assert "removal_cap" in check.detail
+    assert check.fix.splitlines()[0] == "usersync sync --dry-run"
+
+
+def test_d018_the_ledger(clinic):
+    table, column = clinic.settings.users_table, clinic.project.columns["email"]
+    sign_up, dsn = clinic.project.auth.sign_up_email, clinic.project.database.dsn()
+    with broken_users_table(dsn, "check", table=table, column=column):
+        for name in ("ada", "bob"):
+            sign_up(f"{name}@example.com")
+    with broken_users_table(dsn, "not_null", table=table, column=column):
+        sign_up("eve@example.com")
+    check = clinic.cures("D018")
+    oldest, first, second = check.detail.splitlines()
+    assert "oldest entry" in oldest
+    assert first.startswith("2 users (2 without a row): SQLSTATE 23514, constraint usersync_breakage")
+    assert second.startswith("1 user (1 without a row): SQLSTATE 23502")
+    assert "example.com" not in check.detail
+    assert clinic.sick() == {}
+
+
+LEFT = """
+    insert into usersync.sync_runs
+        (run_id, part, part_count, state, next_id, last_id, page_size, examined, started_at, updated_at)
+    values (
+        gen_random_uuid(), 1, 1, %s, '00000000-0000-0000-0000-000000000000',
+        'ffffffff-ffff-ffff-ffff-ffffffffffff', 100, 7,
+        now() - interval '1 day', now() - %s::interval
+    )
+"""
+
+
+@pytest.mark.parametrize(("state", "how"), [("running", "was killed"), ("interrupted", "was interrupted")])
+def test_d019_a_run_that_was_left(clinic, state, how):
+    clinic.project.owner.execute(LEFT, [state, "11 minutes"])
+    check = clinic.cures("D019", "warning")
+    assert f"{how} after 7 users" in check.detail
+    assert check.fix == "usersync sync --resume"
+
+
+@pytest.mark.newest_server
+def test_d019_a_run_that_is_under_way_or_was_overtaken(clinic):
+    clinic.project.owner.execute(LEFT, ["running", "9 minutes"])
+    assert clinic.check("D019").status == "ok"
+    clinic.project.owner.execute(LEFT, ["interrupted", "11 minutes"])
+    assert clinic.check("D019").status == "warning"
+    clinic.project.client.reconcile()
+    assert clinic.check("D019").status == "ok"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"on_delete": "keep"}, {"lock_timeout_ms": 300}, {"removal_cap": 0.5}, {"sign_up_trigger": "row"}],
+    ids=str,
+)
+def test_d020_settings_that_were_not_applied(clinic, changed):
+    clinic.settings = dataclasses.replace(clinic.settings, **changed)
+    check = clinic.cures("D020")
+    assert f"{next(iter(changed))} is " in check.detail
+    assert clinic.sick() == {}
+
+
+@pytest.mark.newest_server
+def test_d020_a_column_that_is_not_mapped_any_more(clinic):
+    *kept, _ = clinic.settings.columns
+    gone = clinic.settings.columns[-1].name
+    clinic.settings = dataclasses.replace(clinic.settings, columns=tuple(kept))
+    assert f"columns.{gone} is " in clinic.cures("D020").detail
+
+
+def _key(clinic):
+    return '"' + clinic.settings.key.replace('"', '""') + '"'

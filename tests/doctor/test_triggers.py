@@ -1,0 +1,75 @@
+"""D004 and D005: our triggers, and everybody else's, on the auth server's table."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg import sql
+
+NAMES = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_d004_a_missing_trigger(theatre, name):
+    theatre.surgeon.execute(sql.SQL("drop trigger {} on auth.users").format(sql.Identifier(name)))
+    check = theatre.cures("D004")
+    assert f"{name} is missing" in check.detail
+    assert check.fix == "usersync apply"
+
+
+@pytest.mark.parametrize("how", ["disable", "enable replica", "enable always"])
+def test_d004_a_trigger_that_does_not_fire_as_it_should(theatre, how):
+    theatre.surgeon.execute(f"alter table auth.users {how} trigger on_auth_user_created")
+    check = theatre.cures("D004")
+    assert check.fix == "usersync apply"
+
+
+CHANGED = {
+    "another level": "after insert on auth.users for each row execute function usersync.handle_new_user()",
+    "a condition": "after update on auth.users for each row when (old.email is distinct from new.email) "
+    "execute function usersync.handle_updated_user()",
+    "a column list": "after update of email on auth.users for each row "
+    "execute function usersync.handle_updated_user()",
+    "another timing": "before update on auth.users for each row "
+    "execute function usersync.handle_updated_user()",
+    "another function of ours": "after insert on auth.users for each statement "
+    "execute function usersync.handle_deleted_user()",
+    "somebody else's function": "after insert on auth.users for each row execute function public.somebodys()",
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.newest_server
+def test_d004_a_changed_trigger(theatre, change):
+    theatre.surgeon.execute(
+        "create function public.somebodys() returns trigger language plpgsql as 'begin return new; end'"
+    )
+    name = "on_auth_user_updated" if "update" in CHANGED[change] else "on_auth_user_created"
+    theatre.surgeon.execute(f"create or replace trigger {name} {CHANGED[change]}")
+    check = theatre.cures("D004")
+    assert f"{name} is not as installed" in check.detail
+
+
+def test_d005_a_second_trigger_on_our_function(theatre):
+    theatre.surgeon.execute(
+        'create trigger "A second; one" after insert on auth.users '
+        "referencing new table as new_users for each statement execute function usersync.handle_new_user()"
+    )
+    check = theatre.cures("D005")
+    assert '"A second; one"' in check.fix
+
+
+@pytest.mark.newest_server
+def test_d005_lists_the_others_in_the_order_in_which_they_fire(theatre):
+    theatre.surgeon.execute(
+        """
+        create function public.other() returns trigger language plpgsql as 'begin return new; end';
+        create trigger z_before before insert on auth.users for each row execute function public.other();
+        create trigger a_after after insert on auth.users for each statement execute function public.other();
+        create trigger y_after after insert on auth.users for each row execute function public.other();
+        create trigger on_update after update on auth.users for each row execute function public.other();
+        """
+    )
+    check = theatre.check("D005")
+    assert check.status == "ok"
+    assert check.detail.endswith("in this order: z_before, y_after, a_after, on_auth_user_created")
+    assert "on_update (public.other)" in check.detail
