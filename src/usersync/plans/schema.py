@@ -23,7 +23,7 @@ from usersync.errors import (
 from usersync.models import Change, Finding, SchemaPlan
 from usersync.plans.inspection import Inspection, find, inspect
 from usersync.plans.protocol import Pause, Plan, in_transaction, query, query_row
-from usersync.sql.render import read_sql, render_bundle
+from usersync.sql.render import read_sql, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.version import __version__
 
@@ -46,7 +46,7 @@ def plan(settings: Settings) -> Plan[SchemaPlan]:
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     _check_versions(bundle, inspection)
-    return SchemaPlan(tuple(_changes(bundle, inspection)), find(settings, inspection))
+    return SchemaPlan(tuple(_changes(settings, bundle, inspection)), find(settings, inspection))
 
 
 def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: None) -> Plan[SchemaPlan]:
@@ -65,7 +65,7 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
         _raise_errors(findings)
         changes = [
             change
-            for change in _changes(bundle, inspection)
+            for change in _changes(settings, bundle, inspection)
             if change.subject.startswith("trigger ") == triggers
         ]
         for change in changes:
@@ -186,7 +186,7 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
     raise kind(first.message + more, hint=first.hint)
 
 
-def _changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
@@ -207,7 +207,7 @@ def _changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     yield from functions
     if functions or inspection.noted is None:
         yield Change("alter", "privileges", "nobody but service_role may call anything", bundle.secure)
-    if functions or noted["settings"] is None:
+    if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
     yield from _trigger_changes(bundle, inspection)
 

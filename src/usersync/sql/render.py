@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import quote
 from usersync.sql.expressions import Fragments, literal
@@ -76,8 +76,13 @@ class Renderer:
             raise UnusedPlaceholderError(", ".join(sorted(offered - self._used)))
 
 
+def remembered(settings: Settings) -> dict[str, Any]:
+    """What a database is told about the settings that it was set up with, and by which release."""
+    return settings.describe() | {"library_version": __version__}
+
+
 def _settings_json(settings: Settings) -> str:
-    return literal(json.dumps(settings.describe() | {"library_version": __version__}, sort_keys=True))
+    return literal(json.dumps(remembered(settings), sort_keys=True))
 
 
 @dataclass(frozen=True)
