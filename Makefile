@@ -37,9 +37,24 @@ format: $(VENV)/.stamp  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.stamp  ## Make the reference pages from the code
+	$(BIN)/python docs/generate.py
+
+verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
+	$(BIN)/python docs/generate.py --check
+
+bench: $(VENV)/.stamp  ## Measure against peers and limits; takes minutes
+	$(BIN)/python bench/reconcile.py
+
 lock: $(VENV)/.stamp  ## Write requirements.lock from pyproject.toml
 	$(BIN)/uv lock --quiet --upgrade
 	$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-annotate --no-header --output-file requirements.lock
 	rm uv.lock
 
-.PHONY: help install demo test lint types format lock
+# The suite comes last, so that its summary is the last thing said.
+ci: lint types verify test  ## What CI runs
+
+clean:  ## Remove what make has made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+
+.PHONY: help install demo test lint types format docs verify bench lock ci clean
