@@ -1,0 +1,119 @@
+"""The command around the checks: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import pytest
+
+from usersync.cli.doctor import DoctorView
+from usersync.cli.main import run
+from usersync.models import Check
+from usersync.settings import Settings
+from usersync.testing.install import install
+
+OK = Check("D001", "One", "ok", "all is well")
+WARNING = Check("D002", "Two", "warning", "it is odd", "usersync apply")
+PROBLEM = Check("D003", "Three", "problem", "first\nsecond", "alter  table a;\nusersync sync")
+SKIPPED = Check("D004", "Four", "skipped", "not here")
+
+
+@pytest.mark.parametrize(
+    ("checks", "strict", "code"),
+    [
+        ([OK], True, 0),
+        ([OK, SKIPPED], True, 0),
+        ([OK, WARNING], False, 0),
+        ([OK, WARNING], True, 1),
+        ([OK, PROBLEM], False, 1),
+        ([SKIPPED], False, 1),
+    ],
+)
+def test_exit_codes(checks, strict, code):
+    assert DoctorView(tuple(checks), "here", strict).exit_code == code
+
+
+def test_what_people_read():
+    lines = [click.unstyle(line) for line in DoctorView((OK, WARNING, PROBLEM, SKIPPED), "here").lines(80)]
+    assert lines == [
+        "here",
+        "",
+        "✓ D001  One: all is well",
+        "! D002  Two",
+        "        it is odd",
+        "        fix:",
+        "          usersync apply",
+        "✗ D003  Three",
+        "        first",
+        "        second",
+        "        fix:",
+        "          alter  table a;",
+        "          usersync sync",
+        "- D004  Four: not here",
+        "",
+        "1 ok, 1 warning, 1 problem, 1 skipped",
+        "docs/doctor.md says of each check why it matters.",
+    ]
+
+
+def test_a_terminal_obeys_nothing_that_the_database_says():
+    hostile = Check("D018", "Ledger", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
+    text = "\n".join(DoctorView((hostile,), "here").lines(80))
+    assert "\x1b[31mred" not in text
+    assert "\x1b]0" not in text
+
+
+@pytest.fixture
+def doctor(database, tmp_path, monkeypatch, capsys):
+    install(database, Settings())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+
+    def call(*options):
+        code = run(["doctor", *options])
+        return code, capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.newest_server
+class TestOnADatabase:
+    def test_a_healthy_one(self, doctor):
+        code, said = doctor()
+        assert code == 0, said.out
+        assert "✓ D004  Triggers on the auth server's table" in said.out
+        assert "23 ok, no warnings, no problems" in said.out
+        assert "✓ D023  Pooler: none" in said.out
+
+    def test_a_sick_one(self, doctor, superuser):
+        superuser.execute("alter table auth.users disable trigger on_auth_user_created")
+        code, said = doctor("--only", "d004,D009")
+        assert code == 1
+        assert "usersync apply" in said.out
+        assert "1 ok, no warnings, 1 problem" in said.out
+
+    def test_for_programs(self, doctor, superuser):
+        superuser.execute("grant execute on function public.user_sync_status() to anon")
+        code, said = doctor("--json", "--only", "D009")
+        document = json.loads(said.out)
+        assert code == 1
+        assert document["summary"] == {"ok": 0, "warning": 0, "problem": 1, "skipped": 0}
+        (check,) = document["checks"]
+        assert check["code"] == "D009"
+        assert "revoke all on function" in check["fix"]
+
+    def test_strict(self, doctor, postgres):
+        postgres.execute("grant select on table public.users to anon")
+        assert doctor("--only", "D011")[0] == 0
+        assert doctor("--only", "D011", "--strict")[0] == 1
+
+    def test_an_unknown_check(self, doctor):
+        code, said = doctor("--only", "D004,D999")
+        assert code == 2
+        assert "no check D999" in said.err
+
+
+def test_no_connection(capsys):
+    assert run(["doctor", "--dsn", "postgresql://nobody@127.0.0.1:1/none"]) == 3
+    assert "US201" in capsys.readouterr().err

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from usersync.plans.doctor import CHECKS
+
+PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
+
+
+def test_each_check_has_a_section_of_its_title_and_nothing_else_has():
+    found = re.findall(r"^## (.+)\n\n\*(.+)\*\n", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert found == [(check.code, check.title) for check in CHECKS]
+    assert len(re.findall(r"^## ", PAGE.read_text("utf-8"), re.MULTILINE)) == len(CHECKS)
+
+
+def test_each_section_has_a_fix():
+    _, *sections = PAGE.read_text("utf-8").split("\n## ")
+    assert [section[:4] for section in sections if "**Fix**: " not in section] == []
+
+
+def test_the_numbers_are_the_files():
+    folder = Path(__file__).parents[2] / "src" / "usersync" / "plans" / "doctor"
+    numbers = sorted(path.name[:4].upper() for path in folder.glob("d[0-9]*.py"))
+    assert numbers == [check.code for check in CHECKS] == [f"D{n:03}" for n in range(1, len(CHECKS) + 1)]
