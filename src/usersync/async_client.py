@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
-from usersync.connecting import check_dsn, connection_failed, connection_options, find_dsn
+from usersync.connecting import check_dsn, connection_failed, find_dsn, is_lost, options_for
 from usersync.errors import SettingsError
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans import reconcile, users
@@ -41,7 +41,7 @@ class AsyncUserSync:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = check_dsn(source) if isinstance(source, str) else source
+        self._source = _checked(source)
         self._own: psycopg.AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
         self._known = PositiveCache()
@@ -103,14 +103,16 @@ class AsyncUserSync:
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
         """Compare both tables and bring the users table in line, page by page."""
-        reconcile.check_options(page_size=page_size, workers=workers)
+        reconcile.check_options(
+            page_size=page_size, workers=workers, removal_cap=removal_cap, difference_limit=difference_limit
+        )
         if workers > 1 and isinstance(self._source, psycopg.AsyncConnection):
             raise SettingsError("several workers need an address or a pool, not one connection")
         started = time.monotonic()
         if dry_run:
             tally = Tally(on_progress)
             tally.total = await self._run(reconcile.count_users())
-            counts, found = await self._run(
+            counts, found = await self._run_apart(
                 reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
@@ -126,7 +128,7 @@ class AsyncUserSync:
         try:
             if workers == 1 or len(opened.parts) == 1:
                 for part in opened.parts:
-                    await self._run(reconcile.drive_part(opened.run_id, part, tally.add))
+                    await self._drive_part(opened, part, tally)
             else:
                 await self._drive_together(opened, workers, tally)
         except BaseException:
@@ -136,11 +138,11 @@ class AsyncUserSync:
         return tally.counts
 
     async def _drive_together(self, opened: Run, workers: int, tally: Tally) -> None:
-        room = asyncio.Semaphore(workers)
+        room = asyncio.Semaphore(self._room_for(workers))
 
         async def drive(part: int) -> None:
-            async with room, self._fresh_connection() as connection:
-                await run_async(reconcile.drive_part(opened.run_id, part, tally.add), connection)
+            async with room:
+                await self._drive_part(opened, part, tally)
 
         tasks = [asyncio.ensure_future(drive(part)) for part in opened.parts]
         try:
@@ -151,6 +153,16 @@ class AsyncUserSync:
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in finished:
             task.result()
+
+    async def _drive_part(self, opened: Run, part: int, tally: Tally) -> None:
+        tally.check()
+        await self._run_apart(reconcile.drive_part(opened.run_id, part, tally.add))
+
+    def _room_for(self, workers: int) -> int:
+        """A worker keeps its connection to the end, so more than the pool has would wait in vain."""
+        return (
+            min(workers, self._source.max_size) if isinstance(self._source, AsyncConnectionPool) else workers
+        )
 
     async def _note_interruption(self, opened: Run) -> None:
         # What stopped the run is what the caller is to see, and not that this failed too.
@@ -174,6 +186,13 @@ class AsyncUserSync:
         async with self._connection() as connection:
             return await run_async(plan, connection)
 
+    async def _run_apart(self, plan: Plan[T]) -> T:
+        """As :meth:`_run`, for what takes long: for an address on a connection of its own."""
+        if not isinstance(self._source, str):
+            return await self._run(plan)
+        async with await connect_async(self._source) as connection:
+            return await run_async(plan, connection)
+
     def _in_a_transaction(self) -> bool:
         """Whether what was just seen may yet be rolled back."""
         source = self._source
@@ -194,18 +213,20 @@ class AsyncUserSync:
                 yield await self._opened(self._source)
 
     async def _opened(self, dsn: str) -> psycopg.AsyncConnection[Any]:
-        if self._own is None or self._own.closed:
+        if self._own is None or is_lost(self._own):
             self._own = await connect_async(dsn)
         return self._own
 
-    @asynccontextmanager
-    async def _fresh_connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        if isinstance(self._source, str):
-            async with await connect_async(self._source) as connection:
-                yield connection
-        else:
-            async with self._connection() as connection:
-                yield connection
+
+def _checked(source: object) -> Source:
+    if isinstance(source, str):
+        return check_dsn(source)
+    if isinstance(source, psycopg.AsyncConnection | AsyncConnectionPool):
+        return source
+    raise SettingsError(
+        f"expected an address, an AsyncConnection or an AsyncConnectionPool; got {type(source).__name__}",
+        hint="UserSync takes the blocking kinds.",
+    )
 
 
 @asynccontextmanager
@@ -223,6 +244,6 @@ async def _from_pool(pool: AsyncConnectionPool[Any]) -> AsyncIterator[psycopg.As
 async def connect_async(dsn: str) -> psycopg.AsyncConnection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
     try:
-        return await psycopg.AsyncConnection.connect(dsn, **connection_options())
-    except psycopg.Error as error:
+        return await psycopg.AsyncConnection.connect(dsn, **options_for(dsn))
+    except (psycopg.Error, UnicodeError) as error:
         connection_failed(error, dsn)

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
-from usersync.connecting import check_dsn, connection_failed, connection_options, find_dsn
+from usersync.connecting import check_dsn, connection_failed, find_dsn, is_lost, options_for
 from usersync.errors import SettingsError
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans import reconcile, users
@@ -36,7 +36,7 @@ class UserSync:
     """Keeps users in step, over a PostgreSQL connection. All methods block, and may be called from threads.
 
     ``source`` is an address, in which case one connection is opened when it is first needed, reopened when
-    it was lost, and closed by :meth:`close`; or a connection or a pool of yours, which stays yours. On a
+    it was lost, and closed by :meth:`close` (reconciling opens its own, so that nobody waits for it); or a connection or a pool of yours, which stays yours. On a
     connection that is in a transaction, calls become part of that transaction.
 
     Every method raises :class:`~usersync.errors.ConnectionFailedError` when the database cannot be reached
@@ -44,7 +44,7 @@ class UserSync:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = check_dsn(source) if isinstance(source, str) else source
+        self._source = _checked(source)
         self._own: psycopg.Connection[Any] | None = None
         self._lock = threading.RLock()
         self._known = PositiveCache()
@@ -55,7 +55,8 @@ class UserSync:
         return cls(find_dsn())
 
     def sync_auth_user(self, user: UUID | str | object) -> bool:
-        """Bring one user in line; ``user`` is an id, or any object or mapping with an ``id``.
+        """Bring one user in line; ``user`` is an id, or any object or mapping with an ``id``, as supabase-py
+        returns it.
 
         Returns whether the row is whole. If not, :meth:`failures` has the reason. Raises
         :class:`~usersync.errors.UserNotFoundError`.
@@ -121,17 +122,19 @@ class UserSync:
 
         ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` share the
         run by ranges of ids; they need an address or a pool. ``removal_cap`` (0 to 1) replaces the setting
-        of that name. ``resume`` goes on with the newest unfinished run, if there is one. Interrupted at any
+        of that name, without the ten rows that are always allowed there. ``resume`` goes on with the newest unfinished run, if there is one. Interrupted at any
         moment, it leaves whole pages. Raises :class:`~usersync.errors.RemovalCapError`.
         """
-        reconcile.check_options(page_size=page_size, workers=workers)
+        reconcile.check_options(
+            page_size=page_size, workers=workers, removal_cap=removal_cap, difference_limit=difference_limit
+        )
         if workers > 1 and isinstance(self._source, psycopg.Connection):
             raise SettingsError("several workers need an address or a pool, not one connection")
         started = time.monotonic()
         if dry_run:
             tally = Tally(on_progress)
             tally.total = self._run(reconcile.count_users())
-            counts, found = self._run(
+            counts, found = self._run_apart(
                 reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
@@ -148,7 +151,7 @@ class UserSync:
         try:
             if workers == 1 or len(opened.parts) == 1:
                 for part in opened.parts:
-                    self._run(reconcile.drive_part(opened.run_id, part, tally.add))
+                    self._drive_part(opened, part, tally)
             else:
                 self._drive_together(opened, workers, tally)
         except BaseException:
@@ -158,10 +161,8 @@ class UserSync:
         return tally.counts
 
     def _drive_together(self, opened: Run, workers: int, tally: Tally) -> None:
-        with ThreadPoolExecutor(workers, thread_name_prefix="usersync-worker") as pool:
-            futures = [
-                pool.submit(self._drive_elsewhere, opened.run_id, part, tally) for part in opened.parts
-            ]
+        with ThreadPoolExecutor(self._room_for(workers), thread_name_prefix="usersync-worker") as threads:
+            futures = [threads.submit(self._drive_part, opened, part, tally) for part in opened.parts]
             try:
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:
@@ -170,9 +171,13 @@ class UserSync:
             for future in finished:
                 future.result()
 
-    def _drive_elsewhere(self, run_id: UUID, part: int, tally: Tally) -> None:
-        with self._fresh_connection() as connection:
-            run(reconcile.drive_part(run_id, part, tally.add), connection)
+    def _drive_part(self, opened: Run, part: int, tally: Tally) -> None:
+        tally.check()
+        self._run_apart(reconcile.drive_part(opened.run_id, part, tally.add))
+
+    def _room_for(self, workers: int) -> int:
+        """A worker keeps its connection to the end, so more than the pool has would wait in vain."""
+        return min(workers, self._source.max_size) if isinstance(self._source, ConnectionPool) else workers
 
     def _note_interruption(self, opened: Run) -> None:
         # What stopped the run is what the caller is to see, and not that this failed too.
@@ -196,6 +201,13 @@ class UserSync:
         with self._connection() as connection:
             return run(plan, connection)
 
+    def _run_apart(self, plan: Plan[T]) -> T:
+        """As :meth:`_run`, for what takes long: for an address on a connection of its own."""
+        if not isinstance(self._source, str):
+            return self._run(plan)
+        with connect(self._source) as connection:
+            return run(plan, connection)
+
     def _in_a_transaction(self) -> bool:
         """Whether what was just seen may yet be rolled back."""
         source = self._source
@@ -216,18 +228,20 @@ class UserSync:
                 yield self._opened(self._source)
 
     def _opened(self, dsn: str) -> psycopg.Connection[Any]:
-        if self._own is None or self._own.closed:
+        if self._own is None or is_lost(self._own):
             self._own = connect(dsn)
         return self._own
 
-    @contextmanager
-    def _fresh_connection(self) -> Iterator[psycopg.Connection[Any]]:
-        if isinstance(self._source, str):
-            with connect(self._source) as connection:
-                yield connection
-        else:
-            with self._connection() as connection:
-                yield connection
+
+def _checked(source: object) -> Source:
+    if isinstance(source, str):
+        return check_dsn(source)
+    if isinstance(source, psycopg.Connection | ConnectionPool):
+        return source
+    raise SettingsError(
+        f"expected an address, a Connection or a ConnectionPool; got {type(source).__name__}",
+        hint="AsyncUserSync takes the asyncio kinds.",
+    )
 
 
 @contextmanager
@@ -245,6 +259,6 @@ def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
 def connect(dsn: str) -> psycopg.Connection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
     try:
-        return psycopg.connect(dsn, **connection_options())
-    except psycopg.Error as error:
+        return psycopg.connect(dsn, **options_for(dsn))
+    except (psycopg.Error, UnicodeError) as error:
         connection_failed(error, dsn)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import selectors
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from dotenv import dotenv_values
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 VARIABLES = ("SUPABASE_DB_URL", "DATABASE_URL")
 
 _CONNECT_TIMEOUT_S = 10
+
+_URL = re.compile(r"postgres(ql)?://")
 
 #: What other tools put into the same variable, and libpq would stumble over.
 _FOREIGN_OPTIONS = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_cache_size"}
@@ -51,6 +53,8 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
 def check_dsn(dsn: str, where: str = "the database address") -> str:
     """Return ``dsn`` as libpq takes it, or raise :class:`SettingsError`. Its password is never repeated."""
     dsn = _without_foreign_parts(dsn.strip())
+    if not dsn or "\0" in dsn:
+        raise SettingsError(f"{where} is empty or holds a NUL", hint="Expected postgresql://…")
     if re.match(r"https?://", dsn):
         raise SettingsError(
             f"{where} is an HTTP address; the installer needs a PostgreSQL connection",
@@ -58,10 +62,14 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
             "instead: Project settings, Database.",
         )
     if "[YOUR-PASSWORD]" in dsn:
-        raise SettingsError(f"{where} still holds the placeholder [YOUR-PASSWORD]")
+        raise SettingsError(
+            f"{where} still holds the placeholder [YOUR-PASSWORD]",
+            hint="Put the password of the database there: Project settings, Database.",
+        )
+    _check_at_signs(dsn, where)
     try:
         conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
+    except (psycopg.ProgrammingError, UnicodeError) as error:
         raise SettingsError(
             f"{where} cannot be read: {_without_secret(str(error), dsn)}",
             hint="Expected postgresql://user:password@host:port/dbname; percent-encode special characters "
@@ -71,13 +79,25 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
 
 
 def _without_foreign_parts(dsn: str) -> str:
-    """Drop what SQLAlchemy and Prisma add to a URL."""
+    """Drop what SQLAlchemy and Prisma add to a URL. The rest stays to the letter."""
     dsn = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", dsn)
-    if not dsn.startswith(("postgres://", "postgresql://")) or "?" not in dsn:
+    head, mark, query = dsn.rpartition("?")
+    if not mark or not _URL.match(dsn):
         return dsn
-    parts = urlsplit(dsn)
-    options = [pair for pair in parse_qsl(parts.query) if pair[0] not in _FOREIGN_OPTIONS]
-    return urlunsplit(parts._replace(query=urlencode(options)))
+    options = [option for option in query.split("&") if option.partition("=")[0] not in _FOREIGN_OPTIONS]
+    return f"{head}?{'&'.join(options)}" if options else head
+
+
+def _check_at_signs(dsn: str, where: str) -> None:
+    """libpq would take part of a password for the host or the database, and name it in its complaint."""
+    if _URL.match(dsn) is None:
+        return
+    authority, mark, _ = dsn.partition("://")[2].rpartition("@")
+    if mark and re.search("[@/]", authority):
+        raise SettingsError(
+            f"{where} cannot be read: there is an @ or a / in its user or password",
+            hint="Percent-encode it there: @ is %40, / is %2F, : is %3A, # is %23, % is %25.",
+        )
 
 
 def _without_secret(message: str, dsn: str) -> str:
@@ -90,9 +110,31 @@ def connection_options(application: str = "usersync") -> dict[str, Any]:
     return {
         "autocommit": True,
         "prepare_threshold": None,
-        "application_name": application,
+        "fallback_application_name": application,
         "connect_timeout": _CONNECT_TIMEOUT_S,
     }
+
+
+def options_for(dsn: str) -> dict[str, Any]:
+    """:func:`connection_options`, less those that the address itself sets."""
+    said = conninfo_to_dict(dsn)
+    return {key: value for key, value in connection_options().items() if key not in said}
+
+
+def is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether an idle connection is of no more use. Asks the socket, not the server: takes microseconds."""
+    try:
+        with selectors.DefaultSelector() as selector:
+            while not connection.closed:
+                selector.register(connection.fileno(), selectors.EVENT_READ)
+                if not selector.select(timeout=0):
+                    return False
+                # Something arrived though nothing was asked: a notice, or the end.
+                selector.unregister(connection.fileno())
+                connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        pass
+    return True
 
 
 def describe_target(dsn: str) -> str:
@@ -102,12 +144,17 @@ def describe_target(dsn: str) -> str:
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-def connection_failed(error: psycopg.Error, dsn: str) -> NoReturn:
+def connection_failed(error: psycopg.Error | UnicodeError, dsn: str) -> NoReturn:
     """Raise :class:`ConnectionFailedError` that says what is wrong with the address or the server."""
-    message = " ".join(str(error).split())
+    message = " ".join(_without_password(str(error), dsn).split())
     raise ConnectionFailedError(
         f"cannot connect to {describe_target(dsn)}: {message}", hint=_connection_hint(message)
     ) from error
+
+
+def _without_password(message: str, dsn: str) -> str:
+    password = conninfo_to_dict(dsn).get("password")
+    return message.replace(str(password), "…") if password else message
 
 
 _HINTS = (
@@ -116,6 +163,10 @@ _HINTS = (
         "Tenant or user not found",
         "Through the pooler the user is postgres.<project-ref>; check the region too.",
     ),
+    ("not yet accepting connections", "The server is starting: try again in a moment."),
+    ("the database system is", "The server is starting or shutting down: try again in a moment."),
+    ("too many clients", "The server has no connection left: close some, or go through the pooler."),
+    ("no pg_hba.conf entry", "The server lets nobody in this way: check host, user, database and sslmode."),
     ("does not exist", "Check the name of the database or the role at the end of the address."),
     ("could not translate host name", "Check the host name, and that this machine has DNS."),
     ("failed to resolve host", "Check the host name, and that this machine has DNS."),
@@ -125,6 +176,7 @@ _HINTS = (
     ),
     ("Connection refused", "Is the server running, and is the port right?"),
     ("timeout", "Is the host right, and does a firewall or an IP allow list stand between?"),
+    ("sslmode", "Known are disable, allow, prefer, require, verify-ca and verify-full."),
     ("SSL", "Add sslmode=require to the address, or sslmode=disable for a server without TLS."),
 )
 

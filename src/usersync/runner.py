@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from usersync.errors import (
     BusyError,
@@ -62,7 +63,7 @@ def _execute(step: Statement | Pause, connection: psycopg.Connection[Any], *, ne
         _refuse_begin(step)
     savepoint = connection.transaction() if nested else nullcontext()
     with savepoint, connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(step.sql.encode(), step.params, prepare=False)
+        cursor.execute(step.sql.encode(connection.info.encoding), step.params, prepare=False)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -112,7 +113,7 @@ async def _execute_async(
         _refuse_begin(step)
     savepoint = connection.transaction() if nested else nullcontext()
     async with savepoint, connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(step.sql.encode(), step.params, prepare=False)
+        await cursor.execute(step.sql.encode(connection.info.encoding), step.params, prepare=False)
         return await cursor.fetchall() if cursor.description else []
 
 
@@ -147,10 +148,14 @@ def _refuse_begin(step: Statement) -> None:
 def translate(error: psycopg.Error) -> UsersyncError:
     """Our error for one of the driver's, which stays reachable as ``__cause__``.
 
-    DETAIL is left out: it quotes values, e-mail addresses among them.
+    DETAIL is left out: it quotes values, e-mail addresses among them. An error of the driver's that has one
+    is only reachable as ``__context__``, because tracebacks show a cause in full.
     """
     ours = _translated(error)
-    ours.__cause__ = error
+    if error.diag.message_detail:
+        ours.__suppress_context__ = True
+    else:
+        ours.__cause__ = error
     return ours
 
 
@@ -174,6 +179,11 @@ def _translated(error: psycopg.Error) -> UsersyncError:
         )
     if state == "55P03":
         return BusyError(message, hint="Another session holds the lock; try again.", sqlstate=state)
+    if isinstance(error, PoolTimeout | TooManyRequests):
+        return ConnectionFailedError(
+            f"the pool had no connection to give: {message}",
+            hint="Make it larger, or look for what holds its connections.",
+        )
     if _is_connection_failure(error):
         return ConnectionFailedError(
             f"the database connection failed: {message}", hint="Check the server, and try again."

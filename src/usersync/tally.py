@@ -31,11 +31,15 @@ class Tally:
         self._lock = threading.Lock()
 
     def add(self, page: Counts) -> None:
-        """Count one page. Raises :class:`RunStoppedError` once :meth:`stop` was called."""
+        """Count one page, and end the worker if the run was stopped meanwhile."""
         with self._lock:
             self.counts += page
             if self._on_progress:
                 self._on_progress(Progress(self.counts, self.total))
+        self.check()
+
+    def check(self) -> None:
+        """Raise :class:`RunStoppedError` once :meth:`stop` was called."""
         if self._stopped:
             raise RunStoppedError
 

@@ -8,8 +8,11 @@ one connection from beginning to end. A statement that fails raises inside the p
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from usersync.errors import UsersyncError
 
 T = TypeVar("T")
 
@@ -56,7 +59,9 @@ def in_transaction(body: Plan[T]) -> Plan[T]:
     try:
         result = yield from body
     except Exception:
-        yield ROLLBACK
+        # Where the connection is gone, so is the transaction, and the reason is the error that is here.
+        with suppress(UsersyncError):
+            yield ROLLBACK
         raise
     yield COMMIT
     return result

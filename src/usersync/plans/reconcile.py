@@ -48,12 +48,18 @@ class Run:
     before: Counts = field(default_factory=Counts)
 
 
-def check_options(*, page_size: int, workers: int) -> None:
-    """Raise :class:`SettingsError` for a page size or a number of workers that cannot be."""
+def check_options(
+    *, page_size: int, workers: int, removal_cap: float | None = None, difference_limit: int = 0
+) -> None:
+    """Raise :class:`SettingsError` for an option that cannot be."""
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise SettingsError(f"page size: expected 1 to {MAX_PAGE_SIZE}, got {page_size}")
     if not 1 <= workers <= MAX_WORKERS:
         raise SettingsError(f"workers: expected 1 to {MAX_WORKERS}, got {workers}")
+    if removal_cap is not None and not 0 <= removal_cap <= 1:
+        raise SettingsError(f"removal cap: expected a share from 0 to 1, got {removal_cap}")
+    if difference_limit < 0:
+        raise SettingsError(f"difference limit: expected 0 or more, got {difference_limit}")
 
 
 def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan[Run]:
@@ -75,7 +81,8 @@ def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan
 def check_removals(removal_cap: float | None) -> Plan[int]:
     """Raise :class:`RemovalCapError` if more rows would go than may; else return how many users there are.
 
-    ``removal_cap`` replaces the share that was configured.
+    ``removal_cap`` replaces the share that was configured, and then not even the few rows are allowed that
+    always are otherwise.
     """
     row = yield from query_row("select * from usersync.count_removals()")
     allowed = row["allowed"] if removal_cap is None else int(row["users"] * removal_cap)

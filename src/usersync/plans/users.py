@@ -18,11 +18,16 @@ RETRY_BATCH = 500
 
 
 def user_id_of(user: object) -> UUID:
-    """The id of a user given as an id, or as any object or mapping with an ``id``.
+    """The id of a user given as an id, or as any object or mapping with an ``id`` or a ``user`` with one.
 
-    Raises :class:`SettingsError` for anything else, without repeating the value: it may be personal.
+    The latter is what supabase-py's methods return. Raises :class:`SettingsError` for anything else, without
+    repeating the value: it may be personal.
     """
-    found = user.get("id") if isinstance(user, Mapping) else getattr(user, "id", user)
+    found = _part(user, "id")
+    if found is None:
+        found = _part(_part(user, "user"), "id")
+    if found is None and isinstance(user, UUID | str):
+        found = user
     if isinstance(found, UUID):
         return found
     try:
@@ -31,6 +36,10 @@ def user_id_of(user: object) -> UUID:
         raise SettingsError(
             f"expected a user's id (a UUID), or something with an id; got {type(user).__name__}"
         ) from None
+
+
+def _part(whole: object, name: str) -> object:
+    return whole.get(name) if isinstance(whole, Mapping) else getattr(whole, name, None)
 
 
 def user_exists(user_id: UUID) -> Plan[bool]:

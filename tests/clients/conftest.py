@@ -1,0 +1,112 @@
+"""Both clients behind one face, over everything that they can be made from."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from usersync import AsyncUserSync, UserSync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FLAVOURS = ("sync", "async")
+TRANSPORTS = ("dsn", "connection", "autocommit", "pool")
+
+
+class Blocking:
+    """An AsyncUserSync whose methods block, so that one test serves both clients."""
+
+    def __init__(self, client: AsyncUserSync, runner: asyncio.Runner) -> None:
+        self.client = client
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.client, name)
+        return lambda *arguments, **options: self._runner.run(method(*arguments, **options))
+
+
+async def _async_source(transport: str, dsn: str, everything: AsyncExitStack) -> Any:
+    if transport == "dsn":
+        return dsn
+    if transport == "pool":
+        pool = AsyncConnectionPool(dsn, min_size=1, max_size=4, open=False)
+        return await everything.enter_async_context(pool)
+    connection = await psycopg.AsyncConnection.connect(dsn, autocommit=transport == "autocommit")
+    return await everything.enter_async_context(connection)
+
+
+def _sync_source(transport: str, dsn: str, everything: ExitStack) -> Any:
+    if transport == "dsn":
+        return dsn
+    if transport == "pool":
+        return everything.enter_context(ConnectionPool(dsn, min_size=1, max_size=4, open=True))
+    return everything.enter_context(psycopg.connect(dsn, autocommit=transport == "autocommit"))
+
+
+@pytest.fixture
+def make_client() -> Iterator[Callable[[str, str, str], Any]]:
+    """Make a client of a flavour, over a transport, for a DSN."""
+    with ExitStack() as everything:
+        runner = everything.enter_context(asyncio.Runner())
+
+        def make(flavour: str, transport: str, dsn: str) -> Any:
+            if flavour == "sync":
+                client = UserSync(_sync_source(transport, dsn, everything))
+                return everything.enter_context(client)
+            later = AsyncExitStack()
+            everything.callback(lambda: runner.run(later.aclose()))
+            source = runner.run(_async_source(transport, dsn, later))
+
+            async def build() -> AsyncUserSync:
+                return await later.enter_async_context(AsyncUserSync(source))
+
+            return Blocking(runner.run(build()), runner)
+
+        yield make
+
+
+@pytest.fixture(params=[f"{flavour}-{transport}" for flavour in FLAVOURS for transport in TRANSPORTS])
+def client(request, project, make_client):
+    """Each client over each transport, for an installed project."""
+    return make_client(*request.param.split("-"), project.database.dsn())
+
+
+@pytest.fixture(params=FLAVOURS)
+def flavour(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def vanish(project) -> Callable[..., None]:
+    """Delete users with triggers off, as a restore would."""
+
+    def delete(*user_ids: Any) -> None:
+        with project.database.connect("supabase_admin") as superuser:
+            superuser.execute("set session_replication_role = replica")
+            superuser.execute("delete from auth.users where id = any(%s)", [list(user_ids)])
+
+    return delete
+
+
+@pytest.fixture
+def appear(project) -> Callable[[int], list[Any]]:
+    """Make users with triggers off, as a restore would, and return their ids."""
+
+    def insert(count: int) -> list[Any]:
+        with project.database.connect("supabase_admin") as superuser:
+            superuser.execute("set session_replication_role = replica")
+            rows = superuser.execute(
+                "insert into auth.users (id, email, created_at) "
+                "select gen_random_uuid(), n || '@example.com', now() "
+                "from generate_series(1, %s) as n returning id",
+                [count],
+            ).fetchall()
+        return sorted(row[0] for row in rows)
+
+    return insert

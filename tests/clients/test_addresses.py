@@ -1,0 +1,172 @@
+"""Database addresses: where they are found, what is tolerated, and that no password is ever shown."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from usersync import AsyncUserSync, UserSync
+from usersync.connecting import check_dsn, describe_target, find_dsn, options_for
+from usersync.errors import SettingsError
+
+SECRET = "hunter2"  # noqa: S105 - the point of these tests
+
+
+def refusal(dsn: str) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        check_dsn(dsn)
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.hint)
+    assert SECRET not in shown
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://u:{SECRET}@h:5432/d",
+        f"postgres://u:{SECRET}@h/d?sslmode=require",
+        f"host=h user=u password={SECRET} dbname=d",
+        f"postgresql://u:{SECRET}@h1:1,h2:2/d?target_session_attrs=read-write",
+        f"postgresql:///d?host=/tmp&user=u&password={SECRET}",
+        "postgresql://u:a%40b%2Fc@h/d",
+        "postgresql://h/d",
+    ],
+)
+def test_an_address_that_libpq_takes_is_taken_to_the_letter(dsn):
+    assert check_dsn(f" {dsn}\n") == dsn
+
+
+@pytest.mark.parametrize(
+    ("dsn", "cleaned"),
+    [
+        ("postgresql+psycopg://u@h/d", "postgresql://u@h/d"),
+        ("postgres+asyncpg://u@h/d", "postgres://u@h/d"),
+        ("postgresql://u@h/d?pgbouncer=true", "postgresql://u@h/d"),
+        (
+            "postgresql://u@h/d?pgbouncer=true&connection_limit=1&sslmode=disable",
+            "postgresql://u@h/d?sslmode=disable",
+        ),
+        ("postgresql://u@h/d?schema=app", "postgresql://u@h/d"),
+    ],
+)
+def test_what_other_tools_put_into_an_address_is_dropped(dsn, cleaned):
+    assert check_dsn(dsn) == cleaned
+
+
+def test_options_in_an_address_keep_their_spaces():
+    dsn = "postgresql://u@h/d?options=-c%20role%3Danon%20-c%20statement_timeout%3D3s"
+    assert conninfo_to_dict(check_dsn(dsn))["options"] == "-c role=anon -c statement_timeout=3s"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://u:{SECRET}@ss@h/d",
+        f"postgresql://u:x@{SECRET}@h/d",
+        f"postgresql://u:x/{SECRET}@h:5432/d",
+        f"postgresql://u:{SECRET}/x@h:5432/d",
+        f"postgresql://u@mail:{SECRET}@h/d",
+    ],
+)
+def test_a_password_that_is_not_percent_encoded_is_noticed_before_libpq_tells_it(dsn):
+    assert "%40" in refusal(dsn).hint
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "",
+        " ",
+        "\0",
+        f"postgresql://u:{SECRET}@h/d\0",
+        f"postgress://u:{SECRET}@h/d",
+        f"mysql://u:{SECRET}@h/d",
+        f"u:{SECRET}@h/d",
+        f"u:{SECRET}@h/d?sslmode=disable",
+        f"postgresql://u:{SECRET}%zz@h/d",
+        f"postgresql://u:{SECRET}@[::1/d",
+        f"postgresql://u:{SECRET}@h/d?sslmode",
+        f"postgresql://u:{SECRET}@h/d?nonsense={SECRET}",
+        f"host=h password='{SECRET}",
+        f"host=h password={SECRET} and more",
+        f"host=h {SECRET}",
+        "localhost",
+        "just some words",
+        "postgresql://u:\ud800@h/d",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_with_a_hint(dsn):
+    assert refusal(dsn).hint
+
+
+def test_the_address_of_the_data_api_is_told_apart():
+    error = refusal(f"https://{SECRET}.supabase.co")
+    assert "PostgreSQL connection" in str(error)
+    assert "connection string" in error.hint
+
+
+def test_the_placeholder_for_the_password_is_noticed():
+    error = refusal("postgresql://postgres:[YOUR-PASSWORD]@db.x.supabase.co:5432/postgres")
+    assert "[YOUR-PASSWORD]" in str(error)
+    assert error.hint
+
+
+@pytest.mark.parametrize("kind", [UserSync, AsyncUserSync])
+def test_a_client_keeps_its_password_to_itself(kind):
+    assert SECRET not in repr(kind(f"postgresql://u:{SECRET}@h/d"))
+
+
+@pytest.mark.parametrize("kind", [UserSync, AsyncUserSync])
+@pytest.mark.parametrize("source", [None, 5, object(), b"postgresql://h/d"])
+def test_a_client_is_made_of_nothing_else(kind, source):
+    with pytest.raises(SettingsError, match=type(source).__name__):
+        kind(source)
+
+
+def test_a_target_is_described_without_user_and_password():
+    assert describe_target(f"postgresql://u:{SECRET}@h:6543/d") == "h:6543/d"
+    assert describe_target("postgresql://u@/d") == "localhost:5432/d"
+
+
+def test_what_the_address_says_goes_before_what_usersync_would_say():
+    assert options_for("postgresql://h/d")["connect_timeout"] == 10
+    assert "connect_timeout" not in options_for("postgresql://h/d?connect_timeout=3")
+    assert "application_name" not in options_for("postgresql://h/d?application_name=mine")
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    for name in ("SUPABASE_DB_URL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_an_address_it_is_said_where_one_was_looked_for(bare):
+    with pytest.raises(SettingsError, match=r"SUPABASE_DB_URL .* \.env\.local") as caught:
+        UserSync.from_env()
+    assert caught.value.hint
+
+
+def test_the_places_are_asked_in_their_order(bare, monkeypatch):
+    (bare / ".env").write_text("DATABASE_URL=postgresql://env/d\n")
+    assert find_dsn() == "postgresql://env/d"
+    (bare / ".env.local").write_text("DATABASE_URL='postgresql://local/d'\n")
+    assert find_dsn() == "postgresql://local/d"
+    (bare / ".env.local").write_text(
+        "SUPABASE_DB_URL=postgresql://supabase/d\nDATABASE_URL=postgresql://x/d\n"
+    )
+    assert find_dsn() == "postgresql://supabase/d"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://environment/d")
+    assert find_dsn() == "postgresql://environment/d"
+    monkeypatch.setenv("SUPABASE_DB_URL", "")
+    assert find_dsn() == "postgresql://environment/d"
+    assert find_dsn("postgresql://argument/d") == "postgresql://argument/d"
+
+
+def test_a_bad_address_in_the_environment_is_blamed_on_its_variable(bare, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", "nonsense")
+    with pytest.raises(SettingsError, match=r"^SUPABASE_DB_URL "):
+        AsyncUserSync.from_env()

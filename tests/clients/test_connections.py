@@ -1,0 +1,331 @@
+"""Connections that are lost, refused, exhausted, shared, or in the middle of something."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from psycopg.pq import TransactionStatus
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from usersync import AsyncUserSync, UserSync
+from usersync.errors import BusyError, ConnectionFailedError, DatabaseError, PrivilegeMissingError
+
+pytestmark = pytest.mark.newest_server
+
+NOBODY = uuid.UUID(int=7)
+
+WAITING = "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock'"
+
+#: A function of ours that fails with personal data in its DETAIL, as an application's trigger may make it.
+FAILING = """
+    create or replace function public.user_sync_status() returns jsonb language plpgsql as $$ begin
+    raise unique_violation using message = 'twice', detail = 'Key (email)=(ada@example.com)', hint = 'so';
+    end $$
+"""
+
+
+def end_sessions(project, name: str) -> int:
+    """End the sessions of this application name and wait until they are gone."""
+    with project.database.connect("supabase_admin") as superuser:
+        return superuser.execute(
+            "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity "
+            "where application_name = %s and datname = current_database() and pid <> pg_backend_pid()",
+            [name],
+        ).fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"password": "not-the-password"}, "password"),
+        ({"user": "nobody_of_that_name"}, "percent-encode"),
+        ({"dbname": "no_such_database"}, "name of the database"),
+        ({"port": "1"}, "port"),
+        ({"host": "no-such-host.invalid"}, "host name"),
+        ({"host": "a" * 70 + ".invalid"}, ""),
+        ({"sslmode": "require"}, "sslmode"),
+        ({"sslmode": "bogus"}, "verify-full"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_each_way_that_an_address_can_be_wrong_has_a_hint_and_no_password(
+    database, make_client, flavour, change, says
+):
+    secret = "the-secret-word"  # noqa: S105
+    parts = psycopg.conninfo.conninfo_to_dict(database.dsn()) | {"password": secret} | change
+    if change.keys() & {"sslmode", "dbname"}:
+        parts["password"] = database.passwords["postgres"]
+    secret = parts["password"]
+    client = make_client(flavour, "dsn", psycopg.conninfo.make_conninfo(**parts))
+    with pytest.raises(ConnectionFailedError) as caught:
+        client.user_exists(NOBODY)
+    error = caught.value
+    assert says in error.hint
+    assert error.hint
+    shown = str(error) + repr(error) + error.hint + "".join(traceback.format_exception(error))
+    assert secret not in shown
+
+
+def test_an_idle_connection_that_was_lost_is_replaced_without_a_word(project, make_client, flavour):
+    client = make_client(flavour, "dsn", project.database.dsn() + "?application_name=victim")
+    assert client.user_exists(NOBODY) is False
+    assert end_sessions(project, "victim") == 1
+    assert client.user_exists(NOBODY) is False
+
+
+def test_a_connection_that_is_lost_at_work_is_an_error_once(project, make_client, flavour):
+    client = make_client(flavour, "dsn", project.database.dsn() + "?application_name=victim")
+    user = project.auth.sign_up_email("ada@example.com")
+    project.owner.execute(
+        f"create function kill() returns trigger language plpgsql as $$ begin "
+        f"perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5); return new; end $$;"
+        f"create trigger kill before update or insert on {project.users} for each row execute function kill()"
+    )
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute("grant pg_signal_backend to postgres")
+    project.owner.execute(f"alter table {project.users} disable trigger user")
+    project.owner.execute(f"update {project.users} set {project.column('full_name')} = 'other'")
+    project.owner.execute(f"alter table {project.users} enable trigger user")
+    with pytest.raises(ConnectionFailedError) as caught:
+        client.sync_auth_user(user)
+    assert caught.value.hint
+    project.owner.execute(f"drop trigger kill on {project.users}")
+    assert client.sync_auth_user(user) is True
+
+
+@pytest.mark.parametrize("transport", ["connection", "autocommit"])
+def test_a_lost_connection_of_the_callers_stays_lost(project, make_client, flavour, transport):
+    client = make_client(flavour, transport, project.database.dsn() + "?application_name=victim")
+    assert client.user_exists(NOBODY) is False
+    end_sessions(project, "victim")
+    for _ in range(2):
+        with pytest.raises(ConnectionFailedError):
+            client.user_exists(NOBODY)
+
+
+def test_a_pool_is_rid_of_a_lost_connection(project, make_client, flavour):
+    client = make_client(flavour, "pool", project.database.dsn() + "?application_name=victim")
+    assert client.user_exists(NOBODY) is False
+    lost = end_sessions(project, "victim")
+    failures = 0
+    for _ in range(lost + 1):
+        try:
+            assert client.user_exists(NOBODY) is False
+        except ConnectionFailedError:
+            failures += 1
+    assert failures <= lost
+    assert client.user_exists(NOBODY) is False
+
+
+def test_an_exhausted_pool_says_so(project):
+    with ConnectionPool(project.database.dsn(), min_size=1, max_size=1, timeout=0.2, open=True) as pool:
+        client = UserSync(pool)
+        with pool.connection(), pytest.raises(ConnectionFailedError, match="no connection to give") as caught:
+            client.user_exists(NOBODY)
+        assert "larger" in caught.value.hint
+        assert client.user_exists(NOBODY) is False
+
+
+def test_an_exhausted_pool_says_so_to_asyncio(project):
+    async def story():
+        options = {"min_size": 1, "max_size": 1, "timeout": 0.2, "open": False}
+        async with AsyncConnectionPool(project.database.dsn(), **options) as pool:
+            client = AsyncUserSync(pool)
+            async with pool.connection():
+                with pytest.raises(ConnectionFailedError, match="no connection to give"):
+                    await client.user_exists(NOBODY)
+            assert await client.user_exists(NOBODY) is False
+
+    asyncio.run(story())
+
+
+def test_a_pool_that_is_closed_is_a_failed_connection(project):
+    with ConnectionPool(project.database.dsn(), min_size=1, open=True) as pool:
+        client = UserSync(pool)
+    with pytest.raises(ConnectionFailedError, match="closed"):
+        client.user_exists(NOBODY)
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_an_idle_connection_of_the_callers_is_given_back_as_it_was(project, autocommit, appear):
+    appear(1)
+    with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
+        assert UserSync(connection).sync_all_missing_users().synced == 1
+        assert connection.autocommit is autocommit
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+        assert project.client.status().in_step, "each page commits by itself"
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_in_a_transaction_nothing_is_committed_behind_the_callers_back(project, autocommit, appear):
+    (user,) = appear(1)
+    with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
+        client = UserSync(connection)
+        connection.execute("begin" if autocommit else "select 1")
+        assert client.ensure_user_exists(user) is True
+        assert client.reconcile().run_id is not None
+        assert project.row(user) is None
+        connection.rollback()
+        assert project.row(user) is None
+        assert client.user_exists(user) is False
+        assert client.ensure_user_exists(user) is True, "what was rolled back is not remembered"
+        assert project.row(user) is not None
+
+
+def test_our_failure_leaves_the_callers_transaction_usable(project):
+    project.owner.execute(FAILING)
+    with psycopg.connect(project.database.dsn()) as connection:
+        client = UserSync(connection)
+        connection.execute("create temporary table mine (n integer) on commit drop")
+        with pytest.raises(DatabaseError):
+            client.status()
+        connection.execute("insert into mine values (1)")
+        assert connection.execute("select n from mine").fetchone() == (1,)
+        assert client.failures() == []
+
+
+def test_our_failure_leaves_the_callers_transaction_usable_with_asyncio(project):
+    async def story():
+        async with await psycopg.AsyncConnection.connect(project.database.dsn()) as connection:
+            client = AsyncUserSync(connection)
+            await connection.execute("create temporary table mine (n integer) on commit drop")
+            with pytest.raises(DatabaseError):
+                await client.status()
+            await connection.execute("insert into mine values (1)")
+            assert connection.info.transaction_status == TransactionStatus.INTRANS
+
+    project.owner.execute(FAILING)
+    asyncio.run(story())
+
+
+def test_a_transaction_that_has_failed_already_is_reported_as_such(project):
+    with psycopg.connect(project.database.dsn()) as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("select 1/0")
+        with pytest.raises(DatabaseError) as caught:
+            UserSync(connection).user_exists(NOBODY)
+        assert caught.value.sqlstate == "25P02"
+
+
+def test_a_role_without_rights_is_told_so(project):
+    with (
+        pytest.raises(PrivilegeMissingError) as caught,
+        UserSync(project.database.dsn("authenticated")) as client,
+    ):
+        client.ensure_user_exists(NOBODY)
+    assert caught.value.sqlstate == "42501"
+    assert caught.value.hint
+
+
+def test_the_service_role_may_do_what_is_meant_for_it(project):
+    user = project.auth.sign_up_email("ada@example.com")
+    with UserSync(project.database.dsn("service_role")) as client:
+        assert client.ensure_user_exists(user) is True
+        assert client.status().in_step
+
+
+def test_an_error_of_the_database_carries_its_sqlstate_and_no_detail(project):
+    project.owner.execute(FAILING)
+    with pytest.raises(DatabaseError) as caught:
+        project.client.status()
+    error = caught.value
+    assert (error.sqlstate, str(error), error.hint) == ("23505", "twice (SQLSTATE 23505)", "so")
+    assert "ada" not in "".join(traceback.format_exception(error))
+
+
+def test_a_lock_that_is_not_to_be_had_is_a_busy_database(project):
+    dsn = project.database.dsn() + "?options=-c%20lock_timeout%3D50ms"
+    with project.database.connect() as other, UserSync(dsn) as client:
+        other.execute("begin; lock table usersync.sync_failures in access exclusive mode")
+        with pytest.raises(BusyError) as caught:
+            client.failures()
+        assert caught.value.sqlstate == "55P03"
+
+
+def test_one_client_serves_sixteen_threads(project, appear):
+    users = appear(64)
+    with UserSync(project.database.dsn()) as client, ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(client.ensure_user_exists, users * 2))
+    assert project.client.status().in_step
+
+
+def test_one_client_serves_a_hundred_tasks(project, appear):
+    users = appear(100)
+
+    async def story(source):
+        async with AsyncUserSync(source) as client:
+            return await asyncio.gather(*(client.ensure_user_exists(user) for user in users))
+
+    assert all(asyncio.run(story(project.database.dsn())))
+    assert project.client.status().in_step
+
+
+def test_a_pool_serves_a_hundred_tasks(project, appear):
+    users = appear(100)
+
+    async def story():
+        async with AsyncConnectionPool(project.database.dsn(), min_size=2, max_size=4, open=False) as pool:
+            client = AsyncUserSync(pool)
+            return await asyncio.gather(*(client.ensure_user_exists(user) for user in users))
+
+    assert all(asyncio.run(story()))
+    assert project.client.status().in_step
+
+
+@pytest.mark.parametrize("transport", ["dsn", "pool", "connection"])
+def test_a_cancelled_call_leaves_the_client_usable(project, transport):
+    """It is cancelled while it waits for a lock that another session holds."""
+    dsn = project.database.dsn() + "?application_name=waiting"
+
+    async def waiting() -> None:
+        with project.database.connect("supabase_admin") as superuser:
+            async with asyncio.timeout(10):
+                while not superuser.execute(WAITING).fetchone():  # noqa: ASYNC110 - no event of ours
+                    await asyncio.sleep(0.005)
+
+    async def story(client, other):
+        assert await client.failures() == []
+        other.execute("begin; lock table usersync.sync_failures in access exclusive mode")
+        call = asyncio.ensure_future(client.failures())
+        await waiting()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        other.execute("rollback")
+        async with asyncio.timeout(10):
+            assert await client.failures() == []
+
+    async def over():
+        with project.database.connect() as other:
+            if transport == "pool":
+                async with AsyncConnectionPool(dsn, min_size=1, max_size=1, open=False) as pool:
+                    await story(AsyncUserSync(pool), other)
+            elif transport == "connection":
+                async with await psycopg.AsyncConnection.connect(dsn) as connection:
+                    await story(AsyncUserSync(connection), other)
+            else:
+                async with AsyncUserSync(dsn) as client:
+                    await story(client, other)
+
+    asyncio.run(over())
+
+
+def test_a_closed_client_opens_again_when_it_is_asked(project, make_client, flavour):
+    client = make_client(flavour, "dsn", project.database.dsn())
+    assert client.user_exists(NOBODY) is False
+    client.close()
+    client.close()
+    assert client.user_exists(NOBODY) is False
+
+
+def test_a_connection_in_another_encoding_is_spoken_to_in_its_own(project):
+    if project.columns["avatar_url"].isascii():
+        pytest.skip("needs names that are not ASCII")
+    with UserSync(project.database.dsn() + "?client_encoding=latin1") as client:
+        user = project.auth.sign_up_email("ada@example.com")
+        assert client.sync_auth_user(user) is True

@@ -1,0 +1,142 @@
+"""Each method of both clients, over everything that they can be made from."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from usersync.errors import NotInstalledError, SettingsError, UserNotFoundError, UserStillExistsError
+from usersync.plans.users import user_id_of
+
+pytestmark = pytest.mark.newest_server
+
+NOBODY = uuid.UUID(int=7)
+
+
+def test_a_user_who_is_there_is_known_in_every_way(project, client):
+    user = project.auth.sign_up_email("ada@example.com")
+    assert client.user_exists(user) is True
+    assert client.ensure_user_exists(str(user)) is True
+    assert client.sync_auth_user(user) is True
+    assert client.status().in_step
+
+
+def test_a_user_whom_nobody_knows_is_told_apart(client):
+    assert client.user_exists(NOBODY) is False
+    assert client.ensure_user_exists(NOBODY) is False
+    with pytest.raises(UserNotFoundError, match=str(NOBODY)) as caught:
+        client.sync_auth_user(NOBODY)
+    assert caught.value.hint
+
+
+def test_a_missing_user_is_made(client, appear):
+    first, second = appear(2)
+    assert client.status().missing == 2
+    assert client.user_exists(first) is False
+    assert client.ensure_user_exists(first) is True
+    assert client.sync_auth_user(second) is True
+    assert client.status().in_step
+
+
+def test_all_missing_users_are_made(project, client, appear):
+    appear(3)
+    result = client.sync_all_missing_users()
+    assert (result.synced, result.errors, result.counts.missing) == (3, 0, 3)
+    assert result.run_id is not None
+    assert project.client.status().in_step
+    assert client.sync_all_missing_users().synced == 0
+
+
+def test_a_user_who_is_gone_is_removed_and_one_who_is_there_is_not(project, client, vanish):
+    gone, alive = project.auth.sign_up_email("gone@example.com"), project.auth.sign_up_email("a@example.com")
+    vanish(gone)
+    assert client.remove_user(gone) is True
+    assert project.row(gone)["email"] is None
+    with pytest.raises(UserStillExistsError, match=str(alive)):
+        client.remove_user(alive)
+    assert project.row(alive)["email"] == "a@example.com"
+
+
+def test_a_failure_is_listed_and_tried_again(project, client):
+    email = project.column("email")
+    project.owner.execute(f"alter table {project.users} add constraint no check ({email} is null) not valid")
+    user = project.auth.sign_up_email("ada@example.com")
+    (failure,) = client.failures()
+    assert (failure.user_id, failure.sqlstate, failure.constraint) == (user, "23514", "no")
+    assert client.sync_auth_user(user) is False
+    assert client.failures(limit=0) == []
+    again = client.retry()
+    assert (again.counts.examined, again.synced, again.errors) == (1, 0, 1)
+    project.owner.execute(f"alter table {project.users} drop constraint no")
+    assert client.retry(NOBODY).counts.examined == 0
+    assert client.retry(user).synced == 1
+    assert client.failures() == []
+    assert project.row(user)["email"] == "ada@example.com"
+
+
+def test_a_bare_database_is_said_to_have_no_usersync(database, make_client, flavour):
+    client = make_client(flavour, "dsn", database.dsn())
+    for call in (
+        lambda: client.user_exists(NOBODY),
+        lambda: client.ensure_user_exists(NOBODY),
+        lambda: client.sync_auth_user(NOBODY),
+        lambda: client.remove_user(NOBODY),
+        client.status,
+        client.failures,
+        client.retry,
+        client.reconcile,
+        lambda: client.reconcile(dry_run=True),
+        lambda: client.reconcile(resume=True),
+    ):
+        with pytest.raises(NotInstalledError, match="usersync") as caught:
+            call()
+        assert caught.value.hint == "Run: usersync apply"
+
+
+@dataclass
+class Named:
+    id: object
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        NOBODY,
+        str(NOBODY),
+        str(NOBODY).upper(),
+        NOBODY.hex,
+        Named(NOBODY),
+        Named(str(NOBODY)),
+        {"id": str(NOBODY), "email": "x@example.com"},
+        # What supabase-py returns: UserResponse(user=User(id="…")), and the same as plain data.
+        SimpleNamespace(user=SimpleNamespace(id=str(NOBODY), email="x@example.com")),
+        {"user": {"id": str(NOBODY)}},
+    ],
+)
+def test_an_id_is_found_in_whatever_has_one(user):
+    assert user_id_of(user) == NOBODY
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        *(None, 5, 1.5, True, b"x" * 16, [], {}, object(), "", "ada@example.com", "x" * 10_000, "\0"),
+        *(
+            {"id": None},
+            {"id": 5},
+            {"id": {}},
+            Named(None),
+            Named("ada@example.com"),
+            {"user": None},
+            Named(id),
+        ),
+    ],
+)
+def test_what_has_no_id_is_refused_and_not_repeated(user):
+    with pytest.raises(SettingsError) as caught:
+        user_id_of(user)
+    assert "ada@example.com" not in str(caught.value)
+    assert type(user).__name__ in str(caught.value)

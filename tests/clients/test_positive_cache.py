@@ -1,0 +1,68 @@
+"""ensure_user_exists remembers who has a row, and nothing else."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from usersync import tally
+from usersync.tally import PositiveCache
+
+ADA, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(tally.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_positive_answer_is_kept_for_ten_minutes(clock):
+    cache = PositiveCache()
+    assert not cache.has(ADA)
+    cache.add(ADA)
+    clock[0] += PositiveCache.SECONDS - 1
+    assert cache.has(ADA)
+    assert not cache.has(BOB)
+    clock[0] += 1
+    assert not cache.has(ADA)
+
+
+def test_the_cache_does_not_grow_and_the_oldest_goes_first(monkeypatch):
+    monkeypatch.setattr(PositiveCache, "SIZE", 2)
+    cache = PositiveCache()
+    for user in (ADA, BOB, ADA, uuid.UUID(int=3)):
+        cache.add(user)
+    assert [cache.has(user) for user in (ADA, BOB, uuid.UUID(int=3))] == [True, False, True]
+
+
+@pytest.mark.newest_server
+def test_a_positive_answer_costs_no_query_the_second_time(project, make_client, flavour):
+    user = project.auth.sign_up_email("ada@example.com")
+    client = make_client(flavour, "dsn", project.database.dsn())
+    assert client.ensure_user_exists(user)
+    project.owner.execute("drop function public.ensure_user_exists(uuid)")
+    assert client.ensure_user_exists(user)
+
+
+@pytest.mark.newest_server
+def test_a_negative_answer_is_not_remembered(project, make_client, flavour):
+    client = make_client(flavour, "dsn", project.database.dsn())
+    assert not client.ensure_user_exists(ADA)
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica")
+        superuser.execute("insert into auth.users (id) values (%s)", [ADA])
+    assert client.ensure_user_exists(ADA)
+
+
+@pytest.mark.newest_server
+def test_a_user_who_is_removed_is_asked_for_again(project, make_client, flavour, vanish):
+    user = project.auth.sign_up_email("ada@example.com")
+    client = make_client(flavour, "dsn", project.database.dsn())
+    assert client.ensure_user_exists(user)
+    vanish(user)
+    client.remove_user(user)
+    project.owner.execute(f"delete from {project.users}")
+    assert not client.ensure_user_exists(user)
