@@ -45,7 +45,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Run": (
         Entry("status", "Count users on both sides, and what differs."),
         Entry("sync", "Bring the users table in line, page by page."),
-        Entry("failures", "Show who could not be synced, and why."),
+        Entry("failures", "Show who could not be synced, or not completely, and why."),
         Entry("retry", "Try the users of the ledger again."),
     ),
 }
@@ -53,7 +53,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
 ENTRIES = {entry.name: entry for entries in SECTIONS.values() for entry in entries}
 
 _EPILOG = """\
-Exit codes: 0 fine, 1 a problem found, 2 wrong usage or settings, 3 no connection.
+Exit codes: 0 fine, 1 a problem, 2 wrong usage or settings, 3 no connection.
 'usersync COMMAND --help' has the options and an example of each."""
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -37,21 +37,30 @@ def run(arguments: Sequence[str]) -> int:
 
 def _guarded(arguments: list[str], output: Output) -> int:
     try:
-        code: Any = usersync.main(arguments, prog_name="usersync", standalone_mode=False)
+        return _invoke(arguments)
     except UsersyncError as error:
         output.error(error)
         return error.exit_code
     except click.ClickException as error:
         output.error(_usage_error(error))
         return error.exit_code if isinstance(error, click.UsageError) else SettingsError.exit_code
-    except click.Abort as abort:
-        raise KeyboardInterrupt from abort
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
         output.error(_unexpected(error))
         return UsersyncError.exit_code
-    return code if isinstance(code, int) else 0
+
+
+def _invoke(arguments: list[str]) -> int:
+    """What ``usersync.main`` does, without its own ideas about Ctrl-C and closed pipes."""
+    if os.environ.get("_USERSYNC_COMPLETE"):
+        usersync.main(arguments, prog_name="usersync")  # a shell asks for completions
+    try:
+        with usersync.make_context("usersync", arguments) as context:
+            usersync.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
 
 
 def _usage_error(error: click.ClickException) -> SettingsError:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("usersync plan", "what would change, and what stands in the way"),
+        ("usersync plan", "what would change, or stands in the way"),
         ("usersync plan --sql > change.sql", "the SQL, for a reviewer"),
     )
 )

