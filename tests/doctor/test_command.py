@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import click
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from usersync.cli.doctor import DoctorView
 from usersync.cli.main import run
 from usersync.models import Check
+from usersync.plans import schema
+from usersync.runner import run as run_plan
 from usersync.settings import Settings
 from usersync.testing.install import install
 
@@ -107,6 +110,35 @@ class TestOnADatabase:
         postgres.execute("grant select on table public.users to anon")
         assert doctor("--only", "D011")[0] == 0
         assert doctor("--only", "D011", "--strict")[0] == 1
+
+    def test_without_a_settings_file_it_goes_by_the_database(self, doctor, postgres, tmp_path):
+        run_plan(schema.apply(replace(Settings(), removal_cap=0.5)), postgres)
+        assert doctor()[0] == 0
+        (tmp_path / "usersync.toml").write_text("removal_cap = 0.25", "utf-8")
+        code, said = doctor("--only", "D020")
+        assert code == 1
+        assert "removal_cap is 0.5 in the database, and 0.25 in the settings read here" in said.out
+
+    def test_without_a_settings_file_an_edited_function_is_still_seen(self, doctor, postgres):
+        run_plan(
+            schema.apply(replace(Settings(), columns=Settings().columns[::-1], removal_cap=0.5)), postgres
+        )
+        assert doctor("--only", "D006")[0] == 0
+        postgres.execute("alter function usersync.handle_new_user() reset search_path")
+        code, said = doctor("--only", "D006")
+        assert code == 1
+        assert "handle_new_user" in said.out
+
+    def test_settings_that_nobody_understands_any_more(self, doctor, postgres):
+        postgres.execute("""update usersync.settings set settings = '{"on_delete": "explode"}'""")
+        code, said = doctor("--only", "D004,D020")
+        assert code == 1
+        assert "1 ok, no warnings, 1 problem" in said.out
+
+    def test_a_role_that_may_not_look(self, doctor, database):
+        code, said = doctor("--dsn", database.dsn("service_role"))
+        assert code == 1
+        assert "role service_role cannot look" in said.out
 
     def test_an_unknown_check(self, doctor):
         code, said = doctor("--only", "D004,D999")

@@ -38,6 +38,13 @@ def test_d022_what_is_nearer_wins(theatre):
     assert "supabase_auth_admin are" not in theatre.check("D022").detail
 
 
+@pytest.mark.newest_server
+def test_d022_a_time_out_of_our_own_role_is_a_warning(theatre):
+    _set(theatre, "alter role postgres in database {database}", "statement_timeout = '200ms'")
+    check = theatre.cures("D022", "warning")
+    assert "statements of postgres are cancelled after 200ms" in check.detail
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("0", 0), ("120000ms", 120_000), ("2min", 120_000), ("8s", 8_000), ("250", 250), ("?", 0)],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import DEFAULTS, Call, common_options, examples
 from usersync.cli.text import bad, bold, count, faint, good, plain, typed, warning, wrap
 
 if TYPE_CHECKING:
@@ -109,16 +109,19 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
 def doctor(call: Call, codes: tuple[str, ...], *, strict: bool) -> View:
     """Check everything that can be wrong, each with its fix.
 
-    Looks and writes nothing. Exit code 1 if there is a problem, or nothing could be checked; 3 if the
-    database cannot be reached.
+    Looks and writes nothing. Without a settings file, goes by what the database was set up with. Exit code
+    1 if there is a problem, or nothing could be checked; 3 if the database cannot be reached.
     """
     from usersync.plans.doctor import choose, examine  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans.doctor.applied_settings import applied_settings  # noqa: PLC0415 - likewise
     from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
 
     checks = choose(codes)
     with call.connection() as connection:
+        settings, order_known = call.settings, True
+        if call.settings_source == DEFAULTS:
+            settings, order_known = run(applied_settings(settings), connection)
         # Through a pooler, the process that the driver was told of is none of the server's (D023).
         pid = connection.info.backend_pid
-        return DoctorView(
-            run(examine(call.settings, checks, client_pid=pid), connection), call.target, strict
-        )
+        plan = examine(settings, checks, client_pid=pid, order_known=order_known)
+        return DoctorView(run(plan, connection), call.target, strict)

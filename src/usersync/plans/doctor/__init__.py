@@ -88,14 +88,18 @@ def choose(codes: Collection[str]) -> tuple[Definition, ...]:
 
 
 def examine(
-    settings: Settings, checks: tuple[Definition, ...] = CHECKS, *, client_pid: int | None = None
+    settings: Settings,
+    checks: tuple[Definition, ...] = CHECKS,
+    *,
+    client_pid: int | None = None,
+    order_known: bool = True,
 ) -> Plan[tuple[Check, ...]]:
     """Make these checks, in their order. The connection must not be in a transaction.
 
     Raises :class:`ConnectionFailedError` and nothing else: what goes wrong in a check is what it says.
     """
     try:
-        patient = yield from _read_only(_admit(settings, client_pid))
+        patient = yield from _read_only(_admit(settings, client_pid, order_known=order_known))
     except ConnectionFailedError:
         raise
     except UsersyncError as error:
@@ -106,10 +110,11 @@ def examine(
     return tuple(done)
 
 
-def _admit(settings: Settings, client_pid: int | None) -> Plan[Patient]:
+def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> Plan[Patient]:
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
-    return Patient(settings, bundle, inspection, (yield from _planned(settings)), client_pid)
+    planned = yield from _planned(settings)
+    return Patient(settings, bundle, inspection, planned, client_pid, order_known)
 
 
 def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, settled
 from usersync.plans.inspection import OUR_TRIGGERS, find
+from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def _renames(patient: Patient) -> Iterator[str]:
     """Out of the way, but not away: a recipe's trigger cannot be renamed, so its function is named first."""
     for conflict in patient.inspection.conflicts:
         if conflict["kind"] == "trigger" and conflict["name"] in OUR_TRIGGERS:
-            yield f"select pg_get_functiondef('{conflict['function']}'::regprocedure);"
+            yield f"select pg_get_functiondef({literal(conflict['function'])}::regprocedure);"
             yield f"drop trigger {conflict['name']} on {patient.settings.source_table.quoted};"
 
 

@@ -24,10 +24,7 @@ def look(patient: Patient) -> Plan[Verdict]:
     rows = yield from query(_TRIGGERS, source_table=patient.settings.source_table.quoted)
     present = {row["name"]: row for row in rows}
     wanted = patient.bundle.triggers
-    return Verdict(
-        f"{', '.join(name for name, _ in wanted)} are in place and enabled",
-        tuple(_troubles(wanted, present)),
-    )
+    return Verdict("all three in place", tuple(_troubles(wanted, present)))
 
 
 def _troubles(wanted: tuple[tuple[str, str], ...], present: Mapping[str, Row]) -> Iterator[Trouble]:

@@ -12,13 +12,21 @@ if TYPE_CHECKING:
 
 
 def look(patient: Patient) -> Plan[Verdict]:
-    changes = patient.changes("function")
+    changes = [each for each in patient.changes("function") if patient.order_known or _touched(each, patient)]
     return settled(
         Verdict(
             f"{number(len(patient.bundle.functions), 'function')}, as release and settings have it",
             tuple(Trouble(_what_is_wrong(change), "usersync apply") for change in changes),
         )
     )
+
+
+def _touched(change: Change, patient: Patient) -> bool:
+    """Whether somebody did something to it, whatever would be installed now."""
+    signature = change.subject.removeprefix("function ")
+    noted = (patient.inspection.noted or {})["functions"].get(signature)
+    present = patient.inspection.catalog["functions"].get(signature)
+    return noted is None or noted["fingerprint"] != present
 
 
 def _what_is_wrong(change: Change) -> str:

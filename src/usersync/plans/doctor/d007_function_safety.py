@@ -35,7 +35,7 @@ def look(patient: Patient) -> Plan[Verdict]:
     rows = yield from query(_FUNCTIONS, home="usersync")
     definers = {each.signature for each in patient.bundle.functions if "security definer" in each.text}
     return Verdict(
-        f"{number(len(rows), 'function')}, {len(definers)} of them SECURITY DEFINER, search path pinned",
+        f"{number(len(rows), 'function')}, each pins its search path",
         tuple(trouble for row in rows for trouble in _troubles(row, definers)),
     )
 

@@ -62,7 +62,7 @@ def look(patient: Patient) -> Plan[Verdict]:
     unreachable = yield from query(_UNREACHABLE, **patient.names)
     blinded = yield from query(_BLINDED, **patient.names)
     return Verdict(
-        f"{owner} may read the auth server's table and write the users table",
+        f"{owner} may do all of it",
         tuple(_troubles(lacking, unreachable, blinded)),
     )
 

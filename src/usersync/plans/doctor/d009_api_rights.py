@@ -76,7 +76,7 @@ def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked doe
     callable_ones = yield from query(_CALLABLE)
     locked_out = yield from query(_LOCKED_OUT)
     return Verdict(
-        "service_role may call the public functions; anon, authenticated and PUBLIC reach nothing",
+        "service_role may call, nobody else",
         tuple(_troubles(reachable, callable_ones, locked_out)),
     )
 

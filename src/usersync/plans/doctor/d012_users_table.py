@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def look(patient: Patient) -> Plan[Verdict]:
     table = patient.settings.users_table
     return settled(
-        Verdict(f"{table} is there and has every mapped column", tuple(_troubles(patient))),
+        Verdict(f"{table} takes every user", tuple(_troubles(patient))),
     )
 
 

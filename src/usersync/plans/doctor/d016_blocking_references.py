@@ -47,12 +47,12 @@ _REFERENCES = """
 
 def look(patient: Patient) -> Plan[Verdict]:
     rows = yield from query(_REFERENCES, users_table=patient.settings.users_table.quoted)
-    count = number(len(rows), "foreign key")
     if patient.settings.on_delete != "delete":
-        return Verdict(f"{count} lead here; on_delete = {patient.settings.on_delete!r} deletes no row")
+        return Verdict(f"no row is deleted (on_delete = {patient.settings.on_delete!r})")
     blocking = [row for row in rows if row["blocking"]]
     return Verdict(
-        f"{count} lead here, and none forbids a deletion", tuple(_trouble(row) for row in blocking)
+        f"none of the {number(len(rows), 'foreign key')} that lead here" if rows else "there are none",
+        tuple(_trouble(row) for row in blocking),
     )
 
 

@@ -26,7 +26,7 @@ def _trouble(status: SyncStatus, *, over_cap: bool) -> Trouble:
     parts = [f"{getattr(status, kind)} {kind}" for kind in ("missing", "stale", "orphaned")]
     detail = f"of {number(status.auth_users, 'user')}: {', '.join(parts)}"
     if status.lag is not None:
-        detail += f"; the oldest has been missing since {status.oldest_missing_at:%Y-%m-%d %H:%M}"
+        detail += f"; the oldest has been missing since {status.oldest_missing_at:%Y-%m-%d %H:%M %Z}"
     if over_cap:
         detail += "\nmore rows would go than removal_cap allows: see that the auth server's table is complete"
     return Trouble(

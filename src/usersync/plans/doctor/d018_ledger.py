@@ -29,7 +29,7 @@ def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked doe
     if not causes:
         return Verdict("nobody is in it")
     oldest = min(cause["oldest"] for cause in causes)
-    first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M}; the causes, the commonest first:"
+    first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M %Z}; the causes, the commonest first:"
     return Verdict("", (Trouble(lines([first, *(_cause(row) for row in causes)]), _FIX),))
 
 

@@ -37,7 +37,8 @@ def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked doe
 def _trouble(row: Row) -> Trouble:
     how = "was killed" if row["running"] else "was interrupted"
     return Trouble(
-        f"the run of {row['started_at']:%Y-%m-%d %H:%M} {how} after {row['examined']} users, and not resumed",
+        f"the run of {row['started_at']:%Y-%m-%d %H:%M %Z} {how} after "
+        f"{row['examined']} users, and not resumed",
         "usersync sync --resume",
         "warning",
     )

@@ -20,7 +20,7 @@ def look(patient: Patient) -> Plan[Verdict]:
         Trouble(f"{name} is {there} in the database, and {here} in the settings read here", "usersync apply")
         for name, there, here in differing
     ]
-    return Verdict("the database was set up with the settings read here", tuple(troubles))
+    return Verdict("those that the database was set up with", tuple(troubles))
 
 
 def _differing(stored: Mapping[str, object], read: Mapping[str, object]) -> list[tuple[str, str, str]]:

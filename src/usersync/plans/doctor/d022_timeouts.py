@@ -24,7 +24,7 @@ def look(patient: Patient) -> Plan[Verdict]:
     said = ", ".join(
         f"{row['role']} {row['value'] if milliseconds(row['value']) else 'unlimited'}" for row in rows
     )
-    return Verdict(f"statement_timeout: {said or 'unlimited'}", tuple(_trouble(row, needed) for row in short))
+    return Verdict(f"statements of {said}", tuple(_trouble(row, needed) for row in short))
 
 
 def milliseconds(text: str) -> float:
@@ -34,6 +34,13 @@ def milliseconds(text: str) -> float:
 
 
 def _trouble(row: Row, needed: int) -> Trouble:
+    if not row["is_auth_server"]:
+        return Trouble(
+            f"statements of {row['role']} are cancelled after {row['value']} ({row['origin']}), and "
+            "a page of reconciling takes longer",
+            row["fix"],
+            "warning",
+        )
     return Trouble(
         f"statements of {row['role']} are cancelled after {row['value']} ({row['origin']}). A cancelled "
         "sign-up fails, and usersync cannot catch that: lock_timeout_ms and some work take up to "

@@ -53,6 +53,8 @@ class Patient:
     planned: SchemaPlan | UsersyncError
     #: The process that the driver believes to be connected to; a pooler makes one up.
     client_pid: int | None = None
+    #: Whether the mapping is in the order that the functions were made in.
+    order_known: bool = True
 
     @property
     def names(self) -> dict[str, str]:

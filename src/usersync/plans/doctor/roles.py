@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _IN_FORCE = """
     select distinct on (login.oid)
         login.rolname as role,
+        login.oid = auth_server.oid as is_auth_server,
         found.value,
         found.origin,
         found.fix
@@ -44,8 +45,8 @@ _IN_FORCE = """
         where name = %(name)s
             and source in ('default', 'configuration file', 'environment variable', 'command line')
     ) as found
-    where login.oid = (select relowner from pg_class where oid = to_regclass(%(source_table)s))
-        or login.rolname = current_user
+    cross join (select relowner as oid from pg_class where oid = to_regclass(%(source_table)s)) as auth_server
+    where login.oid = auth_server.oid or login.rolname = current_user
     order by login.oid, found.weight desc
 """
 
