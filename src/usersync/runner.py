@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 T = TypeVar("T")
+
+_CANCEL_TIMEOUT_S = 2.0
 
 
 def run(plan: Plan[T], connection: psycopg.Connection[Any]) -> T:
@@ -78,6 +80,11 @@ def _settled(connection: psycopg.Connection[Any]) -> Iterator[bool]:
     try:
         yield False
     finally:
+        if _is_active(connection):
+            # Interrupted between sending a statement and reading its answer: of no more use to anybody.
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+            connection.close()
         if not connection.closed:
             # A plan that was interrupted may have left a transaction open.
             if not _is_idle(connection):
@@ -127,6 +134,10 @@ async def _settled_async(connection: psycopg.AsyncConnection[Any]) -> AsyncItera
     try:
         yield False
     finally:
+        if _is_active(connection):
+            with suppress(psycopg.Error):
+                await connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+            await connection.close()
         if not connection.closed:
             if not _is_idle(connection):
                 await connection.rollback()
@@ -135,6 +146,10 @@ async def _settled_async(connection: psycopg.AsyncConnection[Any]) -> AsyncItera
 
 def _is_idle(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     return connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def _is_active(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    return connection.info.transaction_status == TransactionStatus.ACTIVE
 
 
 def _refuse_begin(step: Statement) -> None:

@@ -39,6 +39,7 @@ def _guarded(arguments: list[str], output: Output) -> int:
     try:
         return _invoke(arguments)
     except UsersyncError as error:
+        _pass_interruption_on(error)
         output.error(error)
         return error.exit_code
     except click.ClickException as error:
@@ -47,6 +48,7 @@ def _guarded(arguments: list[str], output: Output) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
+        _pass_interruption_on(error)
         output.error(_unexpected(error))
         return UsersyncError.exit_code
 
@@ -61,6 +63,15 @@ def _invoke(arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     return 0
+
+
+def _pass_interruption_on(error: BaseException) -> None:
+    """Raise KeyboardInterrupt where the error is only what came of tidying up after one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        seen = seen.__cause__ or seen.__context__
 
 
 def _usage_error(error: click.ClickException) -> SettingsError:
