@@ -149,6 +149,7 @@ def test_d003_a_dropped_table(clinic):
     # Those who read it say so, each for itself, and nobody else is hidden.
     assert found["D018"].status == found["D019"].status == "problem"
     assert "42P01" in found["D018"].detail
+    assert found["D018"].fix == "usersync doctor --only D003,D006"
     assert found["D004"].status == "ok"
     check = clinic.cures("D003")
     assert "sync_failures" in check.detail

@@ -8,41 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.errors import ConnectionFailedError, SettingsError, UsersyncError
+from usersync.errors import ConnectionFailedError, NotInstalledError, UsersyncError
 from usersync.models import Check
 from usersync.plans import schema
-from usersync.plans.doctor import (
-    d001_connection,
-    d002_installation,
-    d003_migrations,
-    d004_triggers,
-    d005_other_triggers,
-    d006_functions,
-    d007_function_safety,
-    d008_owner_rights,
-    d009_api_rights,
-    d010_row_security,
-    d011_anonymous_readers,
-    d012_users_table,
-    d013_auth_reference,
-    d014_deferred,
-    d015_users_triggers,
-    d016_blocking_references,
-    d017_drift,
-    d018_ledger,
-    d019_runs,
-    d020_settings,
-    d021_replication_role,
-    d022_timeouts,
-    d023_pooler,
-)
 from usersync.plans.doctor.examination import Definition, Patient, SkipCheckError, Verdict, lines
+from usersync.plans.doctor.register import CHECKS, choose
 from usersync.plans.inspection import inspect
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.sql.render import render_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from typing import TypeVar
 
     from usersync.models import SchemaPlan
@@ -50,41 +25,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-CHECKS: tuple[Definition, ...] = (
-    d001_connection.CHECK,
-    d002_installation.CHECK,
-    d003_migrations.CHECK,
-    d004_triggers.CHECK,
-    d005_other_triggers.CHECK,
-    d006_functions.CHECK,
-    d007_function_safety.CHECK,
-    d008_owner_rights.CHECK,
-    d009_api_rights.CHECK,
-    d010_row_security.CHECK,
-    d011_anonymous_readers.CHECK,
-    d012_users_table.CHECK,
-    d013_auth_reference.CHECK,
-    d014_deferred.CHECK,
-    d015_users_triggers.CHECK,
-    d016_blocking_references.CHECK,
-    d017_drift.CHECK,
-    d018_ledger.CHECK,
-    d019_runs.CHECK,
-    d020_settings.CHECK,
-    d021_replication_role.CHECK,
-    d022_timeouts.CHECK,
-    d023_pooler.CHECK,
-)
-
-
-def choose(codes: Collection[str]) -> tuple[Definition, ...]:
-    """The checks of these codes, all of them for none. Raises :class:`SettingsError` for an unknown code."""
-    known = {check.code for check in CHECKS}
-    if unknown := sorted(set(codes) - known):
-        raise SettingsError(
-            f"no check {', '.join(unknown)}", hint=f"Checks are {CHECKS[0].code} to {CHECKS[-1].code}."
-        )
-    return tuple(check for check in CHECKS if not codes or check.code in codes)
+__all__ = ["CHECKS", "choose", "examine"]
 
 
 def examine(
@@ -173,21 +114,17 @@ def _concluded(check: Definition, verdict: Verdict) -> Check:
 def _failed(check: Definition, error: Exception) -> Check:
     state = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None)
     what = f"SQLSTATE {state}" if state else type(error).__name__
+    detail = f"could not be checked: {error}"
+    if what not in detail:
+        detail += f" ({what})"
+    return Check(check.code, check.title, "problem", detail, _where_to_look(error))
+
+
+def _where_to_look(error: Exception) -> str:
+    if isinstance(error, NotInstalledError):
+        return "usersync doctor --only D003,D006"
     hint = error.hint if isinstance(error, UsersyncError) else None
-    return Check(
-        check.code,
-        check.title,
-        "problem",
-        lines(
-            [
-                f"could not be checked: {error} ({what})"
-                if what not in str(error)
-                else f"could not be checked: {error}",
-                *([hint] if hint else []),
-            ]
-        ),
-        "usersync doctor --verbose",
-    )
+    return f"-- {hint or 'The server log has the whole story.'}"
 
 
 _WHO = """

@@ -26,7 +26,7 @@ def _touched(change: Change, patient: Patient) -> bool:
     signature = change.subject.removeprefix("function ")
     noted = (patient.inspection.noted or {})["functions"].get(signature)
     present = patient.inspection.catalog["functions"].get(signature)
-    return noted is None or noted["fingerprint"] != present
+    return change.kind != "replace" or noted is None or noted["fingerprint"] != present
 
 
 def _what_is_wrong(change: Change) -> str:

@@ -27,6 +27,10 @@ def _trouble(status: SyncStatus, *, over_cap: bool) -> Trouble:
     detail = f"of {number(status.auth_users, 'user')}: {', '.join(parts)}"
     if status.lag is not None:
         detail += f"; the oldest has been missing since {status.oldest_missing_at:%Y-%m-%d %H:%M %Z}"
+    if status.failed:
+        detail += (
+            f"\n{number(status.failed, 'user')} cannot be had before a cause in the ledger is mended (D018)"
+        )
     if over_cap:
         detail += "\nmore rows would go than removal_cap allows: see that the auth server's table is complete"
     return Trouble(
