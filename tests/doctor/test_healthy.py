@@ -9,6 +9,7 @@ from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.plans.doctor import CHECKS, choose, examine
 from usersync.plans.protocol import query
 from usersync.runner import run
+from usersync.testing import broken_users_table
 
 
 def test_a_healthy_database_has_nothing_to_say(clinic):
@@ -66,6 +67,15 @@ def test_a_check_that_crashes_hides_nothing_of_the_others(clinic):
     assert "SQLSTATE 22012" in found[0].detail
     assert "KeyError" in found[1].detail
     assert "SQLSTATE 25006" in found[2].detail
+
+
+@pytest.mark.newest_server
+def test_a_locked_table_holds_nothing_up(clinic):
+    table, column = clinic.settings.users_table, clinic.project.columns["email"]
+    with broken_users_table(clinic.project.database.dsn(), "locked", table=table, column=column):
+        sick = clinic.sick()
+    assert set(sick) == {"D017"}
+    assert "SQLSTATE 55P03" in sick["D017"]
 
 
 @pytest.mark.newest_server
