@@ -82,7 +82,8 @@ def doctor(database, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.newest_server
 class TestOnADatabase:
-    def test_a_healthy_one(self, doctor):
+    @pytest.mark.parametrize("regime", ["old", "new"])
+    def test_a_healthy_one(self, doctor, regime):
         code, said = doctor()
         assert code == 0, said.out
         assert "✓ D004  Triggers on the auth server's table" in said.out
