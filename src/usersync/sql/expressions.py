@@ -40,9 +40,18 @@ def _value(column: Column, row: str) -> str:
         return f"coalesce({', '.join([*plain, literal(default)])})"
     # As JSON, a key that is there and holds null counts as present; as text it would count as absent.
     found = [_json(source, row) for source in sources]
+    if column.type in {"json", "jsonb"}:
+        return f"coalesce({', '.join([*found, *_json_default(default)])})"
     if default is not None:
         found.append(f"to_jsonb({literal(default)}{'::text' if isinstance(default, str) else ''})")
     return f"coalesce({', '.join(found)}) #>> '{{}}'"
+
+
+def _json_default(default: Default) -> list[str]:
+    """A default for a JSON column is JSON where it is text."""
+    if default is None:
+        return []
+    return [f"{literal(default)}::jsonb" if isinstance(default, str) else f"to_jsonb({literal(default)})"]
 
 
 def _text(source: Source, row: str) -> str:
@@ -77,7 +86,8 @@ def _comparable_expression(column: Column, row: str) -> str:
 class Fragments:
     """The lists that SQL files name with placeholders, made from the mapping.
 
-    A list of columns always begins with the key, so that none is ever empty.
+    A list of columns begins with the key, so that none is ever empty, unless it is of columns to set: setting
+    the key, even to what it is, asks for a lock that waits for everybody who has just referenced the row.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -95,9 +105,9 @@ class Fragments:
         return {
             "key": self._key,
             "columns": self._names(self._all),
-            "auth_columns": self._names(self._auth),
-            "excluded_auth_columns": self._names(self._auth, "excluded."),
-            "removed_columns": self._names(self._removed()),
+            "auth_columns": self._set(self._auth),
+            "excluded_auth_columns": self._set(self._auth, "excluded."),
+            "removed_columns": self._set(self._removed()),
         }
 
     def values(self) -> dict[str, str]:
@@ -117,9 +127,10 @@ class Fragments:
             ),
             "new_auth_values": self._watched("new"),
             "old_auth_values": self._watched("old"),
-            "removed_values": _join(
-                [f"target.{self._key}", *(self._removed_value(column) for column in self._removed())]
-            ),
+            "assigned_auth_values": _join(expression(column, "source") for column in self._auth)
+            or f"target.{self._key}",
+            "removed_values": _join(self._removed_value(column) for column in self._removed())
+            or f"target.{self._key}",
             "is_removed": self._is_removed(),
             "differing_columns": self._differing(),
             "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
@@ -130,6 +141,9 @@ class Fragments:
 
     def _names(self, columns: Iterable[Column], prefix: str = "") -> str:
         return _join([prefix + self._key, *(prefix + quote(column.name) for column in columns)])
+
+    def _set(self, columns: list[Column], prefix: str = "") -> str:
+        return _join(prefix + quote(column.name) for column in columns) or prefix + self._key
 
     def _values(self, columns: Iterable[Column], row: str) -> str:
         return _join([f'{row}."id"', *(expression(column, row) for column in columns)])

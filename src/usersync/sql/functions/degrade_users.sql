@@ -5,13 +5,14 @@ create or replace function usersync.degrade_users(
 ) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '@lock_timeout'
 as $usersync$
 declare
     half integer := cardinality(ids) / 2;
     second_reason text;
 begin
     if reason = '55P03' then
-        -- The sign-up has waited once, and is not to wait for the same lock again. Undone when sync_users ends.
+        -- The sign-up has waited once, and is not to wait for the same lock again.
         perform set_config('lock_timeout', '10ms', true);
     else
         begin
@@ -34,13 +35,10 @@ begin
         coalesce(
             failed_column,
             usersync.constrained_columns(failed_constraint),
-            case when reason like '22%' then usersync.misfit_column(ids[1]) end
+            case when reason ~ '^(22|23|42703|42804)' then usersync.misfit_column(ids[1]) end
         ),
         error_message,
-        -- Only the name of the function, and only what ran below us: the rest of a context may quote values.
-        substring(
-            split_part(error_context, 'PL/pgSQL function usersync.', 1) from 'PL/pgSQL function ([^\n]{1,200})'
-        )
+        usersync.raised_below(error_context)
     );
 exception when others or assert_failure then
     raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)

@@ -3,12 +3,23 @@ create or replace function usersync.handle_deleted_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
+declare
+    ids uuid[] := array(select old_users."id" from old_users);
 begin
-    perform usersync.sync_users(array(select old_users."id" from old_users));
+    perform usersync.sync_users(ids, tg_op);
     return null;
 exception when others or assert_failure then
-    raise warning 'usersync: deleted users were not synced: % %', sqlstate, sqlerrm
-        using hint = 'Run "usersync doctor", then "usersync sync".';
+    -- One of our own functions is gone or was changed.
+    declare
+        reason text := sqlstate;
+        problem text := sqlerrm;
+    begin
+        perform usersync.degrade_users(ids, reason, null, null, problem, null);
+    exception when others or assert_failure then
+        raise warning 'usersync: deleted users were not synced: % %', reason, problem
+            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+            hint = 'Run "usersync doctor", then "usersync sync".';
+    end;
     return null;
 end;
 $usersync$;

@@ -5,16 +5,32 @@ create or replace function usersync.handle_updated_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
+declare
+    ids uuid[];
 begin
     if row('@new_auth_values') is distinct from row('@old_auth_values') then
-        perform usersync.sync_users(
-            case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end
-        );
+        ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
+        perform usersync.sync_users(ids, tg_op);
     end if;
     return null;
 exception when others or assert_failure then
-    raise warning 'usersync: user % was not synced: % %', new."id", sqlstate, sqlerrm
-        using hint = 'Run "usersync doctor", then "usersync sync".';
+    -- Either one of our own functions is gone or was changed; or a column that is mirrored is, and whether it
+    -- changed cannot be told. Then sync_users says so in the ledger, or finds that it can do without.
+    declare
+        reason text := sqlstate;
+        problem text := sqlerrm;
+    begin
+        ids := coalesce(ids, array[new."id"]);
+        if reason in ('42703', '42804') then
+            perform usersync.sync_users(ids, tg_op);
+        else
+            perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        end if;
+    exception when others or assert_failure then
+        raise warning 'usersync: users were not synced: % %', reason, problem
+            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+            hint = 'Run "usersync doctor", then "usersync sync".';
+    end;
     return null;
 end;
 $usersync$;

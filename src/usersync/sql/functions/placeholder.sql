@@ -7,12 +7,20 @@ as $usersync$
 #variable_conflict use_column
 begin
     return (
-        select case typcategory
-            when 'S' then 'deleted-' || placeholder.user_id || '@users.invalid'
-            when 'B' then 'false'
-            when 'N' then '0'
-            when 'D' then 'epoch'
-            else '{}'
+        select case
+            when typname = 'uuid' then placeholder.user_id::text
+            when typcategory = 'S' and atttypmod > 4
+                then left('deleted-' || placeholder.user_id || '@users.invalid', atttypmod - 4)
+            when typcategory = 'S' then 'deleted-' || placeholder.user_id || '@users.invalid'
+            when typcategory = 'E' then (
+                select enumlabel::text from pg_enum where enumtypid = atttypid order by enumsortorder limit 1
+            )
+            else case typcategory
+                when 'B' then 'false'
+                when 'N' then '0'
+                when 'D' then 'epoch'
+                else '{}'
+            end
         end
         from pg_attribute
         join pg_type on pg_type.oid = atttypid

@@ -29,8 +29,6 @@ as $usersync$
 declare
     page_end uuid;
     differing_ids uuid[];
-    stale_ids uuid[];
-    changed record;
 begin
     page_end := least(
         (
@@ -70,7 +68,6 @@ begin
         count(*) filter (where compared.class = 'orphaned'),
         min(compared.created_at) filter (where compared.class = 'missing'),
         array_agg(compared.user_id) filter (where compared.class is not null),
-        array_agg(compared.user_id) filter (where compared.class = 'stale'),
         jsonb_agg(
             jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
             order by compared.user_id
@@ -84,7 +81,6 @@ begin
         reconcile_page.orphaned,
         reconcile_page.oldest_missing,
         differing_ids,
-        stale_ids,
         reconcile_page.differences
     from (
         select
@@ -120,33 +116,23 @@ begin
     ) as compared;
 
     if not reconcile_page.dry_run then
-        -- What the application's own trigger turned into something else would only be turned again.
+        -- What a trigger of the application turned into something else would only be turned again: such users
+        -- wait until the trigger, or either side's values, have changed.
         differing_ids := array(
             select unnest(differing_ids)
             union
             select failure.user_id from usersync.sync_failures as failure
             where failure.user_id between reconcile_page.first_id and page_end
             except
-            select failure.user_id from usersync.sync_failures as failure
-            where failure.user_id between reconcile_page.first_id and page_end and failure.sqlstate = 'US001'
+            select unlike.user_id
+            from usersync.unlike_users(array(
+                select failure.user_id from usersync.sync_failures as failure
+                where failure.user_id between reconcile_page.first_id and page_end and failure.sqlstate = 'US001'
+            )) as unlike
+            join usersync.sync_failures as failure using (user_id, sqlstate, message)
+            where unlike.sqlstate = 'US001'
         );
         perform usersync.sync_users(differing_ids);
-
-        for changed in
-            select target."@key" as user_id, array_remove(array['@differing_columns']::text[], null) as columns
-            from "@users_table" as target
-            join "@source_table" as source on source."id" = target."@key" and source."deleted_at" is null
-            where target."@key" = any(stale_ids)
-                and row('@stored_auth_values') is distinct from row('@source_auth_values')
-                and not exists (
-                    select from usersync.sync_failures as failure where failure.user_id = target."@key"
-                )
-        loop
-            perform usersync.record_failures(
-                array[changed.user_id], 'US001', null, array_to_string(changed.columns, ', '),
-                'The row was written, and holds another value all the same: a trigger of the application '
-                'changes what is written.', null);
-        end loop;
     end if;
 
     select

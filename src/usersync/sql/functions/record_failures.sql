@@ -1,4 +1,5 @@
 -- Writes the ledger. A user who has a row all the same is degraded, one who has none has failed.
+-- A message is kept without what personal data it may quote: addresses, and the value that did not fit a type.
 create or replace function usersync.record_failures(
     ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, raised_in text
 ) returns void
@@ -27,7 +28,9 @@ begin
         reason,
         failed_constraint,
         failed_column,
-        left(error_message, 500),
+        left(regexp_replace(
+            case when reason like '22%' then regexp_replace(error_message, ': ".*', ': "…"') else error_message end,
+            '[^\s"''(<:=]+@[^\s"''),>;]+', '<address>', 'g'), 500),
         record_failures.raised_in
     from unnest(ids) as id
     on conflict (user_id) do update set

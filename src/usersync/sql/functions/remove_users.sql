@@ -9,8 +9,9 @@ begin
     if '@on_delete' = 'keep' then
         return;
     end if;
-    -- Once the rows are held, a statement of its own sees what the auth server's table holds by now.
-    perform from "@users_table" as target where target."@key" = any(remove_users.ids) for update;
+    -- Once the rows are held, a statement of its own sees what the auth server's table holds by now. Whoever has
+    -- just referenced a row does not stand in the way of emptying it.
+    perform from "@users_table" as target where target."@key" = any(remove_users.ids) for no key update;
 
     if '@on_delete' = 'delete' then
         delete from "@users_table" as target

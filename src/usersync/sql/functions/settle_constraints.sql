@@ -15,7 +15,13 @@ begin
 
     if names is not null then
         execute format('set constraints %s immediate', names);
-        execute format('set constraints %s deferred', names);
+        begin
+            execute format('set constraints %s deferred', names);
+        exception when wrong_object_type then
+            -- A namesake on another table cannot be deferred, and the command has no way of leaving it out: ours
+            -- stay immediate until the transaction ends.
+            null;
+        end;
     end if;
 end;
 $usersync$;

@@ -2,13 +2,13 @@
 -- raises for nothing that the application's schema can do. Called by the triggers in the auth server's own
 -- session, and by everything else as the owner.
 --
--- Locks: the users' rows in the auth server's table FOR SHARE, so that what is copied cannot be out of date
--- by the time it is written, and a user who is just being deleted cannot come back. Users that the calling
--- statement itself has inserted (just_inserted) are nobody else's to see and new to the ledger: no lock, no
--- look into it, which is a good third of what a sign-up would pay.
+-- fired_by: the operation of the trigger that calls, or null. What the calling statement has itself written to
+-- the auth server's table is nobody else's to change before it ends, so triggers copy it as it stands; everybody
+-- else has to take care. Users whom it has inserted are new here and to the ledger, so there is one statement
+-- for them and no look into the ledger, which is a good third of what a sign-up would pay.
 --
 -- enable_seqscan: a plan that was made while the tables were empty would be kept while they grow.
-create or replace function usersync.sync_users(ids uuid[], just_inserted boolean default false) returns void
+create or replace function usersync.sync_users(ids uuid[], fired_by text default null) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '@lock_timeout'
@@ -22,6 +22,8 @@ declare
     error_message text;
     error_context text;
     written bigint;
+    has_triggers boolean;
+    unlike uuid[] := '{}';
     half integer;
     unlocked uuid[];
 begin
@@ -29,30 +31,40 @@ begin
         return;
     end if;
     begin
-        if not just_inserted then
-            perform from "@source_table" as source where source."id" = any(sync_users.ids) for share;
+        if fired_by is distinct from 'INSERT' then
+            written := usersync.write_rows(ids, held => fired_by is not null);
+        else
+            insert into "@users_table" as target ("@columns")
+            select '@source_values'
+            from "@source_table" as source
+            where source."id" = any(sync_users.ids) and source."deleted_at" is null
+            on conflict ("@key") do update
+                set ("@auth_columns") = row("@excluded_auth_columns")
+                where row('@stored_auth_values') is distinct from row('@excluded_auth_values');
+            get diagnostics written = row_count;
         end if;
-
-        insert into "@users_table" as target ("@columns")
-        select '@source_values'
-        from "@source_table" as source
-        where source."id" = any(sync_users.ids) and source."deleted_at" is null
-        on conflict ("@key") do update
-            set ("@auth_columns") = row("@excluded_auth_columns")
-            where row('@stored_auth_values') is distinct from row('@excluded_auth_values');
-        get diagnostics written = row_count;
 
         if written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
-        -- A constraint that is checked at COMMIT would fail the sign-up there, out of reach of this block.
-        if exists (
-            select from pg_constraint where conrelid = '@users_table'::regclass and condeferrable and condeferred
-        ) then
+        -- Deferred constraints have triggers too. Checked at COMMIT they would fail the sign-up there, out of
+        -- reach of this block.
+        has_triggers := exists (
+            select from pg_trigger where tgrelid = '@users_table'::regclass and (tginitdeferred or not tgisinternal)
+        );
+        if has_triggers then
             perform usersync.settle_constraints();
         end if;
-        if not just_inserted then
-            delete from usersync.sync_failures where user_id = any(sync_users.ids);
+        -- Where all was written and nobody else has a hand in it, there is nothing to look for.
+        if has_triggers or written < cardinality(ids) then
+            unlike := usersync.note_unlike_users(ids);
+        end if;
+        if fired_by is distinct from 'INSERT' then
+            begin
+                delete from usersync.sync_failures where user_id = any(sync_users.ids) and user_id <> all(unlike);
+            exception when others then
+                null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
+            end;
         end if;
         return;
     exception
@@ -72,13 +84,15 @@ begin
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
-            perform usersync.sync_users(unlocked, just_inserted);
+            perform usersync.sync_users(unlocked, fired_by);
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
-    elsif half > 0 and left(reason, 2) not in ('0A', '42', '53', '54', '57', '58', 'XX') then
+    elsif half > 0 and (
+        left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or usersync.raised_below(error_context) is not null
+    ) then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
-        perform usersync.sync_users(ids[:half], just_inserted);
-        perform usersync.sync_users(ids[half + 1:], just_inserted);
+        perform usersync.sync_users(ids[:half], fired_by);
+        perform usersync.sync_users(ids[half + 1:], fired_by);
         return;
     end if;
     perform usersync.degrade_users(
@@ -86,5 +100,5 @@ begin
     );
 end;
 $usersync$;
-comment on function usersync.sync_users(uuid[], boolean) is
+comment on function usersync.sync_users(uuid[], text) is
     'usersync: brings the rows of these users in line; what cannot be written goes to usersync.sync_failures.';

@@ -14,7 +14,7 @@ begin
             select held_now."id"
             from (
                 select source."id" from "@source_table" as source
-                where source."id" = any(unlocked_users.ids) for share skip locked
+                where source."id" = any(unlocked_users.ids) for key share skip locked
             ) as held_now
         )
     ) || array(
@@ -23,7 +23,7 @@ begin
             select held_now."@key"
             from (
                 select target."@key" from "@users_table" as target
-                where target."@key" = any(unlocked_users.ids) for update skip locked
+                where target."@key" = any(unlocked_users.ids) for no key update skip locked
             ) as held_now
         )
     );

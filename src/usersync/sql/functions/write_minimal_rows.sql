@@ -15,13 +15,15 @@ begin
     join pg_attribute as demanded on
         demanded.attrelid = '@users_table'::regclass
         and demanded.attname = mapped.name
-        and (demanded.attname = '@key' or (demanded.attnotnull and not demanded.atthasdef))
-        and not demanded.attisdropped;
+        and not demanded.attisdropped
+    join pg_type on pg_type.oid = demanded.atttypid
+    where demanded.attname = '@key' or ((demanded.attnotnull or typnotnull) and not demanded.atthasdef);
 
     execute format(
         'insert into %s (%s) select %s from %s as source '
-        'where source."id" = any($1) and source."deleted_at" is null on conflict (%I) do nothing',
-        '@users_table', column_list, value_list, '@source_table', '@key'
+        'where source."id" = any($1) and source."deleted_at" is null '
+        'and not exists (select from %s as target where target.%I = source."id") on conflict (%I) do nothing',
+        '@users_table', column_list, value_list, '@source_table', '@users_table', '@key', '@key'
     ) using ids;
     perform usersync.settle_constraints();
 end;

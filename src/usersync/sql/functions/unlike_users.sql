@@ -1,0 +1,49 @@
+-- Those of the users whose rows are not what was written, though nothing was raised: a trigger of the
+-- application skips, deletes or changes what it is given. The message ends in a digest of what went in, what
+-- came out and the triggers: while that stays the same, writing once more is of no use.
+create or replace function usersync.unlike_users(
+    ids uuid[], out user_id uuid, out sqlstate text, out column_names text, out message text
+) returns setof record
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    triggers text;
+begin
+    select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
+    into triggers
+    from pg_trigger
+    join pg_proc on pg_proc.oid = tgfoid
+    where tgrelid = '@users_table'::regclass and not tgisinternal;
+
+    return query
+    select
+        examined.user_id,
+        case when source."id" is not null and target."@key" is not null then 'US001' else 'US002' end,
+        nullif(array_to_string(case
+            when source."id" is not null and target."@key" is not null
+                then array_remove(array['@differing_columns']::text[], null)
+        end, ', '), ''),
+        case
+            when source."id" is null then
+                'The user is gone, and the row is as it was: a trigger of the application skips the change.'
+            when target."@key" is null then
+                'The row was written, and is not there: a trigger of the application skips or deletes it.'
+            else format(
+                'The row was written, and holds another value all the same: a trigger of the application changes '
+                'what is written (as of %s).',
+                left(md5(concat(triggers, row('@source_auth_values'), row('@stored_auth_values'))), 8)
+            )
+        end
+    from unnest(unlike_users.ids) as examined (user_id)
+    left join "@source_table" as source on source."id" = examined.user_id and source."deleted_at" is null
+    left join "@users_table" as target on target."@key" = examined.user_id
+    where case
+        when source."id" is null then target."@key" is not null and ('@is_removed') is not true
+        else row('@stored_auth_values') is distinct from row('@source_auth_values')
+    end;
+end;
+$usersync$;
+comment on function usersync.unlike_users(uuid[]) is
+    'usersync: the users whose rows differ from what was written to them.';

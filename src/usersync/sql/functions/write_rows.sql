@@ -1,0 +1,51 @@
+-- Writes the rows of users who are not new, and returns how many it wrote: what is missing is inserted, what
+-- differs is updated. Not by one upsert, which would fail for every row that is there already once the table has
+-- a column that new rows cannot fill.
+--
+-- held: nobody else can be changing these users in the auth server's table. Where somebody may, no value
+-- overwrites a newer one, nobody who was deleted comes back, and the auth server waits for none of it: its rows
+-- are held FOR KEY SHARE, which keeps them from being deleted (or given another phone number) and from nothing
+-- else. A row that is missing is inserted; where somebody was faster, theirs stands. A row that is there is held
+-- first and compared afterwards, by a statement that sees what the auth server's table holds by then: whoever
+-- changes it later cannot mirror it before this has ended.
+create or replace function usersync.write_rows(ids uuid[], held boolean) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    inserted bigint;
+    updated bigint;
+begin
+    if not held then
+        perform from "@source_table" as source where source."id" = any(write_rows.ids) for key share;
+    end if;
+
+    insert into "@users_table" ("@columns")
+    select '@source_values'
+    from "@source_table" as source
+    where source."id" = any(write_rows.ids)
+        and source."deleted_at" is null
+        and not exists (select from "@users_table" as target where target."@key" = source."id")
+    on conflict ("@key") do nothing;
+    get diagnostics inserted = row_count;
+    if inserted = cardinality(ids) then
+        return inserted;
+    end if;
+
+    if not held then
+        perform from "@users_table" as target where target."@key" = any(write_rows.ids) for no key update;
+    end if;
+    update "@users_table" as target
+    set ("@auth_columns") = row('@assigned_auth_values')
+    from "@source_table" as source
+    where target."@key" = any(write_rows.ids)
+        and source."id" = target."@key"
+        and source."deleted_at" is null
+        and row('@stored_auth_values') is distinct from row('@source_auth_values');
+    get diagnostics updated = row_count;
+    return inserted + updated;
+end;
+$usersync$;
+comment on function usersync.write_rows(uuid[], boolean) is
+    'usersync: inserts and updates the rows of these users, and returns how many.';

@@ -1,0 +1,104 @@
+"""What the tests of the promises share: looking into the ledger, breaking a table, and watching it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fix_project import NAMES
+from usersync.settings import Settings, parse_settings
+from usersync.testing import broken_users_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from fix_project import Project
+
+#: Columns of the users table that scripts name in braces.
+_NAMES = ("email", "phone", "full_name", "deleted_at", "banned_until")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "settings(**values): install usersync with these settings")
+
+
+@pytest.fixture
+def settings(names: str, request: pytest.FixtureRequest) -> Settings:
+    """What usersync is installed with: the usual, and what the test's mark says."""
+    mark = request.node.get_closest_marker("settings")
+    return parse_settings(NAMES[names][0] | (mark.kwargs if mark else {}))
+
+
+@pytest.fixture
+def sql(project: Project) -> Callable[..., list[tuple[Any, ...]]]:
+    """Run SQL as the owner; ``{users}`` is the users table, ``{key}``, ``{email}`` and so on its columns."""
+
+    def run(text: str, *params: Any, connection: Any = project.owner) -> list[tuple[Any, ...]]:
+        cursor = connection.execute(named(project, text), params or None)
+        return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+def named(project: Project, text: str) -> str:
+    """Put this project's names into SQL."""
+    key = '"' + project.settings.key + '"'
+    text = text.replace("{users}", project.users).replace("{key}", key)
+    for name in _NAMES:
+        text = text.replace("{" + name + "}", project.column(name))
+    return text
+
+
+@pytest.fixture
+def broken(project: Project) -> Callable[[str], AbstractContextManager[None]]:
+    """Break the users table in one of the ways of ``usersync.testing``, while a block runs."""
+
+    @contextmanager
+    def broken(how: str) -> Iterator[None]:
+        options = {"table": project.settings.users_table, "column": project.columns["email"]}
+        with broken_users_table(project.database.dsn(), how, **options):
+            yield
+
+    return broken
+
+
+@pytest.fixture
+def ledger(project: Project) -> Iterator[Callable[[], dict[Any, Any]]]:
+    """Read the ledger, by user. No test leaves an address in it, whatever it did."""
+
+    def read() -> dict[Any, Any]:
+        return {failure.user_id: failure for failure in project.client.failures()}
+
+    yield read
+    table = "to_regclass('usersync.sync_failures') is not null"
+    if project.owner.execute(f"select {table}").fetchone()[0]:
+        lines = project.owner.execute("select f::text from usersync.sync_failures as f").fetchall()
+        assert not [line for (line,) in lines if "@" in line]
+
+
+@pytest.fixture
+def healed(project: Project, ledger: Any) -> Callable[[], None]:
+    """Reconcile what was repaired, and see that nothing is left of it."""
+
+    def heal() -> None:
+        project.client.reconcile()
+        assert ledger() == {}
+        assert project.client.status().in_step
+
+    return heal
+
+
+@pytest.fixture
+def log(server: Any) -> Callable[[], str]:
+    """What the server's log has gained since the test began, by this test and its neighbours."""
+    start = server.log_path.stat().st_size
+
+    def read() -> str:
+        with server.log_path.open("rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace")
+
+    return read

@@ -1,0 +1,342 @@
+"""P1: a sign-up never fails because of usersync, whatever state the application's schema is in.
+
+P2 in the same breath: the ledger names the cause, and after the repair a reconciling run heals it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from usersync.testing import BREAKAGES, GoTrueError
+
+#: Not an aim but a hang detector: nothing here waits for longer than a few lock time-outs.
+HANG_S = 5
+
+
+def hook(body, when="before insert or update", level="row", setting=""):
+    """A trigger of the application's own."""
+    return (
+        f"create function public.hook() returns trigger language plpgsql {setting} as $$ begin {body} end $$;"
+        f"create trigger hook {when} on {{users}} for each {level} execute function public.hook()"
+    )
+
+
+NO_HOOK = "drop function public.hook() cascade"
+BY_TYPE = "alter table {users} alter column {full_name} type %s using null"
+BACK_TO_TEXT = "alter table {users} alter column {full_name} type text using {full_name}::text"
+NO_RULE = "alter table {users} drop constraint rule"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to break the users table that must not reach a sign-up, and what the ledger says of it."""
+
+    broken: str
+    repaired: str
+    sqlstate: str
+    column: str | None = None
+    constraint: str | None = None
+    raised_in: str | None = None
+
+
+WAYS = {
+    "a check that names a column": Way(
+        "alter table {users} add constraint rule check ({email} not like 'new%%') not valid",
+        NO_RULE, "23514", "email", "rule",
+    ),
+    "a foreign key": Way(
+        "create table public.names (name text primary key);"
+        "alter table {users} add constraint rule foreign key ({full_name}) references names not valid",
+        NO_RULE, "23503", "full_name", "rule",
+    ),
+    "a deferred foreign key": Way(
+        "create table public.names (name text primary key); alter table {users} add constraint rule"
+        " foreign key ({full_name}) references names deferrable initially deferred not valid",
+        NO_RULE, "23503", "full_name", "rule",
+    ),
+    "a column that nothing fills": Way(
+        "alter table {users} add column n integer not null default 1;"
+        "alter table {users} alter column n drop default",
+        "alter table {users} drop column n", "23502", "n",
+    ),
+    "a text that is cut to five characters": Way(
+        BY_TYPE % "varchar(5)", BACK_TO_TEXT, "22001", "full_name"
+    ),
+    "a column that became an integer": Way(BY_TYPE % "integer", BACK_TO_TEXT, "42804", "full_name"),
+    "a column that became an enum": Way(
+        "create type public.mood as enum ('glad', 'sad');" + BY_TYPE % "public.mood",
+        BACK_TO_TEXT, "42804", "full_name",
+    ),
+    "a domain with a check": Way(
+        "create domain public.short as text constraint short check (length(value) < 3);"
+        + BY_TYPE % "public.short", BACK_TO_TEXT, "23514", "full_name", "short",
+    ),
+    "a generated column that fails": Way(
+        "alter table {users} add column n integer generated always as"
+        " (1 / (length({full_name}) - length('New User'))) stored",
+        "alter table {users} drop column n", "22012",
+    ),
+    "privileges that were taken away": Way(
+        # postgres is a member of service_role.
+        "revoke all on {users} from postgres, service_role", "grant all on {users} to postgres", "42501"
+    ),
+    "a rule": Way(
+        "create rule nothing as on insert to {users} do instead nothing",
+        "drop rule nothing on {users}", "US002",
+    ),
+    "a trigger that raises": Way(
+        hook("raise 'no % here', new.*::text;"), NO_HOOK, "P0001", raised_in="public.hook()"
+    ),
+    "a trigger that raises with a class of the schema's": Way(
+        hook("raise insufficient_privilege;"), NO_HOOK, "42501", raised_in="public.hook()"
+    ),
+    "a statement trigger that raises": Way(
+        hook("raise 'no';", "after insert or update", "statement"), NO_HOOK, "P0001",
+        raised_in="public.hook()",
+    ),
+    "a trigger that asserts": Way(hook("assert false, 'no'; return new;"), NO_HOOK, "P0004"),
+    "a trigger that counts on a search path": Way(
+        # As supa_audit's does: uuid_generate_v4() is found in "extensions" by whoever has that in the path.
+        "create function extensions.made_up() returns uuid language sql as 'select gen_random_uuid()';"
+        + hook("perform made_up(); return new;"),
+        NO_HOOK, "42883", raised_in="public.hook()",
+    ),
+    "a deferred constraint trigger": Way(
+        "create function public.hook() returns trigger language plpgsql as $$ begin raise 'no'; end $$;"
+        "create constraint trigger hook after insert or update on {users} deferrable initially deferred"
+        " for each row execute function public.hook()",
+        NO_HOOK, "P0001", raised_in="public.hook()",
+    ),
+    "a trigger that skips the row": Way(hook("return null;"), NO_HOOK, "US002"),
+    "a trigger that deletes the row": Way(
+        hook("delete from {users} where {key} = new.{key}; return null;", "after insert or update"),
+        NO_HOOK, "US002",
+    ),
+    "a trigger that changes the row": Way(
+        hook("new.{email} := 'x'; return new;"), NO_HOOK, "US001", "email"
+    ),
+}  # fmt: skip
+
+
+def a_day_at_the_auth_server(auth, changing, leaving):
+    """INSERT, UPDATE and DELETE on auth.users, as GoTrue does them; returns the new user."""
+    began = time.monotonic()
+    new = auth.sign_up_email("new@example.com", data={"full_name": "New User"})
+    auth.change_email(changing, "newer@example.com")
+    auth.hard_delete(leaving)
+    assert time.monotonic() - began < HANG_S
+    return new
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_whatever_the_application_did_to_its_table(project, sql, ledger, healed, way):
+    changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
+    sql(way.broken)
+    new = a_day_at_the_auth_server(project.auth, changing, leaving)
+    failure = ledger()[new]
+    column = project.columns.get(way.column, way.column)
+    assert (failure.sqlstate, failure.column, failure.constraint) == (way.sqlstate, column, way.constraint)
+    if way.raised_in:
+        assert failure.raised_in.startswith(way.raised_in)
+    assert failure.message
+    sql(way.repaired)
+    healed()
+    assert project.row(new)["full_name"] == "New User"
+    assert project.row(changing)["email"] == "newer@example.com"
+    assert (project.row(leaving) or {"email": None})["email"] is None
+
+
+@pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"unique_email", "deferred_unique_email"}))
+def test_the_breakages_that_we_ship(project, broken, ledger, healed, how):
+    changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
+    with broken(how):
+        new = a_day_at_the_auth_server(project.auth, changing, leaving)
+        assert ledger()[new].sqlstate in {BREAKAGES[how].sqlstate or "US002", "42804"}
+    healed()
+    assert project.row(new)["email"] == "new@example.com"
+
+
+@pytest.mark.parametrize("how", ["unique_email", "deferred_unique_email"])
+def test_an_address_that_two_users_share(project, broken, ledger, healed, how):
+    first = project.auth.sign_up_email("shared@example.com")
+    with broken(how):
+        second = project.auth.sign_up_sso("shared@example.com")
+        failure = ledger()[second]
+        assert (failure.outcome, failure.sqlstate) == ("degraded", "23505")
+        assert (failure.constraint, failure.column) == ("usersync_breakage", project.columns["email"])
+        # The foreign keys of everything else hold, and the first user's row is untouched.
+        assert project.row(second)["email"] is None
+        assert project.row(first)["email"] == "shared@example.com"
+        project.auth.change_email(first, "mine@example.com")
+        project.client.retry()
+        assert project.row(second)["email"] == "shared@example.com"
+    healed()
+
+
+def test_an_address_that_is_demanded_and_taken(project, sql, ledger, healed):
+    sql("alter table {users} alter column {email} set not null, add constraint rule unique ({email})")
+    project.auth.sign_up_email("shared@example.com")
+    second, third = project.auth.sign_up_sso("shared@example.com"), project.auth.sign_up_phone()
+    assert (ledger()[second].outcome, ledger()[second].sqlstate) == ("failed", "23505")
+    assert (ledger()[third].outcome, ledger()[third].sqlstate) == ("failed", "23502")
+    assert ledger()[third].column == project.columns["email"]
+    sql("alter table {users} alter column {email} drop not null, drop constraint rule")
+    healed()
+
+
+def test_forced_row_security_and_a_sound_generated_column_are_no_obstacle(project, sql, healed):
+    sql("alter table {users} add column shout text generated always as (upper({email})) stored")
+    sql("alter table {users} enable row level security, force row level security")
+    user = project.auth.sign_up_email("ada@example.com")
+    assert project.row(user)["shout"] == "ADA@EXAMPLE.COM"
+    healed()
+
+
+def test_a_constraint_that_shares_its_name_with_one_that_cannot_be_deferred(project, sql, healed):
+    """SET CONSTRAINTS goes by name, and names of foreign keys are unique to their table only."""
+    sql("create table public.names (name text primary key)")
+    sql("alter table {users} add constraint rule foreign key ({full_name}) references public.names"
+        " deferrable initially deferred")  # fmt: skip
+    schema = project.settings.users_table.quoted.rpartition('."')[0]
+    sql(f"create table {schema}.namesake (name text constraint rule references public.names)")
+    user = project.auth.sign_up_email("ada@example.com")
+    assert project.row(user)["email"] == "ada@example.com"
+    healed()
+
+
+@pytest.mark.settings(on_delete="delete")
+def test_a_deleted_user_whom_a_deferred_foreign_key_still_needs(project, sql, ledger, healed):
+    sql("create table public.orders (id integer, user_id uuid not null constraint needs references {users}"
+        " deferrable initially deferred)")  # fmt: skip
+    user = project.auth.sign_up_email("ada@example.com")
+    sql("insert into public.orders values (1, %s)", user)
+    project.auth.hard_delete(user)
+    failure = ledger()[user]
+    assert (failure.sqlstate, failure.constraint, failure.outcome) == ("23503", "needs", "failed")
+    assert project.row(user)
+    sql("delete from public.orders")
+    healed()
+    assert project.row(user) is None
+
+
+def held(project, statement, *params):
+    """A session of the application's that has run a statement and not committed."""
+    connection = project.database.connect("postgres", autocommit=False)
+    connection.execute(statement, params)
+    return connection
+
+
+def test_a_row_that_another_session_holds(project, sql, ledger, healed):
+    changing, leaving, free = (project.auth.sign_up_email(f"{n}@example.com") for n in "abc")
+    holder = held(project, f"update {project.users} set {project.column('phone')} = null")
+    with holder:
+        new = a_day_at_the_auth_server(project.auth, changing, leaving)
+        assert project.row(new)["email"] == "new@example.com"
+        assert {user: each.sqlstate for user, each in ledger().items()} == dict.fromkeys(
+            (changing, leaving), "55P03"
+        )
+    healed()
+    assert project.row(changing)["email"] == "newer@example.com"
+    assert project.row(free)["email"] == "c@example.com"
+
+
+def test_a_session_that_has_just_referenced_the_row_is_not_in_the_way(project, sql, ledger):
+    """Recording an event holds the user's row FOR KEY SHARE until it commits; that is every day's work."""
+    sql("create table public.orders (id integer, user_id uuid references {users})")
+    user = project.auth.sign_up_email("ada@example.com")
+    with held(project, "insert into public.orders values (1, %s)", user):
+        project.auth.change_email(user, "new@example.com")
+        assert project.row(user)["email"] == "new@example.com"
+        project.auth.soft_delete(user)
+        assert project.row(user)["email"] is None
+    assert ledger() == {}
+
+
+def test_a_long_reconciling_run_holds_up_nobody(project, sql):
+    """The seed's function does everything in one transaction. Whoever signs in meanwhile does not wait."""
+    user = project.auth.sign_up_email("ada@example.com")
+    sql("delete from {users}")
+    with held(project, "select public.sync_existing_auth_users()"):
+        project.auth.connection.execute("set lock_timeout = '2s'")  # the hang detector
+        project.auth.sign_in(user)
+        project.auth.request_email_change(user, "new@example.com")
+        while project.auth.user(user)["email_change"]:
+            project.auth.confirm_email_change(user)
+        project.auth.sign_up_email()
+    project.client.reconcile()
+    assert project.row(user)["email"] == "new@example.com"
+    assert project.client.status().in_step
+
+
+def test_the_wait_is_the_configured_time_out_and_cancelling_is_obeyed(project, broken):
+    """Whoever cancels, or has set a statement_timeout shorter than that, gets what they asked for."""
+    with broken("locked"):
+        project.auth.connection.execute("set statement_timeout = '50ms'")
+        with pytest.raises(GoTrueError) as refused:
+            project.auth.sign_up_email("ada@example.com")
+        assert refused.value.sqlstate == "57014"
+        project.auth.connection.execute("set statement_timeout = '2s'")
+        user = project.auth.sign_up_email("ada@example.com")
+    assert project.failure(user).sqlstate == "55P03"
+
+
+def test_no_ledger_to_write_to(project, sql, log, broken):
+    """Then the server's log has the whole story, and no other user pays for it."""
+    changing = project.auth.sign_up_email("changing@example.com")
+    sql("alter table usersync.sync_failures rename to gone")
+    with broken("not_null"):
+        user = project.auth.sign_up_email("ada@example.com")
+        project.auth.change_email(changing, "changed@example.com")
+    assert project.row(changing)["email"] == "changed@example.com"
+    story = [line for line in log().splitlines() if "usersync" in line or str(user) in line]
+    assert any(str(user) in line and "23502" in line and "42P01" in line for line in story)
+    sql("alter table usersync.gone rename to sync_failures")
+    project.client.reconcile()
+    assert project.row(user)["email"] == "ada@example.com"
+
+
+def test_a_ledger_that_is_locked(project, sql, log, broken, healed):
+    changing = project.auth.sign_up_email("changing@example.com")
+    with broken("not_null"), held(project, "lock table usersync.sync_failures"):
+        user = project.auth.sign_up_email("ada@example.com")
+        project.auth.change_email(changing, "changed@example.com")
+    assert project.row(changing)["email"] == "changed@example.com"
+    assert any(str(user) in line and "55P03" in line for line in log().splitlines())
+    healed()
+    assert project.row(user)["email"] == "ada@example.com"
+
+
+@pytest.mark.parametrize("function", ["sync_users", "remove_users", "degrade_users"])
+def test_a_function_of_ours_that_somebody_dropped(project, sql, ledger, log, function):
+    changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
+    (signature,) = sql("select oid::regprocedure::text from pg_proc where proname = %s", function)[0]
+    sql(f"drop function {signature}")
+    new = a_day_at_the_auth_server(project.auth, changing, leaving)
+    if function == "sync_users":
+        assert {ledger()[user].sqlstate for user in (new, changing, leaving)} == {"42883"}
+        assert project.row(new)["id"] == new
+    elif function == "degrade_users":
+        assert project.row(new)["email"] == "new@example.com"
+
+
+def test_with_every_function_below_the_triggers_dropped_the_log_names_the_users(project, sql, log):
+    for (signature,) in sql(
+        "select oid::regprocedure::text from pg_proc where pronamespace = 'usersync'::regnamespace"
+        " and proname not like 'handle%%'"
+    ):
+        sql(f"drop function {signature}")
+    user = project.auth.sign_up_email("ada@example.com")
+    project.auth.change_email(user, "new@example.com")
+    project.auth.hard_delete(user)
+    assert sum("was not synced" in line or "were not synced" in line for line in log().splitlines()) >= 3
+    assert str(user) in log()
+
+
+def test_the_detail_of_an_error_and_its_values_stay_out_of_the_ledger(project, sql, ledger):
+    sql(hook("raise 'not %, not \"%\"', new.{email}, new.{email} using detail = new.{email};"))
+    user = project.auth.sign_up_email("ada@example.com")
+    assert ledger()[user].message.startswith("not ")
+    assert "ada" not in ledger()[user].message
