@@ -83,7 +83,7 @@ def doctor(database, tmp_path, monkeypatch, capsys):
 @pytest.mark.newest_server
 class TestOnADatabase:
     @pytest.mark.parametrize("regime", ["old", "new"])
-    def test_a_healthy_one(self, doctor, regime):
+    def test_a_healthy_one(self, doctor):
         code, said = doctor()
         assert code == 0, said.out
         assert "✓ D004  Triggers on the auth server's table" in said.out

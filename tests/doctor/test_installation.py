@@ -80,7 +80,8 @@ def test_d001_a_role_that_may_not_look(clinic, role):
     with clinic.project.database.connect(role) as connection:
         found = run(examine(clinic.settings), connection)
     assert found[0].status == "problem"
-    assert role in found[0].detail
+    assert f"role {role} cannot look" in found[0].detail
+    assert "permission denied" in found[0].detail
     assert "postgresql://postgres:" in found[0].fix
     assert {check.status for check in found[1:]} == {"skipped"}
 

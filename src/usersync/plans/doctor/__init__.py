@@ -40,7 +40,7 @@ def examine(
     Raises :class:`ConnectionFailedError` and nothing else: what goes wrong in a check is what it says.
     """
     try:
-        patient = yield from _read_only(_admit(settings, client_pid, order_known=order_known))
+        patient = yield from _admit(settings, client_pid, order_known=order_known)
     except ConnectionFailedError:
         raise
     except UsersyncError as error:
@@ -53,6 +53,7 @@ def examine(
 
 def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> Plan[Patient]:
     bundle = render_bundle(settings)
+    # Not in a transaction: where this is refused, inspect asks on, which an aborted one would not answer.
     inspection = yield from inspect(bundle)
     planned = yield from _planned(settings)
     return Patient(settings, bundle, inspection, planned, client_pid, order_known)
@@ -60,8 +61,8 @@ def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> 
 
 def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:
     try:
-        return (yield from schema.plan(settings))
-    except (ConnectionFailedError, GeneratorExit):
+        return (yield from _read_only(schema.plan(settings)))
+    except ConnectionFailedError:
         raise
     except UsersyncError as error:
         return error
@@ -142,7 +143,7 @@ def _turned_away(checks: tuple[Definition, ...], error: UsersyncError) -> Plan[t
         first.code,
         first.title,
         "problem",
-        f"role {who['role']} cannot look at the database: {error}",
+        str(error) if who["role"] in str(error) else f"role {who['role']} cannot look: {error}",
         f'usersync doctor --dsn "postgresql://{who["owner"] or "postgres"}:PASSWORD@HOST:5432/postgres"',
     )
     rest = (check for check in checks if check is not first)

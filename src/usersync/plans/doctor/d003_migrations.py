@@ -28,7 +28,7 @@ def look(patient: Patient) -> Plan[Verdict]:
     missing = yield from query(_MISSING, names=tables)
     return Verdict(
         f"{number(len(patient.bundle.migrations), 'migration')} applied and unchanged",
-        (*_history(patient), *_tables([row["name"] for row in missing])),
+        tuple(_history(patient)) or tuple(_tables([row["name"] for row in missing])),
     )
 
 
@@ -42,7 +42,7 @@ def _history(patient: Patient) -> Iterator[Trouble]:
         )
     else:
         for change in patient.changes("migration"):
-            yield Trouble(f"{change.subject} was not applied", "usersync apply")
+            yield Trouble(f"{change.subject} is not in place: {change.reason}", "usersync apply")
 
 
 def _tables(missing: list[str]) -> Iterator[Trouble]:

@@ -27,6 +27,7 @@ _FUNCTIONS = """
     join pg_namespace as schema on schema.oid = pronamespace
     join pg_namespace as home on home.nspname = %(home)s
     where obj_description(function.oid, 'pg_proc') like 'usersync: %%'
+        and schema.nspname in ('usersync', 'public')
     order by 1
 """
 

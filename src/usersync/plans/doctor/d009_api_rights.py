@@ -32,6 +32,7 @@ _CALLABLE = """
         union all select rolname from pg_roles where rolname in ('anon', 'authenticated')
     ) as grantee
     where obj_description(function.oid, 'pg_proc') like 'usersync: %'
+        and pronamespace in (select oid from pg_namespace where nspname in ('usersync', 'public'))
         and has_function_privilege(grantee.name, function.oid, 'execute')
     group by function.oid, pronamespace
     order by 1
