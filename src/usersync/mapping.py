@@ -187,7 +187,7 @@ def parse_column(name: str, entry: object) -> Column:
         sources=sources,
         default=_checked(options, "default", (str, int, float, bool), None, where),
         owner=_parse_owner(options.get("owner", "auth"), where),
-        type=_parse_type(options.get("type"), where),
+        type=parse_type(options.get("type"), where),
         trusted=_checked(options, "trusted", (bool,), False, where),
         personal=_checked(options, "personal", (bool,), any(s.is_personal for s in sources), where),
     )
@@ -242,7 +242,8 @@ def _parse_owner(value: object, where: str) -> Owner:
     return cast("Owner", value)
 
 
-def _parse_type(value: object, where: str) -> str | None:
+def parse_type(value: object, where: str) -> str | None:
+    """The name of a type as SQL, or None; raises :class:`SettingsError` for what is not a name."""
     if value is None:
         return None
     if isinstance(value, str) and value.endswith("[]"):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
 LOCK_KEY = 0x7573_6572_7379_6E63
 
-TRIGGER_LOCK_TIMEOUT = "100ms"
+BUSY_LOCK_TIMEOUT = "100ms"
 _ATTEMPTS = 60
 _MAX_PAUSE_S = 1.0
 
@@ -57,27 +57,23 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
     bundle = render_bundle(settings)
     applied: list[Change] = []
 
-    def step(*, triggers: bool) -> Plan[tuple[Finding, ...]]:
-        yield from _take_lock("2s" if not triggers else TRIGGER_LOCK_TIMEOUT)
+    def step(*, busy: bool) -> Plan[tuple[Finding, ...]]:
+        yield from _take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
         findings = find(settings, inspection)
         _raise_errors(findings)
-        changes = [
-            change
-            for change in _changes(bundle, inspection)
-            if change.subject.startswith("trigger ") == triggers
-        ]
+        changes = [change for change in _changes(bundle, inspection) if change.busy == busy]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
         return findings
 
-    findings = yield from in_transaction(step(triggers=False))
+    findings = yield from in_transaction(step(busy=False))
     for change in applied:
         on_change(change)
     before = len(applied)
-    yield from _patiently(lambda: in_transaction(step(triggers=True)))
+    yield from _patiently(lambda: in_transaction(step(busy=True)))
     for change in applied[before:]:
         on_change(change)
     return SchemaPlan(tuple(applied), findings)
@@ -94,7 +90,7 @@ def rollback(
     first, *rest = planned.changes
 
     def drop_triggers() -> Plan[None]:
-        yield from _take_lock(TRIGGER_LOCK_TIMEOUT)
+        yield from _take_lock(BUSY_LOCK_TIMEOUT)
         yield from query(first.sql)
 
     def drop_rest() -> Plan[None]:
@@ -209,6 +205,8 @@ def _changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
         yield Change("alter", "privileges", "nobody but service_role may call anything", bundle.secure)
     if functions or noted["settings"] is None:
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
+    if not inspection.catalog["has_audit_table"]:
+        yield Change("create", "table of audit events", "there is none", bundle.create_audit_table, busy=True)
     yield from _trigger_changes(bundle, inspection)
 
 
@@ -246,11 +244,11 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
         level = "row" if "for each row" in sql else "statement"
         was = present.get(name)
         if was is None:
-            yield Change("create", f"trigger {name}", "", sql)
+            yield Change("create", f"trigger {name}", "", sql, busy=True)
         elif was["enabled"] != "O":
-            yield Change("replace", f"trigger {name}", "it is disabled", sql)
+            yield Change("replace", f"trigger {name}", "it is disabled", sql, busy=True)
         elif was["type"] != _TRIGGER_TYPES[name][level]:
-            yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql)
+            yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql, busy=True)
 
 
 def _removals(
