@@ -8,6 +8,7 @@ that no sign-in queues behind it, and tries again.
 from __future__ import annotations
 
 import random
+import re
 from typing import TYPE_CHECKING
 
 from usersync.errors import (
@@ -83,10 +84,13 @@ def rollback(
     settings: Settings,
     *,
     drop_users_table: bool = False,
+    drop_audit_log: bool = False,
     on_change: Callable[[Change], None] = lambda _: None,
 ) -> Plan[SchemaPlan]:
-    """Take everything back. The users table stays, unless it was made by usersync and is to go."""
-    planned = yield from plan_rollback(settings, drop_users_table=drop_users_table)
+    """Take everything back. What holds data stays, unless usersync made it and it is to go."""
+    planned = yield from plan_rollback(
+        settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
+    )
     first, *rest = planned.changes
 
     def drop_triggers() -> Plan[None]:
@@ -106,7 +110,9 @@ def rollback(
     return planned
 
 
-def plan_rollback(settings: Settings, *, drop_users_table: bool = False) -> Plan[SchemaPlan]:
+def plan_rollback(
+    settings: Settings, *, drop_users_table: bool = False, drop_audit_log: bool = False
+) -> Plan[SchemaPlan]:
     """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
@@ -117,7 +123,20 @@ def plan_rollback(settings: Settings, *, drop_users_table: bool = False) -> Plan
             f"{settings.users_table} was not made by usersync, and is not usersync's to drop",
             hint="Leave out --drop-users-table.",
         )
-    return SchemaPlan(tuple(_removals(settings, bundle, inspection, drop_users_table=drop_users_table)))
+    if drop_audit_log and not inspection.catalog["audit_table_created_by_usersync"]:
+        raise SettingsError(
+            f"{settings.audit_table} was not made by usersync, and is not usersync's to drop",
+            hint="Leave out --drop-audit-log.",
+        )
+    if drop_users_table and inspection.catalog["audit_table_created_by_usersync"] and not drop_audit_log:
+        raise SettingsError(
+            f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
+            hint="Add --drop-audit-log, or leave out --drop-users-table.",
+        )
+    removals = _removals(
+        settings, bundle, inspection, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
+    )
+    return SchemaPlan(tuple(removals))
 
 
 def _take_lock(lock_timeout: str) -> Plan[None]:
@@ -205,9 +224,17 @@ def _changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
         yield Change("alter", "privileges", "nobody but service_role may call anything", bundle.secure)
     if functions or noted["settings"] is None:
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
-    if not inspection.catalog["has_audit_table"]:
-        yield Change("create", "table of audit events", "there is none", bundle.create_audit_table, busy=True)
+    yield from _audit_changes(bundle, inspection)
     yield from _trigger_changes(bundle, inspection)
+
+
+def _audit_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    """It references the users table, so making it locks that against writes for a moment."""
+    catalog, subject = inspection.catalog, "table of audit events"
+    if not catalog["has_audit_table"]:
+        yield Change("create", subject, "there is none", bundle.create_audit_table, busy=True)
+    elif catalog["audit_table_created_by_usersync"] and not catalog["audit_table_is_kept"]:
+        yield Change("replace", subject, "to be append-only again", bundle.create_audit_table, busy=True)
 
 
 def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
@@ -251,10 +278,18 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
             yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql, busy=True)
 
 
+_TRIGGER_FUNCTION = re.compile(r"\.(handle|keep)_")
+
+
 def _removals(
-    settings: Settings, bundle: Bundle, inspection: Inspection, *, drop_users_table: bool
+    settings: Settings,
+    bundle: Bundle,
+    inspection: Inspection,
+    *,
+    drop_users_table: bool,
+    drop_audit_log: bool,
 ) -> Iterator[Change]:
-    trigger_functions = [name for name in inspection.catalog["functions"] if ".handle_" in name]
+    trigger_functions = [name for name in inspection.catalog["functions"] if _TRIGGER_FUNCTION.search(name)]
     others = [name for name in inspection.catalog["functions"] if name not in trigger_functions]
     yield Change(
         "drop",
@@ -264,6 +299,12 @@ def _removals(
     )
     for name in sorted(others):
         yield Change("drop", f"function {name}", "", f"drop function {name};")
+    if drop_audit_log:
+        yield Change(
+            "drop", f"table {settings.audit_table}", "", f"drop table {settings.audit_table.quoted};"
+        )
+    elif inspection.catalog["audit_table_created_by_usersync"]:
+        yield Change("keep", f"table {settings.audit_table}", "it is the log", bundle.release_audit_table)
     for migration in reversed(bundle.migrations):
         yield Change("drop", f"migration {migration.version:04} {migration.name}", "", migration.down)
     yield Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql"))

@@ -117,6 +117,7 @@ class Bundle:
     migrations: tuple[Migration, ...]
     create_users_table: str
     create_audit_table: str
+    release_audit_table: str
     functions: tuple[Function, ...]
     triggers: tuple[tuple[str, str], ...]
     secure: str
@@ -154,6 +155,7 @@ def render_bundle(settings: Settings) -> Bundle:
         migrations=tuple(_migrations(renderer)),
         create_users_table=statement("create_users_table"),
         create_audit_table=statement("create_audit_table"),
+        release_audit_table=statement("release_audit_table"),
         functions=tuple(_functions(renderer)),
         triggers=tuple(_triggers(renderer, row_level=settings.sign_up_trigger == "row")),
         secure=statement("secure"),

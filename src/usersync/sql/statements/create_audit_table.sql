@@ -1,6 +1,24 @@
--- Makes the audit log where there is none. One that exists stays as it is.
+-- Makes the audit log where there is none. One that usersync made, and left behind when it was rolled back, is
+-- taken on again. Any other that exists stays as it is.
 do $usersync$
+declare
+    partition regclass;
 begin
+    if obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %' then
+        for partition in
+            select inhrelid::regclass from pg_inherits
+            join pg_class on pg_class.oid = inhrelid
+            where inhparent = to_regclass('@audit_table') and relnamespace <> 'usersync'::regnamespace
+        loop
+            execute format('alter table %s set schema usersync', partition);
+        end loop;
+        create or replace trigger keep_audit_logs before update or delete on "@audit_table"
+            for each row execute function usersync.keep_audit_logs();
+        create or replace trigger keep_all_audit_logs before truncate on "@audit_table"
+            for each statement execute function usersync.keep_audit_logs();
+        perform usersync.make_audit_partitions();
+        return;
+    end if;
     if to_regclass('@audit_table') is not null then
         return;
     end if;

@@ -19,6 +19,11 @@ select jsonb_build_object(
         join pg_namespace on pg_namespace.oid = pronamespace
         where tgrelid = to_regclass('@source_table') and not tgisinternal
     ),
+    'audit_table_created_by_usersync', coalesce(
+        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %', false),
+    'audit_table_is_kept', exists (
+        select from pg_trigger where tgrelid = to_regclass('@audit_table') and tgname = 'keep_audit_logs'
+    ),
     'has_audit_table', to_regclass('@audit_table') is not null,
     'users_kind', (select relkind from pg_class where oid = to_regclass('@users_table')),
     'users_created_by_usersync', obj_description(to_regclass('@users_table'), 'pg_class')
