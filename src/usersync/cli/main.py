@@ -1,0 +1,83 @@
+"""Calls the command, and turns whatever ends it into a message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.group import usersync
+from usersync.cli.output import Output, shortened
+from usersync.errors import SettingsError, UsersyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell reports for SIGINT and SIGPIPE
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``usersync`` with these arguments and return its exit code. Raises nothing."""
+    # Known before anything is parsed: a mistake in the arguments is reported in the form that was asked for.
+    output = Output(as_json="--json" in arguments, verbose="--verbose" in arguments)
+    try:
+        code = _guarded(list(arguments), output)
+        _flush()
+    except BrokenPipeError:
+        _discard_output()
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _guarded(arguments: list[str], output: Output) -> int:
+    try:
+        code: Any = usersync.main(arguments, prog_name="usersync", standalone_mode=False)
+    except UsersyncError as error:
+        output.error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        output.error(_usage_error(error))
+        return error.exit_code if isinstance(error, click.UsageError) else SettingsError.exit_code
+    except click.Abort as abort:
+        raise KeyboardInterrupt from abort
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
+        output.error(_unexpected(error))
+        return UsersyncError.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _usage_error(error: click.ClickException) -> SettingsError:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "usersync"
+    return SettingsError(shortened(error.format_message()), hint=f"See: {path} --help")
+
+
+def _unexpected(error: Exception) -> UsersyncError:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - no path wanted
+    found = UsersyncError(
+        f"{type(error).__name__}: {error} ({where})",
+        hint="This is a mistake in usersync. Run it again with --verbose, and report what it prints.",
+    )
+    found.__cause__ = error
+    return found
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _discard_output() -> None:
+    """Have the interpreter's last flush go nowhere instead of complaining."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

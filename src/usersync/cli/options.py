@@ -1,0 +1,134 @@
+"""What commands have in common: their options, and what they are given because of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from usersync.cli.output import Output, View, can_ask
+from usersync.errors import SettingsError
+from usersync.settings import FILE_NAME, Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+
+    from usersync.plans.protocol import Plan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a command: where it prints, which database and which settings it is about."""
+
+    output: Output
+    dsn_option: str | None = None
+    config: Path | None = None
+
+    @functools.cached_property
+    def dsn(self) -> str:
+        """The address, from ``--dsn`` or the environment. Never to be printed; see :attr:`target`."""
+        from usersync.connecting import find_dsn  # noqa: PLC0415 - a driver, which --help can do without
+
+        if self.dsn_option is not None and not self.dsn_option.strip():
+            # Not the same as leaving it out: most likely a variable that is not set.
+            raise SettingsError("--dsn is empty", hint="Leave it out to use SUPABASE_DB_URL or DATABASE_URL.")
+        return find_dsn(self.dsn_option)
+
+    @functools.cached_property
+    def target(self) -> str:
+        """The database's host, port and name: what may be shown of the address."""
+        from usersync.connecting import describe_target  # noqa: PLC0415 - likewise
+
+        return describe_target(self.dsn)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings; raises :class:`SettingsError`."""
+        return load_settings(self.config)
+
+    @property
+    def settings_source(self) -> str:
+        """Which file the settings were read from."""
+        if self.config is not None:
+            return str(self.config)
+        for name in (FILE_NAME, "pyproject.toml"):
+            if Path(name).is_file() and (name == FILE_NAME or self.settings != Settings()):
+                return name
+        return "defaults"
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """An autocommit connection; raises :class:`~usersync.errors.ConnectionFailedError`."""
+        from usersync.client import connect  # noqa: PLC0415 - likewise
+
+        with connect(self.dsn) as connection:
+            yield connection
+
+    def run(self, plan: Plan[T]) -> T:
+        """Drive a plan over a connection of its own."""
+        from usersync.runner import run  # noqa: PLC0415 - likewise
+
+        with self.connection() as connection:
+            return run(plan, connection)
+
+    def require_consent(self, *, yes: bool) -> None:
+        """Before a change that is asked about: raise a usage error where nobody can be asked."""
+        if not yes and (self.output.as_json or not can_ask()):
+            raise click.UsageError("there is nobody to ask for confirmation here: add --yes to go ahead")
+
+
+Command = Callable[..., View | None]
+
+
+def common_options(command: Command) -> Callable[..., None]:
+    """Give a command the options that all have, and ``call: Call`` as its first argument.
+
+    What it returns is shown, and becomes the exit code.
+    """
+    return _DSN(settings_options(command))
+
+
+def settings_options(command: Command) -> Callable[..., None]:
+    """The same for a command that reads settings and no database: without ``--dsn``."""
+    return _CONFIG(output_options(command))
+
+
+def output_options(command: Command) -> Callable[..., None]:
+    """The same for a command that has its own database: without ``--dsn`` and ``--config``."""
+
+    @functools.wraps(command)
+    def run(
+        *, as_json: bool, verbose: bool, dsn: str | None = None, config: Path | None = None, **options: Any
+    ) -> None:
+        call = Call(Output(as_json=as_json, verbose=verbose), dsn, config)
+        view = command(call, **options)
+        if view is not None:
+            call.output.show(view)
+            click.get_current_context().exit(view.exit_code)
+
+    return _JSON(_VERBOSE(run))
+
+
+_DSN = click.option(
+    "--dsn",
+    metavar="URL",
+    help="The database: postgresql://user:password@host:port/dbname. Default: SUPABASE_DB_URL or "
+    "DATABASE_URL, from the environment, .env.local or .env.",
+)
+_CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The settings. Default: usersync.toml, else [tool.usersync] in pyproject.toml.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, errors included.")
+_VERBOSE = click.option("--verbose", is_flag=True, help="With an error, show where it comes from.")

@@ -1,0 +1,185 @@
+"""The only place that prints.
+
+A command returns a :class:`View`, which knows itself as lines for people and as data for programs; here
+is decided which of them is shown, where it goes, and whether it has colours. Results go to standard output,
+everything about how it is going (errors for people, warnings, questions, progress) to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from dataclasses import asdict, is_dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+import click
+
+from usersync.cli.text import bad, faint, plain, warning, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from usersync.errors import UsersyncError
+
+DEFAULT_WIDTH = 80
+_MIN_WIDTH, _MAX_WIDTH = 40, 120
+_MAX_MESSAGE = 2_000
+
+#: Where each error is explained, relative to the documentation's root; the anchor is the code.
+ERRORS_PAGE = "docs/errors.md"
+
+
+class View(Protocol):
+    """A result that can be shown. ``exit_code`` is 0 if all is well, 1 if a problem was found."""
+
+    @property
+    def exit_code(self) -> int: ...
+
+    def lines(self, width: int) -> Iterable[str]:
+        """For people. Colours may be in it; lines are wrapped to ``width``."""
+
+    def data(self) -> dict[str, Any]:
+        """For programs: keys that stay, values that :func:`to_json` takes."""
+
+
+class Output:
+    """Standard output and standard error of one call of the command."""
+
+    def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+        self.as_json = as_json
+        self.verbose = verbose
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that cannot show a letter shows its number; nobody gets an error for it.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+    @property
+    def width(self) -> int:
+        """How wide a line may be: the terminal's width within reason, 80 where there is none."""
+        columns = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
+        return max(_MIN_WIDTH, min(columns, _MAX_WIDTH))
+
+    def show(self, view: View) -> None:
+        """Print a result: as lines, or with ``--json`` as one document."""
+        if self.as_json:
+            self.document(view.data())
+        else:
+            self.say(*view.lines(self.width))
+
+    def document(self, data: dict[str, Any], *, compact: bool = False) -> None:
+        """Print data as one JSON document."""
+        ascii_only = "utf" not in (getattr(sys.stdout, "encoding", None) or "")
+        indent = None if compact else 2
+        click.echo(json.dumps(data, default=to_json, indent=indent, ensure_ascii=ascii_only))
+
+    def say(self, *lines: str) -> None:
+        """Print lines for people to standard output; nothing with ``--json``."""
+        if not self.as_json:
+            for line in lines:
+                click.echo(line, color=colour())
+
+    def raw(self, text: str) -> None:
+        """Print text as it is, whatever the options say: a script that was asked for."""
+        click.echo(text, nl=not text.endswith("\n"))
+
+    def tell(self, *lines: str) -> None:
+        """Print lines for people to standard error; nothing with ``--json``."""
+        if not self.as_json:
+            for line in lines:
+                click.echo(line, err=True, color=colour())
+
+    def warn(self, message: str, hint: str | None = None) -> None:
+        """Say on standard error that something deserves attention."""
+        self.tell(*wrap(message, self.width, first=warning("warning: ")))
+        if hint:
+            self.tell(*wrap(hint, self.width, first=faint("  hint: ")))
+
+    def error(self, error: UsersyncError) -> None:
+        """Say what failed, why, and what to do; with ``--json`` as a document on standard output."""
+        if self.as_json:
+            self.document({"error": describe_error(error)})
+        else:
+            self.tell(*error_lines(error, self.width))
+        if self.verbose:
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            click.echo(trace, err=True)
+
+    def confirm(self, question: str) -> bool:
+        """Ask on the terminal; end of input counts as no."""
+        try:
+            return click.confirm(question, default=False, err=True)
+        except click.Abort as abort:
+            self.tell("")
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            return False
+
+
+def error_lines(error: UsersyncError, width: int) -> Iterable[str]:
+    """An error for people. The first line is never wrapped, so that it can be searched for."""
+    yield f"{bad('usersync: error')} {error.code}: {shortened(plain(error))}"
+    if error.hint:
+        yield from wrap(plain(error.hint), width, first=faint("  hint: "))
+    yield faint(f"  docs: {docs_of(error)}")
+
+
+def describe_error(error: UsersyncError) -> dict[str, Any]:
+    """An error for programs."""
+    described = {
+        "code": error.code,
+        "message": shortened(str(error)),
+        "hint": error.hint,
+        "docs": docs_of(error),
+    }
+    sqlstate = getattr(error, "sqlstate", None)
+    return described | ({"sqlstate": sqlstate} if sqlstate else {})
+
+
+def docs_of(error: UsersyncError) -> str:
+    """Where an error is explained."""
+    return f"{ERRORS_PAGE}#{error.code.lower()}"
+
+
+def shortened(text: str) -> str:
+    """Cut out the middle of a message that somebody's argument made endless."""
+    if len(text) <= _MAX_MESSAGE:
+        return text
+    half = _MAX_MESSAGE // 2
+    return f"{text[:half]} […] {text[-half:]}"
+
+
+def colour() -> bool | None:
+    """Whether colours are wanted (True, False), or None: on a terminal only."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None
+
+
+def on_terminal(*, err: bool = False) -> bool:
+    """Whether standard output (or error) is a terminal that can redraw."""
+    stream = sys.stderr if err else sys.stdout
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def can_ask() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty() and on_terminal(err=True)
+
+
+def to_json(value: object) -> Any:
+    """What :mod:`json` does not know: times in ISO 8601, ids as text, dataclasses as objects."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, UUID | Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

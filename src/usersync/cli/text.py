@@ -1,0 +1,100 @@
+"""Words and layout for people: wrapping, alignment, colour, numbers, ages. Nothing here prints.
+
+Colours are put in freely; :mod:`usersync.cli.output` takes them out where they do not belong.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_MANY_SPACES = re.compile(r"\s+")
+
+
+def plain(text: object) -> str:
+    """Text of unknown origin on one line, with nothing in it that a terminal would obey.
+
+    What the database says may quote what a stranger typed into a sign-up form.
+    """
+    flat = _MANY_SPACES.sub(" ", str(text)).strip()
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
+
+
+def bold(text: str) -> str:
+    return click.style(text, bold=True)
+
+
+def faint(text: str) -> str:
+    return click.style(text, dim=True)
+
+
+def good(text: str) -> str:
+    return click.style(text, fg="green")
+
+
+def bad(text: str) -> str:
+    return click.style(text, fg="red", bold=True)
+
+
+def warning(text: str) -> str:
+    return click.style(text, fg="yellow")
+
+
+def command(text: str) -> str:
+    """Something to type."""
+    return click.style(text, fg="cyan")
+
+
+def wrap(text: str, width: int, *, first: str = "", rest: str | None = None) -> list[str]:
+    """Break ``text`` into lines of at most ``width``; ``first`` and ``rest`` lead the lines.
+
+    An address or a name is never broken, so a line may be longer.
+    """
+    indent = " " * len(click.unstyle(first)) if rest is None else rest
+    room = max(width - len(click.unstyle(first)), 20)
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{indent if number else first}{line}" for number, line in enumerate(lines)]
+
+
+def align(rows: Iterable[Sequence[str]], *, indent: str = "", gap: int = 2) -> Iterator[str]:
+    """Put cells into columns; the last one is as long as it is."""
+    table = [tuple(row) for row in rows]
+    widths = [max(map(_length, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = [cell + " " * (width - _length(cell)) for cell, width in zip(row, widths, strict=True)]
+        yield indent + (" " * gap).join(cells).rstrip()
+
+
+def _length(cell: str) -> int:
+    return len(click.unstyle(cell))
+
+
+def number(value: float) -> str:
+    """``1,234,567``."""
+    return f"{value:,.0f}"
+
+
+def count(value: int, one: str, many: str | None = None) -> str:
+    """``1 user``, ``2 users``, ``no users``."""
+    word = one if value == 1 else many or f"{one}s"
+    return f"{number(value) if value else 'no'} {word}"
+
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(value: timedelta | float) -> str:
+    """``0.4 s``, ``12 s``, ``3 min``, ``5 h``, ``2 d``: as much as one wants to know."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds < 10:  # noqa: PLR2004 - below, a tenth matters
+        return f"{max(seconds, 0):.1f} s"
+    size, unit = next(each for each in _UNITS if seconds >= each[0])
+    return f"{seconds / size:.0f} {unit}"
