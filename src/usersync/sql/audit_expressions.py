@@ -26,6 +26,8 @@ def audit_value_list(audit: AuditColumns) -> str:
 
 
 def _value(name: str, audit: AuditColumns) -> str:
+    if name == "ip" and audit.effective()["ip"].type == "text":
+        return "host(event.ip)"  # inet::text would add the length of the network
     if name != "metadata":
         return f"event.{name}"
     unmapped = [field for field in FIELDS if field not in audit.effective()]
