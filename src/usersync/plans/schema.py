@@ -7,12 +7,10 @@ that no sign-in queues behind it, and tries again.
 
 from __future__ import annotations
 
-import random
 import re
 from typing import TYPE_CHECKING
 
 from usersync.errors import (
-    BusyError,
     ConflictError,
     MigrationChangedError,
     NotInstalledError,
@@ -23,7 +21,8 @@ from usersync.errors import (
 )
 from usersync.models import Change, Finding, SchemaPlan
 from usersync.plans.inspection import Inspection, find, inspect
-from usersync.plans.protocol import Pause, Plan, in_transaction, query, query_row
+from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.sql.render import read_sql, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.version import __version__
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
 
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
-
-#: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
-LOCK_KEY = 0x7573_6572_7379_6E63
-
-BUSY_LOCK_TIMEOUT = "100ms"
-_ATTEMPTS = 60
-_MAX_PAUSE_S = 1.0
 
 
 def plan(settings: Settings) -> Plan[SchemaPlan]:
@@ -59,7 +51,7 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
     applied: list[Change] = []
 
     def step(*, busy: bool) -> Plan[tuple[Finding, ...]]:
-        yield from _take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
+        yield from take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
         findings = find(settings, inspection)
@@ -74,7 +66,7 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
     for change in applied:
         on_change(change)
     before = len(applied)
-    yield from _patiently(lambda: in_transaction(step(busy=True)))
+    yield from patiently(lambda: in_transaction(step(busy=True)), "the auth server's table")
     for change in applied[before:]:
         on_change(change)
     return SchemaPlan(tuple(applied), findings)
@@ -94,15 +86,15 @@ def rollback(
     first, *rest = planned.changes
 
     def drop_triggers() -> Plan[None]:
-        yield from _take_lock(BUSY_LOCK_TIMEOUT)
+        yield from take_lock(BUSY_LOCK_TIMEOUT)
         yield from query(first.sql)
 
     def drop_rest() -> Plan[None]:
-        yield from _take_lock("2s")
+        yield from take_lock("2s")
         for change in rest:
             yield from query(change.sql)
 
-    yield from _patiently(lambda: in_transaction(drop_triggers()))
+    yield from patiently(lambda: in_transaction(drop_triggers()), "the auth server's table")
     on_change(first)
     yield from in_transaction(drop_rest())
     for change in rest:
@@ -137,33 +129,6 @@ def plan_rollback(
         settings, bundle, inspection, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
     return SchemaPlan(tuple(removals))
-
-
-def _take_lock(lock_timeout: str) -> Plan[None]:
-    yield from query("select set_config('lock_timeout', '120s', true)")
-    yield from query("select pg_advisory_xact_lock(%(key)s)", key=LOCK_KEY)
-    yield from query(
-        "select set_config('lock_timeout', %(timeout)s, true), set_config('search_path', 'pg_catalog', true)",
-        timeout=lock_timeout,
-    )
-
-
-def _patiently(attempt: Callable[[], Plan[object]]) -> Plan[None]:
-    for number in range(1, _ATTEMPTS + 1):
-        try:
-            yield from attempt()
-        except BusyError as error:
-            if number == _ATTEMPTS:
-                raise BusyError(
-                    f"the auth server's table was locked by others at each of {_ATTEMPTS} attempts",
-                    hint="Look for long transactions on it (select * from pg_stat_activity where "
-                    "state <> 'idle' order by xact_start), then run this again; it goes on where it was.",
-                    sqlstate=error.sqlstate,
-                ) from error
-            # Jittered, so that several installers, or we and a regular job, do not meet again and again.
-            yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * number)))  # noqa: S311
-        else:
-            return
 
 
 def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
