@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from usersync.audit.context import as_dict
@@ -63,7 +62,7 @@ class Action:
             metadata.setdefault("error", class_name(error))
         changes = self._changes or None
         self.id = self._record(
-            replace(self._given, outcome=outcome, metadata=metadata or None, changes=changes)
+            self._given._replace(outcome=outcome, metadata=metadata or None, changes=changes)
         )
 
     async def __aenter__(self) -> Self:

@@ -6,6 +6,7 @@ Whether a secret changed is kept, both of its values are not.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.objects import class_name, fields_of
@@ -18,18 +19,26 @@ if TYPE_CHECKING:
 
 _MAX_KEY = 200
 _PAIR = 2
+_SCALARS = (str, int, float, bool, type(None))
 
 
 def difference(before: object, after: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
     """The fields in which two mappings or models differ. None stands for: there was, or is, nothing."""
     old, new = _fields(before, limits), _fields(after, limits)
-    changes: dict[str, Json] = {}
-    for name in old | new:
-        # Compared with the secrets in, and stored without.
-        pair = [to_json(side.get(name), None, limits) for side in (old, new)]
-        if encode(pair[0]) != encode(pair[1]) or (name in new and before is None):
-            changes[name] = _redacted(name, old.get(name), new.get(name), redactor, limits)
-    return changes
+    return {
+        name: _redacted(name, old.get(name), new.get(name), redactor, limits)
+        for name in old | new
+        if before is None or after is None or _differ(old.get(name), new.get(name), limits)
+    }
+
+
+def _differ(old: object, new: object, limits: Limits) -> bool:
+    # As what they are stored as, because the values' own comparison may raise, return an array or query a
+    # database; but with the secrets in.
+    written = to_json(old, None, limits), to_json(new, None, limits)
+    if all(isinstance(each, _SCALARS) for each in written):
+        return written[0] != written[1] or type(written[0]) is not type(written[1])
+    return encode(written[0]) != encode(written[1])
 
 
 def stated(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
@@ -52,15 +61,15 @@ def _fields(value: object, limits: Limits) -> dict[str, Any]:
     if value is None:
         return {}
     try:
-        fields = fields_of(value)
+        fields = value if type(value) is dict else fields_of(value)
         if fields is None:
             return {"value": value}
-        found = list(fields.items())
+        found = list(islice(fields.items(), limits.items))
     except Exception:  # noqa: BLE001 - the object's own code raised; say so in its place
         return {"value": f"[unreadable: {class_name(value)}]"}
-    result = {_name(key, limits): item for key, item in found[: limits.items]}
-    if len(found) > limits.items:
-        result["[cut]"] = f"[cut: {len(found)} keys]"
+    result = {_name(key, limits): item for key, item in found}
+    if len(found) == limits.items:
+        result["[cut]"] = f"[cut: the first {limits.items} keys]"
     return result
 
 

@@ -32,7 +32,7 @@ class Engine:
         self.pid = os.getpid()
         self.tally = Tally()
         directory = SpoolDirectory(root) if root is not None else None
-        self.intake = Intake(directory, options, self.tally)
+        self.intake = Intake(directory, options, self.tally, tended=source is not None)
         self._writer = (
             Writer(source, self.intake, directory, options, self.tally) if source is not None else None
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.audit.clock import EventIds, moment, now
 from usersync.audit.context import FIELDS, current, merged
@@ -20,8 +21,17 @@ if TYPE_CHECKING:
 
     from usersync.audit.redaction import Redactor
 
-_LABEL = Limits(text=2_000, items=20, depth=2)
+#: What the table allows for every text but the user agent.
+LABEL_LENGTH = 200
+_USER_AGENT_LENGTH = 2_000
+
+# What cut() adds, and then some.
+_MARKER_LENGTH = 120
+
+_LABEL = Limits(text=16_384, items=20, depth=2)
 _PAIR = 2
+
+_ROOMY = Limits()
 
 #: Tried in turn until the event fits.
 _TIGHTER = (
@@ -30,8 +40,7 @@ _TIGHTER = (
 )
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What the caller gave; ``fields`` are those of :data:`usersync.audit.context.FIELDS`."""
 
     action: object
@@ -42,7 +51,7 @@ class Given:
     outcome: object = "succeeded"
     occurred_at: object = None
     metadata: object = None
-    fields: Mapping[str, object] = field(default_factory=dict)
+    fields: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class EventBuilder:
         """The event, in the context that the caller is in."""
         head: dict[str, Json] = {"id": self._ids.next(), "occurred_at": now()}
         try:
-            body = self._body(given, Limits(), head)
+            body = self._body(given, _ROOMY, head)
         except Exception as error:  # noqa: BLE001 - an argument's own code raised: less is better than nothing
             body = {"action": label(given.action), "metadata": {"unreadable": class_name(error)}}
         payload = encode(head | body)
@@ -123,7 +132,10 @@ class EventBuilder:
 
 
 def _actor(fields: dict[str, Any]) -> dict[str, Json]:
+    user_agent = fields.pop("user_agent", None)
     result: dict[str, Json] = {name: label(value) for name, value in fields.items() if value is not None}
+    if user_agent is not None:
+        result["user_agent"] = label(user_agent, _USER_AGENT_LENGTH)
     if "actor_id" in result and "actor_type" not in result:
         result["actor_type"] = "user"
     return result
@@ -171,12 +183,10 @@ def _date(head: dict[str, Json], occurred_at: object, metadata: dict[str, Json])
         head["occurred_at"] = found
 
 
-def label(value: object) -> str:
-    """A short text for any value."""
-    if type(value) is str and value.isascii() and len(value) <= _MAX_PLAIN and "\x00" not in value:
+def label(value: object, limit: int = LABEL_LENGTH) -> str:
+    """A short text for any value, of at most ``limit`` characters."""
+    if type(value) is str and len(value) <= limit and value.isascii() and "\x00" not in value:
         return value
     written = to_json(value, None, _LABEL)
-    return written if isinstance(written, str) else cut(encode(written).decode(), _LABEL.text)
-
-
-_MAX_PLAIN = 2_000
+    text = written if isinstance(written, str) else encode(written).decode()
+    return text if len(text) <= limit else cut(text, limit - _MARKER_LENGTH)

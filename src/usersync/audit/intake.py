@@ -24,11 +24,15 @@ Trouble = (sqlite3.Error, OSError)
 class Intake:
     """Takes events from any thread and keeps them until the writer has sent them.
 
-    ``directory`` is None where the durability is ``memory``.
+    ``directory`` is None where the durability is ``memory``. ``tended`` means that a writer calls
+    :meth:`tend`.
     """
 
-    def __init__(self, directory: SpoolDirectory | None, options: Options, tally: Tally) -> None:
+    def __init__(
+        self, directory: SpoolDirectory | None, options: Options, tally: Tally, *, tended: bool
+    ) -> None:
         self._directory = directory
+        self._tended = tended
         self._options = options
         self._tally = tally
         self._lock = threading.RLock()
@@ -78,7 +82,7 @@ class Intake:
     def _open(self, directory: SpoolDirectory) -> Spool:
         claim = directory.claim()
         try:
-            spool = Spool(claim.path, self._options.spool_bytes)
+            spool = Spool(claim.path, self._options.spool_bytes, tended=self._tended)
         except BaseException:
             claim.path.unlink(missing_ok=True)
             claim.release()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from usersync.audit import inline, lifecycle
@@ -254,7 +253,7 @@ class AuditLog:
 
 def _given(action: str, event: dict[str, Any]) -> Given:
     own = {name: event.pop(name) for name in tuple(event) if name in _OWN}
-    return replace(Given(action, fields=event), **own)
+    return Given(action, fields=event, **own)
 
 
 _OWN = {"entity", "before", "after", "changes", "outcome", "occurred_at", "metadata"}

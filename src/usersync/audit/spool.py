@@ -43,7 +43,8 @@ class Spool:
     Every method may raise ``sqlite3.Error``. The file is private to its owner from the start.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, *, tended: bool = True) -> None:
+        """With ``tended`` somebody calls :meth:`tend`; else each ``append`` that is due does a checkpoint."""
         self.path = path
         path.touch(mode=0o600)
         self.last = self.done = 0
@@ -52,6 +53,8 @@ class Spool:
         self._recorder = self._connect(_RECORDER_PATIENCE_S, synchronous="off")
         try:
             self._recorder.execute("pragma journal_mode = wal")
+            if not tended:
+                self._recorder.execute("pragma wal_autocheckpoint = 1000")
             self._recorder.executescript(_SCHEMA)
             self._limit(self._recorder)
             newest = "select coalesce(max(number), 0), coalesce(min(number) - 1, 0) from events"
