@@ -17,6 +17,17 @@ def audit_column_list(audit: AuditColumns) -> str:
     return ", ".join(quote(column.name) for column in audit.effective().values())
 
 
+def audit_key(audit: AuditColumns) -> str:
+    """The columns whose uniqueness makes an event arrive once."""
+    return '"id", "occurred_at"' if audit.is_own else quote(audit.columns["id"].name)
+
+
+def is_audit_id(audit: AuditColumns) -> str:
+    """Whether a row ``stored`` is that of the event ``event_id``."""
+    column = audit.effective()["id"]
+    return f"stored.{quote(column.name)} = event_id" + (f"::{column.type}" if column.type else "")
+
+
 def audit_value_list(audit: AuditColumns) -> str:
     """What is written into them, from a row ``event`` that has all fields of an event."""
     return ", ".join(
@@ -34,4 +45,8 @@ def _value(name: str, audit: AuditColumns) -> str:
     if not unmapped:
         return "event.metadata"
     pairs = ", ".join(f"{literal(field)}, event.{field}" for field in unmapped)
-    return f"event.metadata || jsonb_strip_nulls(jsonb_build_object({pairs}))"
+    # jsonb_strip_nulls would also take those that are deep inside.
+    return (
+        "event.metadata || (select coalesce(jsonb_object_agg(key, value), '{}') "
+        f"from jsonb_each(jsonb_build_object({pairs})) where value <> 'null')"
+    )

@@ -5,27 +5,19 @@ create or replace function public.record_audit_events(events jsonb) returns json
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
-#variable_conflict use_column
 declare
+    -- Most likely the whole transaction, then, and soon over.
+    alone boolean := pg_current_xact_id_if_assigned() is null and clock_timestamp() < now() + interval '100 ms';
     result record;
 begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
-    perform usersync.make_audit_partitions();
-    result := usersync.store_audit_events(events, usersync.resolve_users(array(
-        select distinct user_id
-        from jsonb_array_elements(events) as event
-        cross join lateral (
-            -- As text: a malformed id is for store_audit_events to find.
-            select usersync.user_of_event(
-                null, coalesce(nullif(event ->> 'actor_type', ''), 'user'), event ->> 'actor_id'
-            ) as user_id
-            union
-            select usersync.user_of_event(null, 'user', event ->> 'user_id')
-        ) as wanted
-        where user_id is not null
-    )));
+    result := usersync.store_audit_events(events);
+    if alone then
+        -- Last, because it locks the users table against writes until the transaction ends.
+        perform usersync.make_audit_partitions();
+    end if;
     return jsonb_build_object(
         'stored', result.stored,
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,

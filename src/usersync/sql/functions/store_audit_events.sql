@@ -1,89 +1,56 @@
--- Stores a batch in one statement, and what it cannot store because of an event's content it finds by halving
--- and puts aside. Raises for the database's own troubles only: those are worth trying again.
+-- Stores a batch, and puts aside what cannot be stored because of what it contains. Raises for the database's
+-- own troubles only: those are worth trying again.
+--
+-- If the batch fails, each event is looked at alone (sifted), and the good ones are stored at once. Only what
+-- a constraint or a trigger of the application's own refuses is left to be found by halving.
 create or replace function usersync.store_audit_events(
-    events jsonb, present uuid[], inout stored bigint default 0, inout rejected bigint default 0
+    events jsonb, sifted boolean default false, out stored bigint, out rejected bigint
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
 as $usersync$
-#variable_conflict use_column
+#variable_conflict use_variable
 declare
-    size integer := jsonb_array_length(events);
-    written bigint;
+    half integer := jsonb_array_length(events) / 2;
     reason text;
+    failed_constraint text;
     error_message text;
+    good jsonb := '[]';
 begin
+    rejected := 0;
     begin
-        insert into "@audit_table" ("@audit_columns")
-        select '@audit_values'
-        from (
-            select
-                coalesce(given.id, gen_random_uuid()) as id,
-                coalesce(given.occurred_at, now()) as occurred_at,
-                now() as recorded_at,
-                given.action,
-                coalesce(given.outcome, 'succeeded') as outcome,
-                given.actor_id,
-                coalesce(given.actor_type, case when given.actor_id is null then 'system' else 'user' end) as actor_type,
-                linked.user_id,
-                given.entity_type,
-                given.entity_id,
-                given.changes,
-                coalesce(given.metadata, '{}') || case
-                    when wanted.user_id is null or linked.user_id is not null then '{}'
-                    else jsonb_build_object(
-                        'original_user_id', wanted.user_id,
-                        'user_sync_error', usersync.why_unsynced(wanted.user_id)
-                    )
-                end as metadata,
-                given.request_id,
-                given.ip,
-                given.user_agent,
-                coalesce(given.source, 'app') as source
-            from jsonb_to_recordset(store_audit_events.events) as given (
-                id uuid, occurred_at timestamptz, action text, outcome text, actor_id text, actor_type text,
-                user_id uuid, entity_type text, entity_id text, changes jsonb, metadata jsonb, request_id text,
-                ip inet, user_agent text, source text
-            )
-            cross join lateral (
-                select usersync.user_of_event(given.user_id, given.actor_type, given.actor_id) as user_id
-            ) as wanted
-            left join unnest(store_audit_events.present) as linked (user_id) on linked.user_id = wanted.user_id
-        ) as event
-        on conflict do nothing;
-        get diagnostics written = row_count;
-        stored := stored + written;
+        stored := usersync.insert_audit_events(events);
         return;
     exception when others or assert_failure then
         get stacked diagnostics
-            reason = returned_sqlstate, error_message = message_text;
+            reason = returned_sqlstate, failed_constraint = constraint_name, error_message = message_text;
     end;
 
-    if left(reason, 2) not in ('22', '23', '54', 'P0') and reason not in ('42804', '42846') then
+    -- A check that has no name is that of a partition, and says that there is none for this time.
+    if left(reason, 2) not in ('22', '23', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
         raise exception using errcode = reason, message = error_message;
     end if;
-    if size > 1 then
-        select halves.stored, halves.rejected into stored, rejected
+    if not sifted then
+        select sifting.good, sifting.rejected into good, rejected
+        from usersync.sift_audit_events(events) as sifting;
+        select rest.stored, rejected + rest.rejected into stored, rejected
+        from usersync.store_audit_events(good, true) as rest;
+    elsif half > 0 then
+        select first.stored + second.stored, first.rejected + second.rejected into stored, rejected
         from usersync.store_audit_events(
-            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', size / 2 - 1)),
-            present, stored, rejected) as halves;
-        select halves.stored, halves.rejected into stored, rejected
-        from usersync.store_audit_events(
-            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', size / 2)),
-            present, stored, rejected) as halves;
-        return;
+            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), true
+        ) as first
+        cross join lateral usersync.store_audit_events(
+            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
+        ) as second;
+    else
+        perform usersync.reject_audit_event(events -> 0, reason, error_message);
+        stored := 0;
+        rejected := 1;
     end if;
-    if reason = '23503' and cardinality(present) > 0 then
-        -- The user went between the look and the insert.
-        select alone.stored, alone.rejected into stored, rejected
-        from usersync.store_audit_events(events, '{}', stored, rejected) as alone;
-        return;
-    end if;
-    insert into usersync.audit_rejects (event, sqlstate, reason)
-    values (events -> 0, reason, left(error_message, 500));
-    rejected := rejected + 1;
 end;
 $usersync$;
-comment on function usersync.store_audit_events(jsonb, uuid[], bigint, bigint) is
-    'usersync: stores events whose users are resolved, and puts aside those that cannot be stored.';
+comment on function usersync.store_audit_events(jsonb, boolean) is
+    'usersync: stores a batch of events, and puts aside those that cannot be stored.';

@@ -8,7 +8,7 @@ begin
         join pg_class on pg_class.oid = inhrelid
         where inhparent = to_regclass('@audit_table') and relnamespace = 'usersync'::regnamespace
     loop
-        execute format('alter table %s set schema "@audit_schema"', partition);
+        execute format('alter table %s set schema %s', partition, '@audit_schema');
     end loop;
 end;
 $usersync$;
