@@ -9,7 +9,7 @@ union all
 select 'function', function.oid::regprocedure::text, null
 from pg_proc as function
 where function.pronamespace = 'public'::regnamespace
-    and function.proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status')
+    and function.proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status', 'record_audit_events')
     and coalesce(obj_description(function.oid, 'pg_proc'), '') not like 'usersync: %'
 union all
 select 'schema', namespace.nspname::text, null

@@ -19,6 +19,16 @@ select jsonb_build_object(
         join pg_namespace on pg_namespace.oid = pronamespace
         where tgrelid = to_regclass('@source_table') and not tgisinternal
     ),
+    'audit_table_created_by_usersync', coalesce(
+        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %', false),
+    'audit_table_is_kept', (
+        select coalesce(bool_and(2 = (
+            select count(*) from pg_trigger
+            where tgrelid = relid and tgname in ('keep_audit_logs', 'keep_all_audit_logs') and tgenabled in ('O', 'A')
+        )), false)
+        from pg_partition_tree(to_regclass('@audit_table'))
+    ),
+    'has_audit_table', to_regclass('@audit_table') is not null,
     'users_kind', (select relkind from pg_class where oid = to_regclass('@users_table')),
     'users_created_by_usersync', obj_description(to_regclass('@users_table'), 'pg_class')
         like 'The application''s users, created by usersync %',
