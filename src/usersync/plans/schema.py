@@ -25,6 +25,7 @@ from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.sql.render import read_sql, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
+from usersync.sql.tracking import is_of_tracked_table
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
             yield Change("replace", subject, "the settings or the release changed", sql)
         elif was["fingerprint"] != present[function.signature]:
             yield Change("replace", subject, "somebody edited it in the database", sql)
-    for signature in sorted(set(present) - {function.signature for function in bundle.functions}):
+    known = {function.signature for function in bundle.functions}
+    for signature in sorted(each for each in present if each not in known and not is_of_tracked_table(each)):
         forget = f"delete from usersync.functions as installed where installed.signature = '{signature}';"
         yield Change(
             "drop", f"function {signature}", "no longer used", f"drop function {signature};\n{forget}"
