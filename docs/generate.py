@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from usersync.cli.group import usersync as cli
+from usersync.cli.lazy import LazyGroup
 from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES
 from usersync.settings import Settings
 from usersync.sql.render import render_bundle
@@ -38,8 +39,10 @@ def settings_page() -> str:
         (DOCS / "settings.head.md").read_text(),
         "## All settings\n\n| setting | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n",
         "## The default mapping\n\n```toml\n[columns]\n" + "\n".join(mapping) + "\n```\n",
-        "## Sources\n\nThe columns of `auth.users` that can be mirrored. Credentials, tokens and addresses that "
-        "nobody has confirmed are not among them.\n\n| source | type |\n|---|---|\n" + "\n".join(sources) + "\n",
+        "## Sources\n\nThe columns of `auth.users` that can be mirrored. Credentials, tokens and addresses "
+        "that nobody has confirmed are not among them.\n\n| source | type |\n|---|---|\n"
+        + "\n".join(sources)
+        + "\n",
     )
     return "\n".join(parts)
 
@@ -55,29 +58,41 @@ def _toml(value: object) -> str:
 
 
 def commands_page() -> str:
-    """What each command's --help says."""
-    blocks = [(DOCS / "commands.head.md").read_text()]
+    """What each command's --help says, those of groups included."""
     context = click.Context(cli, info_name="usersync", max_content_width=90, terminal_width=90)
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
+    return "\n".join([(DOCS / "commands.head.md").read_text(), *_command_blocks(cli, context)])
+
+
+def _command_blocks(group: LazyGroup, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if command is None:
             raise LookupError(name)
         sub = click.Context(command, info_name=name, parent=context, max_content_width=90, terminal_width=90)
-        blocks.append(f"## usersync {name}\n\n```text\n{click.unstyle(command.get_help(sub)).strip()}\n```\n")
-    return "\n".join(blocks)
+        yield f"## {sub.command_path}\n\n```text\n{click.unstyle(command.get_help(sub)).strip()}\n```\n"
+        if isinstance(command, LazyGroup):
+            yield from _command_blocks(command, sub)
 
 
 def sql_page() -> str:
     """Every object in the database, from the comments that it carries there."""
     bundle = render_bundle(Settings())
-    texts = [bundle.bootstrap, *(each.up for each in bundle.migrations), *(each.text for each in bundle.functions)]
+    texts = [
+        bundle.bootstrap,
+        *(each.up for each in bundle.migrations),
+        *(each.text for each in bundle.functions),
+    ]
     rows = sorted(row for text in texts for row in _comments(text))
     table = "\n".join(f"| {kind} | `{name}` | {comment} |" for kind, name, comment in rows)
     head = (DOCS / "sql-objects.head.md").read_text()
-    return f"{head}\n## Everything that is installed\n\n| kind | name | what it is |\n|---|---|---|\n{table}\n"
+    return (
+        f"{head}\n## Everything that is installed\n\n| kind | name | what it is |\n|---|---|---|\n{table}\n"
+    )
 
 
-_COMMENT = re.compile(r"comment on (schema|table|function) (\S+?(?:\([^)]*\))?) is\s+((?:'(?:[^']|'')*'\s*)+);")
+_COMMENT = re.compile(
+    r"comment on (schema|table|function) (\S+?(?:\([^)]*\))?) is\s+((?:'(?:[^']|'')*'\s*)+);"
+)
 
 
 def _comments(sql: str) -> Iterator[tuple[str, str, str]]:

@@ -57,21 +57,31 @@ class RollbackView:
     is_flag=True,
     help="Drop the users table too, with all its rows. Only if usersync made it.",
 )
+@click.option(
+    "--drop-audit-log",
+    is_flag=True,
+    help="Drop the audit log too, with all its events. Only if usersync made it.",
+)
 @common_options
-def rollback(call: Call, yes: bool, drop_users_table: bool) -> View:
+def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool) -> View:
     """Take everything back. The users table stays.
 
-    Drops the triggers, the functions and the schema usersync, the ledger included. Goes by the settings that
-    the database was set up with.
+    So does the audit log. Drops the triggers, the functions and the schema usersync, the ledger included.
+    Goes by the settings that the database was set up with.
     """
     call.require_consent(yes=yes)
     settings = call.run(_stored_settings(call.settings))
-    planned = call.run(schema.plan_rollback(settings, drop_users_table=drop_users_table))
+    planned = call.run(
+        schema.plan_rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
+    )
     view = PlanView(planned, call.target, "as this database was set up with")
     call.output.say(*view.lines(call.output.width))
     if not yes:
         call.ask(f"Take usersync out of {call.target}?")
-    return RollbackView(call.run(schema.rollback(settings, drop_users_table=drop_users_table)), call.target)
+    done = call.run(
+        schema.rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
+    )
+    return RollbackView(done, call.target)
 
 
 def _stored_settings(otherwise: Settings) -> Plan[Settings]:

@@ -107,3 +107,13 @@ def duration(value: timedelta | float) -> str:
 def ago(value: timedelta) -> str:
     """``just now``, ``3 min ago``."""
     return "just now" if value < timedelta(seconds=1) else f"{duration(value)} ago"
+
+
+def size(value: int) -> str:
+    """``512 B``, ``1.5 MB``: as much as one wants to know."""
+    amount = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004 - what comes before the next unit
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004
+        amount /= 1000
+    return f"{amount:,.1f} TB"
