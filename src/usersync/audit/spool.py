@@ -67,9 +67,19 @@ class Spool:
     def append(self, at_ms: int, payload: bytes) -> None:
         """Store an event for good, as far as this process's death is concerned. Takes microseconds."""
         with self._lock:
-            number = self.last + 1
+            while not self._insert(self.last + 1, at_ms, payload):
+                pass
+
+    def _insert(self, number: int, at_ms: int, payload: bytes) -> bool:
+        """False if a signal handler has come between, and taken this number for an event of its own."""
+        try:
             self._recorder.execute("insert into events values (?, ?, ?)", (number, at_ms, payload))
-            self.last = number
+            inserted = True
+        except sqlite3.IntegrityError:
+            inserted = False
+        # Numbers are committed in their order, so that the writer passes none over.
+        self.last = max(self.last, number)
+        return inserted
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
