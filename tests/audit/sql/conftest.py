@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from fix_project import NAMES
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from fix_project import NAMES
 from usersync.settings import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import psycopg
-    from fix_project import Project
 
+    from fix_project import Project
     from usersync.settings import Settings
 
 HOSTILE_TABLE = {"audit_table": '"we\'ird %s ""schema"."au\'dit %I ""log"'}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from conftest import HOSTILE_TABLE, event, send
 from fix_project import NAMES
-
 from usersync.settings import parse_settings
 
 POLICIES = ("anonymize", "soft", "keep", "delete")
