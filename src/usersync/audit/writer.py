@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 
-# How long events may gather before a batch is sent.
-_LINGER_S = 0.05
+# How long events may gather before a batch is sent. Each batch costs those who record meanwhile some of the
+# interpreter's time, and so there should be few of them.
+_LINGER_S = 0.25
 
 # While there is nothing to send: how often to look for files of dead processes.
 _IDLE_S = 5.0
