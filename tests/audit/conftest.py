@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 from proxy import Proxy
 
@@ -19,6 +19,8 @@ from usersync.testing.install import install
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import psycopg
 
     from usersync.testing import SupabaseCluster, SupabaseDatabase
 
@@ -49,7 +51,7 @@ class Store:
 
 
 @pytest.fixture
-def database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
+def audit_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
     template = cluster.template("installed_plain", build=lambda each: install(each, Settings()))
     database = cluster.clone(template)
     yield database
@@ -57,9 +59,9 @@ def database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
 
 
 @pytest.fixture
-def store(database: SupabaseDatabase) -> Iterator[Store]:
-    with database.connect() as owner:
-        yield Store(database, owner)
+def store(audit_database: SupabaseDatabase) -> Iterator[Store]:
+    with audit_database.connect() as owner:
+        yield Store(audit_database, owner)
 
 
 @pytest.fixture
@@ -109,6 +111,12 @@ def eventually(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., Any]:
     return eventually
+
+
+@pytest.fixture(autouse=True)
+def _no_writer_left() -> Iterator[None]:
+    yield
+    eventually(lambda: not [each for each in threading.enumerate() if each.name == "usersync-audit"])
 
 
 @pytest.fixture(autouse=True)

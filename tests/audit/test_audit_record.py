@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import uuid
 from dataclasses import FrozenInstanceError
@@ -141,10 +142,8 @@ NASTY = [
     True,
 ]
 
-ARGUMENTS = (
-    "action entity before after changes outcome actor_id actor_type user_id metadata request_id ip user_agent "
-    "occurred_at"
-).split()
+#: Every parameter of record().
+ARGUMENTS = [*inspect.signature(AuditLog.record).parameters][1:]
 
 
 @pytest.mark.parametrize("argument", ARGUMENTS)

@@ -11,19 +11,21 @@ from usersync.audit.redaction import REDACTED, Redactor
 SECRET = "hunter2-do-not-store"  # noqa: S105 - it is what must not be found
 
 
-@pytest.mark.parametrize(
-    "key",
-    "password Password PASS-WORD user_password passwd db.passwd secret clientSecret token access_token "
-    "X-Auth-Token Authorization api_key apikey API-Key x-api-key cookie Set-Cookie session_id sessionToken "
-    "credit_card card-number cvv CVC private_key jwt otp PIN ｐａｓｓｗｏｒｄ credentials".split(),
-)
+KEYS_OF_SECRETS = """
+    password Password PASS-WORD user_password passwd db.passwd secret clientSecret token access_token
+    X-Auth-Token Authorization api_key apikey API-Key x-api-key cookie Set-Cookie session_id sessionToken
+    credit_card card-number cvv CVC private_key jwt otp PIN credentials
+"""
+
+OTHER_KEYS = "name author authority shipping spinning pinned compass passenger email keyboard cards"
+
+
+@pytest.mark.parametrize("key", [*KEYS_OF_SECRETS.split(), "\N{FULLWIDTH LATIN SMALL LETTER P}assword"])
 def test_a_secret_key_is_known_however_it_is_written(key):
     assert Redactor().is_secret(key)
 
 
-@pytest.mark.parametrize(
-    "key", "name author authority shipping spinning pinned compass passenger email keyboard cards".split()
-)
+@pytest.mark.parametrize("key", OTHER_KEYS.split())
 def test_a_harmless_key_is_left_alone(key):
     assert not Redactor().is_secret(key)
 

@@ -37,7 +37,7 @@ class Level(enum.IntEnum):
 @dataclasses.dataclass
 class Point:
     x: int
-    password: str = "p"
+    password: str = "p"  # noqa: S105 - it is not to be found
 
 
 Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - a plain one is what people have
@@ -106,7 +106,7 @@ CASES = [
     (range(3), [0, 1, 2]),
     (OrderedDict(a=1), {"a": 1}),
     (MappingProxyType({"a": 1}), {"a": 1}),
-    ({1: "a", None: "b", True: "c", (1, 2): "d"}, {"1": "c", "null": "b", "[1,2]": "d"}),
+    ({1: "a", None: "b", False: "c", (1, 2): "d"}, {"1": "a", "null": "b", "false": "c", "[1,2]": "d"}),
     ({"1": "a", 1: "b"}, {"1": "a", "1 (2)": "b"}),
     (Text("x"), "x"),
     (PurePosixPath("/tmp/x"), "/tmp/x"),  # noqa: S108 - only a text

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from usersync.audit.adoption import Adoption
     from usersync.audit.options import Options
 
+# What the writer has for closing its connection, on top of the time for sending.
+_GRACE_S = 0.1
+
 
 class Engine:
     """``root`` is the directory of the spool files; None where nothing is to be written to a disk.
@@ -88,11 +91,19 @@ class Engine:
         """Flush, stop the writer, leave the rest in the spool; whether everything was sent."""
         deadline = time.monotonic() + timeout
         sent = self.flush(timeout)
-        ended = self._writer is None or self._writer.stop(deadline - time.monotonic() + 0.1)
-        if ended and not keep_recording:
-            with suppress(SqliteError, OSError):
-                self.intake.close(keep=not sent)
+        last_act = self._keep_open if keep_recording else self._close_intake
+        if self._writer is None:
+            last_act()
+        else:
+            self._writer.stop(deadline - time.monotonic() + _GRACE_S, last_act)
         return sent
+
+    def _keep_open(self) -> None:
+        """The spool stays open: the interpreter is ending, and others may have something to record yet."""
+
+    def _close_intake(self) -> None:
+        with suppress(SqliteError, OSError):
+            self.intake.close()
 
     def stats(self) -> AuditStats:
         """The counters as they are now."""

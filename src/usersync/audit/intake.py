@@ -138,14 +138,14 @@ class Intake:
                     return
                 self.memory.discard(entry.number)
 
-    def close(self, *, keep: bool) -> None:
-        """Close the spool. Its file goes if it is empty, unless ``keep``; else the next process finds it."""
+    def close(self) -> None:
+        """Close the spool. Its file goes if it is empty; else the next process finds it."""
         with self._lock:
             spool, claim, self.spool, self._claim = self.spool, self._claim, None, None
         if spool is None or claim is None:
             return
         try:
-            if keep or len(spool) or spool.refused():
+            if len(spool) or spool.refused():
                 spool.close()
             else:
                 spool.remove()

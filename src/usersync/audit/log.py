@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg_pool import ConnectionPool
 
+    from usersync.audit.event import Event
     from usersync.audit.stats import AuditStats
 
 Entity = tuple[str, object] | str | None
@@ -135,20 +136,18 @@ class AuditLog:
         gives None, and is not stored in any other way, since that would outlive a rollback; with ``required``
         it raises :class:`~usersync.errors.DatabaseError`.
         """
-        given = _given(action, event)
+        built = self._builder.build(_given(action, event))
         if inline.is_async(connection):
-            return self._store_async(connection, given, required=required)
+            return self._store_async(connection, built, required=required)
         try:
-            built = self._builder.build(given)
             answer = inline.store(connection, built.payload)
         except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
             self._not_stored(error, required=required)
             return None
         return self._stored(built.id, answer, required=required)
 
-    async def _store_async(self, connection: Any, given: Given, *, required: bool) -> str | None:
+    async def _store_async(self, connection: Any, built: Event, *, required: bool) -> str | None:
         try:
-            built = self._builder.build(given)
             answer = await inline.store_async(connection, built.payload)
         except Exception as error:  # noqa: BLE001 - see record_in
             self._not_stored(error, required=required)

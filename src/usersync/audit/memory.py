@@ -18,41 +18,47 @@ class MemoryQueue:
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._entries: deque[Entry] = deque()
-        self._times: deque[int] = deque()
+        # When each was recorded, and what it is. The numbers follow from the places: given out one by one,
+        # they would go wrong when a signal handler records in the middle.
+        self._events: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
-        self.last = self.done = 0
+        self.done = 0
+
+    @property
+    def last(self) -> int:
+        """See :class:`~usersync.audit.source.Source`."""
+        with self._lock:
+            return self.done + len(self._events)
 
     def append(self, at_ms: int, payload: bytes) -> bool:
         """Whether there was room."""
+        size = len(payload)
         with self._lock:
-            if len(self._entries) >= self._max_events or self._bytes + len(payload) > self._max_bytes:
+            if len(self._events) >= self._max_events or self._bytes + size > self._max_bytes:
                 return False
-            self.last += 1
-            self._entries.append(Entry(self.last, payload))
-            self._times.append(at_ms)
-            self._bytes += len(payload)
+            self._events.append((at_ms, payload))
+            self._bytes += size
         return True
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
         batch: list[Entry] = []
         with self._lock:
-            for entry in islice(self._entries, events):
-                size -= len(entry.payload)
+            for number, (_, payload) in enumerate(islice(self._events, events), self.done + 1):
+                size -= len(payload)
                 if size < 0 and batch:
                     break
-                batch.append(entry)
+                batch.append(Entry(number, payload))
         return batch
 
     def discard(self, through: int) -> None:
         """Forget the events up to this one."""
         with self._lock:
-            while self._entries and self._entries[0].number <= through:
-                self._bytes -= len(self._entries.popleft().payload)
-                self._times.popleft()
-            self.done = max(self.done, through)
+            while self._events and self.done < through:
+                size = len(self._events.popleft()[1])
+                self._bytes -= size
+                self.done += 1
 
     def set_aside(self, entry: Entry, reason: str) -> None:  # noqa: ARG002 - there is nowhere to keep it
         """Forget the event; it was counted and logged."""
@@ -61,7 +67,7 @@ class MemoryQueue:
     def oldest_ms(self) -> int | None:
         """When the oldest event was recorded, in milliseconds since 1970."""
         with self._lock:
-            return self._times[0] if self._times else None
+            return self._events[0][0] if self._events else None
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._events)

@@ -7,6 +7,7 @@ takes the data and passes nothing on. So the exchange runs on the non-blocking i
 from __future__ import annotations
 
 import json
+import math
 import select
 import time
 from dataclasses import dataclass
@@ -123,6 +124,8 @@ class Sender:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": int(self._timeout * 1000),
+            # libpq's least is 2.
+            "connect_timeout": min(10, max(2, math.ceil(self._timeout))),
         }
         given = conninfo_to_dict(self._source)
         return psycopg.connect(

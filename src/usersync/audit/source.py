@@ -20,8 +20,10 @@ class Source(Protocol):
     ``last`` is the number of the newest event, ``done`` that up to which all are settled.
     """
 
-    last: int
     done: int
+
+    @property
+    def last(self) -> int: ...
 
     def read(self, events: int, size: int) -> list[Entry]:
         """The oldest events, at most so many, and so many bytes unless a single one is larger."""

@@ -5,8 +5,8 @@ to the operating system and does not wait for the disk. "If the application runn
 will be safe" (sqlite.org/pragma.html#pragma_synchronous), by kill -9 too; a power cut may take the newest
 events, or in the worst case leave a damaged file, which is then set aside.
 
-Checkpoints are the writer thread's business, over a connection of its own with ``synchronous=NORMAL``, so
-that no ``record()`` ever pays for one.
+Checkpoints are the writer thread's business, over a connection of its own and with ``synchronous=NORMAL``,
+so that no ``record()`` ever pays for one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _SCHEMA = """
 """
 
 _PAGE_SIZE = 4096
-_CHECKPOINT_BYTES = 4 << 20
+_DELETED_AT_ONCE = 100
+_CHECKPOINT_BYTES = 16 << 20
 _TRUNCATE_BYTES = 64 << 20
 
 # Nobody else writes to the file; but somebody may look into it with a tool.
@@ -50,7 +51,7 @@ class Spool:
         self.last = self.done = 0
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
-        self._recorder = self._connect(_RECORDER_PATIENCE_S, synchronous="off")
+        self._recorder = self._connect(_RECORDER_PATIENCE_S)
         try:
             self._recorder.execute("pragma journal_mode = wal")
             if not tended:
@@ -67,9 +68,19 @@ class Spool:
     def append(self, at_ms: int, payload: bytes) -> None:
         """Store an event for good, as far as this process's death is concerned. Takes microseconds."""
         with self._lock:
-            number = self.last + 1
+            while not self._insert(self.last + 1, at_ms, payload):
+                pass
+
+    def _insert(self, number: int, at_ms: int, payload: bytes) -> bool:
+        """False if a signal handler has come between, and taken this number for an event of its own."""
+        try:
             self._recorder.execute("insert into events values (?, ?, ?)", (number, at_ms, payload))
-            self.last = number
+            inserted = True
+        except sqlite3.IntegrityError:
+            inserted = False
+        # Numbers are committed in their order, so that the writer passes none over.
+        self.last = max(self.last, number)
+        return inserted
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
@@ -88,9 +99,11 @@ class Spool:
         They count as done even if that fails, as it will where the disk is full: they are not read again,
         and whoever takes the file over sends them again, which stores nothing twice.
         """
-        self.done = max(self.done, through)
-        with self._lock:
-            self._writer.execute("delete from events where number <= ?", (through,))
+        first, self.done = self.done, max(self.done, through)
+        # A few at a time: whoever records meanwhile waits for the lock.
+        for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
+            with self._lock:
+                self._writer.execute("delete from events where number <= ?", (upto,))
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Move the event to the table ``refused``. It must be the oldest."""
@@ -126,10 +139,16 @@ class Spool:
     def tend(self) -> None:
         """Bring what is in the WAL into the file, if it is much. Recording goes on meanwhile."""
         size = self._wal_bytes()
-        if size > _CHECKPOINT_BYTES:
+        if size <= _CHECKPOINT_BYTES:
+            return
+        # Only here: a delete that waits for the disk would hold up those who record.
+        self._writer.execute("pragma synchronous = normal")
+        try:
             self._writer.execute("pragma wal_checkpoint(passive)").fetchall()
+        finally:
+            self._writer.execute("pragma synchronous = off")
         if size > _TRUNCATE_BYTES:
-            # Never at rest, it was never started over. The rest is little after the line above.
+            # Never at rest, it was never started over. The rest is little after the checkpoint above.
             with self._lock:
                 self._writer.execute("pragma wal_checkpoint(truncate)").fetchall()
 
@@ -161,15 +180,15 @@ class Spool:
     @property
     def _writer(self) -> sqlite3.Connection:
         if self._drain is None:
-            self._drain = self._connect(_WRITER_PATIENCE_S, synchronous="normal")
+            self._drain = self._connect(_WRITER_PATIENCE_S)
             self._limit(self._drain)
         return self._drain
 
-    def _connect(self, patience_s: float, synchronous: str) -> sqlite3.Connection:
+    def _connect(self, patience_s: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=patience_s, isolation_level=None, check_same_thread=False
         )
-        connection.execute(f"pragma synchronous = {synchronous}")
+        connection.execute("pragma synchronous = off")
         connection.execute("pragma wal_autocheckpoint = 0")
         return connection
 

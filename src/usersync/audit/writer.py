@@ -21,6 +21,7 @@ from usersync.audit.delivery import Delivery
 from usersync.audit.sender import Sender, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from psycopg_pool import ConnectionPool
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 
-# How long events may gather before a batch is sent.
-_LINGER_S = 0.05
+# How long events may gather before a batch is sent. Each batch costs those who record meanwhile some of the
+# interpreter's time, and so there should be few of them.
+_LINGER_S = 0.25
 
 # While there is nothing to send: how often to look for files of dead processes.
 _IDLE_S = 5.0
@@ -64,6 +66,7 @@ class Writer:
         self._idle = False
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._last_act: Callable[[], None] = _nothing
         self._lock = threading.RLock()
         #: Changes whenever something was settled, or failed.
         self.progress = threading.Condition()
@@ -94,15 +97,20 @@ class Writer:
                 return
             self._thread = thread
 
-    def stop(self, timeout: float) -> bool:
-        """Let the thread end after the batch it is at; whether it has ended in time."""
+    def stop(self, timeout: float, last_act: Callable[[], None]) -> None:
+        """Let the thread end after the batch it is at, and wait for that so long.
+
+        ``last_act`` is called once it has ended, by the thread itself: that may be later.
+        """
         with self._lock:
             self._stopping = True
+            self._last_act = last_act
             thread = self._thread
         self._calls.put(True)
-        if thread is not None:
+        if thread is None:
+            last_act()
+        else:
             thread.join(max(0.0, timeout))
-        return thread is None or not thread.is_alive()
 
     def _run(self) -> None:
         failures = 0
@@ -122,6 +130,7 @@ class Writer:
                     self._rest()
         self.adoption.close()
         self.sender.close()
+        self._last_act()
         self._tally.state = "stopped"
         self._announce()
 
@@ -184,6 +193,10 @@ class Writer:
         except queue.Empty:
             return False
         return True
+
+
+def _nothing() -> None:
+    """The last act until there is one."""
 
 
 def _describe(error: Exception) -> str:

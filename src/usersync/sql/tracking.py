@@ -19,7 +19,15 @@ from usersync.mapping import TableName, quote
 from usersync.sql.audit_expressions import audit_column_list, audit_value_list
 from usersync.sql.expressions import literal
 from usersync.sql.render import UnknownPlaceholderError, read_sql
-from usersync.sql.tracking_columns import TEXT_LIMIT, TrackedColumn, as_json, cut, key_text, sha256, shortened
+from usersync.sql.tracking_columns import (
+    TEXT_LIMIT,
+    TrackedColumn,
+    cut,
+    key_text,
+    recorded,
+    sha256,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -171,7 +179,8 @@ class _Part:
             "audit_table": settings.audit_table.quoted,
             "audit_columns": audit_column_list(settings.audit),
             "changed_rows": changed_rows.get(self._operation, "new_rows"),
-            "known_events": self._events(self._known_changes(), "{}"),
+            "event_of_one_row": self._events(self._known_changes(one=True), "{}"),
+            "known_events": self._events(self._known_changes(one=False), "{}"),
             "stale_events": self._events(self._stale_changes(), '{"tracking": "stale"}'),
         }
 
@@ -208,23 +217,26 @@ class _Part:
         }
         return _fill(read_sql("tracking/events.sql"), {"changed": changed}, values).strip()
 
-    def _known_changes(self) -> str:
+    def _known_changes(self, *, one: bool) -> str:
         if self._operation == "truncate":
             return _NOTHING_KNOWN
         if self._operation == "update":
-            return self._compared()
+            if one:
+                return self._compared(f"{self._side('o')} cross join {self._side('n')}")
+            sides = (self._side(side, numbered=True) for side in ("o", "n"))
+            return self._compared(f"{' full join '.join(sides)} on n.position = o.position")
         side = "n" if self._operation == "insert" else "o"
         return (
             f"(select {self._identity(side)} as entity_id, {_object(self._pieces(side))} as changes\n"
             f"from {self._side(side)}) as changed"
         )
 
-    def _compared(self) -> str:
+    def _compared(self, joined: str) -> str:
         """Old and new rows go side by side by their place: the server keeps each pair at the same one.
 
         Not by key, which may have changed, may be missing, and may be twice in it when a cascade changes a
         row more than once. A full join, because that alone cannot become a nested loop when the plan was made
-        for a statement that changed one row, and is kept for one that changes a million.
+        for a statement that changed two rows, and is kept for one that changes a million.
         """
         return (
             "(select compared.entity_id, compared.previous_entity_id, "
@@ -232,14 +244,14 @@ class _Part:
             f"select {self._identity('n')} as entity_id,\n"
             f"case when {self._key_changed()} then {self._identity('o')} end as previous_entity_id,\n"
             f"{_joined(self._differences())} as pieces\n"
-            f"from {self._side('o')} full join {self._side('n')} on n.position = o.position\n"
+            f"from {joined}\n"
             ") as compared where compared.pieces <> '') as changed"
         )
 
-    def _side(self, side: str) -> str:
+    def _side(self, side: str, *, numbered: bool = False) -> str:
         rows = "new_rows" if side == "n" else "old_rows"
         columns = [f"{rows}.{quote(name)} as {number}" for name, number in self._numbered.items()]
-        if self._operation == "update":
+        if numbered:
             columns.insert(0, "row_number() over () as position")
         return f"(select {', '.join(columns)} from {rows}) as {side}"
 
@@ -248,18 +260,20 @@ class _Part:
         before, after = ("[null,", "]") if side == "n" else ("[", ",null]")
         return [
             f"{literal(json.dumps(column.name, ensure_ascii=False) + ':' + before)} || "
-            f"{self._json(column, side)} || {literal(after)}"
+            f"to_json({self._recorded(column, side)})::text || {literal(after)}"
             for column in self._tracking.columns
         ]
 
     def _differences(self) -> list[str]:
         return [
             f"case when {self._differs(column)} then "
-            f"{literal(json.dumps(column.name, ensure_ascii=False) + ':[')} || "
-            f"coalesce({self._json(column, 'o')}, 'null') || ',' || "
-            f"coalesce({self._json(column, 'n')}, 'null') || ']' end"
+            f"{literal(json.dumps(column.name, ensure_ascii=False) + ':')} || "
+            f"json_build_array({self._recorded(column, 'o')}, {self._recorded(column, 'n')})::text end"
             for column in self._tracking.columns
         ]
+
+    def _recorded(self, column: TrackedColumn, side: str) -> str:
+        return recorded(column, f"{side}.{self._numbered[column.name]}")
 
     def _differs(self, column: TrackedColumn) -> str:
         old, new = (f"{side}.{self._numbered[column.name]}" for side in ("o", "n"))
@@ -268,10 +282,6 @@ class _Part:
         # By what is stored, which needs no equality operator (json, xml and point have none), overlooks no
         # difference that equality does, and calls no code of the application's.
         return f"record_image_ne(row({old}), row({new}))"
-
-    def _json(self, column: TrackedColumn, side: str) -> str:
-        """The value as the text of JSON; null for null."""
-        return as_json(column, f"{side}.{self._numbered[column.name]}")
 
     def _key_changed(self) -> str:
         return " or ".join(self._differs(column) for column in self._key) or "true"

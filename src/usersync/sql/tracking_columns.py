@@ -13,7 +13,6 @@ Kind = Literal["number", "plain", "instant", "text", "json", "jsonb", "bytes", "
 #: The same as what the Python side cuts at.
 TEXT_LIMIT = 16_384
 
-_MAX_BYTES_SHOWN = 256
 _MAX_ENTITY_ID = 200
 _KEPT_OF_LONG_ID = 130
 
@@ -77,67 +76,47 @@ def _kind(found: Mapping[str, Any]) -> Kind:
     return "plain" if found["fixed"] or found["type"] == "numeric" else "document"
 
 
-def as_json(column: TrackedColumn, value: str) -> str:
-    """The value as the text of JSON; null for null."""
+def recorded(column: TrackedColumn, value: str) -> str:
+    """The value as it is recorded: something that ``to_json`` takes; null for null."""
     if column.secret:
-        return f"""case when num_nulls({value}) = 0 then '"[redacted]"' end"""
-    text = f"{value}::text"
+        return f"case when num_nulls({value}) = 0 then '[redacted]'::text end"
     match column.kind:
-        case "number":
-            written = text
-        case "plain" | "instant":
-            written = f"to_json({value})::text"
         case "text":
-            written = f"to_json({_short_text(text)})::text"
+            return _short_text(f"{value}::text")
         case "bytes":
-            written = f"to_json({_bytes(value)})::text"
-        case "jsonb":
-            written = _short_document(value, text)
+            return f"usersync.describe_bytes({value})"
         case "json":
             # What json takes and jsonb does not: a NUL, half a surrogate pair.
-            written = (
-                f"case when {text} ~* '\\\\u(0000|d[89a-f])' then to_json({_short_text(text)})::text "
-                f"else {_short_document(value, text)} end"
+            text = f"{value}::text"
+            alien = f"{text} ~* '\\\\u(0000|d[89a-f])'"
+            return (
+                f"case when {alien} then to_json({_short_text(text)}) else {_short_document(value, text)} end"
             )
-        case "document":
-            written = _short_document(value, f"to_json({value})::text")
+        case "jsonb" | "document":
+            return _short_document(f"to_json({value})", f"to_json({value})::text", size_of=value)
         case "foreign":
             # By its output function, and by no cast: a cast may be anybody's code.
-            shown = f"case when num_nulls({value}) = 0 then concat({value}) end"
-            written = f"to_json({_short_text(shown)})::text"
-    return written
+            return _short_text(f"case when num_nulls({value}) = 0 then concat({value}) end")
+        case "number" | "plain" | "instant":
+            return value
 
 
 def _short_text(text: str) -> str:
-    return (
-        f"case when octet_length({text}) > {TEXT_LIMIT} and length({text}) > {TEXT_LIMIT} "
-        f"then {cut(text)} else {text} end"
-    )
+    # Called for long ones only: each node of an expression costs whenever a statement begins.
+    return f"case when octet_length({text}) > {TEXT_LIMIT} then {cut(text)} else {text} end"
 
 
-def _short_document(value: str, text: str) -> str:
+def _short_document(document: str, text: str, size_of: str | None = None) -> str:
     # Stored, it may be compressed to a hundredth. Most documents are small, and not written out for this.
     return (
-        f"case when pg_column_size({value}) > {TEXT_LIMIT // 256} and length({text}) > {TEXT_LIMIT} "
-        f"then to_json({cut(text)})::text else {text} end"
+        f"case when pg_column_size({size_of or document}) > {TEXT_LIMIT // 256} "
+        f"and octet_length({text}) > {TEXT_LIMIT} then to_json({cut(text)}) else {document} end"
     )
 
 
 def cut(text: str) -> str:
-    """The beginning of a long text, with a marker: what the Python side makes of it."""
-    return (
-        f"left({text}, {TEXT_LIMIT}) || '… [cut: ' || length({text}) || ' characters, sha256 ' || "
-        f"{sha256(text)} || ']'"
-    )
-
-
-def _bytes(value: str) -> str:
-    size = f"'[bytes: ' || octet_length({value})"
-    return (
-        f"case when octet_length({value}) <= {_MAX_BYTES_SHOWN} "
-        f"then {size} || ', base64 ' || translate(encode({value}, 'base64'), E'\\n', '') || ']' "
-        f"else {size} || ', sha256 ' || encode(sha256({value}), 'hex') || ']' end"
-    )
+    """The beginning of a long text, with a marker."""
+    return f"usersync.shorten_text({text}, {TEXT_LIMIT})"
 
 
 def sha256(text: str) -> str:

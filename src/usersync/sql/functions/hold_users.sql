@@ -8,14 +8,14 @@ set lock_timeout = '@lock_timeout'
 set enable_seqscan = off
 as $usersync$
 begin
-    held := array(select target."@key" from "@users_table" as target where target."@key" = any(ids) for key share);
+    held := array(select target."@key" from "@users_table" as target where target."@key" = any(hold_users.ids) for key share);
 exception when others or assert_failure then
     problem := sqlstate || ' ' || sqlerrm;
     begin
         lock table "@users_table" in row share mode nowait;
         held := array(
             select target."@key" from "@users_table" as target
-            where target."@key" = any(ids) for key share skip locked
+            where target."@key" = any(hold_users.ids) for key share skip locked
         );
     exception when others then
         held := null;

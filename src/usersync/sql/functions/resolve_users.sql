@@ -19,7 +19,7 @@ begin
         if cardinality(present) < cardinality(ids) then
             absent := array(
                 select unnest(ids)
-                except select target."@key" from "@users_table" as target where target."@key" = any(ids)
+                except select target."@key" from "@users_table" as target where target."@key" = any(resolve_users.ids)
             );
             perform usersync.sync_users(absent);
             present := present || (select holding.held from usersync.hold_users(absent) as holding);
@@ -29,9 +29,12 @@ begin
             problems := array(
                 select coalesce(
                     failure.sqlstate || ' ' || failure.message,
-                    case when source."id" is null then 'the auth server has no such user' end,
+                    case
+                        when source."id" is null then 'the auth server has no such user'
+                        when source."deleted_at" is not null then 'the user is deleted'
+                    end,
                     trouble,
-                    'the user was deleted meanwhile')
+                    'the user has no row, and syncing neither made one nor failed')
                 from unnest(absent) with ordinality as wanted (id, position)
                 left join usersync.sync_failures as failure
                     on failure.user_id = wanted.id and failure.outcome = 'failed'

@@ -3,6 +3,9 @@
 --
 -- If the batch fails, each event is looked at alone (sifted), and the good ones are stored at once. Only what
 -- a constraint or a trigger of the application's own refuses is left to be found by halving.
+--
+-- lock_timeout: while somebody alters the users table, even an event that is linked to nobody has to wait, for
+-- that is how PostgreSQL checks a foreign key. Better to come again than to hold up who is in a hurry.
 create or replace function usersync.store_audit_events(
     events jsonb, sifted boolean default false, out stored bigint, out rejected bigint
 )
@@ -10,6 +13,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
+set lock_timeout = '2s'
 as $usersync$
 #variable_conflict use_variable
 declare

@@ -12,6 +12,7 @@ as $usersync$
 #variable_conflict use_column
 <<tracking>>
 declare
+    row_count integer;
     occurred_at timestamptz;
     id_prefix text;
     actor_source text;
@@ -29,7 +30,8 @@ declare
     failed_message text;
 begin
     -- A statement that found no row fires this all the same, and an upsert fires it for both of its halves.
-    if not exists (select from "@changed_rows") then
+    tracking.row_count := (select count(*) from (select from "@changed_rows" limit 2) as few);
+    if tracking.row_count = 0 then
         return null;
     end if;
 
@@ -105,8 +107,13 @@ begin
             raise exception 'a trigger kept a row from moving to another partition: which row became which is unknown'
                 using errcode = 'data_exception';
         end if;
-        insert into "@audit_table" ("@audit_columns")
-        select '@audit_values' from "@known_events" as event;
+        if tracking.row_count = 1 then
+            insert into "@audit_table" ("@audit_columns")
+            select '@audit_values' from "@event_of_one_row" as event;
+        else
+            insert into "@audit_table" ("@audit_columns")
+            select '@audit_values' from "@known_events" as event;
+        end if;
         return null;
     exception when others or assert_failure then
         get stacked diagnostics failed_state = returned_sqlstate, failed_message = message_text;
