@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from usersync.audit import inline, lifecycle
@@ -20,7 +21,6 @@ from usersync.errors import DatabaseError
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     import psycopg
     from psycopg_pool import ConnectionPool
@@ -225,7 +225,7 @@ class AuditLog:
     def _spool_root(self) -> Path | None:
         if self._options.durability == "memory":
             return None
-        return (self._options.spool_dir or default_spool_dir()) / directory_name(self._label())
+        return Path(self._options.spool_dir or default_spool_dir()) / directory_name(self._label())
 
     def _label(self) -> str:
         if self._options.project:

@@ -24,7 +24,7 @@ class Options:
 
     durability: Durability = "spool"
     #: Below it, each database has a directory of its own.
-    spool_dir: Path | None = None
+    spool_dir: Path | str | None = None
     #: What that directory is called; default is made from the address. Two addresses of one database (direct,
     #: and through a pooler) share their spool if they share this.
     project: str | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,11 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Controls; separators of lines; what is invisible, or turns the direction of what follows; private use.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 _MANY_SPACES = re.compile(r"\s+")
 
 
@@ -26,6 +31,35 @@ def plain(text: object) -> str:
     """
     flat = _MANY_SPACES.sub(" ", str(text)).strip()
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
+
+
+def clip(text: object, width: int) -> str:
+    """:func:`plain` text in at most so many columns of a terminal; what is left out is an ellipsis.
+
+    Cheap for a text of any length: what cannot be shown is not looked at.
+    """
+    whole = str(text)
+    flat = plain(whole[: width * 4 + 16])
+    if columns(flat) <= width and len(whole) <= width * 4 + 16:
+        return flat
+    kept, room = "", max(width - 1, 0)
+    for character in flat:
+        room -= columns(character)
+        if room < 0:
+            break
+        kept += character
+    return f"{kept.rstrip()}…" if width > 0 else ""
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes that has no controls in it."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def bold(text: str) -> str:
@@ -78,7 +112,7 @@ def align(rows: Iterable[Sequence[str]], *, indent: str = "", gap: int = 2) -> I
 
 
 def _length(cell: str) -> int:
-    return len(click.unstyle(cell))
+    return columns(click.unstyle(cell))
 
 
 def number(value: float) -> str:
