@@ -14,9 +14,13 @@ from killing import kill_recorders
 pytestmark = pytest.mark.newest_server
 
 
+# Newer Pythons warn of every fork in a process with threads; that such forks work is tested here.
+WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+
+
 def run_python(code, *arguments, **options):
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        [sys.executable, *WARNINGS, "-c", textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -87,6 +91,41 @@ def test_a_fork_has_a_spool_and_a_writer_of_its_own(store, make_log, spool_dir, 
     assert len(events) == len({event["id"] for event in events}) == 1 + 50 + 4 * 50
     for n in range(4):
         assert sum(event["request_id"] == f"child{n}" for event in events) == 50
+
+
+def test_a_fork_while_other_threads_record_can_record(store, make_log, spool_dir):
+    code = """
+        import os, sys, threading
+        from pathlib import Path
+        from usersync import AuditLog
+
+        log = AuditLog(sys.argv[1], spool_dir=Path(sys.argv[2]), project="test")
+        over = threading.Event()
+
+        def work():
+            while not over.is_set():
+                log.record("parent.recorded")
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for n in range(30):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if log.record("child.recorded") else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert log.flush(30)
+        print(log.stats().accepted)
+    """
+    result = run_python(code, store.dsn, spool_dir)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert make_log(store.dsn).drain()
+    actions = [event["action"] for event in store.events()]
+    assert actions.count("child.recorded") == 30
+    assert actions.count("parent.recorded") == int(result.stdout)
 
 
 def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, eventually):

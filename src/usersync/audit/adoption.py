@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from usersync.audit.spool import Spool, is_damaged, put_away
+from usersync.audit.spool import Spool, gate, is_damaged, put_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,8 @@ class Adoption:
 
     def _take(self, claim: Claim) -> None:
         try:
-            spool = Spool(claim.path, self._options.spool_bytes)
+            with gate:
+                spool = Spool(claim.path, self._options.spool_bytes)
         except sqlite3.Error as error:
             self._give_up(claim, error)
             return
@@ -113,7 +114,8 @@ class Adoption:
             if own is None:
                 return
             own.add_refused(refused)
-        adopted.spool.remove()
+        with gate:
+            adopted.spool.remove()
         adopted.claim.release()
         self._adopted.remove(adopted)
 
@@ -134,7 +136,7 @@ class Adoption:
     def close(self) -> None:
         """Leave the files to the next."""
         for adopted in self._adopted:
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error), gate:
                 adopted.spool.close()
             adopted.claim.release()
         self._adopted.clear()

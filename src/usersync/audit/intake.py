@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from usersync.audit.memory import MemoryQueue
-from usersync.audit.spool import Spool, is_damaged
+from usersync.audit.spool import Spool, gate, is_damaged
 
 if TYPE_CHECKING:
     from usersync.audit.directory import Claim, SpoolDirectory
@@ -145,12 +145,17 @@ class Intake:
         if spool is None or claim is None:
             return
         try:
-            if len(spool) or spool.refused():
-                spool.close()
-            else:
-                spool.remove()
+            with gate:
+                if len(spool) or spool.refused():
+                    spool.close()
+                else:
+                    spool.remove()
         finally:
             claim.release()
+
+    def locks(self) -> list[threading.RLock]:
+        """What to hold, in this order, for no thread to be recording."""
+        return [self._lock, *([self.spool.lock] if self.spool is not None else [])]
 
     def descriptors(self) -> list[int]:
         """The lock that a forked child must not keep from being released."""

@@ -10,6 +10,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+from usersync.audit.spool import gate
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,6 +22,12 @@ class Lived(Protocol):
     """Something with a thread, locks and files that end with the process, and are not a fork's to use."""
 
     exit_timeout: float
+
+    def hold(self) -> None:
+        """Called before a fork: take the locks that a child must find free."""
+
+    def let_go(self) -> None:
+        """Called in the parent after a fork: release them."""
 
     def forget(self) -> None:
         """Called in a forked child: start afresh, and leave alone what is the parent's."""
@@ -47,9 +55,28 @@ def leave_alone(inherited: object, descriptors: Iterable[int]) -> None:
             os.close(fd)
 
 
-def _after_fork() -> None:
-    for lived in list(_living):
+_held: list[Any] = []
+
+
+def _before_fork() -> None:
+    gate.acquire()
+    _held[:] = list(_living)
+    for lived in _held:
+        lived.hold()
+
+
+def _after_in_parent() -> None:
+    for lived in _held:
+        lived.let_go()
+    _held.clear()
+    gate.release()
+
+
+def _after_in_child() -> None:
+    for lived in _held:
         lived.forget()
+    _held.clear()
+    gate.release()
 
 
 def _at_exit() -> None:
@@ -58,5 +85,5 @@ def _at_exit() -> None:
         lived.end(max(0.0, min(lived.exit_timeout, deadline - time.monotonic())))
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
 atexit.register(_at_exit)

@@ -51,6 +51,7 @@ class AuditLog:
         self._engine: Engine | None = None
         self._lock = threading.RLock()
         self._closed = False
+        self._held: list[threading.RLock] = []
         self.exit_timeout = self._options.exit_timeout
         lifecycle.watch(self)
 
@@ -237,9 +238,23 @@ class AuditLog:
         conninfo = self._source.conninfo
         return describe_target(conninfo() if callable(conninfo) else conninfo)
 
+    def hold(self) -> None:
+        """Called before a fork: no other thread may be making files, or be inside SQLite."""
+        self._lock.acquire()
+        self._held = [self._lock]
+        for lock in self._engine.intake.locks() if self._engine is not None else []:
+            lock.acquire()
+            self._held.append(lock)
+
+    def let_go(self) -> None:
+        """Called in the parent after a fork."""
+        while self._held:
+            self._held.pop().release()
+
     def forget(self) -> None:
         """Called in a forked child: the files, the writer and the connection are the parent's."""
         engine, self._engine, self._lock = self._engine, None, threading.RLock()
+        self._held = []
         if engine is not None:
             lifecycle.leave_alone(engine, engine.descriptors())
 

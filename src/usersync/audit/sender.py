@@ -165,7 +165,10 @@ class Sender:
     def descriptors(self) -> list[int]:
         """The socket that a forked child must not keep open."""
         connection = self._connection
-        return [] if connection is None or connection.closed else [connection.fileno()]
+        try:
+            return [] if connection is None or connection.closed else [connection.fileno()]
+        except psycopg.Error:
+            return []
 
 
 def _exchange(pgconn: PGconn, deadline: float, query: bytes, param: bytes | None = None) -> PGresult:

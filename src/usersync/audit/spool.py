@@ -38,6 +38,11 @@ _RECORDER_PATIENCE_S = 0.25
 _WRITER_PATIENCE_S = 5.0
 
 
+#: Held by writer threads while they are inside SQLite, and by whoever forks: a child that is born while
+#: another thread holds one of SQLite's own locks would wait for it for ever.
+gate = threading.RLock()
+
+
 class Spool:
     """A source for the writer. :meth:`append` is for any thread, the rest for the writer's.
 
@@ -86,7 +91,9 @@ class Spool:
         """See :class:`~usersync.audit.source.Source`."""
         batch: list[Entry] = []
         oldest = "select number, event from events where number > ? order by number limit ?"
-        for number, payload in self._writer.execute(oldest, (self.done, events)).fetchall():
+        with gate:
+            rows = self._writer.execute(oldest, (self.done, events)).fetchall()
+        for number, payload in rows:
             size -= len(payload)
             if size < 0 and batch:
                 break
@@ -102,7 +109,7 @@ class Spool:
         first, self.done = self.done, max(self.done, through)
         # A few at a time: whoever records meanwhile waits for the lock.
         for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
-            with self._lock:
+            with gate, self._lock:
                 self._writer.execute("delete from events where number <= ?", (upto,))
 
     def set_aside(self, entry: Entry, reason: str) -> None:
@@ -111,17 +118,18 @@ class Spool:
             "insert or ignore into refused (at_ms, event, reason) select at_ms, event, ? from events "
             "where number = ?"
         )
-        with self._lock:
+        with gate, self._lock:
             self._writer.execute(move, (reason, entry.number))
         self.discard(entry.number)
 
     def refused(self) -> list[tuple[int, bytes, str]]:
         """The events that were set aside: when they were recorded (ms since 1970), what they are, why."""
-        return self._writer.execute("select at_ms, event, reason from refused order by number").fetchall()
+        with gate:
+            return self._writer.execute("select at_ms, event, reason from refused order by number").fetchall()
 
     def add_refused(self, rows: list[tuple[int, bytes, str]]) -> None:
         """Take over what another file had set aside."""
-        with self._lock:
+        with gate, self._lock:
             self._writer.executemany(
                 "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", rows
             )
@@ -139,8 +147,11 @@ class Spool:
     def tend(self) -> None:
         """Bring what is in the WAL into the file, if it is much. Recording goes on meanwhile."""
         size = self._wal_bytes()
-        if size <= _CHECKPOINT_BYTES:
-            return
+        if size > _CHECKPOINT_BYTES:
+            with gate:
+                self._checkpoint(size)
+
+    def _checkpoint(self, size: int) -> None:
         # Only here: a delete that waits for the disk would hold up those who record.
         self._writer.execute("pragma synchronous = normal")
         try:
@@ -170,6 +181,11 @@ class Spool:
         away = put_away(self.path)
         self.close()
         return away
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever records, or looks, over the recorder's connection."""
+        return self._lock
 
     def _wal_bytes(self) -> int:
         try:

@@ -326,11 +326,15 @@ def _check_options(
 
 
 def _stem(name: TableName, state: Row) -> str:
+    """What this table's functions are called already; else the first name that no other table's are."""
     taken = set(state["taken"])
-    number = 0
-    while any(f"{function_stem(name, number)}_{operation}" in taken for operation in OPERATIONS):
-        number += 1
-    return function_stem(name, number)
+    own = {trigger["function"] for trigger in state["triggers"]}
+    # Each table that had this name before, and is still tracked, may hold one.
+    stems = [function_stem(name, number) for number in range(len(taken) + len(own) + 1)]
+    for stem in stems:
+        if f"{stem}_insert" in own:
+            return stem
+    return next(stem for stem in stems if not taken & {f"{stem}_{operation}" for operation in OPERATIONS})
 
 
 #: pg_trigger.tgtype of a trigger after each statement.

@@ -92,7 +92,7 @@ def function_stem(table: TableName, number: int = 0) -> str:
 
 
 def is_of_tracked_table(signature: str) -> bool:
-    """Whether a function in the database is one of these, and so not among those that are always installed."""
+    """Whether a function in the database is one of these, and not of those that are always there."""
     return signature.startswith(f"usersync.{FUNCTION_PREFIX}")
 
 

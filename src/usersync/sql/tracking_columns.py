@@ -76,7 +76,7 @@ def _kind(found: Mapping[str, Any]) -> Kind:
     return "plain" if found["fixed"] or found["type"] == "numeric" else "document"
 
 
-def recorded(column: TrackedColumn, value: str) -> str:
+def recorded(column: TrackedColumn, value: str) -> str:  # noqa: PLR0911 - a kind, a line
     """The value as it is recorded: something that ``to_json`` takes; null for null."""
     if column.secret:
         return f"case when num_nulls({value}) = 0 then '[redacted]'::text end"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
-    from fix_project import Project
 
+    from fix_project import Project
     from usersync.plans.tracking import TrackedTable, TrackingPlan
 
 is_secret = Redactor().is_secret

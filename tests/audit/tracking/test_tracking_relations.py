@@ -79,7 +79,8 @@ def test_a_row_that_a_trigger_swallows_on_its_way_does_not_make_up_a_story(track
 
 def test_changes_through_a_parent_are_seen_in_its_children(tracker):
     tracker.execute(
-        "create table animals (id int primary key, name text); create table dogs (breed text) inherits (animals); "
+        "create table animals (id int primary key, name text); "
+        "create table dogs (breed text) inherits (animals); "
         "insert into animals values (1, 'a'); insert into dogs values (2, 'b', 'pug')"
     )
     tracker.track("animals")
@@ -94,7 +95,8 @@ def test_changes_through_a_parent_are_seen_in_its_children(tracker):
 def test_cascades_are_seen_row_by_row(tracker):
     tracker.execute(
         "create table people (id int primary key); "
-        "create table letters (id int primary key, sender int references people on update cascade on delete set null, "
+        "create table letters (id int primary key, "
+        "sender int references people on update cascade on delete set null, "
         "receiver int references people on update cascade on delete cascade); "
         "insert into people values (1), (2); insert into letters values (1, 1, 1), (2, 1, 2)"
     )
@@ -125,7 +127,8 @@ def test_triggers_of_the_applications_own(tracker):
         "create trigger touch before update on products for each row execute function public.touch(); "
         "create function public.count_stock() returns trigger language plpgsql as "
         "$$ begin update public.stock set qty = qty + new.qty; return null; end $$; "
-        "create trigger count_stock after update on products for each row execute function public.count_stock(); "
+        "create trigger count_stock after update on products "
+        "for each row execute function public.count_stock(); "
         "insert into products values (1, 1), (2, 2)"
     )
     tracker.track("products")
