@@ -11,15 +11,12 @@ from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan_view import PlanView, change_data
 from usersync.cli.text import count, good
 from usersync.plans import schema
-from usersync.settings import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.cli.output import View
     from usersync.models import SchemaPlan
-    from usersync.plans.protocol import Plan
-    from usersync.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
     Goes by the settings that the database was set up with.
     """
     call.require_consent(yes=yes)
-    settings = call.run(_stored_settings(call.settings))
+    settings = call.settings_there
     planned = call.run(
         schema.plan_rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
     )
@@ -82,10 +79,3 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
         schema.rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
     )
     return RollbackView(done, call.target)
-
-
-def _stored_settings(otherwise: Settings) -> Plan[Settings]:
-    """The settings in the database: a file may have changed since, and names what is not there."""
-    stored = yield from schema.settings_in_database()
-    known = otherwise.describe()
-    return parse_settings({name: stored[name] for name in known if name in stored}) if stored else otherwise

@@ -5,6 +5,7 @@ Colours are put in freely; :mod:`usersync.cli.output` takes them out where they 
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 import unicodedata
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 # Controls; separators of lines; what is invisible, or turns the direction of what follows; private use.
-_CONTROL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+_BEYOND_ASCII = (
+    "\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f"
 )
+_CONTROL = re.compile(f"[\x00-\x1f{_BEYOND_ASCII}]")
+_CONTROL_IN_JSON = re.compile(f"[{_BEYOND_ASCII}]")
 _MANY_SPACES = re.compile(r"\s+")
 
 
@@ -31,6 +34,15 @@ def plain(text: object) -> str:
     """
     flat = _MANY_SPACES.sub(" ", str(text)).strip()
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
+
+
+def inert(document: str) -> str:
+    """JSON with everything in it escaped that a terminal would obey, but for its own line breaks."""
+    return document if document.isascii() else _CONTROL_IN_JSON.sub(_escaped_in_json, document)
+
+
+def _escaped_in_json(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
 
 
 def clip(text: object, width: int) -> str:

@@ -12,7 +12,19 @@ def _entry(name: str, text: str) -> Entry:
 
 
 SECTIONS: Sections = {
-    "Keep in order": (_entry("spool", "What waits on this machine to be stored; deliver it."),),
+    "Read": (
+        _entry("tail", "Show the newest events, then follow."),
+        _entry("search", "Find events, the newest first, page by page."),
+        _entry("show", "Show one event, whole."),
+        _entry("history", "What happened to one entity, field by field."),
+        _entry("stats", "Count events by day and action, and draw them."),
+        _entry("export", "Write events out: JSON Lines, CSV or Parquet."),
+    ),
+    "Keep in order": (
+        _entry("spool", "What waits on this machine to be stored; deliver it."),
+        _entry("rejects", "Events the database could not store, and why; try again."),
+        _entry("prune", "Drop what is older than it has to be kept."),
+    ),
     "Record without code": (
         _entry("track", "Record every change of a table's rows from now on."),
         _entry("untrack", "Stop recording the changes of a table."),

@@ -6,18 +6,18 @@ Whatever an event contains was written by strangers, so all of it goes through `
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from usersync.audit_models import HistoryEntry
 from usersync.cli.output import to_json
 from usersync.cli.text import align, bad, bold, clip, columns, faint, good, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from usersync.models import AuditEvent
+    from usersync.audit_models import EventRecord
 
 _MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "succeeded": ("✓", good),
@@ -36,10 +36,10 @@ _SHORT_ID = 8
 _MOST_SHOWN = 2_000
 
 
-def event_line(event: AuditEvent, width: int) -> str:
+def event_line(event: EventRecord, width: int) -> str:
     """One event in one line, in columns that stay where they are from event to event."""
     cells = (
-        (event.action, _ACTION_WIDTH),
+        (event.action or "?", _ACTION_WIDTH),
         (entity(event), _ENTITY_WIDTH),
         (actor(event), _ACTOR_WIDTH),
     )
@@ -55,7 +55,7 @@ def _padded(text: str, width: int) -> str:
     return shown + " " * (width - columns(shown))
 
 
-def mark(event: AuditEvent) -> str:
+def mark(event: EventRecord) -> str:
     """The outcome as a coloured sign."""
     sign, style = _MARKS.get(event.outcome or "succeeded", ("?", warning))
     return style(sign)
@@ -66,12 +66,12 @@ def moment(at: datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def entity(event: AuditEvent) -> str:
+def entity(event: EventRecord) -> str:
     """``product/42``; as it is typed after ``history``."""
     return "/".join(part for part in (event.entity_type, event.entity_id) if part)
 
 
-def actor(event: AuditEvent) -> str:
+def actor(event: EventRecord) -> str:
     """Who did it, as short as can be: of a UUID the beginning."""
     if event.actor_id is None:
         return str(event.user_id)[:_SHORT_ID] if event.user_id else event.actor_type or ""
@@ -81,18 +81,15 @@ def actor(event: AuditEvent) -> str:
         return event.actor_id
 
 
-def summary(event: AuditEvent) -> str:
+def summary(event: EventRecord) -> str:
     """What changed, in a line: ``stock 10 → 7, name "bolt" → null``."""
-    return ", ".join(
-        f"{field} {short(old, 40)} → {short(new, 40)}" for field, old, new in changes_of(event)
-    )
+    return ", ".join(f"{field} {short(old, 40)} → {short(new, 40)}" for field, old, new in changes_of(event))
 
 
-def changes_of(event: AuditEvent) -> Iterator[tuple[str, Any, Any]]:
-    """Field, old and new; what is no pair is taken for the new value."""
-    for field, change in (event.changes or {}).items():
-        old, new = change if isinstance(change, list) and len(change) == 2 else (None, change)  # noqa: PLR2004
-        yield field, old, new
+def changes_of(event: EventRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Field, old and new."""
+    for change in HistoryEntry.of(event).changes:
+        yield change.name, change.before, change.after
 
 
 def short(value: object, width: int) -> str:
@@ -102,7 +99,7 @@ def short(value: object, width: int) -> str:
     return clip(json.dumps(value, ensure_ascii=False, default=to_json), width)
 
 
-def change_lines(event: AuditEvent, width: int, *, indent: str = "    ") -> Iterator[str]:
+def change_lines(event: EventRecord, width: int, *, indent: str = "    ") -> Iterator[str]:
     """Each field that changed, old and new; both in a line if they fit, else below each other."""
     names = [clip(field, 24) for field, _, _ in changes_of(event)]
     widest = max(map(columns, names), default=0)
@@ -117,11 +114,13 @@ def change_lines(event: AuditEvent, width: int, *, indent: str = "    ") -> Iter
             yield f"{' ' * columns(head)}→ {clip(after, room - 2)}"
 
 
-def event_lines(event: AuditEvent, width: int) -> Iterator[str]:
+def event_lines(event: EventRecord, width: int) -> Iterator[str]:
     """All of an event, field by field."""
-    yield f"{mark(event)} {bold(clip(event.action, width - 2))}"
+    yield f"{mark(event)} {bold(clip(event.action or '?', width - 2))}"
     yield ""
-    facts = {name: value for name, value in asdict(event).items() if name not in _APART and value is not None}
+    facts = {
+        name: value for name, value in event_data(event).items() if name not in _APART and value is not None
+    }
     yield from _fact_lines(facts, width)
     if event.changes:
         yield ""
@@ -130,13 +129,14 @@ def event_lines(event: AuditEvent, width: int) -> Iterator[str]:
     if event.metadata:
         yield ""
         yield bold("metadata")
-        yield from _fact_lines(event.metadata, width)
+        known = event.metadata if isinstance(event.metadata, dict) else {"": event.metadata}
+        yield from _fact_lines(known, width)
 
 
 _APART = {"action", "changes", "metadata"}
 
 
-def _fact_lines(facts: dict[str, Any], width: int) -> Iterable[str]:
+def _fact_lines(facts: Mapping[str, Any], width: int) -> Iterable[str]:
     names = {name: clip(name, 24) for name in facts}
     room = max(width - max(map(columns, names.values()), default=0) - 4, 20)
     return align([(faint(names[name]), _fact(value, room)) for name, value in facts.items()], indent="  ")
@@ -151,6 +151,6 @@ def _written(value: object) -> str:
     return written.strip('"') if not isinstance(value, dict | list) else written
 
 
-def event_data(event: AuditEvent) -> dict[str, Any]:
+def event_data(event: EventRecord) -> dict[str, Any]:
     """An event for programs, with nothing cut."""
-    return asdict(event)
+    return {name: value for name, value in vars(event).items() if name != "tie"}

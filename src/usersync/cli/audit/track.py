@@ -43,4 +43,6 @@ def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) 
 
     options = tracking.TrackOptions(**columns)
     plan = tracking.plan_track if dry_run else tracking.track
-    return TrackView(call.run(plan(call.settings, table, options, is_secret())), call.target, dry_run=dry_run)
+    return TrackView(
+        call.run(plan(call.settings_there, table, options, is_secret())), call.target, dry_run=dry_run
+    )

@@ -23,4 +23,4 @@ def tracked(call: Call) -> View:
     """
     from usersync.plans import tracking  # noqa: PLC0415 - only when it is wanted
 
-    return TrackedView(call.run(tracking.tracked(call.settings, is_secret())), call.target)
+    return TrackedView(call.run(tracking.tracked(call.settings_there, is_secret())), call.target)

@@ -30,4 +30,4 @@ def untrack(call: Call, table: str, dry_run: bool) -> View:
     from usersync.plans import tracking  # noqa: PLC0415 - only when it is wanted
 
     plan = tracking.plan_untrack if dry_run else tracking.untrack
-    return UntrackView(call.run(plan(call.settings, table)), call.target, dry_run=dry_run)
+    return UntrackView(call.run(plan(call.settings_there, table)), call.target, dry_run=dry_run)
