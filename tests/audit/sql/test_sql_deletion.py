@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from sql_log import HOSTILE_TABLE, event, send
 
-from conftest import HOSTILE_TABLE, event, send
 from fix_project import NAMES
 from usersync.settings import parse_settings
 
