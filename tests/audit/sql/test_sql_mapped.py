@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
@@ -9,8 +10,9 @@ import pytest
 from psycopg.rows import dict_row
 from sql_log import event, send
 
-from usersync.errors import ConflictError
-from usersync.plans import schema
+from usersync.audit_models import EventFilter
+from usersync.errors import ConflictError, SettingsError
+from usersync.plans import audit, audit_upkeep, schema
 from usersync.runner import run
 from usersync.settings import parse_settings
 
@@ -183,3 +185,72 @@ def test_a_mapped_table_has_to_be_there(owner):
     owner.execute("drop table public.audit_logs")
     with pytest.raises(ConflictError, match=r"there is no table public\.audit_logs"):
         run(schema.apply(settings_with()), owner)
+
+
+def test_reading_an_audit_table_of_the_applications_own(owner, auth):
+    """What was there before usersync, what usersync wrote, and fields that have no column."""
+    run(schema.apply(settings_with()), owner)
+    user_id = auth.sign_up_email("ada@example.com")
+    owner.execute("""
+        insert into public.audit_logs (action, table_name, record_id, details, created_at)
+        select 'old', 'product', n, '"not an object"', '2024-01-01' from generate_series(1, 5) as n
+    """)
+    fields = {"actor_id": str(user_id), "entity_type": "product", "entity_id": "3", "ip": "203.0.113.7"}
+    send(owner, event(outcome="denied", changes={"a": [1, 2]}, metadata={"why": "sold"}, **fields))
+
+    def found(**wanted):
+        return run(audit.search(EventFilter(**wanted)), owner).events
+
+    (record,) = found(outcome="denied")
+    assert (record.user_id, record.entity_id, record.ip) == (user_id, "3", "203.0.113.7")
+    assert (record.changes, record.metadata) == ({"a": [1, 2]}, {"why": "sold"})
+    for wanted in ({"user_id": user_id}, {"actor_id": str(user_id)}, {"text": "SOLD"}, {"action": "stock.*"}):
+        assert found(**wanted) == (record,), wanted
+    assert [each.action for each in found(entity_type="product", entity_id="3")] == ["stock.adjusted", "old"]
+
+    seen, cursor = [], None
+    while True:
+        page = run(audit.search(EventFilter(), after=cursor, limit=2), owner)
+        seen += [each.entity_id for each in page.events]
+        if (cursor := page.next) is None:
+            break
+    assert seen[0] == "3"
+    assert sorted(seen[1:]) == ["1", "2", "3", "4", "5"]
+    (entry, *_), _ = run(audit.history("product", "3"), owner)
+    assert entry.event.id is None
+    assert len(run(audit.stats(days=10_000), owner)) == 2
+
+
+def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
+    run(schema.apply(settings_with()), owner)
+    cursor = run(audit.tail(), owner).cursor
+    send(owner, event(action="a", occurred_at="now"))
+    batch = run(audit.tail(cursor), owner)
+    assert [each.action for each in batch.events] == ["a"]
+    assert run(audit.tail(batch.cursor), owner).events == ()
+
+
+def test_its_rows_are_not_usersyncs_to_prune(owner):
+    run(schema.apply(settings_with()), owner)
+    send(owner, event())
+    with pytest.raises(SettingsError, match="the application's own table"):
+        run(audit_upkeep.prune(datetime(2026, 6, 1, tzinfo=UTC)), owner)
+    assert len(rows(owner)) == 1
+
+
+def test_without_any_time_there_is_no_order_to_search_in(owner):
+    run(schema.apply(settings_with(occurred_at=None)), owner)
+    with pytest.raises(SettingsError, match="neither occurred_at nor recorded_at is mapped"):
+        run(audit.search(EventFilter()), owner)
+
+
+def test_a_time_without_zone_is_utc_both_ways(owner):
+    owner.execute("alter table public.audit_logs alter created_at type timestamp without time zone")
+    mapped = {"column": "created_at", "type": "timestamp without time zone"}
+    run(schema.apply(settings_with(occurred_at=mapped)), owner)
+    owner.execute("set timezone = 'Asia/Kolkata'")
+    send(owner, event(occurred_at="2026-03-01T12:00:00+02:00"))
+    at = datetime(2026, 3, 1, 10, tzinfo=UTC)
+    assert [row["created_at"] for row in rows(owner)] == [at.replace(tzinfo=None)]
+    (record,) = run(audit.search(EventFilter(since=at, until=at + timedelta(minutes=1))), owner).events
+    assert record.occurred_at == at

@@ -29,7 +29,8 @@ SHAPE = """
     select 'trigger', tgrelid::regclass::text, tgname, concat(tgenabled, tgfoid::regprocedure)
     from pg_trigger join pg_partition_tree('public.audit_logs') on relid = tgrelid where not tgisinternal
     union all
-    select 'rights', oid::regclass::text, coalesce(relacl, acldefault('r', relowner))::text, relrowsecurity::text
+    select 'rights', oid::regclass::text,
+        coalesce(relacl, acldefault('r', relowner))::text, relrowsecurity::text
     from pg_class join pg_partition_tree('public.audit_logs') on relid = oid
     union all
     select 'function', signature, checksum, fingerprint from usersync.functions
