@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DELETE_BATCH = 5_000
+UNLINK_BATCH = 5_000
 RETRY_BATCH = 500
 
 
@@ -168,3 +169,25 @@ _RETRY = """
         public.record_audit_events(coalesce(jsonb_agg(event order by reject_id), '[]')) as result
     from taken
 """
+
+
+def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Plan[int]:
+    """Finish the deletion of users who had too many events for the auth server's transaction; how many users.
+
+    With ``on_delete = "delete"`` they are in the ledger. Their events are unlinked in batches that commit by
+    themselves, and then the row goes. ``on_batch`` hears how many events each batch unlinked.
+    """
+    waiting = yield from query(
+        "select user_id from usersync.sync_failures where sqlstate = %(busy)s", busy="55006"
+    )
+    for row in waiting:
+        while True:
+            unlinked = yield from query_row(_UNLINK, user_id=row["user_id"], batch=UNLINK_BATCH)
+            if not unlinked["events"]:
+                break
+            on_batch(unlinked["events"])
+        yield from query("select usersync.sync_users(array[%(user_id)s::uuid])", user_id=row["user_id"])
+    return len(waiting)
+
+
+_UNLINK = "select usersync.unlink_events(%(user_id)s, %(batch)s) as events"

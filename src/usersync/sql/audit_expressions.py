@@ -29,6 +29,20 @@ def is_audit_id(audit: AuditColumns) -> str:
     return f"stored.{quote(column.name)} = {value}"
 
 
+def audit_user(audit: AuditColumns) -> str:
+    """The column that links to the user; without one, another that is never written then."""
+    columns = audit.effective()
+    return quote(columns.get("user_id", columns["id"]).name)
+
+
+def is_audit_user(audit: AuditColumns) -> str:
+    """Whether a row ``stored`` is linked to the user ``going.id``."""
+    column = audit.effective().get("user_id")
+    if column is None:
+        return "false"
+    return f"stored.{quote(column.name)} = going.id" + (f"::{column.type}" if column.type else "")
+
+
 def audit_value_list(audit: AuditColumns) -> str:
     """What is written into them, from a row ``event`` that has all fields of an event."""
     return ", ".join(
