@@ -162,6 +162,18 @@ def test_a_damaged_file_of_a_dead_process_is_set_aside_too(make_log, store, spoo
     assert [path.read_bytes()[:11] for path in spool_dir.rglob("*.damaged-*")] == [b"no database"]
 
 
+def test_a_file_that_cannot_be_read_holds_up_no_other(make_log, store, spool_dir):
+    dead = make_log(None)
+    event_id = dead.record("a.b")
+    dead.close(0)
+    # Sorts first, and is no file at all.
+    (spool_dir / "test" / "0-strange.spool").mkdir()
+    log = make_log(store.dsn)
+    assert log.drain()
+    assert store.ids() == [event_id]
+    assert (spool_dir / "test" / "0-strange.spool").is_dir()
+
+
 def test_recording_goes_on_while_the_wal_is_brought_into_the_file(make_log, spool_dir, monkeypatch):
     monkeypatch.setattr("usersync.audit.spool._CHECKPOINT_BYTES", 1)
     monkeypatch.setattr("usersync.audit.spool._TRUNCATE_BYTES", 1)

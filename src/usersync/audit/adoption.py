@@ -12,6 +12,7 @@ from usersync.audit.spool import Spool, gate, is_damaged, put_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from usersync.audit.directory import Claim, SpoolDirectory
     from usersync.audit.intake import Intake
@@ -43,6 +44,8 @@ class Adoption:
         self._options = options
         self._tally = tally
         self._adopted: list[Adopted] = []
+        # Files that could not be read in this search; the next one tries them again.
+        self._given_up: set[Path] = set()
         self.due_at = 0.0
         #: How often the directory was searched with nothing left in it that is nobody's.
         self.searches = 0
@@ -51,15 +54,17 @@ class Adoption:
         """Search the directory, if it is time."""
         if self._directory is None or time.monotonic() < self.due_at:
             return
-        self.due_at = time.monotonic() + _EVERY_S
         try:
             while len(self._adopted) < _AT_ONCE:
-                claim = self._directory.adopt()
+                claim = self._directory.adopt(self._given_up)
                 if claim is None:
+                    self._given_up.clear()
                     self.searches += 1
+                    self.due_at = time.monotonic() + _EVERY_S
                     return
                 self._take(claim)
         except OSError as error:
+            self.due_at = time.monotonic() + _EVERY_S
             self._tally.complain("adopt", "the audit spool's directory cannot be read: %s", error)
 
     def _take(self, claim: Claim) -> None:
@@ -77,6 +82,7 @@ class Adoption:
         if is_damaged(error):
             with suppress(OSError):
                 put_away(claim.path)
+        self._given_up.add(claim.path)
         claim.release()
 
     def sources(self) -> list[Adopted]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from usersync.audit.spool import files_of
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
 SUFFIX = ".spool"
@@ -59,12 +60,12 @@ class SpoolDirectory:
             if claim is not None:
                 return claim
 
-    def adopt(self) -> Claim | None:
-        """A file whose owner is gone; None if there is none. Never waits."""
+    def adopt(self, besides: Container[Path] = ()) -> Claim | None:
+        """A file whose owner is gone, ``besides`` these; None if there is none. Never waits."""
         if not self.root.is_dir():
             return None
         for path in sorted(self.root.glob(f"*{SUFFIX}")):
-            claim = _locked(path, os.O_CREAT)
+            claim = _locked(path, os.O_CREAT) if path not in besides else None
             if claim is None:
                 continue
             if path.exists():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import SOURCE_TYPES
 from usersync.models import Finding
+from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.protocol import Plan, query, query_row
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
         *_source(settings, inspection),
         *(_users_table(settings, inspection) if inspection.has_users_table else ()),
         *_foreign_triggers(settings, inspection),
+        *audit_findings(settings, inspection.catalog),
     )
 
 

@@ -23,9 +23,24 @@ def audit_key(audit: AuditColumns) -> str:
 
 
 def is_audit_id(audit: AuditColumns) -> str:
-    """Whether a row ``stored`` is that of the event ``event_id``."""
+    """Whether a row ``stored`` is that of the event which ``usersync.is_recorded`` asks about."""
     column = audit.effective()["id"]
-    return f"stored.{quote(column.name)} = event_id" + (f"::{column.type}" if column.type else "")
+    value = f"is_recorded.event_id::{column.type}" if column.type else "is_recorded.event_id"
+    return f"stored.{quote(column.name)} = {value}"
+
+
+def audit_user(audit: AuditColumns) -> str:
+    """The column that links to the user; without one, another that is never written then."""
+    columns = audit.effective()
+    return quote(columns.get("user_id", columns["id"]).name)
+
+
+def is_audit_user(audit: AuditColumns) -> str:
+    """Whether a row ``stored`` is linked to the user ``going.id``."""
+    column = audit.effective().get("user_id")
+    if column is None:
+        return "false"
+    return f"stored.{quote(column.name)} = going.id" + (f"::{column.type}" if column.type else "")
 
 
 def audit_value_list(audit: AuditColumns) -> str:

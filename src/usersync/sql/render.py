@@ -16,7 +16,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import quote
-from usersync.sql.audit_expressions import audit_column_list, audit_key, audit_value_list, is_audit_id
+from usersync.sql.audit_expressions import (
+    audit_column_list,
+    audit_key,
+    audit_user,
+    audit_value_list,
+    is_audit_id,
+    is_audit_user,
+)
 from usersync.sql.expressions import Fragments, literal
 from usersync.version import __version__
 
@@ -50,6 +57,7 @@ class Renderer:
             "audit_schema": quote(settings.audit_table.schema),
             "audit_columns": audit_column_list(settings.audit),
             "audit_key": audit_key(settings.audit),
+            "audit_user": audit_user(settings.audit),
         } | fragments.names()
         self._values = {
             "users_table": literal(users.quoted),
@@ -58,6 +66,7 @@ class Renderer:
             "audit_schema": literal(quote(settings.audit_table.schema)),
             "audit_values": audit_value_list(settings.audit),
             "is_audit_id": is_audit_id(settings.audit),
+            "is_audit_user": is_audit_user(settings.audit),
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),

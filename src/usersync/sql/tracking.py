@@ -150,7 +150,7 @@ class _Part:
         self._tracking = tracking
         self._operation = operation
         # Columns are renamed to c1, c2, …: whatever they are called, they meet no name of ours.
-        self._numbered = {column.name: f"c{place}" for place, column in enumerate(tracking.columns, start=1)}
+        self._places = {column.name: place for place, column in enumerate(tracking.columns, start=1)}
         self._key = [column for name in tracking.key for column in tracking.columns if column.name == name]
 
     def render(self) -> TrackingPart:
@@ -171,16 +171,16 @@ class _Part:
 
     def _names(self) -> dict[str, str]:
         settings = self._settings
-        changed_rows = {"delete": "old_rows", "truncate": "(values (true)) as truncated (yes)"}
         return {
             "function": f"usersync.{self._tracking.stem}_{self._operation}()",
             "users_table": settings.users_table.quoted,
             "key": quote(settings.key),
             "audit_table": settings.audit_table.quoted,
             "audit_columns": audit_column_list(settings.audit),
-            "changed_rows": changed_rows.get(self._operation, "new_rows"),
-            "event_of_one_row": self._events(self._known_changes(one=True), "{}"),
-            "known_events": self._events(self._known_changes(one=False), "{}"),
+            "changed_rows": "new_rows" if self._operation == "update" else _ONE_ROW[self._operation],
+            "one_row": _ONE_ROW[self._operation],
+            "event_of_one_row": self._events(self._change_of_one_row(), "{}"),
+            "known_events": self._events(self._known_changes(), "{}"),
             "stale_events": self._events(self._stale_changes(), '{"tracking": "stale"}'),
         }
 
@@ -194,7 +194,34 @@ class _Part:
             "comment": literal(f"{_COMMENT_PREFIX}{table}; made by usersync audit track. {made_from}"),
             "id_prefix": _ID_PREFIX if self._tracking.server_version < _WITH_UUIDV7 else "null",
             "rows_do_not_pair": self._rows_do_not_pair(),
+            "fits_a_record": literal(len(self._tracking.columns) * 2 <= _MAX_TARGETS),
+        } | self._of_one_row()
+
+    def _of_one_row(self) -> dict[str, str]:
+        """What is computed of a single row, outside of any query: that is kept ready for the next one."""
+        if self._operation == "truncate":
+            return dict.fromkeys(("row", "entity_id", "previous_entity_id", "pieces"), "null")
+        old, new = "tracking.changed_row.o", "tracking.changed_row.n"
+        updates = self._operation == "update"
+        side = old if self._operation == "delete" else new
+        rows = {"insert": "n", "delete": "o"}.get(self._operation, "on")
+        columns = [
+            f"{_ROWS[row]}.{quote(name)} as {row}{n}" for row in rows for name, n in self._places.items()
+        ]
+        previous = f"case when {self._key_changed(old, new)} then {self._identity(old)} end"
+        return {
+            "row": _comma(columns),
+            "entity_id": self._identity(side),
+            "previous_entity_id": previous if updates else "null",
+            "pieces": _joined(self._differences(old, new) if updates else self._pieces(side)),
         }
+
+    def _change_of_one_row(self) -> str:
+        condition = " where tracking.pieces <> ''" if self._operation == "update" else ""
+        return (
+            "(select tracking.entity_id as entity_id, tracking.previous_entity_id as previous_entity_id, "
+            f"('{{' || tracking.pieces || '}}')::jsonb as changes{condition}) as changed"
+        )
 
     def _rows_do_not_pair(self) -> str:
         if self._operation == "update" and self._tracking.partitioned:
@@ -217,21 +244,19 @@ class _Part:
         }
         return _fill(read_sql("tracking/events.sql"), {"changed": changed}, values).strip()
 
-    def _known_changes(self, *, one: bool) -> str:
+    def _known_changes(self) -> str:
         if self._operation == "truncate":
             return _NOTHING_KNOWN
         if self._operation == "update":
-            if one:
-                return self._compared(f"{self._side('o')} cross join {self._side('n')}")
-            sides = (self._side(side, numbered=True) for side in ("o", "n"))
-            return self._compared(f"{' full join '.join(sides)} on n.position = o.position")
+            return self._compared()
         side = "n" if self._operation == "insert" else "o"
         return (
-            f"(select {self._identity(side)} as entity_id, {_object(self._pieces(side))} as changes\n"
+            f"(select {self._identity(f'{side}.c')} as entity_id, "
+            f"('{{' || {_joined(self._pieces(f'{side}.c'))} || '}}')::jsonb as changes\n"
             f"from {self._side(side)}) as changed"
         )
 
-    def _compared(self, joined: str) -> str:
+    def _compared(self) -> str:
         """Old and new rows go side by side by their place: the server keeps each pair at the same one.
 
         Not by key, which may have changed, may be missing, and may be twice in it when a cascade changes a
@@ -241,56 +266,58 @@ class _Part:
         return (
             "(select compared.entity_id, compared.previous_entity_id, "
             "('{' || compared.pieces || '}')::jsonb as changes from (\n"
-            f"select {self._identity('n')} as entity_id,\n"
-            f"case when {self._key_changed()} then {self._identity('o')} end as previous_entity_id,\n"
-            f"{_joined(self._differences())} as pieces\n"
-            f"from {joined}\n"
+            f"select {self._identity('n.c')} as entity_id,\n"
+            f"case when {self._key_changed('o.c', 'n.c')} then {self._identity('o.c')} end "
+            "as previous_entity_id,\n"
+            f"{_joined(self._differences('o.c', 'n.c'))} as pieces\n"
+            f"from {self._side('o')} full join {self._side('n')} on n.position = o.position\n"
             ") as compared where compared.pieces <> '') as changed"
         )
 
-    def _side(self, side: str, *, numbered: bool = False) -> str:
-        rows = "new_rows" if side == "n" else "old_rows"
-        columns = [f"{rows}.{quote(name)} as {number}" for name, number in self._numbered.items()]
-        if numbered:
+    def _side(self, side: str) -> str:
+        columns = [f"{_ROWS[side]}.{quote(name)} as c{place}" for name, place in self._places.items()]
+        if self._operation == "update":
             columns.insert(0, "row_number() over () as position")
-        return f"(select {', '.join(columns)} from {rows}) as {side}"
+        return f"(select {_comma(columns)} from {_ROWS[side]}) as {side}"
 
     def _pieces(self, side: str) -> list[str]:
         """The text of each column of a row that came or went; null is nothing that came or went."""
-        before, after = ("[null,", "]") if side == "n" else ("[", ",null]")
+        before, after = ("[", ",null]") if self._operation == "delete" else ("[null,", "]")
         return [
-            f"{literal(json.dumps(column.name, ensure_ascii=False) + ':' + before)} || "
-            f"to_json({self._recorded(column, side)})::text || {literal(after)}"
+            f"{literal(_json_key(column) + before)} || to_json({self._recorded(column, side)})::text || "
+            f"{literal(after)}"
             for column in self._tracking.columns
         ]
 
-    def _differences(self) -> list[str]:
+    def _differences(self, old: str, new: str) -> list[str]:
         return [
-            f"case when {self._differs(column)} then "
-            f"{literal(json.dumps(column.name, ensure_ascii=False) + ':')} || "
-            f"json_build_array({self._recorded(column, 'o')}, {self._recorded(column, 'n')})::text end"
+            f"case when {self._differs(column, old, new)} then {literal(_json_key(column))} || "
+            f"json_build_array({self._recorded(column, old)}, {self._recorded(column, new)})::text end"
             for column in self._tracking.columns
         ]
+
+    def _value(self, column: TrackedColumn, side: str) -> str:
+        return f"{side}{self._places[column.name]}"
 
     def _recorded(self, column: TrackedColumn, side: str) -> str:
-        return recorded(column, f"{side}.{self._numbered[column.name]}")
+        return recorded(column, self._value(column, side))
 
-    def _differs(self, column: TrackedColumn) -> str:
-        old, new = (f"{side}.{self._numbered[column.name]}" for side in ("o", "n"))
+    def _differs(self, column: TrackedColumn, old: str, new: str) -> str:
+        before, after = self._value(column, old), self._value(column, new)
         if column.exact:
-            return f"{old} is distinct from {new}"
+            return f"{before} is distinct from {after}"
         # By what is stored, which needs no equality operator (json, xml and point have none), overlooks no
         # difference that equality does, and calls no code of the application's.
-        return f"record_image_ne(row({old}), row({new}))"
+        return f"record_image_ne(row({before}), row({after}))"
 
-    def _key_changed(self) -> str:
-        return " or ".join(self._differs(column) for column in self._key) or "true"
+    def _key_changed(self, old: str, new: str) -> str:
+        return " or ".join(self._differs(column, old, new) for column in self._key) or "true"
 
     def _identity(self, side: str) -> str:
         if not self._key:
-            whole = [f"{side}.{self._numbered[c.name]}" for c in self._tracking.columns if not c.secret]
+            whole = [self._value(column, side) for column in self._tracking.columns if not column.secret]
             return f"'row:' || {sha256(f'concat(row({_comma(whole)}))')}"
-        parts = [(column, f"{side}.{self._numbered[column.name]}") for column in self._key]
+        parts = [(column, self._value(column, side)) for column in self._key]
         if len(parts) == 1:
             text = key_text(*parts[0])
             return text if self._key[0].kind in _SHORT_KINDS else shortened(text)
@@ -346,6 +373,16 @@ _ID_PREFIX = (
 )
 _ID = "(tracking.id_prefix || substr(gen_random_uuid()::text, 16))::uuid"
 
+_ROWS = {"o": "old_rows", "n": "new_rows"}
+_ONE_ROW = {
+    "insert": "new_rows",
+    "update": "old_rows cross join new_rows",
+    "delete": "old_rows",
+    "truncate": "(values (true)) as truncated (yes)",
+}
+#: The columns that a row can have in memory.
+_MAX_TARGETS = 1664
+
 _NOTHING_KNOWN = "(select null::text as entity_id, null::jsonb as changes) as changed"
 _NO_ROWS = "(select null::bigint as position, null::jsonb as body where false)"
 
@@ -355,8 +392,8 @@ def trigger_name(operation: Operation) -> str:
     return f"usersync_{_PAST[operation]}"
 
 
-def _object(pieces: list[str]) -> str:
-    return f"('{{' || {_joined(pieces)} || '}}')::jsonb"
+def _json_key(column: TrackedColumn) -> str:
+    return json.dumps(column.name, ensure_ascii=False) + ":"
 
 
 def _joined(pieces: list[str]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from sql_log import HOSTILE_TABLE, event, send
 
-from conftest import HOSTILE_TABLE, event, send
 from fix_project import NAMES
 from usersync.settings import parse_settings
 
@@ -54,3 +54,31 @@ def test_events_that_come_while_the_deletion_is_in_flight(log, project):
     assert log.row()["actor_id"] == str(user_id)
     assert log.row()["user_id"] in (None, user_id)
     assert log.record(event(actor_id=str(user_id))) == (1, 0, 0)
+
+
+@pytest.mark.newest_server
+def test_a_user_with_very_many_events_does_not_hold_up_the_auth_server(log, policy):
+    """Unlinking them takes as long as writing them did: that is for later, in batches."""
+    ada, bob = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
+    log.record(*(event(actor_id=str(ada)) for _ in range(5_001)), event(actor_id=str(bob)))
+    log.project.auth.hard_delete(ada)
+    log.project.auth.hard_delete(bob)
+    assert log.project.failure(bob) is None
+    links = f"select count(*) from {log.table.replace('%', '%%')} where user_id = %s"
+    if policy == "delete":
+        assert log.project.failure(ada).sqlstate == "55006"
+        assert log.project.row(ada) is not None
+        assert log.owner.execute(links, [ada]).fetchone() == (5_001,)
+        log.project.client.retry()
+        assert log.project.row(ada) is None
+    assert log.project.failure(ada) is None
+    assert log.project.client.status().in_step
+    assert log.owner.execute(links, [ada]).fetchone() == (0 if policy == "delete" else 5_001,)
+    assert sum(row["actor_id"] == str(ada) for row in log.rows()) == 5_001
+
+
+def test_nobody_who_is_alive_is_unlinked(log):
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    log.record(event(actor_id=str(user_id)))
+    assert log.owner.execute("select usersync.unlink_events(%s, 10)", [user_id]).fetchone() == (0,)
+    assert log.row()["user_id"] == user_id

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-
-from conftest import event
+from sql_log import event
 
 #: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
 BATCH = (event(), event(ip="nowhere"), event())

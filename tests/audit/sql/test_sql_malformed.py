@@ -7,8 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-
-from conftest import event
+from sql_log import event
 
 LONG = "x" * 201
 

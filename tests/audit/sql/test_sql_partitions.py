@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-
-from conftest import event, send
+from sql_log import event, send
 
 MAKE = "select usersync.make_audit_partitions()"
 

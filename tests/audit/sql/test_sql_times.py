@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from sql_log import event
 from test_sql_once import SEVEN, without_time
-
-from conftest import event
 
 #: How a time may be written, and what it means.
 WRITTEN = {

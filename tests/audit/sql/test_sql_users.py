@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from sql_log import event, send, wait_until_blocked
 
-from conftest import event, send, wait_until_blocked
 from usersync.testing import BREAKAGES, broken_users_table
 
 

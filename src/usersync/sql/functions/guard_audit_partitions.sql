@@ -9,10 +9,13 @@ declare
 begin
     for partition in
         select relid from pg_partition_tree(to_regclass('@audit_table'))
-        where not exists (select from pg_trigger where tgrelid = relid and tgname = 'keep_all_audit_logs')
+        where not exists (
+            select from pg_trigger
+            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A')
+        )
     loop
         execute format(
-            'create trigger keep_all_audit_logs before truncate on %s '
+            'create or replace trigger keep_all_audit_logs before truncate on %s '
             'for each statement execute function usersync.keep_audit_logs()', partition);
     end loop;
 end;

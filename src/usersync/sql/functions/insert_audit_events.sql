@@ -7,11 +7,14 @@ as $usersync$
 declare
     stored bigint;
 begin
-    with given as materialized (
-        -- In the order of ids, so that two who send the same events cannot wait for each other in a circle.
-        select given.*, usersync.user_of_event(user_id, actor_type, actor_id) as wanted
-        from jsonb_populate_recordset(null::usersync.audit_event, insert_audit_events.events) as given
+    -- In the order of ids throughout, so that two who send the same events cannot wait for each other in a circle.
+    with sent as materialized (
+        select each_event.*, usersync.user_of_event(user_id, actor_type, actor_id) as wanted
+        from jsonb_populate_recordset(null::usersync.audit_event, insert_audit_events.events) as each_event
         order by id
+    ),
+    given as materialized (
+        select * from sent where occurred_at is not null or not usersync.is_recorded(id)
     ),
     resolved as materialized (
         select user_id, problem
@@ -43,8 +46,8 @@ begin
             coalesce(given.source, 'app') as source
         from given
         left join resolved on resolved.user_id = given.wanted
-        where given.occurred_at is not null or not usersync.is_recorded(given.id)
     ) as event
+    order by event.id
     on conflict ("@audit_key") do nothing;
     get diagnostics stored = row_count;
     return stored;

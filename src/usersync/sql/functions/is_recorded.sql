@@ -5,6 +5,7 @@ create or replace function usersync.is_recorded(event_id uuid) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
+#variable_conflict use_column
 begin
     if event_id is null or usersync.time_of_id(event_id) is not null then
         return false;

@@ -13,6 +13,10 @@ as $usersync$
 <<tracking>>
 declare
     row_count integer;
+    changed_row record;
+    entity_id text;
+    previous_entity_id text;
+    pieces text;
     occurred_at timestamptz;
     id_prefix text;
     actor_source text;
@@ -107,7 +111,13 @@ begin
             raise exception 'a trigger kept a row from moving to another partition: which row became which is unknown'
                 using errcode = 'data_exception';
         end if;
-        if tracking.row_count = 1 then
+        -- A single row is looked at outside of the statement that stores it, because such expressions are kept
+        -- ready until the transaction ends, and a statement of that size is set up anew each time.
+        if tracking.row_count = 1 and '@fits_a_record' then
+            select '@row' into tracking.changed_row from "@one_row";
+            tracking.entity_id := '@entity_id';
+            tracking.previous_entity_id := '@previous_entity_id';
+            tracking.pieces := '@pieces';
             insert into "@audit_table" ("@audit_columns")
             select '@audit_values' from "@event_of_one_row" as event;
         else
