@@ -69,7 +69,7 @@ def delete_product(connection: Connection, audit: AuditLog, product_id: int) -> 
 
 def report_count(audit: AuditLog, product_id: int, counted: int) -> str | None:
     """Note what somebody counted on the shelf, and return the event's id. Needs no database now."""
-    return audit.record("stock.counted", entity=("product", product_id), metadata={"counted": counted})
+    return audit.record("stock.counted", entity=("shelf", product_id), metadata={"counted": counted})
 
 
 def list_products(connection: Connection) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ none. All of it works on an audit table of the application's own, as far as its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from usersync.audit_models import (
     TailCursor,
 )
 from usersync.errors import NotInstalledError
-from usersync.plans.protocol import Plan, query, query_row
+from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.plans.schema import settings_in_database
 from usersync.settings import Settings, parse_settings
 from usersync.sql.audit_reading import AuditReading
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from usersync.plans.protocol import Row
 
 PAGE_SIZE = 100
+
+OnPage = Callable[[tuple[EventRecord, ...]], None]
 
 #: How many events one look at the tail fetches at most.
 TAIL_SIZE = 5_000
@@ -72,6 +75,28 @@ def search(
     )
     events = tuple(_event(row, reading) for row in rows[:limit])
     return EventPage(events, events[-1].cursor if len(rows) > limit else None)
+
+
+def each_page(wanted: EventFilter, on_page: OnPage, *, size: int = PAGE_SIZE) -> Plan[int]:
+    """Hand all events that are wanted to ``on_page``, the oldest first; returns how many there were.
+
+    One query in one transaction, read through a cursor: a state of the log that does not change meanwhile,
+    and memory for a page.
+    """
+    reading = yield from _reading()
+    return (yield from in_transaction(_fetch_all(reading, wanted, on_page, size)))
+
+
+def _fetch_all(reading: AuditReading, wanted: EventFilter, on_page: OnPage, size: int) -> Plan[int]:
+    conditions, values = _conditions(reading, wanted)
+    select = f"select {reading.fields()} from {reading.table} as stored where {' and '.join(conditions)}"
+    order = f"order by {reading.time}, {reading.tie}"
+    yield from query(f"declare usersync_export no scroll cursor for {select} {order}", **values)
+    total = 0
+    while rows := (yield from query(f"fetch {size} from usersync_export")):
+        on_page(tuple(_event(row, reading) for row in rows))
+        total += len(rows)
+    return total
 
 
 def _beyond(reading: AuditReading, sign: str) -> str:

@@ -160,7 +160,7 @@ HOSTILE = "a\x1b[2J\x1b]0;owned\x07\r\n\tb\u202ec\u2028d\x9b31me\u200bf\x00"
 def test_hostile_content_stays_text(audited, command, form, monkeypatch):
     monkeypatch.setattr("usersync.cli.audit.export.on_terminal", lambda: True)
     monkeypatch.setattr("usersync.cli.audit.stats.on_terminal", lambda: True)
-    fields = {name: HOSTILE for name in ("actor_id", "user_agent", "request_id")}
+    fields = dict.fromkeys(("actor_id", "user_agent", "request_id"), HOSTILE)
     audited.record(
         HOSTILE,
         entity=("x", "y"),

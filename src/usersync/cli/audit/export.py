@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.audit_models import EventFilter
-    from usersync.cli.audit.formats import Write
     from usersync.cli.output import View
-    from usersync.plans.protocol import Plan
 
-_PAGE = 500
+_PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class ExportView:
 
 @click.command(
     epilog=examples(
-        ("usersync audit export --since 2026-01 --output audit.jsonl", "one month and more"),
-        ("usersync audit export --format csv > audit.csv", "all of it"),
+        ("usersync audit export --since 30d --output audit.jsonl", "a month"),
+        ("usersync audit export --format csv > audit.csv", "everything"),
         ("usersync audit export --format parquet --output audit.parquet", "for analysis"),
     )
 )
@@ -67,26 +65,19 @@ class ExportView:
 def export(call: Call, wanted: EventFilter, format_: str, output: Path | None) -> View | None:
     """Write events out: JSON Lines, CSV or Parquet.
 
-    The oldest first, page by page, in as little memory for ten million events as for ten. changes and
+    The oldest first, as of one moment, in as little memory for ten million events as for ten. changes and
     metadata are JSON in CSV and in Parquet. Parquet needs pyarrow: pip install 'usersync[parquet]'.
     """
     if format_ == "parquet" and output is None and on_terminal():
         raise click.UsageError("Parquet is no text for a terminal: add --output FILE")
-    with call.connection() as connection, call.output.sink(output) as sink:
-        from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
-
-        with open_writer(format_, sink, for_terminal=output is None and on_terminal()) as write:
-            written = run(_copy(wanted, write), connection)
-    return ExportView(written, output, call.target) if output else None
-
-
-def _copy(wanted: EventFilter, write: Write) -> Plan[int]:
     from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
+    from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
 
-    written, cursor = 0, None
-    while True:
-        page = yield from audit.search(wanted, limit=_PAGE, after=cursor, oldest_first=True)
-        write(page.events)
-        written, cursor = written + len(page.events), page.next
-        if cursor is None:
-            return written
+    shown = output is None and on_terminal()
+    with (
+        call.connection() as connection,
+        call.output.sink(output) as sink,
+        open_writer(format_, sink, for_terminal=shown) as write,
+    ):
+        written = run(audit.each_page(wanted, write, size=_PAGE), connection)
+    return ExportView(written, output, call.target) if output else None

@@ -54,7 +54,9 @@ _OPTIONS = (
     click.option(
         "--action", callback=as_action, metavar="ACTION", help="This action; 'product.*' is all of them."
     ),
-    click.option("--outcome", type=click.Choice(OUTCOMES), help="How it ended."),
+    click.option(
+        "--outcome", type=click.Choice(OUTCOMES), metavar="OUTCOME", help="succeeded, failed or denied."
+    ),
     click.option("--since", callback=as_moment, metavar="TIME", help=f"From {_DURATION_OR_DATE} on."),
     click.option("--until", callback=as_moment, metavar="TIME", help="Before that; written likewise."),
     click.option("--text", metavar="WORDS", help="With these words in metadata or changes."),

@@ -52,18 +52,18 @@ def _jsonl(sink: BinaryIO) -> Write:
 def _csv(sink: BinaryIO, cell: Callable[[Any], str]) -> Write:
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\r\n")
-    rows.writerow(FIELDS)
 
-    def write(events: Iterable[EventRecord]) -> None:
-        for event in events:
-            rows.writerow(["" if value is None else cell(value) for value in _flat(event).values()])
-            sink.write(buffer.getvalue().encode())
-            buffer.seek(0)
-            buffer.truncate()
+    def write_row(values: Iterable[Any]) -> None:
+        rows.writerow(values)
         sink.write(buffer.getvalue().encode())
         buffer.seek(0)
         buffer.truncate()
 
+    def write(events: Iterable[EventRecord]) -> None:
+        for event in events:
+            write_row("" if value is None else cell(value) for value in _flat(event).values())
+
+    write_row(FIELDS)
     return write
 
 

@@ -79,9 +79,8 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
     "--limit",
     type=click.IntRange(1, _MOST),
     default=200,
-    show_default=True,
     metavar="N",
-    help="At most so many events.",
+    help="At most so many events (200).",
 )
 @click.option("--after", metavar="CURSOR", help="Go on where a page ended; it says so itself.")
 @common_options

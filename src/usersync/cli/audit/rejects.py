@@ -81,9 +81,8 @@ def _reject_lines(reject: RejectedEvent, width: int) -> Iterator[str]:
     "--limit",
     type=click.IntRange(1, _MOST),
     default=20,
-    show_default=True,
     metavar="N",
-    help="At most so many, the oldest first.",
+    help="At most so many, the oldest first (20).",
 )
 @common_options
 def rejects(call: Call, retry: bool, limit: int) -> View:

@@ -61,7 +61,7 @@ def _second_line(event: EventRecord, width: int) -> Iterator[str]:
 @click.command(
     epilog=examples(
         ("usersync audit search --since 2h", "what happened lately"),
-        ("usersync audit search --entity product/42 --outcome denied", "who was refused"),
+        ("usersync audit search --outcome denied", "who was refused what"),
         ("usersync audit search --action 'user.*' --user ID", "of one user"),
     )
 )
@@ -70,9 +70,8 @@ def _second_line(event: EventRecord, width: int) -> Iterator[str]:
     "--limit",
     type=click.IntRange(1, _MOST),
     default=50,
-    show_default=True,
     metavar="N",
-    help="Events on a page.",
+    help="Events on a page (50).",
 )
 @click.option("--after", metavar="CURSOR", help="Go on where a page ended; it says so itself.")
 @common_options

@@ -97,9 +97,8 @@ def _unsuccessful(counts: Iterable[DailyCount]) -> str:
     "--days",
     type=click.IntRange(1, _LONGEST),
     default=14,
-    show_default=True,
     metavar="N",
-    help="So many days, today (in UTC) included.",
+    help="So many days, today (in UTC) included (14).",
 )
 @common_options
 def stats(call: Call, days: int) -> View:

@@ -25,7 +25,7 @@ _MOST = 10_000
     epilog=examples(
         ("usersync audit tail", "until Ctrl-C"),
         ("usersync audit tail --outcome denied -n 0", "only what is refused from now on"),
-        ("usersync audit tail --json --no-follow", "the newest, a JSON document a line"),
+        ("usersync audit tail --json --no-follow", "the newest, a document a line"),
     )
 )
 @click.option(
@@ -34,9 +34,8 @@ _MOST = 10_000
     "number",
     type=click.IntRange(0, _MOST),
     default=20,
-    show_default=True,
     metavar="N",
-    help="How many of the newest to begin with.",
+    help="How many of the newest to begin with (20).",
 )
 @click.option("--no-follow", is_flag=True, help="End after these.")
 @click.option(

@@ -39,10 +39,9 @@ def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) 
     the database role. A failing record never fails the application's statement. Done again, other options
     replace these.
     """
-    from usersync.plans import tracking  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans import audit, tracking  # noqa: PLC0415 - only when it is wanted
 
+    settings = call.run(audit.installed_settings())
     options = tracking.TrackOptions(**columns)
     plan = tracking.plan_track if dry_run else tracking.track
-    return TrackView(
-        call.run(plan(call.settings_there, table, options, is_secret())), call.target, dry_run=dry_run
-    )
+    return TrackView(call.run(plan(settings, table, options, is_secret())), call.target, dry_run=dry_run)

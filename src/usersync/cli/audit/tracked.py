@@ -21,6 +21,7 @@ def tracked(call: Call) -> View:
     A table that was altered since is 'stale', and says why; 'usersync audit track' brings it up to date.
     Exit code 1 if there is one.
     """
-    from usersync.plans import tracking  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans import audit, tracking  # noqa: PLC0415 - only when it is wanted
 
-    return TrackedView(call.run(tracking.tracked(call.settings_there, is_secret())), call.target)
+    settings = call.run(audit.installed_settings())
+    return TrackedView(call.run(tracking.tracked(settings, is_secret())), call.target)

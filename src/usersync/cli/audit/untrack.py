@@ -27,7 +27,8 @@ def untrack(call: Call, table: str, dry_run: bool) -> View:
 
     What was recorded stays recorded. Exit code 1 if the table was not tracked.
     """
-    from usersync.plans import tracking  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans import audit, tracking  # noqa: PLC0415 - only when it is wanted
 
+    settings = call.run(audit.installed_settings())
     plan = tracking.plan_untrack if dry_run else tracking.untrack
-    return UntrackView(call.run(plan(call.settings_there, table)), call.target, dry_run=dry_run)
+    return UntrackView(call.run(plan(settings, table)), call.target, dry_run=dry_run)

@@ -10,6 +10,7 @@ import psycopg
 
 from usersync.audit.survey import survey_spools
 from usersync.cli.apply import done_line
+from usersync.cli.audit.history import HistoryView
 from usersync.cli.audit.spool import SpoolView
 from usersync.cli.demo.events import Event, Facts, Ran, Refused, Rows, Said, Typed, Worked
 from usersync.cli.demo.stage import SETTINGS, DemoFailedError, Stage, expect
@@ -17,7 +18,7 @@ from usersync.cli.failures import failure_lines
 from usersync.cli.status import StatusView
 from usersync.cli.sync_view import SyncView
 from usersync.cli.text import bad, plain, wrap
-from usersync.plans import schema
+from usersync.plans import audit, schema
 from usersync.runner import run
 from usersync.testing.gotrue import GoTrueError
 
@@ -206,23 +207,22 @@ _STORED = """
 """
 
 
-def the_deletion(stage: Stage, _: int) -> Events:
+def the_deletion(stage: Stage, width: int) -> Events:
     stage.auth.hard_delete(stage.people["Ada"])
     yield Worked("Ada is deleted in the auth dashboard", "Her personal data goes, her id stays:")
     row = stage.rows(_TOMBSTONE, stage.people["Ada"])[0]
     expect(row["email"] is None and row["deleted"], "Ada's row is anonymised")
     yield Rows("public.users", [row])
-    kept = stage.rows(_HERS, stage.people["Ada"])
-    expect(len(kept) == 1, "the audit row still refers to her")
+    entries, _ = run(audit.history("product", "1"), stage.owner)
+    takers = [entry.event.actor_id for entry in entries]
+    expect(takers == [str(stage.people[name]) for name in ("Ada", "Alan", "Barbara")], "all three are named")
     yield Said("The audit log still says who took the bolts:")
-    yield Rows("public.audit_logs", kept)
+    view = HistoryView("product/1", entries, None, stage.target)
+    yield _typed("usersync audit history product/1", view.lines(width - _ANSWER_INDENT))
 
 
 _TOMBSTONE = """
     select id, email, full_name, deleted_at is not null as deleted from public.users where id = %s
-"""
-_HERS = """
-    select user_id, action, changes ->> 'stock' as stock from public.audit_logs where user_id = %s
 """
 
 
