@@ -110,6 +110,7 @@ def connection_options(application: str = "usersync") -> dict[str, Any]:
     return {
         "autocommit": True,
         "prepare_threshold": None,
+        "client_encoding": "utf8",
         "fallback_application_name": application,
         "connect_timeout": _CONNECT_TIMEOUT_S,
     }
