@@ -23,6 +23,7 @@ from usersync.errors import (
 from usersync.models import Change, Finding, SchemaPlan
 from usersync.plans.inspection import Inspection, find, inspect
 from usersync.plans.protocol import Pause, Plan, in_transaction, query, query_row
+from usersync.sql.expressions import literal
 from usersync.sql.render import read_sql, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.version import __version__
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from usersync.settings import Settings
-    from usersync.sql.render import Bundle
+from usersync.sql.render import Bundle
 
 #: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
 LOCK_KEY = 0x7573_6572_7379_6E63
@@ -114,7 +115,7 @@ def plan_rollback(settings: Settings, *, drop_users_table: bool = False) -> Plan
     """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
-    if inspection.noted is None and not inspection.catalog["functions"]:
+    if not inspection.catalog["has_schema"] and not inspection.catalog["functions"]:
         raise NotInstalledError("usersync is not installed in this database, there is nothing to take back")
     if drop_users_table and not inspection.catalog["users_created_by_usersync"]:
         raise SettingsError(
@@ -191,11 +192,12 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
     for migration in bundle.migrations:
-        if str(migration.version) not in noted["migrations"]:
+        lost = sorted(set(migration.tables) - set(inspection.catalog["installed_tables"]))
+        if lost or str(migration.version) not in noted["migrations"]:
             subject = f"migration {migration.version:04} {migration.name}"
-            yield Change(
-                "create", subject, "tables of usersync", bookkeeping_of_migration(migration) + migration.up
-            )
+            applied = str(migration.version) in noted["migrations"]
+            reason = f"its tables are gone: {', '.join(lost)}" if applied else "tables of usersync"
+            yield Change("create", subject, reason, bookkeeping_of_migration(migration) + migration.up)
     if not inspection.has_users_table:
         yield Change(
             "create",
@@ -205,11 +207,16 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
         )
     functions = list(_function_changes(bundle, inspection))
     yield from functions
-    if functions or inspection.noted is None:
-        yield Change("alter", "privileges", "nobody but service_role may call anything", bundle.secure)
+    opened = inspection.catalog["open_to_others"]
+    if functions or opened or inspection.noted is None:
+        reason = f"open to others: {', '.join(opened)}" if opened and not functions else _SECURED
+        yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
     yield from _trigger_changes(bundle, inspection)
+
+
+_SECURED = "nobody but service_role may call anything"
 
 
 def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
@@ -226,7 +233,9 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
         elif was["fingerprint"] != present[function.signature]:
             yield Change("replace", subject, "somebody edited it in the database", sql)
     for signature in sorted(set(present) - {function.signature for function in bundle.functions}):
-        forget = f"delete from usersync.functions as installed where installed.signature = '{signature}';"
+        forget = (
+            f"delete from usersync.functions as installed where installed.signature = {literal(signature)};"
+        )
         yield Change(
             "drop", f"function {signature}", "no longer used", f"drop function {signature};\n{forget}"
         )
@@ -251,6 +260,8 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
             yield Change("replace", f"trigger {name}", "it is disabled", sql)
         elif was["type"] != _TRIGGER_TYPES[name][level]:
             yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql)
+        elif not was["plain"] or f"execute function {was['function']}()" not in sql:
+            yield Change("replace", f"trigger {name}", "somebody made it anew in the database", sql)
 
 
 def _removals(
@@ -262,10 +273,11 @@ def _removals(
         "drop",
         "triggers",
         "with their functions, because the auth server's table is not ours to alter",
-        "".join(f"drop function {name} cascade;\n" for name in sorted(trigger_functions)) or "select;",
+        "".join(f"drop function if exists {name} cascade;\n" for name in sorted(trigger_functions))
+        or "select;",
     )
     for name in sorted(others):
-        yield Change("drop", f"function {name}", "", f"drop function {name};")
+        yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
     for migration in reversed(bundle.migrations):
         yield Change("drop", f"migration {migration.version:04} {migration.name}", "", migration.down)
     yield Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql"))

@@ -48,7 +48,9 @@ class Renderer:
         } | fragments.names()
         self._values = {
             "users_table": literal(users.quoted),
+            "users_schema": literal(quote(users.schema)),
             "source_table": literal(source.quoted),
+            "types": literal(json.dumps([each.type for each in settings.columns if each.type])),
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
@@ -106,6 +108,11 @@ class Migration:
     up: str
     down: str
     checksum: str
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that it makes."""
+        return tuple(re.findall(r"^create table if not exists (\S+)", self.up, re.MULTILINE))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ begin
         execute format('revoke all on schema usersync from %s', grantee);
         execute format('revoke all on all tables in schema usersync from %s', grantee);
         for object in
-            select oid::regprocedure::text from pg_proc where obj_description(oid, 'pg_proc') like 'usersync: %'
+            select oid::regprocedure::text from pg_proc
+            where obj_description(oid, 'pg_proc') like 'usersync: %' and pg_has_role(proowner, 'USAGE')
         loop
             execute format('revoke all on function %s from %s', object, grantee);
         end loop;
@@ -22,7 +23,8 @@ begin
     if to_regrole('service_role') is not null then
         for object in
             select oid::regprocedure::text from pg_proc
-            where obj_description(oid, 'pg_proc') like 'usersync: %' and pronamespace = 'public'::regnamespace
+            where obj_description(oid, 'pg_proc') like 'usersync: %' and pg_has_role(proowner, 'USAGE')
+                and pronamespace = 'public'::regnamespace
         loop
             execute format('grant execute on function %s to service_role', object);
         end loop;
