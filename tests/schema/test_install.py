@@ -308,6 +308,11 @@ def test_a_function_of_an_older_release_is_dropped_and_a_strangers_is_not(instal
         "create function stranger.\"x(); drop table public.users; --\"() returns void language sql as '';"
         "comment on function stranger.\"x(); drop table public.users; --\"() is 'usersync: mine'; reset role"
     )
+    superuser.execute(
+        "create function public.strange() returns void language sql as ''; "
+        "comment on function public.strange() is 'usersync: mine too'; "
+        "alter function public.strange() owner to authenticated"
+    )
     assert installer.subjects(Settings()) == ["drop function usersync.old()", "alter privileges"]
     installer.apply(Settings())
     assert installer.subjects(Settings()) == []

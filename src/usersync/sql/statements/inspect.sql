@@ -88,6 +88,7 @@ select jsonb_build_object(
             from pg_proc
             join pg_namespace on pg_namespace.oid = pronamespace
             where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and nspname in ('usersync', 'public')
+                and pg_has_role(proowner, 'USAGE')
         ) as opened
         cross join aclexplode(opened.acl) as granted
         where granted.grantee <> opened.owner
