@@ -230,14 +230,14 @@ class Limited:
 @pytest.fixture
 def limited(superuser, database):
     # Roles are the whole server's: another worker runs the same test beside this one.
-    name = f"limited_{database.name}"
+    login = f"Limited {database.name}"
+    name = f'"{login}"'
     superuser.execute(f"create role {name} login password 'x' bypassrls")
     superuser.execute(
         f"grant create on database {database.name} to {name}; grant usage on schema auth to {name};"
         f"grant usage, create on schema public to {name}; grant all on auth.users to {name}"
     )
-    login = f"postgres:{database.passwords['postgres']}"
-    yield Limited(name, database.dsn().replace(login, f"{name}:x"))
+    yield Limited(name, psycopg.conninfo.make_conninfo(database.dsn(), user=login, password="x"))
     superuser.execute(
         f"drop schema if exists usersync cascade; drop owned by {name} cascade; drop role {name}"
     )
@@ -275,7 +275,7 @@ def test_each_missing_privilege_is_named(limited, database, superuser, catalog, 
         errors = run(schema.plan(settings), connection).errors
         with pytest.raises(PrivilegeMissingError) as caught:
             run(schema.apply(settings), connection)
-    wanted = f"role {limited.name} lacks {MISSING[taken].format(database=database.name)}"
+    wanted = f"role {limited.name} lacks {MISSING[taken].format(database=database.name)}".replace('"', "")
     assert wanted in [error.message.replace('"', "") for error in errors]
     assert caught.value.hint
     assert catalog() == before

@@ -71,7 +71,9 @@ select jsonb_build_object(
         join pg_namespace on pg_namespace.oid = pronamespace
         where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
             -- Anybody can write such a comment on a function of their own.
-            and nspname in ('usersync', 'public') and pg_has_role(proowner, 'USAGE')
+            and nspname in ('usersync', 'public')
+            and proowner in (
+                quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
     ),
     'open_to_others', (
         select coalesce(jsonb_agg(distinct opened.object order by opened.object), '[]')
@@ -88,7 +90,8 @@ select jsonb_build_object(
             from pg_proc
             join pg_namespace on pg_namespace.oid = pronamespace
             where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and nspname in ('usersync', 'public')
-                and pg_has_role(proowner, 'USAGE')
+                and proowner in (
+                quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
         ) as opened
         cross join aclexplode(opened.acl) as granted
         where granted.grantee <> opened.owner
