@@ -237,7 +237,7 @@ def limited(superuser, database):
         f"grant create on database {database.name} to {name}; grant usage on schema auth to {name};"
         f"grant usage, create on schema public to {name}; grant all on auth.users to {name}"
     )
-    yield Limited(name, psycopg.conninfo.make_conninfo(database.dsn(), user=login, password="x"))
+    yield Limited(name, psycopg.conninfo.make_conninfo(database.dsn(), user=login, password="x"))  # noqa: S106 - a throw-away role
     superuser.execute(
         f"drop schema if exists usersync cascade; drop owned by {name} cascade; drop role {name}"
     )
