@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -106,17 +107,25 @@ class Lives(RuleBasedStateMachine):
 
     # The application, and the platform.
 
+    @initialize(how=st.sampled_from(BREAKS), kind=st.sampled_from(SIGN_UPS))
+    def begin_broken(self, how, kind):
+        self.break_it(how, kind)
+
     @precondition(lambda self: self.how is None)
-    @rule(how=st.sampled_from(BREAKS))
-    def break_users_table(self, how):
+    @rule(how=st.sampled_from(BREAKS), kind=st.sampled_from(SIGN_UPS))
+    def break_users_table(self, how, kind):
+        self.break_it(how, kind)
+
+    def break_it(self, how, kind):
+        """Break the table, and have somebody sign up: of all next steps, the one that is to come up."""
         options = {"table": self.project.settings.users_table, "column": self.project.columns["email"]}
         self.damage.enter_context(broken_users_table(self.project.database.dsn(), how, **options))
         self.how = how
+        self.known.add(getattr(self.project.auth, kind)())
 
     @precondition(lambda self: self.how)
     @rule()
     def repair(self):
-        # The column that took its place while it was broken may have been written as empty.
         self.damage.close()
         self.how = None
 
