@@ -27,7 +27,7 @@ from psycopg.rows import dict_row
 from usersync.errors import DatabaseError
 from usersync.testing import BREAKAGES, broken_users_table
 
-EXAMPLES = int(os.environ.get("USERSYNC_STATEFUL_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("USERSYNC_STATEFUL_EXAMPLES", "40"))
 
 #: What would make each step wait for a time-out, or refuse to be built on what is there already.
 BREAKS = sorted(set(BREAKAGES) - {"locked", "unique_email", "deferred_unique_email"})

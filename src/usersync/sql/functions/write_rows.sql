@@ -8,9 +8,13 @@
 -- else. A row that is missing is inserted; where somebody was faster, theirs stands. A row that is there is held
 -- first and compared afterwards, by a statement that sees what the auth server's table holds by then: whoever
 -- changes it later cannot mirror it before this has ended.
+--
+-- plan_cache_mode: planning these joins anew each time would take twice as long as running them. The generic plan
+-- walks both primary keys, which is right for one user and for a page.
 create or replace function usersync.write_rows(ids uuid[], held boolean) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $usersync$
 #variable_conflict use_column
 declare
