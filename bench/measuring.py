@@ -84,7 +84,7 @@ def paired(
     theirs: Sequence[float],
     unit: Callable[[float], str],
 ) -> Result:
-    """Compare what both sides took in the same rounds: the median of the ratios, and how far they lie apart."""
+    """Compare what both sides took in the same rounds: the median of the ratios, and their spread."""
     ratios = sorted(mine / other for mine, other in zip(ours, theirs, strict=True))
     return Result(
         name,

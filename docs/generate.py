@@ -38,8 +38,10 @@ def settings_page() -> str:
         (DOCS / "settings.head.md").read_text(),
         "## All settings\n\n| setting | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n",
         "## The default mapping\n\n```toml\n[columns]\n" + "\n".join(mapping) + "\n```\n",
-        "## Sources\n\nThe columns of `auth.users` that can be mirrored. Credentials, tokens and addresses that "
-        "nobody has confirmed are not among them.\n\n| source | type |\n|---|---|\n" + "\n".join(sources) + "\n",
+        "## Sources\n\nThe columns of `auth.users` that can be mirrored. Credentials, tokens and "
+        "addresses that nobody has confirmed are not among them.\n\n| source | type |\n|---|---|\n"
+        + "\n".join(sources)
+        + "\n",
     )
     return "\n".join(parts)
 
@@ -70,14 +72,22 @@ def commands_page() -> str:
 def sql_page() -> str:
     """Every object in the database, from the comments that it carries there."""
     bundle = render_bundle(Settings())
-    texts = [bundle.bootstrap, *(each.up for each in bundle.migrations), *(each.text for each in bundle.functions)]
+    texts = [
+        bundle.bootstrap,
+        *(each.up for each in bundle.migrations),
+        *(each.text for each in bundle.functions),
+    ]
     rows = sorted(row for text in texts for row in _comments(text))
     table = "\n".join(f"| {kind} | `{name}` | {comment} |" for kind, name, comment in rows)
     head = (DOCS / "sql-objects.head.md").read_text()
-    return f"{head}\n## Everything that is installed\n\n| kind | name | what it is |\n|---|---|---|\n{table}\n"
+    return (
+        f"{head}\n## Everything that is installed\n\n| kind | name | what it is |\n|---|---|---|\n{table}\n"
+    )
 
 
-_COMMENT = re.compile(r"comment on (schema|table|function) (\S+?(?:\([^)]*\))?) is\s+((?:'(?:[^']|'')*'\s*)+);")
+_COMMENT = re.compile(
+    r"comment on (schema|table|function) (\S+?(?:\([^)]*\))?) is\s+((?:'(?:[^']|'')*'\s*)+);"
+)
 
 
 def _comments(sql: str) -> Iterator[tuple[str, str, str]]:
