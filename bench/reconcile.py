@@ -95,9 +95,9 @@ class Bench:
             f"reconcile {self._users:,} users, {name}",
             "one INSERT … SELECT",
             "≤ 1.5",
-            ours,
-            theirs,
-            per_row(self._users),
+            ours=ours,
+            theirs=theirs,
+            unit=per_row(self._users),
         )
 
     def nothing_to_do(self) -> Result:
@@ -111,9 +111,9 @@ class Bench:
             f"reconcile {self._users:,} users, nothing to do",
             "one full join",
             "≤ 2",
-            ours,
-            theirs,
-            per_row(self._users),
+            ours=ours,
+            theirs=theirs,
+            unit=per_row(self._users),
         )
 
     def memory(self) -> None:
