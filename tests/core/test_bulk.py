@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 pytestmark = pytest.mark.newest_server
@@ -79,3 +81,41 @@ def test_a_whole_import_that_a_column_refuses_is_noted_row_by_row(project, broke
         assert len(ledger()) == 500
     project.client.reconcile()
     assert project.client.status().in_step
+
+
+READ = """
+    select sum(pg_stat_get_xact_tuples_returned(indexrelid))
+    from pg_index where indrelid in ('auth.users'::regclass, %s::regclass)
+"""
+
+
+def test_plans_made_while_the_tables_were_empty_stay_linear(project, superuser_of):
+    """An empty table that was analyzed is the planner's trap: it may join by reading all for each row."""
+    count, users = 4_000, project.users
+    superuser_of.execute(f"analyze auth.users; analyze {users}; set session_replication_role = replica")
+    with superuser_of.transaction():
+        superuser_of.execute(
+            "insert into auth.users (id, email) select gen_random_uuid(), n || '@example.com'"
+            " from generate_series(1, %s) as n",
+            [count],
+        )
+        for damage in (
+            "select",
+            f"update {users} set {project.column('email')} = 'x'",
+            "delete from auth.users",
+        ):
+            superuser_of.execute(damage)
+            before = superuser_of.execute(READ, [users]).fetchone()[0]
+            superuser_of.execute(
+                "select usersync.reconcile_page(%s, %s, 200000, false)",
+                [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)],
+            )
+            read = superuser_of.execute(READ, [users]).fetchone()[0] - before
+            assert read < 40 * count
+    assert project.client.failures() == []
+
+
+@pytest.fixture
+def superuser_of(project):
+    with project.database.connect("supabase_admin") as connection:
+        yield connection
