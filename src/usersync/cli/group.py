@@ -35,6 +35,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Look around": (
         Entry("demo", "The whole story in seconds, on a database of its own."),
         Entry("doctor", "Check everything that can be wrong, each with its fix."),
+        Entry("explain", "Explain an error (US301) or a check of the doctor (D004)."),
     ),
     "Set up": (
         Entry("plan", "Show what apply would change. Changes nothing."),
