@@ -90,7 +90,8 @@ class UserSync:
         """Apply ``on_delete`` to a user whom the auth server no longer has.
 
         This happens by itself when the user is deleted; it is for what was deleted with triggers off.
-        Returns whether nothing is left to do. Raises :class:`~usersync.errors.UserStillExistsError`.
+        Returns whether nothing is left to do. Raises :class:`~usersync.errors.UserStillExistsError`, and
+        :class:`~usersync.errors.UserNotFoundError` for an id that neither table knows.
         """
         found = users.user_id_of(user_id)
         self._known.forget(found)
