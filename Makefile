@@ -40,8 +40,12 @@ format: $(VENV)/.stamp  ## Format the code
 docs: $(VENV)/.stamp  ## Make the reference pages from the code
 	$(BIN)/python docs/generate.py
 
+golden: $(VENV)/.stamp  ## Make the golden copy of what is installed
+	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
+
 verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
 
 bench: $(VENV)/.stamp  ## Measure against peers and limits; takes minutes
 	$(BIN)/python bench/reconcile.py
@@ -57,4 +61,4 @@ ci: lint types verify test  ## What CI runs
 clean:  ## Remove what make has made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
 
-.PHONY: help install demo test lint types format docs verify bench lock ci clean
+.PHONY: help install demo test lint types format docs golden verify bench lock ci clean

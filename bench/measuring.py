@@ -1,6 +1,6 @@
 """What the benchmarks share: a server with production settings, pairs that take turns, one table of results.
 
-A figure is a ratio to a named peer or limit that ran in the same round, so that a noisy machine tells on both.
+A figure is a ratio to a named peer or limit that ran in the same round, so that noise tells on both sides.
 """
 
 from __future__ import annotations
@@ -80,11 +80,12 @@ def paired(
     name: str,
     against: str,
     aim: str,
+    *,
     ours: Sequence[float],
     theirs: Sequence[float],
     unit: Callable[[float], str],
 ) -> Result:
-    """Compare what both sides took in the same rounds: the median of the ratios, and how far they lie apart."""
+    """Compare what both sides took in the same rounds: the median of the ratios, and their spread."""
     ratios = sorted(mine / other for mine, other in zip(ours, theirs, strict=True))
     return Result(
         name,

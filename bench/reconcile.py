@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from measuring import Result, arguments, paired, per_row, production_cluster, report, timed
-
 from usersync import UserSync
 from usersync.settings import Settings
 from usersync.sql.render import Renderer
@@ -64,7 +63,7 @@ def main() -> None:
                 bench.nothing_to_do(),
             ]
             report("reconcile", server, results)
-            bench.memory(server)
+            bench.memory()
 
 
 class Bench:
@@ -96,9 +95,9 @@ class Bench:
             f"reconcile {self._users:,} users, {name}",
             "one INSERT … SELECT",
             "≤ 1.5",
-            ours,
-            theirs,
-            per_row(self._users),
+            ours=ours,
+            theirs=theirs,
+            unit=per_row(self._users),
         )
 
     def nothing_to_do(self) -> Result:
@@ -112,12 +111,12 @@ class Bench:
             f"reconcile {self._users:,} users, nothing to do",
             "one full join",
             "≤ 2",
-            ours,
-            theirs,
-            per_row(self._users),
+            ours=ours,
+            theirs=theirs,
+            unit=per_row(self._users),
         )
 
-    def memory(self, server: Any) -> None:
+    def memory(self) -> None:
         """Print how much memory of its own the server process has used at the most."""
         self._empty(analyzed=False)
         with self._database.connect("postgres") as connection:
@@ -126,7 +125,9 @@ class Bench:
             status = Path(f"/proc/{pid}/status")
             if status.exists():
                 found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text())
-                print(f"\nmemory of the server process after {self._users:,} users: {int(found[1]) // 1024} MB")
+                print(
+                    f"\nmemory of the server process after {self._users:,} users: {int(found[1]) // 1024} MB"
+                )
 
     def _reconcile(self) -> None:
         with UserSync(self._database.dsn()) as sync:

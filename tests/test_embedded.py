@@ -617,7 +617,7 @@ def test_an_ordinary_user_runs_it(public_place, application):
     become = f"import os; os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
     source = public_place / "source" / "usersync"
     shutil.copytree(Path(server_module.__file__).parent, source / "embedded")
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "version.py"):
         shutil.copy(Path(server_module.__file__).parent.parent / name, source / name)
     tmp = public_place / "tmp"
     tmp.mkdir()

@@ -74,7 +74,11 @@ class AsyncUserSync:
         return exists
 
     async def remove_user(self, user_id: UUID | str) -> bool:
-        """Apply ``on_delete`` to a user whom the auth server no longer has."""
+        """Apply ``on_delete`` to a user whom the auth server no longer has.
+
+        Raises :class:`~usersync.errors.UserStillExistsError` and, for an id that neither table knows,
+        :class:`~usersync.errors.UserNotFoundError`.
+        """
         found = users.user_id_of(user_id)
         self._known.forget(found)
         return await self._run(users.remove_user(found))

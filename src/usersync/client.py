@@ -36,8 +36,9 @@ class UserSync:
     """Keeps users in step, over a PostgreSQL connection. All methods block, and may be called from threads.
 
     ``source`` is an address, in which case one connection is opened when it is first needed, reopened when
-    it was lost, and closed by :meth:`close` (reconciling opens its own, so that nobody waits for it); or a connection or a pool of yours, which stays yours. On a
-    connection that is in a transaction, calls become part of that transaction.
+    it was lost, and closed by :meth:`close` (reconciling opens its own, so that nobody waits for it); or a
+    connection or a pool of yours, which stays yours. On a connection that is in a transaction, calls become
+    part of that transaction.
 
     Every method raises :class:`~usersync.errors.ConnectionFailedError` when the database cannot be reached
     and :class:`~usersync.errors.NotInstalledError` where usersync is not installed.
@@ -89,7 +90,8 @@ class UserSync:
         """Apply ``on_delete`` to a user whom the auth server no longer has.
 
         This happens by itself when the user is deleted; it is for what was deleted with triggers off.
-        Returns whether nothing is left to do. Raises :class:`~usersync.errors.UserStillExistsError`.
+        Returns whether nothing is left to do. Raises :class:`~usersync.errors.UserStillExistsError`, and
+        :class:`~usersync.errors.UserNotFoundError` for an id that neither table knows.
         """
         found = users.user_id_of(user_id)
         self._known.forget(found)
@@ -122,8 +124,9 @@ class UserSync:
 
         ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` share the
         run by ranges of ids; they need an address or a pool. ``removal_cap`` (0 to 1) replaces the setting
-        of that name, without the ten rows that are always allowed there. ``resume`` goes on with the newest unfinished run, if there is one. Interrupted at any
-        moment, it leaves whole pages. Raises :class:`~usersync.errors.RemovalCapError`.
+        of that name, without the ten rows that are always allowed there. ``resume`` goes on with the newest
+        unfinished run, if there is one. Interrupted at any moment, it leaves whole pages. Raises
+        :class:`~usersync.errors.RemovalCapError`.
         """
         reconcile.check_options(
             page_size=page_size, workers=workers, removal_cap=removal_cap, difference_limit=difference_limit

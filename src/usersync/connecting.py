@@ -27,6 +27,15 @@ _CONNECT_TIMEOUT_S = 10
 
 _URL = re.compile(r"postgres(ql)?://")
 
+#: What is taken for an address, and is none. A JWT begins with the base64 of ``{"``.
+_NOT_ADDRESSES = {
+    "an HTTP address": r"https?://",
+    "an API key": r"(sb_(secret|publishable)_|eyJ[\w-]+\.)",
+}
+
+#: As the dashboard and the documentation write what is to be filled in.
+_PLACEHOLDER = re.compile(r"\[YOUR-[A-Z]+\]|<[a-z]+(?:-[a-z]+)*>")
+
 #: What other tools put into the same variable, and libpq would stumble over.
 _FOREIGN_OPTIONS = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_cache_size"}
 
@@ -55,17 +64,14 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
     dsn = _without_foreign_parts(dsn.strip())
     if not dsn or "\0" in dsn:
         raise SettingsError(f"{where} is empty or holds a NUL", hint="Expected postgresql://…")
-    if re.match(r"https?://", dsn):
-        raise SettingsError(
-            f"{where} is an HTTP address; the installer needs a PostgreSQL connection",
-            hint="A Supabase API key cannot change a schema. Take the connection string of the database "
-            "instead: Project settings, Database.",
-        )
-    if "[YOUR-PASSWORD]" in dsn:
-        raise SettingsError(
-            f"{where} still holds the placeholder [YOUR-PASSWORD]",
-            hint="Put the password of the database there: Project settings, Database.",
-        )
+    for kind, pattern in _NOT_ADDRESSES.items():
+        if re.match(pattern, dsn):
+            raise SettingsError(
+                f"{where} is {kind}; the installer needs a PostgreSQL connection",
+                hint="A Supabase API key cannot change a schema. Take the connection string of the database "
+                "instead: Project settings, Database.",
+            )
+    _check_placeholders(dsn, where)
     _check_at_signs(dsn, where)
     try:
         conninfo_to_dict(dsn)
@@ -76,6 +82,16 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
             "in the password (@ is %40, : is %3A, / is %2F, # is %23).",
         ) from None
     return dsn
+
+
+def _check_placeholders(dsn: str, where: str) -> None:
+    if found := dict.fromkeys(_PLACEHOLDER.findall(dsn)):
+        one = len(found) == 1
+        raise SettingsError(
+            f"{where} still holds the placeholder{'' if one else 's'} {', '.join(found)}",
+            hint=f"Put {'the value' if one else 'the values'} of your project there: Project settings, "
+            "Database, Connection string.",
+        )
 
 
 def _without_foreign_parts(dsn: str) -> str:
@@ -110,6 +126,7 @@ def connection_options(application: str = "usersync") -> dict[str, Any]:
     return {
         "autocommit": True,
         "prepare_threshold": None,
+        "client_encoding": "utf8",
         "fallback_application_name": application,
         "connect_timeout": _CONNECT_TIMEOUT_S,
     }

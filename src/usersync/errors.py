@@ -10,7 +10,7 @@
     ├── BusyError                US204  a lock was not to be had in time
     ├── NotInstalledError        US301  the database has no usersync
     ├── VersionMismatchError     US302  the database and this library do not fit
-    ├── ConflictError            US303  an object of our name is somebody else's
+    ├── ConflictError            US303  an object is not what it would have to be
     ├── MigrationChangedError    US304  an applied migration was edited
     ├── UserNotFoundError        US401  there is no such user in the auth server's table
     ├── UserStillExistsError     US402  the user is alive in the auth server's table
@@ -85,7 +85,8 @@ class VersionMismatchError(UsersyncError):
 
 
 class ConflictError(UsersyncError):
-    """An object of one of our names exists and is not ours."""
+    """The database is not fit for what is asked: an object of one of our names is somebody else's, or a
+    table or a type is not what the settings say."""
 
     code = "US303"
 

@@ -73,7 +73,7 @@ class Settings:
     )
     removal_cap: float = _setting(
         "The share of the users table that one reconciling run may remove or anonymize (0 to 1). "
-        "Ten rows are always allowed.",
+        "Ten rows are always allowed; --removal-cap, given for one run, is taken at its word.",
         default=0.05,
     )
     columns: tuple[Column, ...] = _setting(

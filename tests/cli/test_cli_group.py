@@ -76,7 +76,7 @@ def test_each_option_of_each_command_is_explained(name):
     ("arguments", "words"),
     [
         (["statsu"], "did you mean 'status'?"),
-        (["xyzzy"], "there are demo, doctor, plan"),
+        (["xyzzy"], "there are demo, doctor, explain, plan"),
         (["--json", "status"], "No such option '--json'"),
         (["status", "--wathc"], "did you mean '--watch'?"),
         (["sync", "--workers", "0"], "0 is not in the range 1<=x<=32"),
@@ -108,5 +108,5 @@ def test_wrong_usage_is_json_too(usersync):
     done = usersync("sync", "--workers", "none", "--json")
     assert (done.code, done.err) == (2, "")
     error = done.json["error"]
-    assert (error["code"], error["docs"]) == ("US101", "docs/errors.md#us101")
+    assert (error["code"], error["more"]) == ("US101", "usersync explain US101")
     assert error["hint"] == "See: usersync sync --help"

@@ -52,7 +52,7 @@ def test_what_stands_in_the_way_stops_plan_and_apply(usersync, dsn, postgres):
     for arguments in (["plan"], ["apply", "--yes"]):
         done = usersync(*arguments)
         assert done.code == 1
-        assert "✗ the function ensure_user_exists() is not usersync's" in done.out
+        assert "✗ the function public.ensure_user_exists() is not usersync's" in done.out
         assert "rename to" in done.out
         assert usersync(*arguments, "--json").json["state"] == "blocked"
     assert run(settings_in_database(), postgres) is None

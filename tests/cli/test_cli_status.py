@@ -6,6 +6,9 @@ import signal
 import pytest
 from fix_terminal import Terminal
 
+from usersync.client import UserSync
+from usersync.errors import ConnectionFailedError
+
 pytestmark = pytest.mark.newest_server
 
 
@@ -93,14 +96,32 @@ def test_watching_goes_on_when_the_connection_was_lost(spawn, dsn, project):
     with project.database.connect("supabase_admin") as superuser:
         superuser.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where application_name = 'usersync' and pid <> pg_backend_pid() and datname = current_database()"
+            "where application_name = 'usersync' and datname = current_database()"
         )
-    seen = ""
-    while "no connection" not in seen or "in step" not in seen.partition("no connection")[2]:
-        seen += process.stdout.readline()
+    project.auth.sign_up_email()
+    while "          1  who can sign in" not in process.stdout.readline():
+        pass
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_watching_shows_that_the_database_is_away(usersync, dsn, monkeypatch):
+    answers = iter([ConnectionFailedError("it is gone", hint="wait"), KeyboardInterrupt()])
+    healthy = UserSync.status
+
+    def status(client):
+        monkeypatch.setattr(UserSync, "status", fail)
+        return healthy(client)
+
+    def fail(_):
+        raise next(answers)
+
+    monkeypatch.setattr(UserSync, "status", status)
+    done = usersync("status", "--watch", "0.1")
+    assert done.code == 3
+    assert "in step" in done.out
+    assert "error US201: it is gone" in done.out
 
 
 def test_watching_into_a_closed_pipe_ends(spawn, dsn):

@@ -107,6 +107,22 @@ def test_the_address_of_the_data_api_is_told_apart():
     assert "connection string" in error.hint
 
 
+@pytest.mark.parametrize(
+    "key", ["sb_secret_abcDEF123", "sb_publishable_abcDEF123", "eyJhbGciOiJIUzI1NiJ9.eyJ4IjoxfQ.abcDEF123"]
+)
+def test_an_api_key_is_told_apart_and_not_repeated(key):
+    with pytest.raises(SettingsError) as caught:
+        check_dsn(key)
+    assert "API key" in str(caught.value)
+    assert "Project settings" in caught.value.hint
+    assert "abcDEF123" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_the_placeholders_of_the_documentation_are_noticed():
+    with pytest.raises(SettingsError, match="<project-ref>, <password>, <pooler-host>"):
+        check_dsn("postgresql://postgres.<project-ref>:<password>@<pooler-host>:5432/postgres")
+
+
 def test_the_placeholder_for_the_password_is_noticed():
     error = refusal("postgresql://postgres:[YOUR-PASSWORD]@db.x.supabase.co:5432/postgres")
     assert "[YOUR-PASSWORD]" in str(error)

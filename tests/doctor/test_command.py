@@ -56,7 +56,7 @@ def test_what_people_read():
         "- D004  Four: not here",
         "",
         "1 ok, 1 warning, 1 problem, 1 skipped",
-        "docs/doctor.md says of each check why it matters.",
+        "Why a check matters:  usersync explain D002",
     ]
 
 

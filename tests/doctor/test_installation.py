@@ -116,15 +116,35 @@ RECIPE = """
 
 
 @pytest.mark.newest_server
-def test_d002_a_recipe_is_in_the_way(database, postgres, superuser):
+def test_d002_a_recipe_is_in_the_way(database, postgres):
     postgres.execute(RECIPE)
     check = run(examine(Settings(), choose(["D002"])), postgres)[0]
     assert "public.handle_new_user" in check.detail
     *sql, last = [line for line in check.fix.splitlines() if not line.startswith("--")]
     assert last == "usersync apply"
-    superuser.execute("\n".join(sql))
+    assert "drop trigger" not in check.fix
+    assert "Careful" not in check.fix
+    postgres.execute("\n".join(sql))
     run(schema.apply(Settings()), postgres)
     assert run(examine(Settings(), choose(["D002"])), postgres)[0].status == "ok"
+
+
+@pytest.mark.newest_server
+def test_d002_names_the_other_triggers_of_a_recipes_function(database, postgres):
+    postgres.execute(RECIPE)
+    postgres.execute(
+        "create table public.people (id uuid); create trigger welcome after insert on public.people "
+        "for each row execute function public.handle_new_user()"
+    )
+    fix = run(examine(Settings(), choose(["D002"])), postgres)[0].fix
+    assert "go with it: welcome on public.people" in fix
+
+
+@pytest.mark.newest_server
+def test_d005_lists_a_recipes_trigger_of_our_name(database, postgres):
+    postgres.execute(RECIPE)
+    detail = run(examine(Settings(), choose(["D005"])), postgres)[0].detail
+    assert "on_auth_user_created (public.handle_new_user)" in detail
 
 
 def test_d003_a_migration_that_was_not_applied(clinic):

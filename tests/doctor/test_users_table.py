@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from usersync.testing import broken_users_table
+from usersync.testing import GoTrueError, broken_users_table
 
 HOSTILE = '"od""d; column"'
 
@@ -154,6 +154,23 @@ def test_d016_a_foreign_key_that_blocks_a_deletion(clinic):
     ).fetchall()
     assert ("b'uyer", "n", "c", True) in rules
     assert ("seller", "n", "a", True) in rules
+
+
+@pytest.mark.newest_server
+def test_d016_says_when_it_is_the_auth_server_that_fails(clinic):
+    change(clinic, REFERRING)
+    clinic.settings = dataclasses.replace(clinic.settings, on_delete="delete")
+    assert "the row stays" in clinic.check("D016").detail
+    change(
+        clinic,
+        "alter table {users} add constraint home foreign key ({key}) references auth.users on delete cascade",
+    )
+    user_id = clinic.project.auth.sign_up_email("ada@example.com")
+    clinic.project.owner.execute('insert into public."or ders" (id, buyer) values (1, %s)', [user_id])
+    with pytest.raises(GoTrueError, match="Database error deleting user"):
+        clinic.project.auth.hard_delete(user_id)
+    assert "Database error deleting user" in clinic.cures("D016").detail
+    clinic.project.auth.hard_delete(user_id)
 
 
 @pytest.mark.newest_server

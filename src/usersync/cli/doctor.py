@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from usersync.cli.output import View
     from usersync.models import Check
 
-#: Where each check is explained; the anchor is the code.
-PAGE = "docs/doctor.md"
-
 _INDENT = " " * 8
 
 _MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -52,8 +49,8 @@ class DoctorView:
             yield from _check_lines(check, width)
         yield ""
         yield self._summary()
-        if any(check.fix for check in self.checks):
-            yield faint(f"{PAGE} says of each check why it matters.")
+        if found := next((check.code for check in self.checks if check.fix), None):
+            yield faint(f"Why a check matters:  usersync explain {found}")
 
     def data(self) -> dict[str, Any]:
         return {

@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     from usersync.errors import UsersyncError
 
 DEFAULT_WIDTH = 80
+#: The code of an error that is none of those on purpose.
+UNFORESEEN = "US000"
 _MIN_WIDTH, _MAX_WIDTH = 40, 120
 _MAX_MESSAGE = 2_000
-
-#: Where each error is explained, relative to the documentation's root; the anchor is the code.
-ERRORS_PAGE = "docs/errors.md"
 
 
 class View(Protocol):
@@ -171,7 +170,8 @@ def error_lines(error: UsersyncError, width: int) -> Iterable[str]:
     yield f"{bad('usersync: error')} {error.code}: {shortened(plain(error))}"
     if error.hint:
         yield from wrap(plain(error.hint), width, first=faint("  hint: "))
-    yield faint(f"  docs: {docs_of(error)}")
+    if more := more_on(error):
+        yield faint(f"  more: {more}")
 
 
 def describe_error(error: UsersyncError) -> dict[str, Any]:
@@ -180,15 +180,15 @@ def describe_error(error: UsersyncError) -> dict[str, Any]:
         "code": error.code,
         "message": shortened(str(error)),
         "hint": error.hint,
-        "docs": docs_of(error),
+        "more": more_on(error),
     }
     sqlstate = getattr(error, "sqlstate", None)
     return described | ({"sqlstate": sqlstate} if sqlstate else {})
 
 
-def docs_of(error: UsersyncError) -> str:
-    """Where an error is explained."""
-    return f"{ERRORS_PAGE}#{error.code.lower()}"
+def more_on(error: UsersyncError) -> str | None:
+    """The command that explains an error; there is nothing to say of one that nobody foresaw."""
+    return None if error.code == UNFORESEEN else f"usersync explain {error.code}"
 
 
 def shortened(text: str) -> str:

@@ -71,4 +71,5 @@ def retry(call: Call, user_id: UUID | None) -> View:
     """
     from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
 
+    call.output.tell(f"Retrying on {call.target}")
     return RetryView(call.run(users.retry(user_id)), call.target)

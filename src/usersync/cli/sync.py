@@ -8,7 +8,7 @@ import click
 
 from usersync.cli.options import Call, Number, common_options, examples
 from usersync.cli.sync_view import SyncView, UsersView
-from usersync.cli.text import typed
+from usersync.cli.text import count, typed
 from usersync.errors import RemovalCapError, UserNotFoundError
 from usersync.models import SyncResult
 from usersync.plans import reconcile as plans
@@ -120,6 +120,7 @@ def _say_how_to_go_on(call: Call, *, dry_run: bool) -> None:
 def _sync_users(call: Call, user_ids: tuple[UUID, ...]) -> UsersView:
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
 
+    call.output.tell(f"Syncing {count(len(user_ids), 'user')} on {call.target}")
     with UserSync(call.dsn) as client:
         unique = dict.fromkeys(user_ids)
         return UsersView(tuple((each, _sync_one(client, each)) for each in unique), call.target)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usersync.mapping import SOURCE_TYPES
+from usersync.errors import PrivilegeMissingError
+from usersync.mapping import SOURCE_TYPES, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.protocol import Plan, query, query_row
@@ -35,7 +36,15 @@ class Inspection:
 
 def inspect(bundle: Bundle) -> Plan[Inspection]:
     """Look at the database; writes nothing."""
-    catalog = (yield from query_row(bundle.inspect))["state"]
+    try:
+        catalog = (yield from query_row(bundle.inspect))["state"]
+    except PrivilegeMissingError as error:
+        # The only one that the catalog asks for: a schema without USAGE hides its tables.
+        raise PrivilegeMissingError(
+            f"this role cannot look at the database: {error}",
+            hint="It needs USAGE on the schemas of both tables. On Supabase connect as postgres.",
+            sqlstate=error.sqlstate,
+        ) from None
     conflicts = yield from query(bundle.conflicts)
     noted = (yield from query_row(bundle.installed))["noted"] if catalog["installed"] else None
     return Inspection(catalog, noted, tuple(conflicts))
@@ -50,6 +59,7 @@ def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
         *_privileges(inspection),
         *_foreign_objects(settings, inspection),
         *_source(settings, inspection),
+        *_types(settings, inspection),
         *(_users_table(settings, inspection) if inspection.has_users_table else ()),
         *_foreign_triggers(settings, inspection),
         *audit_findings(settings, inspection.catalog),
@@ -90,7 +100,8 @@ def _foreign_objects(settings: Settings, inspection: Inspection) -> Iterator[Fin
                 f"{conflict['function']}",
                 "Most likely a recipe was pasted here. Keep its text (select pg_get_functiondef("
                 f"'{conflict['function']}'::regprocedure)), carry over what else it does, and drop it: "
-                f"drop trigger {name} on {settings.source_table.quoted};",
+                f"drop trigger {name} on {settings.source_table.quoted}; or, where that is refused because "
+                f"you do not own the table: drop function {conflict['function']} cascade;",
             )
         elif kind == "function":
             yield Finding(
@@ -117,6 +128,16 @@ def _source(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
                 )
     if "deleted_at" not in present:
         yield Finding("error", f"{settings.source_table} has no column deleted_at: too old an auth server")
+
+
+def _types(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    for column in settings.columns:
+        if column.type in inspection.catalog["missing_types"]:
+            yield Finding(
+                "error",
+                f"columns.{column.name}.type: this database has no type {column.type}",
+                "Correct its name, or make it first; a type outside pg_catalog is written with its schema.",
+            )
 
 
 def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
@@ -156,7 +177,7 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"{table}.{key} has no primary key or unique constraint",
-            f"Add one: alter table {table.quoted} add unique ({key});",
+            f"Add one: alter table {table.quoted} add unique ({quote(key)});",
         )
 
 
@@ -167,12 +188,14 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
         yield Finding(
             "error",
             f"{table} has no column {column.name}, which is mapped",
-            f"Either add it: alter table {table.quoted} add column {column.name} {column.sql_type}; or write "
-            "a [columns] section into usersync.toml that names only columns it has"
+            f"Either add it: alter table {table.quoted} add column {quote(column.name)} {column.sql_type}; "
+            "or write a [columns] section into usersync.toml that names only columns it has"
             f"{_proposal(settings, inspection)}.",
         )
     elif about["generated"]:
-        yield Finding("error", f"{table}.{column.name} is generated and cannot be mapped", None)
+        yield Finding(
+            "error", f"{table}.{column.name} is generated and cannot be mapped", "Leave it out of [columns]."
+        )
     elif _needs_cast(column, about):
         yield Finding(
             "error",

@@ -23,6 +23,7 @@ from usersync.models import Change, Finding, SchemaPlan
 from usersync.plans.inspection import Inspection, find, inspect
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
+from usersync.sql.expressions import literal
 from usersync.sql.render import read_sql, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.sql.tracking import is_of_tracked_table
@@ -111,7 +112,7 @@ def plan_rollback(
     """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
-    if inspection.noted is None and not inspection.catalog["functions"]:
+    if not inspection.catalog["has_schema"] and not inspection.catalog["functions"]:
         raise NotInstalledError("usersync is not installed in this database, there is nothing to take back")
     if drop_users_table and not inspection.catalog["users_created_by_usersync"]:
         raise SettingsError(
@@ -174,11 +175,12 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
     for migration in bundle.migrations:
-        if str(migration.version) not in noted["migrations"]:
+        lost = sorted(set(migration.tables) - set(inspection.catalog["installed_tables"]))
+        if lost or str(migration.version) not in noted["migrations"]:
             subject = f"migration {migration.version:04} {migration.name}"
-            yield Change(
-                "create", subject, "tables of usersync", bookkeeping_of_migration(migration) + migration.up
-            )
+            applied = str(migration.version) in noted["migrations"]
+            reason = f"its tables are gone: {', '.join(lost)}" if applied else "tables of usersync"
+            yield Change("create", subject, reason, bookkeeping_of_migration(migration) + migration.up)
     if not inspection.has_users_table:
         yield Change(
             "create",
@@ -188,8 +190,10 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
         )
     functions = list(_function_changes(bundle, inspection))
     yield from functions
-    if functions or inspection.noted is None:
-        yield Change("alter", "privileges", "nobody but service_role may call anything", bundle.secure)
+    opened = inspection.catalog["open_to_others"]
+    if functions or opened or inspection.noted is None:
+        reason = f"open to others: {', '.join(opened)}" if opened and not functions else _SECURED
+        yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
     yield from _audit_changes(bundle, inspection)
@@ -203,6 +207,9 @@ def _audit_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
         yield Change("create", subject, "there is none", bundle.create_audit_table, busy=True)
     elif catalog["audit_table_created_by_usersync"] and not catalog["audit_table_is_kept"]:
         yield Change("replace", subject, "to be append-only again", bundle.create_audit_table, busy=True)
+
+
+_SECURED = "nobody but service_role may call anything"
 
 
 def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
@@ -220,7 +227,9 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
             yield Change("replace", subject, "somebody edited it in the database", sql)
     known = {function.signature for function in bundle.functions}
     for signature in sorted(each for each in present if each not in known and not is_of_tracked_table(each)):
-        forget = f"delete from usersync.functions as installed where installed.signature = '{signature}';"
+        forget = (
+            f"delete from usersync.functions as installed where installed.signature = {literal(signature)};"
+        )
         yield Change(
             "drop", f"function {signature}", "no longer used", f"drop function {signature};\n{forget}"
         )
@@ -245,6 +254,9 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
             yield Change("replace", f"trigger {name}", "it is disabled", sql, busy=True)
         elif was["type"] != _TRIGGER_TYPES[name][level]:
             yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql, busy=True)
+        elif not was["plain"] or f"execute function {was['function']}()" not in sql:
+            reason = "somebody made it anew in the database"
+            yield Change("replace", f"trigger {name}", reason, sql, busy=True)
 
 
 _TRIGGER_FUNCTION = re.compile(r"\.(handle|keep)_")
@@ -264,10 +276,11 @@ def _removals(
         "drop",
         "triggers",
         "with their functions, because the auth server's table is not ours to alter",
-        "".join(f"drop function {name} cascade;\n" for name in sorted(trigger_functions)) or "select;",
+        "".join(f"drop function if exists {name} cascade;\n" for name in sorted(trigger_functions))
+        or "select;",
     )
     for name in sorted(others):
-        yield Change("drop", f"function {name}", "", f"drop function {name};")
+        yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
     if drop_audit_log:
         yield Change(
             "drop", f"table {settings.audit_table}", "", f"drop table {settings.audit_table.quoted};"

@@ -35,7 +35,9 @@ def user_id_of(user: object) -> UUID:
         return UUID(found)  # type: ignore[arg-type]
     except (TypeError, ValueError, AttributeError):
         raise SettingsError(
-            f"expected a user's id (a UUID), or something with an id; got {type(user).__name__}"
+            "expected a user's id, and this text is not a UUID"
+            if isinstance(found, str)
+            else f"expected a user's id (a UUID), or something with an id; got {type(user).__name__}"
         ) from None
 
 
@@ -62,22 +64,31 @@ def sync_auth_user(user_id: UUID) -> Plan[bool]:
     """
     row = yield from query_row(_SYNC_ONE, user_id=user_id)
     if not row["known"]:
-        raise UserNotFoundError(
-            f"no user {user_id} in the auth server's table or in the users table",
-            hint="Check the id, and that this is the right project.",
-        )
+        raise _not_found(user_id)
     return not (yield from failures(limit=1, user_id=user_id))
 
 
-_SYNC_ONE = "select known from usersync.sync_user(%(user_id)s)"
+_SYNC_ONE = "select known, alive from usersync.sync_user(%(user_id)s)"
+
+
+def _not_found(user_id: UUID) -> UserNotFoundError:
+    return UserNotFoundError(
+        f"no user {user_id} in the auth server's table or in the users table",
+        hint="Check the id, and that this is the right project.",
+    )
 
 
 def remove_user(user_id: UUID) -> Plan[bool]:
     """Apply ``on_delete`` to a user who is gone from the auth server; True if nothing is left to do.
 
-    Raises :class:`UserStillExistsError` while the auth server knows the user.
+    Raises :class:`UserStillExistsError` while the auth server knows the user, and :class:`UserNotFoundError`
+    if neither side does, nor did before.
     """
-    row = yield from query_row("select alive from usersync.sync_user(%(user_id)s)", user_id=user_id)
+    # Asked before: of a row that is deleted now nothing is left to be known by.
+    before = yield from query_row("select usersync.user_exists(%(user_id)s) as found", user_id=user_id)
+    row = yield from query_row(_SYNC_ONE, user_id=user_id)
+    if not (before["found"] or row["known"]):
+        raise _not_found(user_id)
     if row["alive"]:
         raise UserStillExistsError(
             f"user {user_id} is alive in the auth server's table",
@@ -90,6 +101,11 @@ def status() -> Plan[SyncStatus]:
     """Count both sides and what differs. Reads both tables once."""
     row = yield from query_row("select public.user_sync_status() as status, clock_timestamp() as observed_at")
     return SyncStatus.from_json(row["status"], row["observed_at"])
+
+
+def only_failures_remain(status: SyncStatus) -> bool:
+    """Whether as many are in the ledger as differ: syncing them again would fail as it did before."""
+    return 0 < status.missing + status.stale + status.orphaned <= status.failed + status.degraded
 
 
 def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Plan[list[Failure]]:

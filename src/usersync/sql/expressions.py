@@ -173,10 +173,11 @@ class Fragments:
                 f'select source."deleted_at" from {self._source_table} as source where source."id" = '
             )
             return f"coalesce(target.{quote(column.name)}, ({deleted_at}target.{self._key}), now())"
-        return self._placeholder(column) + (f"::{column.type}" if column.type else "")
+        return self._placeholder(column)
 
     def _placeholder(self, column: Column) -> str:
-        return f"usersync.placeholder({literal(column.name)}, target.{self._key})"
+        placeholder = f"usersync.placeholder({literal(column.name)}, target.{self._key})"
+        return f"{placeholder}::{column.type}" if column.type else placeholder
 
     def _is_removed(self) -> str:
         """Whether a row already is what its user's deletion makes of it."""
@@ -185,7 +186,7 @@ class Fragments:
         conditions = [
             f"target.{name} is not null"
             if column.is_tombstone
-            else f"(target.{name} is null or target.{name}::text = {self._placeholder(column)})"
+            else f"(target.{name} is null or target.{name}::text = ({self._placeholder(column)})::text)"
             for column in self._removed()
             for name in [quote(column.name)]
         ]

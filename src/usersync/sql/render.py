@@ -61,12 +61,14 @@ class Renderer:
         } | fragments.names()
         self._values = {
             "users_table": literal(users.quoted),
+            "users_schema": literal(quote(users.schema)),
             "source_table": literal(source.quoted),
             "audit_table": literal(settings.audit_table.quoted),
             "audit_schema": literal(quote(settings.audit_table.schema)),
             "audit_values": audit_value_list(settings.audit),
             "is_audit_id": is_audit_id(settings.audit),
             "is_audit_user": is_audit_user(settings.audit),
+            "types": literal(json.dumps([each.type for each in settings.columns if each.type])),
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
@@ -124,6 +126,11 @@ class Migration:
     up: str
     down: str
     checksum: str
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that it makes."""
+        return tuple(re.findall(r"^create table if not exists (\S+)", self.up, re.MULTILINE))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from usersync.sql.expressions import literal
@@ -42,7 +43,7 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
     bundle = render_bundle(settings)
     parts = [
         _header(transaction=transaction),
-        "select set_config('lock_timeout', '2s', true), set_config('search_path', 'pg_catalog', true);\n",
+        _SETTINGS,
         _guard(bundle),
         bundle.bootstrap,
         *(bookkeeping_of_migration(each) + each.up for each in bundle.migrations),
@@ -59,6 +60,20 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
     return "\n".join(parts)
 
 
+def _numeric(version: str) -> str:
+    """The numbers that a version begins with: a pre-release counts as its release."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return found[0] if found else "0"
+
+
+_SETTINGS = """\
+set local client_encoding = 'UTF8';
+set local lock_timeout = '2s';
+set local statement_timeout = '60s';
+set local search_path = pg_catalog;
+"""
+
+
 def _header(*, transaction: bool) -> str:
     lines = [
         f"-- usersync {__version__}: installs or upgrades everything, and can be run again.",
@@ -71,6 +86,9 @@ def _header(*, transaction: bool) -> str:
 
 def _guard(bundle: Bundle) -> str:
     """Stops the script where an object of our names is somebody else's, or a newer usersync is here."""
+    known = ", ".join(
+        f"({literal(migration.version)}, {literal(migration.checksum)})" for migration in bundle.migrations
+    )
     return f"""do $usersync$
 declare
     conflict record;
@@ -84,8 +102,19 @@ begin
     end loop;
     if to_regclass('usersync.settings') is not null then
         select only_row.settings ->> 'library_version' into installed from usersync.settings as only_row;
-        if string_to_array(installed, '.')::integer[] > string_to_array('{__version__}', '.')::integer[] then
+        if string_to_array(substring(installed from '^[0-9.]*[0-9]'), '.')::integer[]
+            > string_to_array({literal(_numeric(__version__))}, '.')::integer[]
+        then
             raise exception 'usersync % set this database up, and this is {__version__}', installed;
+        end if;
+    end if;
+    if to_regclass('usersync.schema_version') is not null then
+        if exists (
+            select from usersync.schema_version as applied
+            where (applied.version, applied.checksum) not in ({known})
+        ) then
+            raise exception 'usersync: a migration was applied here that usersync {__version__} does not have'
+                using hint = 'Upgrade usersync, or install an unmodified one.';
         end if;
     end if;
 end;

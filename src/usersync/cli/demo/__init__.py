@@ -15,7 +15,7 @@ from usersync.cli.output import can_ask, on_terminal
 from usersync.cli.text import align, bold, duration, faint, good, typed, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from usersync.cli.demo.stage import Stage
     from usersync.cli.output import Output, View
@@ -97,17 +97,31 @@ def demo(call: Call, directory: Path | None) -> View | None:
 def _tell(stage: Stage, output: Output) -> Iterator[dict[str, Any]]:
     from usersync.cli.demo.story import STEPS  # noqa: PLC0415 - likewise
 
-    width = min(output.width, _WIDTH)
-    title = f"usersync on PostgreSQL {stage.server_version}, in a database shaped like Supabase's"
-    output.say(bold(title))
+    width = min(output.width, _WIDTH) - len(_INDENT)
+    say = _spaced(output)
+    say([bold(f"usersync on PostgreSQL {stage.server_version}, in a database shaped like Supabase's")])
     for number, (heading, step) in enumerate(STEPS, 1):
-        output.say("", f"{good(str(number))}   {bold(heading)}", "")
+        say(["", f"{good(str(number))}   {bold(heading)}", ""])
         events = []
-        for event in step(stage, width - len(_INDENT)):
-            output.say(*(f"{_INDENT}{line}".rstrip() for line in event.lines(width - len(_INDENT))))
+        for event in step(stage, width):
+            say(f"{_INDENT}{line}".rstrip() for line in event.lines(width))
             events.append(event.data())
         yield {"step": number, "title": heading, "events": events}
-    output.say("")
+    say([""])
+
+
+def _spaced(output: Output) -> Callable[[Iterable[str]], None]:
+    """Return what says lines, and of several blank lines in a row only the first."""
+    last = ""
+
+    def say(lines: Iterable[str]) -> None:
+        nonlocal last
+        for line in lines:
+            if line or last:
+                output.say(line)
+            last = line
+
+    return say
 
 
 def _serve(output: Output) -> None:

@@ -4,38 +4,60 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, settled
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines
 from usersync.plans.inspection import OUR_TRIGGERS, find
+from usersync.plans.protocol import query
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from usersync.plans.protocol import Plan
+    from usersync.plans.protocol import Plan, Row
+
+# Which other triggers go with a recipe's function.
+_SHARERS = """
+    select tgname as name, tgrelid::regclass::text as relation
+    from pg_trigger
+    where not tgisinternal and tgfoid = %(function)s::regprocedure
+        and not (tgrelid = to_regclass(%(source_table)s) and tgname = any(%(ours)s))
+    order by relation, name
+"""
 
 
 def look(patient: Patient) -> Plan[Verdict]:
-    return settled(Verdict("schema usersync is installed", tuple(_troubles(patient))))
-
-
-def _troubles(patient: Patient) -> Iterator[Trouble]:
     if patient.inspection.noted is not None:
-        return
+        return Verdict("schema usersync is installed")
+    recipes: dict[str, list[Row]] = {}
+    for conflict in patient.inspection.conflicts:
+        if conflict["kind"] == "trigger":
+            recipes[conflict["function"]] = yield from query(
+                _SHARERS,
+                function=conflict["function"],
+                source_table=patient.settings.source_table.quoted,
+                ours=list(OUR_TRIGGERS),
+            )
+    return Verdict("", (_trouble(patient, recipes),))
+
+
+def _trouble(patient: Patient, recipes: Mapping[str, list[Row]]) -> Trouble:
     obstacles = [each for each in find(patient.settings, patient.inspection) if each.level == "error"]
-    yield Trouble(
+    # What to do about a recipe's trigger is said below, in what can be pasted.
+    others = [each for each in obstacles if not any(f"it runs {name}" in each.message for name in recipes)]
+    return Trouble(
         lines(["usersync is not installed in this database", *(each.message for each in obstacles)]),
-        lines(
-            [*(f"-- {each.hint}" for each in obstacles if each.hint), *_renames(patient), "usersync apply"]
-        ),
+        lines([*(f"-- {each.hint}" for each in others if each.hint), *_removal(recipes), "usersync apply"]),
     )
 
 
-def _renames(patient: Patient) -> Iterator[str]:
-    """Out of the way, but not away: a recipe's trigger cannot be renamed, so its function is named first."""
-    for conflict in patient.inspection.conflicts:
-        if conflict["kind"] == "trigger" and conflict["name"] in OUR_TRIGGERS:
-            yield f"select pg_get_functiondef({literal(conflict['function'])}::regprocedure);"
-            yield f"drop trigger {conflict['name']} on {patient.settings.source_table.quoted};"
+def _removal(recipes: Mapping[str, list[Row]]) -> Iterator[str]:
+    """The trigger goes with its function: alone, only the owner of the auth server's table may drop it."""
+    for function, sharers in recipes.items():
+        yield "-- Most likely a recipe was pasted here. Keep its text, and carry over what else it does:"
+        yield f"select pg_get_functiondef({literal(function)}::regprocedure);"
+        if sharers:
+            names = ", ".join(f"{each['name']} on {each['relation']}" for each in sharers)
+            yield f"-- Careful: these triggers run it too, and go with it: {names}"
+        yield f"drop function {function} cascade;"
 
 
 CHECK = Definition("D002", "Installation", look, "source")

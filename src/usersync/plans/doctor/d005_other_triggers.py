@@ -19,7 +19,7 @@ _ROW, _BEFORE, _INSERT = 1, 2, 4
 
 def look(patient: Patient) -> Plan[Verdict]:
     triggers = [each for each in patient.inspection.catalog["source_triggers"] if each["enabled"] != "D"]
-    others = [each for each in triggers if each["name"] not in OUR_TRIGGERS]
+    others = [each for each in triggers if each["name"] not in OUR_TRIGGERS or not each["ours"]]
     return settled(Verdict(_listing(triggers, others), tuple(_duplicates(patient, others))))
 
 

@@ -47,19 +47,37 @@ _REFERENCES = """
 
 def look(patient: Patient) -> Plan[Verdict]:
     rows = yield from query(_REFERENCES, users_table=patient.settings.users_table.quoted)
-    if patient.settings.on_delete != "delete":
+    cascades = bool(patient.inspection.catalog["cascading_foreign_keys"])
+    if patient.settings.on_delete != "delete" and not cascades:
         return Verdict(f"no row is deleted (on_delete = {patient.settings.on_delete!r})")
     blocking = [row for row in rows if row["blocking"]]
     return Verdict(
-        f"none of the {number(len(rows), 'foreign key')} that lead here" if rows else "there are none",
-        tuple(_trouble(row) for row in blocking),
+        _none_of(len(rows)),
+        tuple(_trouble(row, cascades=cascades) for row in blocking),
     )
 
 
-def _trouble(row: Row) -> Trouble:
+def _none_of(count: int) -> str:
+    if not count:
+        return "there are none"
+    return (
+        "the only foreign key that leads here does not"
+        if count == 1
+        else (f"none of the {number(count, 'foreign key')} that lead here")
+    )
+
+
+def _trouble(row: Row, *, cascades: bool) -> Trouble:
+    what = f"the foreign key {row['name']} of {row['referrer']} forbids deleting a user who is referred to: "
+    # The cascade runs in the auth server's own statement, where no function of ours can catch anything.
+    outcome = (
+        'the auth server\'s own deletion of such a user fails ("Database error deleting user"), because the '
+        "users table's foreign key to the auth server's table cascades into it"
+        if cascades
+        else "the row stays, and the ledger says so"
+    )
     return Trouble(
-        f"the foreign key {row['name']} of {row['referrer']} forbids deleting a user who is referred to: the "
-        "row stays, and the ledger says so",
+        what + outcome,
         lines([*row["relax"], row["replace"], row["validate"]]),
     )
 

@@ -23,7 +23,7 @@ def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked doe
 
 
 def _trouble(status: SyncStatus, *, over_cap: bool) -> Trouble:
-    parts = [f"{getattr(status, kind)} {kind}" for kind in ("missing", "stale", "orphaned")]
+    parts = [f"{getattr(status, kind):,} {kind}" for kind in ("missing", "stale", "orphaned")]
     detail = f"of {number(status.auth_users, 'user')}: {', '.join(parts)}"
     if status.lag is not None:
         detail += f"; the oldest has been missing since {status.oldest_missing_at:%Y-%m-%d %H:%M %Z}"
@@ -33,9 +33,16 @@ def _trouble(status: SyncStatus, *, over_cap: bool) -> Trouble:
         )
     if over_cap:
         detail += "\nmore rows would go than removal_cap allows: see that the auth server's table is complete"
-    return Trouble(
-        detail, "usersync sync --dry-run\nusersync sync --removal-cap 1" if over_cap else "usersync sync"
-    )
+    return Trouble(detail, _fix(status, over_cap=over_cap))
+
+
+def _fix(status: SyncStatus, *, over_cap: bool) -> str:
+    if over_cap:
+        return "usersync sync --dry-run\nusersync sync --removal-cap 1"
+    if users.only_failures_remain(status):
+        return "-- First mend what D018 names, then:\nusersync failures\nusersync retry"
+    run = status.last_run
+    return "usersync sync" if run is None or run.finished else "usersync sync --resume"
 
 
 CHECK = Definition("D017", "Users in step", look)

@@ -40,7 +40,7 @@ def _cause(row: Row) -> str:
         "raised in": row["raised_in"],
     }
     where = "".join(f", {kind} {name}" for kind, name in places.items() if name)
-    count = f"{number(row['users'], 'user')} ({row['failed']} without a row)"
+    count = f"{number(row['users'], 'user')} ({row['failed']:,} without a row)"
     return f"{count}: SQLSTATE {row['sqlstate']}{where}: {row['message']}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
 from usersync.plans.protocol import query
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _trouble(row: Row) -> Trouble:
     how = "was killed" if row["running"] else "was interrupted"
     return Trouble(
         f"the run of {row['started_at']:%Y-%m-%d %H:%M %Z} {how} after "
-        f"{row['examined']} users, and not resumed",
+        f"{number(int(row['examined']), 'user')}, and not resumed",
         "usersync sync --resume",
         "warning",
     )

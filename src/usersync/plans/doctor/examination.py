@@ -88,7 +88,7 @@ def lines(parts: Iterable[str]) -> str:
 
 def number(count: int, noun: str) -> str:
     """``1 user``, ``2 users``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def settled(verdict: Verdict) -> Plan[Verdict]:

@@ -14,8 +14,10 @@ begin
         present := array(
             select users."@key"
             from "@users_table" as users
-            join "@source_table" as source on source."id" = users."@key" and source."deleted_at" is null
-            where users."@key" = any(record_failures.ids)
+            where users."@key" = any(record_failures.ids) and (
+                select true from "@source_table" as source
+                where source."id" = users."@key" and source."deleted_at" is null
+            )
         );
     exception when others then
         null;  -- No table, no rows.

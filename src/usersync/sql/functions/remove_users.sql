@@ -17,20 +17,20 @@ begin
         perform usersync.refuse_users_with_many_events(remove_users.ids);
         delete from "@users_table" as target
         where target."@key" = any(remove_users.ids)
-            and not exists (
-                select from "@source_table" as source
+            and (
+                select true from "@source_table" as source
                 where source."id" = target."@key" and source."deleted_at" is null
-            );
+            ) is null;
         perform usersync.settle_constraints();
         return;
     end if;
     update "@users_table" as target
     set ("@removed_columns") = row('@removed_values')
     where target."@key" = any(remove_users.ids)
-        and not exists (
-            select from "@source_table" as source
+        and (
+            select true from "@source_table" as source
             where source."id" = target."@key" and source."deleted_at" is null
-        )
+        ) is null
         and ('@is_removed') is not true;
 end;
 $usersync$;

@@ -37,8 +37,14 @@ begin
             )
         end
     from unnest(unlike_users.ids) as examined (user_id)
-    left join "@source_table" as source on source."id" = examined.user_id and source."deleted_at" is null
-    left join "@users_table" as target on target."@key" = examined.user_id
+    -- Lateral, and kept apart by OFFSET 0: each is looked up by its primary key, see write_rows.
+    left join lateral (
+        select source.* from "@source_table" as source
+        where source."id" = examined.user_id and source."deleted_at" is null offset 0
+    ) as source on true
+    left join lateral (
+        select target.* from "@users_table" as target where target."@key" = examined.user_id offset 0
+    ) as target on true
     where case
         when source."id" is null then target."@key" is not null and ('@is_removed') is not true
         else row('@stored_auth_values') is distinct from row('@source_auth_values')

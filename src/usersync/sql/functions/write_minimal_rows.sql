@@ -22,7 +22,7 @@ begin
     execute format(
         'insert into %s (%s) select %s from %s as source '
         'where source."id" = any($1) and source."deleted_at" is null '
-        'and not exists (select from %s as target where target.%I = source."id") on conflict (%I) do nothing',
+        'and (select true from %s as target where target.%I = source."id") is null on conflict (%I) do nothing',
         '@users_table', column_list, value_list, '@source_table', '@users_table', '@key', '@key'
     ) using ids;
     perform usersync.settle_constraints();

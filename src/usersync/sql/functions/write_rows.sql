@@ -8,9 +8,16 @@
 -- else. A row that is missing is inserted; where somebody was faster, theirs stands. A row that is there is held
 -- first and compared afterwards, by a statement that sees what the auth server's table holds by then: whoever
 -- changes it later cannot mirror it before this has ended.
+--
+-- A user's other row is looked up in a scalar subquery, here and elsewhere, because that is no join: whatever the
+-- planner believes about the tables' sizes, it has the primary key to go by and nothing else. A join that was
+-- planned while a table was empty may read all of it for each row, once it has grown.
+--
+-- plan_cache_mode: planning this anew each time would take as long as running it.
 create or replace function usersync.write_rows(ids uuid[], held boolean) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $usersync$
 #variable_conflict use_column
 declare
@@ -26,7 +33,7 @@ begin
     from "@source_table" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
-        and not exists (select from "@users_table" as target where target."@key" = source."id")
+        and (select true from "@users_table" as target where target."@key" = source."id") is null
     on conflict ("@key") do nothing;
     get diagnostics inserted = row_count;
     if inserted = cardinality(ids) then
@@ -37,12 +44,15 @@ begin
         perform from "@users_table" as target where target."@key" = any(write_rows.ids) for no key update;
     end if;
     update "@users_table" as target
-    set ("@auth_columns") = row('@assigned_auth_values')
-    from "@source_table" as source
+    set ("@auth_columns") = (
+        select '@assigned_auth_values' from "@source_table" as source where source."id" = target."@key"
+    )
     where target."@key" = any(write_rows.ids)
-        and source."id" = target."@key"
-        and source."deleted_at" is null
-        and row('@stored_auth_values') is distinct from row('@source_auth_values');
+        and (
+            select row('@stored_auth_values') is distinct from row('@source_auth_values')
+            from "@source_table" as source
+            where source."id" = target."@key" and source."deleted_at" is null
+        );
     get diagnostics updated = row_count;
     return inserted + updated;
 end;

@@ -1,14 +1,19 @@
 -- Objects of our names that are not ours. Ours are known by the comment that each of our functions carries.
-select 'trigger' as kind, trigger.tgname::text as name, trigger.tgfoid::regprocedure::text as function
+select
+    'trigger' as kind,
+    trigger.tgname::text as name,
+    format('%I.%I(%s)', namespace.nspname, function.proname, oidvectortypes(function.proargtypes)) as function
 from pg_trigger as trigger
+join pg_proc as function on function.oid = trigger.tgfoid
+join pg_namespace as namespace on namespace.oid = function.pronamespace
 where trigger.tgrelid = to_regclass('@source_table')
     and not trigger.tgisinternal
     and trigger.tgname in ('on_auth_user_created', 'on_auth_user_updated', 'on_auth_user_deleted')
-    and coalesce(obj_description(trigger.tgfoid, 'pg_proc'), '') not like 'usersync: %'
+    and coalesce(obj_description(function.oid, 'pg_proc'), '') not like 'usersync: %'
 union all
-select 'function', function.oid::regprocedure::text, null
+select 'function', format('%I.%I(%s)', 'public', function.proname, oidvectortypes(function.proargtypes)), null
 from pg_proc as function
-where function.pronamespace = 'public'::regnamespace
+where function.pronamespace = to_regnamespace('public')
     and function.proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status', 'record_audit_events')
     and coalesce(obj_description(function.oid, 'pg_proc'), '') not like 'usersync: %'
 union all

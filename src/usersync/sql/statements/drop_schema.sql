@@ -1,3 +1,3 @@
 drop table if exists usersync.functions;
 drop table if exists usersync.schema_version;
-drop schema usersync;
+drop schema if exists usersync;

@@ -5,6 +5,16 @@ select jsonb_build_object(
     'role', current_user,
     'installed', to_regclass('usersync.schema_version') is not null
         and to_regclass('usersync.functions') is not null and to_regclass('usersync.settings') is not null,
+    'installed_tables', (
+        select coalesce(jsonb_agg('usersync.' || relname order by relname), '[]') from pg_class
+        where relnamespace = to_regnamespace('usersync') and relkind = 'r'
+    ),
+    'has_schema', to_regnamespace('usersync') is not null,
+    'missing_types', (
+        select coalesce(jsonb_agg(wanted.name), '[]')
+        from jsonb_array_elements_text('@types'::jsonb) as wanted (name)
+        where to_regtype(wanted.name) is null
+    ),
     'source_columns', (
         select jsonb_agg(attname) from pg_attribute
         where attrelid = to_regclass('@source_table') and attnum > 0 and not attisdropped
@@ -12,7 +22,8 @@ select jsonb_build_object(
     'source_triggers', (
         select coalesce(jsonb_agg(jsonb_build_object(
             'name', tgname, 'type', tgtype, 'enabled', tgenabled, 'function', nspname || '.' || proname,
-            'ours', coalesce(obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %', false)
+            'ours', coalesce(obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %', false),
+            'plain', tgattr::text = '' and tgqual is null and tgnargs = 0 and not tgdeferrable
         ) order by tgname), '[]')
         from pg_trigger
         join pg_proc on pg_proc.oid = tgfoid
@@ -98,24 +109,57 @@ select jsonb_build_object(
     ),
     'functions', (
         select coalesce(jsonb_object_agg(
-            nspname || '.' || proname || '(' || oidvectortypes(proargtypes) || ')',
+            format('%I.%I(%s)', nspname, proname, oidvectortypes(proargtypes)),
             md5(concat_ws('|', prosrc, prosecdef, provolatile, array_to_string(proconfig, ',')))
         ), '{}')
         from pg_proc
         join pg_namespace on pg_namespace.oid = pronamespace
         where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
+            -- Anybody can write such a comment on a function of their own.
+            and nspname in ('usersync', 'public')
+            and proowner in (
+                quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
+    ),
+    'open_to_others', (
+        select coalesce(jsonb_agg(distinct opened.object order by opened.object), '[]')
+        from (
+            select 'schema usersync' as object, nspacl as acl, nspowner as owner
+            from pg_namespace where nspname = 'usersync' and nspacl is not null
+            union all
+            select 'table usersync.' || relname, relacl, relowner
+            from pg_class
+            where relnamespace = to_regnamespace('usersync') and relkind = 'r' and relacl is not null
+            union all
+            select
+                format('function %I.%I', nspname, proname), coalesce(proacl, acldefault('f', proowner)), proowner
+            from pg_proc
+            join pg_namespace on pg_namespace.oid = pronamespace
+            where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and nspname in ('usersync', 'public')
+                and proowner in (
+                quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
+        ) as opened
+        cross join aclexplode(opened.acl) as granted
+        where granted.grantee <> opened.owner
+            and (granted.grantee = 0 or granted.grantee in (to_regrole('anon'), to_regrole('authenticated')))
     ),
     'missing_privileges', (
         select coalesce(jsonb_agg(missing.privilege order by missing.privilege), '[]')
         from (
             select 'CREATE on database ' || current_database() as privilege
-            where to_regnamespace('usersync') is null and not has_database_privilege(current_database(), 'CREATE')
+            where (to_regnamespace('usersync') is null or to_regnamespace('@users_schema') is null)
+                and not has_database_privilege(current_database(), 'CREATE')
             union all
             select 'ownership of schema usersync'
             where to_regnamespace('usersync') is not null and not pg_has_role(
                 (select nspowner from pg_namespace where nspname = 'usersync'), 'USAGE')
             union all
-            select 'CREATE on schema public' where not has_schema_privilege('public', 'CREATE')
+            select 'CREATE on schema ' || needed.name
+            from (
+                select 'public' as name
+                union
+                select '@users_schema' where to_regclass('@users_table') is null
+            ) as needed
+            where not has_schema_privilege(to_regnamespace(needed.name), 'CREATE')
             union all
             select needed.privilege || ' on table ' || needed.name
             from (

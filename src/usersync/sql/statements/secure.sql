@@ -5,6 +5,9 @@ do $usersync$
 declare
     object text;
     grantee text;
+    -- Anybody can write our comment on a function of their own.
+    owners oid[] := array[
+        quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync')];
 begin
     for grantee in
         select 'public'
@@ -14,7 +17,8 @@ begin
         execute format('revoke all on schema usersync from %s', grantee);
         execute format('revoke all on all tables in schema usersync from %s', grantee);
         for object in
-            select oid::regprocedure::text from pg_proc where obj_description(oid, 'pg_proc') like 'usersync: %'
+            select oid::regprocedure::text from pg_proc
+            where obj_description(oid, 'pg_proc') like 'usersync: %' and proowner = any(owners)
         loop
             execute format('revoke all on function %s from %s', object, grantee);
         end loop;
@@ -22,7 +26,8 @@ begin
     if to_regrole('service_role') is not null then
         for object in
             select oid::regprocedure::text from pg_proc
-            where obj_description(oid, 'pg_proc') like 'usersync: %' and pronamespace = 'public'::regnamespace
+            where obj_description(oid, 'pg_proc') like 'usersync: %' and proowner = any(owners)
+                and pronamespace = 'public'::regnamespace
         loop
             execute format('grant execute on function %s to service_role', object);
         end loop;

@@ -1,0 +1,49 @@
+"""What the documentation says of a code, at the prompt."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+from usersync.cli.explain import PAGES, sections
+from usersync.plans.doctor import CHECKS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("code", "words"), [("US301", "usersync apply"), ("d004", "on_auth_user_created")])
+def test_a_code_is_explained(usersync, code, words):
+    done = usersync("explain", code)
+    assert done.code == 0
+    assert done.out.startswith(code.upper())
+    assert words in done.out
+    assert "](" not in done.out
+    assert "**" not in done.out
+
+
+def test_an_explanation_as_json(usersync):
+    found = json.loads(usersync("explain", "US301", "--json").out)
+    assert found["code"] == "US301"
+    assert "NotInstalledError" in found["text"]
+
+
+def test_an_unknown_code_is_refused(usersync):
+    done = usersync("explain", "US999")
+    assert done.code == 2
+    assert "US301" in done.err
+
+
+def test_every_check_has_an_explanation():
+    assert {check.code for check in CHECKS} <= set(sections())
+
+
+def test_a_wheel_carries_the_pages(tmp_path):
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        for name in PAGES:
+            packaged = archive.read(f"usersync/cli/pages/{name}")
+            assert packaged == (ROOT / "docs" / name).read_bytes()

@@ -1,0 +1,327 @@
+"""Reconciling through both clients: what is written, what is told, and how it is stopped and resumed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from usersync import AsyncUserSync, UserSync
+from usersync.errors import ConnectionFailedError, RemovalCapError, SettingsError
+from usersync.models import Counts
+
+pytestmark = pytest.mark.newest_server
+
+NIL, LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
+
+
+@pytest.fixture
+def client(project, make_client, flavour):
+    return make_client(flavour, "dsn", project.database.dsn())
+
+
+def everything(project):
+    return project.owner.execute(
+        f"select (select jsonb_agg(users order by users::text) from {project.users} as users), "
+        "(select jsonb_agg(runs order by runs::text) from usersync.sync_runs as runs), "
+        "(select jsonb_agg(failures order by failures::text) from usersync.sync_failures as failures)"
+    ).fetchone()
+
+
+def runs(project) -> list[tuple]:
+    return project.owner.execute(
+        "select state, part, part_count, examined, missing, next_id "
+        "from usersync.sync_runs order by started_at, part"
+    ).fetchall()
+
+
+def test_a_dry_run_lists_what_differs_and_writes_nothing(project, client, appear, vanish):
+    gone, stale = (project.auth.sign_up_email(f"{name}@example.com") for name in ("gone", "stale"))
+    vanish(gone)
+    phone, email = project.column("phone"), project.column("email")
+    project.owner.execute(f"update {project.users} set {phone} = '1', {email} = 'x'")
+    (missing,) = appear(1)
+    before = everything(project)
+    result = client.reconcile(dry_run=True)
+    assert everything(project) == before
+    assert result.dry_run
+    assert (result.synced, result.run_id) == (0, None)
+    found = {each.user_id: (each.difference, set(each.columns)) for each in result.differences}
+    assert found == {
+        gone: ("orphaned", set()),
+        stale: ("stale", {project.columns["email"], project.columns["phone"]}),
+        missing: ("missing", set()),
+    }
+    assert (result.counts.missing, result.counts.stale, result.counts.orphaned) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 5])
+@pytest.mark.parametrize("page_size", [1, 2, 5000])
+def test_the_list_of_differences_is_as_long_as_was_asked(client, appear, limit, page_size):
+    users = appear(4)
+    result = client.reconcile(dry_run=True, difference_limit=limit, page_size=page_size)
+    assert [each.user_id for each in result.differences] == users[:limit]
+    assert result.counts.missing == 4
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 5000])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_page_size_and_number_of_workers_comes_to_the_same(project, client, appear, page_size, workers):
+    users = appear(9)
+    seen = []
+    result = client.reconcile(page_size=page_size, workers=workers, on_progress=seen.append)
+    assert (result.synced, result.errors, result.counts) == (9, 0, Counts(examined=9, missing=9))
+    assert all(project.row(user) for user in users)
+    assert [each.counts.examined for each in seen] == sorted(each.counts.examined for each in seen)
+    assert (seen[-1].counts.examined, {each.total for each in seen}) == (9, {9})
+    history = runs(project)
+    assert [row[:3] for row in history] == [("finished", part, workers) for part in range(1, workers + 1)]
+    assert sum(row[3] for row in history) == sum(row[4] for row in history) == 9
+    assert {row[5] for row in history} == {None}
+    assert project.client.status().last_run.run_id == result.run_id
+    assert project.client.status().last_run.finished
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_second_run_writes_nothing(project, client, appear, workers):
+    appear(5)
+    client.reconcile()
+    rows = f"select xmin, ctid, * from {project.users} order by ctid"
+    before = project.owner.execute(rows).fetchall()
+    again = client.reconcile(workers=workers)
+    assert (again.counts, again.synced) == (Counts(examined=5), 0)
+    assert project.owner.execute(rows).fetchall() == before
+
+
+@pytest.mark.parametrize("workers", [1, 4, 32])
+def test_two_empty_tables_are_in_step(project, client, workers):
+    seen = []
+    result = client.reconcile(workers=workers, on_progress=seen.append)
+    assert (result.synced, result.errors, result.counts) == (0, 0, Counts())
+    assert len(seen) == workers
+    assert client.reconcile(dry_run=True).differences == ()
+    assert project.client.status().in_step
+
+
+@pytest.mark.parametrize("page_size", [1, 2])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_first_and_the_last_id_that_can_be_are_not_overlooked(project, client, page_size, workers):
+    edges = [NIL, LAST, *(uuid.UUID(int=2**126 * part - offset) for part in (1, 2, 3) for offset in (0, 1))]
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica")
+        superuser.execute("insert into auth.users (id) select unnest(%s::uuid[])", [edges])
+    result = client.reconcile(page_size=page_size, workers=workers)
+    assert result.counts == Counts(examined=8, missing=8)
+    assert all(project.row(user) for user in edges)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"page_size": 0}, {"page_size": 100_001}, {"workers": 0}, {"workers": 33}),
+        *(
+            {"removal_cap": -0.1},
+            {"removal_cap": 1.1},
+            {"removal_cap": float("nan")},
+            {"difference_limit": -1},
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_by_its_name(project, client, options):
+    (name,) = options
+    with pytest.raises(SettingsError, match=name.replace("_", " ")):
+        client.reconcile(**options)
+    assert runs(project) == []
+
+
+def test_several_workers_need_more_than_one_connection(project, make_client, flavour):
+    for transport in ("connection", "autocommit"):
+        client = make_client(flavour, transport, project.database.dsn())
+        with pytest.raises(SettingsError, match="pool"):
+            client.reconcile(workers=2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_workers_get_by_with_as_many_connections_as_the_pool_has(project, appear, size):
+    appear(9)
+    options = {"min_size": 1, "max_size": size, "timeout": 5}
+    with ConnectionPool(project.database.dsn(), **options, open=True) as pool:
+        assert UserSync(pool).reconcile(workers=4, page_size=1).synced == 9
+
+    async def story():
+        async with AsyncConnectionPool(project.database.dsn(), **options, open=False) as pool:
+            return await AsyncUserSync(pool).reconcile(workers=4, page_size=1)
+
+    assert asyncio.run(story()).counts == Counts(examined=9)
+
+
+class Stop(BaseException):
+    """Not an Exception, as KeyboardInterrupt is not; one that pytest does not take for its own."""
+
+
+def stop_after(pages: int, error: type[BaseException]):
+    lock, seen = threading.Lock(), []
+
+    def on_progress(progress):
+        with lock:
+            seen.append(progress)
+            if len(seen) == pages:
+                raise error
+
+    return on_progress
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, Stop])
+def test_a_run_that_is_stopped_leaves_whole_pages_and_goes_on(project, appear, workers, error):
+    appear(20)
+    with UserSync(project.database.dsn()) as client:
+        with pytest.raises(error):
+            client.reconcile(page_size=2, workers=workers, on_progress=stop_after(3, error))
+        states = {row[0] for row in runs(project)}
+        assert "interrupted" in states
+        assert "running" not in states
+        done = sum(row[3] for row in runs(project))
+        assert 0 < done < 20
+        assert project.client.status().missing == 20 - done
+        assert not project.client.status().last_run.finished
+        seen = []
+        result = client.reconcile(resume=True, on_progress=seen.append)
+        assert result.counts == Counts(examined=20, missing=20)
+        assert seen[0].counts.examined > done
+    assert {row[0] for row in runs(project)} == {"finished"}
+    assert len({row[2] for row in runs(project)}) == 1
+    assert project.client.status().in_step
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_cancelled_task_leaves_whole_pages_and_goes_on(project, appear, workers):
+    appear(20)
+
+    async def story():
+        async with AsyncUserSync(project.database.dsn()) as client:
+            begun = asyncio.Event()
+            call = asyncio.ensure_future(
+                client.reconcile(page_size=1, workers=workers, on_progress=lambda _: begun.set())
+            )
+            await begun.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert "running" not in {row[0] for row in runs(project)}
+            assert (await client.status()).missing > 0
+            return await client.reconcile(resume=True)
+
+    assert asyncio.run(story()).counts == Counts(examined=20, missing=20)
+    assert project.client.status().in_step
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_run_whose_connection_is_ended_goes_on(project, make_client, flavour, appear, workers):
+    appear(20)
+    dsn = project.database.dsn() + "?application_name=worker"
+    client = make_client(flavour, "dsn", dsn)
+    struck = []
+
+    def strike(_):
+        if not struck:
+            with project.database.connect("supabase_admin") as superuser:
+                struck.append(
+                    superuser.execute(
+                        "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+                        "where application_name = 'worker' and datname = current_database()"
+                    ).fetchall()
+                )
+
+    with pytest.raises(ConnectionFailedError):
+        client.reconcile(page_size=1, workers=workers, on_progress=strike)
+    assert struck
+    assert client.status().missing > 0
+    assert not client.status().last_run.finished
+    assert client.reconcile(resume=True).counts == Counts(examined=20, missing=20)
+    assert project.client.status().in_step
+
+
+def test_resuming_with_nothing_to_resume_begins_anew(project, client, appear):
+    appear(2)
+    assert client.reconcile(resume=True).counts == Counts(examined=2, missing=2)
+    assert client.reconcile(resume=True).counts == Counts(examined=2)
+    assert len(runs(project)) == 2
+
+
+def test_a_run_that_would_remove_too_much_is_refused_and_writes_nothing(project, client, vanish):
+    users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(12)]
+    vanish(*users[:11])
+    before = everything(project)
+    for options in ({}, {"workers": 4}, {"removal_cap": 0.9}, {"removal_cap": 0}):
+        with pytest.raises(RemovalCapError, match="11 of 12 rows") as caught:
+            client.reconcile(**options)
+        assert "--removal-cap 1" in caught.value.hint
+    assert everything(project) == before
+    assert client.reconcile(dry_run=True).counts.orphaned == 11
+    assert client.reconcile(removal_cap=1).counts.orphaned == 11
+    assert project.row(users[0])["email"] is None
+    assert project.row(users[11])["email"] == "u11@example.com"
+
+
+def test_a_few_removals_are_always_allowed_unless_the_caller_says_none(project, client, vanish):
+    users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(10)]
+    vanish(*users)
+    with pytest.raises(RemovalCapError):
+        client.reconcile(removal_cap=0)
+    assert client.reconcile().counts.orphaned == 10
+
+
+def test_a_resumed_run_obeys_the_callers_cap(project, client, vanish):
+    users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(14)]
+    vanish(*users)
+    with pytest.raises(ValueError):
+        client.reconcile(removal_cap=1, page_size=1, on_progress=stop_after(2, ValueError))
+    with pytest.raises(RemovalCapError):
+        client.reconcile(resume=True)
+    assert client.reconcile(resume=True, removal_cap=1).counts.orphaned == 14
+
+
+def test_users_who_cannot_be_synced_are_errors_and_the_others_are_synced(project, client, appear):
+    appear(6)
+    bad = "alter table {} add constraint no check ({} <> '3@example.com') not valid"
+    project.owner.execute(bad.format(project.users, project.column("email")))
+    result = client.reconcile(page_size=2)
+    assert (result.synced, result.errors, result.counts.missing) == (5, 1, 6)
+    (failure,) = client.failures()
+    assert (failure.constraint, failure.outcome) == ("no", "degraded")
+
+
+def test_others_are_served_while_one_client_reconciles(project, appear):
+    """The run has a connection of its own: who asks the same client meanwhile does not wait for its end."""
+    users = appear(3)
+    with UserSync(project.database.dsn()) as client:
+        answered, inside, finish = [], threading.Event(), threading.Event()
+
+        def hold(_):
+            inside.set()
+            assert finish.wait(30)
+
+        reconciling = threading.Thread(target=client.reconcile, kwargs={"page_size": 1, "on_progress": hold})
+        reconciling.start()
+        try:
+            assert inside.wait(30)
+            answered.append(client.ensure_user_exists(users[-1]))
+        finally:
+            finish.set()
+            reconciling.join()
+    assert answered == [True]
+
+
+def test_a_run_inside_the_callers_transaction_is_the_callers_to_commit(project, appear):
+    appear(2)
+    with psycopg.connect(project.database.dsn()) as connection:
+        connection.execute("select 1")
+        assert UserSync(connection).reconcile().synced == 2
+        assert project.client.status().missing == 2
+        connection.commit()
+    assert project.client.status().in_step

@@ -1,0 +1,171 @@
+"""Two sessions at the same users. Each test decides by locks who comes first, and waits for nothing else."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+# Long enough that no wait ends by itself while a test arranges the next step.
+pytestmark = pytest.mark.settings(lock_timeout_ms=5000)
+DEADLINE_S = 20
+
+
+@pytest.fixture
+def elsewhere():
+    with ThreadPoolExecutor(4) as pool:
+        yield pool.submit
+
+
+@contextmanager
+def session(project, role="postgres"):
+    """A session with an open transaction, committed at the end."""
+    with project.database.connect(role, autocommit=False) as connection:
+        yield connection
+        connection.commit()
+
+
+def until_blocked(project, *futures, sessions=1):
+    """Wait until so many sessions of this database wait for a lock."""
+    waiting = (
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    end = time.monotonic() + DEADLINE_S
+    while project.owner.execute(waiting).fetchone()[0] < sessions:
+        assert time.monotonic() < end, "nobody came to wait"
+        for future in futures:
+            assert not future.done(), future.result()
+        time.sleep(0.005)
+
+
+def sync(project, *users):
+    with project.database.connect("postgres") as connection:
+        connection.execute("select usersync.sync_users(%s)", [list(users)])
+
+
+@pytest.fixture
+def user(project):
+    return project.auth.sign_up_email("old@example.com")
+
+
+@pytest.fixture(params=["update {users} set {email} = 'x'", "delete from {users}"], ids=["stale", "missing"])
+def unlike(request, sql, user):
+    """A user whose row is not as it should be, or not there."""
+    sql(request.param)
+    return user
+
+
+CHANGE = "update auth.users set email = 'new@example.com' where id = %s"
+
+
+def test_a_reconciler_that_comes_second_copies_what_the_trigger_left(project, unlike, elsewhere, ledger):
+    with session(project, "supabase_auth_admin") as auth:
+        auth.execute(CHANGE, [unlike])
+        reconciling = elsewhere(sync, project, unlike)
+        until_blocked(project, reconciling)
+    reconciling.result(DEADLINE_S)
+    assert project.row(unlike)["email"] == "new@example.com"
+    assert ledger() == {}
+
+
+def test_a_trigger_that_comes_second_has_the_last_word(project, unlike, elsewhere, ledger):
+    with session(project) as reconciler:
+        reconciler.execute("select usersync.sync_users(%s)", [[unlike]])
+        changing = elsewhere(project.auth.connection.execute, CHANGE, [unlike])
+        until_blocked(project, changing)
+    changing.result(DEADLINE_S)
+    assert project.row(unlike)["email"] == "new@example.com"
+    assert ledger() == {}
+
+
+def test_a_snapshot_taken_before_a_change_does_not_bring_the_old_value_back(project, user):
+    with session(project) as reconciler:
+        reconciler.execute("set transaction isolation level repeatable read")
+        reconciler.execute("select from auth.users")
+        project.auth.connection.execute(CHANGE, [user])
+        reconciler.execute("select usersync.sync_users(%s)", [[user]])
+    assert project.row(user)["email"] == "new@example.com"
+    project.client.reconcile()
+    assert project.client.status().in_step
+
+
+def test_a_user_deleted_while_being_synced_does_not_come_back(project, sql, user, elsewhere, ledger):
+    sql("delete from {users}")
+    with session(project, "supabase_auth_admin") as auth:
+        auth.execute("delete from auth.users where id = %s", [user])
+        reconciling = elsewhere(sync, project, user)
+        until_blocked(project, reconciling)
+    reconciling.result(DEADLINE_S)
+    assert project.row(user) is None
+    assert ledger() == {}
+
+
+def test_a_user_deleted_after_being_synced_is_seen_by_the_deletion(project, sql, user, elsewhere, ledger):
+    sql("delete from {users}")
+    with session(project) as reconciler:
+        reconciler.execute("select usersync.sync_users(%s)", [[user]])
+        deleting = elsewhere(project.auth.hard_delete, user)
+        until_blocked(project, deleting)
+    deleting.result(DEADLINE_S)
+    assert project.row(user)["email"] is None
+    assert project.row(user)["deleted_at"]
+    assert ledger() == {}
+
+
+def test_two_reconcilers_at_once_share_the_work_and_count_it_once(project, sql, elsewhere, ledger):
+    users = project.auth.import_users(30)
+    sql("update {users} set {email} = 'x'")
+    with session(project) as holder:
+        # Both are stopped at the same row, half-way.
+        holder.execute(
+            f'select from {project.users} where "{project.settings.key}" = %s for update', [users[9]]
+        )
+        running = [elsewhere(sync, project, *users) for _ in range(2)]
+        until_blocked(project, *running, sessions=2)
+    for each in running:
+        each.result(DEADLINE_S)
+    assert ledger() == {}
+    assert project.client.status().in_step
+
+
+def test_nobody_who_signs_up_waits_for_a_page(project, sql, elsewhere, ledger):
+    project.auth.import_users(30)
+    sql("delete from {users}")
+    with session(project) as reconciler:
+        reconciler.execute("select public.sync_existing_auth_users()")
+        new = project.auth.sign_up_email("new@example.com")
+        assert project.row(new)["email"] == "new@example.com"
+    assert ledger() == {}
+    assert project.client.status().in_step
+
+
+def test_a_lock_both_ways_round_is_resolved_and_the_auth_server_wins(project, user, elsewhere, healed):
+    """The application holds the user's row and syncs; the auth server holds its own and comes for the row."""
+    with session(project) as application:
+        application.execute(f"update {project.users} set {project.column('full_name')} = 'x'")
+        changing = elsewhere(
+            project.auth.connection.execute, "update auth.users set phone = '15550000' where id = %s", [user]
+        )
+        until_blocked(project, changing)
+        application.execute("select usersync.sync_users(%s)", [[user]])
+    changing.result(DEADLINE_S)
+    assert project.auth.user(user)["phone"] == "15550000"
+    project.client.reconcile()
+    healed()
+    assert project.row(user)["phone"] == "15550000"
+
+
+@pytest.mark.settings(lock_timeout_ms=50)
+def test_a_page_with_one_held_row_does_all_the_others(project, sql, ledger, healed):
+    users = project.auth.import_users(30)
+    sql("update {users} set {email} = 'x'")
+    with session(project) as holder:
+        key = project.settings.key
+        holder.execute(f'select from {project.users} where "{key}" = %s for update', [users[9]])
+        project.client.reconcile()
+        assert {user: each.sqlstate for user, each in ledger().items()} == {users[9]: "55P03"}
+        assert project.client.status().stale == 1
+    healed()

@@ -1,0 +1,188 @@
+"""P3: after a run nothing differs, or what does is named; a second run writes nothing."""
+
+from __future__ import annotations
+
+import uuid
+
+import psycopg
+import pytest
+
+from usersync.errors import RemovalCapError
+
+
+@pytest.fixture
+def rows(sql):
+    """Every row of the users table with the transaction that wrote it and where it lies."""
+    return lambda: sql("select ctid::text, xmin::text, u::text from {users} as u order by 1")
+
+
+@pytest.fixture
+def unmirrored(superuser_of):
+    """Run SQL on auth.users with triggers off, as a restore and a replica do."""
+
+    def run(text, *params):
+        superuser_of.execute("set session_replication_role = replica")
+        superuser_of.execute(text, params or None)
+        superuser_of.execute("set session_replication_role = default")
+
+    return run
+
+
+@pytest.fixture
+def superuser_of(project):
+    with project.database.connect("supabase_admin") as connection:
+        yield connection
+
+
+NORMALISE = """
+    create function public.hook() returns trigger language plpgsql as $$ begin
+      new.{full_name} := lower(new.{full_name}); return new; end $$;
+    create trigger hook before insert or update on {users} for each row execute function public.hook()
+"""
+
+
+def test_every_class_of_difference_is_found_healed_and_left_alone(project, sql, rows, unmirrored, ledger):
+    same, stale, missing, gone, soft = (
+        project.auth.sign_up_email(f"{n}@example.com", data={"name": n}) for n in "abcde"
+    )
+    unmirrored("update auth.users set email = 'new@example.com', phone = '1' where id = %s", stale)
+    unmirrored("delete from auth.users where id = %s", gone)
+    unmirrored("update auth.users set deleted_at = now(), email = 'hash' where id = %s", soft)
+    sql("delete from {users} where {key} = %s", missing)
+    kept = [row for row in rows() if str(same) in row[2]]
+
+    found = {each.user_id: each for each in project.client.reconcile(dry_run=True).differences}
+    assert {user: each.difference for user, each in found.items()} == {
+        stale: "stale", missing: "missing", gone: "orphaned", soft: "orphaned"
+    }  # fmt: skip
+    assert found[stale].columns == (project.columns["email"], project.columns["phone"])
+
+    result = project.client.reconcile()
+    assert (result.synced, result.errors) == (4, 0)
+    assert project.row(stale)["email"] == "new@example.com"
+    assert project.row(missing)["email"] == "c@example.com"
+    assert project.row(gone)["email"] is project.row(soft)["email"] is None
+    assert project.client.status().in_step
+    after = rows()
+    assert set(kept) <= set(after)
+    assert project.client.reconcile().counts.differing == 0
+    assert rows() == after
+
+
+def test_what_cannot_be_healed_is_named_and_written_no_more(project, sql, rows, ledger):
+    degraded, failed = (project.auth.sign_up_email(f"{n}@example.com", data={"name": n}) for n in "ab")
+    sql("delete from {users}")
+    sql(f"alter table {{users}} add constraint rule check ({{email}} <> 'a@example.com'),"
+        f" add constraint nobody check ({{key}} <> '{failed}')")  # fmt: skip
+    result = project.client.reconcile()
+    assert (result.counts.degraded, result.counts.failed) == (1, 1)
+    assert (ledger()[degraded].constraint, ledger()[failed].constraint) == ("rule", "nobody")
+    before = rows()
+    project.client.reconcile()
+    assert rows() == before
+    assert ledger()[failed].attempts == 2
+    sql("alter table {users} drop constraint rule, drop constraint nobody")
+    assert project.client.retry().errors == 0
+    assert project.client.status().in_step
+
+
+def test_a_trigger_that_normalises_ends_as_a_line_in_the_ledger(project, sql, rows, ledger, unmirrored):
+    sql(NORMALISE)
+    shouting = project.auth.sign_up_email("a@example.com", data={"name": "ADA"})
+    project.auth.sign_up_email("b@example.com", data={"name": "bob"})
+    project.client.reconcile()
+    assert {user: each.sqlstate for user, each in ledger().items()} == {shouting: "US001"}
+    assert ledger()[shouting].column == project.columns["full_name"]
+    before, noted = rows(), ledger()
+    project.client.reconcile()
+    assert (rows(), ledger()) == (before, noted)
+    # Another value, another try; so is another trigger.
+    unmirrored('update auth.users set raw_user_meta_data = \'{"name": "LOVELACE"}\' where id = %s', shouting)
+    project.client.reconcile()
+    assert project.row(shouting)["full_name"] == "lovelace"
+    assert ledger()[shouting].sqlstate == "US001"
+    assert project.client.retry().errors == 1
+    assert ledger()[shouting].sqlstate == "US001"
+    sql(
+        "create or replace function public.hook() returns trigger language plpgsql as 'begin return new; end'"
+    )
+    project.client.reconcile()
+    assert ledger() == {}
+    assert project.row(shouting)["full_name"] == "LOVELACE"
+
+
+def test_too_many_removals_stop_before_anything_is_written(project, rows, unmirrored, sql):
+    project.auth.import_users(40)
+    unmirrored("delete from auth.users where email <= 'user-25@'")
+    before = rows()
+    with pytest.raises(RemovalCapError, match="of 40 rows"):
+        project.client.reconcile()
+    with pytest.raises(psycopg.Error, match="at most 10 may be removed") as refused:
+        sql("select public.sync_existing_auth_users()")
+    assert refused.value.sqlstate == "US403"
+    assert rows() == before
+    assert project.client.reconcile(removal_cap=1).errors == 0
+    assert project.client.status().in_step
+
+
+def test_the_seeds_function_word_for_word_and_page_by_page(project, sql):
+    project.auth.import_users(25)
+    sql("delete from {users}")
+    ((first,),) = sql("select public.sync_existing_auth_users(page_size => 10)")
+    assert (first["synced"], first["errors"], first["examined"]) == (10, 0, 10)
+    ((second,),) = sql("select public.sync_existing_auth_users(%s, 10)", first["next_id"])
+    assert second["next_id"] > first["next_id"]
+    ((last,),) = sql("SELECT public.sync_existing_auth_users()")
+    assert last == {"synced": 5, "errors": 0, "examined": 25, "next_id": None}
+    with pytest.raises(psycopg.Error, match="at least 1"):
+        sql("select public.sync_existing_auth_users(page_size => 0)")
+
+
+@pytest.mark.parametrize("page_size", [1, 7, 40])
+def test_pages_of_any_size_see_everybody_once(project, sql, page_size):
+    ids = project.auth.import_users(40)
+    sql("delete from {users} where {key} = any(%s)", ids[::2])
+    result = project.client.reconcile(page_size=page_size, workers=1)
+    assert (result.counts.examined, result.counts.missing) == (40, 20)
+    assert project.client.status().in_step
+
+
+def test_a_truncated_auth_table_and_a_restore_of_its_data(project, rows, superuser_of, unmirrored):
+    users = project.auth.import_users(30)
+    with superuser_of.cursor() as cursor:
+        cursor.execute("create table public.kept as select * from auth.users")
+        cursor.execute("alter table public.kept drop column confirmed_at")
+        cursor.execute("truncate auth.users cascade")
+    with pytest.raises(RemovalCapError):
+        project.client.reconcile()
+    (names,) = superuser_of.execute(
+        "select string_agg(quote_ident(attname), ', ') from pg_attribute"
+        " where attrelid = 'public.kept'::regclass and attnum > 0 and not attisdropped"
+    ).fetchone()
+    before = rows()
+    unmirrored(f"insert into auth.users ({names}) select {names} from public.kept")
+    assert project.client.status().in_step
+    assert rows() == before
+    superuser_of.execute(f"truncate auth.users cascade; truncate {project.users} cascade")
+    unmirrored(f"insert into auth.users ({names}) select {names} from public.kept")
+    assert project.client.reconcile().counts.missing == 30
+    assert project.client.status().in_step
+    assert project.row(users[0])["email"] == "user-1@import.example.com"
+
+
+def test_a_users_table_that_falls_with_the_auth_servers_comes_back_with_it(project, sql, superuser_of):
+    sql("alter table {users} add foreign key ({key}) references auth.users (id) on delete cascade")
+    project.auth.import_users(3)
+    sql("truncate auth.users cascade")
+    assert project.client.status().users == 0
+    project.auth.import_users(3)
+    assert project.client.status().in_step
+
+
+def test_an_empty_side_and_an_unknown_user_are_no_trouble(project, sql):
+    assert project.client.reconcile().counts.examined == 0
+    stranger = uuid.uuid4()
+    assert project.client.ensure_user_exists(stranger) is False
+    sql("insert into {users} ({key}, {email}) values (%s, 'left@example.com')", stranger)
+    project.client.reconcile()
+    assert project.row(stranger)["email"] is None

@@ -1,0 +1,235 @@
+"""P1 to P3 over random sequences: users come, change and go, the schema breaks and is repaired, in any order.
+
+``USERSYNC_STATEFUL_EXAMPLES=500`` looks longer than the suite does. What fails is shrunk and printed as a
+sequence of steps, with a line that repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from psycopg.rows import dict_row
+
+from usersync.errors import DatabaseError
+from usersync.testing import BREAKAGES, broken_users_table
+
+EXAMPLES = int(os.environ.get("USERSYNC_STATEFUL_EXAMPLES", "40"))
+
+#: What would make each step wait for a time-out, or refuse to be built on what is there already.
+BREAKS = sorted(set(BREAKAGES) - {"locked", "unique_email", "deferred_unique_email"})
+#: While these last, the rows cannot be read under their names.
+UNREADABLE = {"missing", "renamed", "column_renamed", "bad_type"}
+
+MIRRORED = (
+    "email",
+    "phone",
+    "is_anonymous",
+    "email_confirmed_at",
+    "phone_confirmed_at",
+    "banned_until",
+    "created_at",
+)
+PERSONAL = ("email", "phone", "full_name", "avatar_url")
+
+SIGN_UPS = (
+    "sign_up_email",
+    "sign_up_phone",
+    "sign_up_oauth",
+    "sign_up_sso",
+    "sign_up_anonymous",
+    "admin_create",
+)
+CHANGES = {
+    "change_email": lambda auth, user, n: auth.change_email(user, f"changed-{n}@example.com"),
+    "change_phone": lambda auth, user, n: auth.change_phone(user, f"1666{n:07}"),
+    "name": lambda auth, user, n: auth.update_user_metadata(user, full_name=f"Name {n}"),
+    "no_name": lambda auth, user, _: auth.update_user_metadata(user, full_name=None, name=None),
+    "ban": lambda auth, user, n: auth.ban(user, timedelta(days=n + 1)),
+    "unban": lambda auth, user, _: auth.unban(user),
+    "refresh_token": lambda auth, user, _: auth.refresh_token(user),
+    "soft_delete": lambda auth, user, _: auth.soft_delete(user),
+    "hard_delete": lambda auth, user, _: auth.hard_delete(user),
+}
+
+
+class Lives(RuleBasedStateMachine):
+    """The project is the same in every run; what is in it is not."""
+
+    project = None
+    superuser = None
+
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+        self.how = None
+        self.damage = ExitStack()
+        #: Users changed where no trigger saw it: only the next reconciling run can know.
+        self.unseen = set()
+        self.known = set()
+
+    def teardown(self):
+        self.damage.close()
+        users = self.project.users
+        self.superuser.execute(f"truncate auth.users cascade; truncate {users} cascade")
+        self.superuser.execute("truncate usersync.sync_failures, usersync.sync_runs")
+
+    # The auth server: nothing that it does ever fails (P1).
+
+    @rule(kind=st.sampled_from(SIGN_UPS))
+    def sign_up(self, kind):
+        self.known.add(getattr(self.project.auth, kind)())
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data(), change=st.sampled_from(sorted(CHANGES)))
+    def change(self, data, change):
+        self.number += 1
+        user = data.draw(st.sampled_from(range(len(self.living()))), "user")
+        CHANGES[change](self.project.auth, self.living()[user], self.number)
+
+    @rule(count=st.integers(1, 5))
+    def import_users(self, count):
+        self.number += 1
+        self.known.update(self.project.auth.import_users(count, domain=f"{self.number}.example.com"))
+
+    # The application, and the platform.
+
+    @initialize(how=st.sampled_from(BREAKS), kind=st.sampled_from(SIGN_UPS))
+    def begin_broken(self, how, kind):
+        self.break_it(how, kind)
+
+    @precondition(lambda self: self.how is None)
+    @rule(how=st.sampled_from(BREAKS), kind=st.sampled_from(SIGN_UPS))
+    def break_users_table(self, how, kind):
+        self.break_it(how, kind)
+
+    def break_it(self, how, kind):
+        """Break the table, and have somebody sign up: of all next steps, the one that is to come up."""
+        options = {"table": self.project.settings.users_table, "column": self.project.columns["email"]}
+        self.damage.enter_context(broken_users_table(self.project.database.dsn(), how, **options))
+        self.how = how
+        self.known.add(getattr(self.project.auth, kind)())
+
+    @precondition(lambda self: self.how)
+    @rule()
+    def repair(self):
+        self.damage.close()
+        self.how = None
+
+    @precondition(lambda self: self.living())
+    @rule(
+        data=st.data(),
+        statement=st.sampled_from(["delete from auth.users", "update auth.users set phone = null"]),
+    )
+    def change_unseen(self, data, statement):
+        user = self.living()[data.draw(st.sampled_from(range(len(self.living()))), "user")]
+        self.superuser.execute("set session_replication_role = replica")
+        self.superuser.execute(f"{statement} where id = %s", [user])
+        self.superuser.execute("set session_replication_role = default")
+        self.unseen.add(user)
+
+    @precondition(lambda self: self.how is None)
+    @rule()
+    def spoil_a_row(self):
+        email, key = self.project.column("email"), self.project.settings.key
+        spoilt = self.project.owner.execute(
+            f"update {self.project.users} set {email} = 'spoilt' where ctid = (select min(ctid) from"
+            f' {self.project.users}) returning "{key}"'
+        )
+        self.unseen.update(user for (user,) in spoilt)
+
+    # usersync.
+
+    @rule(page_size=st.sampled_from([2, 5000]))
+    def reconcile(self, page_size):
+        try:
+            self.project.client.reconcile(page_size=page_size, removal_cap=1)
+        except DatabaseError:
+            assert self.how in UNREADABLE
+            return
+        self.unseen.clear()
+        if self.how is None:
+            assert self.project.client.failures() == []
+            assert self.project.client.status().in_step
+            rows = self.rows_and_versions()
+            assert self.project.client.reconcile(page_size=page_size).counts.differing == 0
+            assert self.rows_and_versions() == rows
+
+    @rule()
+    def retry(self):
+        tried = {failure.user_id for failure in self.project.client.failures()}
+        self.project.client.retry()
+        if self.how is None:
+            assert not tried & {failure.user_id for failure in self.project.client.failures()}
+
+    @precondition(lambda self: self.how is None and self.living())
+    @rule()
+    def ensure_everybody_exists(self):
+        for user in self.living():
+            assert self.project.client.ensure_user_exists(user)
+
+    # What holds after every step.
+
+    @invariant()
+    def every_row_is_right_or_the_ledger_says_why(self):
+        if self.how in UNREADABLE:
+            return
+        excused = {failure.user_id for failure in self.project.client.failures()} | self.unseen
+        auth_users = self.auth_users()
+        for user in self.known - excused:
+            there, row = auth_users.get(user), self.project.row(user)
+            if there is None or there["deleted_at"]:
+                assert row is None or (row["deleted_at"] and not any(row[name] for name in PERSONAL))
+            else:
+                metadata = there["raw_user_meta_data"]
+                assert row, f"{user} is missing, and nothing says so"
+                assert {name: row[name] for name in MIRRORED} == {name: there[name] for name in MIRRORED}
+                assert row["full_name"] == metadata.get("full_name", metadata.get("name"))
+
+    @invariant()
+    def the_ledger_holds_no_address(self):
+        for failure in self.project.client.failures():
+            assert "@" not in failure.message
+
+    def auth_users(self):
+        with self.superuser.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute("select * from auth.users").fetchall()
+        return {row["id"]: row for row in rows}
+
+    def living(self):
+        query = "select id from auth.users where deleted_at is null order by created_at, id"
+        return [user for (user,) in self.superuser.execute(query)]
+
+    def rows_and_versions(self):
+        query = f"select ctid::text, xmin::text, u::text from {self.project.users} as u order by 1"
+        return self.superuser.execute(query).fetchall()
+
+
+@pytest.mark.newest_server
+def test_whatever_happens_in_whatever_order(project):
+    project.owner.prepare_threshold = None  # the table's columns change under it
+    with project.database.connect("supabase_admin") as superuser:
+        machine = type("Lives", (Lives,), {"project": project, "superuser": superuser})
+        run_state_machine_as_test(
+            machine,
+            settings=hypothesis_settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=25,
+                deadline=None,
+                print_blob=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

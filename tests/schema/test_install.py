@@ -1,0 +1,333 @@
+"""plan, apply and rollback, as the role `postgres`, who is no superuser and does not own auth.users."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from usersync.errors import (
+    MigrationChangedError,
+    NotInstalledError,
+    SettingsError,
+    UsersyncError,
+    VersionMismatchError,
+)
+from usersync.plans import schema
+from usersync.runner import run
+from usersync.settings import Settings, parse_settings
+from usersync.sql.render import render_bundle
+from usersync.version import __version__
+
+TRIGGERS = ["on_auth_user_created", "on_auth_user_deleted", "on_auth_user_updated"]
+
+
+def triggers(connection) -> dict[str, tuple[str, int]]:
+    rows = connection.execute(
+        "select tgname, tgenabled, tgtype from pg_trigger where tgrelid = 'auth.users'::regclass "
+        "and tgname like 'on_auth_user%' order by 1"
+    )
+    return {name: (enabled, kind) for name, enabled, kind in rows.fetchall()}
+
+
+def test_a_plan_writes_nothing_and_says_what_apply_then_does(installer, catalog, settings):
+    before = catalog()
+    planned = installer.plan(settings)
+    assert catalog() == before
+    assert planned.errors == ()
+    heard = []
+    applied = run(schema.apply(settings, heard.append), installer.connection)
+    assert applied.changes == tuple(heard) == planned.changes
+    assert catalog() != before
+
+
+def test_applying_again_changes_nothing(project):
+    assert run(schema.plan(project.settings), project.owner).changes == ()
+    assert run(schema.apply(project.settings), project.owner).changes == ()
+
+
+def test_rollback_leaves_what_was_there_before(installer, catalog, settings):
+    if settings.users_table.schema != "public":
+        installer.connection.execute('create schema "we""ird; schema"')
+    before = catalog()
+    installer.apply(settings)
+    installer.rollback(settings, drop_users_table=True)
+    assert catalog() == before
+    with pytest.raises(NotInstalledError):
+        installer.rollback(settings)
+
+
+@pytest.mark.newest_server
+def test_rollback_keeps_the_users_table_and_its_rows_unless_told_otherwise(project):
+    user = project.auth.sign_up_email("ada@example.com")
+    taken_back = run(schema.rollback(project.settings), project.owner)
+    assert taken_back.changes[-1].kind == "keep"
+    assert project.row(user)["email"] == "ada@example.com"
+    assert project.owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
+    assert project.auth.sign_up_email("bob@example.com")
+    assert run(schema.plan(project.settings), project.owner).errors == ()
+
+
+@pytest.mark.newest_server
+def test_a_users_table_that_usersync_did_not_make_is_not_its_to_drop(installer):
+    installer.connection.execute("create table public.users (id uuid primary key, email text)")
+    settings = parse_settings({"columns": {"email": "email"}})
+    installer.apply(settings)
+    with pytest.raises(SettingsError, match="not usersync's to drop"):
+        installer.rollback(settings, drop_users_table=True)
+    installer.rollback(settings)
+    assert installer.connection.execute("select count(*) from public.users").fetchone() == (0,)
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("left", ["schema", "tables"])
+def test_what_is_half_installed_can_be_taken_back_and_completed(installer, catalog, left):
+    before = catalog()
+    bundle = render_bundle(Settings())
+    installer.connection.execute(bundle.bootstrap)
+    if left == "tables":
+        installer.connection.execute(bundle.migrations[0].up)
+    installer.rollback(Settings())
+    assert catalog() == before
+    installer.connection.execute(bundle.bootstrap)
+    installer.apply(Settings())
+    assert installer.subjects(Settings()) == []
+
+
+@pytest.mark.newest_server
+def test_twenty_installers_at_once_install_once(database, installer, settings):
+    changes = []
+
+    def install(_):
+        with database.connect("postgres") as connection:
+            return run(schema.apply(settings), connection).changes
+
+    with ThreadPoolExecutor(20) as threads:
+        changes = list(threads.map(install, range(20)))
+    # Tables and functions are one installer's, and so are the triggers, though it may be another's.
+    subjects = [change.subject for each in changes for change in each]
+    assert len(subjects) == len(set(subjects))
+    assert {f"trigger {name}" for name in TRIGGERS} <= set(subjects)
+    assert installer.plan(settings).changes == ()
+    versions = installer.connection.execute("select count(*) from usersync.schema_version").fetchone()[0]
+    assert versions == len(render_bundle(settings).migrations)
+
+
+@pytest.mark.newest_server
+def test_several_installers_and_removers_at_once_leave_one_or_the_other(database, installer):
+    def work(number):
+        with database.connect("postgres") as connection:
+            try:
+                run((schema.rollback if number % 2 else schema.apply)(Settings()), connection)
+            except NotInstalledError:
+                return
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    installer.apply(Settings())
+    assert installer.plan(Settings()).changes == ()
+    assert sorted(triggers(installer.connection)) == TRIGGERS
+
+
+@pytest.mark.newest_server
+def test_a_migration_that_was_edited_is_refused(installer):
+    installer.apply(Settings())
+    installer.connection.execute("update usersync.schema_version set checksum = 'other'")
+    for attempt in (installer.plan, installer.apply):
+        with pytest.raises(MigrationChangedError, match=r"migration 1 \(core\)") as caught:
+            attempt(Settings())
+        assert caught.value.hint
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize(
+    "newer",
+    [
+        "insert into usersync.schema_version (version, name, checksum) values (9999, 'later', 'x')",
+        """update usersync.settings set settings = settings || '{"library_version": "99.0.0"}'""",
+        """update usersync.settings set settings = settings || '{"library_version": "99.0.0rc1"}'""",
+    ],
+)
+def test_a_newer_schema_is_refused(installer, catalog, newer):
+    installer.apply(Settings())
+    installer.connection.execute(newer)
+    before = catalog()
+    for attempt in (installer.plan, installer.apply):
+        with pytest.raises(VersionMismatchError, match=re.escape(__version__)) as caught:
+            attempt(Settings())
+        assert "pip install --upgrade" in caught.value.hint
+    assert catalog() == before
+
+
+@pytest.mark.newest_server
+def test_an_older_release_is_followed_by_this_one(installer):
+    installer.apply(Settings())
+    installer.connection.execute(
+        """update usersync.settings set settings = settings || '{"library_version": "0.0.9"}'"""
+    )
+    assert installer.subjects(Settings()) == ["alter settings"]
+    installer.apply(Settings())
+    assert installer.subjects(Settings()) == []
+
+
+def test_a_function_that_somebody_edited_is_noticed_and_replaced(project):
+    project.owner.execute(
+        "create or replace function usersync.handle_new_user() returns trigger language plpgsql as "
+        "'begin return null; end'"
+    )
+    (change,) = [
+        each for each in run(schema.plan(project.settings), project.owner).changes if each.kind == "replace"
+    ]
+    assert (change.subject, change.reason) == (
+        "function usersync.handle_new_user()",
+        "somebody edited it in the database",
+    )
+    run(schema.apply(project.settings), project.owner)
+    assert run(schema.plan(project.settings), project.owner).changes == ()
+    assert project.row(project.auth.sign_up_email("ada@example.com")) is not None
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("change", ["security invoker", "set search_path = public", "volatile"])
+def test_a_function_that_was_altered_and_not_rewritten_is_noticed_too(installer, change):
+    installer.apply(Settings())
+    name = "usersync.user_exists(uuid)" if change == "volatile" else "public.ensure_user_exists(uuid)"
+    installer.connection.execute(f"alter function {name} {change}")
+    assert f"replace function {name}" in installer.subjects(Settings())
+    installer.apply(Settings())
+    assert installer.subjects(Settings()) == []
+
+
+HANDLED = "on auth.users for each row execute function usersync.handle_updated_user()"
+AFRESH = "create or replace trigger on_auth_user_updated"
+DAMAGES = (
+    "drop trigger on_auth_user_updated on auth.users",
+    "alter table auth.users disable trigger on_auth_user_updated",
+    "alter table auth.users enable replica trigger on_auth_user_updated",
+    f"{AFRESH} after update of email {HANDLED}",
+    f"{AFRESH} after update {HANDLED.replace('execute', 'when (new.email is not null) execute')}",
+    f"{AFRESH} after update {HANDLED.replace('updated', 'new')}",
+    f"{AFRESH} before update {HANDLED}",
+)
+
+
+def test_a_trigger_that_is_gone_disabled_or_another_is_repaired(project, superuser_of):
+    for damage in DAMAGES:
+        superuser_of(project).execute(damage)
+        (change,) = run(schema.apply(project.settings), project.owner).changes
+        assert change.subject == "trigger on_auth_user_updated", damage
+        assert triggers(project.owner)["on_auth_user_updated"] == ("O", 17), damage
+        assert run(schema.plan(project.settings), project.owner).changes == (), damage
+
+
+@pytest.fixture
+def superuser_of():
+    opened = []
+
+    def connect(project):
+        opened.append(project.database.connect("supabase_admin"))
+        return opened[-1]
+
+    yield connect
+    for each in opened:
+        each.close()
+
+
+@pytest.mark.newest_server
+def test_a_table_of_ours_that_is_gone_is_made_again(project):
+    project.owner.execute("drop table usersync.sync_failures")
+    (change,) = run(schema.apply(project.settings), project.owner).changes
+    assert change.reason == "its tables are gone: usersync.sync_failures"
+    assert project.client.failures() == []
+    granted = "select has_table_privilege('anon', 'usersync.sync_failures', 'select')"
+    assert project.owner.execute(granted).fetchone() == (False,)
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize(
+    ("grant", "named"),
+    [
+        (
+            "grant execute on function public.ensure_user_exists(uuid) to anon",
+            "function public.ensure_user_exists",
+        ),
+        (
+            "grant execute on function usersync.user_exists(uuid) to public",
+            "function usersync.user_exists",
+        ),
+        ("grant usage on schema usersync to authenticated", "schema usersync"),
+        ("grant select on usersync.sync_failures to anon", "table usersync.sync_failures"),
+    ],
+)
+def test_a_right_that_somebody_gave_away_is_noticed_and_taken_back(installer, grant, named):
+    installer.apply(Settings())
+    installer.connection.execute(grant)
+    (change,) = installer.plan(Settings()).changes
+    assert (change.subject, change.reason) == ("privileges", f"open to others: {named}")
+    installer.apply(Settings())
+    assert installer.subjects(Settings()) == []
+
+
+@pytest.mark.newest_server
+def test_changed_settings_replace_the_functions_that_they_are_in(installer):
+    installer.apply(Settings())
+    settings = replace(Settings(), lock_timeout_ms=100)
+    subjects = installer.subjects(settings)
+    assert any(each.startswith("replace function usersync.sync_users(") for each in subjects)
+    assert not any("trigger on_" in each or "handle_deleted" in each for each in subjects)
+    installer.apply(settings)
+    assert installer.subjects(settings) == []
+    assert installer.subjects(Settings()) == subjects
+
+
+def test_the_sign_up_trigger_can_be_switched_both_ways(project):
+    rows = replace(project.settings, sign_up_trigger="row")
+    for settings, kind in ((rows, 5), (project.settings, 4), (rows, 5)):
+        run(schema.apply(settings), project.owner)
+        assert triggers(project.owner)["on_auth_user_created"] == ("O", kind)
+        assert run(schema.plan(settings), project.owner).changes == ()
+        assert (
+            project.row(project.auth.sign_up_email(f"x{project.auth.sign_up_phone()}@example.com"))
+            is not None
+        )
+    notes = [each.message for each in run(schema.plan(rows), project.owner).findings]
+    assert any("each row" in note for note in notes)
+
+
+@pytest.mark.newest_server
+def test_a_function_of_an_older_release_is_dropped_and_a_strangers_is_not(installer, superuser):
+    installer.apply(Settings())
+    installer.connection.execute(
+        "create function usersync.old() returns void language sql as ''; "
+        "comment on function usersync.old() is 'usersync: from an older release'"
+    )
+    superuser.execute(
+        "create schema stranger authorization authenticated; set role authenticated; "
+        "create function stranger.\"x(); drop table public.users; --\"() returns void language sql as '';"
+        "comment on function stranger.\"x(); drop table public.users; --\"() is 'usersync: mine'; reset role"
+    )
+    superuser.execute(
+        "create function public.strange() returns void language sql as ''; "
+        "comment on function public.strange() is 'usersync: mine too'; "
+        "alter function public.strange() owner to authenticated"
+    )
+    assert installer.subjects(Settings()) == ["drop function usersync.old()", "alter privileges"]
+    installer.apply(Settings())
+    assert installer.subjects(Settings()) == []
+    installer.rollback(Settings())
+    assert superuser.execute(
+        "select count(*) from pg_proc where pronamespace = 'stranger'::regnamespace"
+    ).fetchone() == (1,)
+
+
+@pytest.mark.newest_server
+def test_a_change_of_schema_is_refused_inside_a_transaction(database, catalog):
+    before = catalog()
+    with database.connect("postgres", autocommit=False) as connection:
+        connection.execute("select 1")
+        with pytest.raises(UsersyncError, match="transaction of its own"):
+            run(schema.apply(Settings()), connection)
+        assert connection.execute("select 2").fetchone() == (2,)
+    assert catalog() == before

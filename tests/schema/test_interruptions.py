@@ -1,0 +1,241 @@
+"""apply and rollback stopped at each statement, and on a busy auth.users."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from usersync.errors import BusyError, ConnectionFailedError, UsersyncError
+from usersync.plans import schema
+from usersync.plans.protocol import Pause
+from usersync.runner import run
+from usersync.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from usersync.plans.protocol import Plan
+
+pytestmark = pytest.mark.newest_server
+
+
+def struck(plan: Plan, at: int, strike: Callable[[], None]) -> Plan:
+    """The plan, with something happening right before its statement of this number."""
+    number, step = 0, next(plan)
+    try:
+        while True:
+            number += 1
+            if number == at:
+                strike()
+            try:
+                rows = yield step
+            except UsersyncError as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(rows)
+    except StopIteration as end:
+        return end.value
+    finally:
+        plan.close()
+
+
+class Interruption:
+    """Ends the installer's session from another one."""
+
+    def __init__(self, database, superuser) -> None:
+        self._database, self._superuser = database, superuser
+
+    def survived(self, plan: Plan, at: int) -> bool:
+        """Whether the plan was over before its statement of this number."""
+        with self._database.connect("postgres") as connection:
+            pid = connection.info.backend_pid
+
+            def kill() -> None:
+                self._superuser.execute("select pg_terminate_backend(%s, 5000)", [pid])
+
+            try:
+                run(struck(plan, at, kill), connection)
+            except ConnectionFailedError as error:
+                assert "terminat" in str(error) or "closed" in str(error)  # noqa: PT017 - any other is a failure
+                return False
+        return True
+
+
+@pytest.fixture
+def interruption(database, superuser) -> Interruption:
+    return Interruption(database, superuser)
+
+
+def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interruption, installer, catalog):
+    bare, steps, states = catalog(), 0, []
+    installer.apply(Settings())
+    complete = catalog()
+    installer.rollback(Settings(), drop_users_table=True)
+    assert catalog() == bare
+    while not interruption.survived(schema.apply(Settings()), at=(steps := steps + 1)):
+        state = catalog()
+        assert state == bare or not [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
+        states.append(state == bare)
+        if state != bare:
+            # All that is missing are triggers, and the next apply makes just these.
+            assert {name for name in complete.keys() - state.keys() if "on_auth_user" not in name[1]} == set()
+            assert all(each.startswith("create trigger ") for each in installer.subjects(Settings()))
+            installer.apply(Settings())
+            assert catalog() == complete
+            installer.rollback(Settings(), drop_users_table=True)
+            assert catalog() == bare
+    assert catalog() == complete
+    assert steps > 30
+    assert True in states
+    assert False in states
+
+
+def test_rollback_stopped_at_any_statement_can_be_repeated(interruption, installer, catalog):
+    """Each of the first dozen, which has all of dropping the triggers, then every sixth."""
+    bare, steps = catalog(), 0
+    while True:
+        installer.apply(Settings())
+        steps += 1 if steps < 12 else 6
+        if interruption.survived(schema.rollback(Settings(), drop_users_table=True), at=steps):
+            break
+        if steps % 3 == 0:
+            installer.apply(Settings())
+            assert installer.subjects(Settings()) == []
+        installer.rollback(Settings(), drop_users_table=True)
+        assert catalog() == bare
+    assert steps > 30
+    assert catalog() == bare
+
+
+def test_an_error_in_the_middle_leaves_nothing(installer, catalog, superuser):
+    before = catalog()
+    superuser.execute(
+        "create function refuse() returns event_trigger language plpgsql as $$ begin "
+        "if exists (select from pg_event_trigger_ddl_commands() where object_identity ~ 'sync_users') then "
+        "raise exception 'not today'; end if; end $$; create event trigger refuse on ddl_command_end "
+        "execute function refuse()"
+    )
+    with pytest.raises(UsersyncError, match="not today"):
+        installer.apply(Settings())
+    superuser.execute("drop event trigger refuse; drop function refuse()")
+    assert catalog() == before
+
+
+def waits(plan: Plan, notice: Callable[[], None]) -> Plan:
+    """The plan, not waiting where it would, but telling."""
+    step = next(plan)
+    try:
+        while True:
+            try:
+                if isinstance(step, Pause):
+                    notice()
+                    rows = []
+                else:
+                    rows = yield step
+            except UsersyncError as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(rows)
+    except StopIteration as end:
+        return end.value
+
+
+def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
+    pauses = []
+    with database.connect("supabase_auth_admin") as other:
+        other.execute("begin; lock table auth.users in row exclusive mode")
+
+        def notice() -> None:
+            pauses.append(1)
+            if len(pauses) == 3:
+                other.execute("rollback")
+
+        run(waits(schema.apply(Settings()), notice), installer.connection)
+    assert len(pauses) == 3
+    assert installer.subjects(Settings()) == []
+
+
+def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database, installer, monkeypatch):
+    monkeypatch.setattr(schema, "_ATTEMPTS", 3)
+    with database.connect("supabase_auth_admin") as other:
+        other.execute("begin; lock table auth.users in row exclusive mode")
+        with pytest.raises(BusyError, match="at each of 3 attempts") as caught:
+            run(waits(schema.apply(Settings()), lambda: None), installer.connection)
+        assert "pg_stat_activity" in caught.value.hint
+        assert {each.split(" ")[1] for each in installer.subjects(Settings())} == {"trigger"}
+        other.execute("rollback")
+    installer.apply(Settings())
+    assert installer.subjects(Settings()) == []
+
+
+def test_nobody_queues_behind_us_for_longer_than_the_lock_time_out(database, installer):
+    """A sign-in that comes while we wait for our lock waits for a tenth of a second, not for the other."""
+    longest = []
+    stop = threading.Event()
+
+    def sign_in() -> None:
+        with database.connect("supabase_auth_admin") as connection:
+            while not stop.is_set():
+                began = time.monotonic()
+                connection.execute("update auth.users set last_sign_in_at = now()")
+                longest.append(time.monotonic() - began)
+
+    pauses = []
+    with database.connect("supabase_auth_admin") as other:
+        other.execute("begin; lock table auth.users in row exclusive mode")
+
+        def notice() -> None:
+            pauses.append(1)
+            if len(pauses) == 8:
+                other.execute("rollback")
+
+        signing_in = threading.Thread(target=sign_in)
+        signing_in.start()
+        try:
+            run(waits(schema.apply(Settings()), notice), installer.connection)
+        finally:
+            stop.set()
+            signing_in.join()
+    # The limit is ten times the time-out, for slow machines; queued behind the other it would be minutes.
+    assert max(longest) < 1
+    assert len(longest) > 8
+
+
+def test_nothing_is_held_between_two_attempts(database, installer):
+    seen = []
+    with database.connect("supabase_auth_admin") as other, database.connect("supabase_admin") as watcher:
+        other.execute("begin; lock table auth.users in row exclusive mode")
+        pid = installer.connection.info.backend_pid
+
+        def notice() -> None:
+            held = watcher.execute(
+                "select relation::regclass::text, mode from pg_locks where pid = %s and relation is not null",
+                [pid],
+            ).fetchall()
+            seen.append(held)
+            if len(seen) == 2:
+                other.execute("rollback")
+
+        run(waits(schema.apply(Settings()), notice), installer.connection)
+    assert seen == [[], []]
+
+
+def test_rollback_waits_for_a_busy_table_too(database, installer):
+    installer.apply(Settings())
+    pauses = []
+    with database.connect("supabase_auth_admin") as other:
+        other.execute("begin; select from auth.users")
+
+        def notice() -> None:
+            pauses.append(1)
+            if len(pauses) == 2:
+                other.execute("rollback")
+
+        run(waits(schema.rollback(Settings()), notice), installer.connection)
+    assert len(pauses) == 2
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        installer.connection.execute("select from usersync.settings")

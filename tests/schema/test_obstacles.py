@@ -1,0 +1,290 @@
+"""What stops plan and apply: each obstacle is named with its way out, and nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from usersync import UserSync
+from usersync.errors import ConflictError, PrivilegeMissingError
+from usersync.plans import schema
+from usersync.runner import run
+from usersync.settings import Settings, parse_settings
+
+pytestmark = pytest.mark.newest_server
+
+RECIPE = """
+    create table public.users (id uuid primary key, email text);
+    create function public.handle_new_user() returns trigger language plpgsql security definer as $$
+    begin insert into public.users (id, email) values (new.id, new.email); return new; end $$;
+    create trigger on_auth_user_created after insert on auth.users
+      for each row execute function public.handle_new_user();
+    create trigger on_auth_user_updated after update on auth.users
+      for each row execute function public.handle_new_user();
+    create function public.sync_existing_auth_users() returns void language sql as
+      'insert into public.users select id, email from auth.users on conflict do nothing';
+"""
+
+RUNS = "on auth.users is not usersync's: it runs public.handle_new_user()"
+
+EMAIL = parse_settings({"columns": {"email": "email"}})
+
+
+def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[str]:
+    """What plan says; apply says the first of it, and neither changes anything."""
+    before = catalog()
+    errors = installer.plan(settings).errors
+    with pytest.raises(kind) as caught:
+        installer.apply(settings)
+    assert str(caught.value).startswith(errors[0].message)
+    assert caught.value.hint == errors[0].hint
+    assert catalog() == before
+    return [error.message for error in errors]
+
+
+def test_a_pasted_recipe_is_explained_and_left_alone(installer, catalog):
+    installer.connection.execute(RECIPE)
+    assert obstacles(installer, catalog) == [
+        "the function public.sync_existing_auth_users() is not usersync's, and usersync needs its name",
+        f"the trigger on_auth_user_created {RUNS}",
+        f"the trigger on_auth_user_updated {RUNS}",
+    ]
+
+
+def test_a_pasted_recipe_can_be_cleared_with_what_the_hints_say(installer, catalog):
+    installer.connection.execute(RECIPE)
+    obstacles(installer, catalog)
+    hints = [error.hint for error in installer.plan(EMAIL).errors]
+    assert "alter function public.sync_existing_auth_users() rename to" in hints[0]
+    installer.connection.execute(hints[0].partition(": ")[2])
+    installer.connection.execute(hints[1].rpartition("table: ")[2])
+    assert installer.plan(EMAIL).errors == ()
+    installer.apply(EMAIL)
+
+
+def test_a_handle_new_user_in_public_without_our_triggers_names_is_nobodys_business(installer):
+    installer.connection.execute(
+        "create function public.handle_new_user() returns trigger language plpgsql as 'begin return new; end'"
+    )
+    installer.connection.execute(
+        "create trigger mine after insert on auth.users for each row execute function handle_new_user()"
+    )
+    planned = installer.apply(Settings())
+    (note,) = planned.findings
+    assert note.level == "note"
+    assert "mine" in note.message
+    assert 'sign_up_trigger = "row"' in note.hint
+
+
+@pytest.mark.parametrize("arguments", ["", "uuid", "text"])
+def test_a_function_of_our_name_is_a_conflict_whatever_it_takes(installer, catalog, arguments):
+    installer.connection.execute(
+        f"create function public.ensure_user_exists({arguments}) returns text language sql as $$ select '' $$"
+    )
+    (message,) = obstacles(installer, catalog, Settings())
+    assert f"public.ensure_user_exists({arguments})" in message
+
+
+def test_a_schema_of_our_name_is_a_conflict(installer, catalog):
+    installer.connection.execute("create schema usersync; create table usersync.schema_version (n integer)")
+    (message,) = obstacles(installer, catalog, Settings())
+    assert message == "there is a schema usersync that is not usersync's"
+
+
+def test_a_source_table_that_is_not_there_is_said_to_be_missing(installer, catalog):
+    settings = parse_settings({"source_table": "auth.people"})
+    assert obstacles(installer, catalog, settings) == ["there is no table auth.people"]
+    assert "source_table" in installer.plan(settings).errors[0].hint
+
+
+def test_a_column_that_an_older_auth_server_lacks_is_named(installer, catalog, superuser):
+    superuser.execute("alter table auth.users drop column is_anonymous")
+    assert obstacles(installer, catalog, Settings()) == [
+        "columns.is_anonymous: auth.users has no column is_anonymous"
+    ]
+
+
+def test_a_type_that_does_not_exist_is_named(installer, catalog):
+    columns = {"a": {"from": "email", "type": "integr"}, "b": {"from": "email", "type": "app.mood"}}
+    assert obstacles(installer, catalog, parse_settings({"columns": columns})) == [
+        "columns.a.type: this database has no type integr",
+        'columns.b.type: this database has no type "app"."mood"',
+    ]
+
+
+PARTLY_UNIQUE = (
+    "create table public.users (id uuid, email text);"
+    "create unique index on public.users (id) where email is not null"
+)
+USERS = [
+    ("create view public.users as select 1 as id", ["public.users is not a table"]),
+    ("create materialized view public.users as select 1 as id", ["public.users is not a table"]),
+    ("create table public.users (email text)", ["public.users has no column id"]),
+    (
+        "create table public.users (id bigint primary key, email text)",
+        ["public.users.id is of type bigint, and the auth server's ids are uuid"],
+    ),
+    (
+        "create table public.users (id uuid, email text)",
+        ["public.users.id has no primary key or unique constraint"],
+    ),
+    (
+        "create table public.users (id uuid, email text, primary key (id, email))",
+        ["public.users.id has no primary key or unique constraint"],
+    ),
+    (
+        "create table public.users (id uuid unique deferrable, email text)",
+        ["public.users.id has no primary key or unique constraint"],
+    ),
+    (
+        PARTLY_UNIQUE,
+        ["public.users.id has no primary key or unique constraint"],
+    ),
+    (
+        "create table public.users (id uuid primary key)",
+        ["public.users has no column email, which is mapped"],
+    ),
+    (
+        "create table public.users (id uuid primary key, email text generated always as ('x') stored)",
+        ["public.users.email is generated and cannot be mapped"],
+    ),
+    (
+        "create table public.users (id uuid primary key, email integer)",
+        ["columns.email: public.users.email is of type integer, and the source delivers text"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "messages"), USERS, ids=lambda value: str(value)[:60])
+def test_a_users_table_that_cannot_be_used_is_explained(installer, catalog, made, messages):
+    installer.connection.execute(made)
+    assert obstacles(installer, catalog) == messages
+    assert all(error.hint for error in installer.plan(EMAIL).errors)
+
+
+PARTITIONED = (
+    "create table public.users (id uuid primary key, email text) partition by hash (id);"
+    "create table public.users_0 partition of public.users for values with (modulus 1, remainder 0)"
+)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "create table public.users (id uuid primary key, email text, nickname text default 'x', n int)",
+        "create table public.users (email varchar(300), id uuid unique, at timestamptz default now())",
+        "create table public.users (id uuid, email text); create unique index on public.users (id)",
+        PARTITIONED,
+        "create domain address as text; create table public.users (id uuid primary key, email address)",
+    ],
+)
+def test_a_users_table_that_can_be_used_is_adopted_as_it_is(installer, catalog, database, made):
+    installer.connection.execute(made)
+    old = "insert into public.users (id, email) values (gen_random_uuid(), 'old@example.com')"
+    installer.connection.execute(old)
+    before = catalog()
+    assert "create table of users" not in installer.subjects(EMAIL)
+    installer.apply(EMAIL)
+    after = catalog()
+    assert {key: value for key, value in after.items() if key in before} == before
+    assert not [name for _, name in after.keys() - before.keys() if name.startswith("public.users")]
+    with database.connect("supabase_auth_admin") as auth:
+        auth.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'new@example.com')")
+    rows = installer.connection.execute("select email from public.users order by 1").fetchall()
+    assert rows == [("new@example.com",), ("old@example.com",)]
+
+
+def test_a_column_that_would_refuse_every_user_is_noted_beforehand(installer):
+    installer.connection.execute(
+        "create table public.users (id uuid primary key, email text, tenant text not null)"
+    )
+    (note,) = installer.apply(EMAIL).findings
+    assert note.level == "note"
+    assert "public.users.tenant refuses null" in note.message
+    assert "tenant = " in note.hint
+
+
+def test_a_foreign_key_that_takes_the_row_along_is_noted(installer):
+    installer.connection.execute(
+        "create table public.users (id uuid primary key references auth.users on delete cascade, email text)"
+    )
+    (note,) = installer.apply(EMAIL).findings
+    assert "users_id_fkey" in note.message
+    settings = parse_settings({"on_delete": "delete", "columns": {"email": "email"}})
+    assert installer.plan(settings).findings == ()
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A role that may do all that is needed to install, and nothing else."""
+
+    name: str
+    dsn: str
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(self.dsn, autocommit=True)
+
+
+@pytest.fixture
+def limited(superuser, database):
+    # Roles are the whole server's: another worker runs the same test beside this one.
+    login = f"Limited {database.name}"
+    name = f'"{login}"'
+    superuser.execute(f"create role {name} login password 'x' bypassrls")
+    superuser.execute(
+        f"grant create on database {database.name} to {name}; grant usage on schema auth to {name};"
+        f"grant usage, create on schema public to {name}; grant all on auth.users to {name}"
+    )
+    yield Limited(name, psycopg.conninfo.make_conninfo(database.dsn(), user=login, password="x"))  # noqa: S106 - a throw-away role
+    superuser.execute(
+        f"drop schema if exists usersync cascade; drop owned by {name} cascade; drop role {name}"
+    )
+
+
+def test_another_role_than_postgres_can_install_if_it_has_the_privileges(limited, superuser):
+    with limited.connect() as connection, UserSync(connection) as client:
+        run(schema.apply(Settings()), connection)
+        superuser.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
+        assert client.status().in_step
+        assert client.status().users == 1
+        run(schema.rollback(Settings(), drop_users_table=True), connection)
+
+
+MISSING = {
+    "revoke create on database {database} from {role}": "CREATE on database {database}",
+    "revoke create on schema public from {role}, public": "CREATE on schema public",
+    "revoke trigger on auth.users from {role}": "TRIGGER on table auth.users",
+    "revoke select on auth.users from {role}": "SELECT on table auth.users",
+    "revoke update on auth.users from {role}": "UPDATE on table auth.users",
+    "alter role {role} nobypassrls": "BYPASSRLS (row-level security on auth.users would hide rows)",
+    "create table public.users (id uuid primary key, email text); grant select on public.users to {role}": (
+        "INSERT on table public.users"
+    ),
+    "create schema app; grant usage on schema app to {role}": "CREATE on schema app",
+}
+
+
+@pytest.mark.parametrize("taken", MISSING)
+def test_each_missing_privilege_is_named(limited, database, superuser, catalog, taken):
+    settings = parse_settings({"users_table": "app.users"}) if "app" in taken else EMAIL
+    superuser.execute(taken.format(database=database.name, role=limited.name))
+    before = catalog()
+    with limited.connect() as connection:
+        errors = run(schema.plan(settings), connection).errors
+        with pytest.raises(PrivilegeMissingError) as caught:
+            run(schema.apply(settings), connection)
+    wanted = f"role {limited.name} lacks {MISSING[taken].format(database=database.name)}".replace('"', "")
+    assert wanted in [error.message.replace('"', "") for error in errors]
+    assert caught.value.hint
+    assert catalog() == before
+
+
+def test_a_schema_that_the_role_cannot_look_into_is_named(limited, superuser):
+    superuser.execute(f"revoke usage on schema auth from {limited.name}")
+    with limited.connect() as connection:
+        for attempt in (schema.plan, schema.apply):
+            with pytest.raises(PrivilegeMissingError, match="schema auth") as caught:
+                run(attempt(Settings()), connection)
+            assert "USAGE" in caught.value.hint

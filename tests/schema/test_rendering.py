@@ -1,0 +1,126 @@
+"""SQL files and what they are filled with."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fix_project import NAMES
+from usersync.settings import Settings, parse_settings
+from usersync.sql.render import (
+    Renderer,
+    UnknownPlaceholderError,
+    UnusedPlaceholderError,
+    read_sql,
+    render_bundle,
+)
+from usersync.sql.script import install_script
+
+DIRECTORIES = ("statements", "migrations", "functions", "triggers")
+FILES = sorted(
+    f"{directory}/{file.name}"
+    for directory in DIRECTORIES
+    for file in files("usersync.sql").joinpath(directory).iterdir()
+)
+
+
+def test_a_placeholder_that_nobody_fills_is_an_error():
+    for text in ('"@no_such_name"', "'@no_such_value'"):
+        with pytest.raises(UnknownPlaceholderError, match=text):
+            Renderer(Settings()).render(f"select {text}")
+
+
+def test_a_filling_that_no_file_asks_for_is_an_error():
+    renderer = Renderer(Settings())
+    renderer.render("select '@key'")
+    with pytest.raises(UnusedPlaceholderError, match='"@users_table"'):
+        renderer.check_all_used()
+
+
+def test_every_file_is_rendered_and_nothing_is_left_to_fill():
+    bundle = render_bundle(Settings())
+    everything = repr(bundle)
+    assert not re.search(r"""["']@[a-z_]+["']""", everything)
+    for path in FILES:
+        assert '"@' not in Renderer(Settings()).render(read_sql(path)), path
+
+
+def test_what_is_filled_in_is_not_filled_again():
+    settings = parse_settings({"users_table": "\"'@key'\".\"'@settings'\"", "columns": {'"@key"': "email"}})
+    assert json.dumps("'@settings'")[1:-1] in render_bundle(settings).create_users_table
+
+
+def test_the_text_of_a_migration_is_known_by_its_file_and_not_by_the_settings():
+    other = parse_settings({"users_table": "app.members", "key": "x"})
+    assert [each.checksum for each in render_bundle(Settings()).migrations] == [
+        each.checksum for each in render_bundle(other).migrations
+    ]
+
+
+def test_a_function_says_its_own_name_in_its_comment():
+    for function in render_bundle(Settings()).functions:
+        name = function.signature.partition("(")[0]
+        assert f"create or replace function {name}(" in function.text
+        assert re.search(
+            rf"comment on function {re.escape(function.signature)} is\s+'usersync: ", function.text
+        )
+
+
+@pytest.mark.parametrize("path", FILES)
+@pytest.mark.newest_server
+def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
+    """The server parses it as the body of a block that returns before it; bodies it parses by making them."""
+    text = read_sql(path)
+    body = text if text.rstrip().endswith(";") else text + ";"
+    superuser.execute(_parsed(body))
+    with superuser.transaction(force_rollback=True):
+        superuser.execute(read_sql("statements/bootstrap.sql"))
+        superuser.execute(read_sql("migrations/0001_core.up.sql"))
+        superuser.execute("set local check_function_bodies = on")
+        for block in re.findall(r"do \$usersync\$(.*?)\$usersync\$", text, re.DOTALL):
+            superuser.execute(
+                f"create function usersync.block() returns void language plpgsql as $b${block}$b$"
+            )
+        if path.startswith("functions/"):
+            # The one literal that the server looks at before the function is called.
+            superuser.execute(text.replace("set lock_timeout = '@lock_timeout'\n", ""))
+
+
+def _parsed(body: str) -> str:
+    return f"do $check$ begin return;\n{body}\nend $check$"
+
+
+@pytest.mark.newest_server
+def test_a_file_that_is_no_sql_would_be_noticed(superuser):
+    with pytest.raises(psycopg.errors.SyntaxError):
+        superuser.execute(_parsed("selec '@key';"))
+
+
+#: Each with its reason.
+EXCEPTIONS = {
+    "prefer-bigint-over-int": "numbers of migrations, parts, attempts and rows of a page stay small",
+}
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+@pytest.mark.parametrize("names", NAMES)
+def test_a_linter_of_migrations_finds_nothing_in_the_script(tmp_path, names, transaction):
+    squawk = Path(sys.executable).with_name("squawk")
+    if not squawk.exists():
+        pytest.skip("squawk is not installed")
+    file = tmp_path / "install.sql"
+    file.write_text(
+        install_script(parse_settings(NAMES[names][0]), transaction=transaction), encoding="utf-8"
+    )
+    options = ["--reporter", "json", "--pg-version", "15", f"--exclude={','.join(EXCEPTIONS)}"]
+    if not transaction:
+        options.append("--assume-in-transaction")
+    done = subprocess.run([squawk, *options, file], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout) == []
