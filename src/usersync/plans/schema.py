@@ -58,9 +58,7 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
         _check_versions(bundle, inspection)
         findings = find(settings, inspection)
         _raise_errors(findings)
-        changes = [
-            change for change in _changes(settings, bundle, inspection) if change.busy == busy
-        ]
+        changes = [change for change in _changes(settings, bundle, inspection) if change.busy == busy]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
