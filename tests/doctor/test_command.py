@@ -60,6 +60,19 @@ def test_what_people_read():
     ]
 
 
+def test_what_is_sql_and_what_is_for_a_shell():
+    check = Check("D002", "Two", "problem", "it is odd", "-- first\ndrop function f;\nusersync apply")
+    lines = [click.unstyle(line).strip() for line in DoctorView((check,), "here").lines(80)]
+    start = lines.index("fix, as SQL:")
+    assert lines[start : start + 5] == [
+        "fix, as SQL:",
+        "-- first",
+        "drop function f;",
+        "fix, in a shell:",
+        "usersync apply",
+    ]
+
+
 def test_a_terminal_obeys_nothing_that_the_database_says():
     hostile = Check("D018", "Ledger", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
     text = "\n".join(DoctorView((hostile,), "here").lines(80))

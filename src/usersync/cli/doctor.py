@@ -83,8 +83,24 @@ def _check_lines(check: Check, width: int) -> Iterator[str]:
     yield head + bold(check.title)
     for line in check.detail.splitlines():
         yield from wrap(plain(line), width, first=_INDENT)
-    yield f"{_INDENT}fix:"
-    for line in check.fix.splitlines():
+    yield from _fix_lines(check.fix.splitlines())
+
+
+_SHELL = ("usersync ", "pip ")
+
+
+def _fix_lines(fix: list[str]) -> Iterator[str]:
+    """What to paste; where a part is for the database and a part for a shell, which is which."""
+    both = len({line.startswith(_SHELL) for line in fix if not line.startswith("--")}) > 1
+    if not both:
+        yield f"{_INDENT}fix:"
+    shown = None
+    for number, line in enumerate(fix):
+        follower = next((each for each in fix[number:] if not each.startswith("--")), line)
+        place = "fix, in a shell:" if follower.startswith(_SHELL) else "fix, as SQL:"
+        if both and place != shown:
+            shown = place
+            yield f"{_INDENT}{place}"
         # Never wrapped, and every space kept: it is there to be pasted.
         yield f"{_INDENT}  {typed(line if line.isprintable() else plain(line))}"
 

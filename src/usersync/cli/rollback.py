@@ -67,7 +67,7 @@ def rollback(call: Call, yes: bool, drop_users_table: bool) -> View:
     call.require_consent(yes=yes)
     settings = call.run(_stored_settings(call.settings))
     planned = call.run(schema.plan_rollback(settings, drop_users_table=drop_users_table))
-    view = PlanView(planned, call.target, "as this database was set up with")
+    view = PlanView(planned, call.target, "as this database was set up with", verbose=call.output.verbose)
     call.output.say(*view.lines(call.output.width))
     if not yes:
         call.ask(f"Take usersync out of {call.target}?")
