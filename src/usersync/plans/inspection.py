@@ -208,7 +208,7 @@ def _no_users_table(settings: Settings, inspection: Inspection) -> Iterator[Find
         yield Finding(
             "error",
             f"users_table: there is no schema {table.schema}; did you mean {near[0]}?",
-            f"Correct the name, or if it is meant, make the schema first: create schema {quote(table.schema)};",
+            f"Correct the name; or, if it is meant, make the schema: create schema {quote(table.schema)};",
         )
     elif near:
         yield Finding(
