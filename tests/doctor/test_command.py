@@ -74,6 +74,16 @@ def test_what_is_sql_and_what_is_for_a_shell():
     ]
 
 
+def test_an_advice_is_broken_at_words_and_code_is_not():
+    advice, code = "-- " + "word " * 40, "select " + "1 + " * 40 + "1;"
+    check = Check("D002", "Two", "problem", "it is odd", f"{advice}\n{code}")
+    lines = [click.unstyle(line) for line in DoctorView((check,), "here").lines(80)]
+    comments = [line for line in lines if line.strip().startswith("--")]
+    assert len(comments) > 1
+    assert all(len(line) <= 80 and line.endswith("word") for line in comments)
+    assert f"          {code}" in lines
+
+
 def test_a_terminal_obeys_nothing_that_the_database_says():
     hostile = Check("D018", "Ledger", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
     text = "\n".join(DoctorView((hostile,), "here").lines(80))
