@@ -62,7 +62,7 @@ def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> 
 
 
 def _refuse_strangers() -> Plan[None]:
-    """To a role that is not of the owner's, an installation looks like none; it is not to be told to apply."""
+    """To a role that is not the owner's, an installation looks like none; do not tell it to apply."""
     who = yield from query_row(_WHO)
     if who["is_stranger"]:
         raise PrivilegeMissingError(f"permission denied for schema usersync, which belongs to {who['owner']}")
