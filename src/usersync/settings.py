@@ -31,8 +31,8 @@ OnDelete = Literal["anonymize", "soft", "keep", "delete"]
 TriggerLevel = Literal["statement", "row"]
 
 _MAX_FILE_BYTES = 1 << 20
-# A request of the auth server's may wait a few times, and is given up after 10 s (facts of GoTrue's API).
-_MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS = 10, 1_000
+
+_MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS = 10, 5_000
 
 
 def _setting(doc: str, **options: Any) -> Any:

@@ -310,7 +310,8 @@ begin
         return true;
     end if;
     if current_setting('server_version_num')::integer >= 160000 then
-        return pg_input_is_valid(value, type_name);
+        -- Given a bare parameter, it takes the type of the first call for that of all calls in the transaction.
+        return pg_input_is_valid(value, type_name || '');
     end if;
     execute format('select %L::%s', value, type_name);
     return true;
@@ -853,7 +854,7 @@ begin
     end if;
     begin
         if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => fired_by in ('UPDATE', 'DELETE'));
+            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
         else
             insert into "public"."users" as target ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
             select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"
@@ -1055,7 +1056,7 @@ AS $function$
         case
             when reason like '22%' then regexp_replace(message, '"(.*)"', '"…"')
             -- A quoted local part may hold spaces.
-            else regexp_replace(message, '"[^"]*"@', '@', 'g')
+            else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,
         '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
     ), 500);

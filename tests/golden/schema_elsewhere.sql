@@ -310,7 +310,8 @@ begin
         return true;
     end if;
     if current_setting('server_version_num')::integer >= 160000 then
-        return pg_input_is_valid(value, type_name);
+        -- Given a bare parameter, it takes the type of the first call for that of all calls in the transaction.
+        return pg_input_is_valid(value, type_name || '');
     end if;
     execute format('select %L::%s', value, type_name);
     return true;
@@ -853,7 +854,7 @@ begin
     end if;
     begin
         if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => fired_by in ('UPDATE', 'DELETE'));
+            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
         else
             insert into "app"."members" as target ("auth_id", "email", "plan", "age", "gone")
             select source."id", source."email", coalesce(source."raw_app_meta_data" #> array['plan'], to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
@@ -1055,7 +1056,7 @@ AS $function$
         case
             when reason like '22%' then regexp_replace(message, '"(.*)"', '"…"')
             -- A quoted local part may hold spaces.
-            else regexp_replace(message, '"[^"]*"@', '@', 'g')
+            else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,
         '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
     ), 500);

@@ -8,7 +8,8 @@ begin
         return true;
     end if;
     if current_setting('server_version_num')::integer >= 160000 then
-        return pg_input_is_valid(value, type_name);
+        -- Given a bare parameter, it takes the type of the first call for that of all calls in the transaction.
+        return pg_input_is_valid(value, type_name || '');
     end if;
     execute format('select %L::%s', value, type_name);
     return true;

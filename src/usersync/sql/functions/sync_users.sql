@@ -39,7 +39,7 @@ begin
     end if;
     begin
         if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => fired_by in ('UPDATE', 'DELETE'));
+            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
         else
             insert into "@users_table" as target ("@columns")
             select '@source_values'

@@ -8,7 +8,7 @@ as $usersync$
         case
             when reason like '22%' then regexp_replace(message, '"(.*)"', '"…"')
             -- A quoted local part may hold spaces.
-            else regexp_replace(message, '"[^"]*"@', '@', 'g')
+            else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,
         '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
     ), 500);
