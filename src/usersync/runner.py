@@ -66,6 +66,8 @@ def _execute(step: Statement | Pause, connection: psycopg.Connection[Any], *, ne
     savepoint = connection.transaction() if nested else nullcontext()
     with savepoint, connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(step.sql.encode(connection.info.encoding), step.params, prepare=False)
+        while cursor.nextset():  # of several statements, it is the last one's rows that count
+            pass
         return cursor.fetchall() if cursor.description else []
 
 
@@ -121,6 +123,8 @@ async def _execute_async(
     savepoint = connection.transaction() if nested else nullcontext()
     async with savepoint, connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(step.sql.encode(connection.info.encoding), step.params, prepare=False)
+        while cursor.nextset():
+            pass
         return await cursor.fetchall() if cursor.description else []
 
 

@@ -32,6 +32,7 @@ OnDelete = Literal["anonymize", "soft", "keep", "delete"]
 TriggerLevel = Literal["statement", "row"]
 
 _MAX_FILE_BYTES = 1 << 20
+
 _MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS = 10, 5_000
 
 

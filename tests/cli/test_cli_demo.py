@@ -57,7 +57,8 @@ def test_a_kept_demo_can_be_looked_at_and_started_again(usersync, directory):
     assert first["kept"]["directory"] == "kept"
     again = usersync("demo", "--keep", "kept")
     assert again.code == 0
-    assert "psql postgresql://" in again.out
+    assert "psql" not in again.out
+    assert "usersync demo --keep kept" in again.out
     with Terminal("demo", "--keep", "kept") as terminal:
         terminal.wait_for("until you press Ctrl-C")
         url = terminal.text.partition("psql ")[2].split()[0]

@@ -30,6 +30,35 @@ def test_plan_shows_what_apply_would_change(usersync, dsn, database, postgres):
     assert run(settings_in_database(), postgres) is None
 
 
+def test_plan_counts_functions_and_names_them_if_asked(usersync, dsn):
+    assert "sync_existing_auth_users" not in usersync("plan").out
+    assert "sync_existing_auth_users" in usersync("plan", "--verbose").out
+
+
+def test_plan_with_nothing_but_notes_does_not_say_that_all_is_well(usersync, dsn, postgres):
+    usersync("apply", "--yes")
+    postgres.execute(
+        "create function public.other() returns trigger language plpgsql as 'begin return new; end';"
+        "create trigger other after insert on auth.users for each row execute function public.other()"
+    )
+    done = usersync("plan")
+    assert done.code == 0
+    assert "Everything" not in done.out
+    assert done.out.splitlines()[-1] == "Nothing to change. See the note above."
+
+
+def test_plan_says_nothing_of_a_trigger_that_is_not_ours_but_that_it_is_not(usersync, dsn, postgres):
+    postgres.execute(
+        "create function public.recipe() returns trigger language plpgsql as 'begin return new; end';"
+        "create trigger on_auth_user_created after insert on auth.users "
+        "for each row execute function public.recipe()"
+    )
+    done = usersync("plan")
+    assert done.code == 1
+    assert "the trigger on_auth_user_created on auth.users is not usersync's" in done.out
+    assert "it is to fire" not in done.out
+
+
 def test_plan_as_json(usersync, dsn, database):
     data = usersync("plan", "--json").json
     assert data["database"] == target(database)

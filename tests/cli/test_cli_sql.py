@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -42,6 +43,19 @@ def test_a_migration_here_is_the_default(usersync, directory):
     data = usersync("sql", "--json", "--supabase").json
     assert data["next"][0] == "supabase db push"
     assert (directory / data["path"]).is_file()
+
+
+def test_the_same_migration_is_not_written_twice(usersync, directory):
+    (directory / "supabase").mkdir()
+    first = usersync("sql", "--json", "--supabase").json
+    again = usersync("sql", "--json", "--supabase").json
+    assert (first["written"], again["written"]) == (True, False)
+    assert again["path"] == first["path"]
+    assert "has it already" in usersync("sql", "--supabase").out
+    assert len(list((directory / "supabase/migrations").iterdir())) == 1
+    (directory / first["path"]).write_text("-- edited")
+    time.sleep(1.1)  # names go by the second
+    assert usersync("sql", "--json", "--supabase").json["written"] is True
 
 
 def test_no_migration_is_written_where_there_is_no_project(usersync, directory):

@@ -51,9 +51,24 @@ def test_status_of_a_broken_project(usersync, dsn, project):
     assert done.code == 1
     assert done.out.splitlines()[0].endswith("not in step")
     assert "usersync failures" in done.out
+    assert "usersync retry" in done.out
+    assert "usersync sync" not in done.out
     data = usersync("status", "--json").json
     assert (data["missing"], data["failed"]) == (1, 1)
     assert data["lag_seconds"] >= 0
+
+
+def test_an_unfinished_run_is_to_be_resumed(usersync, dsn, project):
+    project.owner.execute(
+        "insert into usersync.sync_runs "
+        "(run_id, part, part_count, state, next_id, last_id, page_size, examined) "
+        "values (gen_random_uuid(), 1, 1, 'interrupted', '00000000-0000-0000-0000-000000000000', "
+        "'ffffffff-ffff-ffff-ffff-ffffffffffff', 100, 1234567)"
+    )
+    out = usersync("status").out
+    assert "usersync sync --resume" in out
+    assert "1,234,567 users examined" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_watching_redraws_on_a_terminal_until_ctrl_c(dsn, project):

@@ -103,6 +103,20 @@ def test_single_users(usersync, dsn, project, unseen):
     assert usersync("sync", "--user", first, "--workers", 2).code == 2
 
 
+@pytest.mark.parametrize("command", ["sync", "retry"])
+def test_an_unknown_user_is_pointed_out(usersync, dsn, project, command):
+    done = usersync(command, "--user", uuid4())
+    assert done.code == 1
+    assert "unknown" in done.out
+    assert "is this the right project" in " ".join(done.out.split())
+
+
+def test_resuming_nothing_says_that_it_begins_anew(usersync, dsn, project):
+    done = usersync("sync", "--resume")
+    assert done.code == 0
+    assert "begins a new one" in done.err
+
+
 def test_a_user_who_cannot_be_synced_is_pointed_out(usersync, dsn, project, unseen):
     unseen(1)
     project.owner.execute(f"alter table {project.users} add column team text not null")
@@ -152,7 +166,7 @@ def test_ctrl_c_leaves_whole_pages_and_resume_finishes(spawn, usersync, project,
     assert "running" not in states
     done = project.owner.execute("select sum(examined) from usersync.sync_runs").fetchone()[0]
     assert project.owner.execute(f"select count(*) from {project.users}").fetchone()[0] == done < MANY
-    assert "unfinished (usersync sync --resume)" in usersync("status").out
+    assert "usersync sync --resume" in usersync("status").out
 
     resumed = usersync("sync", "--resume", "--json")
     assert (resumed.code, resumed.json["examined"]) == (0, MANY)

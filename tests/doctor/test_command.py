@@ -50,14 +50,38 @@ def test_what_people_read():
         "✗ D003  Three",
         "        first",
         "        second",
-        "        fix:",
+        "        fix, as SQL:",
         "          alter  table a;",
+        "        fix, in a shell:",
         "          usersync sync",
         "- D004  Four: not here",
         "",
         "1 ok, 1 warning, 1 problem, 1 skipped",
         "Why a check matters:  usersync explain D002",
     ]
+
+
+def test_what_is_sql_and_what_is_for_a_shell():
+    check = Check("D002", "Two", "problem", "it is odd", "-- first\ndrop function f;\nusersync apply")
+    lines = [click.unstyle(line).strip() for line in DoctorView((check,), "here").lines(80)]
+    start = lines.index("fix, as SQL:")
+    assert lines[start : start + 5] == [
+        "fix, as SQL:",
+        "-- first",
+        "drop function f;",
+        "fix, in a shell:",
+        "usersync apply",
+    ]
+
+
+def test_an_advice_is_broken_at_words_and_code_is_not():
+    advice, code = "-- " + "word " * 40, "select " + "1 + " * 40 + "1;"
+    check = Check("D002", "Two", "problem", "it is odd", f"{advice}\n{code}")
+    lines = [click.unstyle(line) for line in DoctorView((check,), "here").lines(80)]
+    comments = [line for line in lines if line.strip().startswith("--")]
+    assert len(comments) > 1
+    assert all(len(line) <= 80 and line.endswith("word") for line in comments)
+    assert f"          {code}" in lines
 
 
 def test_a_terminal_obeys_nothing_that_the_database_says():

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from usersync.plans.doctor.d016_blocking_references import _none_of
 from usersync.testing import GoTrueError, broken_users_table
 
 HOSTILE = '"od""d; column"'
@@ -143,6 +144,11 @@ REFERRING = """
 def test_d016_a_foreign_key_that_blocks_a_deletion(clinic):
     change(clinic, REFERRING)
     assert clinic.check("D016").status == "ok"
+    assert [_none_of(count) for count in (0, 1, 1200)] == [
+        "there are none",
+        "the only foreign key that leads here does not",
+        "none of the 1,200 foreign keys that lead here",
+    ]
     clinic.settings = dataclasses.replace(clinic.settings, on_delete="delete")
     check = clinic.cures("D016")
     assert "b'uyer" in check.detail

@@ -68,7 +68,6 @@ CREATE OR REPLACE FUNCTION public.sync_existing_auth_users(first_id uuid DEFAULT
 AS $function$
 #variable_conflict use_column
 declare
-    removal record;
     page record;
     cursor_id uuid := coalesce(first_id, '00000000-0000-0000-0000-000000000000');
     synced bigint := 0;
@@ -79,14 +78,16 @@ begin
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
     if first_id is null then
-        removal := usersync.count_removals();
-        if removal.removals > removal.allowed then
-            raise exception 'usersync: % of % rows belong to users whom the auth server no longer has; at most % may be removed at once',
-                removal.removals, removal.users, removal.allowed
-                using errcode = 'US403', hint = 'If this is meant, run "usersync sync --removal-cap 1".';
-        end if;
+        perform usersync.check_removals();
     end if;
     loop
+        -- Called for a page, it has no memory of the pages before: who removes anybody asks about everybody.
+        if first_id is not null and (
+            select orphaned > 0 from usersync.reconcile_page(
+                cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), true)
+        ) then
+            perform usersync.check_removals();
+        end if;
         page := usersync.reconcile_page(
             cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), false);
         examined := examined + page.examined;
@@ -204,6 +205,26 @@ end;
 $function$
 
 
+-- function usersync.check_removals()
+owner postgres; usersync: raises if a reconciling run would remove more rows than it may.
+CREATE OR REPLACE FUNCTION usersync.check_removals()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    counted record := usersync.count_removals();
+begin
+    if counted.removals > counted.allowed then
+        raise exception 'usersync: % of % rows belong to users whom the auth server no longer has; at most % may be removed at once',
+            counted.removals, counted.users, counted.allowed
+            using errcode = 'US403', hint = 'If this is meant, run "usersync sync --removal-cap 1".';
+    end if;
+end;
+$function$
+
+
 -- function usersync.constrained_columns(text)
 owner postgres; usersync: the columns of a constraint on the users table.
 CREATE OR REPLACE FUNCTION usersync.constrained_columns(constraint_name text)
@@ -249,7 +270,9 @@ begin
         count(*)
     into count_removals.removals, count_removals.users
     from "app"."members" as target
-    left join "auth"."users" as source on source."id" = target."auth_id" and source."deleted_at" is null;
+    left join "auth"."users" as source on source."id" = target."auth_id" and source."deleted_at" is null
+    -- A row that was never linked to a user has none to lose.
+    where target."auth_id" is not null;
     count_removals.auth_users := (select count(*) from "auth"."users");
     count_removals.allowed := greatest(10, floor(count_removals.users * 0.05::numeric));
 end;
@@ -301,7 +324,7 @@ exception when others or assert_failure then
     raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)
         using detail = format(
             'Users: %s. Cause: %s %s. The ledger: %s %s.',
-            left(array_to_string(ids, ', '), 1000), reason, left(error_message, 500), sqlstate, sqlerrm),
+            left(array_to_string(ids, ', '), 1000), reason, usersync.without_values(reason, error_message), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
 end;
 $function$
@@ -357,6 +380,30 @@ end;
 $function$
 
 
+-- function usersync.fits(text, text)
+owner postgres; usersync: whether a value can be had in a type.
+CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if value is null then
+        return true;
+    end if;
+    if current_setting('server_version_num')::integer >= 160000 then
+        -- Given a bare parameter, it takes the type of the first call for that of all calls in the transaction.
+        return pg_input_is_valid(value, type_name || '');
+    end if;
+    execute format('select %L::%s', value, type_name);
+    return true;
+exception when others or assert_failure then
+    return false;
+end;
+$function$
+
+
 -- function usersync.guard_audit_partitions()
 owner postgres; usersync: makes the partitions of the audit log refuse TRUNCATE.
 CREATE OR REPLACE FUNCTION usersync.guard_audit_partitions()
@@ -393,6 +440,11 @@ AS $function$
 declare
     ids uuid[] := array(select old_users."id" from old_users);
 begin
+    if tg_relid <> '"auth"."users"'::regclass then
+        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+        return null;
+    end if;
     perform usersync.sync_users(ids, tg_op);
     return null;
 exception when others or assert_failure then
@@ -423,6 +475,11 @@ AS $function$
 declare
     ids uuid[];
 begin
+    if tg_relid <> '"auth"."users"'::regclass then
+        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+        return null;
+    end if;
     if tg_level = 'ROW' then
         ids := array[new."id"];
     else
@@ -458,6 +515,11 @@ AS $function$
 declare
     ids uuid[];
 begin
+    if tg_relid <> '"auth"."users"'::regclass then
+        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+        return null;
+    end if;
     if row(new."id", new."email", new."raw_user_meta_data" ->> 'age', new."deleted_at") is distinct from row(old."id", old."email", old."raw_user_meta_data" ->> 'age', old."deleted_at") then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op);
@@ -819,11 +881,15 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
 declare
     page_end uuid;
+    ledger_ids uuid[];
     differing_ids uuid[];
+    stale_ids uuid[];
 begin
     page_end := least(
         (
@@ -853,6 +919,12 @@ begin
             reconcile_page.next_id := null;
         end if;
     end if;
+    -- The ledger may name users whom neither table has: they belong to the page that they follow.
+    ledger_ids := array(
+        select failure.user_id from usersync.sync_failures as failure
+        where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
+            and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id)
+    );
 
     select
         count(*),
@@ -863,6 +935,7 @@ begin
         count(*) filter (where compared.class = 'orphaned'),
         min(compared.created_at) filter (where compared.class = 'missing'),
         array_agg(compared.user_id) filter (where compared.class is not null),
+        array_agg(compared.user_id) filter (where compared.class = 'stale'),
         jsonb_agg(
             jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
             order by compared.user_id
@@ -876,6 +949,7 @@ begin
         reconcile_page.orphaned,
         reconcile_page.oldest_missing,
         differing_ids,
+        stale_ids,
         reconcile_page.differences
     from (
         select
@@ -891,12 +965,12 @@ begin
                 source."id" is not null and source."deleted_at" is null as is_live,
                 target."auth_id" is not null as has_row,
                 source."created_at" as created_at,
-                array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from (source."raw_user_meta_data" ->> 'age')::integer then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
+                array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
                 case
                     when source."id" is null or source."deleted_at" is not null then
                         case when target."auth_id" is not null and (target."gone" is not null) is not true then 'orphaned' end
                     when target."auth_id" is null then 'missing'
-                    when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at") then 'stale'
+                    when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at") then 'stale'
                 end as class
             from (
                 select source.* from "auth"."users" as source
@@ -916,18 +990,23 @@ begin
         differing_ids := array(
             select unnest(differing_ids)
             union
-            select failure.user_id from usersync.sync_failures as failure
-            where failure.user_id between reconcile_page.first_id and page_end
+            select unnest(ledger_ids)
             except
             select unlike.user_id
             from usersync.unlike_users(array(
                 select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id between reconcile_page.first_id and page_end and failure.sqlstate = 'US001'
+                where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
             )) as unlike
             join usersync.sync_failures as failure using (user_id, sqlstate, message)
             where unlike.sqlstate = 'US001'
         );
-        perform usersync.sync_users(differing_ids);
+        perform usersync.sync_users(differing_ids, 'PAGE');
+        -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
+        perform usersync.note_unlike_users(array(
+            select unnest(stale_ids)
+            except
+            select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)
+        ));
     end if;
 
     select
@@ -935,7 +1014,8 @@ begin
         count(*) filter (where failure.outcome = 'failed')
     into reconcile_page.degraded, reconcile_page.failed
     from usersync.sync_failures as failure
-    where failure.user_id between reconcile_page.first_id and page_end;
+    where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
+        and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id);
 end;
 $function$
 
@@ -969,11 +1049,10 @@ begin
         id,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
-        failed_constraint,
-        failed_column,
-        left(regexp_replace(
-            case when reason like '22%' then regexp_replace(error_message, ': ".*', ': "…"') else error_message end,
-            '[^\s"''(<:=]+@[^\s"''),>;]+', '<address>', 'g'), 500),
+        -- A trigger can raise with any name that it likes, an address for instance.
+        usersync.without_values(reason, failed_constraint),
+        usersync.without_values(reason, failed_column),
+        usersync.without_values(reason, error_message),
         record_failures.raised_in
     from unnest(ids) as id
     on conflict (user_id) do update set
@@ -1057,7 +1136,6 @@ begin
                 select true from "auth"."users" as source
                 where source."id" = target."auth_id" and source."deleted_at" is null
             ) is null;
-        perform usersync.settle_constraints();
         return;
     end if;
     update "app"."members" as target
@@ -1125,36 +1203,6 @@ begin
     select held.id, null::text from unnest(present) as held (id)
     union all
     select lacking.id, lacking.problem from unnest(absent, problems) as lacking (id, problem);
-end;
-$function$
-
-
--- function usersync.settle_constraints()
-owner postgres; usersync: checks the deferred constraints of the users table now.
-CREATE OR REPLACE FUNCTION usersync.settle_constraints()
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-    names text;
-begin
-    select string_agg(distinct format('%I.%I', nspname, conname), ', ')
-    into names
-    from pg_constraint
-    join pg_namespace on pg_namespace.oid = connamespace
-    where '"app"."members"'::regclass in (conrelid, confrelid) and condeferrable and condeferred;
-
-    if names is not null then
-        execute format('set constraints %s immediate', names);
-        begin
-            execute format('set constraints %s deferred', names);
-        exception when wrong_object_type then
-            -- A namesake on another table cannot be deferred, and the command has no way of leaving it out: ours
-            -- stay immediate until the transaction ends.
-            null;
-        end;
-    end if;
 end;
 $function$
 
@@ -1313,6 +1361,8 @@ declare
     error_message text;
     error_context text;
     written bigint;
+    -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
+    is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
     has_triggers boolean;
     unlike uuid[] := '{}';
     half integer;
@@ -1321,9 +1371,13 @@ begin
     if ids is null or cardinality(ids) = 0 then
         return;
     end if;
+    if current_setting('usersync.has_waited', true) = 'yes' then
+        -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
+        perform set_config('lock_timeout', '10ms', true);
+    end if;
     begin
         if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => fired_by is not null);
+            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
         else
             insert into "app"."members" as target ("auth_id", "email", "plan", "age", "gone")
             select source."id", source."email", coalesce(source."raw_app_meta_data" #> array['plan'], to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
@@ -1338,14 +1392,20 @@ begin
         if written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
-        -- Deferred constraints have triggers too. Checked at COMMIT they would fail the sign-up there, out of
-        -- reach of this block.
-        has_triggers := exists (
-            select from pg_trigger where tgrelid = '"app"."members"'::regclass and (tginitdeferred or not tgisinternal)
-        );
-        if has_triggers then
-            perform usersync.settle_constraints();
+        -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
+        -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
+        -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
+        if is_ours then
+            set constraints all immediate;
         end if;
+        has_triggers := exists (
+            select from pg_trigger
+            where tgrelid in (
+                select '"app"."members"'::regclass
+                union all
+                select inhrelid from pg_inherits where inhparent = '"app"."members"'::regclass
+            ) and not tgisinternal
+        );
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
             unlike := usersync.note_unlike_users(ids);
@@ -1371,6 +1431,10 @@ begin
     end;
 
     half := cardinality(ids) / 2;
+    perform set_config('usersync.is_ours', is_ours::text, true);
+    if reason = '55P03' then
+        perform set_config('usersync.has_waited', 'yes', true);
+    end if;
     if half > 0 and reason = '55P03' then
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);
@@ -1413,6 +1477,8 @@ CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], OUT user_id uuid, O
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
 declare
@@ -1430,7 +1496,7 @@ begin
         case when source."id" is not null and target."auth_id" is not null then 'US001' else 'US002' end,
         nullif(array_to_string(case
             when source."id" is not null and target."auth_id" is not null
-                then array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from (source."raw_user_meta_data" ->> 'age')::integer then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null)
+                then array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null)
         end, ', '), ''),
         case
             when source."id" is null then
@@ -1440,7 +1506,7 @@ begin
             else format(
                 'The row was written, and holds another value all the same: a trigger of the application changes '
                 'what is written (as of %s).',
-                left(md5(concat(triggers, row(source."id", source."email", (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
+                left(md5(concat(triggers, row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
             )
         end
     from unnest(unlike_users.ids) as examined (user_id)
@@ -1454,7 +1520,7 @@ begin
     ) as target on true
     where case
         when source."id" is null then target."auth_id" is not null and (target."gone" is not null) is not true
-        else row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at")
+        else row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at")
     end;
 end;
 $function$
@@ -1566,6 +1632,26 @@ select coalesce(
 $function$
 
 
+-- function usersync.without_values(text, text)
+owner postgres; usersync: an error message without the personal data that it may quote.
+CREATE OR REPLACE FUNCTION usersync.without_values(reason text, message text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
+AS $function$
+    select left(regexp_replace(
+        case
+            when reason like '22%' then regexp_replace(message, '"(.*)"', '"…"')
+            -- A quoted local part may hold spaces.
+            else regexp_replace(message, '"[^"]*["]@', '@', 'g')
+        end,
+        '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
+    ), 500);
+$function$
+
+
 -- function usersync.write_minimal_rows(uuid[])
 owner postgres; usersync: inserts rows with the id and the columns that may not be null, where there are none.
 CREATE OR REPLACE FUNCTION usersync.write_minimal_rows(ids uuid[])
@@ -1594,7 +1680,9 @@ begin
         'and (select true from %s as target where target.%I = source."id") is null on conflict (%I) do nothing',
         '"app"."members"', column_list, value_list, '"auth"."users"', '"app"."members"', 'auth_id', 'auth_id'
     ) using ids;
-    perform usersync.settle_constraints();
+    if coalesce(current_setting('usersync.is_ours', true), 'true') = 'true' then
+        set constraints all immediate;
+    end if;
 end;
 $function$
 
@@ -1605,6 +1693,8 @@ CREATE OR REPLACE FUNCTION usersync.write_rows(ids uuid[], held boolean)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
@@ -1637,7 +1727,7 @@ begin
     )
     where target."auth_id" = any(write_rows.ids)
         and (
-            select row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at")
+            select row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at")
             from "auth"."users" as source
             where source."id" = target."auth_id" and source."deleted_at" is null
         );
@@ -1678,7 +1768,7 @@ PRIMARY KEY (auth_id)
 SELECT
 
 -- table app.members granted to service_role
-DELETE, INSERT, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE
+DELETE, INSERT, SELECT, UPDATE
 
 -- table app.members index
 CREATE UNIQUE INDEX members_pkey ON app.members USING btree (auth_id)

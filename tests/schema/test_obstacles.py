@@ -200,7 +200,7 @@ def test_a_column_that_would_refuse_every_user_is_noted_beforehand(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key, email text, tenant text not null)"
     )
-    (note,) = installer.apply(EMAIL).findings
+    (note,) = [each for each in installer.apply(EMAIL).findings if "refuses null" in each.message]
     assert note.level == "note"
     assert "public.users.tenant refuses null" in note.message
     assert "tenant = " in note.hint
@@ -210,10 +210,9 @@ def test_a_foreign_key_that_takes_the_row_along_is_noted(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key references auth.users on delete cascade, email text)"
     )
-    (note,) = installer.apply(EMAIL).findings
-    assert "users_id_fkey" in note.message
+    assert any("users_id_fkey" in each.message for each in installer.apply(EMAIL).findings)
     settings = parse_settings({"on_delete": "delete", "columns": {"email": "email"}})
-    assert installer.plan(settings).findings == ()
+    assert not any("users_id_fkey" in each.message for each in installer.plan(settings).findings)
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,32 @@ def _check_lines(check: Check, width: int) -> Iterator[str]:
     yield head + bold(check.title)
     for line in check.detail.splitlines():
         yield from wrap(plain(line), width, first=_INDENT)
-    yield f"{_INDENT}fix:"
-    for line in check.fix.splitlines():
-        # Never wrapped, and every space kept: it is there to be pasted.
-        yield f"{_INDENT}  {typed(line if line.isprintable() else plain(line))}"
+    yield from _fix_lines(check.fix.splitlines(), width)
+
+
+#: Leads each line of an advice, so that it stays a comment where it is pasted.
+_ADVICE = f"{_INDENT}  -- "
+_SHELL = ("usersync ", "pip ")
+
+
+def _fix_lines(fix: list[str], width: int) -> Iterator[str]:
+    """What to paste; where a part is for the database and a part for a shell, which is which."""
+    both = len({line.startswith(_SHELL) for line in fix if not line.startswith("--")}) > 1
+    if not both:
+        yield f"{_INDENT}fix:"
+    shown = None
+    for number, line in enumerate(fix):
+        follower = next((each for each in fix[number:] if not each.startswith("--")), line)
+        place = "fix, in a shell:" if follower.startswith(_SHELL) else "fix, as SQL:"
+        if both and place != shown:
+            shown = place
+            yield f"{_INDENT}{place}"
+        if line.startswith("-- "):
+            advice = wrap(plain(line[3:]), width - len(_ADVICE))
+            yield from (f"{_ADVICE}{typed(each)}" for each in advice)
+        else:
+            # Never wrapped, and every space kept: it is there to be pasted.
+            yield f"{_INDENT}  {typed(line if line.isprintable() else plain(line))}"
 
 
 def _codes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:

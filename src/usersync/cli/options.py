@@ -186,4 +186,6 @@ _CONFIG = click.option(
     help="The settings. Default: usersync.toml, else [tool.usersync] in pyproject.toml.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, errors included.")
-_VERBOSE = click.option("--verbose", is_flag=True, help="With an error, show where it comes from.")
+_VERBOSE = click.option(
+    "--verbose", is_flag=True, help="Name each function of a change; with an error, show where it comes from."
+)

@@ -34,4 +34,6 @@ def look(call: Call, *, next_step: str | None = None, with_sql: bool = False) ->
     """Compare the database with the settings."""
     planned = yield from schema.plan(call.settings)
     differing = yield from differing_settings(call.settings)
-    return PlanView(planned, call.target, call.settings_source, differing, next_step, with_sql)
+    return PlanView(
+        planned, call.target, call.settings_source, differing, next_step, with_sql, call.output.verbose
+    )

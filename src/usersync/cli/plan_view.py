@@ -20,8 +20,6 @@ _SYMBOLS = {
     "drop": bad("-"),
     "keep": faint("="),
 }
-#: As many functions of one kind are named one by one; more become a line.
-_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class PlanView:
     #: The last line: what to run next.
     next_step: str | None = None
     with_sql: bool = False
+    #: Whether each function is named.
+    verbose: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -55,17 +55,35 @@ class PlanView:
         yield from align([("Database", bold(self.target)), ("Settings", self.settings_source)])
         yield from _settings_lines(self.differing, self.settings_source, width)
         yield from finding_lines(self.plan.findings, width)
-        yield from change_lines(self.plan.changes, width)
+        yield from change_lines(self._shown(), width, verbose=self.verbose)
         yield ""
         yield from self._conclusion()
+
+    def _shown(self) -> tuple[Change, ...]:
+        """The changes, but for those to triggers while it is not settled whose they are."""
+        if not self.plan.errors:
+            return self.plan.changes
+        return tuple(each for each in self.plan.changes if not self._is_in_dispute(each))
+
+    def _is_in_dispute(self, change: Change) -> bool:
+        message = f"the {change.subject.partition(' on ')[0]} on "
+        return change.kind != "create" and any(each.message.startswith(message) for each in self.plan.errors)
 
     def _conclusion(self) -> Iterator[str]:
         if self.state == "blocked":
             yield f"{bad('This stops here:')} {count(len(self.plan.errors), 'error')} to be dealt with first."
         elif self.state == "up to date":
-            yield good("Everything is as it should be, nothing to change.")
+            yield from self._all_well()
         elif self.next_step:
             yield f"Nothing was changed. To go ahead:  {typed(self.next_step)}"
+
+    def _all_well(self) -> Iterator[str]:
+        notes = len(self.plan.findings)
+        if notes:
+            above = "note" if notes == 1 else f"{notes} notes"
+            yield f"Nothing to change. See the {above} above."
+        else:
+            yield good("Everything is as it should be, nothing to change.")
 
     def _script(self) -> Iterator[str]:
         yield f"-- What usersync would run on {self.target}; settings: {self.settings_source}"
@@ -82,7 +100,7 @@ class PlanView:
             "state": self.state,
             "settings": {"source": self.settings_source, "differing": self.differing},
             "findings": [asdict(finding) for finding in self.plan.findings],
-            "changes": [change_data(change, with_sql=self.with_sql) for change in self.plan.changes],
+            "changes": [change_data(change, with_sql=self.with_sql) for change in self._shown()],
         }
 
 
@@ -112,13 +130,13 @@ def finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
             yield from map(faint, wrap(plain(finding.hint), width, first="    "))
 
 
-def change_lines(changes: Iterable[Change], width: int) -> Iterator[str]:
+def change_lines(changes: Iterable[Change], width: int, *, verbose: bool = False) -> Iterator[str]:
     """The changes, a line each, but for functions, of which there are many."""
     for title, members in groupby(sorted(changes, key=_rank), key=_group):
         yield ""
         yield bold(title)
         if title == "Functions":
-            yield from _function_lines(list(members), width)
+            yield from _function_lines(list(members), width, verbose=verbose)
         else:
             yield from align(map(_row, members), indent="  ")
 
@@ -139,15 +157,13 @@ def _row(change: Change) -> tuple[str, str]:
     return f"{_SYMBOLS[change.kind]} {plain(change.subject)}", faint(plain(change.reason))
 
 
-def _function_lines(functions: list[Change], width: int) -> Iterator[str]:
+def _function_lines(functions: list[Change], width: int, *, verbose: bool) -> Iterator[str]:
     ordered = sorted(functions, key=lambda each: (each.kind, each.reason))
     for (kind, reason), members in groupby(ordered, key=lambda each: (each.kind, each.reason)):
         names = [_function_name(each) for each in members]
-        if len(names) <= _FEW:
-            yield from (_SYMBOLS[kind].join(("  ", f" {name}  {faint(reason)}")).rstrip() for name in names)
-            continue
         yield f"  {_SYMBOLS[kind]} {count(len(names), 'function')}  {faint(reason)}".rstrip()
-        yield from map(faint, wrap(", ".join(names), width, first="      "))
+        if verbose:
+            yield from map(faint, wrap(", ".join(names), width, first="      "))
 
 
 def _function_name(change: Change) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.text import bad, bold, count, good, typed, warning
+from usersync.cli.sync_view import UNKNOWN_HINT
+from usersync.cli.text import bad, bold, count, good, typed, warning, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +25,19 @@ class RetryView:
 
     result: SyncResult
     target: str
+    #: A user was named whom neither table has.
+    unknown: bool = False
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.result.errors else 0
+        return 1 if self.result.errors or self.unknown else 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+    def lines(self, width: int) -> Iterator[str]:
         counts = self.result.counts
+        if self.unknown:
+            yield f"{bold(self.target)}  {warning('unknown')}"
+            yield from wrap(UNKNOWN_HINT, width)
+            return
         if not counts.examined:
             yield f"{bold(self.target)}  {good('nothing to retry')}"
             return
@@ -52,6 +59,7 @@ class RetryView:
             "synced": self.result.synced,
             "degraded": counts.degraded,
             "failed": counts.failed,
+            "unknown": self.unknown,
             "seconds": round(self.result.seconds, 3),
         }
 
@@ -72,4 +80,6 @@ def retry(call: Call, user_id: UUID | None) -> View:
     from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
 
     call.output.tell(f"Retrying on {call.target}")
-    return RetryView(call.run(users.retry(user_id)), call.target)
+    result = call.run(users.retry(user_id))
+    unknown = user_id is not None and not result.counts.examined and not call.run(users.is_known(user_id))
+    return RetryView(result, call.target, unknown)

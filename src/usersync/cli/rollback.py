@@ -71,7 +71,7 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
     planned = call.run(
         schema.plan_rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
     )
-    view = PlanView(planned, call.target, "as this database was set up with")
+    view = PlanView(planned, call.target, "as this database was set up with", verbose=call.output.verbose)
     call.output.say(*view.lines(call.output.width))
     if not yes:
         call.ask(f"Take usersync out of {call.target}?")

@@ -27,10 +27,13 @@ class WrittenView:
     path: Path
     settings_source: str
     steps: tuple[tuple[str, str], ...]
+    #: False where a migration holds this script already.
+    written: bool = True
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is as long as it is
-        yield f"{good('Written:')} {self.path}  (settings: {self.settings_source})"
+        how = good("Written:") if self.written else "Nothing new, this has it already:"
+        yield f"{how} {self.path}  (settings: {self.settings_source})"
         yield ""
         yield "Next:"
         yield from align([(typed(step), what) for step, what in self.steps], indent="  ")
@@ -38,6 +41,7 @@ class WrittenView:
     def data(self) -> dict[str, Any]:
         return {
             "path": self.path,
+            "written": self.written,
             "settings": {"source": self.settings_source},
             "next": [step for step, _ in self.steps],
         }
@@ -108,11 +112,22 @@ def _for_supabase(script: str, project: Path, call: Call) -> WrittenView:
             f"there is no folder {folder}, so this is no Supabase project's directory",
             hint="Run 'supabase init' first, or name the directory: usersync sql --supabase DIR",
         )
-    path = folder / "migrations" / f"{datetime.now(UTC):%Y%m%d%H%M%S}_usersync.sql"
-    _write(path, script, exclusively=True)
     push = ("supabase db push", "to the linked project")
     local = ("supabase migration up", "to the local one")
-    return WrittenView(path, call.settings_source, (push, local, _THEN))
+    steps = (push, local, _THEN)
+    newest = max((folder / "migrations").glob("*_usersync.sql"), default=None)
+    if newest is not None and _holds(newest, script):
+        return WrittenView(newest, call.settings_source, steps, written=False)
+    path = folder / "migrations" / f"{datetime.now(UTC):%Y%m%d%H%M%S}_usersync.sql"
+    _write(path, script, exclusively=True)
+    return WrittenView(path, call.settings_source, steps)
+
+
+def _holds(path: Path, script: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == script
+    except (OSError, ValueError):
+        return False
 
 
 def _write(path: Path, script: str, *, exclusively: bool = False) -> None:

@@ -10,8 +10,22 @@ import click
 
 from usersync.cli.options import Call, Number, common_options, examples
 from usersync.cli.output import describe_error, error_lines
-from usersync.cli.text import ago, align, bad, bold, count, duration, faint, good, number, typed, warning
+from usersync.cli.text import (
+    ago,
+    align,
+    bad,
+    bold,
+    count,
+    duration,
+    faint,
+    good,
+    number,
+    typed,
+    warning,
+    wrap,
+)
 from usersync.errors import ConnectionFailedError
+from usersync.plans.users import only_failures_remain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,11 +48,12 @@ class StatusView:
     def exit_code(self) -> int:
         return 0 if self.status.in_step else 1
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+    def lines(self, width: int) -> Iterator[str]:
         verdict = good("in step") if self.status.in_step else bad("not in step")
         yield f"{bold(self.target)}  {verdict}"
         yield ""
         yield from align(self._rows(), indent="  ")
+        yield from wrap(self._last_run(), width, first="  last sync    ")
         yield from self._advice()
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
@@ -50,7 +65,6 @@ class StatusView:
         yield _row("orphaned", status.orphaned, "gone there, and still here", warning)
         yield _row("degraded", status.degraded, "a row that holds less than it should", warning)
         yield _row("failed", status.failed, "no row could be made", bad)
-        yield ("last sync", "", faint(self._last_run()))
 
     def _lag(self) -> str:
         lag = self.status.lag
@@ -61,18 +75,23 @@ class StatusView:
         if run is None:
             return "none yet"
         when = ago(self.status.observed_at - run.updated_at)
-        state = "finished" if run.finished else "unfinished (usersync sync --resume),"
+        state = "finished" if run.finished else "unfinished,"
         return f"{state} {when}, {count(run.examined, 'user')} examined"
 
     def _advice(self) -> Iterator[str]:
         status = self.status
-        if status.in_step:
-            return
-        yield ""
-        if status.missing or status.stale or status.orphaned:
-            yield f"Bring them in line:  {typed('usersync sync')}"
+        unfinished = status.last_run is not None and not status.last_run.finished
+        steps = []
+        if unfinished:
+            steps.append(("Finish the last run:", typed("usersync sync --resume")))
+        elif (status.missing or status.stale or status.orphaned) and not only_failures_remain(status):
+            steps.append(("Bring them in line:", typed("usersync sync")))
         if status.degraded or status.failed:
-            yield f"See the reasons:     {typed('usersync failures')}"
+            steps.append(("See the reasons:", typed("usersync failures")))
+            steps.append(("Once mended:", typed("usersync retry")))
+        if steps:
+            yield ""
+            yield from align(steps)
 
     def data(self) -> dict[str, Any]:
         status = self.status

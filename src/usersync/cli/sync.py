@@ -90,6 +90,8 @@ def reconcile(call: Call, **options: Any) -> SyncView:
     call.output.tell(f"{'Comparing' if dry_run else 'Syncing'} {call.target}")
     with UserSync(call.dsn) as client:
         try:
+            if options.get("resume") and not call.run(plans.resume_run(options.get("removal_cap"))):
+                call.output.tell("There is no run to go on with: this begins a new one.")
             with progress(call.output) as on_progress:
                 result = client.reconcile(on_progress=on_progress, **options)
             return SyncView(result, call.target, _refusal(call, options) if dry_run else None)

@@ -102,6 +102,8 @@ def _difference_row(difference: Difference) -> tuple[str, str, str]:
     return str(difference.user_id), difference.difference, faint(columns)
 
 
+UNKNOWN_HINT = "Neither table has a user of that id. Is the id right, and is this the right project?"
+
 UserOutcome = Literal["in line", "in the ledger", "unknown"]
 
 
@@ -116,13 +118,16 @@ class UsersView:
     def exit_code(self) -> int:
         return 0 if all(outcome == "in line" for _, outcome in self.users) else 1
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+    def lines(self, width: int) -> Iterator[str]:
         yield bold(self.target)
         styles = {"in line": good, "in the ledger": bad, "unknown": warning}
         yield from align([(str(user), styles[how](how)) for user, how in self.users], indent="  ")
         if any(outcome == "in the ledger" for _, outcome in self.users):
             yield ""
             yield f"See the reasons:  {typed('usersync failures')}"
+        if any(outcome == "unknown" for _, outcome in self.users):
+            yield ""
+            yield from wrap(UNKNOWN_HINT, width)
 
     def data(self) -> dict[str, Any]:
         users = [{"user_id": user, "outcome": outcome} for user, outcome in self.users]

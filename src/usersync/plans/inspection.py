@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usersync.errors import PrivilegeMissingError
+from usersync.errors import DatabaseError, PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
@@ -34,10 +35,15 @@ class Inspection:
         return self.catalog["users_kind"] is not None
 
 
+#: Before statements that call functions without naming their schema: a function of the same name in a schema
+#: on the session's path could fit better than PostgreSQL's own. Until the transaction ends.
+PINNED = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
+
+
 def inspect(bundle: Bundle) -> Plan[Inspection]:
     """Look at the database; writes nothing."""
     try:
-        catalog = (yield from query_row(bundle.inspect))["state"]
+        catalog = (yield from query_row(PINNED + bundle.inspect))["state"]
     except PrivilegeMissingError as error:
         # The only one that the catalog asks for: a schema without USAGE hides its tables.
         raise PrivilegeMissingError(
@@ -45,8 +51,8 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
             hint="It needs USAGE on the schemas of both tables. On Supabase connect as postgres.",
             sqlstate=error.sqlstate,
         ) from None
-    conflicts = yield from query(bundle.conflicts)
-    noted = (yield from query_row(bundle.installed))["noted"] if catalog["installed"] else None
+    conflicts = yield from query(PINNED + bundle.conflicts)
+    noted = (yield from query_row(PINNED + bundle.installed))["noted"] if catalog["installed"] else None
     return Inspection(catalog, noted, tuple(conflicts))
 
 
@@ -60,9 +66,33 @@ def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
         *_foreign_objects(settings, inspection),
         *_source(settings, inspection),
         *_types(settings, inspection),
-        *(_users_table(settings, inspection) if inspection.has_users_table else ()),
+        *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
         *_foreign_triggers(settings, inspection),
         *audit_findings(settings, inspection.catalog),
+    )
+
+
+def preview(settings: Settings, bundle: Bundle) -> Plan[Finding | None]:
+    """What the first reconciling run would do to rows that are there already, or None if nothing."""
+    try:
+        counted = yield from query_row(PINNED + bundle.preview)
+    except DatabaseError as error:
+        return Finding("note", f"what a first run would change could not be counted: {error}")
+    if not counted["stale"] and not counted["gone"]:
+        return None
+    columns = ", ".join(f"{name} in {times:,}" for name, times in sorted(counted["columns"].items()))
+    parts = [f"make {counted['missing']:,} rows"] if counted["missing"] else []
+    if counted["stale"]:
+        parts.append(f"overwrite values in {counted['stale']:,} ({columns})")
+    if counted["gone"] and settings.on_delete != "keep":
+        parts.append(f"apply on_delete to {counted['gone']:,} whose user is gone")
+    if not parts:
+        return None
+    return Finding(
+        "note",
+        f"in {settings.users_table}, the first run would {', '.join(parts)}",
+        'A column that your application writes itself is kept with owner = "app": it is filled when a row is '
+        "made, and never touched again. Rollback does not bring values back.",
     )
 
 
@@ -158,6 +188,36 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
                 '{ from = "user_metadata…", default = … }. Sign-ups succeed meanwhile, and the ledger fills.',
             )
     yield from _cascades(settings, inspection)
+    yield from _trigger_makers(settings, inspection)
+
+
+def _trigger_makers(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    makers, table = inspection.catalog["users_trigger_makers"], settings.users_table
+    if makers:
+        yield Finding(
+            "note",
+            f"{', '.join(makers)} may create triggers on {table}, which would run as the role that installs "
+            "usersync; by raw SQL only, not through the Data API",
+            f"revoke trigger, references, truncate on {table.quoted} from {', '.join(makers)};",
+        )
+
+
+def _no_users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    """A slip in the name would make a second table of people, and copy everybody into it."""
+    table, others = settings.users_table, inspection.catalog["other_tables"]
+    near = difflib.get_close_matches(f"{table.schema}.{table.name}", others, n=1, cutoff=0.7)
+    if near and not inspection.catalog["has_users_schema"]:
+        yield Finding(
+            "error",
+            f"users_table: there is no schema {table.schema}; did you mean {near[0]}?",
+            f"Correct the name; or, if it is meant, make the schema: create schema {quote(table.schema)};",
+        )
+    elif near:
+        yield Finding(
+            "note",
+            f"there is no table {table}, so it would be created, beside {near[0]}",
+            f"If {near[0]} is your table of users, set users_table to it.",
+        )
 
 
 def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
@@ -203,6 +263,30 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f"delivers {column.sql_type}",
             f'Say the type, and values that do not fit are reported: type = "{about["type"]}"',
         )
+    elif about["required"] and column.default is None and _may_be_absent(column):
+        yield Finding(
+            "note",
+            f"{table}.{column.name} refuses null, and {' and '.join(map(str, column.sources))} can be "
+            f"absent: {_who_lacks(column)} cannot get a row",
+            f"Let it be null (alter table {table.quoted} alter column {quote(column.name)} drop not null;), "
+            f'or give it a default: {column.name} = {{ from = "{column.sources[0]}", default = … }}. '
+            "Their sign-ups succeed, and the ledger names them.",
+        )
+
+
+_NEVER_ABSENT = {"is_anonymous", "is_sso_user"}
+
+
+def _may_be_absent(column: Column) -> bool:
+    return not any(source.column in _NEVER_ABSENT for source in column.sources)
+
+
+def _who_lacks(column: Column) -> str:
+    if column.sources[0].column == "email":
+        return "anonymous users, and those who sign up by phone,"
+    if column.sources[0].column == "phone":
+        return "users who sign up without a phone"
+    return "users without it"
 
 
 _TYPE_NAMES = {"timestamptz": "timestamp with time zone"}

@@ -7,7 +7,7 @@ place. Stopping between two pages, or in one, loses nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -113,7 +113,7 @@ def resume_run(removal_cap: float | None = None) -> Plan[Run | None]:
         rows[0]["run_id"],
         tuple(row["part"] for row in rows if row["state"] != "finished"),
         total,
-        replace(before, degraded=0, failed=0),
+        before,
     )
 
 

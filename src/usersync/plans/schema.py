@@ -7,7 +7,7 @@ that no sign-in queues behind it, and tries again.
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from usersync.errors import (
@@ -20,7 +20,7 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.models import Change, Finding, SchemaPlan
-from usersync.plans.inspection import Inspection, find, inspect
+from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.sql.expressions import literal
@@ -41,7 +41,12 @@ def plan(settings: Settings) -> Plan[SchemaPlan]:
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     _check_versions(bundle, inspection)
-    return SchemaPlan(tuple(_changes(settings, bundle, inspection)), find(settings, inspection))
+    planned = SchemaPlan(tuple(_changes(settings, bundle, inspection)), find(settings, inspection))
+    alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
+    if planned.errors or not alters_rows or not inspection.has_users_table:
+        return planned
+    found = yield from preview(settings, bundle)
+    return replace(planned, findings=(*planned.findings, found)) if found else planned
 
 
 def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: None) -> Plan[SchemaPlan]:
@@ -85,21 +90,16 @@ def rollback(
     planned = yield from plan_rollback(
         settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
-    first, *rest = planned.changes
 
-    def drop_triggers() -> Plan[None]:
+    def drop_all() -> Plan[None]:
+        # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
+        # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
         yield from take_lock(BUSY_LOCK_TIMEOUT)
-        yield from query(first.sql)
-
-    def drop_rest() -> Plan[None]:
-        yield from take_lock("2s")
-        for change in rest:
+        for change in planned.changes:
             yield from query(change.sql)
 
-    yield from patiently(lambda: in_transaction(drop_triggers()), "the auth server's table")
-    on_change(first)
-    yield from in_transaction(drop_rest())
-    for change in rest:
+    yield from patiently(lambda: in_transaction(drop_all()), "the auth server's table")
+    for change in planned.changes:
         on_change(change)
     return planned
 
@@ -257,7 +257,10 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
             yield Change("replace", f"trigger {name}", reason, sql, busy=True)
 
 
-_TRIGGER_FUNCTION = re.compile(r"\.(handle|keep)_")
+_TRIGGER_FUNCTIONS = (
+    *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
+    "usersync.keep_",
+)
 
 
 def _removals(
@@ -268,7 +271,9 @@ def _removals(
     drop_users_table: bool,
     drop_audit_log: bool,
 ) -> Iterator[Change]:
-    trigger_functions = [name for name in inspection.catalog["functions"] if _TRIGGER_FUNCTION.search(name)]
+    trigger_functions = [
+        name for name in inspection.catalog["functions"] if name.startswith(_TRIGGER_FUNCTIONS)
+    ]
     others = [name for name in inspection.catalog["functions"] if name not in trigger_functions]
     yield Change(
         "drop",
@@ -296,9 +301,19 @@ def _removals(
         yield Change("keep", f"table {settings.users_table}", "it holds the application's data", "select;")
 
 
+#: A table of a role that we are, and no stranger's view.
+_HAS_SETTINGS = """
+    select exists (
+        select from pg_class
+        where relnamespace = to_regnamespace('usersync') and relname = 'settings' and relkind = 'r'
+            and pg_has_role(relowner, 'USAGE')
+    ) as found
+"""
+
+
 def settings_in_database() -> Plan[dict[str, object] | None]:
     """The settings that usersync was last applied with here, or None where it is not installed."""
-    installed = yield from query_row("select to_regclass('usersync.settings') is not null as found")
+    installed = yield from query_row(PINNED + _HAS_SETTINGS)
     if not installed["found"]:
         return None
     rows = yield from query("select settings from usersync.settings")

@@ -71,6 +71,12 @@ def sync_auth_user(user_id: UUID) -> Plan[bool]:
 _SYNC_ONE = "select known, alive from usersync.sync_user(%(user_id)s)"
 
 
+def is_known(user_id: UUID) -> Plan[bool]:
+    """Whether either side knows the user, who is brought in line."""
+    row = yield from query_row(_SYNC_ONE, user_id=user_id)
+    return bool(row["known"])
+
+
 def _not_found(user_id: UUID) -> UserNotFoundError:
     return UserNotFoundError(
         f"no user {user_id} in the auth server's table or in the users table",

@@ -79,7 +79,15 @@ def comparable(column: Column, row: str) -> str:
 
 
 def _comparable_expression(column: Column, row: str) -> str:
+    """The value to compare with, in a form that cannot raise: what does not fit its type counts as null.
+
+    One user's unfit value must not stop a page of the reconciler; writing it is what finds the fault.
+    """
     value = expression(column, row)
+    if column.type:
+        value = (
+            f"case when usersync.fits(({_value(column, row)})::text, {literal(column.type)}) then {value} end"
+        )
     return f"({value})::text::jsonb" if column.type == "json" else value
 
 
@@ -177,7 +185,8 @@ class Fragments:
 
     def _placeholder(self, column: Column) -> str:
         placeholder = f"usersync.placeholder({literal(column.name)}, target.{self._key})"
-        return f"{placeholder}::{column.type}" if column.type else placeholder
+        # Text fits into every string type by assignment; anything else has to be said.
+        return placeholder if column.sql_type == "text" else f"{placeholder}::{column.sql_type}"
 
     def _is_removed(self) -> str:
         """Whether a row already is what its user's deletion makes of it."""

@@ -148,6 +148,7 @@ class Bundle:
     remember_settings: str
     conflicts: str
     inspect: str
+    preview: str
     installed: str
 
 
@@ -186,6 +187,7 @@ def render_bundle(settings: Settings) -> Bundle:
         remember_settings=statement("remember_settings"),
         conflicts=statement("conflicts"),
         inspect=statement("inspect"),
+        preview=statement("preview"),
         installed=statement("installed"),
     )
     renderer.check_all_used()

@@ -100,6 +100,13 @@ begin
         raise exception 'usersync: the % % is not usersync''s', conflict.kind, conflict.name
             using hint = 'Connect usersync to this database and run "usersync plan": it says what to do.';
     end loop;
+    if exists (
+        select from pg_class
+        where relnamespace = to_regnamespace('usersync') and relname in ('settings', 'schema_version')
+            and (relkind <> 'r' or not pg_has_role(relowner, 'USAGE'))
+    ) then
+        raise exception 'usersync: there is a schema usersync that is not usersync''s';
+    end if;
     if to_regclass('usersync.settings') is not null then
         select only_row.settings ->> 'library_version' into installed from usersync.settings as only_row;
         if string_to_array(substring(installed from '^[0-9.]*[0-9]'), '.')::integer[]

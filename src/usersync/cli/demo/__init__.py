@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class DemoView:
     steps: tuple[dict[str, Any], ...]
     seconds: float
     kept: dict[str, str] | None
+    #: Whether the server goes on running after this was shown.
+    served: bool = False
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:
@@ -51,7 +54,11 @@ class DemoView:
         if self.kept:
             yield ""
             yield from wrap(f"The database is kept in {self.kept['directory']}.", width)
-            yield f"  {typed('psql ' + self.kept['url'])}"
+            if self.served:
+                yield f"  {typed('psql ' + self.kept['url'])}"
+            else:
+                yield from wrap("Its server ends with this command. To start it again, on a terminal:", width)
+                yield f"  {typed('usersync demo --keep ' + shlex.quote(self.kept['directory']))}"
 
     def data(self) -> dict[str, Any]:
         return {"ok": True, "seconds": round(self.seconds, 1), "steps": self.steps, "kept": self.kept}
@@ -86,8 +93,9 @@ def demo(call: Call, directory: Path | None) -> View | None:
     with open_stage(directory) as (stage, complete):
         steps = () if complete else tuple(_tell(stage, call.output))
         kept = {"directory": str(directory), "url": stage.url} if directory else None
-        view = DemoView(steps, time.monotonic() - began, kept)
-        if directory is None or call.output.as_json or not (can_ask() and on_terminal()):
+        served = directory is not None and not call.output.as_json and can_ask() and on_terminal()
+        view = DemoView(steps, time.monotonic() - began, kept, served)
+        if not served:
             return view
         call.output.show(view)
         _serve(call.output)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.errors import ConnectionFailedError, NotInstalledError, UsersyncError
+from usersync.errors import ConnectionFailedError, NotInstalledError, PrivilegeMissingError, UsersyncError
 from usersync.models import Check
 from usersync.plans import schema
 from usersync.plans.doctor.examination import Definition, Patient, SkipCheckError, Verdict, lines
@@ -55,8 +55,17 @@ def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> 
     bundle = render_bundle(settings)
     # Not in a transaction: where this is refused, inspect asks on, which an aborted one would not answer.
     inspection = yield from inspect(bundle)
+    if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
+        yield from _refuse_strangers()
     planned = yield from _planned(settings)
     return Patient(settings, bundle, inspection, planned, client_pid, order_known)
+
+
+def _refuse_strangers() -> Plan[None]:
+    """To a role that is not the owner's, an installation looks like none; do not tell it to apply."""
+    who = yield from query_row(_WHO)
+    if who["is_stranger"]:
+        raise PrivilegeMissingError(f"permission denied for schema usersync, which belongs to {who['owner']}")
 
 
 def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:
@@ -130,8 +139,13 @@ def _where_to_look(error: Exception) -> str:
 
 
 _WHO = """
-    select current_user as role,
-        (select pg_get_userbyid(nspowner) from pg_namespace where nspname = 'usersync') as owner
+    select current_user as role, owner.name as owner,
+        coalesce(not pg_catalog.pg_has_role(owner.name, 'USAGE'), false) as is_stranger
+    from (select) as nothing
+    left join (
+        select pg_catalog.pg_get_userbyid(nspowner) as name
+        from pg_catalog.pg_namespace where nspname = 'usersync'
+    ) as owner on true
 """
 
 

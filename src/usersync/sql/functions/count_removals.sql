@@ -13,7 +13,9 @@ begin
         count(*)
     into count_removals.removals, count_removals.users
     from "@users_table" as target
-    left join "@source_table" as source on source."id" = target."@key" and source."deleted_at" is null;
+    left join "@source_table" as source on source."id" = target."@key" and source."deleted_at" is null
+    -- A row that was never linked to a user has none to lose.
+    where target."@key" is not null;
     count_removals.auth_users := (select count(*) from "@source_table");
     count_removals.allowed := greatest(10, floor(count_removals.users * '@removal_cap'::numeric));
 end;

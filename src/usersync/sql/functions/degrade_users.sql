@@ -44,7 +44,7 @@ exception when others or assert_failure then
     raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)
         using detail = format(
             'Users: %s. Cause: %s %s. The ledger: %s %s.',
-            left(array_to_string(ids, ', '), 1000), reason, left(error_message, 500), sqlstate, sqlerrm),
+            left(array_to_string(ids, ', '), 1000), reason, usersync.without_values(reason, error_message), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
 end;
 $usersync$;

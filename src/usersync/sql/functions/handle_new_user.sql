@@ -6,6 +6,11 @@ as $usersync$
 declare
     ids uuid[];
 begin
+    if tg_relid <> '@source_table'::regclass then
+        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+        return null;
+    end if;
     if tg_level = 'ROW' then
         ids := array[new."id"];
     else

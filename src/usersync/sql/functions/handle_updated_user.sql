@@ -8,6 +8,11 @@ as $usersync$
 declare
     ids uuid[];
 begin
+    if tg_relid <> '@source_table'::regclass then
+        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+        return null;
+    end if;
     if row('@new_auth_values') is distinct from row('@old_auth_values') then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op);

@@ -24,11 +24,15 @@ create or replace function usersync.reconcile_page(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
 declare
     page_end uuid;
+    ledger_ids uuid[];
     differing_ids uuid[];
+    stale_ids uuid[];
 begin
     page_end := least(
         (
@@ -58,6 +62,12 @@ begin
             reconcile_page.next_id := null;
         end if;
     end if;
+    -- The ledger may name users whom neither table has: they belong to the page that they follow.
+    ledger_ids := array(
+        select failure.user_id from usersync.sync_failures as failure
+        where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
+            and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id)
+    );
 
     select
         count(*),
@@ -68,6 +78,7 @@ begin
         count(*) filter (where compared.class = 'orphaned'),
         min(compared.created_at) filter (where compared.class = 'missing'),
         array_agg(compared.user_id) filter (where compared.class is not null),
+        array_agg(compared.user_id) filter (where compared.class = 'stale'),
         jsonb_agg(
             jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
             order by compared.user_id
@@ -81,6 +92,7 @@ begin
         reconcile_page.orphaned,
         reconcile_page.oldest_missing,
         differing_ids,
+        stale_ids,
         reconcile_page.differences
     from (
         select
@@ -121,18 +133,23 @@ begin
         differing_ids := array(
             select unnest(differing_ids)
             union
-            select failure.user_id from usersync.sync_failures as failure
-            where failure.user_id between reconcile_page.first_id and page_end
+            select unnest(ledger_ids)
             except
             select unlike.user_id
             from usersync.unlike_users(array(
                 select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id between reconcile_page.first_id and page_end and failure.sqlstate = 'US001'
+                where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
             )) as unlike
             join usersync.sync_failures as failure using (user_id, sqlstate, message)
             where unlike.sqlstate = 'US001'
         );
-        perform usersync.sync_users(differing_ids);
+        perform usersync.sync_users(differing_ids, 'PAGE');
+        -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
+        perform usersync.note_unlike_users(array(
+            select unnest(stale_ids)
+            except
+            select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)
+        ));
     end if;
 
     select
@@ -140,7 +157,8 @@ begin
         count(*) filter (where failure.outcome = 'failed')
     into reconcile_page.degraded, reconcile_page.failed
     from usersync.sync_failures as failure
-    where failure.user_id between reconcile_page.first_id and page_end;
+    where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
+        and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id);
 end;
 $usersync$;
 comment on function usersync.reconcile_page(uuid, uuid, integer, boolean) is

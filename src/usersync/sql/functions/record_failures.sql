@@ -28,11 +28,10 @@ begin
         id,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
-        failed_constraint,
-        failed_column,
-        left(regexp_replace(
-            case when reason like '22%' then regexp_replace(error_message, ': ".*', ': "…"') else error_message end,
-            '[^\s"''(<:=]+@[^\s"''),>;]+', '<address>', 'g'), 500),
+        -- A trigger can raise with any name that it likes, an address for instance.
+        usersync.without_values(reason, failed_constraint),
+        usersync.without_values(reason, failed_column),
+        usersync.without_values(reason, error_message),
         record_failures.raised_in
     from unnest(ids) as id
     on conflict (user_id) do update set

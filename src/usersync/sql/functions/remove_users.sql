@@ -21,7 +21,6 @@ begin
                 select true from "@source_table" as source
                 where source."id" = target."@key" and source."deleted_at" is null
             ) is null;
-        perform usersync.settle_constraints();
         return;
     end if;
     update "@users_table" as target

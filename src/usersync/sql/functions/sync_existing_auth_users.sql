@@ -8,7 +8,6 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 declare
-    removal record;
     page record;
     cursor_id uuid := coalesce(first_id, '00000000-0000-0000-0000-000000000000');
     synced bigint := 0;
@@ -19,14 +18,16 @@ begin
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
     if first_id is null then
-        removal := usersync.count_removals();
-        if removal.removals > removal.allowed then
-            raise exception 'usersync: % of % rows belong to users whom the auth server no longer has; at most % may be removed at once',
-                removal.removals, removal.users, removal.allowed
-                using errcode = 'US403', hint = 'If this is meant, run "usersync sync --removal-cap 1".';
-        end if;
+        perform usersync.check_removals();
     end if;
     loop
+        -- Called for a page, it has no memory of the pages before: who removes anybody asks about everybody.
+        if first_id is not null and (
+            select orphaned > 0 from usersync.reconcile_page(
+                cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), true)
+        ) then
+            perform usersync.check_removals();
+        end if;
         page := usersync.reconcile_page(
             cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), false);
         examined := examined + page.examined;

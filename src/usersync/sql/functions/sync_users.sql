@@ -2,7 +2,8 @@
 -- raises for nothing that the application's schema can do. Called by the triggers in the auth server's own
 -- session, and by everything else as the owner.
 --
--- fired_by: the operation of the trigger that calls, or null. What the calling statement has itself written to
+-- fired_by: the operation of the trigger that calls, PAGE for the reconciler, or null for a call in a transaction
+-- that may be the application's. What the calling statement has itself written to
 -- the auth server's table is nobody else's to change before it ends, so triggers copy it as it stands; everybody
 -- else has to take care. Users whom it has inserted are new here and to the ledger, so there is one statement
 -- for them and no look into the ledger, which is a good third of what a sign-up would pay.
@@ -22,6 +23,8 @@ declare
     error_message text;
     error_context text;
     written bigint;
+    -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
+    is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
     has_triggers boolean;
     unlike uuid[] := '{}';
     half integer;
@@ -30,9 +33,13 @@ begin
     if ids is null or cardinality(ids) = 0 then
         return;
     end if;
+    if current_setting('usersync.has_waited', true) = 'yes' then
+        -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
+        perform set_config('lock_timeout', '10ms', true);
+    end if;
     begin
         if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => fired_by is not null);
+            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
         else
             insert into "@users_table" as target ("@columns")
             select '@source_values'
@@ -47,14 +54,20 @@ begin
         if written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
-        -- Deferred constraints have triggers too. Checked at COMMIT they would fail the sign-up there, out of
-        -- reach of this block.
-        has_triggers := exists (
-            select from pg_trigger where tgrelid = '@users_table'::regclass and (tginitdeferred or not tgisinternal)
-        );
-        if has_triggers then
-            perform usersync.settle_constraints();
+        -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
+        -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
+        -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
+        if is_ours then
+            set constraints all immediate;
         end if;
+        has_triggers := exists (
+            select from pg_trigger
+            where tgrelid in (
+                select '@users_table'::regclass
+                union all
+                select inhrelid from pg_inherits where inhparent = '@users_table'::regclass
+            ) and not tgisinternal
+        );
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
             unlike := usersync.note_unlike_users(ids);
@@ -80,6 +93,10 @@ begin
     end;
 
     half := cardinality(ids) / 2;
+    perform set_config('usersync.is_ours', is_ours::text, true);
+    if reason = '55P03' then
+        perform set_config('usersync.has_waited', 'yes', true);
+    end if;
     if half > 0 and reason = '55P03' then
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);

@@ -6,6 +6,8 @@ create or replace function usersync.unlike_users(
 ) returns setof record
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
 declare

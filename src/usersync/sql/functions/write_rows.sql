@@ -17,6 +17,8 @@
 create or replace function usersync.write_rows(ids uuid[], held boolean) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
 set plan_cache_mode = force_generic_plan
 as $usersync$
 #variable_conflict use_column

@@ -17,7 +17,9 @@ begin
     alter table "@users_table" enable row level security;
     revoke all on table "@users_table" from public;
     if to_regrole('service_role') is not null then
-        grant all on table "@users_table" to service_role;
+        -- Not TRIGGER, above all: whoever may make one runs code as the role that the sync runs as.
+        revoke all on table "@users_table" from service_role;
+        grant select, insert, update, delete on table "@users_table" to service_role;
     end if;
     if to_regrole('anon') is not null then
         revoke all on table "@users_table" from anon;

@@ -3,13 +3,33 @@
 select jsonb_build_object(
     'server_version', current_setting('server_version_num')::integer,
     'role', current_user,
-    'installed', to_regclass('usersync.schema_version') is not null
-        and to_regclass('usersync.functions') is not null and to_regclass('usersync.settings') is not null,
+    -- Real tables, of a role that we are: to read a stranger's view would be to run the stranger's code.
+    'installed', 3 = (
+        select count(*) from pg_class
+        where relnamespace = to_regnamespace('usersync') and relkind = 'r' and pg_has_role(relowner, 'USAGE')
+            and relname in ('schema_version', 'functions', 'settings')
+    ),
     'installed_tables', (
         select coalesce(jsonb_agg('usersync.' || relname order by relname), '[]') from pg_class
         where relnamespace = to_regnamespace('usersync') and relkind = 'r'
     ),
     'has_schema', to_regnamespace('usersync') is not null,
+    'has_users_schema', to_regnamespace('@users_schema') is not null,
+    'other_tables', (
+        select coalesce(jsonb_agg(others.name), '[]') from (
+            select nspname || '.' || relname as name
+            from pg_class
+            join pg_namespace on pg_namespace.oid = relnamespace
+            where relkind in ('r', 'p') and not relispartition
+                and nspname !~ '^(pg_|information_schema$|auth$|storage$|realtime$|vault$|usersync$|supabase)'
+            order by 1 limit 500
+        ) as others
+    ),
+    'users_trigger_makers', (
+        select coalesce(jsonb_agg(rolname order by rolname), '[]') from pg_roles
+        where rolname in ('anon', 'authenticated', 'service_role') and to_regclass('@users_table') is not null
+            and has_table_privilege(oid, to_regclass('@users_table'), 'TRIGGER')
+    ),
     'missing_types', (
         select coalesce(jsonb_agg(wanted.name), '[]')
         from jsonb_array_elements_text('@types'::jsonb) as wanted (name)
@@ -116,7 +136,8 @@ select jsonb_build_object(
         join pg_namespace on pg_namespace.oid = pronamespace
         where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
             -- Anybody can write such a comment on a function of their own.
-            and nspname in ('usersync', 'public')
+            and (nspname = 'usersync' or nspname = 'public'
+                and proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status', 'record_audit_events'))
             and proowner in (
                 quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
     ),
@@ -134,7 +155,9 @@ select jsonb_build_object(
                 format('function %I.%I', nspname, proname), coalesce(proacl, acldefault('f', proowner)), proowner
             from pg_proc
             join pg_namespace on pg_namespace.oid = pronamespace
-            where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and nspname in ('usersync', 'public')
+            where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and (nspname = 'usersync'
+                or nspname = 'public'
+                and proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status', 'record_audit_events'))
                 and proowner in (
                 quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
         ) as opened

@@ -5,6 +5,7 @@ do $usersync$
 declare
     object text;
     grantee text;
+    public_names name[] := array['sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status', 'record_audit_events'];
     -- Anybody can write our comment on a function of their own.
     owners oid[] := array[
         quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync')];
@@ -19,6 +20,7 @@ begin
         for object in
             select oid::regprocedure::text from pg_proc
             where obj_description(oid, 'pg_proc') like 'usersync: %' and proowner = any(owners)
+                and (pronamespace = 'usersync'::regnamespace or proname = any(public_names))
         loop
             execute format('revoke all on function %s from %s', object, grantee);
         end loop;
@@ -27,7 +29,7 @@ begin
         for object in
             select oid::regprocedure::text from pg_proc
             where obj_description(oid, 'pg_proc') like 'usersync: %' and proowner = any(owners)
-                and pronamespace = 'public'::regnamespace
+                and pronamespace = 'public'::regnamespace and proname = any(public_names)
         loop
             execute format('grant execute on function %s to service_role', object);
         end loop;

@@ -1,0 +1,29 @@
+-- What a first reconciling run would find: who has no row, whose row would change and in which columns, and which
+-- rows belong to nobody the auth server has. Reads both tables once; needs nothing installed.
+with compared as materialized (
+    select
+        target."@key" is null as is_missing,
+        source."id" is null or source."deleted_at" is not null as is_gone,
+        case
+            when target."@key" is not null and source."id" is not null and source."deleted_at" is null
+            then array_remove(array['@differing_columns']::text[], null)
+        end as differing
+    from "@source_table" as source
+    full join (
+        select target.* from "@users_table" as target where target."@key" is not null
+    ) as target on target."@key" = source."id"
+)
+select
+    count(*) filter (where is_missing and not is_gone) as missing,
+    count(*) filter (where cardinality(differing) > 0) as stale,
+    count(*) filter (where is_gone and not is_missing) as gone,
+    (
+        select coalesce(jsonb_object_agg(counted.column_name, counted.times), '{}')
+        from (
+            select differs.column_name, count(*) as times
+            from compared
+            cross join unnest(differing) as differs (column_name)
+            group by differs.column_name
+        ) as counted
+    ) as columns
+from compared

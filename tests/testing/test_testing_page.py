@@ -1,0 +1,54 @@
+"""What docs/testing.md shows, run as it is shown."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+
+FILES = {
+    name: text
+    for text, name in re.findall(
+        r"^```(?:python|sql|toml)\n((?:#|--) ([\w.]+)\n.*?)^```$",
+        PAGE.read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+}
+
+
+def write(directory, *names):
+    for name in names:
+        (directory / name).write_text(FILES[name])
+
+
+@pytest.mark.parametrize(
+    ("names", "passed"),
+    [
+        (["test_sign_up.py"], 2),
+        (["schema.sql", "usersync.toml", "conftest.py", "test_orders.py"], 1),
+    ],
+)
+def test_the_examples_pass(pytester, names, passed):
+    write(pytester.path, *names)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+    result.assert_outcomes(passed=passed)
+
+
+def test_the_script_keeps_a_server_until_it_is_told_to_end(tmp_path):
+    write(tmp_path, "supabase_server.py")
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "supabase_server.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as script:
+        with psycopg.connect(script.stdout.readline().strip()) as connection:
+            assert connection.execute("select count(*) from auth.users").fetchone() == (0,)
+        script.communicate("\n", timeout=30)
+    assert script.returncode == 0
