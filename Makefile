@@ -48,6 +48,7 @@ verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
 	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
 
 bench: $(VENV)/.stamp  ## Measure against peers and limits; takes minutes
+	$(BIN)/python bench/sign_up.py
 	$(BIN)/python bench/reconcile.py
 
 lock: $(VENV)/.stamp  ## Write requirements.lock from pyproject.toml

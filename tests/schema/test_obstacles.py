@@ -59,7 +59,7 @@ def test_a_pasted_recipe_can_be_cleared_with_what_the_hints_say(installer, catal
     hints = [error.hint for error in installer.plan(EMAIL).errors]
     assert "alter function public.sync_existing_auth_users() rename to" in hints[0]
     installer.connection.execute(hints[0].partition(": ")[2])
-    installer.connection.execute(hints[1].rpartition("table: ")[2])
+    installer.connection.execute(hints[1].rpartition("alter: ")[2])
     assert installer.plan(EMAIL).errors == ()
     installer.apply(EMAIL)
 

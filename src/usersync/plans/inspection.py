@@ -129,9 +129,9 @@ def _foreign_objects(settings: Settings, inspection: Inspection) -> Iterator[Fin
                 f"the trigger {name} on {settings.source_table} is not usersync's: it runs "
                 f"{conflict['function']}",
                 "Most likely a recipe was pasted here. Keep its text (select pg_get_functiondef("
-                f"'{conflict['function']}'::regprocedure)), carry over what else it does, and drop it: "
-                f"drop trigger {name} on {settings.source_table.quoted}; or, where that is refused because "
-                f"you do not own the table: drop function {conflict['function']} cascade;",
+                f"'{conflict['function']}'::regprocedure)), carry over what else it does, and drop it, "
+                "with its function because the table is not yours to alter: "
+                f"drop function {conflict['function']} cascade;",
             )
         elif kind == "function":
             yield Finding(
