@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from usersync.errors import ConnectionFailedError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 VARIABLES = ("SUPABASE_DB_URL", "DATABASE_URL")
 
@@ -45,9 +45,7 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     if dsn:
         return check_dsn(dsn)
     directory = directory or Path.cwd()
-    places: list[Mapping[str, str | None]] = [os.environ]
-    places += [dotenv_values(directory / name) for name in (".env.local", ".env")]
-    for place in places:
+    for place in _places(directory):
         for variable in VARIABLES:
             if found := place.get(variable):
                 return check_dsn(found, variable)
@@ -57,6 +55,21 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )
+
+
+def _places(directory: Path) -> Iterator[Mapping[str, str | None]]:
+    """The environment, and then the files: none of these is read where the environment has the answer."""
+    yield os.environ
+    for name in (".env.local", ".env"):
+        path = directory / name
+        if not path.is_file():
+            continue
+        try:
+            yield dotenv_values(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"cannot read {name}: {type(error).__name__}", hint="Save it as UTF-8, readable by you."
+            ) from None
 
 
 def check_dsn(dsn: str, where: str = "the database address") -> str:
@@ -74,14 +87,25 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
     _check_placeholders(dsn, where)
     _check_at_signs(dsn, where)
     try:
-        conninfo_to_dict(dsn)
+        parts = conninfo_to_dict(dsn)
     except (psycopg.ProgrammingError, UnicodeError) as error:
         raise SettingsError(
             f"{where} cannot be read: {_without_secret(str(error), dsn)}",
             hint="Expected postgresql://user:password@host:port/dbname; percent-encode special characters "
             "in the password (@ is %40, : is %3A, / is %2F, # is %23).",
         ) from None
+    _check_port(str(parts.get("port") or ""), where)
     return dsn
+
+
+def _check_port(port: str, where: str) -> None:
+    """Without a host, the user is taken for one and the password for the port, and every message names it."""
+    if not re.fullmatch(r"[\d,]*", port):
+        raise SettingsError(
+            f"{where} cannot be read: what stands where the port belongs is no number",
+            hint="Expected postgresql://user:password@host:port/dbname. Is the host missing, or a # or ? in "
+            "the password not percent-encoded (# is %23, ? is %3F)?",
+        )
 
 
 def _check_placeholders(dsn: str, where: str) -> None:

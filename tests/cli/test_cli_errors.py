@@ -32,7 +32,6 @@ def addresses(database):
         "database": f"{right}/no_such_database",
         "host": f"postgresql://postgres:{SECRET}@no-such-host.invalid/postgres",
         "port": f"postgresql://postgres:{SECRET}@127.0.0.1:{free_port()}/postgres",
-        "port that is none": f"postgresql://postgres:{SECRET}@127.0.0.1:port/postgres",
     }
 
 

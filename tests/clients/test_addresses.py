@@ -186,3 +186,30 @@ def test_a_bad_address_in_the_environment_is_blamed_on_its_variable(bare, monkey
     monkeypatch.setenv("SUPABASE_DB_URL", "nonsense")
     with pytest.raises(SettingsError, match=r"^SUPABASE_DB_URL "):
         AsyncUserSync.from_env()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://postgres.ref:TopSecret:5432/postgres",
+        "postgresql://postgres:TopSecret",
+        "postgresql://postgres:TopSecret#x/y",
+        "postgresql://postgres:TopSecret@127.0.0.1:port/postgres",
+        "postgresql://postgres:TopSecret?schema=x@host/db",
+    ],
+)
+def test_a_forgotten_host_does_not_make_the_password_a_port_that_is_named(address):
+    with pytest.raises(SettingsError) as caught:
+        check_dsn(address)
+    assert "TopSecret" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("name", [".env", ".env.local"])
+def test_an_environment_file_that_is_no_utf_8_is_named(tmp_path, monkeypatch, name):
+    for variable in ("SUPABASE_DB_URL", "DATABASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / name).write_bytes('DATABASE_URL="postgresql://x"'.encode("utf-16"))
+    with pytest.raises(SettingsError, match=f"cannot read {name}"):
+        find_dsn(directory=tmp_path)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user@host/db")
+    assert find_dsn(directory=tmp_path) == "postgresql://user@host/db"
