@@ -330,13 +330,14 @@ CREATE OR REPLACE FUNCTION usersync.handle_deleted_user()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    ids uuid[] := array(select old_users."id" from old_users);
+    ids uuid[];
 begin
     if tg_relid <> '"auth"."users"'::regclass then
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
     end if;
+    ids := array(select old_users."id" from old_users);
     perform usersync.sync_users(ids, tg_op);
     return null;
 exception when others or assert_failure then

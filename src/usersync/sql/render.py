@@ -55,6 +55,7 @@ class Renderer:
             "on_delete": literal(settings.on_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
             "removal_cap": literal(settings.removal_cap),
+            "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
         } | fragments.values()
         self._used: set[str] = set()
@@ -180,6 +181,16 @@ def _migrations(renderer: Renderer) -> Iterator[Migration]:
         up, down = (read_sql(f"migrations/{stem}.{way}.sql") for way in ("up", "down"))
         number, _, name = stem.partition("_")
         yield Migration(int(number), name, renderer.render(up), renderer.render(down), checksum(up))
+
+
+@cache
+def _public_functions() -> tuple[str, ...]:
+    """The names of the functions that clients call: those that are in ``public``."""
+    heads = (
+        re.match(r"(?:--.*\n)*create or replace function public\.(\w+)", read_sql(f"functions/{file}"))
+        for file in _names_in("functions")
+    )
+    return tuple(head[1] for head in heads if head)
 
 
 def _functions(renderer: Renderer) -> Iterator[Function]:

@@ -4,13 +4,14 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
-    ids uuid[] := array(select old_users."id" from old_users);
+    ids uuid[];
 begin
     if tg_relid <> '@source_table'::regclass then
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
     end if;
+    ids := array(select old_users."id" from old_users);
     perform usersync.sync_users(ids, tg_op);
     return null;
 exception when others or assert_failure then

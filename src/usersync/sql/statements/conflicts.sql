@@ -14,7 +14,7 @@ union all
 select 'function', format('%I.%I(%s)', 'public', function.proname, oidvectortypes(function.proargtypes)), null
 from pg_proc as function
 where function.pronamespace = to_regnamespace('public')
-    and function.proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status')
+    and function.proname in ('@public_functions')
     and coalesce(obj_description(function.oid, 'pg_proc'), '') not like 'usersync: %'
 union all
 select 'schema', namespace.nspname::text, null

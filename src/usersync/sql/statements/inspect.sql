@@ -92,7 +92,7 @@ select jsonb_build_object(
         where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
             -- Anybody can write such a comment on a function of their own.
             and (nspname = 'usersync' or nspname = 'public'
-                and proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status'))
+                and proname in ('@public_functions'))
             and proowner in (
                 quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
     ),
@@ -112,7 +112,7 @@ select jsonb_build_object(
             join pg_namespace on pg_namespace.oid = pronamespace
             where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and (nspname = 'usersync'
                 or nspname = 'public'
-                and proname in ('sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status'))
+                and proname in ('@public_functions'))
                 and proowner in (
                 quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
         ) as opened

@@ -5,7 +5,7 @@ do $usersync$
 declare
     object text;
     grantee text;
-    public_names name[] := array['sync_existing_auth_users', 'ensure_user_exists', 'user_sync_status'];
+    public_names name[] := array['@public_functions'];
     -- Anybody can write our comment on a function of their own.
     owners oid[] := array[
         quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync')];
