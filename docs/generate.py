@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from usersync.cli.group import usersync as cli
+from usersync.cli.lazy import LazyGroup
 from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES
 from usersync.settings import Settings
 from usersync.sql.render import render_bundle
@@ -57,16 +58,20 @@ def _toml(value: object) -> str:
 
 
 def commands_page() -> str:
-    """What each command's --help says."""
-    blocks = [(DOCS / "commands.head.md").read_text()]
+    """What each command's --help says, those of groups included."""
     context = click.Context(cli, info_name="usersync", max_content_width=90, terminal_width=90)
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
+    return "\n".join([(DOCS / "commands.head.md").read_text(), *_command_blocks(cli, context)])
+
+
+def _command_blocks(group: LazyGroup, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if command is None:
             raise LookupError(name)
         sub = click.Context(command, info_name=name, parent=context, max_content_width=90, terminal_width=90)
-        blocks.append(f"## usersync {name}\n\n```text\n{click.unstyle(command.get_help(sub)).strip()}\n```\n")
-    return "\n".join(blocks)
+        yield f"## {sub.command_path}\n\n```text\n{click.unstyle(command.get_help(sub)).strip()}\n```\n"
+        if isinstance(command, LazyGroup):
+            yield from _command_blocks(command, sub)
 
 
 def sql_page() -> str:

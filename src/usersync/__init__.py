@@ -16,9 +16,10 @@ from usersync.version import __version__
 
 if TYPE_CHECKING:
     from usersync.async_client import AsyncUserSync
+    from usersync.audit import AuditLog
     from usersync.client import UserSync
 
-__all__ = ["AsyncUserSync", "UserSync", "__version__"]
+__all__ = ["AsyncUserSync", "AuditLog", "UserSync", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -31,4 +32,8 @@ def __getattr__(name: str) -> object:
         from usersync.async_client import AsyncUserSync  # noqa: PLC0415
 
         return AsyncUserSync
+    if name == "AuditLog":
+        from usersync.audit import AuditLog  # noqa: PLC0415
+
+        return AuditLog
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -208,7 +208,7 @@ def parse_column(name: str, entry: object) -> Column:
         sources=sources,
         default=_parse_default(options.get("default"), where),
         owner=_parse_owner(options.get("owner", "auth"), where),
-        type=_parse_type(options.get("type"), where),
+        type=parse_type(options.get("type"), where),
         trusted=_parse_flag(options, "trusted", False, where),
         personal=_parse_flag(options, "personal", any(source.is_personal for source in sources), where),
     )
@@ -261,7 +261,8 @@ def _parse_owner(value: object, where: str) -> Owner:
     return cast("Owner", value)
 
 
-def _parse_type(value: object, where: str) -> str | None:
+def parse_type(value: object, where: str) -> str | None:
+    """The name of a type as SQL, or None; raises :class:`SettingsError` for what is not a name."""
     if value is None:
         return None
     if isinstance(value, str) and value.endswith("[]"):

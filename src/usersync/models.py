@@ -166,6 +166,8 @@ class Change:
     subject: str
     reason: str
     sql: str
+    #: Whether it locks a table that the application or the auth server is busy with.
+    busy: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from usersync.audit_columns import AuditColumns, parse_audit
 from usersync.errors import SettingsError
 from usersync.mapping import (
     DEFAULT_COLUMNS,
@@ -81,6 +82,18 @@ class Settings:
         default_factory=_default_columns,
     )
 
+    audit_table: TableName = _setting(
+        "The audit log: created if there is none. An application that has one names it here and maps its "
+        "columns in [audit.columns].",
+        default=TableName("public", "audit_logs"),
+    )
+    audit: AuditColumns = _setting(
+        "`[audit.columns]`: which column of an audit table of the application's own takes which field of an "
+        "event. `id` has to be mapped, to a column with a unique constraint: it is what makes an event "
+        "arrive once. Fields that are not mapped go into the column for `metadata`.",
+        default=AuditColumns(),
+    )
+
     def __post_init__(self) -> None:
         _check_columns(self)
 
@@ -95,6 +108,8 @@ class Settings:
             "lock_timeout_ms": self.lock_timeout_ms,
             "removal_cap": self.removal_cap,
             "columns": {column.name: column.describe() for column in self.columns},
+            "audit_table": str(self.audit_table),
+            "audit": self.audit.describe(),
         }
 
     @property
@@ -186,6 +201,8 @@ _PARSERS = {
     "lock_timeout_ms": _parse_lock_timeout,
     "removal_cap": _parse_share,
     "columns": _parse_columns,
+    "audit_table": parse_name,
+    "audit": parse_audit,
 }
 
 

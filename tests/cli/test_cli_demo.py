@@ -20,6 +20,10 @@ def test_the_demo_tells_the_whole_story(usersync):
         "500 Database error saving new user",
         "is not usersync's",
         "23502 not_null_violation",
+        "His row is made anew in the same transaction",
+        "user_sync_error   23502",
+        "500 events waiting",
+        "All 500 are in the audit log, each exactly once",
         "in step",
         "usersync doctor",
     ):
@@ -29,7 +33,7 @@ def test_the_demo_tells_the_whole_story(usersync):
 
 def test_the_demo_as_json(usersync):
     data = usersync("demo", "--json").json
-    assert (data["ok"], data["kept"], len(data["steps"])) == (True, None, 8)
+    assert (data["ok"], data["kept"], len(data["steps"])) == (True, None, 9)
     assert all(step["events"] for step in data["steps"])
 
 
@@ -38,7 +42,7 @@ def test_the_demo_fails_loudly_where_it_does_not_turn_out_as_told(usersync, monk
     done = usersync("demo")
     assert done.code == 1
     assert "expected that the ledger names Barbara and the column" in done.err
-    assert "8   The truth" not in done.out
+    assert "9   The truth" not in done.out
 
 
 def test_without_a_server_it_says_what_to_install(usersync, monkeypatch):
@@ -74,4 +78,4 @@ def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
     # What was begun is begun again.
     process = spawn("demo", "--keep", "kept", "--json")
     out, _ = process.communicate(timeout=60)
-    assert len(json.loads(out)["steps"]) == 8
+    assert len(json.loads(out)["steps"]) == 9

@@ -8,7 +8,13 @@ import click
 import pytest
 
 from usersync import __version__
-from usersync.cli.group import ENTRIES
+from usersync.cli.group import usersync as command
+from usersync.cli.lazy import LazyGroup, walk
+
+#: Every command there is, by the words that call it.
+ENTRIES = {" ".join(words): entry for words, entry in walk(command)}
+COMMANDS = {words: entry for words, entry in ENTRIES.items() if not isinstance(entry.load(), LazyGroup)}
+GROUPS = {words: entry.load() for words, entry in ENTRIES.items() if words not in COMMANDS}
 
 
 def test_version(usersync):
@@ -21,7 +27,15 @@ def test_help_says_what_this_is_and_names_every_command(usersync, arguments):
     done = usersync(*arguments)
     assert done.code == 0
     assert "in step with Supabase Auth" in done.out
-    assert all(f"  {name} " in done.out for name in ENTRIES)
+    assert all(f"  {name} " in done.out for name in command.entries)
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+
+
+@pytest.mark.parametrize("words", GROUPS)
+def test_a_group_names_what_is_in_it(usersync, words):
+    done = usersync(*words.split())
+    assert done.code == 0
+    assert all(f"  {name} " in done.out for name in GROUPS[words].entries)
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
@@ -37,9 +51,9 @@ def test_help_and_version_load_neither_a_driver_nor_rich(option):
     assert done.stdout.splitlines()[-1] == ""
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_is_explained_with_examples(usersync, name):
-    done = usersync(name, "--help")
+    done = usersync(*name.split(), "--help")
     assert done.code == 0
     assert f"Usage: usersync {name}" in done.out
     assert f"  usersync {name}" in done.out.partition("Examples:")[2]
@@ -48,11 +62,10 @@ def test_each_command_is_explained_with_examples(usersync, name):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_table_of_commands_says_what_the_commands_say(name):
-    command = ENTRIES[name].load()
-    assert inspect.cleandoc(command.help).splitlines()[0] == ENTRIES[name].help
+    assert inspect.cleandoc(ENTRIES[name].load().help).splitlines()[0] == ENTRIES[name].help
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_option_of_each_command_is_explained(name):
     options = [each for each in ENTRIES[name].load().params if isinstance(each, click.Option)]
     assert [option.name for option in options if not option.help] == []
@@ -76,6 +89,8 @@ def test_each_option_of_each_command_is_explained(name):
         (["failures", "--limit", "-1"], "not in the range"),
         (["status", "--watch", "inf"], "not in the range"),
         (["status", "extra"], "unexpected extra argument"),
+        (["audit", "spol"], "did you mean 'spool'?"),
+        (["audit", "--json", "spool"], "No such option '--json'"),
         (["demo", "--dsn", "postgresql://h/d"], "No such option '--dsn'"),
         (["status", "\udcff\x1b[2J" * 100_000], "unexpected extra argument"),
     ],

@@ -186,7 +186,7 @@ def test_rollback_takes_everything_back_and_leaves_the_users(usersync, dsn, auth
 
 def test_rollback_drops_a_table_that_usersync_made_if_told_so(usersync, dsn, postgres):
     usersync("apply", "--yes")
-    data = usersync("rollback", "--yes", "--drop-users-table", "--json").json
+    data = usersync("rollback", "--yes", "--drop-users-table", "--drop-audit-log", "--json").json
     assert data["changes"][-1]["subject"] == "table public.users"
     assert postgres.execute("select to_regclass('public.users')").fetchone() == (None,)
 
@@ -195,7 +195,7 @@ def test_rollback_goes_by_the_settings_that_were_applied(usersync, dsn, director
     (directory / "usersync.toml").write_text('users_table = "app.members"')
     usersync("apply", "--yes")
     (directory / "usersync.toml").unlink()
-    assert usersync("rollback", "--yes", "--drop-users-table").code == 0
+    assert usersync("rollback", "--yes", "--drop-users-table", "--drop-audit-log").code == 0
     assert postgres.execute("select to_regclass('app.members')").fetchone() == (None,)
 
 

@@ -103,7 +103,7 @@ def test_it_is_installed_and_taken_back_through_the_pooler(installed, database):
     with psycopg.connect(installed, **connection_options()) as connection:
         assert run(schema.plan(Settings()), connection).changes == ()
         assert run(schema.apply(Settings()), connection).changes == ()
-        run(schema.rollback(Settings(), drop_users_table=True), connection)
+        run(schema.rollback(Settings(), drop_users_table=True, drop_audit_log=True), connection)
     with database.connect() as direct:
         assert direct.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 

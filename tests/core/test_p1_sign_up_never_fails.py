@@ -327,7 +327,7 @@ def test_with_every_function_below_the_triggers_dropped_the_log_names_the_users(
         "select oid::regprocedure::text from pg_proc where pronamespace = 'usersync'::regnamespace"
         " and proname not like 'handle%%'"
     ):
-        sql(f"drop function {signature}")
+        sql(f"drop function {signature} cascade")
     user = project.auth.sign_up_email("ada@example.com")
     project.auth.change_email(user, "new@example.com")
     project.auth.hard_delete(user)

@@ -13,7 +13,12 @@ from usersync.testing.install import install
 
 pytestmark = pytest.mark.parametrize("regime", ["old", "new"])
 ROLES = ("anon", "authenticated", "service_role", "authenticator", "supabase_auth_admin")
-CLIENT_FUNCTIONS = {"ensure_user_exists", "sync_existing_auth_users", "user_sync_status"}
+CLIENT_FUNCTIONS = {
+    "ensure_user_exists",
+    "record_audit_events",
+    "sync_existing_auth_users",
+    "user_sync_status",
+}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from usersync import errors
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
 
 CODES = {
     each.code: each
@@ -63,3 +63,10 @@ def test_links_between_pages_lead_somewhere(page):
         assert there.exists(), target
         if anchor:
             assert anchor in anchors(there), target
+
+
+def test_every_test_that_the_table_of_guarantees_names_exists():
+    tests = "\n".join(page.read_text() for page in ROOT.glob("tests/**/test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/audit.md").read_text()))
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()

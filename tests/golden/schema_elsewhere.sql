@@ -25,6 +25,39 @@ $function$
 -- function public.ensure_user_exists(uuid) granted to service_role
 EXECUTE
 
+-- function public.record_audit_events(jsonb)
+owner postgres; usersync: stores a JSON array of audit events, each exactly once.
+CREATE OR REPLACE FUNCTION public.record_audit_events(events jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    -- Most likely the whole transaction, then, and soon over.
+    alone boolean := pg_current_xact_id_if_assigned() is null and clock_timestamp() < now() + interval '100 ms';
+    result record;
+begin
+    if events is null or jsonb_typeof(events) <> 'array' then
+        raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
+    end if;
+    result := usersync.store_audit_events(events);
+    if alone then
+        -- Last, because it locks the users table against writes until the transaction ends.
+        perform usersync.make_audit_partitions();
+    end if;
+    return jsonb_build_object(
+        'stored', result.stored,
+        'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
+        'rejected', result.rejected
+    );
+end;
+$function$
+
+
+-- function public.record_audit_events(jsonb) granted to service_role
+EXECUTE
+
 -- function public.sync_existing_auth_users(uuid, integer)
 owner postgres; usersync: brings the users table in line with the auth server's, all at once or page by page.
 CREATE OR REPLACE FUNCTION public.sync_existing_auth_users(first_id uuid DEFAULT NULL::uuid, page_size integer DEFAULT NULL::integer)
@@ -297,6 +330,56 @@ end;
 $function$
 
 
+-- function usersync.describe_bytes(bytea)
+owner postgres; usersync: what the audit log keeps of bytes.
+CREATE OR REPLACE FUNCTION usersync.describe_bytes(given bytea)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+select '[bytes: ' || octet_length(given) || case
+    when octet_length(given) <= 256 then ', base64 ' || translate(encode(given, 'base64'), E'\n', '')
+    else ', sha256 ' || encode(sha256(given), 'hex')
+end || ']'
+$function$
+
+
+-- function usersync.fault_of_event(jsonb)
+owner postgres; usersync: what is wrong with an event.
+CREATE OR REPLACE FUNCTION usersync.fault_of_event(event jsonb, OUT code text, OUT reason text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    field text;
+begin
+    perform jsonb_populate_record(null::usersync.audit_event, event);
+    return;
+exception when others then
+    code := sqlstate;
+    reason := sqlerrm;
+    if jsonb_typeof(event) <> 'object' then
+        reason := 'an event is a JSON object, and this is a JSON ' || jsonb_typeof(event);
+        return;
+    end if;
+    for field in
+        select attname from pg_attribute where attrelid = 'usersync.audit_event'::regclass and attnum > 0 order by attnum
+    loop
+        begin
+            perform jsonb_populate_record(
+                null::usersync.audit_event, '{"action": "any"}' || jsonb_build_object(field, event -> field));
+        exception when others then
+            reason := field || ': ' || sqlerrm;
+            return;
+        end;
+    end loop;
+end;
+$function$
+
+
 -- function usersync.fits(text, text)
 owner postgres; usersync: whether a value can be had in a type.
 CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
@@ -317,6 +400,31 @@ begin
     return true;
 exception when others or assert_failure then
     return false;
+end;
+$function$
+
+
+-- function usersync.guard_audit_partitions()
+owner postgres; usersync: makes the partitions of the audit log refuse TRUNCATE.
+CREATE OR REPLACE FUNCTION usersync.guard_audit_partitions()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    partition regclass;
+begin
+    for partition in
+        select relid from pg_partition_tree(to_regclass('"public"."audit_logs"'))
+        where not exists (
+            select from pg_trigger
+            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A')
+        )
+    loop
+        execute format(
+            'create or replace trigger keep_all_audit_logs before truncate on %s '
+            'for each statement execute function usersync.keep_audit_logs()', partition);
+    end loop;
 end;
 $function$
 
@@ -437,6 +545,221 @@ exception when others or assert_failure then
             hint = 'Run "usersync doctor", then "usersync sync".';
     end;
     return null;
+end;
+$function$
+
+
+-- function usersync.hold_users(uuid[])
+owner postgres; usersync: holds the rows of these users, as far as they can be had.
+CREATE OR REPLACE FUNCTION usersync.hold_users(ids uuid[], OUT held uuid[], OUT problem text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+    held := array(select target."auth_id" from "app"."members" as target where target."auth_id" = any(hold_users.ids) for key share);
+exception when others or assert_failure then
+    problem := sqlstate || ' ' || sqlerrm;
+    begin
+        lock table "app"."members" in row share mode nowait;
+        held := array(
+            select target."auth_id" from "app"."members" as target
+            where target."auth_id" = any(hold_users.ids) for key share skip locked
+        );
+    exception when others then
+        held := null;
+    end;
+end;
+$function$
+
+
+-- function usersync.insert_audit_events(jsonb)
+owner postgres; usersync: inserts a batch of events with their users, or raises.
+CREATE OR REPLACE FUNCTION usersync.insert_audit_events(events jsonb)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    stored bigint;
+begin
+    -- In the order of ids throughout, so that two who send the same events cannot wait for each other in a circle.
+    with sent as materialized (
+        select each_event.*, usersync.user_of_event(user_id, actor_type, actor_id) as wanted
+        from jsonb_populate_recordset(null::usersync.audit_event, insert_audit_events.events) as each_event
+        order by id
+    ),
+    given as materialized (
+        select * from sent where occurred_at is not null or not usersync.is_recorded(id)
+    ),
+    resolved as materialized (
+        select user_id, problem
+        from usersync.resolve_users(array(select distinct wanted from given where wanted is not null))
+    )
+    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source")
+    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source
+    from (
+        select
+            coalesce(given.id, gen_random_uuid()) as id,
+            coalesce(given.occurred_at, usersync.time_of_id(given.id), now()) as occurred_at,
+            now() as recorded_at,
+            given.action,
+            coalesce(given.outcome, 'succeeded') as outcome,
+            given.actor_id,
+            coalesce(given.actor_type, case when given.actor_id is null then 'system' else 'user' end) as actor_type,
+            case when resolved.problem is null then given.wanted end as user_id,
+            given.entity_type,
+            given.entity_id,
+            given.changes,
+            case
+                when resolved.problem is null then coalesce(given.metadata, '{}')
+                else coalesce(given.metadata, '{}')
+                    || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
+            end as metadata,
+            given.request_id,
+            given.ip,
+            given.user_agent,
+            coalesce(given.source, 'app') as source
+        from given
+        left join resolved on resolved.user_id = given.wanted
+    ) as event
+    order by event.id
+    on conflict ("id", "occurred_at") do nothing;
+    get diagnostics stored = row_count;
+    return stored;
+end;
+$function$
+
+
+-- function usersync.is_recorded(uuid)
+owner postgres; usersync: whether an event without a time is in the audit log.
+CREATE OR REPLACE FUNCTION usersync.is_recorded(event_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    if event_id is null or usersync.time_of_id(event_id) is not null then
+        return false;
+    end if;
+    -- One lock of 64, or a large batch would fill the lock table.
+    perform pg_advisory_xact_lock(hashtext('usersync.is_recorded'), get_byte(uuid_send(event_id), 0) / 4);
+    return exists (select from "public"."audit_logs" as stored where stored."id" = is_recorded.event_id);
+end;
+$function$
+
+
+-- function usersync.keep_audit_logs()
+owner postgres; usersync: keeps the audit log append-only.
+CREATE OR REPLACE FUNCTION usersync.keep_audit_logs()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    if current_setting('usersync.maintaining', true) = 'audit'
+        and pg_has_role((select relowner from pg_class where oid = tg_relid), 'USAGE')
+    then
+        return case tg_op when 'DELETE' then old else new end;
+    end if;
+    if tg_op = 'UPDATE' then
+        if old.user_id is not null and new.user_id is null then
+            new.user_id := old.user_id;
+            if new is not distinct from old
+                and not exists (select from "app"."members" as target where target."auth_id" = old.user_id)
+            then
+                new.user_id := null;
+                return new;
+            end if;
+        end if;
+    end if;
+    raise exception 'the audit log is append-only: % is refused', tg_op
+        using errcode = 'insufficient_privilege',
+            hint = 'For retention use "usersync audit prune".';
+end;
+$function$
+
+
+-- function usersync.make_audit_partition(date)
+owner postgres; usersync: makes the audit log's partition for a month.
+CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+    name text := 'audit_logs_' || to_char(month, 'YYYY_MM');
+    first_moment timestamptz := month;
+    end_moment timestamptz := month + interval '1 month';
+begin
+    if to_regclass('usersync.' || name) is not null then
+        return true;
+    end if;
+    if (
+        select count(*) > 10000 from (
+            select from usersync.audit_logs_default as stored
+            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit 10001
+        ) as few
+    ) then
+        return false;
+    end if;
+    -- Attached, and not created as a partition, which would lock the log against writes.
+    execute format('create table usersync.%I (like %s including defaults including constraints)', name, '"public"."audit_logs"');
+    perform set_config('usersync.maintaining', 'audit', true);
+    execute format(
+        'with moved as (delete from usersync.audit_logs_default where occurred_at >= $1 and occurred_at < $2 returning *) '
+        'insert into usersync.%I select * from moved', name) using first_moment, end_moment;
+    perform set_config('usersync.maintaining', '', true);
+    execute format(
+        'alter table %s attach partition usersync.%I for values from (%L) to (%L)',
+        '"public"."audit_logs"', name, first_moment, end_moment);
+    perform usersync.guard_audit_partitions();
+    return true;
+exception when others then
+    -- Whatever it is, the default partition takes the rows, and next time is soon.
+    return false;
+end;
+$function$
+
+
+-- function usersync.make_audit_partitions()
+owner postgres; usersync: makes the audit log's partitions for the months ahead.
+CREATE OR REPLACE FUNCTION usersync.make_audit_partitions()
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+declare
+    months date[] := array(
+        select each_month
+        from generate_series(date_trunc('month', now()), now() + interval '2 months', interval '1 month') as each_month
+        where to_regclass('usersync.audit_logs_' || to_char(each_month, 'YYYY_MM')) is null
+    );
+    month date;
+    made integer := 0;
+begin
+    if cardinality(months) = 0 or not exists (
+        select from pg_inherits
+        where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = to_regclass('"public"."audit_logs"')
+    ) then
+        return 0;
+    end if;
+    lock table only "public"."audit_logs" in share update exclusive mode nowait;
+    lock table usersync.audit_logs_default in access exclusive mode nowait;
+    lock table "app"."members" in share row exclusive mode nowait;
+    foreach month in array months loop
+        made := made + usersync.make_audit_partition(month)::integer;
+    end loop;
+    return made;
+exception when others then
+    return 0;
 end;
 $function$
 
@@ -746,6 +1069,50 @@ end;
 $function$
 
 
+-- function usersync.refuse_users_with_many_events(uuid[])
+owner postgres; usersync: keeps the deletion of a user with very many audit events out of the auth server's transaction.
+CREATE OR REPLACE FUNCTION usersync.refuse_users_with_many_events(ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    many boolean;
+begin
+    begin
+        many := exists (
+            select from unnest(ids) as going (id)
+            where not exists (
+                select from "auth"."users" as source where source."id" = going.id and source."deleted_at" is null
+            ) and exists (select from "public"."audit_logs" as stored where stored."user_id" = going.id offset 5000)
+        );
+    exception when undefined_table or undefined_column then
+        return;
+    end;
+    if many then
+        raise exception 'more than 5000 audit events are linked to the user; "usersync retry" unlinks them first'
+            using errcode = 'object_in_use';
+    end if;
+end;
+$function$
+
+
+-- function usersync.reject_audit_event(jsonb, text, text)
+owner postgres; usersync: puts an event aside that cannot be stored.
+CREATE OR REPLACE FUNCTION usersync.reject_audit_event(event jsonb, code text, reason text)
+ RETURNS void
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+insert into usersync.audit_rejects (event, sqlstate, reason, fingerprint)
+values (
+    event, code, left(reason, 500), case when event ? 'id' then sha256(convert_to(event::text, 'UTF8')) end
+)
+on conflict do nothing
+$function$
+
+
 -- function usersync.remove_users(uuid[])
 owner postgres; usersync: applies on_delete to the rows of users who are gone.
 CREATE OR REPLACE FUNCTION usersync.remove_users(ids uuid[])
@@ -763,6 +1130,7 @@ begin
     perform from "app"."members" as target where target."auth_id" = any(remove_users.ids) for no key update;
 
     if 'soft' = 'delete' then
+        perform usersync.refuse_users_with_many_events(remove_users.ids);
         delete from "app"."members" as target
         where target."auth_id" = any(remove_users.ids)
             and (
@@ -783,6 +1151,108 @@ end;
 $function$
 
 
+-- function usersync.resolve_users(uuid[])
+owner postgres; usersync: makes sure that these users have rows, and says what is wrong with those who have none.
+CREATE OR REPLACE FUNCTION usersync.resolve_users(ids uuid[])
+ RETURNS TABLE(user_id uuid, problem text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    present uuid[];
+    absent uuid[];
+    problems text[];
+    trouble text;
+begin
+    select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
+    begin
+        if cardinality(present) < cardinality(ids) then
+            absent := array(
+                select unnest(ids)
+                except select target."auth_id" from "app"."members" as target where target."auth_id" = any(resolve_users.ids)
+            );
+            perform usersync.sync_users(absent);
+            present := present || (select holding.held from usersync.hold_users(absent) as holding);
+        end if;
+        absent := array(select unnest(ids) except select unnest(present));
+        if cardinality(absent) > 0 then
+            problems := array(
+                select coalesce(
+                    failure.sqlstate || ' ' || failure.message,
+                    case
+                        when source."id" is null then 'the auth server has no such user'
+                        when source."deleted_at" is not null then 'the user is deleted'
+                    end,
+                    trouble,
+                    'the user has no row, and syncing neither made one nor failed')
+                from unnest(absent) with ordinality as wanted (id, position)
+                left join usersync.sync_failures as failure
+                    on failure.user_id = wanted.id and failure.outcome = 'failed'
+                left join "auth"."users" as source on source."id" = wanted.id
+                order by wanted.position
+            );
+        end if;
+    exception when others or assert_failure then
+        trouble := coalesce(trouble, sqlstate || ' ' || sqlerrm);
+        absent := array(select unnest(ids) except select unnest(present));
+        problems := array_fill(trouble, array[cardinality(absent)]);
+    end;
+    return query
+    select held.id, null::text from unnest(present) as held (id)
+    union all
+    select lacking.id, lacking.problem from unnest(absent, problems) as lacking (id, problem);
+end;
+$function$
+
+
+-- function usersync.shorten_text(text, integer)
+owner postgres; usersync: what the audit log keeps of a long text.
+CREATE OR REPLACE FUNCTION usersync.shorten_text(given text, kept integer)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+select case
+    when length(given) <= kept then given
+    else left(given, kept) || '… [cut: ' || length(given) || ' characters, sha256 '
+        || encode(sha256(convert_to(given, 'UTF8')), 'hex') || ']'
+end
+$function$
+
+
+-- function usersync.sift_audit_events(jsonb)
+owner postgres; usersync: puts aside the events that are malformed, and returns the others.
+CREATE OR REPLACE FUNCTION usersync.sift_audit_events(events jsonb, OUT good jsonb, OUT rejected bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    judged record;
+    left_over jsonb[] := '{}';
+begin
+    rejected := 0;
+    for judged in
+        select event, fault.code, fault.reason
+        from jsonb_array_elements(events) as event
+        cross join lateral usersync.fault_of_event(event) as fault
+    loop
+        if judged.code is null then
+            left_over := left_over || judged.event;
+        else
+            perform usersync.reject_audit_event(judged.event, judged.code, judged.reason);
+            rejected := rejected + 1;
+        end if;
+    end loop;
+    good := to_jsonb(left_over);
+end;
+$function$
+
+
 -- function usersync.start_run(uuid[], uuid[], integer)
 owner postgres; usersync: opens a reconciling run.
 CREATE OR REPLACE FUNCTION usersync.start_run(first_ids uuid[], last_ids uuid[], page_size integer)
@@ -799,6 +1269,59 @@ begin
     select new_run, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
     from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part);
     return new_run;
+end;
+$function$
+
+
+-- function usersync.store_audit_events(jsonb, boolean)
+owner postgres; usersync: stores a batch of events, and puts aside those that cannot be stored.
+CREATE OR REPLACE FUNCTION usersync.store_audit_events(events jsonb, sifted boolean DEFAULT false, OUT stored bigint, OUT rejected bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET lock_timeout TO '2s'
+AS $function$
+#variable_conflict use_variable
+declare
+    half integer := jsonb_array_length(events) / 2;
+    reason text;
+    failed_constraint text;
+    error_message text;
+    good jsonb := '[]';
+begin
+    rejected := 0;
+    begin
+        stored := usersync.insert_audit_events(events);
+        return;
+    exception when others or assert_failure then
+        get stacked diagnostics
+            reason = returned_sqlstate, failed_constraint = constraint_name, error_message = message_text;
+    end;
+
+    -- A check that has no name is that of a partition, and says that there is none for this time.
+    if left(reason, 2) not in ('22', '23', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
+        raise exception using errcode = reason, message = error_message;
+    end if;
+    if not sifted then
+        select sifting.good, sifting.rejected into good, rejected
+        from usersync.sift_audit_events(events) as sifting;
+        select rest.stored, rejected + rest.rejected into stored, rejected
+        from usersync.store_audit_events(good, true) as rest;
+    elsif half > 0 then
+        select first.stored + second.stored, first.rejected + second.rejected into stored, rejected
+        from usersync.store_audit_events(
+            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), true
+        ) as first
+        cross join lateral usersync.store_audit_events(
+            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
+        ) as second;
+    else
+        perform usersync.reject_audit_event(events -> 0, reason, error_message);
+        stored := 0;
+        rejected := 1;
+    end if;
 end;
 $function$
 
@@ -935,6 +1458,19 @@ end;
 $function$
 
 
+-- function usersync.time_of_id(uuid)
+owner postgres; usersync: the time in a uuid of version 7.
+CREATE OR REPLACE FUNCTION usersync.time_of_id(id uuid)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+select to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
+where substr(id::text, 15, 1) = '7' and left(id::text, 2) < 'e0'
+$function$
+
+
 -- function usersync.unlike_users(uuid[])
 owner postgres; usersync: the users whose rows differ from what was written to them.
 CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], OUT user_id uuid, OUT sqlstate text, OUT column_names text, OUT message text)
@@ -991,6 +1527,40 @@ end;
 $function$
 
 
+-- function usersync.unlink_events(uuid, integer)
+owner postgres; usersync: takes the link to a user who is gone off some audit events.
+CREATE OR REPLACE FUNCTION usersync.unlink_events(user_id uuid, batch integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    unlinked bigint;
+begin
+    if exists (
+        select from "auth"."users" as source
+        where source."id" = unlink_events.user_id and source."deleted_at" is null
+    ) then
+        return 0;
+    end if;
+    perform set_config('usersync.maintaining', 'audit', true);
+    update "public"."audit_logs" as log set "user_id" = null
+    from (
+        select stored.ctid as place, stored.tableoid as partition
+        from (select unlink_events.user_id as id) as going
+        join "public"."audit_logs" as stored on stored."user_id" = going.id
+        limit unlink_events.batch
+    ) as linked
+    where log.ctid = linked.place and log.tableoid = linked.partition;
+    get diagnostics unlinked = row_count;
+    perform set_config('usersync.maintaining', '', true);
+    return unlinked;
+end;
+$function$
+
+
 -- function usersync.unlocked_users(uuid[])
 owner postgres; usersync: the users whose rows can be had without waiting.
 CREATE OR REPLACE FUNCTION usersync.unlocked_users(ids uuid[])
@@ -1041,6 +1611,25 @@ AS $function$
 begin
     return exists (select from "app"."members" as target where target."auth_id" = user_exists.user_id);
 end;
+$function$
+
+
+-- function usersync.user_of_event(uuid, text, text)
+owner postgres; usersync: the user whom an event is linked to.
+CREATE OR REPLACE FUNCTION usersync.user_of_event(user_id uuid, actor_type text, actor_id text)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+select coalesce(
+    user_id,
+    case
+        when coalesce(actor_type, 'user') = 'user'
+            and actor_id ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+        then actor_id::uuid
+    end
+)
 $function$
 
 
@@ -1187,6 +1776,510 @@ CREATE UNIQUE INDEX members_pkey ON app.members USING btree (auth_id)
 
 -- table app.members policy "Users read their own row"
 r to {authenticated} using ((( SELECT auth.uid() AS uid) = auth_id) AND (( SELECT ((auth.jwt() ->> 'is_anonymous'::text))::boolean AS bool) IS NOT TRUE)) check 
+
+-- table public.audit_logs
+kind p; owner postgres; rls t f; The audit log, made by usersync: what happened, who did it (actor_id, a fact that stays) and the same person as a link (user_id). Append-only. Written by public.record_audit_events.
+
+-- table public.audit_logs column action
+text; not null
+
+-- table public.audit_logs column actor_id
+text
+
+-- table public.audit_logs column actor_type
+text; not null
+
+-- table public.audit_logs column changes
+jsonb
+
+-- table public.audit_logs column entity_id
+text
+
+-- table public.audit_logs column entity_type
+text
+
+-- table public.audit_logs column id
+uuid; not null
+
+-- table public.audit_logs column ip
+inet
+
+-- table public.audit_logs column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table public.audit_logs column occurred_at
+timestamp with time zone; not null
+
+-- table public.audit_logs column outcome
+text; not null
+
+-- table public.audit_logs column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table public.audit_logs column request_id
+text
+
+-- table public.audit_logs column source
+text; not null
+
+-- table public.audit_logs column user_agent
+text
+
+-- table public.audit_logs column user_id
+uuid
+
+-- table public.audit_logs constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table public.audit_logs constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table public.audit_logs constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table public.audit_logs constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table public.audit_logs constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table public.audit_logs constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table public.audit_logs constraint audit_logs_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table public.audit_logs constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table public.audit_logs constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table public.audit_logs constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table public.audit_logs granted to service_role
+SELECT
+
+-- table public.audit_logs index
+CREATE INDEX audit_logs_action_occurred_at_idx ON ONLY public.audit_logs USING btree (action, occurred_at)
+CREATE INDEX audit_logs_actor_id_occurred_at_idx ON ONLY public.audit_logs USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_entity_type_entity_id_occurred_at_idx ON ONLY public.audit_logs USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_occurred_at_idx ON ONLY public.audit_logs USING btree (occurred_at)
+CREATE INDEX audit_logs_recorded_at_idx ON ONLY public.audit_logs USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_request_id_idx ON ONLY public.audit_logs USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_user_id_occurred_at_idx ON ONLY public.audit_logs USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_pkey ON ONLY public.audit_logs USING btree (id, occurred_at)
+
+-- table public.audit_logs policy "Nobody reads the log through the Data API"
+r to {anon} using false check 
+
+-- table usersync.audit_logs_2026_11
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2026_11 column action
+text; not null
+
+-- table usersync.audit_logs_2026_11 column actor_id
+text
+
+-- table usersync.audit_logs_2026_11 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2026_11 column changes
+jsonb
+
+-- table usersync.audit_logs_2026_11 column entity_id
+text
+
+-- table usersync.audit_logs_2026_11 column entity_type
+text
+
+-- table usersync.audit_logs_2026_11 column id
+uuid; not null
+
+-- table usersync.audit_logs_2026_11 column ip
+inet
+
+-- table usersync.audit_logs_2026_11 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2026_11 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2026_11 column outcome
+text; not null
+
+-- table usersync.audit_logs_2026_11 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2026_11 column request_id
+text
+
+-- table usersync.audit_logs_2026_11 column source
+text; not null
+
+-- table usersync.audit_logs_2026_11 column user_agent
+text
+
+-- table usersync.audit_logs_2026_11 column user_id
+uuid
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_2026_11_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2026_11 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2026_11 index
+CREATE INDEX audit_logs_2026_11_action_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2026_11_actor_id_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2026_11_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2026_11_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (occurred_at)
+CREATE INDEX audit_logs_2026_11_recorded_at_idx ON usersync.audit_logs_2026_11 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2026_11_request_id_idx ON usersync.audit_logs_2026_11 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2026_11_user_id_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2026_11_pkey ON usersync.audit_logs_2026_11 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2026_12
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2026_12 column action
+text; not null
+
+-- table usersync.audit_logs_2026_12 column actor_id
+text
+
+-- table usersync.audit_logs_2026_12 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2026_12 column changes
+jsonb
+
+-- table usersync.audit_logs_2026_12 column entity_id
+text
+
+-- table usersync.audit_logs_2026_12 column entity_type
+text
+
+-- table usersync.audit_logs_2026_12 column id
+uuid; not null
+
+-- table usersync.audit_logs_2026_12 column ip
+inet
+
+-- table usersync.audit_logs_2026_12 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2026_12 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2026_12 column outcome
+text; not null
+
+-- table usersync.audit_logs_2026_12 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2026_12 column request_id
+text
+
+-- table usersync.audit_logs_2026_12 column source
+text; not null
+
+-- table usersync.audit_logs_2026_12 column user_agent
+text
+
+-- table usersync.audit_logs_2026_12 column user_id
+uuid
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_2026_12_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2026_12 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2026_12 index
+CREATE INDEX audit_logs_2026_12_action_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2026_12_actor_id_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2026_12_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2026_12_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (occurred_at)
+CREATE INDEX audit_logs_2026_12_recorded_at_idx ON usersync.audit_logs_2026_12 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2026_12_request_id_idx ON usersync.audit_logs_2026_12 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2026_12_user_id_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2026_12_pkey ON usersync.audit_logs_2026_12 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_01
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_01 column action
+text; not null
+
+-- table usersync.audit_logs_2027_01 column actor_id
+text
+
+-- table usersync.audit_logs_2027_01 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_01 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_01 column entity_id
+text
+
+-- table usersync.audit_logs_2027_01 column entity_type
+text
+
+-- table usersync.audit_logs_2027_01 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_01 column ip
+inet
+
+-- table usersync.audit_logs_2027_01 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_01 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_01 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_01 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_01 column request_id
+text
+
+-- table usersync.audit_logs_2027_01 column source
+text; not null
+
+-- table usersync.audit_logs_2027_01 column user_agent
+text
+
+-- table usersync.audit_logs_2027_01 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_2027_01_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_01 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_01 index
+CREATE INDEX audit_logs_2027_01_action_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_01_actor_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_01_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_01_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_01_recorded_at_idx ON usersync.audit_logs_2027_01 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_01_request_id_idx ON usersync.audit_logs_2027_01 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_01_user_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_01_pkey ON usersync.audit_logs_2027_01 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_default
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_default column action
+text; not null
+
+-- table usersync.audit_logs_default column actor_id
+text
+
+-- table usersync.audit_logs_default column actor_type
+text; not null
+
+-- table usersync.audit_logs_default column changes
+jsonb
+
+-- table usersync.audit_logs_default column entity_id
+text
+
+-- table usersync.audit_logs_default column entity_type
+text
+
+-- table usersync.audit_logs_default column id
+uuid; not null
+
+-- table usersync.audit_logs_default column ip
+inet
+
+-- table usersync.audit_logs_default column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_default column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_default column outcome
+text; not null
+
+-- table usersync.audit_logs_default column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_default column request_id
+text
+
+-- table usersync.audit_logs_default column source
+text; not null
+
+-- table usersync.audit_logs_default column user_agent
+text
+
+-- table usersync.audit_logs_default column user_id
+uuid
+
+-- table usersync.audit_logs_default constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_default constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_default constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_default constraint audit_logs_default_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_default constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_default constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_default constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_default constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_default constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_default constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_default index
+CREATE INDEX audit_logs_default_action_occurred_at_idx ON usersync.audit_logs_default USING btree (action, occurred_at)
+CREATE INDEX audit_logs_default_actor_id_occurred_at_idx ON usersync.audit_logs_default USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_default_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_default USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_default_occurred_at_idx ON usersync.audit_logs_default USING btree (occurred_at)
+CREATE INDEX audit_logs_default_recorded_at_idx ON usersync.audit_logs_default USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_default_request_id_idx ON usersync.audit_logs_default USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_default_user_id_occurred_at_idx ON usersync.audit_logs_default USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_default_pkey ON usersync.audit_logs_default USING btree (id, occurred_at)
+
+-- table usersync.audit_rejects
+kind r; owner postgres; rls f f; Events that could not be stored because of what they contain, each with the reason. Nothing is lost: mend the event and hand it to public.record_audit_events again.
+
+-- table usersync.audit_rejects column event
+jsonb; not null
+
+-- table usersync.audit_rejects column fingerprint
+bytea
+
+-- table usersync.audit_rejects column reason
+text; not null
+
+-- table usersync.audit_rejects column reject_id
+bigint; not null; a
+
+-- table usersync.audit_rejects column rejected_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_rejects column sqlstate
+text; not null
+
+-- table usersync.audit_rejects constraint audit_rejects_fingerprint_key
+UNIQUE (fingerprint)
+
+-- table usersync.audit_rejects constraint audit_rejects_pkey
+PRIMARY KEY (reject_id)
+
+-- table usersync.audit_rejects index
+CREATE UNIQUE INDEX audit_rejects_fingerprint_key ON usersync.audit_rejects USING btree (fingerprint)
+CREATE UNIQUE INDEX audit_rejects_pkey ON usersync.audit_rejects USING btree (reject_id)
+
+-- table usersync.audit_rejects_reject_id_seq
+kind S; owner postgres; rls f f; 
+
+-- table usersync.audit_rejects_reject_id_seq column is_called
+boolean; not null
+
+-- table usersync.audit_rejects_reject_id_seq column last_value
+bigint; not null
+
+-- table usersync.audit_rejects_reject_id_seq column log_cnt
+bigint; not null
 
 -- table usersync.functions
 kind r; owner postgres; rls f f; The functions as they were installed: the checksum of the text, and the fingerprint of what came of it.
@@ -1355,6 +2448,36 @@ CHECK ((state = ANY (ARRAY['running'::text, 'interrupted'::text, 'finished'::tex
 
 -- table usersync.sync_runs index
 CREATE UNIQUE INDEX sync_runs_pkey ON usersync.sync_runs USING btree (run_id, part)
+
+-- trigger keep_all_audit_logs on public.audit_logs
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON public.audit_logs FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2026_11
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2026_11 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2026_12
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2026_12 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_01
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_01 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_default
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_default FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on public.audit_logs
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON public.audit_logs FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2026_11
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2026_11 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2026_12
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2026_12 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_01
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_01 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_default
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_default FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
 -- trigger on_auth_user_created on auth.users
 CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION usersync.handle_new_user(); enabled O

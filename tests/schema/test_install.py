@@ -53,7 +53,7 @@ def test_rollback_leaves_what_was_there_before(installer, catalog, settings):
         installer.connection.execute('create schema "we""ird; schema"')
     before = catalog()
     installer.apply(settings)
-    installer.rollback(settings, drop_users_table=True)
+    installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
     assert catalog() == before
     with pytest.raises(NotInstalledError):
         installer.rollback(settings)
@@ -76,7 +76,7 @@ def test_a_users_table_that_usersync_did_not_make_is_not_its_to_drop(installer):
     settings = parse_settings({"columns": {"email": "email"}})
     installer.apply(settings)
     with pytest.raises(SettingsError, match="not usersync's to drop"):
-        installer.rollback(settings, drop_users_table=True)
+        installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
     installer.rollback(settings)
     assert installer.connection.execute("select count(*) from public.users").fetchone() == (0,)
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from usersync.errors import BusyError, ConnectionFailedError, UsersyncError
-from usersync.plans import schema
+from usersync.plans import patience, schema
 from usersync.plans.protocol import Pause
 from usersync.runner import run
 from usersync.settings import Settings
@@ -74,19 +74,24 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
     bare, steps, states = catalog(), 0, []
     installer.apply(Settings())
     complete = catalog()
-    installer.rollback(Settings(), drop_users_table=True)
+    installer.rollback(Settings(), drop_users_table=True, drop_audit_log=True)
     assert catalog() == bare
     while not interruption.survived(schema.apply(Settings()), at=(steps := steps + 1)):
         state = catalog()
         assert state == bare or not [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
         states.append(state == bare)
         if state != bare:
-            # All that is missing are triggers, and the next apply makes just these.
-            assert {name for name in complete.keys() - state.keys() if "on_auth_user" not in name[1]} == set()
-            assert all(each.startswith("create trigger ") for each in installer.subjects(Settings()))
+            # All that is missing is what locks busy tables: the triggers, and the log that references the
+            # users. The next apply makes just these.
+            missing = {name for _, name in complete.keys() - state.keys()}
+            assert {
+                name for name in missing if "on_auth_user" not in name and "audit_logs" not in name
+            } == set()
+            made = ("create trigger ", "create table of audit events")
+            assert all(each.startswith(made) for each in installer.subjects(Settings()))
             installer.apply(Settings())
             assert catalog() == complete
-            installer.rollback(Settings(), drop_users_table=True)
+            installer.rollback(Settings(), drop_users_table=True, drop_audit_log=True)
             assert catalog() == bare
     assert catalog() == complete
     assert steps > 30
@@ -100,12 +105,14 @@ def test_rollback_stopped_at_any_statement_can_be_repeated(interruption, install
     while True:
         installer.apply(Settings())
         steps += 1 if steps < 12 else 6
-        if interruption.survived(schema.rollback(Settings(), drop_users_table=True), at=steps):
+        if interruption.survived(
+            schema.rollback(Settings(), drop_users_table=True, drop_audit_log=True), at=steps
+        ):
             break
         if steps % 3 == 0:
             installer.apply(Settings())
             assert installer.subjects(Settings()) == []
-        installer.rollback(Settings(), drop_users_table=True)
+        installer.rollback(Settings(), drop_users_table=True, drop_audit_log=True)
         assert catalog() == bare
     assert steps > 30
     assert catalog() == bare
@@ -160,13 +167,13 @@ def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
 
 
 def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database, installer, monkeypatch):
-    monkeypatch.setattr(schema, "_ATTEMPTS", 3)
+    monkeypatch.setattr(patience, "_ATTEMPTS", 3)
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
         with pytest.raises(BusyError, match="at each of 3 attempts") as caught:
             run(waits(schema.apply(Settings()), lambda: None), installer.connection)
         assert "pg_stat_activity" in caught.value.hint
-        assert {each.split(" ")[1] for each in installer.subjects(Settings())} == {"trigger"}
+        assert {each.split(" ")[1] for each in installer.subjects(Settings())} == {"trigger", "table"}
         other.execute("rollback")
     installer.apply(Settings())
     assert installer.subjects(Settings()) == []

@@ -248,7 +248,7 @@ def test_another_role_than_postgres_can_install_if_it_has_the_privileges(limited
         superuser.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
         assert client.status().in_step
         assert client.status().users == 1
-        run(schema.rollback(Settings(), drop_users_table=True), connection)
+        run(schema.rollback(Settings(), drop_users_table=True, drop_audit_log=True), connection)
 
 
 MISSING = {

@@ -17,7 +17,7 @@ from usersync.sql.script import install_script
 def test_the_script_makes_what_apply_makes(installer, catalog, settings):
     installer.apply(settings)
     online = catalog()
-    installer.rollback(settings, drop_users_table=True)
+    installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
     installer.connection.execute(install_script(settings, transaction=True))
     offline = catalog()
     assert offline == online

@@ -15,7 +15,7 @@ import click
 from usersync.cli.output import Output, View, can_ask
 from usersync.errors import SettingsError
 from usersync.plans.schema import settings_in_database
-from usersync.settings import FILE_NAME, Settings, load_settings
+from usersync.settings import FILE_NAME, Settings, load_settings, parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +58,11 @@ class Call:
     def settings(self) -> Settings:
         """The settings; raises :class:`SettingsError`."""
         return load_settings(self.config)
+
+    @functools.cached_property
+    def settings_there(self) -> Settings:
+        """The settings that the database was set up with: a file may have changed since, or be another's."""
+        return self.run(stored_settings(self.settings))
 
     @property
     def settings_source(self) -> str:
@@ -104,6 +109,13 @@ class Call:
         if not self.output.confirm(question):
             self.output.say("Nothing was changed.")
             click.get_current_context().exit(1)
+
+
+def stored_settings(otherwise: Settings) -> Plan[Settings]:
+    """The settings that usersync was last applied with; these where it was not."""
+    stored = yield from settings_in_database()
+    known = otherwise.describe()
+    return parse_settings({name: stored[name] for name in known if name in stored}) if stored else otherwise
 
 
 def differing_settings(settings: Settings) -> Plan[tuple[str, ...]]:

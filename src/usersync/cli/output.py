@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from uuid import UUID
 
 import click
 
-from usersync.cli.text import bad, faint, plain, warning, wrap
+from usersync.cli.text import bad, faint, inert, plain, warning, wrap
+from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +79,7 @@ class Output:
         """Print data as one JSON document."""
         ascii_only = "utf" not in (getattr(sys.stdout, "encoding", None) or "")
         indent = None if compact else 2
-        click.echo(json.dumps(data, default=to_json, indent=indent, ensure_ascii=ascii_only))
+        click.echo(inert(json.dumps(data, default=to_json, indent=indent, ensure_ascii=ascii_only)))
 
     def say(self, *lines: str) -> None:
         """Print lines for people to standard output; nothing with ``--json``."""
@@ -89,6 +90,22 @@ class Output:
     def raw(self, text: str) -> None:
         """Print text as it is, whatever the options say: a script that was asked for."""
         click.echo(text, nl=not text.endswith("\n"))
+
+    @contextmanager
+    def sink(self, path: Path | None) -> Iterator[BinaryIO]:
+        """Yield where bytes go: standard output, or a file that takes its name when all of it is there."""
+        if path is None:
+            yield sys.stdout.buffer
+            return
+        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with draft.open("xb") as file:
+                yield file
+            draft.replace(path)
+        except OSError as error:
+            raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+        finally:
+            draft.unlink(missing_ok=True)
 
     def tell(self, *lines: str) -> None:
         """Print lines for people to standard error; nothing with ``--json``."""

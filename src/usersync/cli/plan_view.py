@@ -54,7 +54,7 @@ class PlanView:
             return
         yield from align([("Database", bold(self.target)), ("Settings", self.settings_source)])
         yield from _settings_lines(self.differing, self.settings_source, width)
-        yield from _finding_lines(self.plan.findings, width)
+        yield from finding_lines(self.plan.findings, width)
         yield from change_lines(self._shown(), width, verbose=self.verbose)
         yield ""
         yield from self._conclusion()
@@ -120,7 +120,8 @@ def _settings_lines(differing: tuple[str, ...], source: str, width: int) -> Iter
     yield from wrap(hint, width, first="    ")
 
 
-def _finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
+def finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
+    """What was found before a change, errors first."""
     marks = {"error": bad("  ✗ "), "note": warning("  ! ")}
     for finding in sorted(findings, key=lambda each: each.level):
         yield ""

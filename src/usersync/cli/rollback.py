@@ -11,15 +11,12 @@ from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan_view import PlanView, change_data
 from usersync.cli.text import count, good
 from usersync.plans import schema
-from usersync.settings import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.cli.output import View
     from usersync.models import SchemaPlan
-    from usersync.plans.protocol import Plan
-    from usersync.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -57,25 +54,28 @@ class RollbackView:
     is_flag=True,
     help="Drop the users table too, with all its rows. Only if usersync made it.",
 )
+@click.option(
+    "--drop-audit-log",
+    is_flag=True,
+    help="Drop the audit log too, with all its events. Only if usersync made it.",
+)
 @common_options
-def rollback(call: Call, yes: bool, drop_users_table: bool) -> View:
+def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool) -> View:
     """Take everything back. The users table stays.
 
-    Drops the triggers, the functions and the schema usersync, the ledger included. Goes by the settings that
-    the database was set up with.
+    So does the audit log. Drops the triggers, the functions and the schema usersync, the ledger included.
+    Goes by the settings that the database was set up with.
     """
     call.require_consent(yes=yes)
-    settings = call.run(_stored_settings(call.settings))
-    planned = call.run(schema.plan_rollback(settings, drop_users_table=drop_users_table))
+    settings = call.settings_there
+    planned = call.run(
+        schema.plan_rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
+    )
     view = PlanView(planned, call.target, "as this database was set up with", verbose=call.output.verbose)
     call.output.say(*view.lines(call.output.width))
     if not yes:
         call.ask(f"Take usersync out of {call.target}?")
-    return RollbackView(call.run(schema.rollback(settings, drop_users_table=drop_users_table)), call.target)
-
-
-def _stored_settings(otherwise: Settings) -> Plan[Settings]:
-    """The settings in the database: a file may have changed since, and names what is not there."""
-    stored = yield from schema.settings_in_database()
-    known = otherwise.describe()
-    return parse_settings({name: stored[name] for name in known if name in stored}) if stored else otherwise
+    done = call.run(
+        schema.rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
+    )
+    return RollbackView(done, call.target)

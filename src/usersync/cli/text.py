@@ -5,8 +5,10 @@ Colours are put in freely; :mod:`usersync.cli.output` takes them out where they 
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
+import unicodedata
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,13 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Controls; separators of lines; what is invisible, or turns the direction of what follows; private use.
+_BEYOND_ASCII = (
+    "\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f"
+)
+_CONTROL = re.compile(f"[\x00-\x1f{_BEYOND_ASCII}]")
+_CONTROL_IN_JSON = re.compile(f"[{_BEYOND_ASCII}]")
 _MANY_SPACES = re.compile(r"\s+")
 
 
@@ -26,6 +34,44 @@ def plain(text: object) -> str:
     """
     flat = _MANY_SPACES.sub(" ", str(text)).strip()
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
+
+
+def inert(document: str) -> str:
+    """JSON with everything in it escaped that a terminal would obey, but for its own line breaks."""
+    return document if document.isascii() else _CONTROL_IN_JSON.sub(_escaped_in_json, document)
+
+
+def _escaped_in_json(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
+
+
+def clip(text: object, width: int) -> str:
+    """:func:`plain` text in at most so many columns of a terminal; what is left out is an ellipsis.
+
+    Cheap for a text of any length: what cannot be shown is not looked at.
+    """
+    whole = str(text)
+    flat = plain(whole[: width * 4 + 16])
+    if columns(flat) <= width and len(whole) <= width * 4 + 16:
+        return flat
+    kept, room = "", max(width - 1, 0)
+    for character in flat:
+        room -= columns(character)
+        if room < 0:
+            break
+        kept += character
+    return f"{kept.rstrip()}…" if width > 0 else ""
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes that has no controls in it."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def bold(text: str) -> str:
@@ -78,7 +124,7 @@ def align(rows: Iterable[Sequence[str]], *, indent: str = "", gap: int = 2) -> I
 
 
 def _length(cell: str) -> int:
-    return len(click.unstyle(cell))
+    return columns(click.unstyle(cell))
 
 
 def number(value: float) -> str:
@@ -107,3 +153,13 @@ def duration(value: timedelta | float) -> str:
 def ago(value: timedelta) -> str:
     """``just now``, ``3 min ago``."""
     return "just now" if value < timedelta(seconds=1) else f"{duration(value)} ago"
+
+
+def size(value: int) -> str:
+    """``512 B``, ``1.5 MB``: as much as one wants to know."""
+    amount = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:  # noqa: PLR2004 - what comes before the next unit
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004
+        amount /= 1000
+    return f"{amount:,.1f} TB"

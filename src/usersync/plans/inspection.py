@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.errors import DatabaseError, PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, quote
 from usersync.models import Finding
+from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.protocol import Plan, query, query_row
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
         *_types(settings, inspection),
         *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
         *_foreign_triggers(settings, inspection),
+        *audit_findings(settings, inspection.catalog),
     )
 
 

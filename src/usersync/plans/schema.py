@@ -7,12 +7,10 @@ that no sign-in queues behind it, and tries again.
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from usersync.errors import (
-    BusyError,
     ConflictError,
     MigrationChangedError,
     NotInstalledError,
@@ -23,24 +21,19 @@ from usersync.errors import (
 )
 from usersync.models import Change, Finding, SchemaPlan
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
-from usersync.plans.protocol import Pause, Plan, in_transaction, query, query_row
+from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.sql.expressions import literal
 from usersync.sql.render import read_sql, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
+from usersync.sql.tracking import is_of_tracked_table
 from usersync.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from usersync.settings import Settings
-from usersync.sql.render import Bundle
-
-#: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
-LOCK_KEY = 0x7573_6572_7379_6E63
-
-TRIGGER_LOCK_TIMEOUT = "100ms"
-_ATTEMPTS = 60
-_MAX_PAUSE_S = 1.0
+    from usersync.sql.render import Bundle
 
 
 def plan(settings: Settings) -> Plan[SchemaPlan]:
@@ -64,27 +57,23 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
     bundle = render_bundle(settings)
     applied: list[Change] = []
 
-    def step(*, triggers: bool) -> Plan[tuple[Finding, ...]]:
-        yield from _take_lock("2s" if not triggers else TRIGGER_LOCK_TIMEOUT)
+    def step(*, busy: bool) -> Plan[tuple[Finding, ...]]:
+        yield from take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
         findings = find(settings, inspection)
         _raise_errors(findings)
-        changes = [
-            change
-            for change in _changes(settings, bundle, inspection)
-            if change.subject.startswith("trigger ") == triggers
-        ]
+        changes = [change for change in _changes(settings, bundle, inspection) if change.busy == busy]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
         return findings
 
-    findings = yield from in_transaction(step(triggers=False))
+    findings = yield from in_transaction(step(busy=False))
     for change in applied:
         on_change(change)
     before = len(applied)
-    yield from _patiently(lambda: in_transaction(step(triggers=True)))
+    yield from patiently(lambda: in_transaction(step(busy=True)), "the auth server's table")
     for change in applied[before:]:
         on_change(change)
     return SchemaPlan(tuple(applied), findings)
@@ -94,25 +83,30 @@ def rollback(
     settings: Settings,
     *,
     drop_users_table: bool = False,
+    drop_audit_log: bool = False,
     on_change: Callable[[Change], None] = lambda _: None,
 ) -> Plan[SchemaPlan]:
-    """Take everything back. The users table stays, unless it was made by usersync and is to go."""
-    planned = yield from plan_rollback(settings, drop_users_table=drop_users_table)
+    """Take everything back. What holds data stays, unless usersync made it and it is to go."""
+    planned = yield from plan_rollback(
+        settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
+    )
 
     def drop_all() -> Plan[None]:
         # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
         # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
-        yield from _take_lock(TRIGGER_LOCK_TIMEOUT)
+        yield from take_lock(BUSY_LOCK_TIMEOUT)
         for change in planned.changes:
             yield from query(change.sql)
 
-    yield from _patiently(lambda: in_transaction(drop_all()))
+    yield from patiently(lambda: in_transaction(drop_all()), "the auth server's table")
     for change in planned.changes:
         on_change(change)
     return planned
 
 
-def plan_rollback(settings: Settings, *, drop_users_table: bool = False) -> Plan[SchemaPlan]:
+def plan_rollback(
+    settings: Settings, *, drop_users_table: bool = False, drop_audit_log: bool = False
+) -> Plan[SchemaPlan]:
     """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
@@ -123,34 +117,20 @@ def plan_rollback(settings: Settings, *, drop_users_table: bool = False) -> Plan
             f"{settings.users_table} was not made by usersync, and is not usersync's to drop",
             hint="Leave out --drop-users-table.",
         )
-    return SchemaPlan(tuple(_removals(settings, bundle, inspection, drop_users_table=drop_users_table)))
-
-
-def _take_lock(lock_timeout: str) -> Plan[None]:
-    yield from query("select set_config('lock_timeout', '120s', true)")
-    yield from query("select pg_advisory_xact_lock(%(key)s)", key=LOCK_KEY)
-    yield from query(
-        "select set_config('lock_timeout', %(timeout)s, true), set_config('search_path', 'pg_catalog', true)",
-        timeout=lock_timeout,
+    if drop_audit_log and not inspection.catalog["audit_table_created_by_usersync"]:
+        raise SettingsError(
+            f"{settings.audit_table} was not made by usersync, and is not usersync's to drop",
+            hint="Leave out --drop-audit-log.",
+        )
+    if drop_users_table and inspection.catalog["audit_table_created_by_usersync"] and not drop_audit_log:
+        raise SettingsError(
+            f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
+            hint="Add --drop-audit-log, or leave out --drop-users-table.",
+        )
+    removals = _removals(
+        settings, bundle, inspection, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
-
-
-def _patiently(attempt: Callable[[], Plan[object]]) -> Plan[None]:
-    for number in range(1, _ATTEMPTS + 1):
-        try:
-            yield from attempt()
-        except BusyError as error:
-            if number == _ATTEMPTS:
-                raise BusyError(
-                    f"the auth server's table was locked by others at each of {_ATTEMPTS} attempts",
-                    hint="Look for long transactions on it (select * from pg_stat_activity where "
-                    "state <> 'idle' order by xact_start), then run this again; it goes on where it was.",
-                    sqlstate=error.sqlstate,
-                ) from error
-            # Jittered, so that several installers, or we and a regular job, do not meet again and again.
-            yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * number)))  # noqa: S311
-        else:
-            return
+    return SchemaPlan(tuple(removals))
 
 
 def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
@@ -214,7 +194,17 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
         yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
+    yield from _audit_changes(bundle, inspection)
     yield from _trigger_changes(bundle, inspection)
+
+
+def _audit_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    """It references the users table, so making it locks that against writes for a moment."""
+    catalog, subject = inspection.catalog, "table of audit events"
+    if not catalog["has_audit_table"]:
+        yield Change("create", subject, "there is none", bundle.create_audit_table, busy=True)
+    elif catalog["audit_table_created_by_usersync"] and not catalog["audit_table_is_kept"]:
+        yield Change("replace", subject, "to be append-only again", bundle.create_audit_table, busy=True)
 
 
 _SECURED = "nobody but service_role may call anything"
@@ -233,7 +223,8 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
             yield Change("replace", subject, "the settings or the release changed", sql)
         elif was["fingerprint"] != present[function.signature]:
             yield Change("replace", subject, "somebody edited it in the database", sql)
-    for signature in sorted(set(present) - {function.signature for function in bundle.functions}):
+    known = {function.signature for function in bundle.functions}
+    for signature in sorted(each for each in present if each not in known and not is_of_tracked_table(each)):
         forget = (
             f"delete from usersync.functions as installed where installed.signature = {literal(signature)};"
         )
@@ -256,20 +247,29 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
         level = "row" if "for each row" in sql else "statement"
         was = present.get(name)
         if was is None:
-            yield Change("create", f"trigger {name}", "", sql)
+            yield Change("create", f"trigger {name}", "", sql, busy=True)
         elif was["enabled"] != "O":
-            yield Change("replace", f"trigger {name}", "it is disabled", sql)
+            yield Change("replace", f"trigger {name}", "it is disabled", sql, busy=True)
         elif was["type"] != _TRIGGER_TYPES[name][level]:
-            yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql)
+            yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql, busy=True)
         elif not was["plain"] or f"execute function {was['function']}()" not in sql:
-            yield Change("replace", f"trigger {name}", "somebody made it anew in the database", sql)
+            reason = "somebody made it anew in the database"
+            yield Change("replace", f"trigger {name}", reason, sql, busy=True)
 
 
-_TRIGGER_FUNCTIONS = tuple(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted"))
+_TRIGGER_FUNCTIONS = (
+    *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
+    "usersync.keep_",
+)
 
 
 def _removals(
-    settings: Settings, bundle: Bundle, inspection: Inspection, *, drop_users_table: bool
+    settings: Settings,
+    bundle: Bundle,
+    inspection: Inspection,
+    *,
+    drop_users_table: bool,
+    drop_audit_log: bool,
 ) -> Iterator[Change]:
     trigger_functions = [
         name for name in inspection.catalog["functions"] if name.startswith(_TRIGGER_FUNCTIONS)
@@ -284,6 +284,12 @@ def _removals(
     )
     for name in sorted(others):
         yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
+    if drop_audit_log:
+        yield Change(
+            "drop", f"table {settings.audit_table}", "", f"drop table {settings.audit_table.quoted};"
+        )
+    elif inspection.catalog["audit_table_created_by_usersync"]:
+        yield Change("keep", f"table {settings.audit_table}", "it is the log", bundle.release_audit_table)
     for migration in reversed(bundle.migrations):
         yield Change("drop", f"migration {migration.version:04} {migration.name}", "", migration.down)
     yield Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql"))

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from usersync.errors import SettingsError, UserNotFoundError, UserStillExistsError
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
+from usersync.plans.audit_upkeep import unlink_deleted_users
 from usersync.plans.protocol import Plan, query, query_row
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ _FAILURES = """
 def retry(user_id: UUID | None = None) -> Plan[SyncResult]:
     """Try the users of the ledger again, or the one, in batches that commit by themselves."""
     started = datetime.now(UTC)
+    yield from unlink_deleted_users()
     examined, after = 0, None
     while True:
         batch: list[Row] = yield from query(_NEXT_FAILED, user_id=user_id, after=after, batch=RETRY_BATCH)

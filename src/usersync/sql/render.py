@@ -16,6 +16,14 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import quote
+from usersync.sql.audit_expressions import (
+    audit_column_list,
+    audit_key,
+    audit_user,
+    audit_value_list,
+    is_audit_id,
+    is_audit_user,
+)
 from usersync.sql.expressions import Fragments, literal
 from usersync.version import __version__
 
@@ -45,11 +53,21 @@ class Renderer:
             "users_table": users.quoted,
             "users_schema": quote(users.schema),
             "source_table": source.quoted,
+            "audit_table": settings.audit_table.quoted,
+            "audit_schema": quote(settings.audit_table.schema),
+            "audit_columns": audit_column_list(settings.audit),
+            "audit_key": audit_key(settings.audit),
+            "audit_user": audit_user(settings.audit),
         } | fragments.names()
         self._values = {
             "users_table": literal(users.quoted),
             "users_schema": literal(quote(users.schema)),
             "source_table": literal(source.quoted),
+            "audit_table": literal(settings.audit_table.quoted),
+            "audit_schema": literal(quote(settings.audit_table.schema)),
+            "audit_values": audit_value_list(settings.audit),
+            "is_audit_id": is_audit_id(settings.audit),
+            "is_audit_user": is_audit_user(settings.audit),
             "types": literal(json.dumps([each.type for each in settings.columns if each.type])),
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
@@ -123,6 +141,8 @@ class Bundle:
     bootstrap: str
     migrations: tuple[Migration, ...]
     create_users_table: str
+    create_audit_table: str
+    release_audit_table: str
     functions: tuple[Function, ...]
     triggers: tuple[tuple[str, str], ...]
     secure: str
@@ -160,6 +180,8 @@ def render_bundle(settings: Settings) -> Bundle:
         bootstrap=statement("bootstrap"),
         migrations=tuple(_migrations(renderer)),
         create_users_table=statement("create_users_table"),
+        create_audit_table=statement("create_audit_table"),
+        release_audit_table=statement("release_audit_table"),
         functions=tuple(_functions(renderer)),
         triggers=tuple(_triggers(renderer, row_level=settings.sign_up_trigger == "row")),
         secure=statement("secure"),

@@ -51,6 +51,7 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
         *(each.text + bookkeeping_of_function(each) for each in bundle.functions),
         bundle.secure,
         bundle.remember_settings,
+        bundle.create_audit_table,
         "-- Last, because each of them locks the auth server's table against writes until the end.\n",
         *(sql for _, sql in bundle.triggers),
     ]

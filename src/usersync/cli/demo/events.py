@@ -118,6 +118,23 @@ class Rows:
         return {"event": "rows", "table": self.table, "rows": list(self.rows)}
 
 
+@dataclass(frozen=True)
+class Facts:
+    """One row of a table, a column a line."""
+
+    table: str
+    row: Mapping[str, Any]
+
+    def lines(self, width: int) -> Iterator[str]:
+        names = max(map(len, self.row))
+        for name, value in self.row.items():
+            first = f"  {faint(name.ljust(names))}  "
+            yield from wrap(_cell(value), width, first=first, rest=" " * (names + 4))
+
+    def data(self) -> dict[str, Any]:
+        return {"event": "rows", "table": self.table, "rows": [dict(self.row)]}
+
+
 def _cell(value: object) -> str:
     if value is None:
         return faint("null")

@@ -1,20 +1,27 @@
-"""Where the demo plays: a PostgreSQL of its own, the auth server, and an inventory application."""
+"""Where the demo plays: a PostgreSQL of its own, the auth server, and an inventory application.
+
+The application is ``examples/inventory`` of the repository, which lies in this package as ``inventory``.
+"""
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, contextmanager
-from importlib.resources import files
+from importlib.resources import as_file, files
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from usersync.audit import AuditLog
+from usersync.cli.demo.inventory import app, handwritten
 from usersync.client import UserSync
 from usersync.connecting import describe_target
 from usersync.embedded import EmbeddedPostgres
 from usersync.errors import UsersyncError
-from usersync.settings import parse_settings
+from usersync.settings import load_settings
 from usersync.testing.gotrue import GoTrue
 from usersync.testing.shape import (
     SupabaseCluster,
@@ -25,8 +32,9 @@ from usersync.testing.shape import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from uuid import UUID
+
+    from usersync.settings import Settings
 
 DATABASE = "demo"
 _COMPLETE = "usersync demo: complete"
@@ -34,17 +42,16 @@ _COMPLETE = "usersync demo: complete"
 # The commit timestamp shows that two rows were written in one transaction.
 _SERVER = {"fsync": "off", "synchronous_commit": "off", "track_commit_timestamp": "on"}
 
-#: What usersync.toml of the demo's application would say.
-SETTINGS = parse_settings(
-    {
-        "columns": {
-            "email": "email",
-            "full_name": {"from": ["user_metadata.full_name", "user_metadata.name"]},
-            "is_anonymous": "is_anonymous",
-            "deleted_at": "deleted_at",
-        }
-    }
-)
+_HERE = files("usersync.cli.demo")
+
+
+def _settings() -> Settings:
+    with as_file(_HERE.joinpath("inventory/usersync.toml")) as path:
+        return load_settings(path)
+
+
+#: What the application's usersync.toml says.
+SETTINGS = _settings()
 
 
 class DemoFailedError(UsersyncError):
@@ -60,20 +67,41 @@ def expect(condition: object, told: str) -> None:
 class Stage:
     """Everybody who acts in the demo."""
 
-    def __init__(
-        self,
-        server_version: int,
-        database: SupabaseDatabase,
-        auth: GoTrue,
-        owner: psycopg.Connection[Any],
-        client: UserSync,
-    ) -> None:
-        self.server_version = server_version
+    def __init__(self, server: EmbeddedPostgres, database: SupabaseDatabase, spool_dir: Path) -> None:
+        self.server = server
+        self.server_version = server.version
         self.database = database
-        self.auth = auth
-        self.owner = owner
-        self.client = client
+        self.spool_dir = spool_dir
         self.people: dict[str, UUID] = {}
+        #: The application's audit log: written by hand at first.
+        self.audit: Any = handwritten.HandWrittenLog()
+        self._connect()
+
+    def _connect(self) -> None:
+        self.auth = GoTrue(self.database.dsn("supabase_auth_admin"))
+        self.owner = self.database.connect(prepare_threshold=None)
+        self.client = UserSync(self.url)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if isinstance(self.audit, AuditLog):
+            self.audit.close(timeout=1)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        self.client.close()
+        self.owner.close()
+        self.auth.close()
+
+    def stop_server(self) -> None:
+        """Take the database away."""
+        self._disconnect()
+        self.server.stop()
+
+    def start_server(self) -> None:
+        """Bring the database back."""
+        self.server.start()
+        self._connect()
 
     @property
     def url(self) -> str:
@@ -97,21 +125,27 @@ class Stage:
 
     def script(self, name: str) -> None:
         """Run a script that lies beside this module."""
-        self.owner.execute(files("usersync.cli.demo").joinpath(name).read_bytes())
+        self.owner.execute(_HERE.joinpath(name).read_bytes())
 
-    def take_bolts(self, user_id: UUID, number: int) -> None:
-        """The inventory operation: the stock and its audit row, in one transaction."""
-        with self.owner.transaction():
-            self.rows("update public.products set stock = stock - %s where id = 1", number)
-            self.rows(
-                "insert into public.audit_logs (user_id, action, detail) values (%s, 'stock.adjusted', %s)",
-                user_id,
-                f"bolt M8: -{number}",
-            )
+    def use_audit_log(self) -> None:
+        """From now on the application records with usersync."""
+        # It warns in the log while the database is away, and the demo tells of that itself.
+        logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
+        self.audit = AuditLog(self.url, spool_dir=self.spool_dir, project="inventory")
+
+    def take_bolts(self, person: str, number: int) -> None:
+        """The inventory's operation: the stock, its movement and the audit event, in one transaction."""
+        with self.audit.context(actor_id=self.people[person]):
+            app.adjust_stock(self.owner, self.audit, 1, -number)
+
+    def count_bolts(self, person: str, times: int) -> list[str | None]:
+        """Scans at the shelf, which are events and nothing else; the ids of those that were accepted."""
+        with self.audit.context(actor_id=self.people[person]):
+            return [app.report_count(self.audit, 1, each) for each in range(times)]
 
     @property
     def stock(self) -> int:
-        return int(self.value("select stock from public.products"))
+        return int(app.list_products(self.owner)[0]["stock"])
 
     def counts(self) -> tuple[int, int]:
         """How many users there are in auth.users and in public.users."""
@@ -131,18 +165,12 @@ def open_stage(directory: Path | None) -> Iterator[tuple[Stage, bool]]:
         complete = _is_complete(cluster)
         if not complete:
             _build(cluster, database)
-        yield (
-            Stage(
-                server.version,
-                database,
-                stack.enter_context(GoTrue(database.dsn("supabase_auth_admin"))),
-                stack.enter_context(database.connect(prepare_threshold=None)),
-                stack.enter_context(UserSync(database.dsn())),
-            ),
-            complete,
-        )
+        spool_dir = Path(stack.enter_context(TemporaryDirectory(prefix="usersync-demo-")))
+        stage = Stage(server, database, spool_dir)
+        stack.callback(stage.close)
+        yield stage, complete
         if not complete:
-            _mark_complete(cluster)
+            _mark_complete(database)
 
 
 def _build(cluster: SupabaseCluster, database: SupabaseDatabase) -> None:
@@ -159,6 +187,7 @@ def _is_complete(cluster: SupabaseCluster) -> bool:
     return found is not None and found[0] == _COMPLETE
 
 
-def _mark_complete(cluster: SupabaseCluster) -> None:
+def _mark_complete(database: SupabaseDatabase) -> None:
     statement = sql.SQL("comment on database {} is {}")
-    cluster.maintenance.execute(statement.format(sql.Identifier(DATABASE), sql.Literal(_COMPLETE)))
+    with database.connect("supabase_admin") as superuser:
+        superuser.execute(statement.format(sql.Identifier(DATABASE), sql.Literal(_COMPLETE)))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from usersync.audit.survey import survey_spools
 from usersync.cli.apply import done_line
-from usersync.cli.demo.events import Event, Ran, Refused, Rows, Said, Typed, Worked
+from usersync.cli.audit.history import HistoryView
+from usersync.cli.audit.spool import SpoolView
+from usersync.cli.demo.events import Event, Facts, Ran, Refused, Rows, Said, Typed, Worked
 from usersync.cli.demo.stage import SETTINGS, DemoFailedError, Stage, expect
 from usersync.cli.failures import failure_lines
 from usersync.cli.status import StatusView
 from usersync.cli.sync_view import SyncView
 from usersync.cli.text import bad, plain, wrap
-from usersync.plans import schema
+from usersync.plans import audit, schema
 from usersync.runner import run
 from usersync.testing.gotrue import GoTrueError
 
@@ -25,6 +29,7 @@ Events = Iterator[Event]
 Step = tuple[str, Callable[[Stage, int], Events]]
 
 _FOREIGN_KEY, _NOT_NULL = "23503", "23502"
+_STOCK = 10
 
 #: How much an answer of a command is indented.
 _ANSWER_INDENT = 2
@@ -33,15 +38,16 @@ _BREAK = "alter table public.users add column team text not null"
 
 
 def a_user_without_a_row(stage: Stage, _: int) -> Events:
-    stage.script("application.sql")
+    stage.script("inventory/schema.sql")
+    stage.rows("insert into public.products (name, stock) values ('bolt M8', 10)")
     yield Said("An inventory application. Its audit log refers to its own table of users:")
-    yield Ran("audit_logs.user_id uuid not null references public.users (id)")
+    yield Ran("audit_logs.user_id uuid references public.users (id)")
     stage.people["Ada"] = stage.auth.admin_create("ada@example.com", user_metadata={"full_name": "Ada"})
     there, here = stage.counts()
     expect((there, here) == (1, 0), "Ada is in auth.users and not in public.users")
     yield Worked("Ada is created in the auth dashboard", f"auth.users: {there}, public.users: {here}")
-    yield _refused("Ada takes 3 bolts from the stock", lambda: stage.take_bolts(stage.people["Ada"], 3))
-    expect(stage.stock == 10, "the stock is unchanged")  # noqa: PLR2004 - what application.sql says
+    yield _refused("Ada takes 3 bolts from the stock", lambda: stage.take_bolts("Ada", 3))
+    expect(stage.stock == _STOCK, "the stock is unchanged")
     yield Said(f"The whole operation is lost with its audit row: the stock is still {stage.stock}.")
 
 
@@ -100,11 +106,6 @@ def sign_ups(stage: Stage, _: int) -> Events:
     expect(all(row["same transaction"] for row in rows), "each row came in the sign-up's transaction")
     yield Said("Four ways to sign up. Each row arrives in the transaction of the sign-up:")
     yield Rows("public.users", rows)
-    stage.take_bolts(stage.people["Ada"], 3)
-    yield Worked("Ada takes 3 bolts from the stock", f"the stock is {stage.stock}; the audit log has:")
-    logged = stage.rows(_LOGGED)
-    expect([row["email"] for row in logged] == ["ada@example.com"], "the audit row names Ada")
-    yield Rows("public.audit_logs", logged)
 
 
 _ARRIVED = """
@@ -112,9 +113,31 @@ _ARRIVED = """
         pg_xact_commit_timestamp(here.xmin) = pg_xact_commit_timestamp(there.xmin) as "same transaction"
     from auth.users as there join public.users as here using (id) where id = %s
 """
+
+
+def the_audit_log(stage: Stage, _: int) -> Events:
+    stage.use_audit_log()
+    stage.take_bolts("Ada", 3)
+    yield Said("The inventory records with usersync now, and into the same table:")
+    yield Ran('audit.record_in(connection, "stock.adjusted", entity=("product", 1), …)')
+    yield Worked("Ada takes 3 bolts from the stock: the operation that failed")
+    stage.people["Alan"] = stage.people["admin API"]
+    stage.rows("delete from public.users where id = %s", stage.people["Alan"])
+    stage.take_bolts("Alan", 2)
+    logged = stage.rows(_LOGGED)
+    expect([row["email"] for row in logged] == ["ada@example.com", "alan@example.com"], "both are named")
+    expect(stage.stock == _STOCK - 5, "both operations are done")
+    yield Worked(
+        "Somebody deletes Alan's row by hand, and Alan takes 2 bolts",
+        "His row is made anew in the same transaction. The audit log has:",
+    )
+    yield Rows("public.audit_logs", logged)
+
+
 _LOGGED = """
-    select audit_logs.action, audit_logs.detail, users.email, users.deleted_at is not null as deleted
+    select audit_logs.action, audit_logs.changes ->> 'stock' as stock, users.email
     from public.audit_logs join public.users on users.id = audit_logs.user_id
+    order by audit_logs.created_at
 """
 
 
@@ -131,32 +154,71 @@ def the_broken_schema(stage: Stage, width: int) -> Events:
         "the ledger names Barbara and the column",
     )
     yield _typed("usersync failures", failure_lines(found[0], width - _ANSWER_INDENT))
+    stage.take_bolts("Barbara", 1)
+    event = stage.rows(_UNRESOLVED)[0]
+    expect(event["original_user_id"] == str(stage.people["Barbara"]), "the event knows that it was Barbara")
+    yield Worked("Barbara takes a bolt", "It is recorded without the link, with her id and the reason:")
+    yield Facts("public.audit_logs", event)
+    yield from _repair(stage, width)
 
 
-def the_repair(stage: Stage, width: int) -> Events:
+def _repair(stage: Stage, width: int) -> Events:
     repair = "alter table public.users alter column team set default 'unassigned'"
     stage.rows(repair)
+    yield Said("The repair:")
     yield Ran(repair)
     result = stage.client.reconcile()
     expect((result.synced, result.errors) == (1, 0), "Barbara is brought in line")
     expect(not stage.client.failures(), "the ledger is empty")
-    yield _typed("usersync sync", _synced(stage, result, width))
-    yield Rows("public.users", stage.rows(_ONE, stage.people["Barbara"]))
+    yield _typed("usersync sync", _synced(stage, result, width)[:1])
 
 
-_ONE = "select email, full_name, team from public.users where id = %s"
+_UNRESOLVED = """
+    select action, user_id, metadata ->> 'original_user_id' as original_user_id,
+        metadata ->> 'user_sync_error' as user_sync_error
+    from public.audit_logs where metadata ? 'user_sync_error'
+"""
 
 
-def the_deletion(stage: Stage, _: int) -> Events:
+def the_outage(stage: Stage, width: int) -> Events:
+    stage.stop_server()
+    yield Worked("The database is stopped")
+    began = time.perf_counter()
+    ids = stage.count_bolts("Grace", _SCANS)
+    took = time.perf_counter() - began
+    expect(len(set(ids) - {None}) == _SCANS, "every event is accepted")
+    yield Worked(
+        f"Grace counts the shelf: audit.record(…), {_SCANS} times in {took * 1000:.0f} ms",
+        "None fails, none waits. They are in the spool, a file that a kill -9 leaves whole:",
+    )
+    spool = SpoolView(stage.spool_dir, tuple(survey_spools(stage.spool_dir)))
+    expect(sum(each.waiting for each in spool.surveys) == _SCANS, "all of them wait")
+    yield _typed("usersync audit spool", spool.lines(width - _ANSWER_INDENT))
+    stage.start_server()
+    expect(stage.audit.flush(timeout=30), "they are delivered")
+    stored = stage.rows(_STORED, [each for each in ids if each])[0]
+    expect(stored == {"events": _SCANS, "ids": _SCANS}, "each arrived once")
+    yield Worked("The database is back", f"All {_SCANS} are in the audit log, each exactly once.")
+
+
+_SCANS = 500
+_STORED = """
+    select count(*) as events, count(distinct id) as ids from public.audit_logs where id = any(%s::uuid[])
+"""
+
+
+def the_deletion(stage: Stage, width: int) -> Events:
     stage.auth.hard_delete(stage.people["Ada"])
     yield Worked("Ada is deleted in the auth dashboard", "Her personal data goes, her id stays:")
     row = stage.rows(_TOMBSTONE, stage.people["Ada"])[0]
     expect(row["email"] is None and row["deleted"], "Ada's row is anonymised")
     yield Rows("public.users", [row])
-    kept = stage.rows(_LOGGED)
-    expect(len(kept) == 1 and kept[0]["deleted"], "the audit row still refers to her")
+    entries, _ = run(audit.history("product", "1"), stage.owner)
+    takers = [entry.event.actor_id for entry in entries]
+    expect(takers == [str(stage.people[name]) for name in ("Ada", "Alan", "Barbara")], "all three are named")
     yield Said("The audit log still says who took the bolts:")
-    yield Rows("public.audit_logs", stage.rows("select user_id, action, detail from public.audit_logs"))
+    view = HistoryView("product/1", entries, None, stage.target)
+    yield _typed("usersync audit history product/1", view.lines(width - _ANSWER_INDENT))
 
 
 _TOMBSTONE = """
@@ -175,8 +237,9 @@ STEPS: tuple[Step, ...] = (
     ("The usual cure, and what it does to sign-ups", the_usual_cure),
     ("The installation", the_installation),
     ("Sign-ups", sign_ups),
-    ("The schema breaks", the_broken_schema),
-    ("The repair", the_repair),
+    ("The operation that failed, and a user without a row", the_audit_log),
+    ("The schema breaks, and is repaired", the_broken_schema),
+    ("The database goes away", the_outage),
     ("A user leaves", the_deletion),
     ("The truth about both tables", the_truth),
 )

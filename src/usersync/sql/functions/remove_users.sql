@@ -14,6 +14,7 @@ begin
     perform from "@users_table" as target where target."@key" = any(remove_users.ids) for no key update;
 
     if '@on_delete' = 'delete' then
+        perform usersync.refuse_users_with_many_events(remove_users.ids);
         delete from "@users_table" as target
         where target."@key" = any(remove_users.ids)
             and (

@@ -1,0 +1,67 @@
+"""When an event happened, and an id that sorts by it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from datetime import UTC, date, datetime
+
+_NS_PER_MS = 1_000_000
+_RANDOM_BITS = 62
+
+
+class EventIds:
+    """UUIDs of version 7 (RFC 9562) that only ever grow within a process.
+
+    The 12 bits after the milliseconds hold the fraction of the millisecond. Where the clock stands still or
+    goes back, the last value is counted up instead.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        # A signal handler may record while the thread it interrupts is in here.
+        self._lock = threading.RLock()
+
+    def next(self) -> str:
+        """A new id, as text."""
+        milliseconds, rest = divmod(time.time_ns(), _NS_PER_MS)
+        stamp = (milliseconds << 12) | (rest << 12) // _NS_PER_MS
+        with self._lock:
+            stamp = self._last = max(stamp, self._last + 1)
+        random = int.from_bytes(os.urandom(8)) >> 2
+        value = (stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << _RANDOM_BITS | random
+        text = f"{value:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def now() -> str:
+    """The wall clock, in ISO 8601 with zone."""
+    return datetime.now(UTC).isoformat()
+
+
+def moment(value: object) -> str | None:
+    """``value`` as ISO 8601 in UTC; what has no zone is taken for UTC. None if it is no point in time.
+
+    Takes datetimes, dates, seconds since 1970, and ISO 8601.
+    """
+    try:
+        return _in_utc(_as_datetime(value)).isoformat()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _as_datetime(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, str):
+        return datetime.fromisoformat(value.strip())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC)
+    raise TypeError
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)

@@ -1,0 +1,58 @@
+"""Sends batches, and finds the one event that would hold up all others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.audit.sender import RefusedError, TooSlowError
+
+if TYPE_CHECKING:
+    from usersync.audit.options import Options
+    from usersync.audit.sender import Sender
+    from usersync.audit.source import Entry, Source
+    from usersync.audit.stats import Tally
+
+
+class Delivery:
+    """Moves events from a source to the database, in their order."""
+
+    def __init__(self, sender: Sender, options: Options, tally: Tally) -> None:
+        self._sender = sender
+        self._options = options
+        self._tally = tally
+        self._events = options.batch_events
+
+    def deliver(self, source: Source) -> bool:
+        """Send one batch; False if there is nothing to send. Raises what reading and sending raise."""
+        batch = source.read(self._events, self._options.batch_bytes)
+        if not batch:
+            return False
+        try:
+            self._send(source, batch)
+        except TooSlowError:
+            # With a single event it is not the size. It is tried again like anything that will pass.
+            self._events = max(1, len(batch) // 2)
+            raise
+        self._events = min(self._options.batch_events, max(self._events * 2, 1))
+        return True
+
+    def _send(self, source: Source, batch: list[Entry]) -> None:
+        """Send a batch, or its halves if it is refused for what is in it; set a single such event aside."""
+        try:
+            receipt = self._sender.send([entry.payload for entry in batch])
+        except RefusedError as error:
+            if len(batch) == 1:
+                self._set_aside(source, batch[0], str(error))
+                return
+            half = len(batch) // 2
+            self._send(source, batch[:half])
+            self._send(source, batch[half:])
+            return
+        self._tally.settled(receipt.stored, receipt.duplicates, receipt.rejected)
+        # After the commit, never before it: what is sent twice is stored once.
+        source.discard(batch[-1].number)
+
+    def _set_aside(self, source: Source, entry: Entry, reason: str) -> None:
+        self._tally.refused += 1
+        self._tally.complain("refused", "the database refuses an audit event, which is set aside: %s", reason)
+        source.set_aside(entry, reason)

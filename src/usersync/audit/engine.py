@@ -1,0 +1,148 @@
+"""What an audit log has in one process: a place for events, a writer, counters. A fork makes its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from sqlite3 import Error as SqliteError
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit.directory import SpoolDirectory
+from usersync.audit.intake import Intake
+from usersync.audit.stats import AuditStats, Tally
+from usersync.audit.writer import Writer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from psycopg_pool import ConnectionPool
+
+    from usersync.audit.adoption import Adoption
+    from usersync.audit.options import Options
+
+# What the writer has for closing its connection, on top of the time for sending.
+_GRACE_S = 0.1
+
+
+class Engine:
+    """``root`` is the directory of the spool files; None where nothing is to be written to a disk.
+
+    ``source`` is None where this process only records, and another sends.
+    """
+
+    def __init__(self, source: str | ConnectionPool[Any] | None, root: Path | None, options: Options) -> None:
+        self.pid = os.getpid()
+        self.tally = Tally()
+        directory = SpoolDirectory(root) if root is not None else None
+        self.intake = Intake(directory, options, self.tally, tended=source is not None)
+        self._writer = (
+            Writer(source, self.intake, directory, options, self.tally) if source is not None else None
+        )
+
+    def accept(self, payload: bytes) -> bool:
+        """Whether the event is kept."""
+        taken = self.intake.accept(payload)
+        if self._writer is not None:
+            self._writer.wake()
+        return taken
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every event accepted so far is settled; whether that was so in time."""
+        deadline = time.monotonic() + timeout
+        memory = self.intake.memory
+        mark = memory.last
+        # Memory first: what was in it may have moved to the spool, and then counts there.
+        if not self._wait(lambda: memory.done >= mark, deadline):
+            return False
+        spool = self.intake.spool
+        if spool is None:
+            return True
+        end = spool.last
+        return self._wait(lambda: spool.done >= end, deadline)
+
+    def drain(self, timeout: float) -> bool:
+        """:meth:`flush`, and wait for what dead processes have left as well."""
+        deadline = time.monotonic() + timeout
+        if self._writer is None or not self.flush(timeout):
+            return False
+        adoption = self._writer.adoption
+        seen = adoption.searches
+        return self._wait(
+            lambda: adoption.searches > seen and not adoption.waiting() and not adoption.is_busy, deadline
+        )
+
+    def _wait(self, condition: Any, deadline: float) -> bool:
+        if condition():
+            return True
+        writer = self._writer
+        if writer is None:
+            return False
+        writer.hurry()
+        with writer.progress:
+            while not condition():
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or self.tally.state == "stopped":
+                    return False
+                writer.progress.wait(min(remaining, 1.0))
+        return True
+
+    def close(self, timeout: float, *, keep_recording: bool = False) -> bool:
+        """Flush, stop the writer, leave the rest in the spool; whether everything was sent."""
+        deadline = time.monotonic() + timeout
+        sent = self.flush(timeout)
+        last_act = self._keep_open if keep_recording else self._close_intake
+        if self._writer is None:
+            last_act()
+        else:
+            self._writer.stop(deadline - time.monotonic() + _GRACE_S, last_act)
+        return sent
+
+    def _keep_open(self) -> None:
+        """The spool stays open: the interpreter is ending, and others may have something to record yet."""
+
+    def _close_intake(self) -> None:
+        with suppress(SqliteError, OSError):
+            self.intake.close()
+
+    def stats(self) -> AuditStats:
+        """The counters as they are now."""
+        tally, intake = self.tally, self.intake
+        adoption = self._adoption
+        return AuditStats(
+            accepted=intake.accepted,
+            stored=tally.stored,
+            duplicates=tally.duplicates,
+            rejected=tally.rejected,
+            refused=tally.refused,
+            dropped=tally.dropped,
+            spooled=len(intake.spool) if intake.spool is not None else 0,
+            in_memory=len(intake.memory),
+            adopted=adoption.waiting() if adoption is not None else 0,
+            oldest_age=self._oldest_age(),
+            writer=tally.state,
+            consecutive_failures=tally.failures,
+            last_error=tally.last_error,
+            spool_error=tally.spool_error,
+        )
+
+    @property
+    def _adoption(self) -> Adoption | None:
+        return self._writer.adoption if self._writer is not None else None
+
+    def _oldest_age(self) -> float | None:
+        sources = [self.intake.spool, self.intake.memory, self._adoption]
+        times: list[int | None] = []
+        for source in sources:
+            # The writer may be closing the very file that is asked.
+            with suppress(SqliteError):
+                times.append(source.oldest_ms() if source is not None else None)
+        known = [each for each in times if each is not None]
+        return max(0.0, time.time() - min(known) / 1000) if known else None
+
+    def descriptors(self) -> list[int]:
+        """Locks and sockets that a forked child must close."""
+        found = self.intake.descriptors()
+        if self._writer is not None:
+            found += self._writer.adoption.descriptors() + self._writer.sender.descriptors()
+        return found

@@ -1,0 +1,89 @@
+"""Forks, and the end of the interpreter."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+from usersync.audit.spool import gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DEADLINE_S = 5.0
+
+
+class Lived(Protocol):
+    """Something with a thread, locks and files that end with the process, and are not a fork's to use."""
+
+    exit_timeout: float
+
+    def hold(self) -> None:
+        """Called before a fork: take the locks that a child must find free."""
+
+    def let_go(self) -> None:
+        """Called in the parent after a fork: release them."""
+
+    def forget(self) -> None:
+        """Called in a forked child: start afresh, and leave alone what is the parent's."""
+
+    def end(self, timeout: float) -> None:
+        """Called at the end of the interpreter: send what can be sent in time."""
+
+
+_living: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def watch(lived: Lived) -> None:
+    """Have ``lived`` told of forks and of the end."""
+    _living.add(lived)
+
+
+def leave_alone(inherited: object, descriptors: Iterable[int]) -> None:
+    """Never free what a child has inherited: that would close the parent's connections and files.
+
+    ``descriptors`` are closed; they hold locks and sockets that would otherwise outlive the parent.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+    for fd in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+_held: list[Any] = []
+
+
+def _before_fork() -> None:
+    gate.acquire()
+    _held[:] = list(_living)
+    for lived in _held:
+        lived.hold()
+
+
+def _after_in_parent() -> None:
+    for lived in _held:
+        lived.let_go()
+    _held.clear()
+    gate.release()
+
+
+def _after_in_child() -> None:
+    for lived in _held:
+        lived.forget()
+    _held.clear()
+    gate.release()
+
+
+def _at_exit() -> None:
+    deadline = time.monotonic() + _DEADLINE_S
+    for lived in list(_living):
+        lived.end(max(0.0, min(lived.exit_timeout, deadline - time.monotonic())))
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+atexit.register(_at_exit)

@@ -1,0 +1,273 @@
+"""What applications see of the audit log."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from usersync.audit import inline, lifecycle
+from usersync.audit.action import Action
+from usersync.audit.context import entered
+from usersync.audit.engine import Engine
+from usersync.audit.event import EventBuilder, Given
+from usersync.audit.options import Options, default_spool_dir, directory_name
+from usersync.audit.redaction import Redactor
+from usersync.connecting import check_dsn, describe_target, find_dsn
+from usersync.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from contextlib import AbstractContextManager
+
+    import psycopg
+    from psycopg_pool import ConnectionPool
+
+    from usersync.audit.event import Event
+    from usersync.audit.stats import AuditStats
+
+Entity = tuple[str, object] | str | None
+
+
+class AuditLog:
+    """Records who did what, without ever failing or holding up what is recorded.
+
+    ``source`` is an address; or a psycopg ``ConnectionPool`` of yours, of which the writer takes a connection
+    for as long as a batch takes; or None, where this process only records and another sends. ``options`` are
+    those of :class:`~usersync.audit.options.Options`; wrong ones raise
+    :class:`~usersync.errors.SettingsError`, here and nowhere else.
+
+    Made at import it costs nothing: files, threads and connections come with the first event, and a forked
+    process has its own. All methods may be called from threads, from tasks and from signal handlers.
+    """
+
+    def __init__(self, source: str | ConnectionPool[Any] | None = None, **options: Any) -> None:
+        self._source = check_dsn(source) if isinstance(source, str) else source
+        self._options = Options(**options)
+        self._builder = EventBuilder(Redactor(self._options.redact), self._options.event_bytes)
+        self._root = self._spool_root()
+        self._engine: Engine | None = None
+        self._lock = threading.RLock()
+        self._closed = False
+        self._held: list[threading.RLock] = []
+        self.exit_timeout = self._options.exit_timeout
+        lifecycle.watch(self)
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """Make one for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, in the environment or a ``.env`` file.
+
+        The spool is in ``USERSYNC_SPOOL_DIR``, if that is set.
+        """
+        return cls(find_dsn(), **options)
+
+    def record(
+        self,
+        action: str,
+        *,
+        entity: Entity = None,
+        before: object = None,
+        after: object = None,
+        changes: object = None,
+        outcome: Literal["succeeded", "failed", "denied"] = "succeeded",
+        actor_id: object = None,
+        actor_type: str | None = None,
+        user_id: object = None,
+        metadata: object = None,
+        request_id: object = None,
+        ip: object = None,
+        user_agent: object = None,
+        occurred_at: object = None,
+    ) -> str | None:
+        """Accept an event and return its id; or None if there is no room for it, which :meth:`stats` counts.
+
+        Never raises, never waits for the database: it returns when the event is in the spool, or in memory
+        where that is the durability. ``before`` and ``after`` are mappings or models, of which the event
+        keeps what changed; ``changes`` is ``{"field": (old, new)}``. What is not given comes from
+        :meth:`context`. ``occurred_at`` defaults to now, and without a zone is taken for UTC.
+        """
+        fields = {
+            "actor_id": actor_id,
+            "actor_type": actor_type,
+            "user_id": user_id,
+            "request_id": request_id,
+            "ip": ip,
+            "user_agent": user_agent,
+        }
+        return self._accept(
+            Given(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)
+        )
+
+    def context(self, **fields: Any) -> AbstractContextManager[None]:
+        """Give these fields to every event that is recorded in the block, in this thread or task.
+
+        Those of an inner context win. What is no field of an event becomes part of its ``metadata``.
+        """
+        return entered(fields)
+
+    def action(self, action: str, *, entity: Entity = None, metadata: object = None, **fields: Any) -> Action:
+        """An event for a block of code, which is recorded with its outcome when the block ends.
+
+        ``fields`` are those that :meth:`context` takes.
+        """
+        given = Given(action, entity, metadata=metadata, fields=fields)
+        return Action(self._accept, given, self._options.denied)
+
+    @overload
+    def record_in(
+        self, connection: psycopg.AsyncConnection[Any], action: str, *, required: bool = False, **event: Any
+    ) -> Awaitable[str | None]: ...
+    @overload
+    def record_in(
+        self, connection: psycopg.Connection[Any], action: str, *, required: bool = False, **event: Any
+    ) -> str | None: ...
+    @overload
+    def record_in(self, connection: Any, action: str, *, required: bool = False, **event: Any) -> Any: ...
+
+    def record_in(self, connection: Any, action: str, *, required: bool = False, **event: Any) -> Any:
+        """Record in the transaction of your connection: the event commits if and only if your work does.
+
+        ``connection`` is psycopg's, SQLAlchemy's (a Connection or a Session) or Django's; with an
+        asynchronous one the result is to be awaited. ``event`` is what :meth:`record` takes. Blocks for one
+        statement.
+
+        Whatever goes wrong, your transaction stays usable. What could not be stored is counted as dropped and
+        gives None, and is not stored in any other way, since that would outlive a rollback; with ``required``
+        it raises :class:`~usersync.errors.DatabaseError`.
+        """
+        built = self._builder.build(_given(action, event))
+        if inline.is_async(connection):
+            return self._store_async(connection, built, required=required)
+        try:
+            answer = inline.store(connection, built.payload)
+        except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
+            self._not_stored(error, required=required)
+            return None
+        return self._stored(built.id, answer, required=required)
+
+    async def _store_async(self, connection: Any, built: Event, *, required: bool) -> str | None:
+        try:
+            answer = await inline.store_async(connection, built.payload)
+        except Exception as error:  # noqa: BLE001 - see record_in
+            self._not_stored(error, required=required)
+            return None
+        return self._stored(built.id, answer, required=required)
+
+    def _stored(self, event_id: str, answer: inline.Answer, *, required: bool) -> str | None:
+        if answer.get("rejected"):
+            error = ValueError("the event was rejected: see usersync.audit_rejects")
+            self._not_stored(error, required=required)
+            return None
+        return event_id
+
+    def _not_stored(self, error: Exception, *, required: bool) -> None:
+        reason = " ".join(str(error).split())[:300]
+        if required:
+            raise DatabaseError(
+                f"the audit event was not stored: {reason}", sqlstate=getattr(error, "sqlstate", None)
+            ) from error
+        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}")
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Wait until the events accepted so far are in the database; whether they are. Blocks.
+
+        Tries at once, even if the database was away and the writer waits.
+        """
+        engine = self._engine
+        return engine.flush(timeout) if engine is not None else True
+
+    def drain(self, timeout: float = 60.0) -> bool:
+        """:meth:`flush`, and send what processes that are gone have left on this machine. Blocks."""
+        return self._running().drain(timeout)
+
+    def close(self, timeout: float = 10.0) -> bool:
+        """:meth:`flush`, end the writer, and record no more. What could not be sent stays in the spool."""
+        with self._lock:
+            self._closed = True
+            engine = self._engine
+        return engine.close(timeout) if engine is not None else True
+
+    def stats(self) -> AuditStats:
+        """What this process has recorded and sent, and what waits."""
+        return self._running().stats()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _accept(self, given: Given) -> str | None:
+        try:
+            engine = self._engine
+            if engine is None or engine.pid != os.getpid():
+                engine = self._running()
+            if self._closed:
+                engine.tally.drop("the log is closed")
+                return None
+            event = self._builder.build(given)
+            if engine.accept(event.payload):
+                return event.id
+        except Exception as error:  # noqa: BLE001 - P4: recording never raises
+            with suppress(Exception):
+                self._running().tally.drop(type(error).__name__)
+        return None
+
+    def _running(self) -> Engine:
+        with self._lock:
+            if self._engine is not None and self._engine.pid != os.getpid():
+                self.forget()
+            if self._engine is None:
+                self._engine = Engine(self._source, self._root, self._options)
+            return self._engine
+
+    def _spool_root(self) -> Path | None:
+        if self._options.durability == "memory":
+            return None
+        return Path(self._options.spool_dir or default_spool_dir()) / directory_name(self._label())
+
+    def _label(self) -> str:
+        if self._options.project:
+            return self._options.project
+        if self._source is None:
+            return "unassigned"
+        if isinstance(self._source, str):
+            return describe_target(self._source)
+        conninfo = self._source.conninfo
+        return describe_target(conninfo() if callable(conninfo) else conninfo)
+
+    def hold(self) -> None:
+        """Called before a fork: no other thread may be making files, or be inside SQLite."""
+        self._lock.acquire()
+        self._held = [self._lock]
+        for lock in self._engine.intake.locks() if self._engine is not None else []:
+            lock.acquire()
+            self._held.append(lock)
+
+    def let_go(self) -> None:
+        """Called in the parent after a fork."""
+        while self._held:
+            self._held.pop().release()
+
+    def forget(self) -> None:
+        """Called in a forked child: the files, the writer and the connection are the parent's."""
+        engine, self._engine, self._lock = self._engine, None, threading.RLock()
+        self._held = []
+        if engine is not None:
+            lifecycle.leave_alone(engine, engine.descriptors())
+
+    def end(self, timeout: float) -> None:
+        """Called at the end of the interpreter. Recording goes on: into the spool, for the next process."""
+        engine = self._engine
+        if engine is not None and not self._closed:
+            engine.close(timeout, keep_recording=True)
+
+
+def _given(action: str, event: dict[str, Any]) -> Given:
+    own = {name: event.pop(name) for name in tuple(event) if name in _OWN}
+    return Given(action, fields=event, **own)
+
+
+_OWN = {"entity", "before", "after", "changes", "outcome", "occurred_at", "metadata"}

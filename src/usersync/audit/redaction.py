@@ -1,0 +1,77 @@
+"""Which keys hold secrets.
+
+What decides is the key, not the value: a password in the middle of a text is not found, nor one inside a
+string that happens to be JSON, nor the one in ``postgresql://user:password@host``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REDACTED = "[redacted]"
+
+#: Anywhere in a key, once it is in lower case and without separators.
+SECRET_WORDS = (
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "pwd",
+    "secret",
+    "token",
+    "authorization",
+    "apikey",
+    "accesskey",
+    "privatekey",
+    "signingkey",
+    "encryptionkey",
+    "servicekey",
+    "credential",
+    "cookie",
+    "session",
+    "jwt",
+    "bearer",
+    "creditcard",
+    "cardnumber",
+    "cardno",
+    "securitycode",
+    "cvv",
+    "cvc",
+    "socialsecurity",
+    "connectionstring",
+)
+
+#: The whole key: too short to be looked for anywhere (``pin`` is in ``shipping``).
+SECRET_KEYS = frozenset("auth otp totp pin pan ssn dsn pass sid csrf xsrf".split())  # noqa: SIM905 - likewise
+
+_REMEMBERED = 4096
+_LONG = 200
+
+
+class Redactor:
+    """Knows a secret's key, however it is written: ``API-Key``, ``api_key``, ``apiKey``."""
+
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        words = [*SECRET_WORDS, *filter(None, map(_bare, extra))]
+        self._pattern = re.compile("|".join(map(re.escape, words)))
+        self._known: dict[str, bool] = {}
+
+    def is_secret(self, key: str) -> bool:
+        """Whether the value under ``key`` must not be stored."""
+        known = self._known.get(key)
+        if known is None:
+            bare = _bare(key)
+            known = bare in SECRET_KEYS or self._pattern.search(bare) is not None
+            if len(self._known) < _REMEMBERED and len(key) < _LONG:
+                self._known[key] = known
+        return known
+
+
+def _bare(key: str) -> str:
+    folded = unicodedata.normalize("NFKC", key).casefold()
+    return "".join(character for character in folded if character.isalnum())

@@ -1,0 +1,232 @@
+"""One spool file: an SQLite database in WAL mode, written to by one process.
+
+Events are committed before ``append`` returns, and that with ``synchronous=OFF``: SQLite then hands the data
+to the operating system and does not wait for the disk. "If the application running SQLite crashes, the data
+will be safe" (sqlite.org/pragma.html#pragma_synchronous), by kill -9 too; a power cut may take the newest
+events, or in the worst case leave a damaged file, which is then set aside.
+
+Checkpoints are the writer thread's business, over a connection of its own and with ``synchronous=NORMAL``,
+so that no ``record()`` ever pays for one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from usersync.audit.source import Entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SCHEMA = """
+    create table if not exists events (number integer primary key, at_ms integer, event blob not null);
+    create table if not exists refused (
+        number integer primary key, at_ms integer, event blob not null unique, reason text
+    );
+"""
+
+_PAGE_SIZE = 4096
+_DELETED_AT_ONCE = 100
+_CHECKPOINT_BYTES = 16 << 20
+_TRUNCATE_BYTES = 64 << 20
+
+# Nobody else writes to the file; but somebody may look into it with a tool.
+_RECORDER_PATIENCE_S = 0.25
+_WRITER_PATIENCE_S = 5.0
+
+
+#: Held by writer threads while they are inside SQLite, and by whoever forks: a child that is born while
+#: another thread holds one of SQLite's own locks would wait for it for ever.
+gate = threading.RLock()
+
+
+class Spool:
+    """A source for the writer. :meth:`append` is for any thread, the rest for the writer's.
+
+    Every method may raise ``sqlite3.Error``. The file is private to its owner from the start.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, *, tended: bool = True) -> None:
+        """With ``tended`` somebody calls :meth:`tend`; else each ``append`` that is due does a checkpoint."""
+        self.path = path
+        path.touch(mode=0o600)
+        self.last = self.done = 0
+        self._lock = threading.RLock()
+        self._max_pages = max(16, max_bytes // _PAGE_SIZE)
+        self._recorder = self._connect(_RECORDER_PATIENCE_S)
+        try:
+            self._recorder.execute("pragma journal_mode = wal")
+            if not tended:
+                self._recorder.execute("pragma wal_autocheckpoint = 1000")
+            self._recorder.executescript(_SCHEMA)
+            self._limit(self._recorder)
+            newest = "select coalesce(max(number), 0), coalesce(min(number) - 1, 0) from events"
+            self.last, self.done = self._recorder.execute(newest).fetchone()
+        except BaseException:
+            self._recorder.close()
+            raise
+        self._drain: sqlite3.Connection | None = None
+
+    def append(self, at_ms: int, payload: bytes) -> None:
+        """Store an event for good, as far as this process's death is concerned. Takes microseconds."""
+        with self._lock:
+            while not self._insert(self.last + 1, at_ms, payload):
+                pass
+
+    def _insert(self, number: int, at_ms: int, payload: bytes) -> bool:
+        """False if a signal handler has come between, and taken this number for an event of its own."""
+        try:
+            self._recorder.execute("insert into events values (?, ?, ?)", (number, at_ms, payload))
+            inserted = True
+        except sqlite3.IntegrityError:
+            inserted = False
+        # Numbers are committed in their order, so that the writer passes none over.
+        self.last = max(self.last, number)
+        return inserted
+
+    def read(self, events: int, size: int) -> list[Entry]:
+        """See :class:`~usersync.audit.source.Source`."""
+        batch: list[Entry] = []
+        oldest = "select number, event from events where number > ? order by number limit ?"
+        with gate:
+            rows = self._writer.execute(oldest, (self.done, events)).fetchall()
+        for number, payload in rows:
+            size -= len(payload)
+            if size < 0 and batch:
+                break
+            batch.append(Entry(number, payload))
+        return batch
+
+    def discard(self, through: int) -> None:
+        """Delete the events up to this one.
+
+        They count as done even if that fails, as it will where the disk is full: they are not read again,
+        and whoever takes the file over sends them again, which stores nothing twice.
+        """
+        first, self.done = self.done, max(self.done, through)
+        # A few at a time: whoever records meanwhile waits for the lock.
+        for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
+            with gate, self._lock:
+                self._writer.execute("delete from events where number <= ?", (upto,))
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Move the event to the table ``refused``. It must be the oldest."""
+        move = (
+            "insert or ignore into refused (at_ms, event, reason) select at_ms, event, ? from events "
+            "where number = ?"
+        )
+        with gate, self._lock:
+            self._writer.execute(move, (reason, entry.number))
+        self.discard(entry.number)
+
+    def refused(self) -> list[tuple[int, bytes, str]]:
+        """The events that were set aside: when they were recorded (ms since 1970), what they are, why."""
+        with gate:
+            return self._writer.execute("select at_ms, event, reason from refused order by number").fetchall()
+
+    def add_refused(self, rows: list[tuple[int, bytes, str]]) -> None:
+        """Take over what another file had set aside."""
+        with gate, self._lock:
+            self._writer.executemany(
+                "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", rows
+            )
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest event was recorded, in milliseconds since 1970. For any thread."""
+        oldest = "select at_ms from events where number > ? order by number limit 1"
+        with self._lock:
+            row = self._recorder.execute(oldest, (self.done,)).fetchone()
+        return int(row[0]) if row else None
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.done)
+
+    def tend(self) -> None:
+        """Bring what is in the WAL into the file, if it is much. Recording goes on meanwhile."""
+        size = self._wal_bytes()
+        if size > _CHECKPOINT_BYTES:
+            with gate:
+                self._checkpoint(size)
+
+    def _checkpoint(self, size: int) -> None:
+        # Only here: a delete that waits for the disk would hold up those who record.
+        self._writer.execute("pragma synchronous = normal")
+        try:
+            self._writer.execute("pragma wal_checkpoint(passive)").fetchall()
+        finally:
+            self._writer.execute("pragma synchronous = off")
+        if size > _TRUNCATE_BYTES:
+            # Never at rest, it was never started over. The rest is little after the checkpoint above.
+            with self._lock:
+                self._writer.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+    def close(self) -> None:
+        """Close both connections. What is in the file stays."""
+        with self._lock:
+            for connection in (self._drain, self._recorder):
+                if connection is not None:
+                    connection.close()
+
+    def remove(self) -> None:
+        """Close, and delete the file."""
+        self.close()
+        for path in files_of(self.path):
+            path.unlink(missing_ok=True)
+
+    def put_away(self) -> Path:
+        """Rename a damaged file, so that nobody stumbles over it again. It is never deleted."""
+        away = put_away(self.path)
+        self.close()
+        return away
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever records, or looks, over the recorder's connection."""
+        return self._lock
+
+    def _wal_bytes(self) -> int:
+        try:
+            return files_of(self.path)[1].stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def _writer(self) -> sqlite3.Connection:
+        if self._drain is None:
+            self._drain = self._connect(_WRITER_PATIENCE_S)
+            self._limit(self._drain)
+        return self._drain
+
+    def _connect(self, patience_s: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=patience_s, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("pragma synchronous = off")
+        connection.execute("pragma wal_autocheckpoint = 0")
+        return connection
+
+    def _limit(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"pragma max_page_count = {self._max_pages}")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, its WAL, and the WAL's index."""
+    return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
+
+
+def put_away(path: Path) -> Path:
+    """Rename a spool file; returns its new name."""
+    away = path.with_suffix(f".damaged-{time.time_ns()}")
+    for old, new in zip(files_of(path), files_of(away), strict=True):
+        if old.exists():
+            old.rename(new)
+    return away
+
+
+def is_damaged(error: Exception) -> bool:
+    """Whether SQLite found that the file is not, or no longer, a sound database."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

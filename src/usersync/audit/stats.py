@@ -1,0 +1,98 @@
+"""What an audit log has done, and how it fares."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+WriterState = Literal["not started", "idle", "sending", "waiting", "stopped"]
+
+_log = logging.getLogger("usersync.audit")
+
+_INTERVAL_S = 60.0
+
+
+@dataclass(frozen=True)
+class AuditStats:
+    """One process's view. Counts are of events, since the process began to use this log.
+
+    What was sent counts those of dead processes too, whose spool was taken over.
+    """
+
+    #: ``record()`` returned an id.
+    accepted: int = 0
+    #: The database has them: as new, or from an earlier attempt whose answer was lost.
+    stored: int = 0
+    duplicates: int = 0
+    #: The database has them in ``usersync.audit_rejects``.
+    rejected: int = 0
+    #: The database could not take them in any form; they are kept in the spool, with the reason.
+    refused: int = 0
+    #: ``record()`` returned None: no room, or unreadable. These are lost.
+    dropped: int = 0
+    #: In this process's spool, in its memory, and in what it took over from dead processes.
+    spooled: int = 0
+    in_memory: int = 0
+    adopted: int = 0
+    #: Seconds since the oldest event that waits was recorded; None if none does.
+    oldest_age: float | None = None
+    writer: WriterState = "not started"
+    #: Failed attempts since the last that succeeded, and what the last failure was. No values, no secrets.
+    consecutive_failures: int = 0
+    last_error: str | None = None
+    #: Why events do not go to the spool, if they do not.
+    spool_error: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Accepted, and not yet in the database."""
+        return self.spooled + self.in_memory + self.adopted
+
+
+class Tally:
+    """The counters, and the one place that complains: in the log, once a minute for each kind of trouble."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._complained: dict[str, float] = {}
+        self.stored = self.duplicates = self.rejected = self.refused = self.dropped = 0
+        self.failures = 0
+        self.last_error: str | None = None
+        self.spool_error: str | None = None
+        self.state: WriterState = "not started"
+
+    def drop(self, why: str) -> None:
+        """Count an event that could not be accepted."""
+        with self._lock:
+            self.dropped += 1
+        self.complain("dropped", "an audit event could not be accepted (%s); %s so far", why, self.dropped)
+
+    def complain(self, kind: str, message: str, *arguments: object) -> None:
+        """Log a warning, unless one of this kind was logged within the last minute. Never raises."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._complained.get(kind, -_INTERVAL_S) < _INTERVAL_S:
+                return
+            # Before logging: a handler that records an audit event must not come back here.
+            self._complained[kind] = now
+        with contextlib.suppress(Exception):
+            _log.warning(message, *arguments)
+
+    def settled(self, stored: int, duplicates: int, rejected: int) -> None:
+        """Count what the database has taken."""
+        self.stored += stored
+        self.duplicates += duplicates
+        self.rejected += rejected
+        self.failures, self.last_error = 0, None
+        if rejected:
+            self.complain("rejected", "%s audit events were rejected: see usersync.audit_rejects", rejected)
+
+    def failed(self, reason: str) -> None:
+        """Count an attempt that failed for a reason that will pass."""
+        self.failures += 1
+        self.last_error = reason
+        self.complain("away", "audit events wait, the database does not take them: %s", reason)

@@ -1,0 +1,205 @@
+"""The one thread that sends events to the database.
+
+It sends what is in its own spool, what is in memory, and what it has taken over from dead processes: a
+batch of each in turn. While the database does not take events it waits, longer each time, up to half a
+minute; ``flush()`` ends the wait.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from usersync.audit.adoption import Adoption
+from usersync.audit.delivery import Delivery
+from usersync.audit.sender import Sender, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from psycopg_pool import ConnectionPool
+
+    from usersync.audit.directory import SpoolDirectory
+    from usersync.audit.intake import Intake
+    from usersync.audit.options import Options
+    from usersync.audit.source import Source
+    from usersync.audit.stats import Tally
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
+
+# How long events may gather before a batch is sent. Each batch costs those who record meanwhile some of the
+# interpreter's time, and so there should be few of them.
+_LINGER_S = 0.25
+
+# While there is nothing to send: how often to look for files of dead processes.
+_IDLE_S = 5.0
+
+# Even while the database is away the spool's WAL has to be kept small.
+_TEND_S = 0.5
+
+
+class Writer:
+    """Started by the first event. Everything but the thread itself may be called from any thread."""
+
+    def __init__(
+        self,
+        source: str | ConnectionPool[Any],
+        intake: Intake,
+        directory: SpoolDirectory | None,
+        options: Options,
+        tally: Tally,
+    ) -> None:
+        self._intake = intake
+        self._tally = tally
+        self.sender = Sender(source, options.send_timeout)
+        self.adoption = Adoption(directory, intake, options, tally)
+        self._delivery = Delivery(self.sender, options, tally)
+        # A SimpleQueue and not an Event: it may be put to from a signal handler that interrupts a put.
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._idle = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._last_act: Callable[[], None] = _nothing
+        self._lock = threading.RLock()
+        #: Changes whenever something was settled, or failed.
+        self.progress = threading.Condition()
+
+    def wake(self) -> None:
+        """An event has come. Costs next to nothing unless the writer sleeps."""
+        if self._thread is None:
+            self._start()
+        if self._idle:
+            self._idle = False
+            self._calls.put(False)
+
+    def hurry(self) -> None:
+        """Somebody waits: try now, whatever the back-off says, and look for files of dead processes."""
+        self._start()
+        self.adoption.due_at = 0.0
+        self._calls.put(True)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None or self._stopping:
+                return
+            thread = threading.Thread(target=self._run, name="usersync-audit", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no thread to be had, or the interpreter is ending
+                self._tally.complain("thread", "the audit writer cannot be started: %s", error)
+                return
+            self._thread = thread
+
+    def stop(self, timeout: float, last_act: Callable[[], None]) -> None:
+        """Let the thread end after the batch it is at, and wait for that so long.
+
+        ``last_act`` is called once it has ended, by the thread itself: that may be later.
+        """
+        with self._lock:
+            self._stopping = True
+            self._last_act = last_act
+            thread = self._thread
+        self._calls.put(True)
+        if thread is None:
+            last_act()
+        else:
+            thread.join(max(0.0, timeout))
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping:
+            self._tally.state = "sending"
+            try:
+                busy = self._round()
+            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever happens
+                failures += 1
+                self._tally.failed(_describe(error))
+                self._announce()
+                failures = 0 if self._back_off(failures) else failures
+            else:
+                failures = 0
+                self._announce()
+                if not busy:
+                    self._rest()
+        self.adoption.close()
+        self.sender.close()
+        self._last_act()
+        self._tally.state = "stopped"
+        self._announce()
+
+    def _round(self) -> bool:
+        """Send a batch of each source; whether there was anything to send."""
+        self._intake.tend()
+        self.adoption.look()
+        busy = self._deliver_spool()
+        busy = self._delivery.deliver(self._intake.memory) or busy
+        for adopted in self.adoption.sources():
+            busy = self.adoption.guard(adopted, self._delivery.deliver) or busy
+        self.adoption.release_empty()
+        return busy
+
+    def _deliver_spool(self) -> bool:
+        spool = self._intake.spool
+        if spool is None or not len(spool):
+            return False
+        try:
+            return self._delivery.deliver(spool)
+        except (sqlite3.Error, OSError) as error:
+            self._intake.suffer(error)
+            return False
+
+    def _announce(self) -> None:
+        with self.progress:
+            self.progress.notify_all()
+
+    def _rest(self) -> None:
+        """Sleep until there is something to do."""
+        self._tally.state = "idle"
+        self._idle = True
+        # Asked after saying so: an event that came before is seen here, one that comes later wakes us.
+        if self._is_empty() and not self._called(_IDLE_S):
+            self._called(_LINGER_S)
+        self._idle = False
+        self.sender.rest()
+
+    def _is_empty(self) -> bool:
+        sources: list[Source | None] = [self._intake.spool, self._intake.memory]
+        return all(source is None or source.last == source.done for source in sources)
+
+    def _back_off(self, failures: int) -> bool:
+        """Wait until the next attempt is due; True if somebody was in a hurry."""
+        self._tally.state = "waiting"
+        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(failures - 1, 20))
+        until = time.monotonic() + longest * random.uniform(0.5, 1)  # noqa: S311 - not to be unpredictable
+        while not self._stopping and (remaining := until - time.monotonic()) > 0:
+            if self._called(min(remaining, _TEND_S)):
+                return True
+            self._intake.tend()
+        return False
+
+    def _called(self, timeout: float) -> bool:
+        """Wait for a call; whether it was an urgent one."""
+        try:
+            urgent = self._calls.get(timeout=timeout)
+            while not urgent:
+                urgent = self._calls.get_nowait()
+        except queue.Empty:
+            return False
+        return True
+
+
+def _nothing() -> None:
+    """The last act until there is one."""
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, UnavailableError | psycopg.Error):
+        return " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {error}"[:500]

@@ -1,0 +1,94 @@
+"""Which column of the audit table takes which field of an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from usersync.errors import SettingsError
+from usersync.mapping import check_name, parse_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: The fields of an event, and the types they have in a table of usersync's making.
+FIELDS: Mapping[str, str] = {
+    "id": "uuid",
+    "occurred_at": "timestamptz",
+    "recorded_at": "timestamptz",
+    "action": "text",
+    "outcome": "text",
+    "actor_id": "text",
+    "actor_type": "text",
+    "user_id": "uuid",
+    "entity_type": "text",
+    "entity_id": "text",
+    "changes": "jsonb",
+    "metadata": "jsonb",
+    "request_id": "text",
+    "ip": "inet",
+    "user_agent": "text",
+    "source": "text",
+}
+
+
+@dataclass(frozen=True)
+class AuditColumn:
+    """A column of the application's audit table, and its type where it is not the field's."""
+
+    name: str
+    type: str | None = None
+
+
+@dataclass(frozen=True)
+class AuditColumns:
+    """Field to column. Empty means a table of usersync's own making, where both have the same name."""
+
+    columns: Mapping[str, AuditColumn] = field(default_factory=dict)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the table is of usersync's making."""
+        return not self.columns
+
+    def effective(self) -> Mapping[str, AuditColumn]:
+        """The columns to write, whoever made the table."""
+        return self.columns or {name: AuditColumn(name) for name in FIELDS}
+
+    def describe(self) -> dict[str, Any]:
+        """As plain data, in the form that :func:`parse_audit` reads."""
+        return {
+            "columns": {
+                name: {"column": column.name, "type": column.type} if column.type else column.name
+                for name, column in self.columns.items()
+            }
+        }
+
+
+def parse_audit(value: object, where: str) -> AuditColumns:
+    """Read the section ``[audit]``, which holds ``[audit.columns]``."""
+    if not isinstance(value, dict) or set(value) - {"columns"}:
+        raise SettingsError(f"{where}: expected a table that holds {where}.columns and nothing else")
+    given = value.get("columns", {})
+    if not isinstance(given, dict):
+        raise SettingsError(f"{where}.columns: expected a table")
+    columns = {name: _parse_column(name, entry, f"{where}.columns.{name}") for name, entry in given.items()}
+    if columns and "id" not in columns:
+        raise SettingsError(
+            f"{where}.columns: the field id is not mapped",
+            hint="Give the table a column for it, as in: alter table … add column event_id uuid unique; "
+            "without one, an event that is sent again would be stored again.",
+        )
+    if len({column.name for column in columns.values()}) < len(columns):
+        raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
+    return AuditColumns(columns)
+
+
+def _parse_column(name: str, entry: object, where: str) -> AuditColumn:
+    if name not in FIELDS:
+        raise SettingsError(f"{where}: an event has no field {name}", hint=f"Fields: {', '.join(FIELDS)}.")
+    if isinstance(entry, str):
+        return AuditColumn(check_name(entry, where))
+    if isinstance(entry, dict) and isinstance(entry.get("column"), str) and set(entry) <= {"column", "type"}:
+        return AuditColumn(check_name(entry["column"], where), parse_type(entry.get("type"), where))
+    raise SettingsError(f'{where}: expected a column, or {{ column = "…", type = "…" }}')

@@ -1,0 +1,156 @@
+"""An event as people read it: in a line, field by field, whole. And as data for programs.
+
+Whatever an event contains was written by strangers, so all of it goes through ``plain`` or ``clip``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from usersync.audit_models import HistoryEntry
+from usersync.cli.output import to_json
+from usersync.cli.text import align, bad, bold, clip, columns, faint, good, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from usersync.audit_models import EventRecord
+
+_MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "succeeded": ("✓", good),
+    "failed": ("✗", bad),
+    "denied": ("⊘", warning),
+}
+
+_TIME_WIDTH = len("2026-03-31 18:30:00")
+_ACTION_WIDTH, _ENTITY_WIDTH, _ACTOR_WIDTH = 22, 16, 12
+_LINE_WIDTH = _TIME_WIDTH + 3 + _ACTION_WIDTH + _ENTITY_WIDTH + _ACTOR_WIDTH + 3 * 2
+#: The least room that is worth showing changes in.
+_USEFUL = 12
+
+_SHORT_ID = 8
+#: A single value is shown up to here; --json has all of it.
+_MOST_SHOWN = 2_000
+
+
+def event_line(event: EventRecord, width: int) -> str:
+    """One event in one line, in columns that stay where they are from event to event."""
+    cells = (
+        (event.action or "?", _ACTION_WIDTH),
+        (entity(event), _ENTITY_WIDTH),
+        (actor(event), _ACTOR_WIDTH),
+    )
+    line = "  ".join(_padded(text, room) for text, room in cells)
+    room = width - _LINE_WIDTH - 2
+    if room >= _USEFUL and event.changes:
+        line = f"{line}  {faint(clip(summary(event), room))}"
+    return f"{faint(moment(event.occurred_at))}  {mark(event)} {line}".rstrip()
+
+
+def _padded(text: str, width: int) -> str:
+    shown = clip(text, width)
+    return shown + " " * (width - columns(shown))
+
+
+def mark(event: EventRecord) -> str:
+    """The outcome as a coloured sign."""
+    sign, style = _MARKS.get(event.outcome or "succeeded", ("?", warning))
+    return style(sign)
+
+
+def moment(at: datetime) -> str:
+    """A point in time, in UTC, to the second."""
+    return at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def entity(event: EventRecord) -> str:
+    """``product/42``; as it is typed after ``history``."""
+    return "/".join(part for part in (event.entity_type, event.entity_id) if part)
+
+
+def actor(event: EventRecord) -> str:
+    """Who did it, as short as can be: of a UUID the beginning."""
+    if event.actor_id is None:
+        return str(event.user_id)[:_SHORT_ID] if event.user_id else event.actor_type or ""
+    try:
+        return str(UUID(event.actor_id))[:_SHORT_ID]
+    except ValueError:
+        return event.actor_id
+
+
+def summary(event: EventRecord) -> str:
+    """What changed, in a line: ``stock 10 → 7, name "bolt" → null``."""
+    return ", ".join(f"{field} {short(old, 40)} → {short(new, 40)}" for field, old, new in changes_of(event))
+
+
+def changes_of(event: EventRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Field, old and new."""
+    for change in HistoryEntry.of(event).changes:
+        yield change.name, change.before, change.after
+
+
+def short(value: object, width: int) -> str:
+    """A value as JSON, in at most so many columns."""
+    if isinstance(value, str):
+        return clip(json.dumps(value[: width * 4 + 16], ensure_ascii=False), width)
+    return clip(json.dumps(value, ensure_ascii=False, default=to_json), width)
+
+
+def change_lines(event: EventRecord, width: int, *, indent: str = "    ") -> Iterator[str]:
+    """Each field that changed, old and new; both in a line if they fit, else below each other."""
+    names = [clip(field, 24) for field, _, _ in changes_of(event)]
+    widest = max(map(columns, names), default=0)
+    room = max(width - len(indent) - widest - 2, 20)
+    for name, (_, old, new) in zip(names, changes_of(event), strict=True):
+        head = indent + name + " " * (widest - columns(name)) + "  "
+        before, after = short(old, _MOST_SHOWN), short(new, _MOST_SHOWN)
+        if columns(before) + columns(after) + 3 <= room:
+            yield f"{head}{faint(before)} → {after}"
+        else:
+            yield f"{head}{faint(clip(before, room))}"
+            yield f"{' ' * columns(head)}→ {clip(after, room - 2)}"
+
+
+def event_lines(event: EventRecord, width: int) -> Iterator[str]:
+    """All of an event, field by field."""
+    yield f"{mark(event)} {bold(clip(event.action or '?', width - 2))}"
+    yield ""
+    facts = {
+        name: value for name, value in event_data(event).items() if name not in _APART and value is not None
+    }
+    yield from _fact_lines(facts, width)
+    if event.changes:
+        yield ""
+        yield bold("changes")
+        yield from change_lines(event, width, indent="  ")
+    if event.metadata:
+        yield ""
+        yield bold("metadata")
+        known = event.metadata if isinstance(event.metadata, dict) else {"": event.metadata}
+        yield from _fact_lines(known, width)
+
+
+_APART = {"action", "changes", "metadata"}
+
+
+def _fact_lines(facts: Mapping[str, Any], width: int) -> Iterable[str]:
+    names = {name: clip(name, 24) for name in facts}
+    room = max(width - max(map(columns, names.values()), default=0) - 4, 20)
+    return align([(faint(names[name]), _fact(value, room)) for name, value in facts.items()], indent="  ")
+
+
+def _fact(value: object, room: int) -> str:
+    return clip(value, room) if isinstance(value, str) else clip(_written(value), room)
+
+
+def _written(value: object) -> str:
+    written = json.dumps(value, ensure_ascii=False, default=to_json)
+    return written.strip('"') if not isinstance(value, dict | list) else written
+
+
+def event_data(event: EventRecord) -> dict[str, Any]:
+    """An event for programs, with nothing cut."""
+    return {name: value for name, value in vars(event).items() if name != "tie"}

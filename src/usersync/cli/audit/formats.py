@@ -1,0 +1,105 @@
+"""Events as JSON Lines, CSV and Parquet, written as they come."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import UUID
+
+from usersync.audit_columns import FIELDS
+from usersync.cli.audit.event_view import event_data
+from usersync.cli.output import to_json
+from usersync.cli.text import inert, plain
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.audit_models import EventRecord
+
+FORMATS = ("jsonl", "csv", "parquet")
+
+Write = Callable[[Iterable["EventRecord"]], None]
+
+_JSON_FIELDS = {"changes", "metadata"}
+_TIME_FIELDS = {"occurred_at", "recorded_at"}
+
+
+@contextmanager
+def open_writer(name: str, sink: BinaryIO, *, for_terminal: bool = False) -> Iterator[Write]:
+    """Yield what writes events in this format; for a terminal with nothing in it that one would obey."""
+    if name == "parquet":
+        with _parquet(sink) as write:
+            yield write
+    elif name == "csv":
+        yield _csv(sink, plain if for_terminal else str)
+    else:
+        yield _jsonl(sink)
+
+
+def _jsonl(sink: BinaryIO) -> Write:
+    def write(events: Iterable[EventRecord]) -> None:
+        sink.writelines(inert(_dump(event_data(event))).encode() + b"\n" for event in events)
+
+    return write
+
+
+def _csv(sink: BinaryIO, cell: Callable[[Any], str]) -> Write:
+    buffer = io.StringIO()
+    rows = csv.writer(buffer, lineterminator="\r\n")
+
+    def write_row(values: Iterable[Any]) -> None:
+        rows.writerow(values)
+        sink.write(buffer.getvalue().encode())
+        buffer.seek(0)
+        buffer.truncate()
+
+    def write(events: Iterable[EventRecord]) -> None:
+        for event in events:
+            write_row("" if value is None else cell(value) for value in _flat(event).values())
+
+    write_row(FIELDS)
+    return write
+
+
+def _flat(event: EventRecord) -> dict[str, Any]:
+    """What a table can hold: what is nested becomes JSON, a time becomes ISO 8601."""
+    row = event_data(event)
+    for name in FIELDS:
+        value = row[name]
+        if name in _JSON_FIELDS and value is not None:
+            row[name] = _dump(value)
+        elif name in _TIME_FIELDS and value is not None:
+            row[name] = value.isoformat()
+        elif isinstance(value, UUID):
+            row[name] = str(value)
+    return row
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, default=to_json, ensure_ascii=False, separators=(",", ":"))
+
+
+@contextmanager
+def _parquet(sink: BinaryIO) -> Iterator[Write]:
+    try:
+        pa, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise SettingsError(
+            "--format parquet needs pyarrow, which is not installed", hint="pip install 'usersync[parquet]'"
+        ) from error
+
+    kinds = {name: pa.timestamp("us", tz="UTC") if name in _TIME_FIELDS else pa.string() for name in FIELDS}
+    schema = pa.schema(list(kinds.items()))
+    with parquet.ParquetWriter(sink, schema, compression="zstd") as file:
+
+        def write(events: Iterable[EventRecord]) -> None:
+            rows = [_flat(event) | {name: getattr(event, name) for name in _TIME_FIELDS} for event in events]
+            file.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+        yield write

@@ -1,0 +1,100 @@
+"""``usersync audit history``: the timeline of one entity, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.audit.event_view import actor, change_lines, event_data, mark, moment
+from usersync.cli.audit.filters import as_entity
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import bold, clip, count, faint, plain, typed, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.audit_models import Cursor, EventRecord, HistoryEntry
+    from usersync.cli.output import View
+
+_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class HistoryView:
+    """What happened to an entity, the oldest first."""
+
+    entity: str
+    entries: tuple[HistoryEntry, ...]
+    next: Cursor | None
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.entries else 1
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield f"{bold(plain(self.entity))}  {count(len(self.entries), 'event')}"
+        for entry in self.entries:
+            yield ""
+            yield from _event_lines(entry.event, width)
+        if self.next:
+            yield ""
+            yield from wrap("There is more. To go on:", width)
+            yield f"  {typed(f'usersync audit history {plain(self.entity)} --after {self.next}')}"
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "entity": self.entity,
+            "events": [event_data(entry.event) for entry in self.entries],
+            "next": str(self.next) if self.next else None,
+        }
+
+
+def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
+    who = f"by {clip(event.actor_id, 36)}" if event.actor_id else ""
+    kind = f"({clip(event.actor_type, 20)})" if event.actor_type not in {None, "user"} else ""
+    if not who and actor(event):
+        who, kind = f"by {clip(actor(event), 36)}", ""
+    head = f"{faint(moment(event.occurred_at))}  {mark(event)} {bold(clip(event.action or '?', 40))}"
+    together = f"{head}  {faint(f'{who} {kind}'.strip())}"
+    if len(click.unstyle(together)) <= width or not who:
+        yield together.rstrip()
+    else:
+        yield head
+        yield faint(f"    {who} {kind}".rstrip())
+    yield from change_lines(event, width)
+
+
+@click.command(
+    epilog=examples(
+        ("usersync audit history product/42", "old and new values, who, and when"),
+        ("usersync audit history public.products/42", "of a table that is tracked"),
+    )
+)
+@click.argument("entity", metavar="TYPE/ID", callback=as_entity)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _MOST),
+    default=200,
+    metavar="N",
+    help="At most so many events (200).",
+)
+@click.option("--after", metavar="CURSOR", help="Go on where a page ended; it says so itself.")
+@common_options
+def history(call: Call, entity: tuple[str, str | None], limit: int, after: str | None) -> View:
+    """What happened to one entity, field by field.
+
+    The oldest event first. Exit code 1 if there is none.
+    """
+    from usersync.audit_models import Cursor  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans import audit  # noqa: PLC0415 - likewise
+
+    kind, key = entity
+    if key is None:
+        raise click.UsageError(f"which {kind}? Write it as {kind}/ID")
+    cursor = Cursor.parse(after) if after else None
+    entries, following = call.run(audit.history(kind, key, after=cursor, limit=limit))
+    return HistoryView(f"{kind}/{key}", entries, following, call.target)

@@ -1,0 +1,98 @@
+"""Durations and points in time as people type them, read strictly."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import click
+
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "min": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+}
+_MONTHS = {"mo": 1, "y": 12}
+_MONTHS_A_YEAR = 12
+
+_PERIOD = re.compile(r"(?P<number>[0-9]{1,6})\s*(?P<unit>[a-z]+)", re.IGNORECASE)
+_KNOWN = ", ".join([*_UNITS, *_MONTHS])
+
+_SHAPE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9:.,]+\s*(Z|[+-][0-9:]+)?)?)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Period:
+    """A span of time; months are those of the calendar. ``text`` is what was typed."""
+
+    text: str
+    months: int = 0
+    rest: timedelta = timedelta()
+
+    def before(self, moment: datetime) -> datetime:
+        """The point in time so long before another; raises OverflowError if there is none."""
+        index = moment.year * _MONTHS_A_YEAR + moment.month - 1 - self.months
+        year, month = divmod(index, _MONTHS_A_YEAR)
+        if year < 1:
+            raise OverflowError(f"{self.text} before {moment.year} there is no year")
+        day = min(moment.day, calendar.monthrange(year, month + 1)[1])
+        return moment.replace(year=year, month=month + 1, day=day) - self.rest
+
+
+def parse_period(text: str) -> Period:
+    """Read ``90min``, ``2h``, ``3d``, ``13mo``; raises ValueError that says what was expected."""
+    match = _PERIOD.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no duration; expected a number and one of {_KNOWN}, as in 2h or 13mo")
+    number, unit = int(match["number"]), match["unit"].lower()
+    if unit == "m":
+        raise ValueError(f"{text!r} may mean minutes or months; write {number}min or {number}mo")
+    if number == 0:
+        raise ValueError(f"{text!r} is no time at all")
+    if unit in _UNITS:
+        return Period(text, rest=_UNITS[unit] * number)
+    if unit in _MONTHS:
+        return Period(text, months=_MONTHS[unit] * number)
+    raise ValueError(f"{text!r}: there is no unit {unit!r}; there are {_KNOWN}")
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Read a duration before now, or ISO 8601, which without a zone is UTC; raises ValueError."""
+    stripped = text.strip()
+    if re.match(r"[0-9]+\s*[A-Za-z]", stripped):
+        return parse_period(stripped).before(now)
+    if not _SHAPE.fullmatch(stripped):
+        raise ValueError(
+            f"{text!r} is no point in time; expected a duration before now, as in 2h or 3d, or a date, "
+            "as in 2026-03-31 or 2026-03-31T18:30+02:00"
+        )
+    if len(stripped) == len("2026-03"):
+        stripped += "-01"
+    try:
+        found = datetime.fromisoformat(stripped)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no point in time: {error}") from None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def as_period(_: click.Context, __: click.Parameter, value: str | None) -> Period | None:
+    """The callback of an option that takes a duration."""
+    try:
+        period = parse_period(value) if value is not None else None
+        if period is not None:
+            period.before(datetime.now(UTC))
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(str(error)) from None
+    return period
+
+
+def as_moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """The callback of an option that takes a point in time."""
+    try:
+        return parse_moment(value, datetime.now(UTC)) if value is not None else None
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(str(error)) from None

@@ -1,0 +1,106 @@
+"""``usersync audit prune``: drop the months that need not be kept any longer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.audit.periods import as_period
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.audit_models import PrunedPart, PruneResult
+    from usersync.cli.audit.periods import Period
+    from usersync.cli.output import View
+
+
+@dataclass(frozen=True)
+class PruneView:
+    """What is old enough to go, or went."""
+
+    result: PruneResult
+    target: str
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+        result = self.result
+        before = f"{result.before:%Y-%m-%d}"
+        if not result.parts:
+            yield f"{bold(self.target)}  {good(f'nothing is older than {before}')}"
+        elif not result.dry_run:
+            yield f"{good('Done:')} {self._what()} dropped."
+        else:
+            yield f"{bold(self.target)}  what is older than {before}"
+            yield ""
+            yield from align(self._rows(), indent="  ")
+            yield ""
+            yield f"Together {self._what()}."
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        yield faint("partition"), faint("      events"), faint("    size")
+        for part in self.result.parts:
+            room = size(part.bytes).rjust(8) if part.dropped else faint("rows only")
+            yield plain(part.name), number(part.rows).rjust(12), room
+
+    def _what(self) -> str:
+        result = self.result
+        room = sum(part.bytes for part in result.parts)
+        return f"{count(result.rows, 'event')}{f', {size(room)}' if room else ''}"
+
+    def data(self) -> dict[str, Any]:
+        result = self.result
+        return {
+            "database": self.target,
+            "before": result.before,
+            "dry_run": result.dry_run,
+            "events": result.rows,
+            "parts": result.parts,
+        }
+
+
+@click.command(
+    epilog=examples(
+        ("usersync audit prune --keep 13mo --dry-run", "what would go"),
+        ("usersync audit prune --keep 13mo", "asks, then drops it"),
+        ("usersync audit prune --keep 400d --yes", "in a regular job"),
+    )
+)
+@click.option(
+    "--keep",
+    callback=as_period,
+    required=True,
+    metavar="DURATION",
+    help="How much to keep: 13mo, 400d, 2y. Months are dropped whole.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be dropped, and drop nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@common_options
+def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
+    """Drop what is older than it has to be kept.
+
+    A month goes when all of it is old enough, as a dropped partition, in a transaction of its own; it can be
+    stopped in between.
+    """
+    from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
+
+    if not dry_run:
+        call.require_consent(yes=yes)
+    before = keep.before(datetime.now(UTC))
+    view = PruneView(call.run(audit_upkeep.prune(before, dry_run=True)), call.target)
+    if dry_run or not view.result.parts:
+        return view
+    call.output.say(*view.lines(call.output.width), "")
+    if not yes:
+        call.ask(f"Drop {bad('for good')} what is older than {view.result.before:%Y-%m-%d}?")
+    plan = audit_upkeep.prune(view.result.before, on_part=lambda part: _tell(call, part))
+    return PruneView(call.run(plan), call.target)
+
+
+def _tell(call: Call, part: PrunedPart) -> None:
+    call.output.tell(f"{faint('dropped' if part.dropped else 'emptied')} {plain(part.name)}")

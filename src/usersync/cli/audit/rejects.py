@@ -1,0 +1,97 @@
+"""``usersync audit rejects``: events that were no events, each with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.audit.event_view import moment, short
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import bad, bold, clip, count, faint, good, plain, typed, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.audit_models import RecordResult, RejectedEvent
+    from usersync.cli.output import View
+
+_MOST = 10_000
+
+
+@dataclass(frozen=True)
+class RejectsView:
+    """Each with its reason and its beginning; or what became of another try."""
+
+    rejects: tuple[RejectedEvent, ...]
+    target: str
+    more: bool = False
+    retried: RecordResult | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.rejects else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        if self.retried is not None:
+            stored = self.retried.stored + self.retried.duplicates
+            tried = count(stored + self.retried.rejected, "event")
+            yield f"{bold(self.target)}  {tried} tried again, {good(count(stored, 'event'))} stored now"
+        elif not self.rejects:
+            yield f"{bold(self.target)}  {good('nothing was rejected')}"
+        if not self.rejects:
+            return
+        yield f"{bold(self.target)}  {bad(count(len(self.rejects), 'event'))} rejected" + (
+            ", and more" if self.more else ""
+        )
+        for reject in self.rejects:
+            yield ""
+            yield from _reject_lines(reject, width)
+        if self.retried is None:
+            yield ""
+            yield from wrap("Once what they were rejected for is mended:", width)
+            yield f"  {typed('usersync audit rejects --retry')}"
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "rejects": self.rejects,
+            "more": self.more,
+            "retried": self.retried,
+        }
+
+
+def _reject_lines(reject: RejectedEvent, width: int) -> Iterator[str]:
+    event = reject.event if isinstance(reject.event, dict) else {}
+    action = clip(event.get("action") or "?", 40)
+    yield f"{faint(moment(reject.rejected_at))}  {action}  {bad(plain(reject.sqlstate))}"
+    yield from wrap(clip(reject.reason, 500), width, first="  ")
+    yield f"  {faint(short(reject.event, width - 2))}"
+
+
+@click.command(
+    epilog=examples(
+        ("usersync audit rejects", "what was wrong with each"),
+        ("usersync audit rejects --retry", "hand them in again"),
+    )
+)
+@click.option("--retry", is_flag=True, help="Hand in all of them again. What is bad still comes back.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, _MOST),
+    default=20,
+    metavar="N",
+    help="At most so many, the oldest first (20).",
+)
+@common_options
+def rejects(call: Call, retry: bool, limit: int) -> View:
+    """Events the database could not store, and why; try again.
+
+    They are kept in usersync.audit_rejects, and may be mended there. Exit code 1 if there are any.
+    """
+    from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
+
+    retried = call.run(audit_upkeep.retry_rejects()) if retry else None
+    found = call.run(audit_upkeep.rejects(limit=limit + 1))
+    return RejectsView(tuple(found[:limit]), call.target, len(found) > limit, retried)

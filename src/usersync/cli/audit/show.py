@@ -1,0 +1,59 @@
+"""``usersync audit show``: one event, whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.audit.event_view import event_data, event_lines
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import bad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from usersync.audit_models import EventRecord
+    from usersync.cli.output import View
+
+
+@dataclass(frozen=True)
+class EventView:
+    """An event with all its fields; or that there is none of this id.
+
+    There is more than one only where somebody sent an id again with another time.
+    """
+
+    event_id: UUID
+    events: tuple[EventRecord, ...]
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.events else 1
+
+    def lines(self, width: int) -> Iterator[str]:
+        if not self.events:
+            yield f"{bad('no event')} {self.event_id} in {self.target}"
+        for number, event in enumerate(self.events):
+            if number:
+                yield ""
+            yield from event_lines(event, width)
+
+    def data(self) -> dict[str, Any]:
+        return {"database": self.target, "events": [event_data(event) for event in self.events]}
+
+
+@click.command(epilog=examples(("usersync audit show ID", "as search and export print it")))
+@click.argument("event_id", metavar="ID", type=click.UUID)
+@common_options
+def show(call: Call, event_id: UUID) -> View:
+    """Show one event, whole.
+
+    Long values are cut; --json has all of them. Exit code 1 if there is no such event.
+    """
+    from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
+
+    return EventView(event_id, call.run(audit.show(event_id)), call.target)

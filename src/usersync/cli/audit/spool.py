@@ -1,0 +1,212 @@
+"""``usersync audit spool``: what was recorded on this machine and is not in the database yet."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.audit.periods import as_period
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import (
+    ago,
+    align,
+    bad,
+    bold,
+    count,
+    faint,
+    good,
+    number,
+    plain,
+    size,
+    typed,
+    warning,
+    wrap,
+)
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.audit.survey import Refused, SpoolFile, SpoolSurvey
+    from usersync.cli.audit.periods import Period
+    from usersync.cli.output import View
+
+
+@dataclass(frozen=True)
+class SpoolView:
+    """The spool of each database: its files, whose they are, and how much waits in them."""
+
+    root: Path
+    surveys: tuple[SpoolSurvey, ...]
+    with_refused: bool = False
+    #: What became of --drain.
+    drained: bool | None = None
+    error: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.drained is False or any(each.refused or each.damaged for each in self.surveys) else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        shown = [each for each in self.surveys if each.files or each.damaged]
+        if not shown:
+            yield f"{bold(str(self.root))}  {good('nothing waits')}"
+        for number_, survey in enumerate(shown):
+            if number_:
+                yield ""
+            yield from _survey_lines(survey, width, with_refused=self.with_refused)
+        if self.drained is False:
+            yield ""
+            yield from wrap(f"Not everything could be delivered: {plain(self.error or 'time is up')}", width)
+        yield from self._advice(width)
+
+    def _advice(self, width: int) -> Iterator[str]:
+        orphaned = any(file.waiting and not file.owned for each in self.surveys for file in each.files)
+        if orphaned and self.drained is None:
+            yield ""
+            yield from wrap("The next process that records takes over what nobody owns. At once:", width)
+            yield f"  {typed('usersync audit spool --drain')}"
+        if not self.with_refused and any(each.refused for each in self.surveys):
+            yield ""
+            yield f"What was refused, and why:  {typed('usersync audit spool --refused')}"
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "directory": str(self.root),
+            "waiting": sum(each.waiting for each in self.surveys),
+            "refused": sum(each.refused for each in self.surveys),
+            "drained": self.drained,
+            "error": self.error,
+            "spools": [_data(each) for each in self.surveys],
+        }
+
+
+def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Iterator[str]:
+    waiting = count(survey.waiting, "event")
+    state = warning(f"{waiting} waiting") if survey.waiting else good("nothing waits")
+    yield f"{bold(plain(survey.directory.name))}  {state}"
+    if survey.files:
+        heads = tuple(map(faint, ("process", "events", "oldest", "size", "")))
+        yield from align([heads, *map(_row, survey.files)], indent="  ")
+    for path in survey.damaged:
+        yield from wrap(f"damaged, set aside: {path}", width, first=f"  {bad('✗')} ")
+    if with_refused:
+        for refused in (each for file in survey.files for each in file.refused):
+            yield ""
+            yield from _refused_lines(refused, width)
+
+
+def _row(file: SpoolFile) -> tuple[str, str, str, str, str]:
+    oldest = ago(datetime.now(UTC) - file.oldest_at) if file.oldest_at else ""
+    state = good("alive") if file.owned else warning("gone")
+    notes = [bad(f"{number(file.refused_count)} refused")] if file.refused_count else []
+    notes += [bad(f"unreadable: {plain(file.problem)}")] if file.problem else []
+    process = f"{file.pid or '?'} {state}"
+    return process, number(file.waiting).rjust(6), oldest, size(file.size), "  ".join(notes)
+
+
+def _refused_lines(refused: Refused, width: int) -> Iterator[str]:
+    when = refused.recorded_at.strftime("%Y-%m-%d %H:%M:%S")
+    action = plain(refused.event.get("action", "?"))
+    yield f"  {faint(when)}  {action}  {faint(plain(refused.event.get('id', '')))}"
+    yield from wrap(plain(refused.reason), width, first="    ")
+
+
+def _data(survey: SpoolSurvey) -> dict[str, Any]:
+    return {
+        "name": survey.directory.name,
+        "directory": survey.directory,
+        "waiting": survey.waiting,
+        "refused": survey.refused,
+        "files": survey.files,
+        "damaged": survey.damaged,
+    }
+
+
+@click.command(
+    epilog=examples(
+        ("usersync audit spool", "of every database, on this machine"),
+        ("usersync audit spool --drain", "deliver what dead processes left"),
+        ("usersync audit spool --refused", "what the database would not take"),
+    )
+)
+@click.option("--drain", is_flag=True, help="Deliver what waits for this database, and what nobody owns.")
+@click.option("--refused", "with_refused", is_flag=True, help="Show the events that were set aside, and why.")
+@click.option(
+    "--timeout",
+    callback=as_period,
+    default="60s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long --drain may take.",
+)
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where spools are. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
+)
+@click.option("--project", metavar="NAME", help="Only this spool: the 'project' that AuditLog was given.")
+@common_options
+def spool(
+    call: Call,
+    directory: Path | None,
+    project: str | None,
+    *,
+    drain: bool,
+    with_refused: bool,
+    timeout: Period,
+) -> View:
+    """What waits on this machine to be stored; deliver it.
+
+    Each process that records has a file; the file of a process that is gone is delivered by the next one, or
+    by --drain. Exit code 1 if events were refused, files are damaged, or not everything could be delivered.
+    """
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
+
+    root = directory or default_spool_dir()
+    view = SpoolView(root, (), with_refused)
+    if drain:
+        done, error = _deliver(call, root, project, timeout)
+        view = replace(view, drained=done, error=error)
+    return replace(view, surveys=_look(root, project))
+
+
+def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
+    from usersync.audit.options import directory_name  # noqa: PLC0415 - likewise
+    from usersync.audit.survey import survey_spool, survey_spools  # noqa: PLC0415 - likewise
+
+    try:
+        if project:
+            return (survey_spool(root / directory_name(project)),)
+        return tuple(survey_spools(root))
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read {root}: {error.strerror}", hint="Spools are private to the account that records."
+        ) from error
+
+
+def _deliver(call: Call, root: Path, project: str | None, timeout: Period) -> tuple[bool, str | None]:
+    """Whether all of it arrived, and if not, why."""
+    from usersync.audit import AuditLog  # noqa: PLC0415 - a driver, which --help can do without
+
+    _check_database(call)
+    # What it has to say of an outage is said by this command.
+    logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
+    call.output.tell(f"Delivering to {call.target}")
+    with AuditLog(call.dsn, spool_dir=root, project=project) as log:
+        done = log.drain(timeout.rest.total_seconds())
+        return done, None if done else log.stats().last_error
+
+
+def _check_database(call: Call) -> None:
+    """Raise where nothing could be delivered, instead of trying until the time is up."""
+    from usersync.plans.protocol import query  # noqa: PLC0415 - only when it is wanted
+
+    call.run(query("select public.record_audit_events('[]')"))

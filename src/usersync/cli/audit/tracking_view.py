@@ -1,0 +1,149 @@
+"""Tracked tables as ``track``, ``untrack`` and ``tracked`` show them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.cli.plan_view import change_data, change_lines, finding_lines
+from usersync.cli.text import bold, count, faint, good, plain, typed, warning, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import click
+
+    from usersync.plans.tracking import TrackedTable, TrackingPlan
+
+
+def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """An option that takes names with commas between them."""
+    return tuple(dict.fromkeys(filter(None, map(str.strip, (value or "").split(",")))))
+
+
+def is_secret() -> Callable[[str], bool]:
+    """Which columns' values are not to be recorded: those that AuditLog would redact."""
+    from usersync.audit.redaction import Redactor  # noqa: PLC0415 - only when it is wanted
+
+    return Redactor().is_secret
+
+
+@dataclass(frozen=True)
+class TrackView:
+    """What is recorded of a table, and what was installed for it."""
+
+    planned: TrackingPlan
+    target: str
+    dry_run: bool
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield f"{bold(self.target)}  {plain(self.planned.table)}"
+        yield from finding_lines(self.planned.findings, width)
+        if self.dry_run:
+            yield from change_lines(self.planned.changes, width)
+        yield ""
+        yield from self._conclusion(width)
+
+    def _conclusion(self, width: int) -> Iterator[str]:
+        planned = self.planned
+        if not planned.changes:
+            yield good("Everything is as it should be, nothing to change.")
+        elif self.dry_run:
+            yield f"Nothing was changed. Leave out {typed('--dry-run')} to go ahead."
+        else:
+            yield f"{good('Done:')} every change of {plain(planned.table)} is recorded from now on."
+        yield from map(faint, wrap(self._what(), width))
+
+    def _what(self) -> str:
+        planned = self.planned
+        columns = ", ".join(map(plain, planned.columns))
+        key = f"Key: {', '.join(map(plain, planned.key))}. " if planned.key else ""
+        hidden = f" Not their values: {', '.join(map(plain, planned.redacted))}." if planned.redacted else ""
+        return f"{key}Columns: {columns}.{hidden}"
+
+    def data(self) -> dict[str, Any]:
+        return _plan_data(self.planned, self.target, dry_run=self.dry_run)
+
+
+@dataclass(frozen=True)
+class UntrackView:
+    """What was taken away."""
+
+    planned: TrackingPlan
+    target: str
+    dry_run: bool
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.planned.changes else 1
+
+    def lines(self, width: int) -> Iterator[str]:
+        if not self.planned.changes:
+            yield f"{bold(self.target)}  {plain(self.planned.table)} is not tracked"
+            return
+        if self.dry_run:
+            yield bold(self.target)
+            yield from change_lines(self.planned.changes, width)
+            yield ""
+            yield f"Nothing was changed. Leave out {typed('--dry-run')} to go ahead."
+            return
+        yield f"{good('Done:')} changes of {plain(self.planned.table)} are recorded no more."
+        yield faint("What was recorded stays.")
+
+    def data(self) -> dict[str, Any]:
+        return _plan_data(self.planned, self.target, dry_run=self.dry_run)
+
+
+def _plan_data(planned: TrackingPlan, target: str, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "database": target,
+        "table": str(planned.table),
+        "dry_run": dry_run,
+        "changes": [change_data(change) for change in planned.changes],
+        "findings": [asdict(finding) for finding in planned.findings],
+        "columns": planned.columns,
+        "redacted": planned.redacted,
+        "key": planned.key,
+    }
+
+
+@dataclass(frozen=True)
+class TrackedView:
+    """Each tracked table with its state."""
+
+    tables: tuple[TrackedTable, ...]
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if any(table.state != "current" for table in self.tables) else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        if not self.tables:
+            yield f"{bold(self.target)}  no table is tracked"
+            yield f"To record every change of one:  {typed('usersync audit track TABLE')}"
+            return
+        yield f"{bold(self.target)}  {count(len(self.tables), 'table')} tracked"
+        for table in self.tables:
+            yield ""
+            yield from _table_lines(table, width)
+
+    def data(self) -> dict[str, Any]:
+        tables = [asdict(table) | {"table": str(table.table)} for table in self.tables]
+        return {"database": self.target, "tables": tables}
+
+
+def _table_lines(table: TrackedTable, width: int) -> Iterator[str]:
+    state = good(table.state) if table.state == "current" else warning(table.state)
+    key = f"key {', '.join(map(plain, table.key))}" if table.key else "no key"
+    yield f"{bold(plain(table.table))}  {state}  {faint(key)}"
+    hidden = {name: f"{plain(name)} (redacted)" for name in table.redacted}
+    columns = ", ".join(hidden.get(name, plain(name)) for name in table.columns)
+    yield from wrap(columns, width, first="  ")
+    for reason in table.reasons:
+        yield from wrap(plain(reason), width, first=f"  {warning('!')} ")
+    if table.state == "stale":
+        yield f"  {typed(f'usersync audit track {plain(table.table)}')}"
+    elif table.state == "gone":
+        yield f"  {typed(f'usersync audit untrack {plain(table.table)}')}"

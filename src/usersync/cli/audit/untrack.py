@@ -1,0 +1,34 @@
+"""``usersync audit untrack``: take away what ``track`` has put on a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from usersync.cli.audit.tracking_view import UntrackView
+from usersync.cli.options import Call, common_options, examples
+
+if TYPE_CHECKING:
+    from usersync.cli.output import View
+
+
+@click.command(
+    epilog=examples(
+        ("usersync audit untrack products --dry-run", "what would be dropped"),
+        ("usersync audit untrack products", "drop it"),
+    )
+)
+@click.argument("table")
+@click.option("--dry-run", is_flag=True, help="Show what would be dropped, and drop nothing.")
+@common_options
+def untrack(call: Call, table: str, dry_run: bool) -> View:
+    """Stop recording the changes of a table.
+
+    What was recorded stays recorded. Exit code 1 if the table was not tracked.
+    """
+    from usersync.plans import audit, tracking  # noqa: PLC0415 - only when it is wanted
+
+    settings = call.run(audit.installed_settings())
+    plan = tracking.plan_untrack if dry_run else tracking.untrack
+    return UntrackView(call.run(plan(settings, table)), call.target, dry_run=dry_run)

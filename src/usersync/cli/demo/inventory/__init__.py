@@ -1,0 +1,1 @@
+"""The application of the demo: links to ``examples/inventory``, so that there is one text of it."""

@@ -1,0 +1,1 @@
+../../../../../examples/inventory/app.py

@@ -1,0 +1,140 @@
+"""Whether the application's own audit table takes events, as ``[audit.columns]`` says it does.
+
+Everything here would otherwise show when the first event comes: each one would be put aside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit_columns import FIELDS
+from usersync.models import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.audit_columns import AuditColumn
+    from usersync.settings import Settings
+
+_TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
+
+#: Fields that no event lacks.
+_ALWAYS = {"id", "occurred_at", "recorded_at", "action", "outcome", "actor_type", "metadata", "source"}
+
+#: What columns of audit tables are often called.
+_USUAL_NAMES = {
+    "id": ("event_id", "event_uuid"),
+    "occurred_at": ("occurred_at", "created_at", "timestamp", "performed_at"),
+    "action": ("action", "event", "event_type", "operation"),
+    "user_id": ("user_id", "performed_by", "created_by"),
+    "entity_type": ("entity_type", "table_name", "resource_type", "entity", "resource"),
+    "entity_id": ("entity_id", "record_id", "resource_id", "row_id"),
+    "changes": ("changes", "diff"),
+    "metadata": ("metadata", "details", "data", "payload"),
+    "ip": ("ip", "ip_address"),
+    "user_agent": ("user_agent",),
+    "request_id": ("request_id",),
+}
+
+
+def audit_findings(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is wrong with the audit table; nothing where usersync makes it, or has made it."""
+    about = catalog["audit_table"]
+    if settings.audit.is_own:
+        if about is not None and not catalog["audit_table_created_by_usersync"]:
+            yield _not_mapped(settings, about)
+    elif about is None or about["kind"] not in {"r", "p"}:
+        yield Finding(
+            "error",
+            f"there is no table {settings.audit_table}, and [audit.columns] maps its columns",
+            "Set audit_table to the application's audit table; or leave out [audit.columns], and usersync "
+            "makes one.",
+        )
+    else:
+        yield from _privileges(settings, catalog)
+        yield from _columns(settings, about)
+        yield from _table(settings, about)
+
+
+def _not_mapped(settings: Settings, about: Mapping[str, Any]) -> Finding:
+    lines = [
+        f'{name} = "{found}"'
+        for name, usual in _USUAL_NAMES.items()
+        if (found := next((each for each in usual if each in about["columns"]), None))
+    ]
+    return Finding(
+        "error",
+        f"{settings.audit_table} exists and was not made by usersync",
+        'Name another table, and usersync makes it: audit_table = "public.audit_events". Or have events '
+        f"written to this one and map its columns in [audit.columns]; by their names: {', '.join(lines)}. "
+        "The field id needs a uuid column of its own that is unique.",
+    )
+
+
+def _privileges(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+    for privilege in catalog["audit_table"]["missing_privileges"]:
+        yield Finding(
+            "error",
+            f"role {catalog['role']} lacks {privilege} on table {settings.audit_table}",
+            "Have the table's owner grant it.",
+        )
+
+
+def _columns(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, column in settings.audit.columns.items():
+        where, there = f"audit.columns.{name}", about["columns"].get(column.name)
+        label = f"{settings.audit_table}.{column.name}"
+        if there is None:
+            present = ", ".join(sorted(about["columns"]))
+            yield Finding("error", f"{where}: there is no column {label}", f"There are: {present}.")
+        elif there["generated"]:
+            yield Finding("error", f"{where}: {label} is generated, and cannot be written")
+        elif not _fits(name, column, there):
+            delivered = column.type or FIELDS[name]
+            yield Finding(
+                "error",
+                f"{where}: {label} is of type {there['type']}, and is to be given {delivered}",
+                f"If values of one fit into the other, say so: {name} = "
+                f'{{ column = "{column.name}", type = "{there["base_type"]}" }}; those that do not are put '
+                "aside.",
+            )
+        elif there["not_null"] and name not in _ALWAYS:
+            yield Finding(
+                "note",
+                f"{where}: {label} refuses null, so events without {name} are put aside",
+                f"alter table {settings.audit_table.quoted} alter column {column.name} drop not null;",
+            )
+
+
+def _fits(name: str, column: AuditColumn, there: Mapping[str, Any]) -> bool:
+    given = column.type or FIELDS[name]
+    if given == "text":
+        return bool(there["string"])
+    return _TYPE_NAMES.get(given, given) in {there["type"], there["base_type"]}
+
+
+def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
+    table, mapped = settings.audit_table, {each.name for each in settings.audit.columns.values()}
+    key = settings.audit.columns["id"].name
+    if key in about["columns"] and key not in about["unique_columns"]:
+        yield Finding(
+            "error",
+            f"audit.columns.id: {table}.{key} has no unique constraint of its own",
+            f"It is what makes an event arrive once: alter table {table.quoted} add unique ({key});",
+        )
+    for name, column in about["columns"].items():
+        if column["required"] and name not in mapped:
+            yield Finding(
+                "error",
+                f"{table}.{name} refuses null, has no default and is not mapped: no event can be stored",
+                "Give it a default, or map it in [audit.columns].",
+            )
+    for name in about["blocking_foreign_keys"]:
+        yield Finding(
+            "note",
+            f"the foreign key {name} keeps users who have events from being deleted",
+            f"Recreate it on {table.quoted} with on delete set null.",
+        )
+    if "metadata" not in settings.audit.columns:
+        lost = ", ".join(name for name in FIELDS if name not in settings.audit.columns)
+        yield Finding("note", f"no column takes metadata, so these are not kept: {lost}")

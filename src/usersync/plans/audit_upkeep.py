@@ -1,0 +1,193 @@
+"""Keeping the audit log in shape: its partitions, what is too old, and what was put aside."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from usersync.audit_models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
+from usersync.errors import SettingsError
+from usersync.mapping import TableName
+from usersync.plans.audit import installed_settings
+from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently
+from usersync.plans.protocol import Plan, in_transaction, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DELETE_BATCH = 5_000
+UNLINK_BATCH = 5_000
+RETRY_BATCH = 500
+
+
+def make_partitions() -> Plan[int]:
+    """Make the partitions of the months ahead, and say how many; where others are busy, none."""
+    row = yield from query_row("select usersync.make_audit_partitions() as made")
+    return int(row["made"])
+
+
+def partitions() -> Plan[list[AuditPartition]]:
+    """The log's partitions, the oldest first; raises :class:`SettingsError` for a log that is not ours."""
+    settings = yield from installed_settings()
+    if not settings.audit.is_own:
+        raise SettingsError(
+            f"{settings.audit_table} is the application's own table, and its rows are not usersync's to drop",
+            hint="Use whatever the application uses for retention.",
+        )
+    rows = yield from query(_PARTITIONS, audit_table=settings.audit_table.quoted)
+    return [AuditPartition(**row) for row in rows]
+
+
+_PARTITIONS = """
+    select
+        relname::text as name,
+        (bounds)[1]::timestamptz as starts_at,
+        (bounds)[2]::timestamptz as ends_at,
+        bound = 'DEFAULT' as is_default,
+        relnamespace = 'usersync'::regnamespace as is_own,
+        nullif(reltuples::bigint, -1) as estimated_rows,
+        pg_total_relation_size(pg_class.oid) as bytes
+    from pg_inherits
+    join pg_class on pg_class.oid = inhrelid
+    cross join lateral pg_get_expr(relpartbound, pg_class.oid) as bound
+    cross join lateral regexp_match(bound, 'FROM \\(''([^'']+)''\\) TO \\(''([^'']+)''\\)') as bounds
+    where inhparent = %(audit_table)s::regclass
+    order by starts_at nulls first, name
+"""
+
+
+def months_ago(months: int) -> Plan[datetime]:
+    """The same moment, so many months ago, by the database's clock."""
+    row = yield from query_row("select now() - make_interval(months => %(months)s) as moment", months=months)
+    moment: datetime = row["moment"]
+    return moment
+
+
+def prune(
+    before: datetime, *, dry_run: bool = False, on_part: Callable[[PrunedPart], None] = lambda _: None
+) -> Plan[PruneResult]:
+    """Drop the partitions of months that were over before ``before``, and such rows of the default one.
+
+    Each partition goes in a transaction of its own, which gives up a tenth of a second after it was kept
+    waiting and tries again; raises :class:`BusyError` in the end. Interrupted, it leaves whole partitions.
+    A partition that somebody attached by hand stays. ``on_part`` hears of each part that went.
+    """
+    first_kept = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    now = (yield from query_row("select now() as now"))["now"]
+    if before > now:
+        raise SettingsError("before: lies ahead; events that have not happened yet would be pruned")
+    parts = []
+    for partition in (yield from partitions()):
+        if not partition.is_own:
+            continue
+        if partition.is_default:
+            part = yield from _prune_default(partition, first_kept, dry_run=dry_run)
+        elif partition.ends_at and partition.ends_at <= first_kept:
+            part = yield from _drop(partition, dry_run=dry_run)
+        else:
+            continue
+        if part.rows or part.dropped:
+            parts.append(part)
+            on_part(part)
+    return PruneResult(first_kept, dry_run, tuple(parts))
+
+
+def _drop(partition: AuditPartition, *, dry_run: bool) -> Plan[PrunedPart]:
+    table = _table(partition)
+    rows = (yield from query_row(f"select count(*) as rows from {table}"))["rows"]
+
+    def drop() -> Plan[None]:
+        yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=BUSY_LOCK_TIMEOUT)
+        yield from query(f"drop table {table}")
+
+    if not dry_run:
+        yield from patiently(lambda: in_transaction(drop()), "the audit log")
+    return PrunedPart(partition.name, rows, partition.bytes, dropped=True)
+
+
+def _prune_default(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Plan[PrunedPart]:
+    table, rows = _table(partition), 0
+    if dry_run:
+        counted = yield from query_row(
+            f"select count(*) as rows from {table} where occurred_at < %(before)s", before=before
+        )
+        return PrunedPart(partition.name, counted["rows"], 0, dropped=False)
+
+    def delete() -> Plan[int]:
+        yield from query("select set_config('usersync.maintaining', 'audit', true)")
+        deleted = yield from query_row(
+            f"with gone as (delete from {table} where ctid = any(array(select ctid from {table} "
+            "where occurred_at < %(before)s limit %(batch)s)) returning 1) select count(*) as rows from gone",
+            before=before,
+            batch=DELETE_BATCH,
+        )
+        return int(deleted["rows"])
+
+    while deleted := (yield from in_transaction(delete())):
+        rows += deleted
+    return PrunedPart(partition.name, rows, 0, dropped=False)
+
+
+def _table(partition: AuditPartition) -> str:
+    return TableName("usersync", partition.name).quoted
+
+
+def rejects(*, after: int = 0, limit: int = 100) -> Plan[list[RejectedEvent]]:
+    """The events that were put aside, in the order in which they were, after a ``reject_id``."""
+    rows = yield from query(
+        "select reject_id, event, sqlstate, reason, rejected_at from usersync.audit_rejects "
+        "where reject_id > %(after)s order by reject_id limit %(limit)s",
+        after=after,
+        limit=limit,
+    )
+    return [RejectedEvent(**row) for row in rows]
+
+
+def retry_rejects() -> Plan[RecordResult]:
+    """Record what was put aside once more, each event once; what fails again is put aside again."""
+    last = (yield from query_row("select max(reject_id) as last from usersync.audit_rejects"))["last"]
+    total = RecordResult()
+    while last is not None:
+        row = yield from query_row(_RETRY, last=last, batch=RETRY_BATCH)
+        if not row["taken"]:
+            break
+        total += RecordResult(**row["result"])
+    return total
+
+
+# One statement, so that an event is in one place or the other, whatever happens.
+_RETRY = """
+    with taken as (
+        delete from usersync.audit_rejects
+        where reject_id in (
+            select reject_id from usersync.audit_rejects
+            where reject_id <= %(last)s order by reject_id limit %(batch)s for update skip locked
+        )
+        returning reject_id, event
+    )
+    select count(*) as taken,
+        public.record_audit_events(coalesce(jsonb_agg(event order by reject_id), '[]')) as result
+    from taken
+"""
+
+
+def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Plan[int]:
+    """Finish the deletion of users who had too many events for the auth server's transaction; how many users.
+
+    With ``on_delete = "delete"`` they are in the ledger. Their events are unlinked in batches that commit by
+    themselves, and then the row goes. ``on_batch`` hears how many events each batch unlinked.
+    """
+    waiting = yield from query(
+        "select user_id from usersync.sync_failures where sqlstate = %(busy)s", busy="55006"
+    )
+    for row in waiting:
+        while True:
+            unlinked = yield from query_row(_UNLINK, user_id=row["user_id"], batch=UNLINK_BATCH)
+            if not unlinked["events"]:
+                break
+            on_batch(unlinked["events"])
+        yield from query("select usersync.sync_users(array[%(user_id)s::uuid])", user_id=row["user_id"])
+    return len(waiting)
+
+
+_UNLINK = "select usersync.unlink_events(%(user_id)s, %(batch)s) as events"

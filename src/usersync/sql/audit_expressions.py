@@ -1,0 +1,67 @@
+"""The fields of an event as SQL, for whichever table they go into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.audit_columns import FIELDS
+from usersync.mapping import quote
+from usersync.sql.expressions import literal
+
+if TYPE_CHECKING:
+    from usersync.audit_columns import AuditColumns
+
+
+def audit_column_list(audit: AuditColumns) -> str:
+    """The columns of the audit table that are written."""
+    return ", ".join(quote(column.name) for column in audit.effective().values())
+
+
+def audit_key(audit: AuditColumns) -> str:
+    """The columns whose uniqueness makes an event arrive once."""
+    return '"id", "occurred_at"' if audit.is_own else quote(audit.columns["id"].name)
+
+
+def is_audit_id(audit: AuditColumns) -> str:
+    """Whether a row ``stored`` is that of the event which ``usersync.is_recorded`` asks about."""
+    column = audit.effective()["id"]
+    value = f"is_recorded.event_id::{column.type}" if column.type else "is_recorded.event_id"
+    return f"stored.{quote(column.name)} = {value}"
+
+
+def audit_user(audit: AuditColumns) -> str:
+    """The column that links to the user; without one, another that is never written then."""
+    columns = audit.effective()
+    return quote(columns.get("user_id", columns["id"]).name)
+
+
+def is_audit_user(audit: AuditColumns) -> str:
+    """Whether a row ``stored`` is linked to the user ``going.id``."""
+    column = audit.effective().get("user_id")
+    if column is None:
+        return "false"
+    return f"stored.{quote(column.name)} = going.id" + (f"::{column.type}" if column.type else "")
+
+
+def audit_value_list(audit: AuditColumns) -> str:
+    """What is written into them, from a row ``event`` that has all fields of an event."""
+    return ", ".join(
+        f"({_value(name, audit)})::{column.type}" if column.type else _value(name, audit)
+        for name, column in audit.effective().items()
+    )
+
+
+def _value(name: str, audit: AuditColumns) -> str:
+    if name == "ip" and audit.effective()["ip"].type == "text":
+        return "host(event.ip)"  # inet::text would add the length of the network
+    if name != "metadata":
+        return f"event.{name}"
+    unmapped = [field for field in FIELDS if field not in audit.effective()]
+    if not unmapped:
+        return "event.metadata"
+    pairs = ", ".join(f"{literal(field)}, event.{field}" for field in unmapped)
+    # jsonb_strip_nulls would also take those that are deep inside.
+    return (
+        "event.metadata || (select coalesce(jsonb_object_agg(key, value), '{}') "
+        f"from jsonb_each(jsonb_build_object({pairs})) where value <> 'null')"
+    )

@@ -1,0 +1,87 @@
+"""How an event is read back from whichever table it went into, as SQL.
+
+Every name is doubled where it holds a percent sign: these texts are run with parameters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.audit_columns import FIELDS
+from usersync.errors import SettingsError
+from usersync.mapping import quote
+from usersync.sql.expressions import literal
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+
+_ZONELESS = ("timestamp", "timestamp without time zone")
+
+
+class AuditReading:
+    """Expressions over a row ``stored`` of the audit table."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._columns = settings.audit.effective()
+        self.is_own = settings.audit.is_own
+        self.table = _escaped(settings.audit_table.quoted)
+
+    def column(self, name: str) -> str:
+        """The field as it is stored, for comparing. Text from the metadata where it has no column."""
+        column = self._columns.get(name)
+        if column is not None:
+            stored = _escaped(f"stored.{quote(column.name)}")
+            return f"({stored} at time zone 'UTC')" if column.type in _ZONELESS else stored
+        metadata = self._columns.get("metadata")
+        if metadata is None or name == "metadata":
+            return "null::text"
+        # Whatever type that is, and whatever the application has put into it.
+        return _escaped(f"(to_jsonb(stored.{quote(metadata.name)}) ->> {literal(name)})")
+
+    def parameter(self, name: str) -> str:
+        """A parameter of the field's name, in the type that :meth:`column` has."""
+        column = self._columns.get(name)
+        return f"%({name})s::{(column.type or FIELDS[name]) if column else 'text'}"
+
+    @property
+    def time(self) -> str:
+        """When it happened; when it was recorded, where there is no column for that."""
+        for name in ("occurred_at", "recorded_at"):
+            if name in self._columns:
+                return self.column(name)
+        raise SettingsError(
+            "audit.columns: neither occurred_at nor recorded_at is mapped, so the log has no order",
+            hint="Map occurred_at to the column that holds the time.",
+        )
+
+    @property
+    def recorded(self) -> str:
+        """When it was recorded; when it happened, where there is no column for that."""
+        return self.column("recorded_at") if "recorded_at" in self._columns else self.time
+
+    @property
+    def tie(self) -> str:
+        """What tells events of the same time apart: the id, or for rows from before usersync, the place."""
+        return f'coalesce({self.column("id")}::text, stored.ctid::text) collate "C"'
+
+    def fields(self) -> str:
+        """The list of all fields for SELECT, under their names, in types that any driver reads."""
+        return ", ".join(f"{self._readable(name)} as {name}" for name in FIELDS) + f", {self.tie} as tie"
+
+    def _readable(self, name: str) -> str:
+        if name == "occurred_at":
+            return self.time
+        if name == "recorded_at":
+            return self.column(name) if name in self._columns else "null::timestamptz"
+        column = self._columns.get(name)
+        if name in {"changes", "metadata"}:
+            if column is not None:
+                return f"to_jsonb({self.column(name)})"
+            return self.column(name).replace("->>", "->").replace("null::text", "null::jsonb")
+        if name == "ip" and column is not None and column.type is None:
+            return f"host({self.column(name)})"
+        return f"{self.column(name)}::text"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")

@@ -1,0 +1,24 @@
+-- Makes every partition refuse TRUNCATE, as the log itself does. The triggers for UPDATE and DELETE go to the
+-- partitions by themselves, wherever they come from; one for TRUNCATE does not.
+create or replace function usersync.guard_audit_partitions() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+declare
+    partition regclass;
+begin
+    for partition in
+        select relid from pg_partition_tree(to_regclass('@audit_table'))
+        where not exists (
+            select from pg_trigger
+            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A')
+        )
+    loop
+        execute format(
+            'create or replace trigger keep_all_audit_logs before truncate on %s '
+            'for each statement execute function usersync.keep_audit_logs()', partition);
+    end loop;
+end;
+$usersync$;
+comment on function usersync.guard_audit_partitions() is
+    'usersync: makes the partitions of the audit log refuse TRUNCATE.';

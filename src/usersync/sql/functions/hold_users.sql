@@ -1,0 +1,26 @@
+-- Holds the rows of these users against deletion until the transaction ends, and says whose it holds; null
+-- where the table cannot be had at all. A row that somebody else holds is waited for, shortly, and the others
+-- are held without it then. Raises nothing.
+create or replace function usersync.hold_users(ids uuid[], out held uuid[], out problem text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '@lock_timeout'
+set enable_seqscan = off
+as $usersync$
+begin
+    held := array(select target."@key" from "@users_table" as target where target."@key" = any(hold_users.ids) for key share);
+exception when others or assert_failure then
+    problem := sqlstate || ' ' || sqlerrm;
+    begin
+        lock table "@users_table" in row share mode nowait;
+        held := array(
+            select target."@key" from "@users_table" as target
+            where target."@key" = any(hold_users.ids) for key share skip locked
+        );
+    exception when others then
+        held := null;
+    end;
+end;
+$usersync$;
+comment on function usersync.hold_users(uuid[]) is
+    'usersync: holds the rows of these users, as far as they can be had.';

@@ -1,0 +1,57 @@
+-- Inserts a batch in one statement: all of it, but for what is there already, or nothing.
+create or replace function usersync.insert_audit_events(events jsonb) returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    stored bigint;
+begin
+    -- In the order of ids throughout, so that two who send the same events cannot wait for each other in a circle.
+    with sent as materialized (
+        select each_event.*, usersync.user_of_event(user_id, actor_type, actor_id) as wanted
+        from jsonb_populate_recordset(null::usersync.audit_event, insert_audit_events.events) as each_event
+        order by id
+    ),
+    given as materialized (
+        select * from sent where occurred_at is not null or not usersync.is_recorded(id)
+    ),
+    resolved as materialized (
+        select user_id, problem
+        from usersync.resolve_users(array(select distinct wanted from given where wanted is not null))
+    )
+    insert into "@audit_table" ("@audit_columns")
+    select '@audit_values'
+    from (
+        select
+            coalesce(given.id, gen_random_uuid()) as id,
+            coalesce(given.occurred_at, usersync.time_of_id(given.id), now()) as occurred_at,
+            now() as recorded_at,
+            given.action,
+            coalesce(given.outcome, 'succeeded') as outcome,
+            given.actor_id,
+            coalesce(given.actor_type, case when given.actor_id is null then 'system' else 'user' end) as actor_type,
+            case when resolved.problem is null then given.wanted end as user_id,
+            given.entity_type,
+            given.entity_id,
+            given.changes,
+            case
+                when resolved.problem is null then coalesce(given.metadata, '{}')
+                else coalesce(given.metadata, '{}')
+                    || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
+            end as metadata,
+            given.request_id,
+            given.ip,
+            given.user_agent,
+            coalesce(given.source, 'app') as source
+        from given
+        left join resolved on resolved.user_id = given.wanted
+    ) as event
+    order by event.id
+    on conflict ("@audit_key") do nothing;
+    get diagnostics stored = row_count;
+    return stored;
+end;
+$usersync$;
+comment on function usersync.insert_audit_events(jsonb) is
+    'usersync: inserts a batch of events with their users, or raises.';

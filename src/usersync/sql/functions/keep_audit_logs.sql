@@ -1,0 +1,30 @@
+-- Trigger on the audit log: append-only. Three may change it all the same: the foreign key, which unlinks a
+-- user who is gone; retention and erasure, which say so for their own transaction, and only as the owner.
+create or replace function usersync.keep_audit_logs() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+begin
+    if current_setting('usersync.maintaining', true) = 'audit'
+        and pg_has_role((select relowner from pg_class where oid = tg_relid), 'USAGE')
+    then
+        return case tg_op when 'DELETE' then old else new end;
+    end if;
+    if tg_op = 'UPDATE' then
+        if old.user_id is not null and new.user_id is null then
+            new.user_id := old.user_id;
+            if new is not distinct from old
+                and not exists (select from "@users_table" as target where target."@key" = old.user_id)
+            then
+                new.user_id := null;
+                return new;
+            end if;
+        end if;
+    end if;
+    raise exception 'the audit log is append-only: % is refused', tg_op
+        using errcode = 'insufficient_privilege',
+            hint = 'For retention use "usersync audit prune".';
+end;
+$usersync$;
+comment on function usersync.keep_audit_logs() is 'usersync: keeps the audit log append-only.';

@@ -1,0 +1,41 @@
+-- Makes the partition of one month, and takes its rows over from the default one if they are few. Returns
+-- whether it is there now. Its caller holds the locks.
+create or replace function usersync.make_audit_partition(month date) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $usersync$
+declare
+    name text := 'audit_logs_' || to_char(month, 'YYYY_MM');
+    first_moment timestamptz := month;
+    end_moment timestamptz := month + interval '1 month';
+begin
+    if to_regclass('usersync.' || name) is not null then
+        return true;
+    end if;
+    if (
+        select count(*) > 10000 from (
+            select from usersync.audit_logs_default as stored
+            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit 10001
+        ) as few
+    ) then
+        return false;
+    end if;
+    -- Attached, and not created as a partition, which would lock the log against writes.
+    execute format('create table usersync.%I (like %s including defaults including constraints)', name, '@audit_table');
+    perform set_config('usersync.maintaining', 'audit', true);
+    execute format(
+        'with moved as (delete from usersync.audit_logs_default where occurred_at >= $1 and occurred_at < $2 returning *) '
+        'insert into usersync.%I select * from moved', name) using first_moment, end_moment;
+    perform set_config('usersync.maintaining', '', true);
+    execute format(
+        'alter table %s attach partition usersync.%I for values from (%L) to (%L)',
+        '@audit_table', name, first_moment, end_moment);
+    perform usersync.guard_audit_partitions();
+    return true;
+exception when others then
+    -- Whatever it is, the default partition takes the rows, and next time is soon.
+    return false;
+end;
+$usersync$;
+comment on function usersync.make_audit_partition(date) is 'usersync: makes the audit log''s partition for a month.';

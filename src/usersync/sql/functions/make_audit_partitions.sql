@@ -1,0 +1,40 @@
+-- Makes the partitions of this month and the next two, where the log is ours and they are missing; returns how
+-- many. Called again and again, so never worth waiting or failing for: what has no partition goes to the
+-- default one.
+--
+-- All locks are taken first, and only if nobody is in the way: an attempt that fails has then written nothing
+-- to the catalog. The last one, which the foreign key needs, keeps everybody from writing users until the
+-- transaction ends.
+create or replace function usersync.make_audit_partitions() returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+as $usersync$
+declare
+    months date[] := array(
+        select each_month
+        from generate_series(date_trunc('month', now()), now() + interval '2 months', interval '1 month') as each_month
+        where to_regclass('usersync.audit_logs_' || to_char(each_month, 'YYYY_MM')) is null
+    );
+    month date;
+    made integer := 0;
+begin
+    if cardinality(months) = 0 or not exists (
+        select from pg_inherits
+        where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = to_regclass('@audit_table')
+    ) then
+        return 0;
+    end if;
+    lock table only "@audit_table" in share update exclusive mode nowait;
+    lock table usersync.audit_logs_default in access exclusive mode nowait;
+    lock table "@users_table" in share row exclusive mode nowait;
+    foreach month in array months loop
+        made := made + usersync.make_audit_partition(month)::integer;
+    end loop;
+    return made;
+exception when others then
+    return 0;
+end;
+$usersync$;
+comment on function usersync.make_audit_partitions() is
+    'usersync: makes the audit log''s partitions for the months ahead.';

@@ -1,0 +1,29 @@
+-- Raises if one of these users, whose rows are about to be deleted, has so many events that unlinking them would
+-- hold up the auth server: 5,000 take a quarter of a second, and each of them is a row to be written. They are
+-- unlinked in batches by "usersync retry", which finds the user in the ledger.
+create or replace function usersync.refuse_users_with_many_events(ids uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    many boolean;
+begin
+    begin
+        many := exists (
+            select from unnest(ids) as going (id)
+            where not exists (
+                select from "@source_table" as source where source."id" = going.id and source."deleted_at" is null
+            ) and exists (select from "@audit_table" as stored where '@is_audit_user' offset 5000)
+        );
+    exception when undefined_table or undefined_column then
+        return;
+    end;
+    if many then
+        raise exception 'more than 5000 audit events are linked to the user; "usersync retry" unlinks them first'
+            using errcode = 'object_in_use';
+    end if;
+end;
+$usersync$;
+comment on function usersync.refuse_users_with_many_events(uuid[]) is
+    'usersync: keeps the deletion of a user with very many audit events out of the auth server''s transaction.';

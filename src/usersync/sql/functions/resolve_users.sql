@@ -1,0 +1,57 @@
+-- Makes sure that these users have rows, as far as can be, and holds the rows, so that a foreign key to them
+-- is good until the transaction ends. Returns each user, with the problem where there is no row to point at.
+-- Raises nothing.
+create or replace function usersync.resolve_users(ids uuid[]) returns table (user_id uuid, problem text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '@lock_timeout'
+set enable_seqscan = off
+as $usersync$
+#variable_conflict use_column
+declare
+    present uuid[];
+    absent uuid[];
+    problems text[];
+    trouble text;
+begin
+    select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
+    begin
+        if cardinality(present) < cardinality(ids) then
+            absent := array(
+                select unnest(ids)
+                except select target."@key" from "@users_table" as target where target."@key" = any(resolve_users.ids)
+            );
+            perform usersync.sync_users(absent);
+            present := present || (select holding.held from usersync.hold_users(absent) as holding);
+        end if;
+        absent := array(select unnest(ids) except select unnest(present));
+        if cardinality(absent) > 0 then
+            problems := array(
+                select coalesce(
+                    failure.sqlstate || ' ' || failure.message,
+                    case
+                        when source."id" is null then 'the auth server has no such user'
+                        when source."deleted_at" is not null then 'the user is deleted'
+                    end,
+                    trouble,
+                    'the user has no row, and syncing neither made one nor failed')
+                from unnest(absent) with ordinality as wanted (id, position)
+                left join usersync.sync_failures as failure
+                    on failure.user_id = wanted.id and failure.outcome = 'failed'
+                left join "@source_table" as source on source."id" = wanted.id
+                order by wanted.position
+            );
+        end if;
+    exception when others or assert_failure then
+        trouble := coalesce(trouble, sqlstate || ' ' || sqlerrm);
+        absent := array(select unnest(ids) except select unnest(present));
+        problems := array_fill(trouble, array[cardinality(absent)]);
+    end;
+    return query
+    select held.id, null::text from unnest(present) as held (id)
+    union all
+    select lacking.id, lacking.problem from unnest(absent, problems) as lacking (id, problem);
+end;
+$usersync$;
+comment on function usersync.resolve_users(uuid[]) is
+    'usersync: makes sure that these users have rows, and says what is wrong with those who have none.';

@@ -1,0 +1,13 @@
+-- What is kept of a long text: the beginning, and a marker with the hash of the whole. The same as what the
+-- Python side makes of it.
+create or replace function usersync.shorten_text(given text, kept integer) returns text
+language sql immutable parallel safe strict
+set search_path = pg_catalog, pg_temp
+as $usersync$
+select case
+    when length(given) <= kept then given
+    else left(given, kept) || '… [cut: ' || length(given) || ' characters, sha256 '
+        || encode(sha256(convert_to(given, 'UTF8')), 'hex') || ']'
+end
+$usersync$;
+comment on function usersync.shorten_text(text, integer) is 'usersync: what the audit log keeps of a long text.';

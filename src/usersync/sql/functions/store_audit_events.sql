@@ -1,0 +1,60 @@
+-- Stores a batch, and puts aside what cannot be stored because of what it contains. Raises for the database's
+-- own troubles only: those are worth trying again.
+--
+-- If the batch fails, each event is looked at alone (sifted), and the good ones are stored at once. Only what
+-- a constraint or a trigger of the application's own refuses is left to be found by halving.
+--
+-- lock_timeout: while somebody alters the users table, even an event that is linked to nobody has to wait, for
+-- that is how PostgreSQL checks a foreign key. Better to come again than to hold up who is in a hurry.
+create or replace function usersync.store_audit_events(
+    events jsonb, sifted boolean default false, out stored bigint, out rejected bigint
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
+set lock_timeout = '2s'
+as $usersync$
+#variable_conflict use_variable
+declare
+    half integer := jsonb_array_length(events) / 2;
+    reason text;
+    failed_constraint text;
+    error_message text;
+    good jsonb := '[]';
+begin
+    rejected := 0;
+    begin
+        stored := usersync.insert_audit_events(events);
+        return;
+    exception when others or assert_failure then
+        get stacked diagnostics
+            reason = returned_sqlstate, failed_constraint = constraint_name, error_message = message_text;
+    end;
+
+    -- A check that has no name is that of a partition, and says that there is none for this time.
+    if left(reason, 2) not in ('22', '23', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
+        raise exception using errcode = reason, message = error_message;
+    end if;
+    if not sifted then
+        select sifting.good, sifting.rejected into good, rejected
+        from usersync.sift_audit_events(events) as sifting;
+        select rest.stored, rejected + rest.rejected into stored, rejected
+        from usersync.store_audit_events(good, true) as rest;
+    elsif half > 0 then
+        select first.stored + second.stored, first.rejected + second.rejected into stored, rejected
+        from usersync.store_audit_events(
+            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), true
+        ) as first
+        cross join lateral usersync.store_audit_events(
+            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
+        ) as second;
+    else
+        perform usersync.reject_audit_event(events -> 0, reason, error_message);
+        stored := 0;
+        rejected := 1;
+    end if;
+end;
+$usersync$;
+comment on function usersync.store_audit_events(jsonb, boolean) is
+    'usersync: stores a batch of events, and puts aside those that cannot be stored.';

@@ -1,0 +1,9 @@
+drop table if exists usersync.audit_rejects;
+drop type if exists usersync.audit_event;
+drop domain if exists usersync.event_action;
+drop domain if exists usersync.event_name;
+drop domain if exists usersync.event_outcome;
+drop domain if exists usersync.event_actor_type;
+drop domain if exists usersync.event_source;
+drop domain if exists usersync.event_object;
+drop domain if exists usersync.event_time;

@@ -1,0 +1,411 @@
+"""The functions and triggers that record the changes of one table, as SQL.
+
+Everything that can be known when a table is tracked is written out: its columns, their types, its key. What
+the function would otherwise find out at run time costs several times what it records.
+
+JSON is built as text, and read as ``jsonb`` once a row: a third faster than ``jsonb_build_object``, and the
+only way that leaves out what did not change without a second pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from usersync.mapping import TableName, quote
+from usersync.sql.audit_expressions import audit_column_list, audit_value_list
+from usersync.sql.expressions import literal
+from usersync.sql.render import UnknownPlaceholderError, read_sql
+from usersync.sql.tracking_columns import (
+    TEXT_LIMIT,
+    TrackedColumn,
+    cut,
+    key_text,
+    recorded,
+    sha256,
+    shortened,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from usersync.settings import Settings
+
+Operation = Literal["insert", "update", "delete", "truncate"]
+
+OPERATIONS: tuple[Operation, ...] = ("insert", "update", "delete", "truncate")
+
+FUNCTION_PREFIX = "handle_changes_"
+
+_PAST = {"insert": "inserted", "update": "updated", "delete": "deleted", "truncate": "truncated"}
+_PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
+_COMMENT_PREFIX = "usersync: records the changes of "
+
+#: A function takes a hundred arguments at most.
+_CHUNK = 90
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What is to be recorded of a table. Without a key, a row's identity is the whole of what is recorded."""
+
+    table: TableName
+    columns: tuple[TrackedColumn, ...]
+    key: tuple[str, ...]
+    #: What its functions are called, but for the operation.
+    stem: str
+    #: What it was made from, kept in the functions' comments.
+    made_from: Mapping[str, object]
+    server_version: int
+    partitioned: bool = False
+
+
+@dataclass(frozen=True)
+class TrackingPart:
+    """One operation of a tracked table: a function and its trigger."""
+
+    operation: Operation
+    function: str
+    trigger: str
+    function_sql: str
+    trigger_sql: str
+
+    @property
+    def body(self) -> str:
+        """What the catalog keeps of the function."""
+        return self.function_sql.split("$usersync$")[1]
+
+
+def function_stem(table: TableName, number: int = 0) -> str:
+    """What the functions of this table are called. ``number`` is for a name that another table has kept.
+
+    In ASCII and without quotes whatever the table is called; the hash tells apart what that makes equal.
+    """
+    told = hashlib.sha256(f"{table.quoted}{number or ''}".encode()).hexdigest()[:10]
+    plain = re.sub(r"[^a-z0-9]+", "_", f"{table.schema}_{table.name}".lower().removeprefix("public_")).strip(
+        "_"
+    )
+    return f"{FUNCTION_PREFIX}{plain[:27]}_{told}"
+
+
+def is_of_tracked_table(signature: str) -> bool:
+    """Whether a function in the database is one of these, and not of those that are always there."""
+    return signature.startswith(f"usersync.{FUNCTION_PREFIX}")
+
+
+def entity_type(table: TableName) -> str:
+    """What the table is called in events: its name, with the schema unless that is ``public``."""
+    return table.name if table.schema == "public" else f"{table.schema}.{table.name}"
+
+
+def read_comment(comment: str | None) -> dict[str, object] | None:
+    """What a tracking function was made from, or None if the comment is not one of a tracking function."""
+    if comment is None or not comment.startswith(_COMMENT_PREFIX):
+        return None
+    try:
+        found = json.loads(comment[comment.index("{") :])
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def render_tracking(settings: Settings, tracking: Tracking) -> tuple[TrackingPart, ...]:
+    """The functions and triggers of a table, one of each for each operation."""
+    return tuple(_Part(settings, tracking, operation).render() for operation in OPERATIONS)
+
+
+def render_inspection(settings: Settings, table: TableName) -> str:
+    """A query for what the table is, and what is on it already."""
+    return _fill(
+        read_sql("tracking/inspect.sql"),
+        {},
+        {"audit_table": literal(settings.audit_table.quoted), "tracked_table": literal(table.quoted)},
+    )
+
+
+def render_privileges(parts: Iterable[TrackingPart]) -> str:
+    """Nobody may call these functions; triggers run them all the same."""
+    functions = ", ".join(literal(part.function) for part in parts)
+    return _fill(read_sql("tracking/secure.sql"), {}, {"functions": functions})
+
+
+def _fill(text: str, names: Mapping[str, str], values: Mapping[str, str]) -> str:
+    def filled(match: re.Match[str]) -> str:
+        found = names.get(match["name"]) if match["name"] else values.get(match["value"])
+        if found is None:
+            raise UnknownPlaceholderError(match[0])
+        return found
+
+    return _PLACEHOLDER.sub(filled, text)
+
+
+class _Part:
+    """Renders one operation."""
+
+    def __init__(self, settings: Settings, tracking: Tracking, operation: Operation) -> None:
+        self._settings = settings
+        self._tracking = tracking
+        self._operation = operation
+        # Columns are renamed to c1, c2, …: whatever they are called, they meet no name of ours.
+        self._places = {column.name: place for place, column in enumerate(tracking.columns, start=1)}
+        self._key = [column for name in tracking.key for column in tracking.columns if column.name == name]
+
+    def render(self) -> TrackingPart:
+        tracking, operation = self._tracking, self._operation
+        function, trigger = f"{tracking.stem}_{operation}", trigger_name(operation)
+        function_sql = _fill(read_sql("tracking/function.sql"), self._names(), self._values())
+        referencing = {
+            "insert": "referencing new table as new_rows\n",
+            "update": "referencing old table as old_rows new table as new_rows\n",
+            "delete": "referencing old table as old_rows\n",
+            "truncate": "",
+        }[operation]
+        trigger_sql = (
+            f"create or replace trigger {trigger}\nafter {operation} on {tracking.table.quoted}\n"
+            f"{referencing}for each statement execute function usersync.{function}();\n"
+        )
+        return TrackingPart(operation, function, trigger, function_sql, trigger_sql)
+
+    def _names(self) -> dict[str, str]:
+        settings = self._settings
+        return {
+            "function": f"usersync.{self._tracking.stem}_{self._operation}()",
+            "users_table": settings.users_table.quoted,
+            "key": quote(settings.key),
+            "audit_table": settings.audit_table.quoted,
+            "audit_columns": audit_column_list(settings.audit),
+            "changed_rows": "new_rows" if self._operation == "update" else _ONE_ROW[self._operation],
+            "one_row": _ONE_ROW[self._operation],
+            "event_of_one_row": self._events(self._change_of_one_row(), "{}"),
+            "known_events": self._events(self._known_changes(), "{}"),
+            "stale_events": self._events(self._stale_changes(), '{"tracking": "stale"}'),
+        }
+
+    def _values(self) -> dict[str, str]:
+        table = str(self._tracking.table)
+        made_from = json.dumps(self._tracking.made_from, sort_keys=True, ensure_ascii=False)
+        return {
+            "lock_timeout": literal(f"{self._settings.lock_timeout_ms}ms"),
+            "audit_values": audit_value_list(self._settings.audit),
+            "table": literal(table),
+            "comment": literal(f"{_COMMENT_PREFIX}{table}; made by usersync audit track. {made_from}"),
+            "id_prefix": _ID_PREFIX if self._tracking.server_version < _WITH_UUIDV7 else "null",
+            "rows_do_not_pair": self._rows_do_not_pair(),
+            "fits_a_record": literal(len(self._tracking.columns) * 2 <= _MAX_TARGETS),
+        } | self._of_one_row()
+
+    def _of_one_row(self) -> dict[str, str]:
+        """What is computed of a single row, outside of any query: that is kept ready for the next one."""
+        if self._operation == "truncate":
+            return dict.fromkeys(("row", "entity_id", "previous_entity_id", "pieces"), "null")
+        old, new = "tracking.changed_row.o", "tracking.changed_row.n"
+        updates = self._operation == "update"
+        side = old if self._operation == "delete" else new
+        rows = {"insert": "n", "delete": "o"}.get(self._operation, "on")
+        columns = [
+            f"{_ROWS[row]}.{quote(name)} as {row}{n}" for row in rows for name, n in self._places.items()
+        ]
+        previous = f"case when {self._key_changed(old, new)} then {self._identity(old)} end"
+        return {
+            "row": _comma(columns),
+            "entity_id": self._identity(side),
+            "previous_entity_id": previous if updates else "null",
+            "pieces": _joined(self._differences(old, new) if updates else self._pieces(side)),
+        }
+
+    def _change_of_one_row(self) -> str:
+        condition = " where tracking.pieces <> ''" if self._operation == "update" else ""
+        return (
+            "(select tracking.entity_id as entity_id, tracking.previous_entity_id as previous_entity_id, "
+            f"('{{' || tracking.pieces || '}}')::jsonb as changes{condition}) as changed"
+        )
+
+    def _rows_do_not_pair(self) -> str:
+        if self._operation == "update" and self._tracking.partitioned:
+            return "(select count(*) from old_rows) <> (select count(*) from new_rows)"
+        return "false"
+
+    def _events(self, changed: str, note: str) -> str:
+        kind = entity_type(self._tracking.table)
+        metadata = "tracking.metadata" if note == "{}" else f"tracking.metadata || {literal(note)}::jsonb"
+        if self._operation == "update":
+            metadata += (
+                " || case when changed.previous_entity_id is null then '{}' else "
+                "jsonb_build_object('previous_entity_id', changed.previous_entity_id) end"
+            )
+        values = {
+            "id": _ID if self._tracking.server_version < _WITH_UUIDV7 else "uuidv7()",
+            "action": literal(f"{kind}.{_PAST[self._operation]}"),
+            "entity_type": literal(kind),
+            "metadata": metadata,
+        }
+        return _fill(read_sql("tracking/events.sql"), {"changed": changed}, values).strip()
+
+    def _known_changes(self) -> str:
+        if self._operation == "truncate":
+            return _NOTHING_KNOWN
+        if self._operation == "update":
+            return self._compared()
+        side = "n" if self._operation == "insert" else "o"
+        return (
+            f"(select {self._identity(f'{side}.c')} as entity_id, "
+            f"('{{' || {_joined(self._pieces(f'{side}.c'))} || '}}')::jsonb as changes\n"
+            f"from {self._side(side)}) as changed"
+        )
+
+    def _compared(self) -> str:
+        """Old and new rows go side by side by their place: the server keeps each pair at the same one.
+
+        Not by key, which may have changed, may be missing, and may be twice in it when a cascade changes a
+        row more than once. A full join, because that alone cannot become a nested loop when the plan was made
+        for a statement that changed two rows, and is kept for one that changes a million.
+        """
+        return (
+            "(select compared.entity_id, compared.previous_entity_id, "
+            "('{' || compared.pieces || '}')::jsonb as changes from (\n"
+            f"select {self._identity('n.c')} as entity_id,\n"
+            f"case when {self._key_changed('o.c', 'n.c')} then {self._identity('o.c')} end "
+            "as previous_entity_id,\n"
+            f"{_joined(self._differences('o.c', 'n.c'))} as pieces\n"
+            f"from {self._side('o')} full join {self._side('n')} on n.position = o.position\n"
+            ") as compared where compared.pieces <> '') as changed"
+        )
+
+    def _side(self, side: str) -> str:
+        columns = [f"{_ROWS[side]}.{quote(name)} as c{place}" for name, place in self._places.items()]
+        if self._operation == "update":
+            columns.insert(0, "row_number() over () as position")
+        return f"(select {_comma(columns)} from {_ROWS[side]}) as {side}"
+
+    def _pieces(self, side: str) -> list[str]:
+        """The text of each column of a row that came or went; null is nothing that came or went."""
+        before, after = ("[", ",null]") if self._operation == "delete" else ("[null,", "]")
+        return [
+            f"{literal(_json_key(column) + before)} || to_json({self._recorded(column, side)})::text || "
+            f"{literal(after)}"
+            for column in self._tracking.columns
+        ]
+
+    def _differences(self, old: str, new: str) -> list[str]:
+        return [
+            f"case when {self._differs(column, old, new)} then {literal(_json_key(column))} || "
+            f"json_build_array({self._recorded(column, old)}, {self._recorded(column, new)})::text end"
+            for column in self._tracking.columns
+        ]
+
+    def _value(self, column: TrackedColumn, side: str) -> str:
+        return f"{side}{self._places[column.name]}"
+
+    def _recorded(self, column: TrackedColumn, side: str) -> str:
+        return recorded(column, self._value(column, side))
+
+    def _differs(self, column: TrackedColumn, old: str, new: str) -> str:
+        before, after = self._value(column, old), self._value(column, new)
+        if column.exact:
+            return f"{before} is distinct from {after}"
+        # By what is stored, which needs no equality operator (json, xml and point have none), overlooks no
+        # difference that equality does, and calls no code of the application's.
+        return f"record_image_ne(row({before}), row({after}))"
+
+    def _key_changed(self, old: str, new: str) -> str:
+        return " or ".join(self._differs(column, old, new) for column in self._key) or "true"
+
+    def _identity(self, side: str) -> str:
+        if not self._key:
+            whole = [self._value(column, side) for column in self._tracking.columns if not column.secret]
+            return f"'row:' || {sha256(f'concat(row({_comma(whole)}))')}"
+        parts = [(column, self._value(column, side)) for column in self._key]
+        if len(parts) == 1:
+            text = key_text(*parts[0])
+            return text if self._key[0].kind in _SHORT_KINDS else shortened(text)
+        array = [value if column.kind == "number" else key_text(column, value) for column, value in parts]
+        return shortened(f"jsonb_build_array({_comma(array)})::text")
+
+    def _stale_changes(self) -> str:
+        if self._operation == "truncate":
+            return _NOTHING_KNOWN
+        names = {"old_bodies": _NO_ROWS, "new_bodies": _NO_ROWS}
+        for side, rows, without in (("old", "old_rows", "insert"), ("new", "new_rows", "delete")):
+            if self._operation != without:
+                names[f"{side}_bodies"] = (
+                    f"(select row_number() over () as position, to_jsonb(changed_row.*) as body "
+                    f"from {rows} as changed_row)"
+                )
+        current, previous = ("o", "n") if self._operation == "delete" else ("n", "o")
+        values = {
+            "stale_identity": self._stale_identity(current),
+            "stale_previous_identity": self._stale_previous(previous, current),
+            "stale_old_cut": cut("pair.old_value::text"),
+            "stale_new_cut": cut("pair.new_value::text"),
+            "text_limit": str(TEXT_LIMIT),
+            "secret_names": _array(column.name for column in self._tracking.columns if column.secret),
+            "column_names": _array(column.name for column in self._tracking.columns),
+            "records_unchanged": literal(self._operation != "update"),
+        }
+        return _fill(read_sql("tracking/stale_changes.sql"), names, values).strip()
+
+    def _stale_identity(self, side: str) -> str:
+        if not self._key:
+            return f"'row:' || {sha256(f'{side}.body::text')}"
+        texts = [f"({side}.body ->> {literal(column.name)})" for column in self._key]
+        if len(texts) == 1:
+            return shortened(sha256(texts[0]) if self._key[0].secret else texts[0])
+        parts = [
+            sha256(text) if column.secret else f"{side}.body -> {literal(column.name)}"
+            for column, text in zip(self._key, texts, strict=True)
+        ]
+        return shortened(f"jsonb_build_array({_comma(parts)})::text")
+
+    def _stale_previous(self, previous: str, current: str) -> str:
+        if self._operation != "update":
+            return "null::text"
+        return f"nullif({self._stale_identity(previous)}, {self._stale_identity(current)})"
+
+
+_WITH_UUIDV7 = 180000
+_SHORT_KINDS = frozenset(("number", "plain", "instant"))
+_ID_PREFIX = (
+    "overlay(lpad(to_hex(floor(extract(epoch from tracking.occurred_at) * 1000)::bigint), 12, '0') || '-7' "
+    "placing '-' from 9 for 0)"
+)
+_ID = "(tracking.id_prefix || substr(gen_random_uuid()::text, 16))::uuid"
+
+_ROWS = {"o": "old_rows", "n": "new_rows"}
+_ONE_ROW = {
+    "insert": "new_rows",
+    "update": "old_rows cross join new_rows",
+    "delete": "old_rows",
+    "truncate": "(values (true)) as truncated (yes)",
+}
+#: The columns that a row can have in memory.
+_MAX_TARGETS = 1664
+
+_NOTHING_KNOWN = "(select null::text as entity_id, null::jsonb as changes) as changed"
+_NO_ROWS = "(select null::bigint as position, null::jsonb as body where false)"
+
+
+def trigger_name(operation: Operation) -> str:
+    """What the trigger is called; PostgreSQL keeps these names apart by table."""
+    return f"usersync_{_PAST[operation]}"
+
+
+def _json_key(column: TrackedColumn) -> str:
+    return json.dumps(column.name, ensure_ascii=False) + ":"
+
+
+def _joined(pieces: list[str]) -> str:
+    if len(pieces) <= _CHUNK:
+        return f"concat_ws(',', {_comma(pieces)})"
+    chunks = [pieces[start : start + _CHUNK] for start in range(0, len(pieces), _CHUNK)]
+    return _joined([f"nullif({_joined(chunk)}, '')" for chunk in chunks])
+
+
+def _array(names: Iterable[str]) -> str:
+    return f"array[{_comma(literal(name) for name in names)}]"
+
+
+def _comma(parts: Iterable[str]) -> str:
+    return ", ".join(parts)

@@ -1,0 +1,90 @@
+-- What a table is, and what usersync has on it. Reads the catalog only.
+select jsonb_build_object(
+    'server_version', current_setting('server_version_num')::integer,
+    'role', current_user,
+    'installed', to_regclass('usersync.audit_rejects') is not null and to_regclass('@audit_table') is not null,
+    'schema_is_ours', pg_has_role((select nspowner from pg_namespace where nspname = 'usersync'), 'USAGE'),
+    'exists', tracked.oid is not null,
+    'kind', relation.relkind,
+    'persistence', relation.relpersistence,
+    'is_partition', relation.relispartition,
+    'is_audit_table', tracked.oid = to_regclass('@audit_table')
+        or tracked.oid in (select relid from pg_partition_tree(to_regclass('@audit_table'))),
+    'has_children', relation.relhassubclass,
+    'owner', pg_get_userbyid(relation.relowner),
+    'owner_is_ours', pg_has_role(relation.relowner, 'USAGE') or
+        (select rolsuper from pg_roles where oid = relation.relowner),
+    'may_track', has_table_privilege(tracked.oid, 'TRIGGER'),
+    'deferred_on_log', (
+        select coalesce(jsonb_agg(conname order by conname), '[]') from pg_constraint
+        where conrelid = to_regclass('@audit_table') and condeferrable and condeferred
+    ),
+    'columns', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', attname,
+            'type', format_type(coalesce(nullif(base.typbasetype, 0), base.oid), null),
+            'built_in', base.oid < 16384,
+            'fixed', base.typlen > 0,
+            'category', base.typcategory,
+            'exact_collation', coalesce((
+                select collisdeterministic from pg_collation where pg_collation.oid = attcollation
+            ), true),
+            'required', attnotnull,
+            'virtual', attgenerated = 'v'
+        ) order by attnum), '[]')
+        from pg_attribute
+        cross join lateral (
+            -- Domains of domains end at a type that is none.
+            with recursive based as (
+                select pg_type.* from pg_type where pg_type.oid = atttypid
+                union all
+                select pg_type.* from pg_type join based on pg_type.oid = based.typbasetype
+            )
+            select * from based where typtype <> 'd'
+        ) as base
+        where attrelid = tracked.oid and attnum > 0 and not attisdropped
+    ),
+    'key', (
+        select jsonb_build_object('primary', indisprimary, 'columns', (
+            select jsonb_agg(attname order by place)
+            from unnest(indkey[:indnkeyatts - 1]) with ordinality as part (number, place)
+            join pg_attribute on attrelid = tracked.oid and attnum = number
+        ))
+        from pg_index
+        where indrelid = tracked.oid and indisunique and indisvalid and indpred is null and indexprs is null
+            and not exists (
+                select from unnest(indkey[:indnkeyatts - 1]) as number
+                join pg_attribute on attrelid = tracked.oid and attnum = number
+                where not attnotnull
+            )
+        order by indisprimary desc, indisreplident desc, indexrelid
+        limit 1
+    ),
+    'triggers', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', tgname,
+            'enabled', tgenabled,
+            'type', tgtype,
+            'function', proname,
+            'comment', obj_description(pg_proc.oid, 'pg_proc'),
+            'body', prosrc,
+            'definer', prosecdef,
+            'config', coalesce(to_jsonb(proconfig), '[]')
+        ) order by tgname), '[]')
+        from pg_trigger
+        join pg_proc on pg_proc.oid = tgfoid
+        where tgrelid = tracked.oid and not tgisinternal
+            and (tgname like 'usersync\_%' or (
+                pronamespace = to_regnamespace('usersync') and proname like 'handle\_changes\_%'))
+    ),
+    'taken', (
+        -- Functions of the names that this table's might have, which serve another table: one that had its name.
+        select coalesce(jsonb_agg(distinct proname), '[]')
+        from pg_trigger
+        join pg_proc on pg_proc.oid = tgfoid
+        where pronamespace = to_regnamespace('usersync') and proname like 'handle\_changes\_%'
+            and tgrelid is distinct from tracked.oid
+    )
+) as state
+from (select to_regclass('@tracked_table')::oid as oid) as tracked
+left join pg_class as relation on relation.oid = tracked.oid

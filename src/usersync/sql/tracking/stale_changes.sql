@@ -1,0 +1,30 @@
+(
+    select
+        '@stale_identity' as entity_id,
+        '@stale_previous_identity' as previous_entity_id,
+        coalesce(differing.changes, '{}') as changes
+    from "@old_bodies" as o
+    full join "@new_bodies" as n on n.position = o.position
+    cross join lateral (
+        select jsonb_object_agg(pair.name, jsonb_build_array(
+            case
+                when pair.old_value is null then null
+                when pair.name = any('@secret_names'::text[]) then '"[redacted]"'
+                when length(pair.old_value::text) > '@text_limit' then to_jsonb('@stale_old_cut')
+                else pair.old_value
+            end,
+            case
+                when pair.new_value is null then null
+                when pair.name = any('@secret_names'::text[]) then '"[redacted]"'
+                when length(pair.new_value::text) > '@text_limit' then to_jsonb('@stale_new_cut')
+                else pair.new_value
+            end
+        )) as changes
+        from (
+            select name, nullif(o.body -> name, 'null') as old_value, nullif(n.body -> name, 'null') as new_value
+            from unnest('@column_names'::text[]) as name
+        ) as pair
+        where pair.old_value is distinct from pair.new_value
+    ) as differing
+    where differing.changes is not null or '@records_unchanged'
+) as changed

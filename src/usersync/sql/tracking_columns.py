@@ -1,0 +1,150 @@
+"""How the values of a column are compared and written, by its type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["number", "plain", "instant", "text", "json", "jsonb", "bytes", "document", "foreign"]
+
+#: The same as what the Python side cuts at.
+TEXT_LIMIT = 16_384
+
+_MAX_ENTITY_ID = 200
+_KEPT_OF_LONG_ID = 130
+
+_KINDS: Mapping[str, Kind] = {
+    "smallint": "number",
+    "integer": "number",
+    "bigint": "number",
+    "text": "text",
+    "character varying": "text",
+    "character": "text",
+    "bpchar": "text",
+    "name": "text",
+    "xml": "text",
+    "json": "json",
+    "jsonb": "jsonb",
+    "bytea": "bytes",
+    "timestamp with time zone": "instant",
+}
+
+#: Types in which equal values are the same value, so that the equality operator will do, which is faster.
+_EXACT = frozenset(
+    (
+        "smallint",
+        "integer",
+        "bigint",
+        "boolean",
+        "uuid",
+        "date",
+        "timestamp without time zone",
+        "timestamp with time zone",
+        "text",
+        "character varying",
+        "bytea",
+    )
+)
+
+
+@dataclass(frozen=True)
+class TrackedColumn:
+    """A column as it was when the table was tracked."""
+
+    name: str
+    kind: Kind
+    #: Whether values that are equal are the same. 1.0 and 1.00 are equal, and so are 'A' and 'a' in citext.
+    exact: bool
+    secret: bool = False
+
+
+def tracked_column(found: Mapping[str, Any], *, secret: bool) -> TrackedColumn:
+    """A column as the inspection has found it."""
+    exact = found["built_in"] and found["type"] in _EXACT and found["exact_collation"]
+    return TrackedColumn(found["name"], _kind(found), exact, secret)
+
+
+def _kind(found: Mapping[str, Any]) -> Kind:
+    if not found["built_in"]:
+        return "foreign"
+    kind = _KINDS.get(found["type"])
+    if kind is not None:
+        return kind
+    return "plain" if found["fixed"] or found["type"] == "numeric" else "document"
+
+
+def recorded(column: TrackedColumn, value: str) -> str:  # noqa: PLR0911 - a kind, a line
+    """The value as it is recorded: something that ``to_json`` takes; null for null."""
+    if column.secret:
+        return f"case when num_nulls({value}) = 0 then '[redacted]'::text end"
+    match column.kind:
+        case "text":
+            return _short_text(f"{value}::text")
+        case "bytes":
+            return f"usersync.describe_bytes({value})"
+        case "json":
+            # What json takes and jsonb does not: a NUL, half a surrogate pair.
+            text = f"{value}::text"
+            alien = f"{text} ~* '\\\\u(0000|d[89a-f])'"
+            return (
+                f"case when {alien} then to_json({_short_text(text)}) else {_short_document(value, text)} end"
+            )
+        case "jsonb" | "document":
+            return _short_document(f"to_json({value})", f"to_json({value})::text", size_of=value)
+        case "foreign":
+            # By its output function, and by no cast: a cast may be anybody's code.
+            return _short_text(f"case when num_nulls({value}) = 0 then concat({value}) end")
+        case "number" | "plain" | "instant":
+            return value
+
+
+def _short_text(text: str) -> str:
+    # Called for long ones only: each node of an expression costs whenever a statement begins.
+    return f"case when octet_length({text}) > {TEXT_LIMIT} then {cut(text)} else {text} end"
+
+
+def _short_document(document: str, text: str, size_of: str | None = None) -> str:
+    # Stored, it may be compressed to a hundredth. Most documents are small, and not written out for this.
+    return (
+        f"case when pg_column_size({size_of or document}) > {TEXT_LIMIT // 256} "
+        f"and octet_length({text}) > {TEXT_LIMIT} then to_json({cut(text)}) else {document} end"
+    )
+
+
+def cut(text: str) -> str:
+    """The beginning of a long text, with a marker."""
+    return f"usersync.shorten_text({text}, {TEXT_LIMIT})"
+
+
+def sha256(text: str) -> str:
+    """The hash of a text, in hexadecimal digits."""
+    return f"encode(sha256(convert_to({text}, 'UTF8')), 'hex')"
+
+
+def key_text(column: TrackedColumn, value: str) -> str:
+    """The value as the text that an entity is known by: the same in every session."""
+    match column.kind:
+        case "number" | "text":
+            text = f"{value}::text"
+        case "plain":
+            text = f"to_jsonb({value}) #>> '{{}}'"
+        case "instant":
+            text = f"to_jsonb({value} at time zone 'UTC') #>> '{{}}'"
+        case "bytes":
+            text = f"encode({value}, 'hex')"
+        case "json" | "jsonb" | "document":
+            text = f"{value}::text"
+        case "foreign":
+            text = f"concat({value})"
+    return sha256(text) if column.secret else text
+
+
+def shortened(text: str) -> str:
+    """A text that fits into ``entity_id``; if it was too long, with its hash in place of the rest."""
+    return (
+        f"case when length({text}) > {_MAX_ENTITY_ID} "
+        f"then left({text}, {_KEPT_OF_LONG_ID}) || '…' || {sha256(text)} else {text} end"
+    )

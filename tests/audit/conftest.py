@@ -1,0 +1,124 @@
+"""A database with usersync in it, logs that are closed again, and ways to get between the two."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from proxy import Proxy
+
+from usersync import AuditLog
+from usersync.settings import Settings
+from usersync.testing.install import install
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import psycopg
+
+    from usersync.testing import SupabaseCluster, SupabaseDatabase
+
+
+@dataclass(frozen=True)
+class Store:
+    """The database that events go to, and what is in it."""
+
+    database: SupabaseDatabase
+    owner: psycopg.Connection[Any]
+
+    @property
+    def dsn(self) -> str:
+        return self.database.dsn()
+
+    def ids(self) -> list[str]:
+        """The ids of all events, in no order; one that is stored twice is there twice."""
+        return [str(row[0]) for row in self.owner.execute("select id from public.audit_logs").fetchall()]
+
+    def events(self) -> list[dict[str, Any]]:
+        rows = self.owner.execute("select to_jsonb(log) from public.audit_logs as log order by id").fetchall()
+        return [row[0] for row in rows]
+
+    def event(self) -> dict[str, Any]:
+        """The only one."""
+        (event,) = self.events()
+        return event
+
+
+@pytest.fixture
+def audit_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
+    template = cluster.template("installed_plain", build=lambda each: install(each, Settings()))
+    database = cluster.clone(template)
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def store(audit_database: SupabaseDatabase) -> Iterator[Store]:
+    with audit_database.connect() as owner:
+        yield Store(audit_database, owner)
+
+
+@pytest.fixture
+def spool_dir(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def make_log(spool_dir: Path) -> Iterator[Callable[..., AuditLog]]:
+    """Make a log with its spool in ``spool_dir``; it is closed when the test ends."""
+    with ExitStack() as logs:
+
+        def make(source: Any = None, **options: Any) -> AuditLog:
+            log = AuditLog(source, **{"spool_dir": spool_dir, "project": "test", **options})
+            logs.callback(log.close, timeout=0.2)
+            return log
+
+        yield make
+
+
+@pytest.fixture
+def log(store: Store, make_log: Callable[..., AuditLog]) -> AuditLog:
+    return make_log(store.dsn)
+
+
+@pytest.fixture
+def offline(make_log: Callable[..., AuditLog]) -> AuditLog:
+    """A log that only records."""
+    return make_log(None)
+
+
+@pytest.fixture
+def proxy(store: Store) -> Iterator[Proxy]:
+    with Proxy(store.database.host, store.database.port) as proxy:
+        yield proxy
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
+    """Wait until the condition holds; fails if it does not in time."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., Any]:
+    return eventually
+
+
+@pytest.fixture(autouse=True)
+def _no_writer_left() -> Iterator[None]:
+    yield
+    eventually(lambda: not [each for each in threading.enumerate() if each.name == "usersync-audit"])
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "usersync.audit")

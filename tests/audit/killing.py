@@ -1,0 +1,77 @@
+"""Processes that record and are killed at a random moment; what they were promised is kept.
+
+Used by the suite some tens of times and by ``bench/`` a thousand times. Run as a script, it is the process
+that records: it writes each id to its output once ``record()`` has returned it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_ID_LENGTH = 36
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """One process that records until it is killed."""
+
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(cls, dsn: str, spool_dir: Path, threads: int = 2) -> Recorder:
+        command = [sys.executable, __file__, dsn, str(spool_dir), str(threads)]
+        return cls(subprocess.Popen(command, stdout=subprocess.PIPE))
+
+    def kill(self, after: float) -> list[str]:
+        """Kill -9 so many seconds after its first event; returns the ids it was given."""
+        assert self.process.stdout is not None
+        with self.process:
+            first = self.process.stdout.read(_ID_LENGTH)
+            time.sleep(after)
+            self.process.send_signal(signal.SIGKILL)
+            output = first + self.process.stdout.read()
+        text = output.decode()
+        # Whole ids only: the last one may have been cut off with its process.
+        return [text[n : n + _ID_LENGTH] for n in range(0, len(text) - _ID_LENGTH + 1, _ID_LENGTH)]
+
+
+def kill_recorders(dsn: str, spool_dir: Path, kills: int, at_once: int = 3) -> list[str]:
+    """Start and kill so many processes, a few at a time; returns every id that ``record()`` returned."""
+    ids: list[str] = []
+    while kills > 0:
+        batch = [Recorder.start(dsn, spool_dir) for _ in range(min(at_once, kills))]
+        for recorder in batch:
+            ids += recorder.kill(after=random.uniform(0, 0.15))  # noqa: S311 - any moment will do
+        kills -= len(batch)
+    return ids
+
+
+def main(dsn: str, spool_dir: str, threads: str) -> None:
+    import threading  # noqa: PLC0415 - only the process that records needs these
+
+    from usersync import AuditLog  # noqa: PLC0415
+
+    log = AuditLog(dsn, spool_dir=Path(spool_dir), project="test")
+
+    def record() -> None:
+        while True:
+            event_id = log.record("a.b", entity=("product", 42), after={"name": "Bolt"})
+            if event_id is None:
+                os._exit(3)
+            # One write of less than a page to a pipe is never torn apart by another's.
+            os.write(1, event_id.encode())
+
+    for _ in range(int(threads) - 1):
+        threading.Thread(target=record, daemon=True).start()
+    record()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,47 @@
+"""The audit log of a project, under hostile names too, and more sessions to get into each other's way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sql_log import HOSTILE_TABLE, Log
+
+from fix_project import NAMES
+from usersync.settings import parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import psycopg
+
+    from fix_project import Project
+    from usersync.settings import Settings
+
+
+@pytest.fixture
+def settings(names: str) -> Settings:
+    return parse_settings(NAMES[names][0] | (HOSTILE_TABLE if names == "hostile" else {}))
+
+
+@pytest.fixture
+def log(project: Project) -> Log:
+    project.owner.execute(
+        "set statement_timeout = '30s'"
+    )  # a wait that is not bounded fails, and does not hang
+    return Log(project)
+
+
+@pytest.fixture
+def session(project: Project) -> Iterator[Callable[[], psycopg.Connection[Any]]]:
+    """Open more sessions as the owner; they end with the test."""
+    opened = []
+
+    def connect() -> psycopg.Connection[Any]:
+        opened.append(project.database.connect("postgres"))
+        opened[-1].execute("set statement_timeout = '30s'")
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()

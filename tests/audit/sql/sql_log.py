@@ -1,0 +1,88 @@
+"""The audit log of a project, as whoever writes to it sees it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from fix_project import Project
+
+HOSTILE_TABLE = {"audit_table": '"we\'ird %s ""schema"."au\'dit %I ""log"'}
+
+
+def event(**fields: Any) -> dict[str, Any]:
+    """An event with an id, an action and a time, and whatever else it is to have."""
+    return {"id": str(uuid4()), "action": "stock.adjusted", "occurred_at": "2026-03-01T12:00:00Z"} | fields
+
+
+def send(connection: psycopg.Connection[Any], *events: Any) -> tuple[int, int, int]:
+    """Record the events; return how many were stored, were there already, and were put aside."""
+    row = connection.execute("select public.record_audit_events(%s)", [Jsonb(list(events))]).fetchone()
+    assert row
+    return row[0]["stored"], row[0]["duplicates"], row[0]["rejected"]
+
+
+@dataclass(frozen=True)
+class Log:
+    project: Project
+
+    @property
+    def owner(self) -> psycopg.Connection[Any]:
+        return self.project.owner
+
+    @property
+    def table(self) -> str:
+        """The log, quoted."""
+        return self.project.settings.audit_table.quoted
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The log's schema and name, as they are."""
+        return self.project.settings.audit_table.schema, self.project.settings.audit_table.name
+
+    def record(self, *events: Any) -> tuple[int, int, int]:
+        return send(self.owner, *events)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All events, the oldest first, each with the partition that it is in."""
+        with self.owner.cursor(row_factory=dict_row) as cursor:
+            read = (
+                "select log.*, tableoid::regclass::text as partition from {} as log order by occurred_at, id"
+            )
+            return cursor.execute(read.format(self.table)).fetchall()
+
+    def row(self) -> dict[str, Any]:
+        """The only event."""
+        (row,) = self.rows()
+        return row
+
+    def rejects(self) -> list[tuple[Any, str, str]]:
+        """What was put aside: the event, the SQLSTATE, the reason."""
+        read = "select event, sqlstate, reason from usersync.audit_rejects order by reject_id"
+        return self.owner.execute(read).fetchall()
+
+    def partitions(self) -> list[str]:
+        """The names of the partitions without their schema."""
+        read = """
+            select relname from pg_inherits join pg_class on pg_class.oid = inhrelid
+            where inhparent = %s::regclass order by 1
+        """
+        return [row[0] for row in self.owner.execute(read, [self.table]).fetchall()]
+
+
+def wait_until_blocked(observer: psycopg.Connection[Any], blocked: psycopg.Connection[Any]) -> None:
+    """Wait until ``blocked`` waits for a lock of somebody's."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        look = "select cardinality(pg_blocking_pids(%s)) > 0 from pg_sleep(0.005)"
+        if observer.execute(look, [blocked.info.backend_pid]).fetchone() == (True,):
+            return
+    raise AssertionError("nobody was blocked")

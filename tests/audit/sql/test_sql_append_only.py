@@ -1,0 +1,144 @@
+"""What is in the log stays as it is: for the owner, for the service role, in every partition."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from sql_log import event
+
+from usersync.plans import schema
+from usersync.runner import run
+
+WRITES = {
+    "update": "update {} set action = 'forged'",
+    "unlink": "update {} set user_id = null",
+    "delete": "delete from {}",
+    "truncate": "truncate {}",
+    "merge update": "merge into {} using (select) x on true when matched then update set action = 'forged'",
+    "merge delete": "merge into {} using (select) x on true when matched then delete",
+}
+
+
+@pytest.fixture
+def user_id(log):
+    """A living user, who has an event in this month's partition and one in the default partition."""
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    now = log.owner.execute("select now()::text").fetchone()[0]
+    log.record(*(event(actor_id=str(user_id), occurred_at=at) for at in (now, "2020-01-01")))
+    return user_id
+
+
+def attach_by_hand(log):
+    log.owner.execute(f"create table public.archive (like {log.table} including all)")
+    dated = """jsonb_populate_record(log, '{"occurred_at": "2019-06-01Z"}')"""
+    log.owner.execute(f"insert into public.archive select ({dated}).* from {log.table} as log limit 1")
+    bounds = "for values from ('2019-06-01Z') to ('2019-07-01Z')"
+    log.owner.execute(f"alter table {log.table} attach partition public.archive {bounds}")
+
+
+def refused(log, relation, statement, message="append-only"):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=message):
+        log.owner.execute(statement.replace("{}", relation))
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_the_owner_is_refused_on_the_log_and_on_every_partition(log, user_id, write):
+    attach_by_hand(log)
+    log.owner.execute("select usersync.guard_audit_partitions()")
+    before = log.rows()
+    occupied = {row["partition"] for row in before}
+    assert len(occupied) == 3
+    for relation in (log.table, *occupied):
+        refused(log, relation, WRITES[write])
+    assert log.rows() == before
+
+
+def test_empty_partitions_refuse_truncate_too(log):
+    """For one that is empty when it is tried may not be when the next one tries."""
+    for name in log.partitions():
+        refused(log, f"usersync.{name}", WRITES["truncate"])
+
+
+def test_a_partition_attached_by_hand_is_guarded_by_the_next_apply(log, user_id):
+    attach_by_hand(log)
+    for write in ("update", "delete"):
+        refused(log, "public.archive", WRITES[write])
+    run(schema.apply(log.project.settings), log.owner)
+    refused(log, "public.archive", WRITES["truncate"])
+
+
+def test_an_upsert_cannot_overwrite(log, user_id):
+    refused(
+        log,
+        log.table,
+        "insert into {} select * from {} on conflict (id, occurred_at) do update set action = 'forged'",
+    )
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_the_service_role_is_refused(log, user_id, project, write):
+    with (
+        project.database.connect("service_role") as service,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        service.execute(WRITES[write].replace("{}", log.table))
+    assert {row["action"] for row in log.rows()} == {"stock.adjusted"}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_whoever_was_granted_everything_is_refused_all_the_same(log, user_id, project, write):
+    """By mistake, or by somebody's default privileges; and whatever they say about maintenance."""
+    for table, right in (
+        (log.project.settings.audit_table, "all"),
+        (log.project.settings.users_table, "select"),
+    ):
+        schema_name = psycopg.sql.Identifier(table.schema).as_string()
+        log.owner.execute(f"grant usage on schema {schema_name} to service_role")
+        log.owner.execute(f"grant {right} on {table.quoted} to service_role")
+    with project.database.connect("service_role") as service:
+        service.execute("set usersync.maintaining = 'audit'")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+            service.execute(WRITES[write].replace("{}", log.table))
+
+
+def test_a_link_goes_when_the_user_is_gone_and_nothing_else_does(log, user_id):
+    before = log.rows()
+    log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
+    assert log.rows() == [row | {"user_id": None} for row in before]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "action = 'forged'",
+        "actor_id = null",
+        "metadata = '[1]'",
+        "occurred_at = occurred_at + interval '1 second'",
+        "recorded_at = now() - interval '1 day'",
+    ],
+)
+def test_nothing_else_changes_with_a_link(log, user_id, project, change):
+    """Even where the foreign key is gone, so that somebody could claim to be it."""
+    constraint = "select conname from pg_constraint where conrelid = %s::regclass and contype = 'f'"
+    (name,) = log.owner.execute(constraint, [log.table]).fetchone()
+    log.owner.execute(f"alter table {log.table} drop constraint {psycopg.sql.Identifier(name).as_string()}")
+    log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
+    refused(log, log.table, f"update {{}} set user_id = null, {change}")
+    log.owner.execute(f"update {log.table} set user_id = null")  # the link alone
+
+
+def test_maintenance_is_the_owners_and_ends_with_the_transaction(log, user_id):
+    with log.owner.transaction():
+        log.owner.execute("set local usersync.maintaining = 'audit'")
+        log.owner.execute(f"delete from {log.table} where occurred_at < '2021-01-01'")
+    assert len(log.rows()) == 1
+    refused(log, log.table, WRITES["delete"])
+
+
+def test_making_a_partition_leaves_maintenance_switched_off(log, user_id):
+    with log.owner.transaction():
+        log.owner.execute("select usersync.make_audit_partition('2020-01-01')")
+        moved = [row["partition"] for row in log.rows()]
+        assert moved[0] == "usersync.audit_logs_2020_01"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), log.owner.transaction():
+            log.owner.execute(f"delete from {log.table}")

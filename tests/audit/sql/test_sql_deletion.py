@@ -1,0 +1,84 @@
+"""The auth server deletes a user who has events: nothing breaks, and who did it stays known."""
+
+from __future__ import annotations
+
+import pytest
+from sql_log import HOSTILE_TABLE, event, send
+
+from fix_project import NAMES
+from usersync.settings import parse_settings
+
+POLICIES = ("anonymize", "soft", "keep", "delete")
+
+
+@pytest.fixture(params=POLICIES)
+def policy(request):
+    return request.param
+
+
+@pytest.fixture
+def settings(names, policy):
+    hostile = HOSTILE_TABLE if names == "hostile" else {}
+    return parse_settings(NAMES[names][0] | hostile | {"on_delete": policy})
+
+
+def test_a_deleted_user_keeps_the_attribution(log, policy):
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    log.record(event(actor_id=str(user_id), changes={"quantity": [1, 2]}, metadata={"why": "sold"}))
+    before = log.row()
+    log.project.auth.hard_delete(user_id)
+    assert log.project.failure(user_id) is None
+    # Only the link goes, and only with the row.
+    assert log.row() == before | {"user_id": None if policy == "delete" else user_id}
+
+
+def test_a_deletion_while_the_batch_is_in_flight(log, session, policy):
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    writer = session()
+    with writer.transaction():
+        send(writer, event(actor_id=str(user_id)))
+        log.project.auth.hard_delete(user_id)  # is not held up by the batch
+    log.project.client.retry()
+    assert log.project.client.status().in_step
+    row = log.row()
+    assert row["actor_id"] == str(user_id)
+    assert row["user_id"] == (None if policy == "delete" else user_id)
+
+
+def test_events_that_come_while_the_deletion_is_in_flight(log, project):
+    """The auth server's transaction is open: it has deleted the user, and nobody else sees it yet."""
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    with project.database.connect("supabase_auth_admin") as auth, auth.transaction():
+        auth.execute("delete from auth.users where id = %s", [user_id])
+        assert log.record(event(actor_id=str(user_id))) == (1, 0, 0)
+    assert log.row()["actor_id"] == str(user_id)
+    assert log.row()["user_id"] in (None, user_id)
+    assert log.record(event(actor_id=str(user_id))) == (1, 0, 0)
+
+
+@pytest.mark.newest_server
+def test_a_user_with_very_many_events_does_not_hold_up_the_auth_server(log, policy):
+    """Unlinking them takes as long as writing them did: that is for later, in batches."""
+    ada, bob = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
+    log.record(*(event(actor_id=str(ada)) for _ in range(5_001)), event(actor_id=str(bob)))
+    log.project.auth.hard_delete(ada)
+    log.project.auth.hard_delete(bob)
+    assert log.project.failure(bob) is None
+    links = f"select count(*) from {log.table.replace('%', '%%')} where user_id = %s"
+    if policy == "delete":
+        assert log.project.failure(ada).sqlstate == "55006"
+        assert log.project.row(ada) is not None
+        assert log.owner.execute(links, [ada]).fetchone() == (5_001,)
+        log.project.client.retry()
+        assert log.project.row(ada) is None
+    assert log.project.failure(ada) is None
+    assert log.project.client.status().in_step
+    assert log.owner.execute(links, [ada]).fetchone() == (0 if policy == "delete" else 5_001,)
+    assert sum(row["actor_id"] == str(ada) for row in log.rows()) == 5_001
+
+
+def test_nobody_who_is_alive_is_unlinked(log):
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    log.record(event(actor_id=str(user_id)))
+    assert log.owner.execute("select usersync.unlink_events(%s, 10)", [user_id]).fetchone() == (0,)
+    assert log.row()["user_id"] == user_id

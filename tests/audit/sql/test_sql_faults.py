@@ -1,0 +1,91 @@
+"""The database's own troubles raise, so that the sender tries again, and nothing is stored by halves."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from sql_log import event
+
+#: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
+BATCH = (event(), event(ip="nowhere"), event())
+
+
+@contextmanager
+def table_gone(log, session):
+    name = psycopg.sql.Identifier(log.project.settings.audit_table.schema, "elsewhere").as_string()
+    log.owner.execute(f"alter table {log.table} rename to elsewhere")
+    yield
+    log.owner.execute(f"alter table {name} rename to {log.table.rpartition('.')[2]}")
+
+
+@contextmanager
+def table_locked(log, session):
+    with session() as other, other.transaction():
+        other.execute(f"lock table {log.table} in access exclusive mode")
+        yield
+
+
+@contextmanager
+def read_only(log, session):
+    log.owner.execute("set default_transaction_read_only = on")
+    yield
+    log.owner.execute("set default_transaction_read_only = off")
+
+
+@contextmanager
+def no_privilege(log, session):
+    log.owner.execute(f"revoke insert on {log.table} from postgres")
+    yield
+    log.owner.execute(f"grant insert on {log.table} to postgres")
+
+
+@contextmanager
+def no_partition(log, session):
+    log.owner.execute(f"alter table {log.table} detach partition usersync.audit_logs_default")
+    yield
+    log.owner.execute(f"alter table {log.table} attach partition usersync.audit_logs_default default")
+
+
+@contextmanager
+def rejects_gone(log, session):
+    log.owner.execute("alter table usersync.audit_rejects rename to elsewhere")
+    yield
+    log.owner.execute("alter table usersync.elsewhere rename to audit_rejects")
+
+
+FAULTS = {
+    table_gone: psycopg.errors.UndefinedTable,
+    table_locked: psycopg.errors.LockNotAvailable,
+    read_only: psycopg.errors.ReadOnlySqlTransaction,
+    no_privilege: psycopg.errors.InsufficientPrivilege,
+    no_partition: psycopg.errors.CheckViolation,
+    rejects_gone: psycopg.errors.UndefinedTable,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_raises_and_leaves_nothing(log, session, fault):
+    with fault(log, session), pytest.raises(FAULTS[fault]):
+        log.record(*BATCH)
+    assert log.rows() == log.rejects() == []
+    assert log.record(*BATCH) == (2, 0, 1)
+
+
+def test_a_fault_leaves_the_callers_transaction_to_the_caller(log):
+    with log.owner.transaction():
+        with pytest.raises(psycopg.errors.InvalidParameterValue), log.owner.transaction():
+            log.owner.execute("select public.record_audit_events('5')")
+        assert log.record(event()) == (1, 0, 0)
+    assert len(log.rows()) == 1
+
+
+def test_a_cancelled_call_is_cancelled(log, session):
+    """Somebody's wish, and no fault of an event's."""
+    with session() as other, other.transaction():
+        other.execute(f"lock table {log.table} in access exclusive mode")
+        log.owner.execute("set statement_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            log.record(event())
+    assert log.rejects() == []

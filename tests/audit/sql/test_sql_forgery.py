@@ -1,0 +1,133 @@
+"""P7: nobody gets in: every role of the API, every object of the log, both regimes of default privileges."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from usersync.settings import Settings
+from usersync.testing.install import install
+
+ROLES = ("anon", "authenticated", "service_role", "authenticator")
+
+TABLES = """
+    select relid::regclass::text from pg_partition_tree('public.audit_logs')
+    union all select 'usersync.audit_rejects'
+"""
+
+FUNCTIONS = """
+    select oid::regprocedure::text from pg_proc
+    where starts_with(obj_description(oid, 'pg_proc'), 'usersync: ')
+"""
+
+
+@pytest.fixture(params=["old", "new"])
+def regime(request):
+    return request.param
+
+
+@pytest.fixture
+def database(cluster, regime):
+    build = lambda each: install(each, Settings())  # noqa: E731 - the template wants a function
+    database = cluster.clone(cluster.template(f"installed_under_{regime}", regime=regime, build=build))
+    yield database
+    cluster.drop(database)
+
+
+def allowed(connection, list_of_objects, question):
+    """The roles and objects for which ``question`` is answered with yes."""
+    ask = f"""
+        select role, object from unnest(%s::text[]) as role, ({list_of_objects}) as every (object)
+        where {question} order by 1, 2
+    """
+    return connection.execute(ask, [list(ROLES)]).fetchall()
+
+
+def test_no_role_has_a_right_on_a_table_but_the_service_role_to_read_the_log(postgres):
+    rights = "('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')"
+    held = allowed(
+        postgres,
+        f"select relation || ' ' || right_ from ({TABLES}) as t (relation), (values {rights}) as r (right_)",
+        "has_table_privilege(role, split_part(object, ' ', 1), split_part(object, ' ', 2))",
+    )
+    assert held == [("service_role", "audit_logs SELECT")]
+
+
+def test_no_role_has_a_right_on_a_function_but_the_service_role_on_those_for_clients(postgres):
+    held = allowed(postgres, FUNCTIONS, "has_function_privilege(role, object, 'EXECUTE')")
+    assert ("service_role", "record_audit_events(jsonb)") in held
+    assert {role for role, _ in held} == {"service_role"}
+    assert not [function for _, function in held if function.startswith("usersync.")]
+
+
+def test_no_role_gets_into_the_schema(postgres):
+    assert allowed(postgres, "values ('usersync')", "has_schema_privilege(role, object, 'USAGE')") == []
+    assert allowed(postgres, "values ('usersync')", "has_schema_privilege(role, object, 'CREATE')") == []
+
+
+ATTACKS = {
+    "insert": "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source)"
+    " values (gen_random_uuid(), now(), 'forged', 'succeeded', 'user', 'app')",
+    "update": "update public.audit_logs set actor_id = 'somebody else'",
+    "delete": "delete from public.audit_logs",
+    "truncate": "truncate public.audit_logs",
+    "into a partition": "insert into usersync.audit_logs_default (id) values (gen_random_uuid())",
+    "drop": "drop table public.audit_logs",
+    "disable the trigger": "alter table public.audit_logs disable trigger all",
+    "a trigger of one's own": "create trigger mine before insert on public.audit_logs for each row"
+    " execute function auth.uid()",
+    "read the rejects": "select * from usersync.audit_rejects",
+    "store past the front door": "select usersync.store_audit_events('[]')",
+    "open maintenance": "set usersync.maintaining = 'audit'; delete from public.audit_logs",
+}
+READ, RECORD = "select * from public.audit_logs", 'select public.record_audit_events(\'[{"action": "a"}]\')'
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_attacks_are_refused(database, postgres, role):
+    postgres.execute("select public.record_audit_events(%s)", [Jsonb([{"action": "real"}])])
+    meant = {READ, RECORD} if role == "service_role" else set()
+    with database.connect(role) as connection:
+        for attack in {*ATTACKS.values(), READ, RECORD} - meant:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(attack)
+        for statement in meant:
+            connection.execute(statement)
+    recorded = postgres.execute("select count(*) from public.audit_logs").fetchone()
+    assert recorded == (2 if meant else 1,)
+
+
+#: What Supabase's advisor would say (facts §3.2), as far as it can concern the audit log.
+LINTS = {
+    "0001 unindexed foreign keys": """
+        select conname from pg_constraint join pg_partition_tree('public.audit_logs') on relid = conrelid
+        where contype = 'f' and not exists (
+            select from pg_index where indrelid = conrelid and (indkey::int2[])[0:0] = conkey)
+    """,
+    "0004 no primary key": f"""
+        select relation from ({TABLES}) as t (relation)
+        where not exists (select from pg_index where indrelid = relation::regclass and indisprimary)
+    """,
+    "0007 and 0008 policies and row-level security": f"""
+        select relation from ({TABLES}) as t (relation) join pg_class on pg_class.oid = relation::regclass
+        where relrowsecurity <> exists (select from pg_policy where polrelid = pg_class.oid)
+    """,
+    "0009 duplicate index": f"""
+        select relation from ({TABLES}) as t (relation) join pg_index on indrelid = relation::regclass
+        group by relation, indkey::text, indclass::text, pg_get_expr(indpred, indrelid) having count(*) > 1
+    """,
+    "0011 function search path mutable": """
+        select proname from pg_proc where obj_description(oid, 'pg_proc') like 'usersync: %'
+            and not coalesce(array_to_string(proconfig, ','), '') like '%search_path=%'
+    """,
+    "0013 row-level security disabled in public": f"""
+        select relation from ({TABLES}) as t (relation) join pg_class on pg_class.oid = relation::regclass
+        where relnamespace = 'public'::regnamespace and not relrowsecurity
+    """,
+}
+
+
+@pytest.mark.parametrize("lint", LINTS)
+def test_the_advisor_finds_nothing(postgres, lint):
+    assert postgres.execute(LINTS[lint]).fetchall() == []

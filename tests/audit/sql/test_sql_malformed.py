@@ -1,0 +1,134 @@
+"""What an event contains never makes recording raise: good events are stored, bad ones put aside."""
+
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sql_log import event
+
+LONG = "x" * 201
+
+#: Each malformed event, the SQLSTATE, and how its reason begins.
+MALFORMED = {
+    "string": ("an event", "22023", "an event is a JSON object, and this is a JSON string"),
+    "number": (7, "22023", "an event is a JSON object, and this is a JSON number"),
+    "null": (None, "22023", "an event is a JSON object, and this is a JSON null"),
+    "array": ([event()], "22023", "an event is a JSON object, and this is a JSON array"),
+    "empty": ({}, "23514", "action: "),
+    "no action": ({"id": str(uuid4())}, "23514", "action: "),
+    "null action": (event(action=None), "23514", "action: "),
+    "empty action": (event(action=""), "23514", "action: "),
+    "long action": (event(action=LONG), "23514", "action: "),
+    "bad id": (event(id="product-42"), "22P02", "id: "),
+    "id of a wrong type": (event(id={"a": 1}), "22P02", "id: "),
+    "bad user id": (event(user_id="ada"), "22P02", "user_id: "),
+    "bad time": (event(occurred_at="half past nine"), "22007", "occurred_at: "),
+    "no such day": (event(occurred_at="2026-02-30"), "22008", "occurred_at: "),
+    "time of a wrong type": (event(occurred_at=1767225600), "22008", "occurred_at: "),
+    "infinite time": (event(occurred_at="infinity"), "23514", "occurred_at: "),
+    "time before years": (event(occurred_at="4000-01-01 BC"), "23514", "occurred_at: "),
+    "time after years": (event(occurred_at="12000-01-01"), "23514", "occurred_at: "),
+    "bad address": (event(ip="203.0.113.700"), "22P02", "ip: "),
+    "bad outcome": (event(outcome="success"), "23514", "outcome: "),
+    "bad actor type": (event(actor_type="robot"), "23514", "actor_type: "),
+    "bad source": (event(source="elsewhere"), "23514", "source: "),
+    "long actor": (event(actor_id=LONG), "23514", "actor_id: "),
+    "long entity type": (event(entity_type=LONG), "23514", "entity_type: "),
+    "long entity": (event(entity_id=LONG), "23514", "entity_id: "),
+    "long request": (event(request_id=LONG), "23514", "request_id: "),
+    "metadata is a list": (event(metadata=[1]), "23514", "metadata: "),
+    "metadata is a string": (event(metadata="x"), "23514", "metadata: "),
+    "changes are a number": (event(changes=3), "23514", "changes: "),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_the_bad_one_is_put_aside_and_the_good_ones_are_stored(log, kind):
+    bad, sqlstate, reason = MALFORMED[kind]
+    good = [event(occurred_at="2026-03-01"), event(occurred_at="2026-03-02")]
+    assert log.record(good[0], bad, good[1]) == (2, 0, 1)
+    assert [str(row["id"]) for row in log.rows()] == [each["id"] for each in good]
+    ((kept, state, why),) = log.rejects()
+    assert kept == bad
+    assert (state, why[: len(reason)]) == (sqlstate, reason)
+
+
+@pytest.mark.newest_server
+def test_every_kind_at_once(log):
+    bad = [event for event, _, _ in MALFORMED.values()]
+    good = [event() for _ in range(300)]
+    mixed = [each for n, each in enumerate(good) for each in ([each, bad[n]] if n < len(bad) else [each])]
+    assert log.record(*mixed) == (len(good), 0, len(bad))
+    assert {str(row["id"]) for row in log.rows()} == {each["id"] for each in good}
+    assert [kept for kept, _, _ in log.rejects()] == bad
+
+
+@pytest.mark.newest_server
+def test_malformed_events_cost_no_transaction_ids(log, project):
+    """By halving, each of them would cost several attempts."""
+    events = [event(ip=None if n % 10 else "nowhere") for n in range(2_000)]
+    with project.database.connect("supabase_admin") as superuser, superuser.transaction():
+        superuser.execute("set local track_functions = 'pl'")
+        counted = superuser.execute("select public.record_audit_events(%s)", [json.dumps(events)]).fetchone()
+        assert counted == ({"stored": 1_800, "duplicates": 0, "rejected": 200},)
+        attempts = "select calls from pg_stat_xact_user_functions where funcname = 'insert_audit_events'"
+        assert superuser.execute(attempts).fetchone() == (1,)  # those that failed are not counted
+
+
+def test_a_reject_that_has_an_id_is_kept_once(log):
+    bad = event(ip="nowhere")
+    assert log.record(bad) == (0, 0, 1)
+    assert log.record(bad, bad | {"ip": "elsewhere"}) == (0, 0, 2)
+    assert [kept["ip"] for kept, _, _ in log.rejects()] == ["nowhere", "elsewhere"]
+    # Two events without an id are two, even if they look the same.
+    assert log.record({"ip": "nowhere"}, {"ip": "nowhere"}) == (0, 0, 2)
+    assert len(log.rejects()) == 4
+
+
+def test_numbers_are_taken_as_their_text_and_nulls_as_absent(log):
+    given = dict.fromkeys(("outcome", "actor_id", "user_id", "changes", "metadata", "ip", "source"), None)
+    assert log.record(event(entity_type="product", entity_id=42, request_id=3.5, **given)) == (1, 0, 0)
+    row = log.row()
+    assert (row["entity_id"], row["request_id"]) == ("42", "3.5")
+    assert (row["outcome"], row["actor_type"], row["source"], row["metadata"]) == (
+        "succeeded",
+        "system",
+        "app",
+        {},
+    )
+
+
+def test_fields_that_nobody_knows_are_ignored(log):
+    assert log.record(event(recorded_at="1999-01-01", colour="red")) == (1, 0, 0)
+    assert log.row()["recorded_at"].year > 1999  # the server's clock says when an event was stored
+
+
+@pytest.mark.newest_server
+def test_an_event_of_ten_megabytes(log):
+    big = event(metadata={"text": "ü" * 5_000_000}, user_agent="z" * 100_000)
+    assert log.record(event(), big, event()) == (3, 0, 0)
+    assert {len(row["metadata"].get("text", "")) for row in log.rows()} == {0, 5_000_000}
+
+
+@pytest.mark.newest_server
+def test_deep_nesting(log):
+    depth = 2_000
+    text = json.dumps([event(), event(metadata={"deep": "here"})]).replace(
+        '"here"', "[" * depth + "]" * depth
+    )
+    stored = log.owner.execute("select public.record_audit_events(%s::jsonb) ->> 'stored'", [text]).fetchone()
+    assert stored == ("2",)
+
+
+@pytest.mark.parametrize("events", [None, "null", "{}", '"x"', "5", '{"0": {"action": "a"}}'])
+def test_what_is_not_an_array_is_the_callers_mistake(log, events):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="expected a JSON array of events"):
+        log.owner.execute("select public.record_audit_events(%s::jsonb)", [events])
+
+
+def test_an_empty_array_is_nothing(log):
+    assert log.record() == (0, 0, 0)
+    assert log.rows() == log.rejects() == []

@@ -1,0 +1,147 @@
+"""Partitions: made ahead, by whoever comes, without anybody waiting for it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sql_log import event, send
+
+MAKE = "select usersync.make_audit_partitions()"
+
+
+def months(log, count=3):
+    """The first moments of this month and of those after it."""
+    read = """
+        select date_trunc('month', now() at time zone 'UTC') + make_interval(months => n)
+        from generate_series(0, %s - 1) as n
+    """
+    return [row[0].replace(tzinfo=UTC) for row in log.owner.execute(read, [count]).fetchall()]
+
+
+def expected(log):
+    return sorted(["audit_logs_default", *(f"audit_logs_{month:%Y_%m}" for month in months(log))])
+
+
+def drop_all_months(log):
+    for name in log.partitions():
+        if name != "audit_logs_default":
+            log.owner.execute(f"drop table usersync.{name}")
+    assert log.partitions() == ["audit_logs_default"]
+
+
+def test_this_month_and_two_more_are_there_from_the_start(log):
+    assert log.partitions() == expected(log)
+    assert log.owner.execute(MAKE).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_a_month_begins_and_ends_where_it_should(log, ahead):
+    first, following = months(log, 5)[ahead : ahead + 2]
+    tick = timedelta(microseconds=1)
+    times = [first - tick, first, following - tick, following]
+    assert log.record(*(event(occurred_at=time.isoformat()) for time in times)) == (4, 0, 0)
+    places = [row["partition"].rpartition(".")[2] for row in log.rows()]
+    assert places[1] == places[2] == f"audit_logs_{first:%Y_%m}"
+    assert places[0] != places[1]
+    assert places[3] != places[2]
+
+
+def test_the_year_ends_between_two_partitions(log):
+    log.owner.execute(
+        "select usersync.make_audit_partition(month) from unnest('{2029-12-01,2030-01-01}'::date[]) month"
+    )
+    log.record(event(occurred_at="2029-12-31T23:59:59.999999Z"), event(occurred_at="2030-01-01T00:00:00Z"))
+    places = [row["partition"] for row in log.rows()]
+    assert places == ["usersync.audit_logs_2029_12", "usersync.audit_logs_2030_01"]
+
+
+def test_whoever_records_makes_what_is_missing(log):
+    drop_all_months(log)
+    assert log.record(event()) == (1, 0, 0)
+    assert log.partitions() == expected(log)
+
+
+def test_twenty_at_once(log, session):
+    drop_all_months(log)
+    sessions = [session() for _ in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(lambda each: send(each, event()), sessions))
+    assert results == [(1, 0, 0)] * 20
+    log.owner.execute(MAKE)  # all may have met, and left it to each other
+    assert log.partitions() == expected(log)
+
+
+def test_rows_in_the_default_partition_move_to_their_month(log):
+    drop_all_months(log)
+    now = datetime.now(UTC).isoformat()
+    with log.owner.transaction():
+        log.owner.execute("select pg_current_xact_id()")
+        log.record(event(occurred_at=now), event(occurred_at="2020-01-01"))
+    before = log.rows()
+    assert {row["partition"] for row in before} == {"usersync.audit_logs_default"}
+    assert log.owner.execute(MAKE).fetchone() == (3,)
+    moved = f"usersync.audit_logs_{months(log)[0]:%Y_%m}"
+    assert log.rows() == [before[0], before[1] | {"partition": moved}]
+
+
+@pytest.mark.newest_server
+def test_a_month_with_too_many_rows_to_move_keeps_no_other_from_being_made(log):
+    drop_all_months(log)
+    now = datetime.now(UTC).isoformat()
+    with log.owner.transaction():
+        log.owner.execute("select pg_current_xact_id()")
+        log.record(*(event(occurred_at=now) for _ in range(10_001)))
+    assert log.owner.execute(MAKE).fetchone() == (2,)
+    assert log.partitions() == [
+        each for each in expected(log) if each != f"audit_logs_{months(log)[0]:%Y_%m}"
+    ]
+    assert len(log.rows()) == 10_001
+
+
+@pytest.mark.parametrize("busy", ["log", "users"])
+def test_a_lock_keeps_partitions_from_being_made_and_nothing_from_being_stored(log, session, busy):
+    drop_all_months(log)
+    lock = {
+        "log": f"select from {log.table}",  # a report that reads every partition
+        "users": f"lock table {log.project.users} in row exclusive mode",  # an import of users
+    }[busy]
+    reader = session()
+    with reader.transaction():
+        reader.execute(lock)
+        log.owner.execute("set lock_timeout = '1ms'")  # nothing is waited for at all
+        assert log.record(event()) == (1, 0, 0)
+        assert log.partitions() == ["audit_logs_default"]
+    assert log.record(event()) == (1, 0, 0)
+    assert log.partitions() == expected(log)
+
+
+def test_a_transaction_of_the_applications_makes_none(log):
+    """The lock on the users table would stay until it ends, however long that takes."""
+    drop_all_months(log)
+    with log.owner.transaction():
+        log.owner.execute("create temporary table work ()")
+        assert log.record(event()) == (1, 0, 0)
+        held = """
+            select count(*) from pg_locks
+            where pid = pg_backend_pid() and mode = 'ShareRowExclusiveLock' and relation = %s::regclass
+        """
+        assert log.owner.execute(held, [log.project.users]).fetchone() == (0,)
+    assert log.partitions() == ["audit_logs_default"]
+
+
+def test_every_partition_has_every_index(log):
+    drop_all_months(log)
+    log.owner.execute(MAKE)
+    read = """
+        select relid::regclass::text, array_agg(definition order by definition)
+        from pg_partition_tree(%s::regclass)
+        join pg_index on indrelid = relid
+        cross join lateral regexp_replace(pg_get_indexdef(indexrelid), 'INDEX .* USING', '') as definition
+        group by 1
+    """
+    indexes = dict(log.owner.execute(read, [log.table]).fetchall())
+    assert len(indexes) == 5
+    assert len({tuple(each) for each in indexes.values()}) == 1, indexes
+    assert len(next(iter(indexes.values()))) == 8

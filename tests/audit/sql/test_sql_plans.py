@@ -1,0 +1,115 @@
+"""Each search uses the index that is there for it, in every partition that it cannot leave out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from psycopg.rows import dict_row
+from sql_log import event
+
+from usersync.audit_models import Cursor, EventFilter
+from usersync.plans import audit
+from usersync.plans.protocol import Statement
+
+pytestmark = pytest.mark.newest_server
+
+ROWS = 12_000
+
+
+@pytest.fixture
+def filled(log):
+    """Twelve thousand events, over this month and the two before it, by five hundred users."""
+    log.owner.execute("""
+        select usersync.make_audit_partition((date_trunc('month', now()) - make_interval(months => n))::date)
+        from generate_series(1, 2) as n
+    """)
+    users = log.project.auth.import_users(500)
+    now = datetime.now(UTC)
+    rows = [
+        event(
+            occurred_at=(now - timedelta(minutes=7 * n)).isoformat(),
+            actor_id=str(users[n % 500]),
+            action=("rare" if n % 400 == 3 else ("product", "stock", "order")[n % 3]) + f".a{n % 7}",
+            entity_type="product",
+            entity_id=n % 1_000,
+            request_id=f"r-{n}",
+        )
+        for n in range(ROWS)
+    ]
+    for start in range(0, ROWS, 4_000):
+        log.record(*rows[start : start + 4_000])
+    log.owner.execute(f"analyze {log.table}")
+    return users
+
+
+def explained(plan, log):
+    """The indexes and relations that a plan's last statement reads, and how many rows it looked at."""
+    sent, read = None, []
+    while True:
+        try:
+            step = plan.send(sent) if sent is not None else next(plan)
+        except StopIteration:
+            return read
+        assert isinstance(step, Statement)
+        with log.owner.cursor(row_factory=dict_row) as cursor:
+            if "usersync.settings" not in step.sql:
+                cursor.execute("explain (analyze, format json) " + step.sql, step.params)
+                read = list(_scans(cursor.fetchone()["QUERY PLAN"][0]["Plan"]))
+            cursor.execute(step.sql, step.params)
+            sent = cursor.fetchall()
+
+
+def _scans(node):
+    if "Relation Name" in node or "Index Name" in node:
+        looked_at = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        yield node["Node Type"], node.get("Index Name", ""), node.get("Index Cond", ""), looked_at
+    for child in node.get("Plans", ()):
+        yield from _scans(child)
+
+
+#: What is looked for, and the column whose index is to be used.
+SEARCHES = {
+    "user": ({"user_id": None}, "user_id"),
+    "actor": ({"actor_id": None}, "actor_id"),
+    "entity": ({"entity_type": "product", "entity_id": "7"}, "entity_id"),
+    "action": ({"action": "rare.a3"}, "action"),
+    "actions": ({"action": "rare.a3*"}, "action"),
+    "request": ({"request_id": "r-77"}, "request_id"),
+    "time": ({"until": datetime.now(UTC) - timedelta(days=20)}, "occurred_at"),
+    "everything": ({}, "occurred_at"),
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_search_reads_little_more_than_it_returns(log, filled, search):
+    fields, column = SEARCHES[search]
+    someone = {name: str(filled[7]) if value is None else value for name, value in fields.items()}
+    scans = explained(audit.search(EventFilter(**someone), limit=50), log)
+    assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
+    used = [scan for scan in scans if scan[1] and (column in scan[2] or column in scan[1])]
+    assert used, scans
+    assert sum(looked_at for *_, looked_at in scans) <= 400, scans
+
+
+def test_the_next_page_begins_where_the_last_one_ended(log, filled):
+    """However far back it is: nothing newer is read."""
+    cursor = Cursor(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
+    scans = explained(audit.search(EventFilter(), after=cursor, limit=50), log)
+    assert sum(looked_at for *_, looked_at in scans) <= 200, scans
+
+
+def test_months_that_cannot_matter_are_left_out(log, filled):
+    now = datetime.now(UTC)
+    month = f"{now:%Y_%m}"
+    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    scans = explained(audit.search(EventFilter(since=start, until=now, text="nothing")), log)
+    places = {scan[1] for scan in scans}
+    assert all(month in each or "default" in each or not each for each in places), scans
+
+
+def test_one_event_is_found_by_its_id(log, filled):
+    first = log.owner.execute(f"select id from {log.table} limit 1").fetchone()[0]
+    scans = explained(audit.show(first), log)
+    assert sum(looked_at for *_, looked_at in scans) == 1
+    assert all("pkey" in scan[1] or scan[0] == "Seq Scan" for scan in scans)

@@ -1,0 +1,100 @@
+"""Following the log: every event once, those of transactions that commit late included."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sql_log import event, send
+
+from usersync.audit_models import EventFilter
+from usersync.plans import audit
+from usersync.runner import run
+
+
+@pytest.fixture
+def look(log):
+    """Look at what is new; returns the actions."""
+    cursor = run(audit.tail(), log.owner).cursor
+
+    def look(wanted=None):
+        nonlocal cursor
+        batch = run(audit.tail(cursor, wanted), log.owner)
+        cursor = batch.cursor
+        return [each.action for each in batch.events]
+
+    look.cursor = lambda: cursor
+    return look
+
+
+def test_what_is_recorded_is_seen_once(log, look):
+    assert look() == []
+    log.record(event(action="a"))
+    log.record(event(action="b", occurred_at="1999-01-01"))  # came late, and is new all the same
+    assert look() == ["a", "b"]
+    assert look() == []
+    log.record(event(action="c"))
+    assert look() == ["c"]
+
+
+def test_a_transaction_that_commits_late_is_not_missed(log, look, session):
+    slow = session()
+    with slow.transaction():
+        send(slow, event(action="late"))
+        log.record(event(action="one"))
+        assert look() == ["one"]
+        log.record(event(action="two"))
+        assert look() == ["two"]
+        assert look() == []
+    assert look() == ["late"]
+    log.record(event(action="three"))
+    assert look() == ["three"]
+    assert look() == []
+
+
+def test_two_that_overlap(log, look, session):
+    """The place to look from moves on with the first, past events that were seen already."""
+    first, second = session(), session()
+    first.execute("begin")
+    send(first, event(action="first"))
+    log.record(event(action="between"))
+    second.execute("begin")
+    send(second, event(action="second"))
+    log.record(event(action="after"))
+    assert look() == ["between", "after"]
+    first.execute("commit")
+    assert look() == ["first"]
+    second.execute("commit")
+    assert look() == ["second"]
+    assert look() == []
+
+
+def test_a_transaction_that_rolls_back_leaves_nothing(log, look, session):
+    slow = session()
+    with slow.transaction(force_rollback=True):
+        send(slow, event(action="never"))
+        assert look() == []
+    assert look() == []
+
+
+def test_what_was_seen_is_forgotten_in_time(log, look, monkeypatch):
+    log.record(*(event(action="a") for _ in range(50)))
+    assert len(look()) == 50
+    assert len(look.cursor().seen) == 50
+    monkeypatch.setattr(audit, "SLACK", timedelta(0))
+    assert look() == []
+    assert look.cursor().seen == frozenset()
+
+
+def test_more_than_one_look_holds(log, look, monkeypatch):
+    monkeypatch.setattr(audit, "TAIL_SIZE", 10)
+    log.record(*(event(action="a") for _ in range(25)))  # all of one moment
+    log.record(event(action="b"))
+    seen = [look() for _ in range(4)]
+    assert [len(each) for each in seen] == [10, 10, 6, 0]
+    assert sorted(action for each in seen for action in each) == ["a"] * 25 + ["b"]
+
+
+def test_only_what_is_wanted(log, look):
+    log.record(event(action="a.b"), event(action="c.d"))
+    assert look(EventFilter(action="c.*")) == ["c.d"]

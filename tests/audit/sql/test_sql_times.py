@@ -1,0 +1,58 @@
+"""When an event happened, as the log understands it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sql_log import event
+from test_sql_once import SEVEN, without_time
+
+#: How a time may be written, and what it means.
+WRITTEN = {
+    "2026-02-28": datetime(2026, 2, 28, tzinfo=UTC),
+    "2026-03-01T12:00:00+05:30": datetime(2026, 3, 1, 6, 30, tzinfo=UTC),
+    "2026-03-01T12:00:00": datetime(2026, 3, 1, 12, tzinfo=UTC),
+    "2026-03-01 12:00:00.123456": datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
+    "04/03/2026": datetime(2026, 4, 3, tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
+def test_a_time_without_zone_is_utc_whatever_the_session_says(log, zone):
+    log.owner.execute(f"set timezone = '{zone}'; set datestyle = 'German, DMY'")
+    assert log.record(*(event(occurred_at=text) for text in WRITTEN)) == (len(WRITTEN), 0, 0)
+    log.owner.execute("reset datestyle")
+    assert [row["occurred_at"] for row in log.rows()] == list(WRITTEN.values())
+
+
+def test_without_a_time_it_is_that_of_the_id(log):
+    assert log.record(without_time(id=SEVEN)) == (1, 0, 0)
+    assert log.row()["occurred_at"] == datetime(2025, 9, 13, 12, 59, 18, 395000, tzinfo=UTC)
+
+
+def test_without_a_time_in_it_either_it_is_now(log):
+    with log.owner.transaction():
+        log.record(without_time(), {"action": "a"}, without_time(id="ffffffff-ffff-7fff-bfff-ffffffffffff"))
+        (now,) = log.owner.execute("select now()").fetchone()
+    assert [row["occurred_at"] for row in log.rows()] == [now] * 3
+
+
+@pytest.mark.parametrize("year", [1, 1969, 2000, 2060, 9999])
+def test_years_ago_and_years_ahead_are_kept(log, year):
+    at = datetime(year, 6, 15, 12, tzinfo=UTC)
+    assert log.record(event(occurred_at=at.isoformat())) == (1, 0, 0)
+    assert log.row()["occurred_at"] == at
+    assert log.row()["partition"].endswith("audit_logs_default")
+
+
+def test_a_clock_that_jumps_back_and_forth(log):
+    days = ["2026-03-05", "2026-03-01", "2031-01-01", "2026-03-05", "1970-01-01"]
+    assert log.record(*(event(occurred_at=day) for day in days)) == (5, 0, 0)
+    assert [row["occurred_at"].date().isoformat() for row in log.rows()] == sorted(days)
+
+
+def test_recorded_at_is_the_servers(log):
+    (before,) = log.owner.execute("select now()").fetchone()
+    log.record(event(recorded_at="1999-01-01"))
+    assert log.row()["recorded_at"] >= before

@@ -1,0 +1,150 @@
+"""Retention, and what was put aside."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sql_log import event
+
+from usersync.audit_models import RecordResult
+from usersync.errors import BusyError, SettingsError
+from usersync.plans import audit_upkeep, patience
+from usersync.runner import run
+
+CUT = datetime(2020, 3, 15, tzinfo=UTC)
+
+
+@pytest.fixture
+def old(log):
+    """Months of 2020 with 1, 2, 3 and 4 events, and in the default partition five of 2019 and one of 2021."""
+    log.owner.execute(
+        "select usersync.make_audit_partition(make_date(2020, n, 1)) from generate_series(1, 4) n"
+    )
+    for month in range(1, 5):
+        log.record(*(event(occurred_at=f"2020-{month:02}-10") for _ in range(month)))
+    log.record(*(event(occurred_at="2019-06-01") for _ in range(5)), event(occurred_at="2021-01-01"))
+    assert len(log.rows()) == 16
+
+
+def test_the_partitions(log, old):
+    parts = {part.name: part for part in run(audit_upkeep.partitions(), log.owner)}
+    assert sorted(parts) == log.partitions()
+    default, march = parts["audit_logs_default"], parts["audit_logs_2020_03"]
+    assert (default.is_default, default.starts_at, default.ends_at) == (True, None, None)
+    assert (march.starts_at, march.ends_at) == (
+        datetime(2020, 3, 1, tzinfo=UTC),
+        datetime(2020, 4, 1, tzinfo=UTC),
+    )
+    assert (march.is_own, march.is_default, march.estimated_rows) == (True, False, None)
+    assert march.bytes > 0
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, old, monkeypatch, zone):
+    monkeypatch.setattr(audit_upkeep, "DELETE_BATCH", 2)
+    log.owner.execute(f"set timezone = '{zone}'")
+    before, heard = log.rows(), []
+    planned = run(audit_upkeep.prune(CUT, dry_run=True), log.owner)
+    assert log.rows() == before
+    result = run(audit_upkeep.prune(CUT, on_part=heard.append), log.owner)
+    assert result.before == datetime(2020, 3, 1, tzinfo=UTC)
+    assert [(part.name, part.rows, part.dropped) for part in result.parts] == [
+        ("audit_logs_default", 5, False),
+        ("audit_logs_2020_01", 1, True),
+        ("audit_logs_2020_02", 2, True),
+    ]
+    assert result.parts == planned.parts == tuple(heard)
+    assert (result.rows, planned.dry_run, result.dry_run) == (8, True, False)
+    assert log.rows() == [row for row in before if row["occurred_at"] >= result.before]
+    assert run(audit_upkeep.prune(CUT), log.owner).parts == ()
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # maintenance is over
+        log.owner.execute(f"delete from {log.table}")
+
+
+def test_a_partition_that_somebody_reads_is_waited_for_a_moment_at_a_time(log, old, session, monkeypatch):
+    monkeypatch.setattr(patience, "_ATTEMPTS", 2)
+    monkeypatch.setattr(patience, "_MAX_PAUSE_S", 0.06)
+    with reading(session, "usersync.audit_logs_2020_02"), pytest.raises(BusyError, match="the audit log"):
+        run(audit_upkeep.prune(CUT), log.owner)
+    # What went before it is gone, and the rest goes the next time.
+    assert [part.name for part in run(audit_upkeep.prune(CUT), log.owner).parts] == ["audit_logs_2020_02"]
+
+
+@contextmanager
+def reading(session, table):
+    with session() as reader, reader.transaction():
+        reader.execute(f"select from {table}")
+        yield
+
+
+def test_a_partition_attached_by_hand_stays(log, old):
+    log.owner.execute(f"create table public.archive (like {log.table} including all)")
+    bounds = "for values from ('2018-01-01Z') to ('2019-01-01Z')"
+    log.owner.execute(f"alter table {log.table} attach partition public.archive {bounds}")
+    log.record(event(occurred_at="2018-05-05"))
+    run(audit_upkeep.prune(CUT), log.owner)
+    assert "archive" in log.partitions()
+    assert log.rows()[0]["occurred_at"].year == 2018
+
+
+def test_the_future_cannot_be_pruned(log):
+    with pytest.raises(SettingsError, match="lies ahead"):
+        run(audit_upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
+
+
+def test_months_are_counted_by_the_databases_clock(log):
+    (expected,) = log.owner.execute("select extract(epoch from now() - interval '13 months')").fetchone()
+    assert abs(run(audit_upkeep.months_ago(13), log.owner).timestamp() - float(expected)) < 60
+
+
+def test_pruning_leaves_the_months_ahead_to_be_written_to(log, old):
+    run(audit_upkeep.prune(datetime.now(UTC)), log.owner)
+    assert run(audit_upkeep.make_partitions(), log.owner) == 0
+    assert log.rows() == []
+    assert log.record(event(occurred_at="now"), event()) == (2, 0, 0)
+
+
+def test_what_was_put_aside_is_listed_in_order(log):
+    bad = [event(ip=f"nowhere {n}") for n in range(3)]
+    log.record(*bad)
+    first, *_ = run(audit_upkeep.rejects(limit=1), log.owner)
+    assert (first.event, first.sqlstate, first.reason[:4]) == (bad[0], "22P02", "ip: ")
+    assert [each.event for each in run(audit_upkeep.rejects(after=first.reject_id), log.owner)] == bad[1:]
+
+
+def test_what_was_put_aside_is_tried_again(log, monkeypatch):
+    monkeypatch.setattr(audit_upkeep, "RETRY_BATCH", 2)
+    known = event()
+    log.record(known)
+    good, bad = [event() for _ in range(3)], [event(ip="nowhere"), {"action": ""}]
+    put = "insert into usersync.audit_rejects (event, sqlstate, reason) values (%s, '22P02', 'was')"
+    for each in (good[0], bad[0], known, good[1], bad[1], good[2]):
+        log.owner.execute(put, [psycopg.types.json.Jsonb(each)])
+    assert run(audit_upkeep.retry_rejects(), log.owner) == RecordResult(stored=3, duplicates=1, rejected=2)
+    assert [kept for kept, _, _ in log.rejects()] == bad
+    assert len(log.rows()) == 4
+    # With a fingerprint, too, what fails again is there again.
+    log.record(bad[0])
+    kept = log.rejects()
+    assert run(audit_upkeep.retry_rejects(), log.owner).rejected == len(kept)
+    assert [each for each, _, _ in log.rejects()] == [each for each, _, _ in kept]
+
+
+def test_nothing_to_try_again(log):
+    assert run(audit_upkeep.retry_rejects(), log.owner) == RecordResult()
+
+
+def test_a_fault_while_trying_again_loses_nothing(log):
+    log.record(event(ip="nowhere", id=str(uuid4())))
+    kept = log.rejects()
+    log.owner.execute(f"revoke insert on {log.table} from postgres")
+    log.owner.execute("update usersync.audit_rejects set event = event || '{\"ip\": null}'")
+    with pytest.raises(Exception, match="permission denied"):
+        run(audit_upkeep.retry_rejects(), log.owner)
+    log.owner.execute(f"grant insert on {log.table} to postgres")
+    assert len(log.rejects()) == len(kept)
+    assert run(audit_upkeep.retry_rejects(), log.owner) == RecordResult(stored=1)

@@ -1,0 +1,156 @@
+"""Whom an event is linked to, and that it is stored whatever is the matter with them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sql_log import event, send, wait_until_blocked
+
+from usersync.testing import BREAKAGES, broken_users_table
+
+
+def forget(log, user_id):
+    """Take the user's row away behind usersync's back."""
+    log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
+    assert log.project.row(user_id) is None
+
+
+def test_a_user_without_a_row_gets_one_in_the_same_transaction(log):
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    forget(log, user_id)
+    with log.owner.transaction(force_rollback=True):
+        assert log.record(event(actor_id=str(user_id))) == (1, 0, 0)
+        assert log.row()["user_id"] == user_id
+        assert log.project.row(user_id)["email"] == "ada@example.com"
+    assert log.project.row(user_id) is None
+    assert log.rows() == []
+
+
+def test_a_user_whom_nobody_knows_leaves_the_reason(log):
+    user_id = uuid4()
+    assert log.record(event(actor_id=str(user_id), metadata={"kept": 1})) == (1, 0, 0)
+    row = log.row()
+    assert (row["user_id"], row["actor_id"], row["actor_type"]) == (None, str(user_id), "user")
+    assert row["metadata"] == {
+        "kept": 1,
+        "original_user_id": str(user_id),
+        "user_sync_error": "the auth server has no such user",
+    }
+
+
+@pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"locked"}))
+def test_events_are_stored_while_syncing_is_impossible(log, how):
+    synced = log.project.auth.sign_up_email("ada@example.com")
+    unsynced = log.project.auth.sign_up_email("bob@example.com")
+    forget(log, unsynced)
+    place = {"table": log.project.settings.users_table, "column": log.project.columns["email"]}
+    with broken_users_table(log.project.database.dsn(), how, **place):
+        events = [
+            event(actor_id=str(each), occurred_at=f"2026-03-0{n}")
+            for n, each in enumerate((synced, unsynced), 1)
+        ]
+        assert log.record(*events) == (2, 0, 0)
+    first, second = log.rows()
+    assert (first["actor_id"], second["actor_id"]) == (str(synced), str(unsynced))
+    # Whoever has a row is linked, and whoever has none is not, with the reason in its place.
+    unreachable = how in {"missing", "renamed"}
+    assert first["user_id"] == (None if unreachable else synced)
+    if log.project.row(unsynced):
+        assert second["user_id"] == unsynced
+    else:
+        assert second["user_id"] is None
+        assert second["metadata"]["original_user_id"] == str(unsynced)
+        assert (BREAKAGES[how].sqlstate or "neither made one nor failed") in second["metadata"][
+            "user_sync_error"
+        ]
+
+
+def test_a_users_table_that_is_locked_is_waited_for_and_then_left(log):
+    """PostgreSQL locks the referenced table to check even a null, so nothing can be stored meanwhile."""
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    with broken_users_table(
+        log.project.database.dsn(),
+        "locked",
+        table=log.project.settings.users_table,
+        column=log.project.columns["email"],
+    ):
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            log.record(event(actor_id=str(user_id)))
+        assert log.rejects() == []
+    assert log.rows() == []
+    assert log.record(event(actor_id=str(user_id))) == (1, 0, 0)
+    assert log.row()["user_id"] == user_id
+
+
+def test_a_row_that_somebody_holds_costs_nobody_else_the_link(log, session):
+    held, free = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
+    unsynced = log.project.auth.sign_up_email("eve@example.com")
+    forget(log, unsynced)
+    other = session()
+    with other.transaction():
+        other.execute(
+            f'select from {log.project.users} where "{log.project.settings.key}" = %s for update', [held]
+        )
+        assert log.record(*(event(actor_id=str(each)) for each in (held, free, unsynced))) == (3, 0, 0)
+    links = {row["actor_id"]: row for row in log.rows()}
+    assert links[str(free)]["user_id"] == free
+    assert links[str(unsynced)]["user_id"] == unsynced
+    assert links[str(held)]["user_id"] is None
+    assert links[str(held)]["metadata"]["user_sync_error"].startswith("55P03")
+    assert log.project.failure(held) is None  # being held is no fault of the user's
+
+
+@pytest.mark.parametrize(
+    ("fields", "linked"),
+    [
+        ({"actor_type": "service"}, False),
+        ({"actor_type": "user"}, True),
+        ({"actor_type": None}, True),
+        ({"actor_type": "service", "user_id": True}, True),
+    ],
+)
+def test_only_a_user_is_linked(log, fields, linked):
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    fields = {key: str(user_id) if value is True else value for key, value in fields.items()}
+    log.record(event(actor_id=str(user_id), **fields))
+    assert log.row()["user_id"] == (user_id if linked else None)
+    assert log.row()["metadata"] == {}
+
+
+def test_an_actor_who_is_no_uuid_is_linked_to_nobody(log):
+    assert log.record(event(actor_id="import-job")) == (1, 0, 0)
+    assert (log.row()["actor_id"], log.row()["user_id"], log.row()["metadata"]) == ("import-job", None, {})
+
+
+def test_the_user_may_be_another_than_the_actor(log):
+    actor, affected = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
+    log.record(event(actor_id=str(actor), user_id=str(affected)))
+    assert (log.row()["actor_id"], log.row()["user_id"]) == (str(actor), affected)
+
+
+def test_a_user_who_is_being_deleted_cannot_break_the_foreign_key(log, session):
+    """The row's deletion is not committed yet when the events come."""
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    other = session()
+    with other.transaction():
+        other.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
+        assert log.record(event(actor_id=str(user_id))) == (1, 0, 0)
+    assert (log.row()["user_id"], log.row()["actor_id"]) == (None, str(user_id))
+
+
+def test_a_user_stays_until_the_batch_is_in(log, session):
+    """The deletion comes when the events are there and not committed yet."""
+    user_id = log.project.auth.sign_up_email("ada@example.com")
+    writer, deleter = session(), session()
+    delete = f'delete from {log.project.users} where "{log.project.settings.key}" = %s'
+    with ThreadPoolExecutor(1) as pool:
+        with writer.transaction():
+            assert send(writer, event(actor_id=str(user_id))) == (1, 0, 0)
+            deletion = pool.submit(deleter.execute, delete, [user_id])
+            wait_until_blocked(log.owner, deleter)
+        deletion.result()
+    assert log.project.row(user_id) is None
+    assert (log.row()["user_id"], log.row()["actor_id"]) == (None, str(user_id))

@@ -1,0 +1,129 @@
+"""context() and action()."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+
+@pytest.fixture
+def recorded(log, store):
+    """What was recorded, as it is in the database."""
+
+    def events():
+        assert log.flush()
+        return store.events()
+
+    return events
+
+
+def test_inner_fields_win_and_metadata_is_merged(log, recorded):
+    with log.context(actor_id="outer", request_id="r", tenant="t", metadata={"a": 1}):
+        with log.context(actor_id="inner", metadata={"b": 2}):
+            log.record("a.b", metadata={"c": 3})
+        log.record("a.b", request_id="own")
+    log.record("a.b")
+    first, second, third = recorded()
+    assert (first["actor_id"], first["request_id"]) == ("inner", "r")
+    assert first["metadata"] == {"tenant": "t", "a": 1, "b": 2, "c": 3}
+    assert (second["actor_id"], second["request_id"]) == ("outer", "own")
+    assert (third["actor_id"], third["request_id"]) == (None, None)
+
+
+def test_another_actor_is_not_taken_for_what_the_outer_one_is(log, recorded):
+    with log.context(actor_id="cron", actor_type="service"):
+        log.record("a.b")
+        log.record("a.b", actor_id="ada")
+        with log.context(actor_id="ada"):
+            log.record("a.b")
+    assert [event["actor_type"] for event in recorded()] == ["service", "user", "user"]
+
+
+def test_each_thread_and_each_task_has_its_own(log, recorded):
+    barrier = threading.Barrier(4)
+
+    def work(name):
+        with log.context(actor_id=name):
+            barrier.wait()
+            log.record("a.b", metadata={"expected": name})
+
+    async def run(name):
+        with log.context(actor_id=name):
+            await asyncio.sleep(0)
+            log.record("a.b", metadata={"expected": name})
+
+    async def main():
+        await asyncio.gather(*(run(f"task{n}") for n in range(20)))
+
+    threads = [threading.Thread(target=work, args=(f"thread{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    asyncio.run(main())
+    for thread in threads:
+        thread.join()
+    events = recorded()
+    assert len(events) == 24
+    assert all(event["actor_id"] == event["metadata"]["expected"] for event in events)
+
+
+def test_an_action_that_ends_has_succeeded(log, recorded):
+    with log.action("stock.adjust", entity=("product", 42), actor_id="ada", tenant=1) as event:
+        event.change("quantity", 10, 8)
+        event.change("quantity", 8, 7)
+        event.metadata["why"] = "count"
+    (found,) = recorded()
+    assert found["id"] == event.id
+    assert (found["action"], found["outcome"], found["actor_id"]) == ("stock.adjust", "succeeded", "ada")
+    assert found["changes"] == {"quantity": [10, 7]}
+    assert found["metadata"] == {"why": "count", "tenant": 1}
+
+
+class ForbiddenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (ValueError("secret"), "failed"),
+        (PermissionError("secret"), "denied"),
+        (ForbiddenError("secret"), "denied"),
+        (KeyboardInterrupt(), "failed"),
+    ],
+)
+def test_an_action_that_raises_says_how_and_raises_the_same(make_log, store, error, outcome):
+    log = make_log(store.dsn, denied=(PermissionError, ForbiddenError))
+    with pytest.raises(type(error)) as raised, log.action("a.b"):
+        raise error
+    assert raised.value is error
+    assert log.flush()
+    event = store.event()
+    assert event["outcome"] == outcome
+    assert event["metadata"] == {"error": type(error).__name__}
+
+
+def test_an_action_works_with_async_with_and_a_cancelled_one_has_failed(log, recorded):
+    async def main():
+        async with log.action("first.one"):
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01), log.action("second.one"):
+                await asyncio.sleep(60)
+
+    asyncio.run(main())
+    assert [event["outcome"] for event in recorded()] == ["succeeded", "failed"]
+
+
+def test_an_action_says_itself_how_it_ended(log, recorded):
+    with log.action("a.b") as event:
+        event.outcome = "denied"
+    assert recorded()[0]["outcome"] == "denied"
+
+
+def test_a_broken_action_does_not_break_the_block(offline):
+    with offline.action("a.b", metadata=object()) as event:
+        event.change([], object(), event)
+        event.metadata = None
+    assert event.id

@@ -1,0 +1,69 @@
+"""What changed, from before and after."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from usersync.audit.diff import difference, stated
+from usersync.audit.redaction import Redactor
+from usersync.audit.values import Limits
+
+
+def diff(before, after, **limits):
+    return difference(before, after, Redactor(), Limits(**limits))
+
+
+@dataclasses.dataclass
+class Product:
+    name: str
+    price: float
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1, "b": 3}, {"b": [2, 3]}),
+        ({"a": 1}, {"a": 1}, {}),
+        ({"a": 1}, {}, {"a": [1, None]}),
+        ({}, {"a": 1}, {"a": [None, 1]}),
+        ({}, {"a": None}, {}),
+        (None, {"a": None, "b": 1}, {"a": [None, None], "b": [None, 1]}),
+        ({"a": 1}, None, {"a": [1, None]}),
+        ({"a": 1}, {"a": True}, {"a": [1, True]}),
+        ({"a": 1}, {"a": 1.0}, {"a": [1, 1.0]}),
+        ({"a": {"x": 1}}, {"a": {"x": 2}}, {"a": [{"x": 1}, {"x": 2}]}),
+        ({"a": [1, 2]}, {"a": [1, 2]}, {}),
+        (Product("Bolt", 1.0), Product("Bolt", 2.0), {"price": [1.0, 2.0]}),
+        (Product("Bolt", 1.0), {"name": "Nut", "price": 1.0}, {"name": ["Bolt", "Nut"]}),
+        (5, 6, {"value": [5, 6]}),
+        ({1: "a"}, {1: "b"}, {"1": ["a", "b"]}),
+    ],
+)
+def test_only_what_changed(before, after, expected):
+    assert diff(before, after) == expected
+
+
+def test_a_large_value_is_cut_and_still_seen_to_differ():
+    old, new = diff({"a": "x" * 100 + "1"}, {"a": "x" * 100 + "2"}, text=10)["a"]
+    assert old.startswith("xxxxxxxxxx… [cut: 101 characters, sha256 ")
+    assert old != new
+
+
+def test_a_value_whose_comparison_raises_is_compared_all_the_same():
+    class Array(list):
+        def __eq__(self, other):
+            raise ValueError("ambiguous")
+
+        __hash__ = None
+
+    assert diff({"a": Array([1])}, {"a": Array([2])}) == {"a": [[1], [2]]}
+
+
+def test_changes_may_be_stated():
+    assert stated({"a": (1, 2), "b": [3, 4], "c": 5}, Redactor(), Limits()) == {
+        "a": [1, 2],
+        "b": [3, 4],
+        "c": [None, 5],
+    }

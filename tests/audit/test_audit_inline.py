@@ -1,0 +1,210 @@
+"""record_in(): the event commits if and only if the caller's work does, and harms nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from usersync.errors import DatabaseError
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture(autouse=True)
+def _work(store):
+    store.owner.execute("create table public.work (n integer)")
+
+
+@pytest.fixture
+def missing(store):
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+
+
+def worked(store):
+    return [row[0] for row in store.owner.execute("select n from public.work order by n").fetchall()]
+
+
+def test_psycopg(store, offline):
+    with psycopg.connect(store.dsn) as connection:
+        # Before any other statement: this one begins the transaction, and must not end it.
+        first = offline.record_in(connection, "a.b", entity=("product", 42), after={"n": 1})
+        connection.execute("insert into public.work values (1)")
+        assert store.ids() == []
+        connection.commit()
+        offline.record_in(connection, "a.b")
+        connection.execute("insert into public.work values (2)")
+        connection.rollback()
+    event = store.event()
+    assert (event["id"], event["entity_id"], event["changes"]) == (first, "42", {"n": [None, 1]})
+    assert worked(store) == [1]
+
+
+def test_psycopg_in_autocommit(store, offline):
+    with psycopg.connect(store.dsn, autocommit=True) as connection:
+        first = offline.record_in(connection, "a.b")
+        with connection.transaction():
+            second = offline.record_in(connection, "a.b")
+        with connection.transaction(force_rollback=True):
+            offline.record_in(connection, "a.b")
+    assert sorted(store.ids()) == [first, second]
+
+
+@pytest.mark.usefixtures("missing")
+def test_a_failure_leaves_the_transaction_usable_and_is_counted(store, offline, caplog):
+    with psycopg.connect(store.dsn) as connection:
+        connection.execute("insert into public.work values (1)")
+        assert offline.record_in(connection, "a.b") is None
+        connection.execute("insert into public.work values (2)")
+        with pytest.raises(DatabaseError) as raised:
+            offline.record_in(connection, "a.b", required=True)
+        assert raised.value.sqlstate == "42883"
+        connection.execute("insert into public.work values (3)")
+    assert worked(store) == [1, 2, 3]
+    stats = offline.stats()
+    assert (stats.dropped, stats.waiting) == (1, 0)
+    assert "record_in" in caplog.text
+
+
+def test_a_transaction_that_has_failed_already_is_left_as_it_is(store, offline):
+    with psycopg.connect(store.dsn) as connection:
+        with pytest.raises(psycopg.Error):
+            connection.execute("select 1/0")
+        assert offline.record_in(connection, "a.b") is None
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+        connection.rollback()
+
+
+def test_what_is_rejected_gives_none_or_raises(store, offline):
+    with psycopg.connect(store.dsn) as connection:
+        assert offline.record_in(connection, "a.b", outcome="maybe") is None
+        with pytest.raises(DatabaseError, match="audit_rejects"):
+            offline.record_in(connection, "a.b", outcome="maybe", required=True)
+
+
+@pytest.mark.parametrize("connection", [None, object(), "text", 5])
+def test_what_is_no_connection_gives_none(offline, connection):
+    assert offline.record_in(connection, "a.b") is None
+
+
+def test_psycopg_async(store, offline):
+    async def main():
+        async with await psycopg.AsyncConnection.connect(store.dsn) as connection:
+            with offline.context(actor_id="ada"):
+                recording = offline.record_in(connection, "a.b")
+            first = await recording
+            await connection.execute("insert into public.work values (1)")
+            await connection.commit()
+            await offline.record_in(connection, "a.b")
+            await connection.rollback()
+            store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+            await connection.execute("insert into public.work values (2)")
+            assert await offline.record_in(connection, "a.b") is None
+            await connection.commit()
+            return first
+
+    first = asyncio.run(main())
+    event = store.event()
+    assert (event["id"], event["actor_id"]) == (first, "ada")
+    assert worked(store) == [1, 2]
+
+
+@pytest.fixture
+def url(store):
+    return store.dsn.replace("postgresql://", "postgresql+psycopg://")
+
+
+def test_sqlalchemy(store, offline, url):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    from sqlalchemy.orm import Session  # noqa: PLC0415
+
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    insert = sqlalchemy.text("insert into public.work values (:n)")
+    with engine.connect() as connection:
+        first = offline.record_in(connection, "a.b")
+        connection.execute(insert, {"n": 1})
+        connection.commit()
+        offline.record_in(connection, "a.b")
+        connection.rollback()
+    with Session(engine) as session:
+        second = offline.record_in(session, "a.b")
+        session.execute(insert, {"n": 2})
+        session.commit()
+        offline.record_in(session, "a.b")
+        session.rollback()
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+    with Session(engine) as session, session.begin():
+        session.execute(insert, {"n": 3})
+        assert offline.record_in(session, "a.b") is None
+        session.execute(insert, {"n": 4})
+    assert sorted(store.ids()) == [first, second]
+    assert worked(store) == [1, 2, 3, 4]
+
+
+def test_sqlalchemy_async(store, offline, url):
+    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("greenlet")
+    from sqlalchemy import NullPool, text  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine  # noqa: PLC0415
+
+    async def main():
+        engine = create_async_engine(url, poolclass=NullPool)
+        async with engine.connect() as connection:
+            first = await offline.record_in(connection, "a.b")
+            await connection.commit()
+        async with AsyncSession(engine) as session:
+            second = await offline.record_in(session, "a.b")
+            await session.commit()
+            await offline.record_in(session, "a.b")
+            await session.rollback()
+            store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+            assert await offline.record_in(session, "a.b") is None
+            await session.execute(text("insert into public.work values (1)"))
+            await session.commit()
+        await engine.dispose()
+        return [first, second]
+
+    assert asyncio.run(main()) == sorted(store.ids())
+    assert worked(store) == [1]
+
+
+def test_django(store, offline):
+    django = pytest.importorskip("django")
+    from django.conf import settings  # noqa: PLC0415
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+    if not settings.configured:
+        settings.configure(USE_TZ=True)
+    django.setup()
+    from django.db import connections, transaction  # noqa: PLC0415
+
+    parts = conninfo_to_dict(store.dsn)
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts["dbname"],
+        "USER": parts["user"],
+        "PASSWORD": parts["password"],
+        "HOST": parts["host"],
+        "PORT": parts["port"],
+    }
+    connections.databases["audit"] = connections.configure_settings({"default": {}, "audit": database})[
+        "audit"
+    ]
+    connection = connections["audit"]
+    try:
+        with transaction.atomic(using="audit"), connection.cursor() as cursor:
+            first = offline.record_in(connection, "a.b")
+            cursor.execute("insert into public.work values (1)")
+        with transaction.atomic(using="audit"):
+            offline.record_in(connection, "a.b")
+            transaction.set_rollback(True, using="audit")
+        store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+        with transaction.atomic(using="audit"), connection.cursor() as cursor:
+            assert offline.record_in(connection, "a.b") is None
+            cursor.execute("insert into public.work values (2)")
+    finally:
+        connection.close()
+        del connections["audit"]
+    assert store.ids() == [first]
+    assert worked(store) == [1, 2]

@@ -1,0 +1,205 @@
+"""The database away in every way there is: record() does not notice, and everything arrives afterwards."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from usersync import AuditLog
+from usersync.audit import sender as sending
+from usersync.embedded import EmbeddedPostgres
+from usersync.settings import Settings
+from usersync.testing import SupabaseCluster
+from usersync.testing.install import install
+
+pytestmark = pytest.mark.newest_server
+
+
+def record_through_an_outage(log, eventually):
+    """Record, see that it fails to arrive, and return the ids."""
+    ids = [log.record("a.b", metadata={"n": n}) for n in range(100)]
+    eventually(lambda: log.stats().consecutive_failures)
+    ids += [log.record("a.b", metadata={"n": n}) for n in range(100)]
+    assert None not in ids
+    stats = log.stats()
+    assert stats.waiting == 200
+    assert stats.last_error
+    assert not log.flush(0.1)
+    return ids
+
+
+def assert_arrived(log, store, ids):
+    assert log.flush(30)
+    assert sorted(store.ids()) == sorted(ids)
+    stats = log.stats()
+    assert (stats.waiting, stats.consecutive_failures, stats.last_error) == (0, 0, None)
+    assert (stats.dropped, stats.rejected, stats.refused) == (0, 0, 0)
+
+
+def test_read_only(store, make_log, eventually):
+    name = store.database.name
+    store.owner.execute(f'alter database "{name}" set default_transaction_read_only = on')
+    log = make_log(store.dsn)
+    ids = record_through_an_outage(log, eventually)
+    store.owner.execute(f'alter database "{name}" reset default_transaction_read_only')
+    # The writer's session keeps the setting it began with, as an application's would.
+    log._engine._writer.sender.close()
+    assert_arrived(log, store, ids)
+
+
+def test_the_table_is_locked(store, make_log, eventually):
+    log = make_log(store.dsn, send_timeout=0.5)
+    with psycopg.connect(store.dsn) as other:
+        other.execute("lock table public.audit_logs in access exclusive mode")
+        ids = record_through_an_outage(log, eventually)
+        other.rollback()
+    assert_arrived(log, store, ids)
+
+
+def test_the_table_is_missing(store, make_log, eventually):
+    store.owner.execute("alter table public.audit_logs rename to elsewhere")
+    log = make_log(store.dsn)
+    ids = record_through_an_outage(log, eventually)
+    store.owner.execute("alter table public.elsewhere rename to audit_logs")
+    assert_arrived(log, store, ids)
+
+
+def test_usersync_is_not_installed(store, make_log, eventually):
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+    log = make_log(store.dsn)
+    ids = record_through_an_outage(log, eventually)
+    store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
+    assert_arrived(log, store, ids)
+
+
+def test_no_privilege(store, make_log, eventually):
+    store.owner.execute("revoke execute on function public.record_audit_events(jsonb) from service_role")
+    log = make_log(make_conninfo(**conninfo_to_dict(store.database.dsn("service_role"))))
+    ids = record_through_an_outage(log, eventually)
+    store.owner.execute("grant execute on function public.record_audit_events(jsonb) to service_role")
+    assert_arrived(log, store, ids)
+
+
+def test_out_of_connections(store, make_log, eventually):
+    store.owner.execute(f'alter database "{store.database.name}" connection limit 0')
+    log = make_log(make_conninfo(**conninfo_to_dict(store.database.dsn("service_role"))))
+    ids = record_through_an_outage(log, eventually)
+    store.owner.execute(f'alter database "{store.database.name}" connection limit -1')
+    assert_arrived(log, store, ids)
+
+
+def test_a_connection_that_falls_silent(store, make_log, proxy, eventually):
+    log = make_log(proxy.through(store.dsn), send_timeout=0.5)
+    first = log.record("a.b")
+    assert log.flush()
+    proxy.silent.set()
+    ids = record_through_an_outage(log, eventually)
+    proxy.silent.clear()
+    assert_arrived(log, store, [first, *ids])
+
+
+def test_recording_is_as_quick_while_a_connection_is_silent(store, make_log, proxy):
+    log = make_log(proxy.through(store.dsn), send_timeout=30)
+    log.record("a.b")
+    assert log.flush()
+    proxy.silent.set()
+    started = time.monotonic()
+    for _ in range(500):
+        log.record("a.b")
+    # No figure, only no network in it: the first answer is due in 30 seconds.
+    assert time.monotonic() - started < 10
+
+
+def test_a_session_that_was_ended_meanwhile_costs_no_attempt(store, make_log):
+    log = make_log(store.dsn)
+    first = log.record("a.b")
+    assert log.flush()
+    store.owner.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+        "where application_name = 'usersync-audit' and datname = current_database()"
+    )
+    second = log.record("a.b")
+    assert log.flush(5)
+    assert sorted(store.ids()) == sorted([first, second])
+    assert log.stats().consecutive_failures == 0
+
+
+def test_an_answer_that_is_lost_stores_nothing_twice(store, make_log, monkeypatch):
+    log = make_log(store.dsn)
+    exchange, lost = sending._exchange, []
+
+    def losing(pgconn, deadline, query, param=None):
+        result = exchange(pgconn, deadline, query, param)
+        if query == b"commit" and not lost:
+            lost.append(True)
+            raise sending.TooSlowError("lost")
+        return result
+
+    monkeypatch.setattr(sending, "_exchange", losing)
+    ids = [log.record("a.b") for _ in range(10)]
+    assert log.flush()
+    assert lost
+    assert sorted(store.ids()) == sorted(ids)
+    stats = log.stats()
+    assert stats.duplicates >= 1
+    assert stats.stored + stats.duplicates == 10
+
+
+def test_an_event_that_the_database_refuses_is_set_aside_and_the_others_arrive(
+    store, make_log, spool_dir, monkeypatch, caplog
+):
+    """No event is known that does this; what would is found by its mark."""
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to inner_record")
+    store.owner.execute(
+        """create function public.record_audit_events(events jsonb) returns jsonb language plpgsql as $$
+        begin
+          if events::text like '%poison%' then raise exception 'poisoned' using errcode = '22023'; end if;
+          return public.inner_record(events);
+        end $$"""
+    )
+    log = make_log(store.dsn)
+    ids = [log.record("a.b") for _ in range(200)]
+    bad = log.record("poison")
+    ids += [log.record("a.b") for _ in range(100)]
+    assert log.flush()
+    assert sorted(store.ids()) == sorted(ids)
+    stats = log.stats()
+    assert (stats.refused, stats.stored, stats.waiting) == (1, 300, 0)
+    assert "poisoned" in caplog.text
+    # Kept over the end of the process, and moved to the file of the next.
+    log.close()
+    assert len(list(spool_dir.rglob("*.spool"))) == 1
+    after = make_log(store.dsn)
+    after.record("a.b")
+    assert after.drain()
+    ((_, event, reason),) = after._engine.intake.spool.refused()
+    assert bad.encode() in event
+    assert reason == "poisoned (22023)"
+
+
+def test_the_server_is_stopped_and_killed_and_started():
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedPostgres(settings={"fsync": "off", "shared_buffers": "16MB"}))
+        cluster = stack.enter_context(SupabaseCluster.on(server))
+        database = cluster.create()
+        install(database, Settings())
+        log = stack.enter_context(AuditLog(database.dsn(), durability="memory"))
+        ids = []
+        for interrupt in (server.stop, server.kill):
+            ids += [log.record("a.b") for _ in range(50)]
+            assert log.flush(20)
+            interrupt()
+            ids += [log.record("a.b") for _ in range(50)]
+            assert not log.flush(0.3)
+            server.start()
+            assert log.flush(30)
+        with database.connect() as connection:
+            stored = [
+                str(row[0]) for row in connection.execute("select id from public.audit_logs").fetchall()
+            ]
+        assert sorted(stored) == sorted(ids)
+        cluster.maintenance.close()

@@ -1,0 +1,243 @@
+"""What ends a process, and what forks one, costs no event and stores none twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from killing import kill_recorders
+
+pytestmark = pytest.mark.newest_server
+
+
+# Newer Pythons warn of every fork in a process with threads; that such forks work is tested here.
+WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+
+
+def run_python(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, *WARNINGS, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+def test_accepted_events_survive_kill_9_and_arrive_once(store, make_log, spool_dir):
+    ids = kill_recorders(store.dsn, spool_dir, kills=24)
+    assert len(ids) > 24
+    assert make_log(store.dsn).drain(90)
+    stored = store.ids()
+    assert len(stored) == len(set(stored))
+    # An event may be in the spool before the process could say its id; none that it said may be missing.
+    assert set(ids) <= set(stored)
+    assert list((spool_dir / "test").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_adopted_by_one_that_runs(
+    store, make_log, spool_dir, eventually, monkeypatch
+):
+    monkeypatch.setattr("usersync.audit.adoption._EVERY_S", 0.1)
+    monkeypatch.setattr("usersync.audit.writer._IDLE_S", 0.1)
+    running = make_log(store.dsn)
+    running.record("a.b")
+    assert running.flush()
+    ids = kill_recorders("postgresql://u@127.0.0.1:1/nowhere", spool_dir, kills=1)
+    eventually(lambda: set(ids) <= set(store.ids()), timeout=30)
+
+
+FORK = """
+    import os, sys
+    from pathlib import Path
+    from usersync import AuditLog
+
+    log = AuditLog(sys.argv[1], spool_dir=Path(sys.argv[2]), project="test")
+    assert log.record("parent.before", request_id="parent")
+    before_is_sent = sys.argv[3] == "sent"
+    if before_is_sent:
+        assert log.flush()
+    children = []
+    for n in range(4):
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(50):
+                assert log.record("child.recorded", request_id=f"child{n}")
+            assert log.flush(20)
+            assert log.stats().accepted == 50
+            # Two end as gunicorn's workers do, two as multiprocessing's.
+            sys.exit(0) if n % 2 else os._exit(0)
+        children.append(pid)
+    for _ in range(50):
+        assert log.record("parent.after", request_id="parent")
+    for pid in children:
+        assert os.waitpid(pid, 0)[1] == 0
+    assert log.flush(20)
+    assert log.close()
+"""
+
+
+@pytest.mark.parametrize("before", ["sent", "waiting"])
+def test_a_fork_has_a_spool_and_a_writer_of_its_own(store, make_log, spool_dir, before):
+    result = run_python(FORK, store.dsn, spool_dir, before)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert make_log(store.dsn).drain()
+    events = store.events()
+    assert len(events) == len({event["id"] for event in events}) == 1 + 50 + 4 * 50
+    for n in range(4):
+        assert sum(event["request_id"] == f"child{n}" for event in events) == 50
+
+
+def test_a_fork_while_other_threads_record_can_record(store, make_log, spool_dir):
+    code = """
+        import os, sys, threading
+        from pathlib import Path
+        from usersync import AuditLog
+
+        log = AuditLog(sys.argv[1], spool_dir=Path(sys.argv[2]), project="test")
+        over = threading.Event()
+
+        def work():
+            while not over.is_set():
+                log.record("parent.recorded")
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for n in range(30):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if log.record("child.recorded") else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert log.flush(30)
+        print(log.stats().accepted)
+    """
+    result = run_python(code, store.dsn, spool_dir)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert make_log(store.dsn).drain()
+    actions = [event["action"] for event in store.events()]
+    assert actions.count("child.recorded") == 30
+    assert actions.count("parent.recorded") == int(result.stdout)
+
+
+def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, eventually):
+    """The parent is killed while a child of it lives on: its events are adopted all the same."""
+    code = """
+        import os, sys
+        from pathlib import Path
+        from usersync import AuditLog
+
+        log = AuditLog(None, spool_dir=Path(sys.argv[1]), project="test")
+        ids = [log.record("a.b") for _ in range(10)]
+        pid = os.fork()
+        if pid == 0:
+            os.close(1)
+            os.close(2)
+            os.read(int(sys.argv[2]), 1)
+            os._exit(0)
+        print(*ids, pid, flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    read, write = os.pipe()
+    try:
+        # The child lives until the pipe's other end is closed.
+        result = run_python(code, spool_dir, read, pass_fds=(read,))
+        *ids, _child = result.stdout.split()
+        assert len(ids) == 10, result.stderr
+        assert make_log(store.dsn).drain()
+        assert sorted(store.ids()) == sorted(ids)
+    finally:
+        os.close(write)
+        os.close(read)
+
+
+EXIT = """
+    import atexit, sys
+    from pathlib import Path
+    from usersync import AuditLog
+
+    def last_words():
+        print(log.record("a.b"))
+
+    if sys.argv[3] == "late":
+        atexit.register(last_words)
+    log = AuditLog(sys.argv[1], spool_dir=Path(sys.argv[2]), project="test", exit_timeout=float(sys.argv[4]))
+    for _ in range(100):
+        print(log.record("a.b"))
+"""
+
+
+def test_the_end_of_the_interpreter_sends_what_waits(store, spool_dir):
+    result = run_python(EXIT, store.dsn, spool_dir, "no", 20)
+    assert result.stderr == ""
+    assert sorted(store.ids()) == sorted(result.stdout.split())
+
+
+def test_the_end_is_not_held_up_and_the_next_process_sends_the_rest(store, make_log, proxy, spool_dir):
+    proxy.silent.set()
+    result = run_python(EXIT, proxy.through(store.dsn), spool_dir, "late", 0.2)
+    ids = result.stdout.split()
+    assert (result.returncode, len(ids)) == (0, 101)
+    assert "None" not in ids
+    assert make_log(store.dsn).drain()
+    assert sorted(store.ids()) == sorted(ids)
+
+
+def test_sigterm_during_a_flush_leaves_the_events_to_the_next(store, make_log, proxy, spool_dir):
+    code = """
+        import sys
+        from pathlib import Path
+        from usersync import AuditLog
+
+        log = AuditLog(sys.argv[1], spool_dir=Path(sys.argv[2]), project="test", exit_timeout=0.2)
+        print(*[log.record("a.b") for _ in range(50)], flush=True)
+        if sys.argv[3] == "handled":
+            import signal
+            signal.signal(signal.SIGTERM, lambda *_: (log.record("term.received"), sys.exit(7)))
+        log.flush(60)
+    """
+    proxy.silent.set()
+    ids = []
+    for how, status in (("default", -signal.SIGTERM), ("handled", 7)):
+        command = [sys.executable, "-c", textwrap.dedent(code), proxy.through(store.dsn), str(spool_dir), how]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            ids += process.stdout.readline().split()
+            if how == "handled":
+                _wait_for_handler(process.pid)
+            process.terminate()
+            assert process.wait(30) == status
+    assert make_log(store.dsn).drain()
+    stored = store.ids()
+    assert len(stored) == len(set(stored)) == 101
+    assert set(ids) <= set(stored)
+
+
+def _wait_for_handler(pid):
+    """Until SIGTERM is among the signals that the process catches."""
+    while True:
+        with open(f"/proc/{pid}/status") as status:  # noqa: PTH123 - not a file to be found by pathlib
+            caught = next(line for line in status if line.startswith("SigCgt:"))
+        if int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1):
+            return
+
+
+def test_a_signal_handler_may_record_while_its_thread_records(make_log):
+    log = make_log(None)
+    ids = []
+    previous = signal.signal(signal.SIGALRM, lambda *_: ids.append(log.record("signal.received")))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        ids += [log.record("a.b") for _ in range(3000)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert None not in ids
+    assert log.stats().accepted == len(ids) == len(set(ids))

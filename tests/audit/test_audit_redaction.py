@@ -1,0 +1,84 @@
+"""Secrets are gone before anything is stored."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from usersync.audit.redaction import REDACTED, Redactor
+
+SECRET = "hunter2-do-not-store"  # noqa: S105 - it is what must not be found
+
+
+KEYS_OF_SECRETS = """
+    password Password PASS-WORD user_password passwd db.passwd secret clientSecret token access_token
+    X-Auth-Token Authorization api_key apikey API-Key x-api-key cookie Set-Cookie session_id sessionToken
+    credit_card card-number cvv CVC private_key jwt otp PIN credentials
+"""
+
+OTHER_KEYS = "name author authority shipping spinning pinned compass passenger email keyboard cards"
+
+
+@pytest.mark.parametrize("key", [*KEYS_OF_SECRETS.split(), "\N{FULLWIDTH LATIN SMALL LETTER P}assword"])
+def test_a_secret_key_is_known_however_it_is_written(key):
+    assert Redactor().is_secret(key)
+
+
+@pytest.mark.parametrize("key", OTHER_KEYS.split())
+def test_a_harmless_key_is_left_alone(key):
+    assert not Redactor().is_secret(key)
+
+
+def test_words_can_be_added():
+    assert Redactor(["Tax No"]).is_secret("their_TaxNo")
+    assert not Redactor([""]).is_secret("name")
+
+
+@dataclasses.dataclass
+class Login:
+    user: str
+    password: str
+
+
+def _events():
+    yield {"metadata": {"password": SECRET}}
+    yield {"metadata": {"a": [{"b": {"API-Key": SECRET}}]}}
+    yield {"metadata": {"headers": [("Authorization", SECRET), (b"cookie", SECRET.encode())]}}
+    yield {"metadata": {"token": {"deep": [SECRET]}}}
+    yield {"metadata": {b"secret": SECRET}}
+    yield {"metadata": {"secret" + "x" * 1000: SECRET}}
+    yield {"changes": {"password": (SECRET, SECRET + "2")}}
+    yield {"changes": {"settings": ({"token": SECRET}, {"token": SECRET + "2"})}}
+    yield {"before": {"password": SECRET}, "after": {"password": SECRET + "2"}}
+    yield {"before": Login("a", SECRET), "after": Login("b", SECRET)}
+    yield {"after": {"login": Login("a", SECRET)}}
+    yield {"before": {"api_key": SECRET}}
+
+
+@pytest.mark.parametrize("event", list(_events()))
+def test_a_secret_is_nowhere_in_the_spool(offline, spool_dir, event):
+    with offline.context(session={"id": SECRET}):
+        assert offline.record("a.b", **event)
+    files = [path for path in spool_dir.rglob("*") if path.is_file()]
+    assert any(path.name.endswith("-wal") for path in files)
+    for path in files:
+        assert SECRET.encode() not in path.read_bytes()
+
+
+def test_that_a_secret_changed_is_kept_and_what_it_was_is_not(log, store):
+    log.record("a.b", before={"password": "a", "n": 1}, after={"password": "b", "n": 1})
+    log.record("a.b", before={"o": {"token": "a"}}, after={"o": {"token": "b"}})
+    log.record("a.b", before={"password": "a"}, after={"password": "a"})
+    assert log.flush()
+    changed, nested, same = [event["changes"] for event in store.events()]
+    assert changed == {"password": [REDACTED, REDACTED]}
+    assert nested == {"o": [{"token": REDACTED}, {"token": REDACTED}]}
+    assert same in (None, {})
+
+
+def test_what_was_added_for_a_log_is_redacted(make_log, store):
+    log = make_log(store.dsn, redact=("iban",))
+    log.record("a.b", metadata={"IBAN": "DE00", "name": "x"})
+    assert log.flush()
+    assert store.event()["metadata"] == {"IBAN": REDACTED, "name": "x"}

@@ -1,0 +1,220 @@
+"""The spool: whose it is, what happens when it cannot be written, and who takes it over."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+
+import pytest
+
+from usersync.audit.directory import SpoolDirectory, survey
+from usersync.audit.spool import Spool
+
+
+def spool_files(root):
+    return sorted(root.rglob("*.spool"))
+
+
+def test_nothing_is_made_before_the_first_event(make_log, spool_dir):
+    make_log(None)
+    assert not spool_dir.exists()
+
+
+def test_the_spool_is_its_owners_alone(offline, spool_dir):
+    old = os.umask(0)
+    try:
+        offline.record("a.b")
+    finally:
+        os.umask(old)
+    (spool,) = spool_files(spool_dir)
+    assert stat.S_IMODE(spool.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in spool.parent.iterdir()} == {0o600}
+
+
+def test_a_directory_that_others_can_read_is_closed_to_them(make_log, spool_dir):
+    (spool_dir / "test").mkdir(parents=True, mode=0o755)
+    make_log(None).record("a.b")
+    assert stat.S_IMODE((spool_dir / "test").stat().st_mode) == 0o700
+
+
+def test_a_link_in_the_place_of_the_directory_is_not_followed(make_log, spool_dir, tmp_path):
+    spool_dir.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (spool_dir / "test").symlink_to(tmp_path / "elsewhere")
+    log = make_log(None)
+    assert log.record("a.b")
+    assert log.stats().in_memory == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_a_closed_process_could_not_send_is_sent_by_the_next(make_log, store, spool_dir):
+    with make_log("postgresql://u@127.0.0.1:1/nowhere") as first:
+        ids = [first.record("a.b") for _ in range(5)]
+        assert not first.close(0.1)
+    assert len(spool_files(spool_dir)) == 1
+    second = make_log(store.dsn)
+    assert second.drain()
+    assert sorted(store.ids()) == sorted(ids)
+    assert spool_files(spool_dir) == []
+    assert list((spool_dir / "test").iterdir()) == []
+
+
+def test_a_living_process_keeps_its_file(make_log, store, spool_dir):
+    first, second = make_log(None), make_log(store.dsn)
+    first.record("a.b")
+    assert second.drain()
+    assert len(spool_files(spool_dir)) == 1
+    assert store.ids() == []
+    (seen,) = survey(spool_dir / "test")
+    assert seen.owned
+    first.close(0)
+    assert not survey(spool_dir / "test")[0].owned
+    assert second.drain()
+    assert len(store.ids()) == 1
+
+
+def test_two_writers_on_one_directory_share_what_dead_processes_left(make_log, store, spool_dir):
+    ids = []
+    for _ in range(12):
+        dead = make_log(None)
+        ids += [dead.record("a.b") for _ in range(20)]
+        dead.close(0)
+    writers = [make_log(store.dsn) for _ in range(2)]
+    ids += [writer.record("a.b") for writer in writers for _ in range(50)]
+    threads = [threading.Thread(target=writer.drain) for writer in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(writer.flush() for writer in writers)
+    assert writers[0].drain()
+    assert sorted(store.ids()) == sorted(ids)
+    assert sum(writer.stats().duplicates for writer in writers) == 0
+
+
+def test_a_full_spool_goes_on_in_memory_and_comes_back(make_log, store, eventually, caplog):
+    log = make_log("postgresql://u@127.0.0.1:1/nowhere", spool_bytes=256 << 10)
+    ids = []
+    while not log.stats().in_memory:
+        ids.append(log.record("a.b", metadata={"x": "y" * 5000}))
+    ids.append(log.record("a.b"))
+    assert None not in ids
+    stats = log.stats()
+    assert "full" in stats.spool_error
+    assert caplog.text.count("the audit spool cannot be written") == 1
+    log._engine._writer.sender._source = store.dsn
+    assert log.flush()
+    assert sorted(store.ids()) == sorted(ids)
+
+    def back():
+        log.record("a.b")
+        return log.stats().spool_error is None
+
+    eventually(back)
+    assert log.flush()
+
+
+def test_beyond_the_memory_events_are_dropped_and_counted(make_log):
+    log = make_log(None, spool_bytes=64 << 10, memory_events=3)
+    results = [log.record("a.b", metadata={"x": "y" * 5000}) for _ in range(60)]
+    stats = log.stats()
+    assert stats.in_memory == 3
+    assert stats.dropped == results.count(None) > 0
+    assert stats.accepted == 60 - stats.dropped
+
+
+@pytest.mark.parametrize("obstacle", ["file", "missing parent"])
+def test_where_no_directory_can_be_made_it_goes_on_in_memory(make_log, store, tmp_path, obstacle):
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "spool" if obstacle == "file" else tmp_path / ("x" * 300)
+    log = make_log(store.dsn, spool_dir=place)
+    ids = [log.record("a.b") for _ in range(10)]
+    assert log.stats().spool_error
+    assert log.flush()
+    assert sorted(store.ids()) == sorted(ids)
+
+
+def test_a_damaged_file_is_set_aside_and_recording_goes_on(make_log, spool_dir, eventually, caplog):
+    log = make_log(None)
+    for _ in range(200):
+        log.record("a.b", metadata={"x": "y" * 500})
+    (path,) = spool_files(spool_dir)
+    log._engine.intake.spool._recorder.execute("pragma wal_checkpoint(truncate)").fetchall()
+    with path.open("r+b") as file:
+        file.write(b"\xff" * (path.stat().st_size))
+    # SQLite looks at what it has not in its cache.
+    log._engine.intake.spool._recorder.execute("pragma shrink_memory")
+    assert all(log.record("a.b") for _ in range(10))
+    assert log.stats().dropped == 0
+    assert list(spool_dir.rglob("*.damaged-*"))
+    assert len(spool_files(spool_dir)) == 1
+    assert "was set aside" in caplog.text
+
+
+def test_a_damaged_file_of_a_dead_process_is_set_aside_too(make_log, store, spool_dir, eventually):
+    (spool_dir / "test").mkdir(parents=True, mode=0o700)
+    (spool_dir / "test" / "1-dead.spool").write_bytes(b"no database" * 1000)
+    log = make_log(store.dsn)
+    log.record("a.b")
+    assert log.drain()
+    assert len(store.ids()) == 1
+    assert [path.read_bytes()[:11] for path in spool_dir.rglob("*.damaged-*")] == [b"no database"]
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other(make_log, store, spool_dir):
+    dead = make_log(None)
+    event_id = dead.record("a.b")
+    dead.close(0)
+    # Sorts first, and is no file at all.
+    (spool_dir / "test" / "0-strange.spool").mkdir()
+    log = make_log(store.dsn)
+    assert log.drain()
+    assert store.ids() == [event_id]
+    assert (spool_dir / "test" / "0-strange.spool").is_dir()
+
+
+def test_recording_goes_on_while_the_wal_is_brought_into_the_file(make_log, spool_dir, monkeypatch):
+    monkeypatch.setattr("usersync.audit.spool._CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr("usersync.audit.spool._TRUNCATE_BYTES", 1)
+    log = make_log("postgresql://u@127.0.0.1:1/nowhere")
+    assert all(log.record("a.b") for _ in range(3000))
+    (path,) = spool_files(spool_dir)
+    spool = log._engine.intake.spool
+    spool.tend()
+    assert path.with_name(path.name + "-wal").stat().st_size == 0
+    assert log.stats().spooled == 3000
+
+
+def test_a_log_that_only_records_keeps_its_wal_small(offline, spool_dir):
+    for _ in range(3000):
+        offline.record("a.b")
+    (path,) = spool_files(spool_dir)
+    assert path.with_name(path.name + "-wal").stat().st_size < 8 << 20
+
+
+def test_numbers_go_on_where_a_file_left_off(tmp_path):
+    spool = Spool(tmp_path / "x.spool", 1 << 20)
+    for payload in (b"a", b"b", b"c"):
+        spool.append(0, payload)
+    spool.discard(1)
+    spool.close()
+    spool = Spool(tmp_path / "x.spool", 1 << 20)
+    assert [(entry.number, entry.payload) for entry in spool.read(9, 9)] == [(2, b"b"), (3, b"c")]
+    assert [entry.number for entry in spool.read(9, 1)] == [2]
+    assert len(spool) == 2
+    spool.remove()
+
+
+def test_a_claim_is_exclusive_until_it_is_released(tmp_path):
+    directory = SpoolDirectory(tmp_path)
+    claim = directory.claim()
+    claim.path.touch()
+    assert directory.adopt() is None
+    claim.release()
+    adopted = directory.adopt()
+    assert adopted is not None
+    assert adopted.path == claim.path
+    claim.path.unlink()
+    adopted.release()
+    assert list(tmp_path.iterdir()) == []

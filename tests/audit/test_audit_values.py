@@ -1,0 +1,219 @@
+"""Any value becomes JSON that jsonb takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import uuid
+from collections import OrderedDict, deque, namedtuple
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from ipaddress import ip_address
+from pathlib import PurePosixPath
+from types import MappingProxyType
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from usersync.audit.redaction import Redactor
+from usersync.audit.values import Limits, encode, plain_encode, to_json
+
+
+def convert(value, **limits):
+    return to_json(value, Redactor(), Limits(**limits))
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BOX = (1, 2)
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    password: str = "p"  # noqa: S105 - it is not to be found
+
+
+Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - a plain one is what people have
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self):
+        raise RuntimeError
+
+
+class Angry:
+    def __repr__(self):
+        raise RuntimeError
+
+
+class Attrs:
+    __attrs_attrs__ = (dataclasses.fields(Point)[0],)
+    x = 5
+
+
+class Model:
+    """As SQLAlchemy's: what is not loaded must not be asked for."""
+
+    __mapper__ = object()
+
+    def __init__(self):
+        self.id = 1
+        self._sa_instance_state = object()
+
+    @property
+    def lazy(self):
+        raise AssertionError("a query was sent")
+
+
+CASES = [
+    (None, None),
+    (True, True),
+    (7, 7),
+    (2**63 - 1, 2**63 - 1),
+    (2**64, "18446744073709551616"),
+    (10**5000, "[integer of 16610 bits]"),
+    (1.5, 1.5),
+    (float("nan"), "NaN"),
+    (float("-inf"), "-Infinity"),
+    ("a\x00b", "a␀b"),
+    ("a\ud800b", "a\ufffdb"),
+    ("\U0001f600", "\U0001f600"),
+    (Decimal("1.10"), "1.10"),
+    (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (datetime(2026, 1, 2, 3, 4, 5), "2026-01-02T03:04:05+00:00"),  # noqa: DTZ001 - that is what is tested
+    (datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=2))), "2026-01-02T00:00:00+02:00"),
+    (date(2026, 1, 2), "2026-01-02"),
+    (time(1, 2), "01:02:00"),
+    (timedelta(days=1, microseconds=1), "PT86400.000001S"),
+    (timedelta(seconds=-100), "PT-100S"),
+    (b"\xff\x00", "[bytes: 2, base64 /wA=]"),
+    (Colour.RED, "red"),
+    (Colour.BOX, [1, 2]),
+    (Level.LOW, 1),
+    (Point(1), {"x": 1, "password": "[redacted]"}),
+    (Pair(1, "b"), {"left": 1, "right": "b"}),
+    ({2, 1}, [1, 2]),
+    (deque([1]), [1]),
+    (range(3), [0, 1, 2]),
+    (OrderedDict(a=1), {"a": 1}),
+    (MappingProxyType({"a": 1}), {"a": 1}),
+    ({1: "a", None: "b", False: "c", (1, 2): "d"}, {"1": "a", "null": "b", "false": "c", "[1,2]": "d"}),
+    ({"1": "a", 1: "b"}, {"1": "a", "1 (2)": "b"}),
+    (Text("x"), "x"),
+    (PurePosixPath("/tmp/x"), "/tmp/x"),  # noqa: S108 - only a text
+    (ip_address("::1"), "::1"),
+    (Attrs(), {"x": 5}),
+    (Model(), {"id": 1}),
+    (Angry(), "[object: Angry]"),
+    (ValueError("secret"), "[object: ValueError]"),
+    (len, "[object: builtin_function_or_method]"),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), CASES, ids=[f"{n}-{type(value).__name__}" for n, (value, _) in enumerate(CASES)]
+)
+def test_what_becomes_of_a_value(value, expected):
+    assert convert(value) == expected
+
+
+def test_a_pydantic_model_is_its_fields_and_its_secrets_stay_hidden():
+    pydantic = pytest.importorskip("pydantic")
+
+    class Account(pydantic.BaseModel):
+        name: str
+        key: pydantic.SecretStr
+        born: date
+
+    found = convert(Account(name="Ada", key="hush", born=date(1815, 12, 10)))
+    assert found == {"name": "Ada", "key": "[redacted]", "born": "1815-12-10"}
+
+
+def test_a_generator_is_not_consumed():
+    numbers = (each for each in (1, 2))
+    assert convert({"n": numbers}) == {"n": "[object: generator]"}
+    assert list(numbers) == [1, 2]
+
+
+def test_cycles_end():
+    value: dict = {"a": []}
+    value["a"].append(value)
+    assert convert(value) == {"a": ["[cycle]"]}
+
+
+def test_the_same_value_twice_is_no_cycle():
+    shared = [1]
+    assert convert([shared, shared]) == [[1], [1]]
+
+
+def test_limits():
+    deep: list = []
+    for _ in range(100):
+        deep = [deep]
+    assert "[too deep]" in encode(convert(deep, depth=3)).decode()
+    assert convert(list(range(10)), items=3) == [0, 1, 2, "[cut: 10 items]"]
+    assert convert({"a": 1, "b": 2}, items=1) == {"a": 1, "[cut]": "[cut: 2 keys]"}
+    assert convert("abcdef", text=2).startswith(
+        "ab… [cut: 6 characters, sha256 bef57ec7f53a6d40beb640a780a639c8"
+    )
+    wide = [[{"k": n} for n in range(900)] for _ in range(900)]
+    assert len(encode(convert(wide))) < 1_000_000
+
+
+def test_both_encoders_write_the_same():
+    value = convert({"a": [1, 1.5, None, True, "é\ud800"], "b": {"c": '\x00\n"'}})
+    assert json.loads(encode(value)) == json.loads(plain_encode(value)) == value
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))
+    | st.binary(max_size=40)
+    | st.decimals()
+    | st.uuids()
+    | st.datetimes(timezones=st.sampled_from([None, UTC]))
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.fractions()
+    | st.complex_numbers()
+    | st.sampled_from([Colour.RED, Level.LOW, Point(1), object, len])
+)
+KEYS = st.text(st.characters(exclude_categories=())) | st.integers() | st.none() | st.binary(max_size=9)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(KEYS, inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.sets(st.integers() | st.text(), max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=VALUES)
+def test_any_value_survives_a_round_trip_through_json(value):
+    converted = convert(value)
+    assert json.loads(encode(converted)) == json.loads(plain_encode(converted)) == converted
+
+
+@pytest.mark.newest_server
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=VALUES)
+def test_any_value_is_taken_by_jsonb(store, value):
+    payload = encode({"value": convert(value)}).decode()
+    assert store.owner.execute("select %s::jsonb is not null", (payload,)).fetchone() == (True,)

@@ -1,0 +1,168 @@
+"""Promise P4 for row tracking: whatever happens to the log, the application's statement succeeds."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+
+@pytest.fixture
+def tracker(tracker):
+    tracker.execute("create table products (id int primary key, name text, qty int)")
+    tracker.track("products")
+    return tracker
+
+
+def write_all(tracker):
+    tracker.execute("insert into products values (1, 'Bolt', 5)")
+    tracker.execute("update products set qty = 6")
+    tracker.execute("delete from products")
+    tracker.execute("truncate products")
+
+
+REJECTED = [
+    ("products.inserted", "1", {"id": [None, 1], "name": [None, "Bolt"], "qty": [None, 5]}),
+    ("products.updated", "1", {"qty": [5, 6]}),
+    ("products.deleted", "1", {"id": [1, None], "name": ["Bolt", None], "qty": [6, None]}),
+    ("products.truncated", None, None),
+]
+
+
+FAULTS = {
+    "missing": "alter table public.audit_logs rename to gone",
+    "renamed column": "alter table public.audit_logs rename column actor_id to who",
+    "required column": (
+        "alter table public.audit_logs add column must_have text not null default 'x'; "
+        "alter table public.audit_logs alter column must_have drop default"
+    ),
+    "constraint": "alter table public.audit_logs add check (false) not valid",
+    "failing trigger": (
+        "create function public.fail() returns trigger language plpgsql as "
+        "$$ begin assert false, 'no'; end $$; create trigger fail before insert on public.audit_logs "
+        "for each row execute function public.fail()"
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_what_the_log_does_not_take_is_put_aside(tracker, fault):
+    tracker.execute(fault)
+    write_all(tracker)
+    assert [row[:3] for row in tracker.rejects()] == REJECTED
+
+
+def test_what_was_put_aside_can_be_handed_in_again(tracker):
+    tracker.execute("alter table public.audit_logs rename to gone")
+    write_all(tracker)
+    tracker.execute("alter table public.gone rename to audit_logs")
+    tracker.execute(
+        "select public.record_audit_events(jsonb_agg(event order by reject_id)) from usersync.audit_rejects"
+    )
+    assert tracker.events() == REJECTED
+
+
+def test_if_nothing_can_be_kept_there_is_a_warning(tracker):
+    heard = []
+    tracker.project.owner.add_notice_handler(lambda notice: heard.append(notice.message_primary))
+    tracker.execute("drop table public.audit_logs cascade; drop table usersync.audit_rejects")
+    write_all(tracker)
+    assert len(heard) == 4
+    assert all(
+        message.startswith("usersync: changes of public.products were not recorded") for message in heard
+    )
+
+
+def test_a_lock_on_the_log_delays_a_statement_by_the_lock_time_out(tracker):
+    with tracker.session() as locking:
+        locking.execute("lock table public.audit_logs in access exclusive mode")
+        started = time.monotonic()
+        tracker.execute("insert into products values (1, 'Bolt', 5)")
+        assert time.monotonic() - started < 20 * tracker.project.settings.lock_timeout_ms / 1000
+    assert [row[3] for row in tracker.rejects()] == ["55P03"]
+
+
+def test_a_lock_on_the_users_table_delays_no_more(tracker):
+    user_id = tracker.project.auth.sign_up_email("ada@example.com")
+    with tracker.session() as locking, tracker.session(usersync__actor_id=str(user_id)) as writing:
+        locking.execute(f"lock table {tracker.project.users} in access exclusive mode")
+        writing.execute("insert into products values (1, 'Bolt', 5)")
+        writing.commit()
+    assert [row[:2] for row in tracker.rejects()] == [("products.inserted", "1")]
+
+
+def test_a_statement_that_is_cancelled_is_cancelled(tracker):
+    # query_canceled is somebody's wish, and not a fault of recording.
+    tracker.execute(
+        "create function public.slow() returns trigger language plpgsql as "
+        "$$ begin perform pg_sleep(60); return new; end $$; "
+        "create trigger slow before insert on public.audit_logs for each row execute function public.slow()"
+    )
+    with (
+        tracker.session(statement_timeout="200ms") as session,
+        pytest.raises(Exception, match="statement timeout"),
+    ):
+        session.execute("insert into products values (1, 'Bolt', 5)")
+
+
+def test_a_column_that_is_dropped_or_renamed_later_stops_nothing(tracker):
+    tracker.execute(
+        "alter table products drop column name; alter table products rename column qty to quantity"
+    )
+    tracker.execute("alter table products add column size int default 3")
+    tracker.execute("insert into products values (1, 5)")
+    tracker.execute("update products set quantity = 6")
+    tracker.execute("delete from products")
+    assert tracker.events() == [
+        ("products.inserted", "1", {"id": [None, 1]}),
+        ("products.deleted", "1", {"id": [1, None]}),
+    ]
+    assert set(tracker.events("metadata ->> 'tracking'")) == {"stale"}
+    assert not tracker.rejects()
+    (table,) = tracker.tracked()
+    assert table.state == "stale"
+    assert "quantity, size" in table.reasons[0]
+    assert "name, qty" in table.reasons[1]
+    tracker.track("products")
+    tracker.execute("insert into products values (1, 5)")
+    assert tracker.events("changes")[-1] == {"id": [None, 1], "quantity": [None, 5], "size": [None, 3]}
+    assert tracker.tracked()[0].state == "current"
+
+
+def test_columns_that_are_left_survive_a_stale_definition(tracker):
+    tracker.execute("alter table products drop column name")
+    tracker.execute("insert into products values (1, 5), (2, 6)")
+    tracker.execute("update products set qty = qty * 2, id = id + 1 where id = 2")
+    assert tracker.events("entity_id, metadata ->> 'previous_entity_id', changes")[-1] == (
+        "3",
+        "2",
+        {"id": [2, 3], "qty": [6, 12]},
+    )
+
+
+def test_a_column_that_was_added_later_waits_until_the_table_is_tracked_again(tracker):
+    tracker.execute("alter table products add column size int")
+    tracker.execute("insert into products values (1, 'Bolt', 5, 3)")
+    assert tracker.events("changes, metadata -> 'tracking'") == [
+        ({"id": [None, 1], "name": [None, "Bolt"], "qty": [None, 5]}, None)
+    ]
+
+
+@pytest.mark.parametrize("type", ["text", "json", "bigint", "point", "bytea"])
+def test_a_column_that_changes_its_type_stops_nothing(tracker, type):  # noqa: A002
+    using = "null" if type in {"point", "bytea"} else f"qty::text::{type}"
+    value = {"point": "'(1,2)'", "json": "'8'", "bytea": r"'\x01'"}.get(type, "8")
+    tracker.execute(
+        f"insert into products values (1, 'Bolt', 5); "
+        f"alter table products alter qty type {type} using {using}"
+    )
+    tracker.execute(f"update products set qty = {value}")
+    assert tracker.events("action") == ["products.inserted", "products.updated"]
+
+
+def test_secrets_stay_redacted_when_the_definition_is_stale(tracker):
+    tracker.execute("create table accounts (id int primary key, password text, other int, note text)")
+    tracker.track("accounts", exclude=("note",))
+    tracker.execute("alter table accounts drop column other")
+    tracker.execute("insert into accounts values (1, 'hunter2', 'private')")
+    assert tracker.events("changes") == [{"id": [None, 1], "password": [None, "[redacted]"]}]

@@ -1,0 +1,255 @@
+"""Tracking a table, again, otherwise, no more; and who may."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from usersync.errors import (
+    ConflictError,
+    NotInstalledError,
+    PrivilegeMissingError,
+    SettingsError,
+)
+from usersync.plans import schema, tracking
+from usersync.plans.tracking import TrackOptions
+from usersync.runner import run
+
+PRODUCTS = "create table products (id int primary key, name text, qty int)"
+
+# Whatever could be left behind: functions, triggers, privileges, comments, dependencies, settings.
+CATALOG = """
+    select 'function', oid::regprocedure::text, proacl::text
+    from pg_proc where pronamespace = 'usersync'::regnamespace
+    union all
+    select 'trigger', tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid)
+    from pg_trigger where not tgisinternal
+    union all
+    select 'relation', oid::regclass::text, relacl::text
+    from pg_class where relnamespace::regnamespace::text !~ '^pg_'
+    union all
+    select 'comment', objoid::text, description from pg_description where objoid >= 16384
+    union all
+    select 'dependency', objid::text, refobjid::text from pg_depend where objid >= 16384
+    union all
+    select 'noted', signature, checksum from usersync.functions
+    order by 1, 2, 3
+"""
+
+
+def test_untracking_leaves_what_was_there(tracker):
+    tracker.execute(PRODUCTS)
+    tracker.execute(
+        "create function public.mine() returns trigger language plpgsql as $$ begin return null; end $$; "
+        "create trigger mine after insert on products for each row execute function public.mine()"
+    )
+    before = tracker.execute(CATALOG).fetchall()
+    tracker.track("products")
+    assert tracker.execute(CATALOG).fetchall() != before
+    plan = tracker.untrack("products")
+    assert [change.kind for change in plan.changes] == ["drop"] * 4
+    assert tracker.execute(CATALOG).fetchall() == before
+    assert tracker.untrack("products").changes == ()
+    assert tracker.tracked() == ()
+
+
+def test_the_plan_is_what_is_done_and_writes_nothing(tracker):
+    tracker.execute(PRODUCTS)
+    before = tracker.execute(CATALOG).fetchall()
+    plan = tracker.plan("products")
+    assert tracker.execute(CATALOG).fetchall() == before
+    assert [change.kind for change in plan.changes] == ["create"] * 4 + ["alter"] + ["create"] * 4
+    assert [change.busy for change in plan.changes] == [False] * 5 + [True] * 4
+    # What was shown can be run by hand, and is the same thing then.
+    tracker.execute("\n".join(change.sql for change in plan.changes))
+    assert tracker.plan("products").changes == ()
+    assert tracker.tracked()[0].state == "current"
+
+
+def test_tracking_twice_changes_nothing_and_other_options_replace_the_first(tracker):
+    tracker.execute(PRODUCTS)
+    assert tracker.track("products").changes
+    assert tracker.track("products").changes == ()
+    again = tracker.track("products", exclude=("qty",))
+    # No trigger is made again, so the table is not locked.
+    assert not any(change.busy for change in again.changes)
+    (table,) = tracker.tracked()
+    assert (table.columns, table.options) == (("id", "name"), TrackOptions(exclude=("qty",)))
+    tracker.execute("insert into products values (1, 'Bolt', 5)")
+    assert tracker.events("changes") == [{"id": [None, 1], "name": [None, "Bolt"]}]
+
+
+def test_a_table_that_was_renamed_goes_on_under_its_old_name(tracker):
+    tracker.execute(PRODUCTS)
+    tracker.track("products")
+    tracker.execute("alter table products rename to articles")
+    tracker.execute("insert into articles values (1, 'Bolt', 5)")
+    assert tracker.events("action") == ["products.inserted"]
+    (table,) = tracker.tracked()
+    assert (table.table.name, table.state) == ("articles", "stale")
+    # A new table of the old name does not take the functions of the other away.
+    tracker.execute(PRODUCTS)
+    tracker.track("products")
+    tracker.execute("insert into articles values (2, 'Nut', 6); insert into products values (3, 'Screw', 7)")
+    assert sorted(tracker.events("action || ' ' || entity_id")) == [
+        "products.inserted 1",
+        "products.inserted 2",
+        "products.inserted 3",
+    ]
+    tracker.track("articles")
+    tracker.execute("insert into articles values (4, 'Nut', 6)")
+    assert tracker.events("action")[-1] == "articles.inserted"
+    assert {table.state for table in tracker.tracked()} == {"current"}
+    tracker.untrack("articles")
+    assert [table.table.name for table in tracker.tracked()] == ["products"]
+    assert tracker.execute(
+        "select count(*) from pg_proc where proname like 'handle_changes_%'"
+    ).fetchone() == (4,)
+
+
+def test_a_table_that_was_dropped_is_named_and_can_be_forgotten(tracker):
+    tracker.execute(PRODUCTS)
+    tracker.track("products")
+    tracker.execute("drop table products")
+    assert [(str(each.table), each.state) for each in tracker.tracked()] == [("public.products", "gone")]
+    tracker.untrack("products")
+    assert tracker.tracked() == ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("alter table products disable trigger usersync_updated", "trigger usersync_updated"),
+        ("drop trigger usersync_truncated on products", "trigger usersync_truncated"),
+        ("alter table products drop constraint products_pkey", "the key is another: none"),
+        ("alter table products add primary key (id, name)", "the key is another: id, name"),
+    ],
+)
+def test_what_was_damaged_is_seen_and_mended(tracker, damage, reason):
+    tracker.execute(PRODUCTS)
+    if "add primary key" in damage:
+        tracker.execute("alter table products drop constraint products_pkey")
+    tracker.track("products")
+    tracker.execute(damage)
+    (table,) = tracker.tracked()
+    assert table.state == "stale"
+    assert any(reason in each for each in table.reasons), table.reasons
+    tracker.track("products")
+    assert tracker.tracked()[0].state == "current"
+
+
+def test_a_function_that_somebody_edited_is_seen_and_mended(tracker):
+    tracker.execute(PRODUCTS)
+    tracker.track("products")
+    (name,) = tracker.execute(
+        "select proname from pg_proc where proname like 'handle_changes_%_insert'"
+    ).fetchone()
+    tracker.execute(
+        f"create or replace function usersync.{name}() returns trigger language plpgsql "
+        "as $$ begin return null; end $$"
+    )
+    assert tracker.tracked()[0].state == "stale"
+    tracker.track("products")
+    assert tracker.tracked()[0].state == "current"
+
+
+def test_apply_leaves_tracked_tables_alone_and_rollback_does_not(tracker):
+    settings, owner = tracker.project.settings, tracker.project.owner
+    tracker.execute(PRODUCTS)
+    tracker.track("products")
+    assert run(schema.plan(settings), owner).changes == ()
+    run(schema.rollback(settings), owner)
+    tracker.execute("insert into products values (1, 'Bolt', 5)")
+    left = tracker.execute("select tgname from pg_trigger where tgrelid = 'products'::regclass").fetchall()
+    assert left == []
+    with pytest.raises(NotInstalledError):
+        tracker.track("products")
+
+
+@pytest.mark.parametrize(
+    ("make", "table", "error", "message"),
+    [
+        ("", "nothing", SettingsError, "there is no table public.nothing"),
+        ("create view seen as select 1 as one", "seen", SettingsError, "is a view"),
+        ("", "audit_logs", SettingsError, "record without end"),
+        ("", "usersync.audit_logs_default", SettingsError, "record without end"),
+        ("", "usersync.sync_failures", SettingsError, "record without end"),
+        ("create table money ($$ int)".replace("$$", '"a$b"'), "money", SettingsError, "holds a $"),
+        ("create table none ()", "none", SettingsError, "no column is left"),
+    ],
+)
+def test_what_cannot_be_tracked_is_refused_in_words(tracker, make, table, error, message):
+    tracker.execute(make or "select")
+    with pytest.raises(error, match=message.replace("$", r"\$")):
+        tracker.track(table)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": ("nam",)}, "--columns: public.products has no column nam"),
+        ({"exclude": ("nam",)}, "--exclude: public.products has no column nam"),
+        ({"exclude": ("id",)}, "part of the key"),
+        ({"reveal": ("x",)}, "--reveal: public.products has no column x"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_words(tracker, options, message):
+    tracker.execute(PRODUCTS)
+    with pytest.raises(SettingsError, match=message):
+        tracker.track("products", **options)
+
+
+def test_a_trigger_of_somebody_elses_with_our_name_is_not_replaced(tracker):
+    tracker.execute(PRODUCTS)
+    tracker.execute(
+        "create function public.mine() returns trigger language plpgsql as $$ begin return null; end $$; "
+        "create trigger usersync_inserted after insert on products execute function public.mine()"
+    )
+    with pytest.raises(ConflictError, match="usersync_inserted"):
+        tracker.track("products")
+
+
+def test_the_privilege_that_is_missing_is_named(tracker):
+    with tracker.project.database.connect("supabase_admin") as superuser:
+        superuser.execute(
+            "create role stranger; create schema foreign_land authorization stranger; set role stranger; "
+            "create table foreign_land.things (id int primary key)"
+        )
+        with pytest.raises(PrivilegeMissingError, match="lacks TRIGGER on table foreign_land"):
+            tracker.track("foreign_land.things")
+        superuser.execute(
+            "grant usage on schema foreign_land to postgres; grant trigger on foreign_land.things to postgres"
+        )
+        plan = tracker.track("foreign_land.things")
+        assert any("belongs to stranger" in finding.message for finding in plan.findings)
+        superuser.execute("insert into foreign_land.things values (1)")
+        # Not the owner of the table, and gone all the same.
+        tracker.untrack("foreign_land.things")
+        assert tracker.events("action, metadata ->> 'db_role'") == [
+            ("foreign_land.things.inserted", "supabase_admin")
+        ]
+        superuser.execute("reset role; drop schema foreign_land cascade; drop role stranger")
+
+
+def test_tracking_waits_for_a_busy_table_without_standing_in_the_way(tracker):
+    tracker.execute(PRODUCTS)
+    database = tracker.project.database
+    plan = tracking.track(tracker.project.settings, "products", TrackOptions(), lambda _: False)
+    with tracker.session() as busy, database.connect("postgres") as watching:
+        busy.execute("insert into products values (1, 'Bolt', 5)")
+        thread = threading.Thread(target=run, args=(plan, tracker.project.owner))
+        thread.start()
+        # It has tried, and given up for now: others are let through in between.
+        _wait(watching, "select exists (select from pg_locks where not granted)")
+        for number in range(2, 6):
+            watching.execute("insert into products values (%s, 'Nut', 1)", [number])
+        busy.commit()
+        thread.join(30)
+    assert not thread.is_alive()
+    assert tracker.tracked()[0].state == "current"
+
+
+def _wait(connection, condition):
+    connection.execute("set statement_timeout = '30s'")
+    connection.execute(f"do $$ begin while not ({condition}) loop perform pg_sleep(0.002); end loop; end $$")

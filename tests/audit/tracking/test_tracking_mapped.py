@@ -1,0 +1,61 @@
+"""Tracking into an audit table of the application's own."""
+
+from __future__ import annotations
+
+from usersync.plans import tracking
+from usersync.plans.tracking import TrackOptions
+from usersync.runner import run
+from usersync.settings import parse_settings
+from usersync.testing.install import install
+
+SETTINGS = parse_settings(
+    {
+        "audit_table": "app.history",
+        "audit": {
+            "columns": {
+                "id": "event_id",
+                "occurred_at": "at",
+                "action": "what",
+                "actor_id": "who",
+                "entity_type": "of",
+                "entity_id": {"column": "of_id", "type": "integer"},
+                "changes": {"column": "diff", "type": "json"},
+                "metadata": "more",
+            }
+        },
+    }
+)
+
+HISTORY = """
+    create schema app;
+    create table app.history (
+        n bigint generated always as identity primary key, event_id uuid unique, at timestamptz,
+        what varchar(40),
+        who text, "of" text, of_id integer, diff json, more jsonb
+    );
+    create table products (id int primary key, name text);
+"""
+
+
+def test_fields_without_a_column_go_into_the_one_for_metadata(database, postgres):
+    postgres.execute(HISTORY)
+    install(database, SETTINGS)
+    run(tracking.track(SETTINGS, "products", TrackOptions(), lambda _: False), postgres)
+    postgres.execute("insert into products values (1, 'Bolt'); update products set name = 'Nut'")
+    rows = postgres.execute(
+        'select what, who, "of", of_id, diff, more from app.history order by n'
+    ).fetchall()
+    assert rows[1][:5] == ("products.updated", "postgres", "products", 1, {"name": ["Bolt", "Nut"]})
+    assert rows[1][5]["source"] == "trigger"
+    assert rows[1][5]["actor_source"] == "role"
+    assert len(rows) == 2
+
+
+def test_what_does_not_fit_the_applications_columns_is_put_aside(database, postgres):
+    postgres.execute(HISTORY + "create table labels (id text primary key)")
+    install(database, SETTINGS)
+    run(tracking.track(SETTINGS, "labels", TrackOptions(), lambda _: False), postgres)
+    postgres.execute("insert into labels values ('no number')")
+    assert postgres.execute(
+        "select event ->> 'entity_id', sqlstate from usersync.audit_rejects"
+    ).fetchall() == [("no number", "22P02")]

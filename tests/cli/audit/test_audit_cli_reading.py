@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+import pytest
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def ada(audited):
+    return audited.project.auth.admin_create("ada@example.com")
+
+
+@pytest.fixture
+def story(audited, ada):
+    """What happened to a product, and to something else."""
+    with audited.log.context(actor_id=ada, request_id="r-1", ip="10.0.0.1"):
+        audited.record("product.created", entity=("product", 42), after={"name": "Bolt", "stock": 10})
+        audited.record("stock.adjusted", entity=("product", 42), changes={"stock": (10, 7)})
+    audited.record("product.deleted", entity=("product", 42), outcome="denied", actor_id="intern")
+    audited.record("order.placed", entity=("order", 1), metadata={"note": "Express, please"})
+    return audited
+
+
+def actions(done):
+    return [event["action"] for event in done.json["events"]]
+
+
+def narrow(done):
+    return all(len(line) <= 80 for line in done.out.splitlines())
+
+
+def test_search_shows_the_newest_first(story, ada):
+    done = story("search")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert "✓ order.placed" in lines[0]
+    assert "⊘ product.deleted" in lines[2]
+    assert lines[2].endswith("intern")
+    assert "stock 10 → 7" in lines[5]
+    assert str(ada)[:8] in lines[4]
+    assert narrow(done)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--entity", "product/42", "--outcome", "succeeded"], ["stock.adjusted", "product.created"]),
+        (["--entity", "order"], ["order.placed"]),
+        (["--action", "product.*"], ["product.deleted", "product.created"]),
+        (["--action", "stock.adjusted"], ["stock.adjusted"]),
+        (["--actor", "intern"], ["product.deleted"]),
+        (["--request", "r-1"], ["stock.adjusted", "product.created"]),
+        (["--text", "express"], ["order.placed"]),
+        (["--text", "100%"], []),
+        (["--since", "1h", "--action", "order.placed"], ["order.placed"]),
+        (["--until", "1h"], []),
+    ],
+)
+def test_search_finds_what_fits(story, options, expected):
+    assert actions(story("search", *options, "--json")) == expected
+
+
+def test_search_finds_what_is_linked_to_a_user(story, ada):
+    assert actions(story("search", "--user", ada, "--json")) == ["stock.adjusted", "product.created"]
+
+
+def test_search_goes_page_by_page(story):
+    first = story("search", "--limit", "3")
+    cursor = first.out.split("--after ")[1].strip()
+    assert actions(story("search", "--limit", "3", "--after", cursor, "--json")) == ["product.created"]
+    assert story("search", "--limit", "3", "--json").json["next"] == cursor
+    assert story("search", "--limit", "4", "--json").json["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "--since", "yesterday"], "no point in time"),
+        (["search", "--since", "5m"], "5min or 5mo"),
+        (["search", "--since", "1h", "--until", "2h"], "--since is not before --until"),
+        (["search", "--entity", "/42"], "as in product/42"),
+        (["search", "--action", "*.created"], "a star stands at the end"),
+        (["search", "--after", "here"], "not a cursor"),
+        (["search", "--outcome", "maybe"], "not one of"),
+        (["show", "42"], "not a valid UUID"),
+        (["history", "product"], "Write it as product/ID"),
+        (["prune", "--keep", "never", "--dry-run"], "no duration"),
+        (["prune", "--keep", "9999y", "--dry-run"], "there is no year"),
+        (["prune", "--dry-run"], "Missing option '--keep'"),
+        (["prune", "--keep", "13mo"], "nobody to ask"),
+        (["export", "--format", "xml"], "not one of"),
+    ],
+)
+def test_wrong_usage_is_refused_with_exit_code_2(audited, arguments, words):
+    done = audited(*arguments)
+    assert done.code == 2
+    assert words.lower() in done.err.lower()
+
+
+def test_show_has_all_of_an_event(story, ada):
+    event_id = story("search", "--action", "product.created", "--json").json["events"][0]["id"]
+    done = story("show", event_id)
+    assert done.code == 0
+    for words in (
+        "✓ product.created",
+        f"user_id      {ada}",
+        "ip           10.0.0.1",
+        'name   null → "Bolt"',
+    ):
+        assert words in done.out
+    assert story("show", event_id, "--json").json["events"][0]["changes"]["stock"] == [None, 10]
+    assert story("show", uuid4()).code == 1
+
+
+def test_history_is_the_timeline_of_one_entity(story, ada):
+    done = story("history", "product/42")
+    assert done.code == 0
+    assert done.out.index("product.created") < done.out.index("stock.adjusted") < done.out.index("by intern")
+    assert "stock  10 → 7" in done.out
+    assert f"by {ada}" in done.out
+    assert narrow(done)
+    first = story("history", "product/42", "--limit", "1")
+    again = first.out.strip().splitlines()[-1].split()[2:]
+    assert "product.created" not in story(*again).out
+    assert story("history", "product/43").code == 1
+
+
+def test_stats_count_by_day_and_action(story):
+    done = story("stats", "--days", "2")
+    assert done.code == 0
+    assert "product.deleted  1       1" in done.out
+    assert "█" not in done.out
+    assert sum(each["events"] for each in story("stats", "--json").json["counts"]) == 4
+
+
+def test_tail_shows_the_newest_and_may_end_there(story):
+    done = story("tail", "-n", "2", "--no-follow")
+    assert [line.split()[3] for line in done.out.splitlines()] == ["product.deleted", "order.placed"]
+    documents = story("tail", "-n", "2", "--no-follow", "--json").out.splitlines()
+    assert [json.loads(each)["action"] for each in documents] == ["product.deleted", "order.placed"]
+    assert story("tail", "-n", "0", "--no-follow").out == ""
+
+
+def test_what_is_not_installed_is_said(usersync, database):
+    for command in (["search"], ["tail"], ["stats"], ["export"], ["rejects"], ["tracked"]):
+        done = usersync("audit", *command, "--dsn", database.dsn(), "--json")
+        assert (done.code, done.json["error"]["code"]) == (1, "US301"), command
+
+
+HOSTILE = "a\x1b[2J\x1b]0;owned\x07\r\n\tb\u202ec\u2028d\x9b31me\u200bf\x00"
+
+
+@pytest.mark.parametrize(
+    "command", ["search", "tail --no-follow", "history x/y", "stats", "export", "export --format csv"]
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_hostile_content_stays_text(audited, command, form, monkeypatch):
+    monkeypatch.setattr("usersync.cli.audit.export.on_terminal", lambda: True)
+    monkeypatch.setattr("usersync.cli.audit.stats.on_terminal", lambda: True)
+    fields = dict.fromkeys(("actor_id", "user_agent", "request_id"), HOSTILE)
+    audited.record(
+        HOSTILE,
+        entity=("x", "y"),
+        changes={HOSTILE: (HOSTILE, "漢" * 500)},
+        metadata={HOSTILE: HOSTILE},
+        **fields,
+    )
+    event_id = audited.record("z" * 5000, entity=("x", "y"), metadata={"much": ["y" * 1_000_000] * 10})
+    for arguments in (command.split(), ["show", event_id]):
+        done = audited(*arguments, *form)
+        assert done.code == 0
+        assert not set(done.out) & set("\x1b\x07\x9b\u202e\u2028\u200b\x00")
+        lines = done.out.splitlines()
+        if not form and "export" not in command:
+            assert all(len(line) <= 80 for line in lines)
+
+
+def test_rejects_are_listed_and_tried_again(audited):
+    owner = audited.project.owner
+    bad = [{"id": str(uuid4()), "action": ""}, {"id": str(uuid4()), "action": "x.done", "outcome": "\x1b[2J"}]
+    owner.execute("select public.record_audit_events(%s::jsonb)", [json.dumps(bad)])
+    done = audited("rejects")
+    assert done.code == 1
+    assert "2 events rejected" in done.out
+    assert "is_succeeded_failed_or_denied" in done.out
+    assert "\x1b" not in done.out
+    assert narrow(done)
+    assert audited("rejects", "--limit", "1", "--json").json["more"] is True
+    owner.execute("update usersync.audit_rejects set event = event - 'outcome'")
+    done = audited("rejects", "--retry")
+    assert done.code == 1
+    assert "2 events tried again, 1 event stored now" in done.out
+    owner.execute("delete from usersync.audit_rejects")
+    done = audited("rejects")
+    assert (done.code, "nothing was rejected" in done.out) == (0, True)
+
+
+def test_prune_shows_first_and_drops_whole_months(audited):
+    owner = audited.project.owner
+    audited.record("new.one")
+    audited.record("old.one", occurred_at="2020-05-05")
+    owner.execute("select usersync.make_audit_partition('2019-03-01')")
+    audited.record("older.one", occurred_at="2019-03-31T23:59Z")
+    dry = audited("prune", "--keep", "13mo", "--dry-run")
+    assert dry.code == 0
+    assert "audit_logs_2019_03" in dry.out
+    assert "Together 2 events" in dry.out
+    assert len(audited("search", "--json").json["events"]) == 3
+    done = audited("prune", "--keep", "13mo", "--yes", "--json")
+    assert done.code == 0
+    assert {part["name"]: part["rows"] for part in done.json["parts"]} == {
+        "audit_logs_2019_03": 1,
+        "audit_logs_default": 1,
+    }
+    assert actions(audited("search", "--json")) == ["new.one"]
+    assert "nothing is older" in audited("prune", "--keep", "13mo", "--yes").out

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from usersync import AuditLog
+
+pytestmark = pytest.mark.newest_server
+
+RECORD_AND_DIE = """
+import os, sys
+from usersync import AuditLog
+log = AuditLog(None, spool_dir=sys.argv[1], project="test")
+for number in range(5):
+    log.record("shelf.counted", entity=("shelf", number))
+os._exit(9)
+"""
+
+
+@pytest.fixture
+def left_behind(spool_dir):
+    """A process recorded five events, and was gone before any was sent."""
+    subprocess.run([sys.executable, "-c", RECORD_AND_DIE, spool_dir], check=False)
+
+
+def test_where_nothing_waits(usersync, spool_dir):
+    done = usersync("audit", "spool", "--dir", spool_dir)
+    assert (done.code, done.err) == (0, "")
+    assert "nothing waits" in done.out
+
+
+def test_what_a_dead_process_left_is_shown(usersync, spool_dir, left_behind):
+    done = usersync("audit", "spool", "--dir", spool_dir)
+    assert done.code == 0
+    assert "5 events waiting" in done.out
+    assert "gone" in done.out
+    assert "usersync audit spool --drain" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    data = usersync("audit", "spool", "--dir", spool_dir, "--json").json
+    assert (data["waiting"], data["refused"], data["drained"]) == (5, 0, None)
+    (file,) = data["spools"][0]["files"]
+    assert (file["waiting"], file["owned"]) == (5, False)
+    assert file["oldest_at"]
+
+
+def test_the_variable_says_where_spools_are(usersync, spool_dir, left_behind, monkeypatch):
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(spool_dir))
+    assert usersync("audit", "spool", "--json").json["waiting"] == 5
+
+
+def test_a_living_process_keeps_its_own(usersync, spool_dir):
+    with AuditLog(None, spool_dir=spool_dir, project="test") as log:
+        log.record("shelf.counted")
+        done = usersync("audit", "spool", "--dir", spool_dir, "--project", "test")
+        assert "alive" in done.out
+        assert "--drain" not in done.out
+
+
+def test_drain_delivers_it(audited, spool_dir, left_behind):
+    done = audited("spool", "--drain", "--dir", spool_dir, "--project", "test")
+    assert done.code == 0
+    assert "Delivering to" in done.err
+    assert "nothing waits" in done.out
+    stored = audited.project.owner.execute("select count(*) from public.audit_logs").fetchone()
+    assert stored == (5,)
+
+
+def test_drain_without_a_database_fails_at_once_and_loses_nothing(usersync, spool_dir, left_behind):
+    done = usersync("audit", "spool", "--drain", "--dir", spool_dir, "--dsn", "postgresql://127.0.0.1:1/x")
+    assert done.code == 3
+    assert usersync("audit", "spool", "--dir", spool_dir, "--json").json["waiting"] == 5
+
+
+def test_drain_where_usersync_is_not_installed(usersync, database, spool_dir, left_behind):
+    done = usersync("audit", "spool", "--drain", "--dir", spool_dir, "--dsn", database.dsn(), "--json")
+    assert (done.code, done.json["error"]["code"]) == (1, "US301")
+
+
+def test_refused_events_are_shown_with_their_reason(usersync, spool_dir, left_behind):
+    (path,) = spool_dir.glob("test/*.spool")
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "insert into refused (at_ms, event, reason) values (0, ?, 'a \x1b[31mtrigger\nraised')",
+            (b'{"id": "1", "action": "x.\\u001b[2Jdone"}',),
+        )
+    connection.close()
+    done = usersync("audit", "spool", "--dir", spool_dir)
+    assert done.code == 1
+    assert "1 refused" in done.out
+    assert "usersync audit spool --refused" in done.out
+    done = usersync("audit", "spool", "--dir", spool_dir, "--refused")
+    assert "1970-01-01 00:00:00  x.\\u001b[2Jdone" in done.out
+    assert "a \\u001b[31mtrigger raised" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_files_that_cannot_be_read_are_named(usersync, spool_dir):
+    (spool_dir / "test").mkdir(parents=True)
+    (spool_dir / "test" / "77-abc.spool").write_bytes(b"no database at all" * 1000)
+    (spool_dir / "test" / "78-abc.damaged-1").write_bytes(b"")
+    done = usersync("audit", "spool", "--dir", spool_dir)
+    assert done.code == 1
+    assert "unreadable: file is not a database" in done.out
+    assert "78-abc.damaged-1" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(["--timeout", "soon"], "no duration"), (["--timeout", "5m"], "5min or 5mo")]
+)
+def test_wrong_durations_are_refused(usersync, arguments, words):
+    done = usersync("audit", "spool", *arguments)
+    assert done.code == 2
+    assert words in done.err

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import select
+import signal
+
+import pytest
+from fix_terminal import Terminal
+
+pytestmark = pytest.mark.newest_server
+
+
+def test_it_follows_and_ends_cleanly_with_ctrl_c(audited):
+    audited.record("product.created", entity=("product", 1))
+    with Terminal("audit", "tail", "--every", "0.1", "--dsn", audited.project.database.dsn()) as terminal:
+        terminal.wait_for("✓ product.created")
+        audited.record("product.deleted", entity=("product", 1), outcome="denied")
+        terminal.wait_for("⊘ product.deleted")
+        audited.record("evil\x1b[2Jthing", outcome="failed")
+        terminal.wait_for("✗ evil\\u001b[2Jth")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 0
+        assert terminal.text.count("product.created") == 1
+        assert terminal.text.count("product.deleted") == 1
+        assert "Traceback" not in terminal.text
+
+
+def test_json_lines_while_following(audited, spawn):
+    dsn = audited.project.database.dsn()
+    process = spawn("audit", "tail", "-n", "0", "--every", "0.1", "--json", "--dsn", dsn)
+    # When the command has begun to look cannot be seen from here, so there is something new until it says so.
+    while not select.select([process.stdout], [], [], 0.2)[0]:
+        audited.record("product.created", metadata={"n": 1})
+    document = json.loads(process.stdout.readline())
+    assert (document["action"], document["metadata"]) == ("product.created", {"n": 1})
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_an_event_of_a_transaction_that_commits_late_is_shown_once(audited):
+    database = audited.project.database
+    with (
+        database.connect() as slow,
+        Terminal("audit", "tail", "--every", "0.1", "--dsn", database.dsn()) as terminal,
+    ):
+        slow.execute("begin")
+        audited.log.record_in(slow, "late.one")
+        audited.record("early.one")
+        terminal.wait_for("early.one")
+        slow.execute("commit")
+        terminal.wait_for("late.one")
+        audited.record("last.one")
+        terminal.wait_for("last.one")
+        assert [terminal.text.count(name) for name in ("early.one", "late.one", "last.one")] == [1, 1, 1]
+
+
+def test_a_connection_that_is_lost_is_outlasted(audited):
+    database = audited.project.database
+    with Terminal("audit", "tail", "--every", "0.1", "--dsn", database.dsn()) as terminal:
+        audited.record("first.one")
+        terminal.wait_for("first.one")
+        # Seen on the connection that follows, whichever the first one was seen on.
+        audited.record("before.it")
+        terminal.wait_for("before.it")
+        audited.project.owner.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'usersync' "
+            "and pid <> pg_backend_pid() and usename = current_user and datname = current_database()"
+        )
+        terminal.wait_for("trying again")
+        audited.record("after.it")
+        terminal.wait_for("after.it")
+        assert terminal.text.count("before.it") == 1

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.newest_server
+
+PRODUCTS = "create table public.products (id int primary key, name text, api_token text, stock int)"
+
+
+@pytest.fixture
+def products(audited):
+    audited.project.owner.execute(PRODUCTS)
+    return audited
+
+
+def test_a_dry_run_shows_and_changes_nothing(products):
+    done = products("track", "products", "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    assert "Nothing was changed" in done.out
+    assert "Not their values: api_token" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert products("tracked", "--json").json["tables"] == []
+
+
+def test_a_table_is_tracked_and_untracked(products):
+    done = products("track", "products", "--exclude", "name", "--json")
+    assert done.code == 0
+    assert done.json["columns"] == ["id", "api_token", "stock"]
+    products.project.owner.execute("insert into public.products values (1, 'bolt', 's3cret', 5)")
+    stored = products.project.owner.execute("select action, changes from public.audit_logs").fetchone()
+    assert stored == (
+        "products.inserted",
+        {"id": [None, 1], "stock": [None, 5], "api_token": [None, "[redacted]"]},
+    )
+    shown = products("tracked")
+    assert shown.code == 0
+    assert "public.products  current  key id" in shown.out
+    assert "api_token (redacted)" in shown.out
+    again = products("track", "products", "--exclude", "name")
+    assert "nothing to change" in again.out
+    gone = products("untrack", "products")
+    assert gone.code == 0
+    assert "recorded no more" in gone.out
+    assert products("untrack", "products").code == 1
+    assert "no table is tracked" in products("tracked").out
+
+
+def test_a_table_that_was_altered_since_is_stale(products):
+    products("track", "products")
+    products.project.owner.execute("alter table public.products add column colour text")
+    done = products("tracked")
+    assert done.code == 1
+    assert "stale" in done.out
+    assert "colour" in done.out
+    assert "usersync audit track public.products" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["track", "nothing"], "there is no table public.nothing"),
+        (["track", "products", "--columns", "colour"], "has no column colour"),
+        (["track", "products", "--exclude", "id"], "part of the key"),
+        (["track", "public.audit_logs"], "record without end"),
+    ],
+)
+def test_what_cannot_be_tracked_is_explained(products, arguments, words):
+    done = products(*arguments)
+    assert done.code == 2
+    assert words in done.err
+
+
+def test_rollback_drops_the_log_only_if_it_is_told_to(audited):
+    audited.record("product.created")
+    dsn = audited.project.database.dsn()
+    audited.log.close()
+    kept = audited.call("rollback", "--yes", "--dsn", dsn)
+    assert kept.code == 0
+    assert "table public.audit_logs stays" in kept.out
+    audited.call("apply", "--yes", "--dsn", dsn)
+    gone = audited.call("rollback", "--yes", "--drop-audit-log", "--dsn", dsn)
+    assert gone.code == 0
+    found = audited.project.owner.execute("select to_regclass('public.audit_logs')").fetchone()
+    assert found == (None,)
