@@ -34,6 +34,9 @@ def superuser_of(project):
         yield connection
 
 
+#: The log refers to the users, and so falls with them in a TRUNCATE … CASCADE, or refuses it.
+MAY_EMPTY_THE_LOG = "set usersync.maintaining = 'audit'"
+
 NORMALISE = """
     create function public.hook() returns trigger language plpgsql as $$ begin
       new.{full_name} := lower(new.{full_name}); return new; end $$;
@@ -152,6 +155,7 @@ def test_a_truncated_auth_table_and_a_restore_of_its_data(project, rows, superus
     with superuser_of.cursor() as cursor:
         cursor.execute("create table public.kept as select * from auth.users")
         cursor.execute("alter table public.kept drop column confirmed_at")
+        cursor.execute(MAY_EMPTY_THE_LOG)
         cursor.execute("truncate auth.users cascade")
     with pytest.raises(RemovalCapError):
         project.client.reconcile()
@@ -173,6 +177,11 @@ def test_a_truncated_auth_table_and_a_restore_of_its_data(project, rows, superus
 def test_a_users_table_that_falls_with_the_auth_servers_comes_back_with_it(project, sql, superuser_of):
     sql("alter table {users} add foreign key ({key}) references auth.users (id) on delete cascade")
     project.auth.import_users(3)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only: TRUNCATE") as refused:
+        sql("truncate auth.users cascade")
+    assert "usersync.maintaining" in refused.value.diag.message_hint
+    assert project.client.status().users == 3
+    sql(MAY_EMPTY_THE_LOG)
     sql("truncate auth.users cascade")
     assert project.client.status().users == 0
     project.auth.import_users(3)

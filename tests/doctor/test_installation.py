@@ -155,12 +155,14 @@ def test_d003_a_migration_that_was_not_applied(clinic):
 
 @pytest.mark.newest_server
 def test_d003_a_changed_migration(clinic):
-    was = clinic.project.owner.execute("select checksum from usersync.schema_version").fetchone()[0]
-    clinic.project.owner.execute("update usersync.schema_version set checksum = 'other'")
+    was = clinic.project.owner.execute(
+        "select checksum from usersync.schema_version where version = 1"
+    ).fetchone()[0]
+    clinic.project.owner.execute("update usersync.schema_version set checksum = 'other' where version = 1")
     check = clinic.check("D003")
     assert check.status == "problem"
     assert check.fix == "pip install --force-reinstall usersync"
-    clinic.project.owner.execute("update usersync.schema_version set checksum = %s", [was])
+    clinic.project.owner.execute("update usersync.schema_version set checksum = %s where version = 1", [was])
     assert clinic.check("D003").status == "ok"
 
 

@@ -41,7 +41,7 @@ def test_d012_a_key_that_is_not_unique(clinic):
         "select quote_ident(conname) from pg_constraint where contype = 'p' and conrelid = to_regclass(%s)",
         [clinic.project.users],
     ).fetchone()[0]
-    change(clinic, f"alter table {{users}} drop constraint {name}")
+    change(clinic, f"alter table {{users}} drop constraint {name} cascade")
     assert "no primary key or unique" in clinic.cures("D012").detail
 
 

@@ -680,7 +680,12 @@ begin
     end if;
     raise exception 'the audit log is append-only: % is refused', tg_op
         using errcode = 'insufficient_privilege',
-            hint = 'For retention use "usersync audit prune".';
+            hint = case tg_op
+                -- TRUNCATE ... CASCADE takes along whatever refers to the users, asked or not.
+                when 'TRUNCATE' then 'TRUNCATE ... CASCADE of the users reaches the log: delete the users instead. '
+                    'To empty the log of a database made for tests: set usersync.maintaining = ''audit'''
+                else 'For retention use "usersync audit prune".'
+            end;
 end;
 $function$
 
@@ -1835,8 +1840,8 @@ CREATE INDEX audit_logs_request_id_idx ON ONLY public.audit_logs USING btree (re
 CREATE INDEX audit_logs_user_id_occurred_at_idx ON ONLY public.audit_logs USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_pkey ON ONLY public.audit_logs USING btree (id, occurred_at)
 
--- table public.audit_logs policy "Nobody reads the log through the Data API"
-r to {anon} using false check 
+-- table public.audit_logs policy "Only the service role reads the log"
+r to {service_role} using true check 
 
 -- table public.users
 kind r; owner postgres; rls t f; The application's users, created by usersync and kept in step with the auth server's. Deleting a user leaves the id behind, so that every reference holds.

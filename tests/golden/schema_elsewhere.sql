@@ -680,7 +680,12 @@ begin
     end if;
     raise exception 'the audit log is append-only: % is refused', tg_op
         using errcode = 'insufficient_privilege',
-            hint = 'For retention use "usersync audit prune".';
+            hint = case tg_op
+                -- TRUNCATE ... CASCADE takes along whatever refers to the users, asked or not.
+                when 'TRUNCATE' then 'TRUNCATE ... CASCADE of the users reaches the log: delete the users instead. '
+                    'To empty the log of a database made for tests: set usersync.maintaining = ''audit'''
+                else 'For retention use "usersync audit prune".'
+            end;
 end;
 $function$
 
@@ -1871,8 +1876,8 @@ CREATE INDEX audit_logs_request_id_idx ON ONLY public.audit_logs USING btree (re
 CREATE INDEX audit_logs_user_id_occurred_at_idx ON ONLY public.audit_logs USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_pkey ON ONLY public.audit_logs USING btree (id, occurred_at)
 
--- table public.audit_logs policy "Nobody reads the log through the Data API"
-r to {anon} using false check 
+-- table public.audit_logs policy "Only the service role reads the log"
+r to {service_role} using true check 
 
 -- table usersync.audit_logs_2026_11
 kind r; owner postgres; rls f f; 

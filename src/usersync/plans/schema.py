@@ -272,7 +272,9 @@ def _removals(
     drop_audit_log: bool,
 ) -> Iterator[Change]:
     trigger_functions = [
-        name for name in inspection.catalog["functions"] if name.startswith(_TRIGGER_FUNCTIONS)
+        name
+        for name in inspection.catalog["functions"]
+        if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
     ]
     others = [name for name in inspection.catalog["functions"] if name not in trigger_functions]
     yield Change(

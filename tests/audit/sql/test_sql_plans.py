@@ -53,10 +53,12 @@ def explained(plan, log):
             return read
         assert isinstance(step, Statement)
         with log.owner.cursor(row_factory=dict_row) as cursor:
-            if "usersync.settings" not in step.sql:
+            if log.table.replace("%", "%%") in step.sql:
                 cursor.execute("explain (analyze, format json) " + step.sql, step.params)
                 read = list(_scans(cursor.fetchone()["QUERY PLAN"][0]["Plan"]))
             cursor.execute(step.sql, step.params)
+            while cursor.nextset():
+                pass
             sent = cursor.fetchall()
 
 

@@ -24,7 +24,12 @@ begin
     end if;
     raise exception 'the audit log is append-only: % is refused', tg_op
         using errcode = 'insufficient_privilege',
-            hint = 'For retention use "usersync audit prune".';
+            hint = case tg_op
+                -- TRUNCATE ... CASCADE takes along whatever refers to the users, asked or not.
+                when 'TRUNCATE' then 'TRUNCATE ... CASCADE of the users reaches the log: delete the users instead. '
+                    'To empty the log of a database made for tests: set usersync.maintaining = ''audit'''
+                else 'For retention use "usersync audit prune".'
+            end;
 end;
 $usersync$;
 comment on function usersync.keep_audit_logs() is 'usersync: keeps the audit log append-only.';
