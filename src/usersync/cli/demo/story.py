@@ -170,7 +170,7 @@ def _repair(stage: Stage, width: int) -> Events:
     result = stage.client.reconcile()
     expect((result.synced, result.errors) == (1, 0), "Barbara is brought in line")
     expect(not stage.client.failures(), "the ledger is empty")
-    yield _typed("usersync sync", _synced(stage, result, width)[:1])
+    yield _typed("usersync sync", _synced(stage, result, width))
 
 
 _UNRESOLVED = """
