@@ -16,10 +16,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from usersync.audit.source import Entry
+from usersync.audit.source import fitting
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from usersync.audit.source import Entry
 
 _SCHEMA = """
     create table if not exists events (number integer primary key, at_ms integer, event blob not null);
@@ -28,7 +30,8 @@ _SCHEMA = """
     );
 """
 
-_PAGE_SIZE = 4096
+# Each event writes a page of it to the WAL. SQLite's 4096 would be twice what most events need.
+_PAGE_SIZE = 2048
 _DELETED_AT_ONCE = 100
 _CHECKPOINT_BYTES = 16 << 20
 _TRUNCATE_BYTES = 64 << 20
@@ -58,6 +61,7 @@ class Spool:
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
         self._recorder = self._connect(_RECORDER_PATIENCE_S)
         try:
+            self._recorder.execute(f"pragma page_size = {_PAGE_SIZE}")
             self._recorder.execute("pragma journal_mode = wal")
             if not tended:
                 self._recorder.execute("pragma wal_autocheckpoint = 1000")
@@ -89,16 +93,10 @@ class Spool:
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
-        batch: list[Entry] = []
         oldest = "select number, event from events where number > ? order by number limit ?"
         with gate:
             rows = self._writer.execute(oldest, (self.done, events)).fetchall()
-        for number, payload in rows:
-            size -= len(payload)
-            if size < 0 and batch:
-                break
-            batch.append(Entry(number, payload))
-        return batch
+        return fitting(rows, size)
 
     def discard(self, through: int) -> None:
         """Delete the events up to this one.
@@ -173,8 +171,7 @@ class Spool:
     def remove(self) -> None:
         """Close, and delete the file."""
         self.close()
-        for path in files_of(self.path):
-            path.unlink(missing_ok=True)
+        remove_files(self.path)
 
     def put_away(self) -> Path:
         """Rename a damaged file, so that nobody stumbles over it again. It is never deleted."""
@@ -215,6 +212,12 @@ class Spool:
 def files_of(path: Path) -> list[Path]:
     """The file, its WAL, and the WAL's index."""
     return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
+
+
+def remove_files(path: Path) -> None:
+    """Delete a spool file, the WAL after it: alone, that is no spool to anybody."""
+    for each in files_of(path):
+        each.unlink(missing_ok=True)
 
 
 def put_away(path: Path) -> Path:
