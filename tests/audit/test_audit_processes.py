@@ -33,7 +33,7 @@ def run_python(code, *arguments, **options):
 
 
 def test_accepted_events_survive_kill_9_and_arrive_once(store, make_log, spool_dir):
-    ids = kill_recorders(store.dsn, spool_dir, kills=24)
+    ids = [each for ids in kill_recorders(store.dsn, spool_dir, kills=24) for each in ids]
     assert len(ids) >= 24
     assert make_log(store.dsn).drain(90)
     stored = store.ids()
@@ -51,7 +51,7 @@ def test_what_a_killed_process_left_is_adopted_by_one_that_runs(
     running = make_log(store.dsn)
     running.record("a.b")
     assert running.flush()
-    ids = kill_recorders("postgresql://u@127.0.0.1:1/nowhere", spool_dir, kills=1)
+    (ids,) = kill_recorders("postgresql://u@127.0.0.1:1/nowhere", spool_dir, kills=1)
     eventually(lambda: set(ids) <= set(store.ids()), timeout=60)
 
 
