@@ -6,6 +6,7 @@ that records: it writes each id to its output once ``record()`` has returned it.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -60,6 +61,8 @@ def main(dsn: str, spool_dir: str, threads: str) -> None:
 
     from usersync import AuditLog  # noqa: PLC0415
 
+    # The database may be away; what counts is said by ids.
+    logging.disable()
     log = AuditLog(dsn, spool_dir=Path(spool_dir), project="test")
 
     def record() -> None:
