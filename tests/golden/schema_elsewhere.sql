@@ -418,7 +418,8 @@ begin
         select relid from pg_partition_tree(to_regclass('"public"."audit_logs"'))
         where not exists (
             select from pg_trigger
-            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A')
+            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A') and tgtype = 34
+                and tgfoid = 'usersync.keep_audit_logs()'::regprocedure and tgqual is null
         )
     loop
         execute format(
@@ -690,9 +691,9 @@ end;
 $function$
 
 
--- function usersync.make_audit_partition(date)
+-- function usersync.make_audit_partition(date, integer)
 owner postgres; usersync: makes the audit log's partition for a month.
-CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date)
+CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date, most integer DEFAULT 10000)
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -707,12 +708,15 @@ begin
         return true;
     end if;
     if (
-        select count(*) > 10000 from (
+        select count(*) > most from (
             select from usersync.audit_logs_default as stored
-            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit 10001
+            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit most + 1
         ) as few
     ) then
         return false;
+    end if;
+    if most is null then
+        lock table usersync.audit_logs_default in access exclusive mode;
     end if;
     -- Attached, and not created as a partition, which would lock the log against writes.
     execute format('create table usersync.%I (like %s including defaults including constraints)', name, '"public"."audit_logs"');
@@ -727,6 +731,9 @@ begin
     perform usersync.guard_audit_partitions();
     return true;
 exception when others then
+    if most is null then
+        raise;
+    end if;
     -- Whatever it is, the default partition takes the rows, and next time is soon.
     return false;
 end;

@@ -20,9 +20,11 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.models import Change, Finding, SchemaPlan
+from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
+from usersync.plans.tracking import Renewal, renew
 from usersync.sql.expressions import literal
 from usersync.sql.render import read_sql, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
@@ -41,7 +43,9 @@ def plan(settings: Settings) -> Plan[SchemaPlan]:
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     _check_versions(bundle, inspection)
-    planned = SchemaPlan(tuple(_changes(settings, bundle, inspection)), find(settings, inspection))
+    renewal = yield from _renewal(settings, inspection)
+    changes = tuple(_changes(settings, bundle, inspection, renewal))
+    planned = SchemaPlan(changes, (*find(settings, inspection), *renewal.findings))
     alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
     if planned.errors or not alters_rows or not inspection.has_users_table:
         return planned
@@ -63,11 +67,12 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
         _check_versions(bundle, inspection)
         findings = find(settings, inspection)
         _raise_errors(findings)
-        changes = [change for change in _changes(settings, bundle, inspection) if change.busy == busy]
+        renewal = yield from _renewal(settings, inspection)
+        changes = [each for each in _changes(settings, bundle, inspection, renewal) if each.busy == busy]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
-        return findings
+        return *findings, *renewal.findings
 
     findings = yield from in_transaction(step(busy=False))
     for change in applied:
@@ -168,7 +173,13 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
     raise kind(first.message + more, hint=first.hint)
 
 
-def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+def _renewal(settings: Settings, inspection: Inspection) -> Plan[Renewal]:
+    return (yield from renew(settings)) if inspection.noted is not None else Renewal()
+
+
+def _changes(
+    settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal
+) -> Iterator[Change]:
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
@@ -182,8 +193,8 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
     if not inspection.has_users_table:
         yield Change(
             "create",
-            "table of users",
-            "there is none, and everything references it",
+            f"table {settings.users_table}",
+            "of the users, of which there is none",
             bundle.create_users_table,
         )
     functions = list(_function_changes(bundle, inspection))
@@ -194,17 +205,21 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
         yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
-    yield from _audit_changes(bundle, inspection)
+    yield from _audit_changes(settings, bundle, inspection)
+    yield from renewal.changes
     yield from _trigger_changes(bundle, inspection)
 
 
-def _audit_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     """It references the users table, so making it locks that against writes for a moment."""
-    catalog, subject = inspection.catalog, "table of audit events"
+    catalog, subject = inspection.catalog, f"table {settings.audit_table}"
     if not catalog["has_audit_table"]:
-        yield Change("create", subject, "there is none", bundle.create_audit_table, busy=True)
-    elif catalog["audit_table_created_by_usersync"] and not catalog["audit_table_is_kept"]:
-        yield Change("replace", subject, "to be append-only again", bundle.create_audit_table, busy=True)
+        reason = "of audit events, of which there is none"
+        yield Change("create", subject, reason, bundle.create_audit_table, busy=True)
+    elif catalog["audit_table_created_by_usersync"] and (lost := lost_protection(catalog)):
+        yield Change(
+            "alter", subject, f"is to be again: {', '.join(lost)}", bundle.create_audit_table, busy=True
+        )
 
 
 _SECURED = "nobody but service_role may call anything"

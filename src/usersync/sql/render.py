@@ -149,6 +149,7 @@ class Bundle:
     remember_settings: str
     conflicts: str
     inspect: str
+    inspect_audit_log: str
     preview: str
     installed: str
 
@@ -188,6 +189,7 @@ def render_bundle(settings: Settings) -> Bundle:
         remember_settings=statement("remember_settings"),
         conflicts=statement("conflicts"),
         inspect=statement("inspect"),
+        inspect_audit_log=statement("inspect_audit_log"),
         preview=statement("preview"),
         installed=statement("installed"),
     )
