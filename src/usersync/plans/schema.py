@@ -24,9 +24,10 @@ from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
+from usersync.plans.removal import plan_removal
 from usersync.plans.tracking import Renewal, renew
 from usersync.sql.expressions import literal
-from usersync.sql.render import read_sql, remembered, render_bundle
+from usersync.sql.render import remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.sql.tracking import is_of_tracked_table
 from usersync.version import __version__
@@ -132,10 +133,15 @@ def plan_rollback(
             f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
             hint="Add --drop-audit-log, or leave out --drop-users-table.",
         )
-    removals = _removals(
-        settings, bundle, inspection, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
+    return (
+        yield from plan_removal(
+            settings,
+            bundle,
+            inspection,
+            drop_users_table=drop_users_table,
+            drop_audit_log=drop_audit_log,
+        )
     )
-    return SchemaPlan(tuple(removals))
 
 
 def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
@@ -270,52 +276,6 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
         elif not was["plain"] or f"execute function {was['function']}()" not in sql:
             reason = "somebody made it anew in the database"
             yield Change("replace", f"trigger {name}", reason, sql, busy=True)
-
-
-_TRIGGER_FUNCTIONS = (
-    *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
-    "usersync.keep_",
-)
-
-
-def _removals(
-    settings: Settings,
-    bundle: Bundle,
-    inspection: Inspection,
-    *,
-    drop_users_table: bool,
-    drop_audit_log: bool,
-) -> Iterator[Change]:
-    trigger_functions = [
-        name
-        for name in inspection.catalog["functions"]
-        if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
-    ]
-    others = [name for name in inspection.catalog["functions"] if name not in trigger_functions]
-    yield Change(
-        "drop",
-        "triggers",
-        "with their functions, because the auth server's table is not ours to alter",
-        "".join(f"drop function if exists {name} cascade;\n" for name in sorted(trigger_functions))
-        or "select;",
-    )
-    for name in sorted(others):
-        yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
-    if drop_audit_log:
-        yield Change(
-            "drop", f"table {settings.audit_table}", "", f"drop table {settings.audit_table.quoted};"
-        )
-    elif inspection.catalog["audit_table_created_by_usersync"]:
-        yield Change("keep", f"table {settings.audit_table}", "it is the log", bundle.release_audit_table)
-    for migration in reversed(bundle.migrations):
-        yield Change("drop", f"migration {migration.version:04} {migration.name}", "", migration.down)
-    yield Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql"))
-    if drop_users_table:
-        yield Change(
-            "drop", f"table {settings.users_table}", "", f"drop table {settings.users_table.quoted};"
-        )
-    elif inspection.has_users_table:
-        yield Change("keep", f"table {settings.users_table}", "it holds the application's data", "select;")
 
 
 #: A table of a role that we are, and no stranger's view.

@@ -189,10 +189,14 @@ def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Plan[tuple
     return tuple(found)
 
 
-def tracked_names() -> Plan[tuple[TableName, ...]]:
-    """The tables that are tracked, those left out that were dropped since."""
-    rows = yield from _tracked_rows()
-    return tuple(name for name, row in rows.items() if row["name"] is not None)
+def tracked_functions() -> Plan[dict[TableName, tuple[str, ...]]]:
+    """The functions on each table that is tracked; those left out that were dropped since."""
+    found: dict[TableName, tuple[str, ...]] = {}
+    for row in (yield from query(read_sql("tracking/tracked.sql"))):
+        if row["name"] is not None:
+            name = TableName(row["schema"], row["name"])
+            found[name] = (*found.get(name, ()), row["function"])
+    return found
 
 
 def renew(settings: Settings) -> Plan[Renewal]:

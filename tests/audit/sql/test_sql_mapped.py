@@ -230,6 +230,16 @@ def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
     assert run(audit.tail(batch.cursor), owner).events == ()
 
 
+def test_a_rollback_leaves_it_and_says_so(owner):
+    run(schema.apply(settings_with()), owner)
+    send(owner, event())
+    before = rows(owner)
+    planned = run(schema.rollback(settings_with()), owner).changes
+    kept = {each.subject: each.reason for each in planned if each.kind == "keep"}
+    assert kept["table public.audit_logs"] == "it is the application's"
+    assert rows(owner) == before
+
+
 def test_its_rows_are_not_usersyncs_to_prune(owner):
     run(schema.apply(settings_with()), owner)
     send(owner, event())

@@ -80,6 +80,8 @@ def test_rollback_drops_the_log_only_if_it_is_told_to(audited):
     kept = audited.call("rollback", "--yes", "--dsn", dsn)
     assert kept.code == 0
     assert "table public.audit_logs stays" in kept.out
+    assert "append-only no more" in kept.out
+    assert all(len(line) <= 80 for line in kept.out.splitlines())
     audited.call("apply", "--yes", "--dsn", dsn)
     gone = audited.call("rollback", "--yes", "--drop-audit-log", "--dsn", dsn)
     assert gone.code == 0
