@@ -9,12 +9,13 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from usersync.audit.delivery import Delivery
 from usersync.audit.directory import survey
 from usersync.audit.source import fitting
+from usersync.audit.spool import gate
 from usersync.audit.stats import Tally
 
 if TYPE_CHECKING:
@@ -46,25 +47,26 @@ class RefusedEvents:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.done = 0
-        (self.last,) = connection.execute("select coalesce(max(number), 0) from refused").fetchone()
+        ((self.last,),) = self._run("select coalesce(max(number), 0) from refused")
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
-        rows = self._connection.execute(
-            "select number, event from refused where number > ? and number <= ? order by number limit ?",
-            (self.done, self.last, events),
-        )
-        return fitting(rows.fetchall(), size)
+        oldest = "select number, event from refused where number > ? and number <= ? order by number limit ?"
+        return fitting(self._run(oldest, self.done, self.last, events), size)
 
     def discard(self, through: int) -> None:
         """Forget the events up to this one, but for those that were set aside again."""
-        self._connection.execute("delete from refused where number > ? and number <= ?", (self.done, through))
+        self._run("delete from refused where number > ? and number <= ?", self.done, through)
         self.done = through
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Keep the event, with what it was refused for this time."""
-        self._connection.execute("update refused set reason = ? where number = ?", (reason, entry.number))
+        self._run("update refused set reason = ? where number = ?", reason, entry.number)
         self.done = entry.number
+
+    def _run(self, statement: str, *values: object) -> list[Any]:
+        with gate:
+            return self._connection.execute(statement, values).fetchall()
 
 
 def retry(root: Path, sender: Sender, options: Options) -> RetryResult:

@@ -34,11 +34,10 @@ _SCHEMA = """
 _PAGE_SIZE = 2048
 _DELETED_AT_ONCE = 100
 _CHECKPOINT_BYTES = 16 << 20
-_TRUNCATE_BYTES = 64 << 20
 
-# Nobody else writes to the file; but somebody may look into it with a tool.
-_RECORDER_PATIENCE_S = 0.25
-_WRITER_PATIENCE_S = 5.0
+# Nobody else writes events to the file; but somebody may look into it with a tool, and whoever records waits
+# while we wait for them.
+_PATIENCE_S = 0.25
 
 
 #: Held by writer threads while they are inside SQLite, and by whoever forks: a child that is born while
@@ -59,7 +58,9 @@ class Spool:
         self.last = self.done = 0
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
-        self._recorder = self._connect(_RECORDER_PATIENCE_S)
+        # About what is in the WAL. SQLite says it only when it brings it into the file.
+        self._in_wal = self._wal_bytes()
+        self._recorder = self._connect()
         try:
             self._recorder.execute(f"pragma page_size = {_PAGE_SIZE}")
             self._recorder.execute("pragma journal_mode = wal")
@@ -84,6 +85,7 @@ class Spool:
         """False if a signal handler has come between, and taken this number for an event of its own."""
         try:
             self._recorder.execute("insert into events values (?, ?, ?)", (number, at_ms, payload))
+            self._in_wal += _PAGE_SIZE + len(payload)
             inserted = True
         except sqlite3.IntegrityError:
             inserted = False
@@ -105,6 +107,7 @@ class Spool:
         and whoever takes the file over sends them again, which stores nothing twice.
         """
         first, self.done = self.done, max(self.done, through)
+        self._in_wal += _PAGE_SIZE * (self.done - first)
         # A few at a time: whoever records meanwhile waits for the lock.
         for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
             with gate, self._lock:
@@ -144,22 +147,27 @@ class Spool:
 
     def tend(self) -> None:
         """Bring what is in the WAL into the file, if it is much. Recording goes on meanwhile."""
-        size = self._wal_bytes()
-        if size > _CHECKPOINT_BYTES:
+        if self._in_wal > _CHECKPOINT_BYTES:
             with gate:
-                self._checkpoint(size)
+                self._checkpoint()
 
-    def _checkpoint(self, size: int) -> None:
+    def _checkpoint(self) -> None:
+        writer = self._writer
         # Only here: a delete that waits for the disk would hold up those who record.
-        self._writer.execute("pragma synchronous = normal")
+        writer.execute("pragma synchronous = normal")
         try:
-            self._writer.execute("pragma wal_checkpoint(passive)").fetchall()
+            writer.execute("pragma wal_checkpoint(passive)").fetchall()
         finally:
-            self._writer.execute("pragma synchronous = off")
-        if size > _TRUNCATE_BYTES:
-            # Never at rest, it was never started over. The rest is little after the checkpoint above.
+            writer.execute("pragma synchronous = off")
+        # What came meanwhile is little, and then the WAL starts over. It cannot while somebody reads the file,
+        # but there will be a next time.
+        writer.execute("pragma busy_timeout = 0")
+        try:
             with self._lock:
-                self._writer.execute("pragma wal_checkpoint(truncate)").fetchall()
+                writer.execute("pragma wal_checkpoint(restart)").fetchall()
+        finally:
+            writer.execute(f"pragma busy_timeout = {int(_PATIENCE_S * 1000)}")
+        self._in_wal = 0
 
     def close(self) -> None:
         """Close both connections. What is in the file stays."""
@@ -193,13 +201,13 @@ class Spool:
     @property
     def _writer(self) -> sqlite3.Connection:
         if self._drain is None:
-            self._drain = self._connect(_WRITER_PATIENCE_S)
+            self._drain = self._connect()
             self._limit(self._drain)
         return self._drain
 
-    def _connect(self, patience_s: float) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=patience_s, isolation_level=None, check_same_thread=False
+            self.path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
         )
         connection.execute("pragma synchronous = off")
         connection.execute("pragma wal_autocheckpoint = 0")
