@@ -159,8 +159,8 @@ class Spool:
             writer.execute("pragma wal_checkpoint(passive)").fetchall()
         finally:
             writer.execute("pragma synchronous = off")
-        # What came meanwhile is little; then the WAL starts over. While somebody reads the file it cannot, but
-        # there will be a next time.
+        # What came meanwhile is little; then the WAL starts over. While somebody reads the file it
+        # cannot, but there is always a next time.
         writer.execute("pragma busy_timeout = 0")
         try:
             with self._lock:
