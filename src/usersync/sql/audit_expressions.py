@@ -23,10 +23,9 @@ def audit_key(audit: AuditColumns) -> str:
 
 
 def is_audit_id(audit: AuditColumns) -> str:
-    """Whether a row ``stored`` is that of the event which ``usersync.is_recorded`` asks about."""
+    """Whether a row ``stored`` is that of the event ``given.id``."""
     column = audit.effective()["id"]
-    value = f"is_recorded.event_id::{column.type}" if column.type else "is_recorded.event_id"
-    return f"stored.{quote(column.name)} = {value}"
+    return f"stored.{quote(column.name)} = given.id" + (f"::{column.type}" if column.type else "")
 
 
 def audit_user(audit: AuditColumns) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from uuid import UUID
 
 import psycopg
 import pytest
 from sql_log import event
+
+from usersync.plans import audit_upkeep
+from usersync.runner import run
 
 #: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
 BATCH = (event(), event(ip="nowhere"), event())
