@@ -278,6 +278,25 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
             yield Change("replace", f"trigger {name}", reason, sql, busy=True)
 
 
+_WHO = """
+    select owner.name as owner, not pg_catalog.pg_has_role(owner.name, 'USAGE') as is_stranger
+    from (
+        select pg_catalog.pg_get_userbyid(nspowner) as name
+        from pg_catalog.pg_namespace where nspname = 'usersync'
+    ) as owner
+"""
+
+
+def refuse_strangers() -> Plan[None]:
+    """To a role that is not the owner's, an installation looks like none; do not tell it to apply."""
+    for row in (yield from query(_WHO)):
+        if row["is_stranger"]:
+            raise PrivilegeMissingError(
+                f"permission denied for schema usersync, which belongs to {row['owner']}",
+                hint=f"Connect as {row['owner']}, or as a role that is a member of it.",
+            )
+
+
 #: A table of a role that we are, and no stranger's view.
 _HAS_SETTINGS = """
     select exists (
