@@ -84,6 +84,11 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
                 hint="A Supabase API key cannot change a schema. Take the connection string of the database "
                 "instead: Project settings, Database.",
             )
+    if (scheme := re.match(r"[a-z][a-z0-9+.-]*(?=://)", dsn, re.IGNORECASE)) and not _URL.match(dsn):
+        raise SettingsError(
+            f"{where} begins with {scheme[0]}://, and is no address of a PostgreSQL",
+            hint="Expected postgresql://user:password@host:port/dbname.",
+        )
     _check_placeholders(dsn, where)
     _check_at_signs(dsn, where)
     try:
@@ -188,6 +193,8 @@ def describe_target(dsn: str) -> str:
 def connection_failed(error: psycopg.Error | UnicodeError, dsn: str) -> NoReturn:
     """Raise :class:`ConnectionFailedError` that says what is wrong with the address or the server."""
     message = " ".join(_without_password(str(error), dsn).split())
+    # libpq's own advice, which is ours as well, and so said twice.
+    message = re.sub(r" Is the server running[^?]*\?", "", message)
     raise ConnectionFailedError(
         f"cannot connect to {describe_target(dsn)}: {message}", hint=_connection_hint(message)
     ) from error

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -99,13 +101,25 @@ class Output:
             return
         draft = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with draft.open("xb") as file:
+            # Personal data, most likely: for this account alone.
+            with open(draft, "xb", opener=_private) as file:
                 yield file
             draft.replace(path)
         except OSError as error:
             raise SettingsError(f"cannot write {path}: {error.strerror}") from error
         finally:
             draft.unlink(missing_ok=True)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep; raise BrokenPipeError as soon as nobody reads standard output any more."""
+        try:
+            waiting = select.poll()
+            waiting.register(sys.stdout.fileno(), 0)
+        except (OSError, ValueError, AttributeError):
+            time.sleep(seconds)
+            return
+        if waiting.poll(seconds * 1000):
+            raise BrokenPipeError
 
     def tell(self, *lines: str) -> None:
         """Print lines for people to standard error; nothing with ``--json``."""
@@ -163,6 +177,10 @@ class Output:
             if isinstance(abort.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             return False
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def error_lines(error: UsersyncError, width: int) -> Iterable[str]:
