@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.audit.sender import RefusedError, TooSlowError
+from usersync.audit.wire import RefusedError, TooSlowError
 
 if TYPE_CHECKING:
     from usersync.audit.options import Options

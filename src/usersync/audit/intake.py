@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from usersync.audit.lifecycle import gate
 from usersync.audit.memory import MemoryQueue
-from usersync.audit.spool import Spool, gate, is_damaged
+from usersync.audit.spool import Spool, is_damaged
 
 if TYPE_CHECKING:
     from usersync.audit.directory import Claim, SpoolDirectory

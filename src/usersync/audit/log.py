@@ -18,7 +18,8 @@ from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
-from usersync.audit.sender import Sender, UnavailableError
+from usersync.audit.sender import Sender
+from usersync.audit.wire import UnavailableError
 from usersync.connecting import check_dsn, describe_target, find_dsn
 from usersync.errors import DatabaseError
 

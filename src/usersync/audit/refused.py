@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from usersync.audit.delivery import Delivery
 from usersync.audit.directory import survey
+from usersync.audit.lifecycle import gate
 from usersync.audit.source import fitting
-from usersync.audit.spool import gate
 from usersync.audit.stats import Tally
 
 if TYPE_CHECKING:

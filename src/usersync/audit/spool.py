@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from usersync.audit.lifecycle import gate
 from usersync.audit.source import fitting
 
 if TYPE_CHECKING:
@@ -38,11 +39,6 @@ _CHECKPOINT_BYTES = 16 << 20
 # Nobody else writes events to the file; but somebody may look into it with a tool, and whoever records waits
 # while we wait for them.
 _PATIENCE_S = 0.25
-
-
-#: Held by writer threads while they are inside SQLite, and by whoever forks: a child that is born while
-#: another thread holds one of SQLite's own locks would wait for it for ever.
-gate = threading.RLock()
 
 
 class Spool:

@@ -19,7 +19,8 @@ import psycopg
 
 from usersync.audit.adoption import Adoption
 from usersync.audit.delivery import Delivery
-from usersync.audit.sender import Sender, UnavailableError
+from usersync.audit.sender import Sender
+from usersync.audit.wire import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
