@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import uuid
@@ -242,3 +243,18 @@ def test_two_databases_do_not_mix(make_log, spool_dir):
         AuditLog("postgresql://a:b@h/x", spool_dir=spool_dir)._root
         == AuditLog("postgresql://c@h:5432/x", spool_dir=spool_dir)._root
     )
+
+
+@dataclasses.dataclass
+class User:
+    id: int
+    email: str = "ada@example.com"
+
+
+def test_a_record_given_for_an_id_is_its_id(log, store):
+    log.record("a.b", actor_id=User(7), entity=("user", {"pk": 8}))
+    log.record("a.c", entity=("user", None))
+    assert log.flush()
+    first, second = store.events()
+    assert (first["actor_id"], first["entity_id"]) == ("7", "8")
+    assert (second["entity_type"], second["entity_id"]) == ("user", None)
