@@ -20,7 +20,8 @@ KEYS_OF_SECRETS = """
 """
 
 OTHER_KEYS = """
-    name author authority shipping spinning pinned compass passenger email keyboard cards pass_rate auth_method
+    name author authority shipping spinning pinned compass passenger email keyboard cards
+    pass_rate auth_method
 """
 
 
