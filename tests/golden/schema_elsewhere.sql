@@ -34,15 +34,15 @@ CREATE OR REPLACE FUNCTION public.record_audit_events(events jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    -- Most likely the whole transaction, then, and soon over.
-    alone boolean := pg_current_xact_id_if_assigned() is null and clock_timestamp() < now() + interval '100 ms';
+    makes_partitions boolean := pg_current_xact_id_if_assigned() is null
+        and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
     result record;
 begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
     result := usersync.store_audit_events(events);
-    if alone then
+    if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
     end if;
@@ -733,9 +733,9 @@ end;
 $function$
 
 
--- function usersync.make_audit_partitions()
+-- function usersync.make_audit_partitions(integer)
 owner postgres; usersync: makes the audit log's partitions for the months ahead.
-CREATE OR REPLACE FUNCTION usersync.make_audit_partitions()
+CREATE OR REPLACE FUNCTION usersync.make_audit_partitions(ahead integer DEFAULT 2)
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -744,7 +744,8 @@ AS $function$
 declare
     months date[] := array(
         select each_month
-        from generate_series(date_trunc('month', now()), now() + interval '2 months', interval '1 month') as each_month
+        from generate_series(date_trunc('month', now()), now() + make_interval(months => ahead), interval '1 month')
+            as each_month
         where to_regclass('usersync.audit_logs_' || to_char(each_month, 'YYYY_MM')) is null
     );
     month date;
@@ -754,6 +755,9 @@ begin
         select from pg_inherits
         where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = to_regclass('"public"."audit_logs"')
     ) then
+        return 0;
+    end if;
+    if pg_relation_size('usersync.audit_logs_default') > 16 * 1024 * 1024 then
         return 0;
     end if;
     lock table only "public"."audit_logs" in share update exclusive mode nowait;
@@ -2152,6 +2156,916 @@ CREATE INDEX audit_logs_2027_01_request_id_idx ON usersync.audit_logs_2027_01 US
 CREATE INDEX audit_logs_2027_01_user_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_01_pkey ON usersync.audit_logs_2027_01 USING btree (id, occurred_at)
 
+-- table usersync.audit_logs_2027_02
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_02 column action
+text; not null
+
+-- table usersync.audit_logs_2027_02 column actor_id
+text
+
+-- table usersync.audit_logs_2027_02 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_02 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_02 column entity_id
+text
+
+-- table usersync.audit_logs_2027_02 column entity_type
+text
+
+-- table usersync.audit_logs_2027_02 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_02 column ip
+inet
+
+-- table usersync.audit_logs_2027_02 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_02 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_02 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_02 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_02 column request_id
+text
+
+-- table usersync.audit_logs_2027_02 column source
+text; not null
+
+-- table usersync.audit_logs_2027_02 column user_agent
+text
+
+-- table usersync.audit_logs_2027_02 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_2027_02_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_02 index
+CREATE INDEX audit_logs_2027_02_action_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_02_actor_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_02_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_02_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_02_recorded_at_idx ON usersync.audit_logs_2027_02 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_02_request_id_idx ON usersync.audit_logs_2027_02 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_02_user_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_02_pkey ON usersync.audit_logs_2027_02 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_03
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_03 column action
+text; not null
+
+-- table usersync.audit_logs_2027_03 column actor_id
+text
+
+-- table usersync.audit_logs_2027_03 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_03 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_03 column entity_id
+text
+
+-- table usersync.audit_logs_2027_03 column entity_type
+text
+
+-- table usersync.audit_logs_2027_03 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_03 column ip
+inet
+
+-- table usersync.audit_logs_2027_03 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_03 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_03 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_03 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_03 column request_id
+text
+
+-- table usersync.audit_logs_2027_03 column source
+text; not null
+
+-- table usersync.audit_logs_2027_03 column user_agent
+text
+
+-- table usersync.audit_logs_2027_03 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_2027_03_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_03 index
+CREATE INDEX audit_logs_2027_03_action_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_03_actor_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_03_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_03_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_03_recorded_at_idx ON usersync.audit_logs_2027_03 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_03_request_id_idx ON usersync.audit_logs_2027_03 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_03_user_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_03_pkey ON usersync.audit_logs_2027_03 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_04
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_04 column action
+text; not null
+
+-- table usersync.audit_logs_2027_04 column actor_id
+text
+
+-- table usersync.audit_logs_2027_04 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_04 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_04 column entity_id
+text
+
+-- table usersync.audit_logs_2027_04 column entity_type
+text
+
+-- table usersync.audit_logs_2027_04 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_04 column ip
+inet
+
+-- table usersync.audit_logs_2027_04 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_04 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_04 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_04 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_04 column request_id
+text
+
+-- table usersync.audit_logs_2027_04 column source
+text; not null
+
+-- table usersync.audit_logs_2027_04 column user_agent
+text
+
+-- table usersync.audit_logs_2027_04 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_2027_04_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_04 index
+CREATE INDEX audit_logs_2027_04_action_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_04_actor_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_04_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_04_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_04_recorded_at_idx ON usersync.audit_logs_2027_04 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_04_request_id_idx ON usersync.audit_logs_2027_04 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_04_user_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_04_pkey ON usersync.audit_logs_2027_04 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_05
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_05 column action
+text; not null
+
+-- table usersync.audit_logs_2027_05 column actor_id
+text
+
+-- table usersync.audit_logs_2027_05 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_05 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_05 column entity_id
+text
+
+-- table usersync.audit_logs_2027_05 column entity_type
+text
+
+-- table usersync.audit_logs_2027_05 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_05 column ip
+inet
+
+-- table usersync.audit_logs_2027_05 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_05 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_05 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_05 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_05 column request_id
+text
+
+-- table usersync.audit_logs_2027_05 column source
+text; not null
+
+-- table usersync.audit_logs_2027_05 column user_agent
+text
+
+-- table usersync.audit_logs_2027_05 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_2027_05_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_05 index
+CREATE INDEX audit_logs_2027_05_action_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_05_actor_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_05_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_05_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_05_recorded_at_idx ON usersync.audit_logs_2027_05 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_05_request_id_idx ON usersync.audit_logs_2027_05 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_05_user_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_05_pkey ON usersync.audit_logs_2027_05 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_06
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_06 column action
+text; not null
+
+-- table usersync.audit_logs_2027_06 column actor_id
+text
+
+-- table usersync.audit_logs_2027_06 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_06 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_06 column entity_id
+text
+
+-- table usersync.audit_logs_2027_06 column entity_type
+text
+
+-- table usersync.audit_logs_2027_06 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_06 column ip
+inet
+
+-- table usersync.audit_logs_2027_06 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_06 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_06 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_06 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_06 column request_id
+text
+
+-- table usersync.audit_logs_2027_06 column source
+text; not null
+
+-- table usersync.audit_logs_2027_06 column user_agent
+text
+
+-- table usersync.audit_logs_2027_06 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_2027_06_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_06 index
+CREATE INDEX audit_logs_2027_06_action_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_06_actor_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_06_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_06_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_06_recorded_at_idx ON usersync.audit_logs_2027_06 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_06_request_id_idx ON usersync.audit_logs_2027_06 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_06_user_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_06_pkey ON usersync.audit_logs_2027_06 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_07
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_07 column action
+text; not null
+
+-- table usersync.audit_logs_2027_07 column actor_id
+text
+
+-- table usersync.audit_logs_2027_07 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_07 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_07 column entity_id
+text
+
+-- table usersync.audit_logs_2027_07 column entity_type
+text
+
+-- table usersync.audit_logs_2027_07 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_07 column ip
+inet
+
+-- table usersync.audit_logs_2027_07 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_07 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_07 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_07 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_07 column request_id
+text
+
+-- table usersync.audit_logs_2027_07 column source
+text; not null
+
+-- table usersync.audit_logs_2027_07 column user_agent
+text
+
+-- table usersync.audit_logs_2027_07 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_2027_07_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_07 index
+CREATE INDEX audit_logs_2027_07_action_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_07_actor_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_07_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_07_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_07_recorded_at_idx ON usersync.audit_logs_2027_07 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_07_request_id_idx ON usersync.audit_logs_2027_07 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_07_user_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_07_pkey ON usersync.audit_logs_2027_07 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_08
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_08 column action
+text; not null
+
+-- table usersync.audit_logs_2027_08 column actor_id
+text
+
+-- table usersync.audit_logs_2027_08 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_08 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_08 column entity_id
+text
+
+-- table usersync.audit_logs_2027_08 column entity_type
+text
+
+-- table usersync.audit_logs_2027_08 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_08 column ip
+inet
+
+-- table usersync.audit_logs_2027_08 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_08 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_08 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_08 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_08 column request_id
+text
+
+-- table usersync.audit_logs_2027_08 column source
+text; not null
+
+-- table usersync.audit_logs_2027_08 column user_agent
+text
+
+-- table usersync.audit_logs_2027_08 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_2027_08_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_08 index
+CREATE INDEX audit_logs_2027_08_action_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_08_actor_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_08_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_08_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_08_recorded_at_idx ON usersync.audit_logs_2027_08 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_08_request_id_idx ON usersync.audit_logs_2027_08 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_08_user_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_08_pkey ON usersync.audit_logs_2027_08 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_09
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_09 column action
+text; not null
+
+-- table usersync.audit_logs_2027_09 column actor_id
+text
+
+-- table usersync.audit_logs_2027_09 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_09 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_09 column entity_id
+text
+
+-- table usersync.audit_logs_2027_09 column entity_type
+text
+
+-- table usersync.audit_logs_2027_09 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_09 column ip
+inet
+
+-- table usersync.audit_logs_2027_09 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_09 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_09 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_09 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_09 column request_id
+text
+
+-- table usersync.audit_logs_2027_09 column source
+text; not null
+
+-- table usersync.audit_logs_2027_09 column user_agent
+text
+
+-- table usersync.audit_logs_2027_09 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_2027_09_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_09 index
+CREATE INDEX audit_logs_2027_09_action_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_09_actor_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_09_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_09_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_09_recorded_at_idx ON usersync.audit_logs_2027_09 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_09_request_id_idx ON usersync.audit_logs_2027_09 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_09_user_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_09_pkey ON usersync.audit_logs_2027_09 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_10
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_10 column action
+text; not null
+
+-- table usersync.audit_logs_2027_10 column actor_id
+text
+
+-- table usersync.audit_logs_2027_10 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_10 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_10 column entity_id
+text
+
+-- table usersync.audit_logs_2027_10 column entity_type
+text
+
+-- table usersync.audit_logs_2027_10 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_10 column ip
+inet
+
+-- table usersync.audit_logs_2027_10 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_10 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_10 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_10 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_10 column request_id
+text
+
+-- table usersync.audit_logs_2027_10 column source
+text; not null
+
+-- table usersync.audit_logs_2027_10 column user_agent
+text
+
+-- table usersync.audit_logs_2027_10 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_2027_10_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_10 index
+CREATE INDEX audit_logs_2027_10_action_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_10_actor_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_10_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_10_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_10_recorded_at_idx ON usersync.audit_logs_2027_10 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_10_request_id_idx ON usersync.audit_logs_2027_10 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_10_user_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_10_pkey ON usersync.audit_logs_2027_10 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_11
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_11 column action
+text; not null
+
+-- table usersync.audit_logs_2027_11 column actor_id
+text
+
+-- table usersync.audit_logs_2027_11 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_11 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_11 column entity_id
+text
+
+-- table usersync.audit_logs_2027_11 column entity_type
+text
+
+-- table usersync.audit_logs_2027_11 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_11 column ip
+inet
+
+-- table usersync.audit_logs_2027_11 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_11 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_11 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_11 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_11 column request_id
+text
+
+-- table usersync.audit_logs_2027_11 column source
+text; not null
+
+-- table usersync.audit_logs_2027_11 column user_agent
+text
+
+-- table usersync.audit_logs_2027_11 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_2027_11_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES app.members(auth_id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_11 index
+CREATE INDEX audit_logs_2027_11_action_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_11_actor_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_11_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_11_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_11_recorded_at_idx ON usersync.audit_logs_2027_11 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_11_request_id_idx ON usersync.audit_logs_2027_11 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_11_user_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_11_pkey ON usersync.audit_logs_2027_11 USING btree (id, occurred_at)
+
 -- table usersync.audit_logs_default
 kind r; owner postgres; rls f f; 
 
@@ -2466,6 +3380,36 @@ CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2026_1
 -- trigger keep_all_audit_logs on usersync.audit_logs_2027_01
 CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_01 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_02
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_02 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_03
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_03 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_04
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_04 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_05
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_05 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_06
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_06 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_07
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_07 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_08
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_08 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_09
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_09 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_10
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_10 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_11
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_11 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
 -- trigger keep_all_audit_logs on usersync.audit_logs_default
 CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_default FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
@@ -2480,6 +3424,36 @@ CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_20
 
 -- trigger keep_audit_logs on usersync.audit_logs_2027_01
 CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_01 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_02
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_02 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_03
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_03 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_04
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_04 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_05
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_05 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_06
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_06 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_07
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_07 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_08
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_08 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_09
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_09 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_10
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_10 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_11
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_11 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
 -- trigger keep_audit_logs on usersync.audit_logs_default
 CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_default FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O

@@ -1,20 +1,23 @@
 -- The one way into the audit log: an array of events in, how many were stored out. The users come first, in
 -- the same transaction. What an event contains never makes this raise; see usersync.audit_rejects. Sending a
 -- batch again stores nothing twice.
+--
+-- An empty batch makes the partitions of the months ahead, and so does a call through the Data API, each of which
+-- is a transaction. No other does: the locks last until the transaction ends, and that may be the application's.
 create or replace function public.record_audit_events(events jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
-    -- Most likely the whole transaction, then, and soon over.
-    alone boolean := pg_current_xact_id_if_assigned() is null and clock_timestamp() < now() + interval '100 ms';
+    makes_partitions boolean := pg_current_xact_id_if_assigned() is null
+        and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
     result record;
 begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
     result := usersync.store_audit_events(events);
-    if alone then
+    if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
     end if;

@@ -89,6 +89,7 @@ begin
     create or replace trigger keep_audit_logs before update or delete on "@audit_table"
         for each row execute function usersync.keep_audit_logs();
     perform usersync.guard_audit_partitions();
-    perform usersync.make_audit_partitions();
+    -- Years may pass without a writer of ours, or with a default partition too large for others to be made.
+    perform usersync.make_audit_partitions(12);
 end;
 $usersync$;
