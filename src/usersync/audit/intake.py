@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ class Intake:
         self._options = options
         self._tally = tally
         self._lock = threading.RLock()
+        # Made under the lock and logged without it: a handler may be slow, or record events itself.
+        self._complaints: deque[tuple[str, ...]] = deque()
         self._retry_at = 0.0
         self._claim: Claim | None = None
         self.spool: Spool | None = None
@@ -49,6 +52,8 @@ class Intake:
         with self._lock:
             taken = self._to_spool(at_ms, payload) or self.memory.append(at_ms, payload)
             self.accepted += taken
+        if self._complaints:
+            self._speak()
         if not taken:
             self._tally.drop(self._tally.spool_error or "the queue is full")
         return taken
@@ -61,7 +66,7 @@ class Intake:
                 self.spool = self._open(self._directory)
             self.spool.append(at_ms, payload)
         except Trouble as error:
-            self.suffer(error)
+            self._endure(error)
             return False
         if self._retry_at:
             self._recover()
@@ -74,8 +79,10 @@ class Intake:
                 try:
                     self.spool = self._open(self._directory)
                 except Trouble as error:
-                    self.suffer(error)
-            return self.spool
+                    self._endure(error)
+            spool = self.spool
+        self._speak()
+        return spool
 
     def _is_paused(self) -> bool:
         return bool(self._retry_at) and time.monotonic() < self._retry_at
@@ -94,15 +101,22 @@ class Intake:
     def suffer(self, error: Exception) -> None:
         """Go on in memory for a while, and with another file if this one is damaged."""
         with self._lock:
-            self._retry_at = time.monotonic() + _RETRY_S
-            self._tally.spool_error = f"{type(error).__name__}: {error}"
-            if is_damaged(error) and self.spool is not None:
-                self._put_away(self.spool)
-        self._tally.complain(
-            "spool",
-            "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this "
-            "process loses what has not been sent",
-            self._tally.spool_error,
+            self._endure(error)
+        self._speak()
+
+    def _endure(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        self._retry_at = time.monotonic() + _RETRY_S
+        self._tally.spool_error = reason
+        if is_damaged(error) and self.spool is not None:
+            self._put_away(self.spool)
+        self._complaints.append(
+            (
+                "spool",
+                "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this "
+                "process loses what has not been sent",
+                reason,
+            )
         )
 
     def _put_away(self, spool: Spool) -> None:
@@ -111,16 +125,21 @@ class Intake:
         try:
             away = spool.put_away()
         except Trouble as error:
-            self._tally.complain("damaged", "a damaged audit spool cannot be renamed: %s", error)
+            self._complaints.append(("damaged", "a damaged audit spool cannot be renamed: %s", str(error)))
         else:
-            self._tally.complain("damaged", "a damaged audit spool was set aside as %s", away)
+            self._complaints.append(("damaged", "a damaged audit spool was set aside as %s", str(away)))
         if self._claim is not None:
             self._claim.release()
             self._claim = None
 
     def _recover(self) -> None:
         self._retry_at, self._tally.spool_error = 0.0, None
-        self._tally.complain("spool back", "the audit spool can be written again")
+        self._complaints.append(("spool back", "the audit spool can be written again"))
+
+    def _speak(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._tally.complain(*self._complaints.popleft())
 
     def tend(self) -> None:
         """What the writer does between batches: checkpoint, and move events from memory to the spool."""
@@ -134,6 +153,7 @@ class Intake:
                 self._start_over(self.spool)
         if self._directory is not None and len(self.memory):
             self._spill()
+        self._speak()
 
     def _start_over(self, spool: Spool) -> None:
         """Give up a file that cannot be written and has nothing in it: what fills the disk may be its WAL."""

@@ -98,9 +98,12 @@ class Writer:
             try:
                 thread.start()
             except RuntimeError as error:  # no thread to be had, or the interpreter is ending
-                self._tally.complain("thread", "the audit writer cannot be started: %s", error)
+                problem = error
+            else:
+                self._thread = thread
                 return
-            self._thread = thread
+        # Without the lock: a handler of the log may record events.
+        self._tally.complain("thread", "the audit writer cannot be started: %s", problem)
 
     def stop(self, timeout: float, last_act: Callable[[], None]) -> None:
         """Let the thread end after the batch it is at, and wait for that so long.
