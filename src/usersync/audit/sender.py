@@ -214,9 +214,7 @@ def _explain(result: PGresult | None) -> Exception:
         return psycopg.OperationalError(_one_line(result.error_message.decode(errors="replace")))
     if state == "57014":
         return TooSlowError(f"{message} ({state})")
-    # A check without a name is that of a partition: a moment ago these events have got another one.
-    is_moved = state == "23514" and not result.error_field(DiagnosticField.CONSTRAINT_NAME)
-    if state.startswith(_DATA) and not is_moved:
+    if state.startswith(_DATA):
         return RefusedError(f"{message} ({state})")
     if state[:2] == "08" or state[:4] == "57P0":
         return psycopg.OperationalError(f"{message} ({state})")
