@@ -18,7 +18,7 @@ class Recording(logging.Handler):
         self.log = log
         self.recorded = []
 
-    def emit(self, record):
+    def emit(self, record):  # noqa: ARG002 - the name is logging's
         other = threading.Thread(target=lambda: self.recorded.append(self.log.record("log.warning")))
         other.start()
         other.join(10)

@@ -11,7 +11,6 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from usersync import AuditLog
-from usersync.errors import SettingsError
 
 
 def test_an_event_arrives_whole(log, store):
@@ -215,12 +214,6 @@ def test_after_close_nothing_is_accepted_and_that_is_counted(make_log, caplog):
     assert log.record("a.b") is None
     assert log.stats().dropped == 1
     assert "the log is closed" in caplog.text
-
-
-@pytest.mark.parametrize("options", [{"durability": "paper"}, {"memory_events": -1}])
-def test_wrong_options_are_refused_when_it_is_made(options):
-    with pytest.raises(SettingsError):
-        AuditLog(None, **options)
 
 
 def test_from_env_reads_the_address_and_the_directory(store, monkeypatch, tmp_path):

@@ -18,6 +18,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from usersync.audit.address import full_name
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -48,7 +50,7 @@ def store(connection: Any, event: bytes) -> Answer:
     if _comes_from(connection, "django"):
         return _through_django(connection, events)
     raise TypeError(
-        f"record_in() takes connections of psycopg, SQLAlchemy and Django, not {type(connection).__name__}"
+        f"record_in() takes connections of psycopg, SQLAlchemy and Django, not {full_name(type(connection))}"
     )
 
 

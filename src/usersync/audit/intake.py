@@ -22,6 +22,11 @@ _RETRY_S = 2.0
 
 Trouble = (sqlite3.Error, OSError)
 
+_GOING_ON_IN_MEMORY = (
+    "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this process "
+    "loses what has not been sent"
+)
+
 
 class Intake:
     """Takes events from any thread and keeps them until the writer has sent them.
@@ -110,14 +115,7 @@ class Intake:
         self._tally.spool_error = reason
         if is_damaged(error) and self.spool is not None:
             self._put_away(self.spool)
-        self._complaints.append(
-            (
-                "spool",
-                "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this "
-                "process loses what has not been sent",
-                reason,
-            )
-        )
+        self._complaints.append(("spool", _GOING_ON_IN_MEMORY, reason))
 
     def _put_away(self, spool: Spool) -> None:
         # Nothing is lost of what comes now: the next event opens a new file.

@@ -12,6 +12,7 @@ import psycopg
 
 from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
+from usersync.audit.address import check_address, label_of
 from usersync.audit.context import entered
 from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
@@ -19,7 +20,7 @@ from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
 from usersync.audit.sender import Sender, UnavailableError
-from usersync.connecting import check_dsn, describe_target, find_dsn
+from usersync.connecting import find_dsn
 from usersync.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class AuditLog:
     """
 
     def __init__(self, source: str | ConnectionPool[Any] | None = None, **options: Any) -> None:
-        self._source = check_dsn(source) if isinstance(source, str) else source
-        self._options = Options(**options)
+        self._source = check_address(source)
+        self._options = Options.of(options)
         self._builder = self._new_builder()
         self._root = self._spool_root()
         self._engine: Engine | None = None
@@ -116,7 +117,7 @@ class AuditLog:
         ``fields`` are those that :meth:`context` takes.
         """
         given = Given(action, entity, metadata=metadata, fields=fields)
-        return Action(self._accept, given, self._options.denied)
+        return Action(self._accept, given, (PermissionError, *self._options.denied))
 
     @overload
     def record_in(
@@ -253,17 +254,8 @@ class AuditLog:
     def _spool_root(self) -> Path | None:
         if self._options.durability == "memory":
             return None
-        return Path(self._options.spool_dir or default_spool_dir()) / directory_name(self._label())
-
-    def _label(self) -> str:
-        if self._options.project:
-            return self._options.project
-        if self._source is None:
-            return "unassigned"
-        if isinstance(self._source, str):
-            return describe_target(self._source)
-        conninfo = self._source.conninfo
-        return describe_target(conninfo() if callable(conninfo) else conninfo)
+        directory = directory_name(self._options.project or label_of(self._source))
+        return Path(self._options.spool_dir or default_spool_dir()) / directory
 
     def hold(self) -> None:
         """Called before a fork: no other thread may be making files, or be inside SQLite."""
