@@ -1175,10 +1175,13 @@ declare
     absent uuid[];
     problems text[];
     trouble text;
+    given_up boolean := current_setting('usersync.user_links', true) = 'give_up';
 begin
     select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
     begin
-        if cardinality(present) < cardinality(ids) then
+        if given_up then
+            trouble := coalesce(trouble, 'given up after several attempts');
+        elsif cardinality(present) < cardinality(ids) then
             absent := array(
                 select unnest(ids)
                 except select target."id" from "public"."users" as target where target."id" = any(resolve_users.ids)
@@ -1209,6 +1212,12 @@ begin
         absent := array(select unnest(ids) except select unnest(present));
         problems := array_fill(trouble, array[cardinality(absent)]);
     end;
+    if current_setting('usersync.user_links', true) = 'wait' then
+        select each_problem into trouble from unnest(problems) as each_problem where each_problem like '55P03 %' limit 1;
+        if found then
+            raise exception using errcode = '55P03', message = substr(trouble, 7);
+        end if;
+    end if;
     return query
     select held.id, null::text from unnest(present) as held (id)
     union all

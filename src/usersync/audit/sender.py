@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 _RECORD = b"select public.record_audit_events($1::jsonb)::text"
 
+#: A lock, a deadlock, a serialization failure.
+_LOCKED = ("55P03", "40P01", "40001")
+
+_PLAIN_EVENT = b'[{"action": "usersync.probed"}]'
+
 _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
 # An idle connection is given back to the server after so long.
@@ -39,8 +44,16 @@ class UnavailableError(Exception):
     """The database does not take events at the moment; it may later."""
 
 
-class TooSlowError(UnavailableError):
+class StuckError(UnavailableError):
+    """The database answers, and will not take this batch at the moment, for whatever reason it gives."""
+
+
+class TooSlowError(StuckError):
     """The batch was not done in time; a smaller one may be."""
+
+
+class LockedError(StuckError):
+    """Somebody else is in the way, which passes."""
 
 
 class RefusedError(Exception):
@@ -65,32 +78,44 @@ class Sender:
         self._connection: psycopg.Connection[Any] | None = None
         self._used_at = 0.0
 
-    def send(self, payloads: list[bytes]) -> Receipt:
+    def send(self, payloads: list[bytes], *, give_up_links: bool = False) -> Receipt:
         """Store a batch and commit. Raises :class:`UnavailableError` or :class:`RefusedError`.
+
+        A user whose row is locked makes it fail, to be tried again. With ``give_up_links``, neither that nor
+        whatever keeps a user from getting a row does: who did it is stored, without the link.
 
         Sending a batch again that may have arrived is safe. Blocks for the time-out and the connect
         time-out at the most.
         """
         batch = b"[" + b",".join(payloads) + b"]"
+        links = "give_up" if give_up_links else "wait"
         was_open = self._connection is not None
         try:
-            return self._store(batch)
+            return self._store(batch, links)
         except psycopg.OperationalError:
             self.close()
             if not was_open:
                 raise
         # The server, or a pooler, may have ended a connection that was idle. That is no reason to wait.
-        return self._store(batch)
+        return self._store(batch, links)
 
-    def _store(self, batch: bytes) -> Receipt:
+    def takes_events(self) -> bool:
+        """Whether the database takes an event that has nothing special about it. It is not kept."""
+        try:
+            receipt = self._store(_PLAIN_EVENT, "wait", then=b"rollback")
+        except (UnavailableError, RefusedError, psycopg.Error):
+            return False
+        return receipt.stored == 1
+
+    def _store(self, batch: bytes, links: str, then: bytes = b"commit") -> Receipt:
         pgconn = self._opened().pgconn
         deadline = time.monotonic() + self._timeout
         try:
-            _exchange(pgconn, deadline, self._preamble())
+            _exchange(pgconn, deadline, self._preamble(links))
             result = _exchange(pgconn, deadline, _RECORD, batch)
             answer = json.loads(result.get_value(0, 0) or b"{}")
-            committed = _exchange(pgconn, deadline, b"commit")
-            if committed.command_status != b"COMMIT":
+            ended = _exchange(pgconn, deadline, then)
+            if ended.command_status != then.upper():
                 raise UnavailableError("the transaction was rolled back")
         except RefusedError:
             self._roll_back(pgconn, deadline)
@@ -103,12 +128,13 @@ class Sender:
         self._give_back()
         return Receipt(answer.get("stored", 0), answer.get("duplicates", 0), answer.get("rejected", 0))
 
-    def _preamble(self) -> bytes:
+    def _preamble(self, links: str) -> bytes:
         # The server gives up a little before we do, so that no abandoned session waits there for a lock.
         limit_ms = max(1, int(self._timeout * 900))
         return (
             f"begin; set local statement_timeout = {limit_ms}; set local lock_timeout = {limit_ms}; "
-            "set local client_encoding = 'UTF8'; set local synchronous_commit = on"
+            "set local client_encoding = 'UTF8'; set local synchronous_commit = on; "
+            f"set local usersync.user_links = '{links}'"
         ).encode()
 
     def _opened(self) -> psycopg.Connection[Any]:
@@ -218,7 +244,8 @@ def _explain(result: PGresult | None) -> Exception:
         return RefusedError(f"{message} ({state})")
     if state[:2] == "08" or state[:4] == "57P0":
         return psycopg.OperationalError(f"{message} ({state})")
-    return UnavailableError(f"{message} ({state})")
+    kind = LockedError if state in _LOCKED else StuckError
+    return kind(f"{message} ({state})")
 
 
 def _one_line(text: str) -> str:
