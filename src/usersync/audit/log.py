@@ -139,25 +139,33 @@ class AuditLog:
 
         Whatever goes wrong, your transaction stays usable. What could not be stored is counted as dropped and
         gives None, and is not stored in any other way, since that would outlive a rollback; with ``required``
-        it raises :class:`~usersync.errors.DatabaseError`.
+        it raises :class:`~usersync.errors.DatabaseError`. In psycopg's pipeline mode, it raises what your own
+        statements before it have failed with.
         """
-        built = self._builder.build(_given(action, event))
+        try:
+            built: Event | Exception = self._builder.build(_given(action, event))
+        except Exception as error:  # noqa: BLE001 - see below
+            built = error
         if inline.is_async(connection):
             return self._store_async(connection, built, required=required)
+        inline.settle(connection)
         try:
-            answer = inline.store(connection, built.payload)
+            event_id, payload = _whole(built)
+            answer = inline.store(connection, payload)
         except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
             self._not_stored(error, required=required)
             return None
-        return self._stored(built.id, answer, required=required)
+        return self._stored(event_id, answer, required=required)
 
-    async def _store_async(self, connection: Any, built: Event, *, required: bool) -> str | None:
+    async def _store_async(self, connection: Any, built: Event | Exception, *, required: bool) -> str | None:
+        await inline.settle_async(connection)
         try:
-            answer = await inline.store_async(connection, built.payload)
+            event_id, payload = _whole(built)
+            answer = await inline.store_async(connection, payload)
         except Exception as error:  # noqa: BLE001 - see record_in
             self._not_stored(error, required=required)
             return None
-        return self._stored(built.id, answer, required=required)
+        return self._stored(event_id, answer, required=required)
 
     def _stored(self, event_id: str, answer: inline.Answer, *, required: bool) -> str | None:
         if answer.get("rejected"):
@@ -284,6 +292,12 @@ class AuditLog:
         engine = self._engine
         if engine is not None and not self._closed:
             engine.close(timeout, keep_recording=True)
+
+
+def _whole(built: Event | Exception) -> Event:
+    if isinstance(built, Exception):
+        raise built
+    return built
 
 
 def _given(action: str, event: dict[str, Any]) -> Given:
