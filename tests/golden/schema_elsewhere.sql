@@ -380,6 +380,53 @@ end;
 $function$
 
 
+-- function usersync.fields_of_row(record, oid)
+owner postgres; usersync: the columns of a row of a tracked table.
+CREATE OR REPLACE FUNCTION usersync.fields_of_row(changed_row record, table_id oid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+begin
+    return (
+        with columns as (
+            select attname, coalesce(nullif(typbasetype, 0), atttypid)::regtype as type,
+                row_number() over (order by attnum) as position
+            from pg_attribute join pg_type on pg_type.oid = atttypid
+            where attrelid = table_id and attnum > 0 and not attisdropped
+        ), pieces as (
+            -- A comma and what follows: what holds commas or quotes is quoted, with its quotes and backslashes doubled.
+            select match[1] as piece, position
+            from regexp_matches(
+                ',' || substr(concat(changed_row), 2, length(concat(changed_row)) - 2), ',("(?:[^"]|"")*"|[^",]*)', 'g'
+            ) with ordinality as found (match, position)
+        ), fields as (
+            select attname, type, case
+                when left(piece, 1) = '"' then replace(replace(
+                    substr(piece, 2, length(piece) - 2), '""', '"'), E'\\\\', E'\\')
+                else nullif(piece, '')
+            end as value
+            from columns join pieces using (position)
+        )
+        select jsonb_object_agg(attname, case
+            when value is null then 'null'
+            when type in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
+                then to_jsonb(value::numeric)
+            when type = 'boolean'::regtype then to_jsonb(value::boolean)
+            when type = 'timestamp'::regtype then to_jsonb(value::timestamp)
+            when type = 'timestamptz'::regtype then to_jsonb(value::timestamptz)
+            when type in ('json', 'jsonb') and usersync.fits(value, 'jsonb') then value::jsonb
+            else to_jsonb(value)
+        end)
+        from fields
+    );
+end;
+$function$
+
+
 -- function usersync.fits(text, text)
 owner postgres; usersync: whether a value can be had in a type.
 CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
