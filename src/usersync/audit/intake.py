@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from usersync.audit.memory import MemoryQueue
-from usersync.audit.spool import Spool, gate, is_damaged
+from usersync.audit.spool import Spool, gate, is_damaged, remove_files
 
 if TYPE_CHECKING:
     from usersync.audit.directory import Claim, SpoolDirectory
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 # How long after a failure the spool is tried again. An attempt may take milliseconds.
 _RETRY_S = 2.0
+
+# How often those who record see whether the files are still there, and how often the files are touched.
+_LOOK_MS = 1_000
+_TOUCH_MS = 3_600_000
 
 Trouble = (sqlite3.Error, OSError)
 
@@ -47,6 +51,9 @@ class Intake:
         self._complaints: deque[tuple[str, ...]] = deque()
         self._retry_at = 0.0
         self._claim: Claim | None = None
+        self._looked_ms = self._touched_ms = 0
+        # Their files were removed. The writer may be in the middle of a batch of one.
+        self._retired: list[Spool] = []
         self.spool: Spool | None = None
         self.memory = MemoryQueue(options.memory_events, options.memory_bytes)
         self.accepted = 0
@@ -69,6 +76,8 @@ class Intake:
         try:
             if self.spool is None:
                 self.spool = self._open(self._directory)
+            elif abs(at_ms - self._looked_ms) >= _LOOK_MS:
+                self._look(self._directory, at_ms)
             self.spool.append(at_ms, payload)
         except Trouble as error:
             self._endure(error)
@@ -102,6 +111,45 @@ class Intake:
             raise
         self._claim = claim
         return spool
+
+    def _look(self, directory: SpoolDirectory, now_ms: int) -> None:
+        """See that the files are there, for who cleans up /tmp by age may take them; else go on in others."""
+        spool, claim = self.spool, self._claim
+        if spool is None or claim is None:
+            return
+        self._looked_ms = now_ms
+        if not (claim.is_held() and spool.is_there()):
+            self._move(directory, spool, claim)
+        elif abs(now_ms - self._touched_ms) >= _TOUCH_MS:
+            self._touched_ms = now_ms
+            claim.touch()
+
+    def _move(self, directory: SpoolDirectory, spool: Spool, claim: Claim) -> None:
+        try:
+            moved = self._open(directory)
+            moved.take_over(spool)
+        except BaseException:
+            if self._claim is not claim and self._claim is not None:
+                moved.remove()
+                self._claim.release()
+                self._claim = claim
+            raise
+        self.spool = moved
+        self._retired.append(spool)
+        if not self._tended:
+            self._close_retired()
+        # Who has the lock has the file, and may be sending from it. What comes twice is stored once.
+        if claim.is_held():
+            remove_files(spool.path)
+        claim.release()
+        self._complaints.append(
+            ("removed", "files of the audit spool were removed; going on in %s", str(moved.path))
+        )
+
+    def _close_retired(self) -> None:
+        while self._retired:
+            with suppress(sqlite3.Error), gate:
+                self._retired.pop().close()
 
     def suffer(self, error: Exception) -> None:
         """Go on in memory for a while, and with another file if this one is damaged."""
@@ -141,8 +189,11 @@ class Intake:
 
     def tend(self) -> None:
         """What the writer does between batches: checkpoint, and move events from memory to the spool."""
-        if self.spool is not None and not self._retry_at:
+        self._close_retired()
+        if self.spool is not None and self._directory is not None and not self._retry_at:
             try:
+                with self._lock:
+                    self._look(self._directory, time.time_ns() // 1_000_000)
                 self.spool.tend()
             except Trouble as error:
                 self.suffer(error)
@@ -177,6 +228,7 @@ class Intake:
         """Close the spool. Its file goes if it is empty; else the next process finds it."""
         with self._lock:
             spool, claim, self.spool, self._claim = self.spool, self._claim, None, None
+        self._close_retired()
         if spool is None or claim is None:
             return
         try:
