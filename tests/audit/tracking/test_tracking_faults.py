@@ -177,7 +177,8 @@ def test_every_column_is_read_right_when_the_definition_is_stale(tracker):
     tracker.execute("create domain price as numeric")
     tracker.execute(
         "create table kinds (id bigint primary key, gone int, price price, ok bool, at timestamptz, "
-        "mood mood, moods mood[], note text, empty text, nothing text, doc json, docb jsonb, alien json, n float8)"
+        "mood mood, moods mood[], note text, empty text, nothing text, doc json, docb jsonb, alien json, "
+        "n float8)"
     )
     tracker.track("kinds")
     tracker.execute("alter table kinds drop column gone")

@@ -74,6 +74,7 @@ begin
         end if;
     elsif coalesce(obj_description(to_regclass('@audit_table'), 'pg_class'), '')
         not like 'The audit log, made by usersync: %'
+        or (select relkind <> 'p' from pg_class where oid = to_regclass('@audit_table'))
     then
         return;
     end if;

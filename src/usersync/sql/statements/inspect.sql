@@ -51,7 +51,9 @@ select jsonb_build_object(
         where tgrelid = to_regclass('@source_table') and not tgisinternal
     ),
     'audit_table_created_by_usersync', coalesce(
-        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %', false),
+        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %'
+        -- A copy that somebody made may bear the comment too.
+        and (select relkind = 'p' from pg_class where oid = to_regclass('@audit_table')), false),
     'audit_table_is_kept', (
         select coalesce(bool_and(2 = (
             select count(*) from pg_trigger
