@@ -66,3 +66,12 @@ def test_a_handler_may_wait_for_others_who_record_while_no_thread_is_to_be_had(
     assert len(handler.recorded) == 1
     assert all(handler.recorded)
     assert writer._thread is None
+
+
+def test_what_is_rejected_is_named_with_the_reason_and_the_command(log, caplog):
+    event_id = log.record("stock.counted", outcome="maybe")
+    assert log.flush()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"stock.counted ({event_id})" in said
+    assert "is_succeeded_failed_or_denied" in said
+    assert "usersync audit rejects" in said

@@ -87,7 +87,7 @@ class Delivery:
 
     def _send_as_it_is(self, source: Source, batch: list[Entry], *, give_up_links: bool = False) -> None:
         receipt = self._sender.send([entry.payload for entry in batch], give_up_links=give_up_links)
-        self._tally.settled(receipt.stored, receipt.duplicates, receipt.rejected)
+        self._tally.settled(receipt)
         # After the commit, never before it: what is sent twice is stored once.
         source.discard(batch[-1].number)
 

@@ -33,7 +33,7 @@ _SAVEPOINT = "savepoint usersync_audit"
 _RELEASE = "release savepoint usersync_audit"
 _BACK = "rollback to savepoint usersync_audit"
 
-Answer = dict[str, int]
+Answer = dict[str, Any]
 
 
 def is_async(connection: object) -> bool:
@@ -48,7 +48,7 @@ def store(connection: Any, event: bytes) -> Answer:
     events = f"[{_in_ascii(event)}]"
     if isinstance(connection, psycopg.Connection):
         return _through_psycopg(connection, events)
-    if _comes_from(connection, "sqlalchemy"):
+    if _comes_from(connection, "sqlalchemy") and hasattr(connection, "begin_nested"):
         return _through_sqlalchemy(connection, events)
     if _comes_from(connection, "django"):
         return _through_django(connection, events)

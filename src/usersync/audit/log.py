@@ -20,6 +20,7 @@ from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
 from usersync.audit.sender import Sender, UnavailableError
+from usersync.audit.stats import describe_reject
 from usersync.connecting import find_dsn
 from usersync.errors import DatabaseError
 
@@ -169,18 +170,23 @@ class AuditLog:
 
     def _stored(self, event_id: str, answer: inline.Answer, *, required: bool) -> str | None:
         if answer.get("rejected"):
-            error = ValueError("the event was rejected: see usersync.audit_rejects")
-            self._not_stored(error, required=required)
+            rejected = RejectedError(describe_reject(*answer.get("rejects", ())[:1]))
+            self._not_stored(rejected, required=required)
             return None
         if not self._closed:
             self._running().tend()
         return event_id
 
     def _not_stored(self, error: Exception, *, required: bool) -> None:
-        reason = " ".join(str(error).split())[:300]
+        # SQLAlchemy's and Django's errors have the driver's in them.
+        cause = next((each for each in (error, error.__cause__) if isinstance(each, psycopg.Error)), error)
+        stated = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+        reason = " ".join((stated or str(error)).split())[:300]
         if required:
+            sqlstate = getattr(cause, "sqlstate", None)
+            hint = _HINTS.get(type(error)) or _HINTS.get(type(cause))
             raise DatabaseError(
-                f"the audit event was not stored: {reason}", sqlstate=getattr(error, "sqlstate", None)
+                f"the audit event was not stored: {reason}", hint=hint, sqlstate=sqlstate
             ) from error
         self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}")
 
@@ -292,6 +298,16 @@ class AuditLog:
         engine = self._engine
         if engine is not None and not self._closed:
             engine.close(timeout, keep_recording=True)
+
+
+class RejectedError(Exception):
+    """The database has put the event aside; says which, and why."""
+
+
+_HINTS: dict[type[Exception], str] = {
+    RejectedError: "Correct the event. If you roll back, it is not in usersync.audit_rejects either.",
+    psycopg.errors.UndefinedFunction: "Is usersync installed in this database? Run: usersync apply",
+}
 
 
 def _whole(built: Event | Exception) -> Event:

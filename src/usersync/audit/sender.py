@@ -67,6 +67,8 @@ class Receipt:
     stored: int
     duplicates: int
     rejected: int
+    #: The first few that were: ``id``, ``action`` and ``reason`` of each.
+    rejects: tuple[dict[str, Any], ...] = ()
 
 
 class Sender:
@@ -126,7 +128,8 @@ class Sender:
             raise
         self._used_at = time.monotonic()
         self._give_back()
-        return Receipt(answer.get("stored", 0), answer.get("duplicates", 0), answer.get("rejected", 0))
+        stored, duplicates, rejected = (answer.get(each, 0) for each in ("stored", "duplicates", "rejected"))
+        return Receipt(stored, duplicates, rejected, tuple(answer.get("rejects", ())))
 
     def _preamble(self, links: str) -> bytes:
         # The server gives up a little before we do, so that no abandoned session waits there for a lock.
