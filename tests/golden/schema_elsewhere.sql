@@ -37,6 +37,7 @@ declare
     makes_partitions boolean := pg_current_xact_id_if_assigned() is null
         and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
     result record;
+    rejects jsonb;
 begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
@@ -46,11 +47,24 @@ begin
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
     end if;
-    return jsonb_build_object(
+    if result.rejected > 0 then
+        -- For whoever rolls back and cannot look them up then. A few are enough to know what is wrong.
+        select jsonb_agg(jsonb_build_object('id', few.event -> 'id', 'action', few.event -> 'action', 'reason', few.reason))
+        into rejects
+        from (
+            select put_aside.event, put_aside.reason
+            from jsonb_array_elements(events) as sent
+            join usersync.audit_rejects as put_aside
+                on put_aside.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
+            limit 5
+        ) as few;
+    end if;
+    return jsonb_strip_nulls(jsonb_build_object(
         'stored', result.stored,
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
-        'rejected', result.rejected
-    );
+        'rejected', result.rejected,
+        'rejects', rejects
+    ));
 end;
 $function$
 
