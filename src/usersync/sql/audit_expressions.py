@@ -60,15 +60,8 @@ def _value(name: str, audit: AuditColumns) -> str:
     if not unmapped:
         return "event.metadata"
     pairs = ", ".join(f"{literal(field)}, event.{field}" for field in unmapped)
-    names = ", ".join(map(literal, unmapped))
-    # The application's own keys of these names give way, so that what reads as a field is one.
-    own = (
-        f"case when event.metadata ?| array[{names}] then ("
-        f"select jsonb_object_agg(case when key in ({names}) then 'metadata.' || key else key end, value) "
-        "from jsonb_each(event.metadata)) else event.metadata end"
-    )
     # jsonb_strip_nulls would also take those that are deep inside.
     return (
-        f"{own} || (select coalesce(jsonb_object_agg(key, value), '{{}}') "
+        "event.metadata || (select coalesce(jsonb_object_agg(key, value), '{}') "
         f"from jsonb_each(jsonb_build_object({pairs})) where value <> 'null')"
     )

@@ -94,17 +94,6 @@ def test_an_event_in_the_applications_words(owner, auth):
     }
 
 
-def test_the_applications_own_keys_of_a_fields_name_are_kept(owner):
-    run(schema.apply(settings_with()), owner)
-    own = {"outcome": "mine", "actor_id": None, "entity_id": "mine", "why": "sold"}
-    send(owner, event(actor_id="ada", entity_id=42, metadata=own))
-    (row,) = rows(owner)
-    details = row["details"]
-    assert (details["outcome"], details["actor_id"], row["record_id"]) == ("succeeded", "ada", "42")
-    assert (details["metadata.outcome"], details["metadata.actor_id"]) == ("mine", None)
-    assert (details["entity_id"], details["why"]) == ("mine", "sold")
-
-
 def test_users_repeats_and_rejects_are_as_in_a_log_of_usersyncs_own(owner, auth):
     run(schema.apply(settings_with()), owner)
     missing, unknown = auth.sign_up_email("ada@example.com"), uuid4()
