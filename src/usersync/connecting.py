@@ -50,8 +50,8 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
             if found := place.get(variable):
                 return check_dsn(found, variable)
     raise SettingsError(
-        "no database address: neither --dsn, nor SUPABASE_DB_URL or DATABASE_URL in the environment, "
-        ".env.local or .env",
+        "no database address: none was given, and there is no SUPABASE_DB_URL or DATABASE_URL in the "
+        "environment, .env.local or .env",
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )
@@ -80,7 +80,7 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
     for kind, pattern in _NOT_ADDRESSES.items():
         if re.match(pattern, dsn):
             raise SettingsError(
-                f"{where} is {kind}; the installer needs a PostgreSQL connection",
+                f"{where} is {kind}; usersync needs a PostgreSQL connection",
                 hint="A Supabase API key cannot change a schema. Take the connection string of the database "
                 "instead: Project settings, Database.",
             )

@@ -72,7 +72,8 @@ class RefusedEvents:
 def retry(root: Path, sender: Sender, options: Options) -> RetryResult:
     """Hand in what is set aside in the files of a directory. Raises what sending raises."""
     tally = Tally()
-    delivery = Delivery(sender, options, tally)
+    # These have waited: one that holds up the others need not be waited for again.
+    delivery = Delivery(sender, options, tally, patience=0)
     for file in survey(root):
         try:
             _retry_file(file.path, delivery)

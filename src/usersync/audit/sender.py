@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _RECORD = b"select public.record_audit_events($1::jsonb)::text"
 
+_PLAIN_EVENT = b'[{"action": "usersync.probed"}]'
+
 # An idle connection is given back to the server after so long.
 _IDLE_S = 60.0
 
@@ -31,6 +33,8 @@ class Receipt:
     stored: int
     duplicates: int
     rejected: int
+    #: The first few that were: ``id``, ``action`` and ``reason`` of each.
+    rejects: tuple[dict[str, Any], ...] = ()
 
 
 class Sender:
@@ -42,32 +46,44 @@ class Sender:
         self._connection: psycopg.Connection[Any] | None = None
         self._used_at = 0.0
 
-    def send(self, payloads: list[bytes]) -> Receipt:
+    def send(self, payloads: list[bytes], *, give_up_links: bool = False) -> Receipt:
         """Store a batch and commit. Raises :class:`UnavailableError` or :class:`RefusedError`.
+
+        A user whose row is locked makes it fail, to be tried again. With ``give_up_links``, neither that nor
+        whatever keeps a user from getting a row does: who did it is stored, without the link.
 
         Sending a batch again that may have arrived is safe. Blocks for the time-out and the connect
         time-out at the most.
         """
         batch = b"[" + b",".join(payloads) + b"]"
+        links = "give_up" if give_up_links else "wait"
         was_open = self._connection is not None
         try:
-            return self._store(batch)
+            return self._store(batch, links)
         except psycopg.OperationalError:
             self.close()
             if not was_open:
                 raise
         # The server, or a pooler, may have ended a connection that was idle. That is no reason to wait.
-        return self._store(batch)
+        return self._store(batch, links)
 
-    def _store(self, batch: bytes) -> Receipt:
+    def takes_events(self) -> bool:
+        """Whether the database takes an event that has nothing special about it. It is not kept."""
+        try:
+            receipt = self._store(_PLAIN_EVENT, "wait", then=b"rollback")
+        except (UnavailableError, RefusedError, psycopg.Error):
+            return False
+        return receipt.stored == 1
+
+    def _store(self, batch: bytes, links: str, then: bytes = b"commit") -> Receipt:
         pgconn = self._opened().pgconn
         deadline = time.monotonic() + self._timeout
         try:
-            exchange(pgconn, deadline, self._preamble())
+            exchange(pgconn, deadline, self._preamble(links))
             result = exchange(pgconn, deadline, _RECORD, batch)
             answer = json.loads(result.get_value(0, 0) or b"{}")
-            committed = exchange(pgconn, deadline, b"commit")
-            if committed.command_status != b"COMMIT":
+            ended = exchange(pgconn, deadline, then)
+            if ended.command_status != then.upper():
                 raise UnavailableError("the transaction was rolled back")
         except RefusedError:
             self._roll_back(pgconn, deadline)
@@ -78,14 +94,16 @@ class Sender:
             raise
         self._used_at = time.monotonic()
         self._give_back()
-        return Receipt(answer.get("stored", 0), answer.get("duplicates", 0), answer.get("rejected", 0))
+        stored, duplicates, rejected = (answer.get(each, 0) for each in ("stored", "duplicates", "rejected"))
+        return Receipt(stored, duplicates, rejected, tuple(answer.get("rejects", ())))
 
-    def _preamble(self) -> bytes:
+    def _preamble(self, links: str) -> bytes:
         # The server gives up a little before we do, so that no abandoned session waits there for a lock.
         limit_ms = max(1, int(self._timeout * 900))
         return (
             f"begin; set local statement_timeout = {limit_ms}; set local lock_timeout = {limit_ms}; "
-            "set local client_encoding = 'UTF8'; set local synchronous_commit = on"
+            "set local client_encoding = 'UTF8'; set local synchronous_commit = on; "
+            f"set local usersync.user_links = '{links}'"
         ).encode()
 
     def _opened(self) -> psycopg.Connection[Any]:

@@ -29,12 +29,24 @@ _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 _DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
 
 
+#: A lock, a deadlock, a serialization failure.
+_LOCKED = ("55P03", "40P01", "40001")
+
+
 class UnavailableError(Exception):
     """The database does not take events at the moment; it may later."""
 
 
-class TooSlowError(UnavailableError):
+class StuckError(UnavailableError):
+    """The database answers, and will not take this batch at the moment, for whatever reason it gives."""
+
+
+class TooSlowError(StuckError):
     """The batch was not done in time; a smaller one may be."""
+
+
+class LockedError(StuckError):
+    """Somebody else is in the way, which passes."""
 
 
 class RefusedError(Exception):
@@ -123,13 +135,12 @@ def _explain(result: PGresult | None) -> Exception:
         return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
     if state == "57014":
         return TooSlowError(f"{message} ({state})")
-    # A check without a name is that of a partition: a moment ago these events have got another one.
-    is_moved = state == "23514" and not result.error_field(DiagnosticField.CONSTRAINT_NAME)
-    if state.startswith(_DATA) and not is_moved:
+    if state.startswith(_DATA):
         return RefusedError(f"{message} ({state})")
     if state[:2] == "08" or state[:4] == "57P0":
         return psycopg.OperationalError(f"{message} ({state})")
-    return UnavailableError(f"{message} ({state})")
+    kind = LockedError if state in _LOCKED else StuckError
+    return kind(f"{message} ({state})")
 
 
 def one_line(text: str) -> str:

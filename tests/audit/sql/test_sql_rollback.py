@@ -87,7 +87,7 @@ def guarded(log):
         group by 1
     """
     found = dict(log.owner.execute(read, [log.table]).fetchall())
-    assert len(found) == 5
+    assert len(found) == 15
     assert {tuple(names) for names in found.values()} == {("keep_all_audit_logs", "keep_audit_logs")}
     return found
 
