@@ -72,8 +72,11 @@ def test_malformed_events_cost_no_transaction_ids(log, project):
     events = [event(ip=None if n % 10 else "nowhere") for n in range(2_000)]
     with project.database.connect("supabase_admin") as superuser, superuser.transaction():
         superuser.execute("set local track_functions = 'pl'")
-        counted = superuser.execute("select public.record_audit_events(%s)", [json.dumps(events)]).fetchone()
-        assert counted == ({"stored": 1_800, "duplicates": 0, "rejected": 200},)
+        (counted,) = superuser.execute(
+            "select public.record_audit_events(%s)", [json.dumps(events)]
+        ).fetchone()
+        assert len(counted.pop("rejects")) == 5
+        assert counted == {"stored": 1_800, "duplicates": 0, "rejected": 200}
         attempts = "select calls from pg_stat_xact_user_functions where funcname = 'insert_audit_events'"
         assert superuser.execute(attempts).fetchone() == (1,)  # those that failed are not counted
 
