@@ -117,6 +117,29 @@ def test_a_full_spool_goes_on_in_memory_and_comes_back(make_log, store, eventual
     assert log.flush()
 
 
+def test_a_file_that_has_been_written_to_meanwhile_is_not_given_up(offline, spool_dir, monkeypatch):
+    """It was empty when it was looked at, and an event came before the lock was had."""
+    offline.record("a.b")
+    intake = offline._engine.intake
+    spool = intake.spool
+    spool.discard(1)
+
+    def refused():
+        offline.record("a.b")
+        return []
+
+    monkeypatch.setattr(spool, "refused", refused)
+    intake._start_over(spool)
+    assert offline.stats().spooled == 1
+    assert spool_files(spool_dir) == [spool.path]
+    monkeypatch.undo()
+    spool.discard(2)
+    intake._start_over(spool)
+    assert list((spool_dir / "test").iterdir()) == []
+    assert offline.record("a.b")
+    assert offline.stats().spooled == 1
+
+
 def test_beyond_the_memory_events_are_dropped_and_counted(make_log):
     log = make_log(None, spool_bytes=64 << 10, memory_events=3)
     results = [log.record("a.b", metadata={"x": "y" * 5000}) for _ in range(60)]

@@ -198,7 +198,7 @@ class Intake:
                 self.spool.tend()
             except Trouble as error:
                 self.suffer(error)
-        elif self.spool is not None and not len(self.spool):
+        elif self.spool is not None:
             with suppress(*Trouble):
                 self._start_over(self.spool)
         if self._directory is not None and len(self.memory):
@@ -208,9 +208,12 @@ class Intake:
     def _start_over(self, spool: Spool) -> None:
         """Give up a file that cannot be written and has nothing in it: what fills the disk may be its WAL."""
         with gate:
-            if spool.refused():
+            if len(spool) or spool.refused():
                 return
             with self._lock:
+                # It may have been written to just now.
+                if len(spool):
+                    return
                 # First, and alone: where nothing can be deleted, nothing is to be closed.
                 spool.path.unlink()
                 claim, self.spool, self._claim = self._claim, None, None

@@ -223,9 +223,13 @@ _PERSONAL = re.compile(
 )
 
 
+#: What is known about a person's data rather than being it.
+_ABOUT = re.compile(r"_(at|id|count|status|sent|verified|confirmed)$")
+
+
 def _is_personal(column: str) -> bool:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column).lower()
-    return re.search(rf"(^|_)({_PERSONAL.pattern})(_|$)", words) is not None
+    return _ABOUT.search(words) is None and re.search(rf"(^|_)({_PERSONAL.pattern})(_|$)", words) is not None
 
 
 def _privacy(settings: Settings, tracking: Tracking) -> Iterator[Finding]:
@@ -233,14 +237,15 @@ def _privacy(settings: Settings, tracking: Tracking) -> Iterator[Finding]:
     whose = tracking.table in {settings.users_table, settings.source_table}
     personal = [each.name for each in tracking.columns if not each.secret and _is_personal(each.name)]
     if whose or personal:
+        excludable = [name for name in personal if name not in tracking.key]
         holds = f", most likely in {', '.join(personal)}" if personal else ""
         yield Finding(
             "note",
             f"{tracking.table} holds what is personal{holds}. Old and new values go into the log, which is "
             "append-only: deleting or anonymizing a person does not take them out again, and writes them "
             "there once more",
-            f"Leave out what need not be recorded: --exclude {','.join(personal)}"
-            if personal
+            f"Leave out what need not be recorded: --exclude {','.join(excludable)}"
+            if excludable
             else "Record only what is needed: --columns …",
         )
 

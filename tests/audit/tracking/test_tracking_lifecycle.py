@@ -217,7 +217,11 @@ def test_apply_leaves_tracked_tables_alone_and_rollback_does_not(tracker):
             'id int, email text, "firstName" text, zip_code text, password text',
             "email, firstName, zip_code",
         ),
-        ("products", "id int, name text, description text, shipping text, emails_sent int", None),
+        (
+            "products",
+            "id int, name text, description text, shipping text, emails_sent int, email_sent_at date",
+            None,
+        ),
     ],
 )
 def test_what_is_personal_is_warned_of(tracker, table, columns, named):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from usersync.plans.protocol import Plan
     from usersync.settings import Settings
 
-_PAUSE = "-- Recording waits meanwhile: some seconds for each million events."
+_PAUSE = "-- At a quiet hour: recording waits meanwhile, and the more events there are, the longer."
 
 
 def look(patient: Patient) -> Plan[Verdict]:
