@@ -86,7 +86,8 @@ def test_it_can_be_handed_in_again_wherever_it_is_kept(store, make_log, spool_di
     result = logs[1].retry_refused()
     assert (result.stored, result.duplicates, result.rejected, result.refused) == (90, 0, 0, 0)
     assert sorted(store.ids()) == sorted(bad)
-    assert [refused_in(path) for path in spool_dir.rglob("*.spool")] == [[], [], []]
+    # That of the one that is gone may have been tidied away.
+    assert {str(refused_in(path)) for path in spool_dir.rglob("*.spool")} == {"[]"}
     assert logs[1].retry_refused() == type(result)()
     # Those whose files were gone through go on as before.
     more = [log.record("a.b") for log in logs[1:]]

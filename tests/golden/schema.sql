@@ -1416,7 +1416,7 @@ begin
         -- If somebody made one meanwhile, there is the second time.
         exit when reason <> '23514' or failed_constraint <> '' or failed_table = '';
         if attempt = 2 then
-            reason := '55000';  -- object_not_in_prerequisite_state: no fault of the events'
+            reason := '55000';  -- object_not_in_prerequisite_state: no fault of the events
         end if;
     end loop;
 

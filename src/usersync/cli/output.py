@@ -95,16 +95,24 @@ class Output:
 
     @contextmanager
     def sink(self, path: Path | None) -> Iterator[BinaryIO]:
-        """Yield where bytes go: standard output, or a file that takes its name when all of it is there."""
+        """Yield where bytes go: standard output, or a file that takes its name when all of it is there.
+
+        Whatever is no file, such as a pipe, is written to as it is.
+        """
         if path is None:
             yield sys.stdout.buffer
             return
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+        target = path.resolve()
+        draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
+            if target.exists() and not target.is_file():
+                with target.open("wb") as device:
+                    yield device
+                return
             # Personal data, most likely: for this account alone.
             with open(draft, "xb", opener=_private) as file:
                 yield file
-            draft.replace(path)
+            draft.replace(target)
         except OSError as error:
             raise SettingsError(f"cannot write {path}: {error.strerror}") from error
         finally:

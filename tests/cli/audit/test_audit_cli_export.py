@@ -4,7 +4,9 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import sys
+import threading
 
 import pytest
 
@@ -101,3 +103,18 @@ def test_a_reader_that_has_enough_ends_it(many, spawn):
     process.stdout.close()
     assert process.wait(timeout=60) == 141
     assert process.stderr.read() == ""
+
+
+def test_what_is_no_file_is_written_to_as_it_is(many, directory):
+    os.mkfifo(directory / "pipe")
+    (directory / "link").symlink_to("real.jsonl")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((directory / "pipe").read_text()))
+    reader.start()
+    assert many("export", "--output", "pipe").code == 0
+    reader.join()
+    assert read[0].count("\n") == 1_234
+    assert (directory / "pipe").is_fifo()
+    assert many("export", "--output", "link").code == 0
+    assert (directory / "link").is_symlink()
+    assert (directory / "real.jsonl").read_text().count("\n") == 1_234
