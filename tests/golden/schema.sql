@@ -116,7 +116,7 @@ AS $function$
 #variable_conflict use_column
 declare
     page record;
-    cursor_id uuid := '00000000-0000-0000-0000-000000000000';
+    cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -809,7 +809,7 @@ CREATE OR REPLACE FUNCTION usersync.note_unlike_users(ids uuid[])
 AS $function$
 declare
     alike record;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
 begin
     for alike in
         select array_agg(found.user_id) as ids, found.sqlstate, found.column_names, found.message
@@ -1035,7 +1035,7 @@ CREATE OR REPLACE FUNCTION usersync.record_failures(ids uuid[], reason text, fai
 AS $function$
 #variable_conflict use_column
 declare
-    present uuid[] := '{}';
+    present uuid[] := '{}'::uuid[];
 begin
     begin
         present := array(
@@ -1238,7 +1238,7 @@ CREATE OR REPLACE FUNCTION usersync.sift_audit_events(events jsonb, OUT good jso
 AS $function$
 declare
     judged record;
-    left_over jsonb[] := '{}';
+    left_over jsonb[] := '{}'::jsonb[];
 begin
     rejected := 0;
     for judged in
@@ -1294,7 +1294,7 @@ declare
     reason text;
     failed_constraint text;
     error_message text;
-    good jsonb := '[]';
+    good jsonb := '[]'::jsonb;
 begin
     rejected := 0;
     begin
@@ -1370,7 +1370,7 @@ declare
     -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
     is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
     has_triggers boolean;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
     half integer;
     unlocked uuid[];
 begin
@@ -1599,7 +1599,7 @@ begin
     );
     return array(select unnest(ids) except select unnest(held));
 exception when others then
-    return '{}';
+    return '{}'::uuid[];
 end;
 $function$
 
@@ -1892,7 +1892,7 @@ DELETE, INSERT, SELECT, UPDATE
 CREATE UNIQUE INDEX users_pkey ON public.users USING btree (id)
 
 -- table public.users policy "Users read their own row"
-r to {authenticated} using ((( SELECT auth.uid() AS uid) = id) AND (( SELECT ((auth.jwt() ->> 'is_anonymous'::text))::boolean AS bool) IS NOT TRUE)) check 
+r to {authenticated} using ((( SELECT auth.uid() AS uid) = id) AND (((( SELECT auth.jwt() AS jwt) ->> 'is_anonymous'::text))::boolean IS NOT TRUE)) check 
 
 -- table usersync.audit_logs_2026_11
 kind r; owner postgres; rls f f; 

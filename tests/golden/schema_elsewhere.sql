@@ -116,7 +116,7 @@ AS $function$
 #variable_conflict use_column
 declare
     page record;
-    cursor_id uuid := '00000000-0000-0000-0000-000000000000';
+    cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -809,7 +809,7 @@ CREATE OR REPLACE FUNCTION usersync.note_unlike_users(ids uuid[])
 AS $function$
 declare
     alike record;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
 begin
     for alike in
         select array_agg(found.user_id) as ids, found.sqlstate, found.column_names, found.message
@@ -1035,7 +1035,7 @@ CREATE OR REPLACE FUNCTION usersync.record_failures(ids uuid[], reason text, fai
 AS $function$
 #variable_conflict use_column
 declare
-    present uuid[] := '{}';
+    present uuid[] := '{}'::uuid[];
 begin
     begin
         present := array(
@@ -1238,7 +1238,7 @@ CREATE OR REPLACE FUNCTION usersync.sift_audit_events(events jsonb, OUT good jso
 AS $function$
 declare
     judged record;
-    left_over jsonb[] := '{}';
+    left_over jsonb[] := '{}'::jsonb[];
 begin
     rejected := 0;
     for judged in
@@ -1294,7 +1294,7 @@ declare
     reason text;
     failed_constraint text;
     error_message text;
-    good jsonb := '[]';
+    good jsonb := '[]'::jsonb;
 begin
     rejected := 0;
     begin
@@ -1370,7 +1370,7 @@ declare
     -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
     is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
     has_triggers boolean;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
     half integer;
     unlocked uuid[];
 begin
@@ -1599,7 +1599,7 @@ begin
     );
     return array(select unnest(ids) except select unnest(held));
 exception when others then
-    return '{}';
+    return '{}'::uuid[];
 end;
 $function$
 
@@ -1780,7 +1780,7 @@ DELETE, INSERT, SELECT, UPDATE
 CREATE UNIQUE INDEX members_pkey ON app.members USING btree (auth_id)
 
 -- table app.members policy "Users read their own row"
-r to {authenticated} using ((( SELECT auth.uid() AS uid) = auth_id) AND (( SELECT ((auth.jwt() ->> 'is_anonymous'::text))::boolean AS bool) IS NOT TRUE)) check 
+r to {authenticated} using ((( SELECT auth.uid() AS uid) = auth_id) AND (((( SELECT auth.jwt() AS jwt) ->> 'is_anonymous'::text))::boolean IS NOT TRUE)) check 
 
 -- table public.audit_logs
 kind p; owner postgres; rls t f; The audit log, made by usersync: what happened, who did it (actor_id, a fact that stays) and the same person as a link (user_id). Append-only. Written by public.record_audit_events.

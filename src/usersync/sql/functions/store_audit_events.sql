@@ -21,7 +21,7 @@ declare
     reason text;
     failed_constraint text;
     error_message text;
-    good jsonb := '[]';
+    good jsonb := '[]'::jsonb;
 begin
     rejected := 0;
     begin

@@ -6,7 +6,7 @@ as $usersync$
 #variable_conflict use_column
 declare
     page record;
-    cursor_id uuid := '00000000-0000-0000-0000-000000000000';
+    cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
