@@ -116,6 +116,8 @@ class SyncStatus:
     oldest_missing_at: datetime | None
     oldest_failure_at: datetime | None
     last_run: LastRun | None
+    #: How many users stand in the ledger for which SQLSTATE.
+    by_sqlstate: Mapping[str, int]
     observed_at: datetime = field(compare=False)
 
     @property
@@ -144,6 +146,7 @@ class SyncStatus:
             )
             if run
             else None,
+            by_sqlstate=data["by_sqlstate"],
             observed_at=datetime.fromisoformat(data["observed_at"]),
         )
 

@@ -141,32 +141,108 @@ begin
         'stale', stale,
         'orphaned', orphaned,
         'oldest_missing_at', oldest_missing
-    ) || (
-        select jsonb_build_object(
-            'degraded', count(*) filter (where failure.outcome = 'degraded'),
-            'failed', count(*) filter (where failure.outcome = 'failed'),
-            'oldest_failure_at', min(failure.first_failed_at)
-        )
-        from usersync.sync_failures as failure
-    ) || jsonb_build_object(
-        'last_run', (
-            select jsonb_build_object(
-                'run_id', run.run_id,
-                'finished', bool_and(run.state = 'finished'),
-                'updated_at', max(run.updated_at),
-                'examined', sum(run.examined)
-            )
-            from usersync.sync_runs as run
-            group by run.run_id
-            order by max(run.updated_at) desc
-            limit 1
-        )
-    );
+    ) || usersync.ledger_status();
 end;
 $function$
 
 
 -- function public.user_sync_status() granted to service_role
+EXECUTE
+
+-- function public.usersync(text, jsonb)
+owner postgres; usersync: what clients do beyond the functions with names of their own, by operation.
+CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAULT '{}'::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+<<given>>
+declare
+    user_id uuid := arguments ->> 'user_id';
+    run_id uuid := arguments ->> 'run_id';
+    page_size integer := arguments ->> 'page_size';
+    ids uuid[];
+begin
+    case operation
+    when 'user_exists' then
+        return to_jsonb(usersync.user_exists(user_id));
+    when 'sync_user' then
+        return to_jsonb(usersync.sync_user(user_id));
+    when 'sync_users' then
+        ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
+        perform usersync.sync_users(ids);
+        return to_jsonb(cardinality(ids));
+    when 'ledger_status' then
+        return usersync.ledger_status();
+    when 'failures' then
+        return usersync.list_failures(
+            user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
+    when 'failed_ids' then
+        return to_jsonb(array(
+            select failure.user_id from usersync.sync_failures as failure
+            where (given.user_id is null or failure.user_id = given.user_id)
+                and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
+                and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
+            order by failure.user_id limit given.page_size
+        ));
+    when 'count_failed' then
+        return (
+            select jsonb_build_object(
+                'degraded', count(*) filter (where failure.outcome = 'degraded'),
+                'failed', count(*) filter (where failure.outcome = 'failed')
+            )
+            from usersync.sync_failures as failure
+            where given.user_id is null or failure.user_id = given.user_id
+        );
+    when 'unlink_events' then
+        return to_jsonb(usersync.unlink_events(user_id, page_size));
+    when 'count_removals' then
+        return to_jsonb(usersync.count_removals());
+    when 'compare' then
+        return to_jsonb(usersync.reconcile_page(
+            (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
+    when 'start_run' then
+        perform usersync.start_run(
+            run_id,
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'last_ids') as id),
+            page_size);
+        return null;
+    when 'unfinished_run' then
+        return (
+            select coalesce(jsonb_agg(to_jsonb(run) order by run.part), '[]')
+            from usersync.sync_runs as run
+            where run.run_id = (
+                select unfinished.run_id from usersync.sync_runs as unfinished
+                where unfinished.state <> 'finished' order by unfinished.updated_at desc limit 1
+            )
+        );
+    when 'run_part' then
+        return (
+            select to_jsonb(run) from usersync.sync_runs as run
+            where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer
+        );
+    when 'advance_run' then
+        return to_jsonb(usersync.advance_run(run_id, (arguments ->> 'part')::integer));
+    when 'limit_pages' then
+        update usersync.sync_runs as run set page_size = least(run.page_size, given.page_size)
+        where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer;
+        return null;
+    when 'interrupt_run' then
+        update usersync.sync_runs as run set state = 'interrupted', updated_at = clock_timestamp()
+        where run.run_id = given.run_id and run.state = 'running';
+        return null;
+    else
+        raise exception 'this usersync has no operation %', quote_nullable(operation)
+            using errcode = 'US302', hint = 'Is it older than the client? Run: usersync apply';
+    end case;
+end;
+$function$
+
+
+-- function public.usersync(text, jsonb) granted to service_role
 EXECUTE
 
 -- function usersync.advance_run(uuid, integer)
@@ -686,6 +762,86 @@ begin
                     'To empty the log of a database made for tests: set usersync.maintaining = ''audit'''
                 else 'For retention use "usersync audit prune".'
             end;
+end;
+$function$
+
+
+-- function usersync.ledger_status()
+owner postgres; usersync: how many users are in the ledger, since when, and what the last reconciling run came to.
+CREATE OR REPLACE FUNCTION usersync.ledger_status()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return (
+        select jsonb_build_object(
+            'degraded', count(*) filter (where failure.outcome = 'degraded'),
+            'failed', count(*) filter (where failure.outcome = 'failed'),
+            'oldest_failure_at', min(failure.first_failed_at)
+        )
+        from usersync.sync_failures as failure
+    ) || jsonb_build_object(
+        'by_sqlstate', (
+            select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
+            from (
+                select failure.sqlstate, count(*) as users from usersync.sync_failures as failure group by 1
+            ) as counted
+        )
+    ) || jsonb_build_object(
+        'last_run', (
+            select jsonb_build_object(
+                'run_id', run.run_id,
+                'finished', bool_and(run.state = 'finished'),
+                'updated_at', max(run.updated_at),
+                'examined', sum(run.examined)
+            )
+            from usersync.sync_runs as run
+            group by run.run_id
+            order by max(run.updated_at) desc
+            limit 1
+        ),
+        'observed_at', clock_timestamp()
+    );
+end;
+$function$
+
+
+-- function usersync.list_failures(uuid, timestamp with time zone, uuid, integer)
+owner postgres; usersync: a page of the ledger, the oldest failure first.
+CREATE OR REPLACE FUNCTION usersync.list_failures(user_id uuid, after_time timestamp with time zone, after_id uuid, page_size integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    return (
+        select coalesce(jsonb_agg(to_jsonb(page) order by page.first_failed_at, page.user_id), '[]')
+        from (
+            select
+                failure.user_id,
+                failure.outcome,
+                failure.sqlstate,
+                failure.constraint_name as "constraint",
+                failure.column_name as "column",
+                failure.message,
+                failure.raised_in,
+                failure.attempts,
+                failure.first_failed_at,
+                failure.last_failed_at
+            from usersync.sync_failures as failure
+            where (list_failures.user_id is null or failure.user_id = list_failures.user_id)
+                and (
+                    list_failures.after_time is null
+                    or (failure.first_failed_at, failure.user_id) > (list_failures.after_time, list_failures.after_id)
+                )
+            order by failure.first_failed_at, failure.user_id
+            limit list_failures.page_size
+        ) as page
+    );
 end;
 $function$
 
@@ -1258,22 +1414,20 @@ end;
 $function$
 
 
--- function usersync.start_run(uuid[], uuid[], integer)
+-- function usersync.start_run(uuid, uuid[], uuid[], integer)
 owner postgres; usersync: opens a reconciling run.
-CREATE OR REPLACE FUNCTION usersync.start_run(first_ids uuid[], last_ids uuid[], page_size integer)
- RETURNS uuid
+CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer)
+ RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
-declare
-    new_run uuid := gen_random_uuid();
 begin
     delete from usersync.sync_runs as run where run.updated_at < now() - interval '90 days';
     insert into usersync.sync_runs (run_id, part, part_count, next_id, last_id, page_size)
-    select new_run, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
-    from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part);
-    return new_run;
+    select start_run.run_id, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
+    from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part)
+    on conflict (run_id, part) do nothing;
 end;
 $function$
 

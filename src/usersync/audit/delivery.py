@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from usersync.audit.sender import RefusedError, TooSlowError
@@ -38,6 +39,7 @@ class Delivery:
 
     def _send(self, source: Source, batch: list[Entry]) -> None:
         """Send a batch, or its halves if it is refused for what is in it; set a single such event aside."""
+        began = time.monotonic()
         try:
             receipt = self._sender.send([entry.payload for entry in batch])
         except RefusedError as error:
@@ -48,7 +50,8 @@ class Delivery:
             self._send(source, batch[:half])
             self._send(source, batch[half:])
             return
-        self._tally.settled(receipt.stored, receipt.duplicates, receipt.rejected)
+        took = time.monotonic() - began
+        self._tally.settled(receipt.stored, receipt.duplicates, receipt.rejected, took)
         # After the commit, never before it: what is sent twice is stored once.
         source.discard(batch[-1].number)
 

@@ -116,6 +116,8 @@ class Engine:
             rejected=tally.rejected,
             refused=tally.refused,
             dropped=tally.dropped,
+            batches=tally.batches,
+            batch_seconds=tally.batch_seconds,
             spooled=len(intake.spool) if intake.spool is not None else 0,
             in_memory=len(intake.memory),
             adopted=adoption.waiting() if adoption is not None else 0,

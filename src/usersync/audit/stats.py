@@ -34,6 +34,9 @@ class AuditStats:
     refused: int = 0
     #: ``record()`` returned None: no room, or unreadable. These are lost.
     dropped: int = 0
+    #: How many batches the database took, and how many seconds that took altogether.
+    batches: int = 0
+    batch_seconds: float = 0.0
     #: In this process's spool, in its memory, and in what it took over from dead processes.
     spooled: int = 0
     in_memory: int = 0
@@ -60,6 +63,8 @@ class Tally:
         self._lock = threading.RLock()
         self._complained: dict[str, float] = {}
         self.stored = self.duplicates = self.rejected = self.refused = self.dropped = 0
+        self.batches = 0
+        self.batch_seconds = 0.0
         self.failures = 0
         self.last_error: str | None = None
         self.spool_error: str | None = None
@@ -82,8 +87,10 @@ class Tally:
         with contextlib.suppress(Exception):
             _log.warning(message, *arguments)
 
-    def settled(self, stored: int, duplicates: int, rejected: int) -> None:
-        """Count what the database has taken."""
+    def settled(self, stored: int, duplicates: int, rejected: int, seconds: float) -> None:
+        """Count a batch that the database has taken, and how long that took."""
+        self.batches += 1
+        self.batch_seconds += seconds
         self.stored += stored
         self.duplicates += duplicates
         self.rejected += rejected

@@ -103,6 +103,7 @@ class StatusView:
             "oldest_missing_at": status.oldest_missing_at,
             "oldest_failure_at": status.oldest_failure_at,
             "lag_seconds": status.lag,
+            "by_sqlstate": status.by_sqlstate,
             "last_run": status.last_run,
             "observed_at": status.observed_at,
         }

@@ -12,6 +12,13 @@ begin
         )
         from usersync.sync_failures as failure
     ) || jsonb_build_object(
+        'by_sqlstate', (
+            select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
+            from (
+                select failure.sqlstate, count(*) as users from usersync.sync_failures as failure group by 1
+            ) as counted
+        )
+    ) || jsonb_build_object(
         'last_run', (
             select jsonb_build_object(
                 'run_id', run.run_id,
