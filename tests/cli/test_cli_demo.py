@@ -6,7 +6,7 @@ import signal
 import pytest
 from fix_terminal import Terminal
 
-from usersync.client import connect
+from usersync.links import connect
 from usersync.embedded import installed_versions
 
 pytestmark = pytest.mark.skipif(not installed_versions(), reason="no PostgreSQL found on this machine")
