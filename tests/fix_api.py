@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from postgrest import SECRET_KEY, Gateway, PostgREST, find_postgrest
 
+from postgrest import SECRET_KEY, Gateway, PostgREST, find_postgrest
 from usersync import DataApi
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def serve() -> Iterator[Callable[..., Gateway]]:
             directory = everything.enter_context(tempfile.TemporaryDirectory(prefix="usersync-"))
             upstream = PostgREST(binary, database, Path(directory), **settings)
             everything.callback(upstream.kill)
-            upstream.wait()
             return everything.enter_context(Gateway(upstream))
 
         yield start

@@ -69,6 +69,8 @@ class NoReply:
     reason: str
     #: Whether it may be otherwise in a moment.
     passing: bool = True
+    #: Whether it was given up because it took too long.
+    slow: bool = False
 
 
 class Refusal(Exception):  # noqa: N818 - not an error yet: it may be tried again

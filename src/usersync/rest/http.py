@@ -55,7 +55,7 @@ class Wire:
             async with asyncio.timeout(request.timeout):
                 return await self._exchange(request)
         except TimeoutError:
-            return NoReply(f"it did not answer in time ({request.timeout:.0f} s)")
+            return NoReply(f"it did not answer in time ({request.timeout:.0f} s)", slow=True)
         except asyncio.CancelledError:
             pass
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
