@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +22,7 @@ from usersync.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 _MOST_SHOWN = 300
@@ -40,6 +40,9 @@ _STATUS_HINTS = {
     540: "The project is paused: restore it in the dashboard.",
 }
 
+_LATER = "Try again in a moment. If it lasts, look at the project's health in the dashboard."
+_ELSEWHERE = "Is the URL that of a Supabase project, and does nothing stand between?"
+
 _TIME_LIMIT = (
     "The Data API ends what takes longer than its role may (8 s on Supabase). Connect to the database for "
     "this (SUPABASE_DB_URL), or raise the limit: alter role service_role set statement_timeout = '60s'; "
@@ -54,12 +57,6 @@ class Reply:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-
-    def scrubbed(self, scrub: Callable[[str], str]) -> Self:
-        """The same without the key, which a server may have thrown back at us; only where it failed."""
-        if self.status < 300:  # noqa: PLR2004
-            return self
-        return replace(self, body=scrub(self.body.decode("utf-8", "replace")).encode())
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def refusal_of(reply: Reply, host: str) -> Refusal:
     return Refusal(
         ConnectionFailedError(
             f"{host} answered with {_described(reply)}" + (f": {message}" if message else ""),
-            hint=_STATUS_HINTS.get(reply.status) or hint,
+            hint=_STATUS_HINTS.get(reply.status) or hint or (_LATER if passing else _ELSEWHERE),
         ),
         again=passing and reply.status not in _STATUS_HINTS.keys() - {429, 522},
         wait=_retry_after(reply),

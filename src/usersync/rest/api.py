@@ -78,7 +78,7 @@ class DataApi:
         """What identifies us. Never to be printed."""
         return self._key.headers()
 
-    def scrub(self, text: str) -> str:
+    def scrub(self, text: bytes) -> bytes:
         """``text`` without the key."""
         return self._key.scrub(text)
 

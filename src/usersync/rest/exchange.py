@@ -76,9 +76,9 @@ def ask(
 def heard(api: DataApi, reply: Reply | NoReply | None, read: Callable[[Reply, str], T]) -> T:
     """What ``read`` makes of a reply; raises :class:`Refusal`."""
     if isinstance(reply, Reply):
-        return read(reply.scrubbed(api.scrub), api.host)
-    reason = api.scrub(reply.reason) if reply else "nothing was sent"
-    raise Refusal.unreachable(api.host, reason, passing=reply is None or reply.passing)
+        return read(reply, api.host)
+    reason, passing = (reply.reason, reply.passing) if reply else ("nothing was sent", False)
+    raise Refusal.unreachable(api.host, reason, passing=passing)
 
 
 def _pause(number: int) -> float:

@@ -48,24 +48,25 @@ class Wire:
 
     def __init__(self, api: DataApi) -> None:
         self._client = _client(api)
+        self._scrub = api.scrub
 
     async def send(self, request: Request) -> Reply | NoReply:
-        """Exchange one request for its reply. Raises nothing but what cancels it."""
+        """Exchange one request for its reply, in which no key is. Raises nothing but what cancels it."""
         try:
             async with asyncio.timeout(request.timeout):
                 return await self._exchange(request)
         except TimeoutError:
-            return NoReply(f"it did not answer in time ({request.timeout:.0f} s)", slow=True)
+            return NoReply(f"it did not answer in time ({request.timeout:.3g} s)", slow=True)
         except asyncio.CancelledError:
             pass
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            return _no_reply(error)
+            return self._no_reply(error)
         # Anew: the first one's traceback runs through frames that hold the headers.
         raise asyncio.CancelledError
 
     async def _exchange(self, request: Request) -> Reply | NoReply:
         async with self._client.stream(request.method, request.path, content=request.body) as response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
+            headers = {name.lower(): self._clean(value) for name, value in response.headers.items()}
             if headers.get("content-encoding", "identity") != "identity":
                 return NoReply("it compresses what it was asked not to", passing=False)
             parts, size = [], 0
@@ -74,11 +75,21 @@ class Wire:
                 size += len(part)
                 if size > MOST_BYTES:
                     return NoReply(f"its answer is larger than {MOST_BYTES >> 20} MiB", passing=False)
-            return Reply(response.status_code, headers, b"".join(parts))
+            return Reply(response.status_code, headers, self._scrub(b"".join(parts)))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    def _clean(self, text: str) -> str:
+        return self._scrub(text.encode("utf-8", "replace")).decode()
+
+    def _no_reply(self, error: Exception) -> NoReply:
+        if isinstance(error, httpx.TimeoutException):
+            return NoReply(f"no connection in time ({_CONNECT_S:.0f} s)")
+        said = " ".join(_without_login(self._clean(_innermost(error))).split())[:300]
+        kind = "the proxy: " if isinstance(error, httpx.ProxyError) else ""
+        return NoReply(f"{kind}{said or type(error).__name__}", passing=not _LASTING.search(kind + said))
 
 
 def _client(api: DataApi) -> httpx.AsyncClient:
@@ -100,18 +111,15 @@ def _client(api: DataApi) -> httpx.AsyncClient:
             follow_redirects=False,
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
-        problem = re.sub(r"//[^@/\s]*@", "//", str(error))
+        problem = _without_login(str(error))
     raise SettingsError(
         f"HTTPS cannot be used here: {problem}", hint="Look at HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE."
     )
 
 
-def _no_reply(error: Exception) -> NoReply:
-    if isinstance(error, httpx.TimeoutException):
-        return NoReply(f"no connection in time ({_CONNECT_S:.0f} s)")
-    said = " ".join(re.sub(r"//[^@/\s]*@", "//", _innermost(error)).split())[:300]
-    kind = "the proxy: " if isinstance(error, httpx.ProxyError) else ""
-    return NoReply(f"{kind}{said or type(error).__name__}", passing=not _LASTING.search(kind + said))
+def _without_login(text: str) -> str:
+    """Without what stands before the @ of a URL."""
+    return re.sub(r"//[^@/\s]*@", "//", text)
 
 
 def _innermost(error: BaseException) -> str:

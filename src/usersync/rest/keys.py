@@ -57,9 +57,9 @@ class Key:
             headers["authorization"] = f"Bearer {self._text}"
         return headers
 
-    def scrub(self, text: str) -> str:
-        """``text`` without the key, should somebody have put it there."""
-        return text.replace(self._text, "[key]") if self._text else text
+    def scrub(self, text: bytes) -> bytes:
+        """``text`` without the key, which a server may throw back at us."""
+        return text.replace(self._text.encode(), b"[key]") if self._text else text
 
     def why_not(self, project: str | None) -> str | None:
         """Why it cannot be used for this project; None if it can. Asks nobody."""
