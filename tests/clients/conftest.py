@@ -90,33 +90,3 @@ def address(request, project) -> Any:
 @pytest.fixture(params=FLAVOURS)
 def flavour(request) -> str:
     return request.param
-
-
-@pytest.fixture
-def vanish(project) -> Callable[..., None]:
-    """Delete users with triggers off, as a restore would."""
-
-    def delete(*user_ids: Any) -> None:
-        with project.database.connect("supabase_admin") as superuser:
-            superuser.execute("set session_replication_role = replica")
-            superuser.execute("delete from auth.users where id = any(%s)", [list(user_ids)])
-
-    return delete
-
-
-@pytest.fixture
-def appear(project) -> Callable[[int], list[Any]]:
-    """Make users with triggers off, as a restore would, and return their ids."""
-
-    def insert(count: int) -> list[Any]:
-        with project.database.connect("supabase_admin") as superuser:
-            superuser.execute("set session_replication_role = replica")
-            rows = superuser.execute(
-                "insert into auth.users (id, email, created_at) "
-                "select gen_random_uuid(), n || '@example.com', now() "
-                "from generate_series(1, %s) as n returning id",
-                [count],
-            ).fetchall()
-        return sorted(row[0] for row in rows)
-
-    return insert

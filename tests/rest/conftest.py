@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hostile import Behaviour, Hostile
-from postgrest import SECRET_KEY
 
+from postgrest import SECRET_KEY
 from usersync import AsyncUserSync, DataApi, UserSync
+from usersync.errors import UsersyncError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +46,6 @@ def refusal(ask) -> Callable[..., Any]:
     """The error that a call to a server ends with."""
 
     def call(server: Hostile, method: str = "status", *arguments: Any, timeout: float = 5.0) -> Any:
-        from usersync.errors import UsersyncError
-
         with pytest.raises(UsersyncError) as caught:
             ask(DataApi(server.url, SECRET_KEY, timeout=timeout), method, *arguments)
         return caught.value

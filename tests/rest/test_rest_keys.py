@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import io
 import logging
@@ -12,11 +13,11 @@ import uuid
 
 import pytest
 from hostile import answering
-from postgrest import SECRET_KEY, SERVICE_KEY, mint
 from rich.console import Console
 from rich.traceback import Traceback
 
-from usersync import AuditLog, DataApi, UserSync
+from postgrest import SECRET_KEY, SERVICE_KEY, mint
+from usersync import AsyncUserSync, AuditLog, DataApi, UserSync
 from usersync.errors import ApiKeyError, SettingsError, UsersyncError
 
 PROJECT, OTHER = "abcdefghijklmnopqrst", "zyxwvutsrqponmlkjihg"
@@ -45,7 +46,8 @@ def shown(error: BaseException) -> str:
             locals_max_length=None,
         )
     )
-    return f"{error!r}{error}{getattr(error, 'hint', '')}{''.join(traceback.format_exception(error))}{console.file.getvalue()}"
+    texts = [repr(error), str(error), str(getattr(error, "hint", "")), *traceback.format_exception(error)]
+    return "".join(texts) + console.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -155,13 +157,9 @@ def test_nothing_that_holds_a_key_shows_it_or_takes_it_along():
             console.print(vars(each) if hasattr(each, "__dict__") else each)
             assert SECRET_KEY not in f"{each!r}{each}"
         assert SECRET_KEY not in console.file.getvalue()
-    for dump in (pickle.dumps, copy.copy, copy.deepcopy):
-        try:
-            assert SECRET_KEY.encode() not in (
-                found if isinstance(found := dump(api), bytes) else repr(found).encode()
-            )
-        except TypeError as error:
-            assert "not to be pickled" in str(error)
+    with pytest.raises(TypeError, match="not to be pickled"):
+        pickle.dumps(api)
+    assert SECRET_KEY not in f"{copy.copy(api)!r}{copy.deepcopy(api)!r}"
 
 
 REFLECTING = {
@@ -184,18 +182,13 @@ def test_no_error_log_or_frame_shows_the_key(misbehaving, ask, caplog, how):
     with pytest.raises(UsersyncError) as caught:
         ask(api, "status")
     assert SECRET_KEY not in shown(caught.value)
-    ours = [
-        record for record in caplog.records if "receive_response_headers.complete" not in record.getMessage()
-    ]
-    assert SECRET_KEY not in "".join(record.getMessage() for record in ours)
+    # httpcore's own debug log quotes a response to the letter, and so this server, which has the key.
+    said = [record.getMessage() for record in caplog.records]
+    assert SECRET_KEY not in "".join(each for each in said if "receive_response_headers." not in each)
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
 def test_a_cancelled_call_shows_no_key(misbehaving):
-    import asyncio
-
-    from usersync import AsyncUserSync
-
     api = DataApi(misbehaving(lambda connection, _: connection.recv(1)).url, SECRET_KEY)
 
     async def call():

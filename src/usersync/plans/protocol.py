@@ -108,7 +108,9 @@ def checked(answer: Any, shape: Shape) -> Any:
 def fits(answer: Any, shape: Shape) -> bool:
     """Whether the answer has the shape: a type, a test, a list of one shape, or a mapping of them."""
     if isinstance(shape, dict):
-        return isinstance(answer, dict) and all(fits(answer.get(key), each) for key, each in shape.items())
+        return isinstance(answer, dict) and all(
+            key in answer and fits(answer[key], each) for key, each in shape.items()
+        )
     if isinstance(shape, list):
         return isinstance(answer, list) and all(fits(each, shape[0]) for each in answer)
     if isinstance(shape, type):
