@@ -6,8 +6,8 @@ import signal
 import pytest
 from fix_terminal import Terminal
 
-from usersync.client import connect
 from usersync.embedded import installed_versions
+from usersync.links import connect
 
 pytestmark = pytest.mark.skipif(not installed_versions(), reason="no PostgreSQL found on this machine")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from usersync.audit.sender import RefusedError, TooSlowError
 
 if TYPE_CHECKING:
+    from usersync.audit.api_sender import ApiSender
     from usersync.audit.options import Options
     from usersync.audit.sender import Sender
     from usersync.audit.source import Entry, Source
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class Delivery:
     """Moves events from a source to the database, in their order."""
 
-    def __init__(self, sender: Sender, options: Options, tally: Tally) -> None:
+    def __init__(self, sender: Sender | ApiSender, options: Options, tally: Tally) -> None:
         self._sender = sender
         self._options = options
         self._tally = tally

@@ -15,8 +15,10 @@ from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
-from usersync.connecting import check_dsn, describe_target, find_dsn
+from usersync.connecting import check_dsn, describe_target
 from usersync.errors import DatabaseError
+from usersync.links import find_source
+from usersync.rest import DataApi
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -35,15 +37,15 @@ class AuditLog:
     """Records who did what, without ever failing or holding up what is recorded.
 
     ``source`` is an address; or a psycopg ``ConnectionPool`` of yours, of which the writer takes a connection
-    for as long as a batch takes; or None, where this process only records and another sends. ``options`` are
-    those of :class:`~usersync.audit.options.Options`; wrong ones raise
+    for as long as a batch takes; or a :class:`~usersync.DataApi`; or None, where this process only records
+    and another sends. ``options`` are those of :class:`~usersync.audit.options.Options`; wrong ones raise
     :class:`~usersync.errors.SettingsError`, here and nowhere else.
 
     Made at import it costs nothing: files, threads and connections come with the first event, and a forked
     process has its own. All methods may be called from threads, from tasks and from signal handlers.
     """
 
-    def __init__(self, source: str | ConnectionPool[Any] | None = None, **options: Any) -> None:
+    def __init__(self, source: str | ConnectionPool[Any] | DataApi | None = None, **options: Any) -> None:
         self._source = check_dsn(source) if isinstance(source, str) else source
         self._options = Options(**options)
         self._builder = EventBuilder(Redactor(self._options.redact), self._options.event_bytes)
@@ -57,11 +59,12 @@ class AuditLog:
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
-        """Make one for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, in the environment or a ``.env`` file.
+        """Make one for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else for ``SUPABASE_URL`` and a secret key.
 
-        The spool is in ``USERSYNC_SPOOL_DIR``, if that is set.
+        They are looked for in the environment, ``.env.local`` and ``.env``. The spool is in
+        ``USERSYNC_SPOOL_DIR``, if that is set.
         """
-        return cls(find_dsn(), **options)
+        return cls(find_source(), **options)
 
     def record(
         self,
@@ -235,6 +238,8 @@ class AuditLog:
             return "unassigned"
         if isinstance(self._source, str):
             return describe_target(self._source)
+        if isinstance(self._source, DataApi):
+            return self._source.host
         conninfo = self._source.conninfo
         return describe_target(conninfo() if callable(conninfo) else conninfo)
 

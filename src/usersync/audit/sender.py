@@ -28,11 +28,11 @@ _RECORD = b"select public.record_audit_events($1::jsonb)::text"
 _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
 # An idle connection is given back to the server after so long.
-_IDLE_S = 60.0
+IDLE_S = 60.0
 
 #: What a batch can be refused for because of an event in it: data exceptions and limits, constraints, an
 #: exception that somebody's trigger raises, an internal error. Everything else is the database's state.
-_DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
+DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
 
 
 class UnavailableError(Exception):
@@ -150,7 +150,7 @@ class Sender:
 
     def rest(self) -> None:
         """Called while there is nothing to send: closes a connection that has been idle for long."""
-        if self._connection is not None and time.monotonic() - self._used_at > _IDLE_S:
+        if self._connection is not None and time.monotonic() - self._used_at > IDLE_S:
             self.close()
 
     def close(self) -> None:
@@ -214,7 +214,7 @@ def _explain(result: PGresult | None) -> Exception:
         return psycopg.OperationalError(_one_line(result.error_message.decode(errors="replace")))
     if state == "57014":
         return TooSlowError(f"{message} ({state})")
-    if state.startswith(_DATA):
+    if state.startswith(DATA):
         return RefusedError(f"{message} ({state})")
     if state[:2] == "08" or state[:4] == "57P0":
         return psycopg.OperationalError(f"{message} ({state})")

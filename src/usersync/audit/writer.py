@@ -12,17 +12,18 @@ import random
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from usersync.audit.adoption import Adoption
+from usersync.audit.api_sender import ApiSender
 from usersync.audit.delivery import Delivery
 from usersync.audit.sender import Sender, UnavailableError
+from usersync.rest import DataApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from psycopg_pool import ConnectionPool
 
@@ -50,7 +51,7 @@ class Writer:
 
     def __init__(
         self,
-        source: str | ConnectionPool[Any],
+        source: str | ConnectionPool[Any] | DataApi,
         intake: Intake,
         directory: SpoolDirectory | None,
         options: Options,
@@ -58,7 +59,8 @@ class Writer:
     ) -> None:
         self._intake = intake
         self._tally = tally
-        self.sender = Sender(source, options.send_timeout)
+        kind: Any = ApiSender if isinstance(source, DataApi) else Sender
+        self.sender: Sender | ApiSender = kind(source, options.send_timeout)
         self.adoption = Adoption(directory, intake, options, tally)
         self._delivery = Delivery(self.sender, options, tally)
         # A SimpleQueue and not an Event: it may be put to from a signal handler that interrupts a put.

@@ -77,7 +77,7 @@ class Call:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """An autocommit connection; raises :class:`~usersync.errors.ConnectionFailedError`."""
-        from usersync.client import connect  # noqa: PLC0415 - likewise
+        from usersync.links import connect  # noqa: PLC0415 - likewise
 
         with connect(self.dsn) as connection:
             yield connection

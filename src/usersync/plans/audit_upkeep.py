@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from usersync.audit_models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
-from usersync.errors import SettingsError
+from usersync.errors import DatabaseError, SettingsError
 from usersync.mapping import TableName
 from usersync.plans.audit import installed_settings
+from usersync.plans.pages import failed_ids, fewer
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently
 from usersync.plans.protocol import Plan, in_transaction, operate, query, query_row
 
@@ -178,10 +179,22 @@ def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Pl
     themselves, and then the row goes. ``on_batch`` hears how many events each batch unlinked.
     """
     waiting, after = 0, None
-    while ids := (yield from operate("failed_ids", sqlstate="55006", after_id=after, page_size=UNLINK_BATCH)):
+    while ids := (yield from failed_ids(after, UNLINK_BATCH, sqlstate="55006")):
         for user_id in ids:
-            while unlinked := (yield from operate("unlink_events", user_id=user_id, page_size=UNLINK_BATCH)):
-                on_batch(unlinked)
-            yield from operate("sync_users", ids=[user_id])
+            yield from _unlink(user_id, on_batch)
+            yield from operate("sync_users", returns=int, ids=[user_id])
         waiting, after = waiting + len(ids), ids[-1]
     return waiting
+
+
+def _unlink(user_id: str, on_batch: Callable[[int], None]) -> Plan[None]:
+    batch = UNLINK_BATCH
+    while True:
+        try:
+            unlinked = yield from operate("unlink_events", returns=int, user_id=user_id, page_size=batch)
+        except DatabaseError as error:
+            batch = fewer(error, batch)
+            continue
+        if not unlinked:
+            return
+        on_batch(unlinked)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from usersync.errors import DatabaseError
-from usersync.plans.protocol import Plan, operate
+from usersync.models import Counts
+from usersync.plans.protocol import Plan, Shape, checked, operate, optional, time_text, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,36 @@ if TYPE_CHECKING:
 
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
-_COUNTED = ("auth_users", "users", "missing", "stale", "orphaned")
+#: The numbers of ``public.user_sync_status()``, without those of the ledger.
+COUNTED: Shape = {
+    "auth_users": int,
+    "users": int,
+    "missing": int,
+    "stale": int,
+    "orphaned": int,
+    "oldest_missing_at": optional(time_text),
+}
+
+_TALLY = dict.fromkeys(Counts.__dataclass_fields__, int)
+
+_PAGE: Shape = {
+    "next_id": optional(uuid_text),
+    "auth_users": int,
+    "users": int,
+    **_TALLY,
+    "oldest_missing": optional(time_text),
+    "differences": optional([{"user_id": uuid_text, "class": str, "columns": [str]}]),
+}
+
+#: A line of ``usersync.sync_runs``.
+RUN_PART: Shape = {
+    "run_id": uuid_text,
+    "part": int,
+    "state": str,
+    "page_size": int,
+    "next_id": optional(uuid_text),
+    **_TALLY,
+}
 
 
 def ran_out_of_time(error: DatabaseError) -> bool:
@@ -38,24 +68,48 @@ def compare_pages(
     on_page: Callable[[Row], None], *, page_size: int, first_id: UUID = FIRST_ID, last_id: UUID = LAST_ID
 ) -> Plan[None]:
     """Compare both tables and write nothing; ``on_page`` is given each page as the database returns it."""
-    next_id: Any = first_id
+    next_id: str | None = str(first_id)
     while next_id is not None:
         try:
-            row = yield from operate("compare", first_id=next_id, last_id=last_id, page_size=page_size)
+            row = yield from operate(
+                "compare", returns=_PAGE, first_id=next_id, last_id=last_id, page_size=page_size
+            )
         except DatabaseError as error:
             page_size = fewer(error, page_size)
             continue
         on_page(row)
-        next_id = row["next_id"]
+        next_id = further(next_id, row["next_id"])
+
+
+def further(before: str | None, after: str | None) -> str | None:
+    """``after``, if it is: what never comes to an end is no answer of ours."""
+    return checked(after, lambda _: before is None or after is None or after > before)  # type: ignore[no-any-return]
+
+
+def failed_ids(
+    after: str | None, page_size: int, *, user_id: UUID | None = None, sqlstate: str | None = None
+) -> Plan[list[str]]:
+    """The users of the ledger, or those that are there for one reason; by id, after one, so many."""
+    ids: list[str] = yield from operate(
+        "failed_ids",
+        returns=[uuid_text],
+        user_id=user_id,
+        sqlstate=sqlstate,
+        after_id=after,
+        page_size=page_size,
+    )
+    for each in ids:
+        after = further(after, each)
+    return ids
 
 
 def count_by_pages(page_size: int) -> Plan[dict[str, Any]]:
-    """The numbers of ``public.user_sync_status()``, without those of the ledger."""
-    total: dict[str, Any] = dict.fromkeys(_COUNTED, 0)
+    """What :data:`COUNTED` says."""
+    total: dict[str, Any] = {name: 0 for name, shape in COUNTED.items() if shape is int}
     oldest: list[str] = []
 
     def add(row: Row) -> None:
-        for name in _COUNTED:
+        for name in total:
             total[name] += row[name]
         oldest.extend(filter(None, [row["oldest_missing"]]))
 

@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 
 from usersync.errors import DatabaseError, RemovalCapError, SettingsError
 from usersync.models import Counts, Difference
-from usersync.plans.pages import FIRST_ID, LAST_ID, compare_pages, fewer
-from usersync.plans.protocol import Plan, operate
+from usersync.plans.pages import FIRST_ID, LAST_ID, RUN_PART, compare_pages, fewer, further
+from usersync.plans.protocol import Plan, anything, operate
 
 if TYPE_CHECKING:
     from usersync.plans.protocol import Row
@@ -71,6 +71,7 @@ def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan
     run_id = uuid4()
     yield from operate(
         "start_run",
+        returns=anything,
         run_id=run_id,
         first_ids=[UUID(int=bound) for bound in bounds[:-1]],
         last_ids=[UUID(int=bound - 1) for bound in bounds[1:]],
@@ -79,13 +80,16 @@ def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan
     return Run(run_id, tuple(range(1, workers + 1)), total)
 
 
+_REMOVALS = {"removals": int, "users": int, "auth_users": int, "allowed": int}
+
+
 def check_removals(removal_cap: float | None) -> Plan[int]:
     """Raise :class:`RemovalCapError` if more rows would go than may; else return how many users there are.
 
     ``removal_cap`` replaces the share that was configured, and then not even the few rows are allowed that
     always are otherwise.
     """
-    row = yield from operate("count_removals")
+    row = yield from operate("count_removals", returns=_REMOVALS)
     allowed = row["allowed"] if removal_cap is None else int(row["users"] * removal_cap)
     if row["removals"] > allowed:
         raise RemovalCapError(
@@ -99,13 +103,13 @@ def check_removals(removal_cap: float | None) -> Plan[int]:
 
 def count_users() -> Plan[int]:
     """How many users the longer side has."""
-    row = yield from operate("count_removals")
+    row = yield from operate("count_removals", returns=_REMOVALS)
     return int(max(row["users"], row["auth_users"]))
 
 
 def resume_run(removal_cap: float | None = None) -> Plan[Run | None]:
     """The newest run that was not finished, or None. Checks removals as :func:`open_run` does."""
-    rows = yield from operate("unfinished_run")
+    rows = yield from operate("unfinished_run", returns=[RUN_PART])
     if not rows:
         return None
     total = yield from check_removals(removal_cap)
@@ -123,26 +127,26 @@ def drive_part(run_id: UUID, part: int, on_page: Callable[[Counts], None]) -> Pl
 
     A page that takes longer than a statement may is tried again in halves.
     """
-    row = yield from operate("run_part", run_id=run_id, part=part)
-    seen, page_size = _counts(row), row["page_size"]
+    row = yield from operate("run_part", returns=RUN_PART, run_id=run_id, part=part)
+    seen, page_size, next_id = _counts(row), row["page_size"], row["next_id"]
     started_with = seen
     while True:
         try:
-            row = yield from operate("advance_run", run_id=run_id, part=part)
+            row = yield from operate("advance_run", returns=RUN_PART, run_id=run_id, part=part)
         except DatabaseError as error:
             page_size = fewer(error, page_size)
-            yield from operate("limit_pages", run_id=run_id, part=part, page_size=page_size)
+            yield from operate("limit_pages", returns=anything, run_id=run_id, part=part, page_size=page_size)
             continue
         now = _counts(row)
         on_page(_minus(now, seen))
-        seen = now
-        if row["next_id"] is None:
+        seen, next_id = now, further(next_id, row["next_id"])
+        if next_id is None:
             return _minus(now, started_with)
 
 
 def interrupt_run(run_id: UUID) -> Plan[None]:
     """Note that a run was stopped, so that it can be told from one that is under way."""
-    yield from operate("interrupt_run", run_id=run_id)
+    yield from operate("interrupt_run", returns=anything, run_id=run_id)
 
 
 def compare(

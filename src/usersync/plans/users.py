@@ -10,8 +10,8 @@ from uuid import UUID
 from usersync.errors import DatabaseError, SettingsError, UserNotFoundError, UserStillExistsError
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans.audit_upkeep import unlink_deleted_users
-from usersync.plans.pages import count_by_pages, fewer, ran_out_of_time
-from usersync.plans.protocol import Plan, call, operate
+from usersync.plans.pages import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
+from usersync.plans.protocol import Plan, call, operate, optional, time_text, uuid_text
 
 RETRY_BATCH = 500
 LEDGER_PAGE = 1_000
@@ -47,12 +47,15 @@ def _part(whole: object, name: str) -> object:
 
 def user_exists(user_id: UUID) -> Plan[bool]:
     """Whether the users table has a row for this user."""
-    return bool((yield from operate("user_exists", user_id=user_id)))
+    return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
 
 
 def ensure_user_exists(user_id: UUID) -> Plan[bool]:
     """Whether the user has a row, made now if need be."""
-    return bool((yield from call("ensure_user_exists", user_id=str(user_id))))
+    return bool((yield from call("ensure_user_exists", returns=bool, user_id=str(user_id))))
+
+
+_SYNCED = {"known": bool, "alive": bool}
 
 
 def sync_auth_user(user_id: UUID) -> Plan[bool]:
@@ -60,7 +63,7 @@ def sync_auth_user(user_id: UUID) -> Plan[bool]:
 
     Raises :class:`UserNotFoundError` if neither side knows the user.
     """
-    row = yield from operate("sync_user", user_id=user_id)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     if not row["known"]:
         raise _not_found(user_id)
     return not (yield from failures(limit=1, user_id=user_id))
@@ -68,7 +71,7 @@ def sync_auth_user(user_id: UUID) -> Plan[bool]:
 
 def is_known(user_id: UUID) -> Plan[bool]:
     """Whether either side knows the user, who is brought in line."""
-    row = yield from operate("sync_user", user_id=user_id)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     return bool(row["known"])
 
 
@@ -87,7 +90,7 @@ def remove_user(user_id: UUID) -> Plan[bool]:
     """
     # Asked before: of a row that is deleted now nothing is left to be known by.
     existed = yield from user_exists(user_id)
-    row = yield from operate("sync_user", user_id=user_id)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     if not (existed or row["known"]):
         raise _not_found(user_id)
     if row["alive"]:
@@ -101,13 +104,22 @@ def remove_user(user_id: UUID) -> Plan[bool]:
 def status() -> Plan[SyncStatus]:
     """Count both sides and what differs. Reads both tables once, page by page where one statement may not."""
     try:
-        found = yield from call("user_sync_status")
+        found = yield from call("user_sync_status", returns=COUNTED | _LEDGER_STATUS)
     except DatabaseError as error:
         if not ran_out_of_time(error):
             raise
         counted = yield from count_by_pages(STATUS_PAGE)
-        found = counted | (yield from operate("ledger_status"))
+        found = counted | (yield from operate("ledger_status", returns=_LEDGER_STATUS))
     return SyncStatus.from_json(found)
+
+
+_LEDGER_STATUS = {
+    "degraded": int,
+    "failed": int,
+    "oldest_failure_at": optional(time_text),
+    "last_run": optional({"run_id": uuid_text, "finished": bool, "updated_at": time_text, "examined": int}),
+    "observed_at": time_text,
+}
 
 
 def only_failures_remain(status: SyncStatus) -> bool:
@@ -123,15 +135,30 @@ def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Plan[list[Fai
         last = found[-1] if found else {}
         page = yield from operate(
             "failures",
+            returns=[_FAILURE],
             user_id=user_id,
             after_time=last.get("first_failed_at"),
             after_id=last.get("user_id"),
             page_size=size,
         )
         found += page
-        if len(page) < size:
+        if len(page) != size:
             break
     return [Failure.from_json(each) for each in found]
+
+
+_FAILURE = {
+    "user_id": uuid_text,
+    "outcome": str,
+    "sqlstate": str,
+    "constraint": optional(str),
+    "column": optional(str),
+    "message": str,
+    "raised_in": optional(str),
+    "attempts": int,
+    "first_failed_at": time_text,
+    "last_failed_at": time_text,
+}
 
 
 def retry(user_id: UUID | None = None) -> Plan[SyncResult]:
@@ -140,15 +167,15 @@ def retry(user_id: UUID | None = None) -> Plan[SyncResult]:
     yield from unlink_deleted_users()
     examined, after, batch = 0, None, RETRY_BATCH
     while True:
-        ids = yield from operate("failed_ids", user_id=user_id, after_id=after, page_size=batch)
+        ids = yield from failed_ids(after, batch, user_id=user_id)
         if not ids:
             break
         try:
-            yield from operate("sync_users", ids=ids)
+            yield from operate("sync_users", returns=int, ids=ids)
         except DatabaseError as error:
             batch = fewer(error, len(ids))
             continue
         examined, after = examined + len(ids), ids[-1]
-    left = yield from operate("count_failed", user_id=user_id)
+    left = yield from operate("count_failed", returns={"degraded": int, "failed": int}, user_id=user_id)
     counts = Counts(examined=examined, stale=examined, degraded=left["degraded"], failed=left["failed"])
     return SyncResult(counts, seconds=(datetime.now(UTC) - started).total_seconds())
