@@ -25,6 +25,9 @@ demo: $(VENV)/.stamp  ## The whole story on a throw-away PostgreSQL
 test: $(VENV)/.stamp  ## The test suite, on every PostgreSQL found
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal
 
+live: $(VENV)/.stamp  ## Sign up through a real auth server, named in the environment
+	USERSYNC_LIVE=1 $(BIN)/pytest tests/live
+
 lint: $(VENV)/.stamp  ## Style, imports between layers, SQL
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -62,4 +65,4 @@ ci: lint types verify test  ## What CI runs
 clean:  ## Remove what make has made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
 
-.PHONY: help install demo test lint types format docs golden verify bench lock ci clean
+.PHONY: help install demo test live lint types format docs golden verify bench lock ci clean
