@@ -72,6 +72,11 @@ def _path(source: Source) -> str:
     return f"array[{', '.join(literal(key) for key in source.path)}]"
 
 
+def as_text(column: Column, row: str) -> str:
+    """The value before its cast: what there is to be cast."""
+    return f"({_value(column, row)})::text"
+
+
 def comparable(column: Column, row: str) -> str:
     """The stored value in a form that has an equality operator (``json`` has none)."""
     stored = f"{row}.{quote(column.name)}"
@@ -85,10 +90,13 @@ def _comparable_expression(column: Column, row: str) -> str:
     """
     value = expression(column, row)
     if column.type:
-        value = (
-            f"case when usersync.fits(({_value(column, row)})::text, {literal(column.type)}) then {value} end"
-        )
+        value = f"case when usersync.fits({as_text(column, row)}, {literal(column.type)}) then {value} end"
     return f"({value})::text::jsonb" if column.type == "json" else value
+
+
+def differs(column: Column) -> str:
+    """Whether the row of the users table, ``target``, holds another value than that of ``source``."""
+    return f"{comparable(column, 'target')} is distinct from {_comparable_expression(column, 'source')}"
 
 
 class Fragments:
@@ -202,11 +210,7 @@ class Fragments:
         return " and ".join(conditions) or "true"
 
     def _differing(self) -> str:
-        return _join(
-            f"case when {comparable(column, 'target')} is distinct from "
-            f"{_comparable_expression(column, 'source')} then {literal(column.name)} end"
-            for column in self._auth
-        )
+        return _join(f"case when {differs(column)} then {literal(column.name)} end" for column in self._auth)
 
 
 def _join(parts: Iterable[str]) -> str:
