@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from usersync.plans.why import ColumnReport, UserReport
     from usersync.settings import Settings
 
-_CELL = 36
+_CELL = 26
 
 _PROSPECTS = {
     "nothing": "Nothing: the row is as it should be.",
@@ -104,9 +104,9 @@ class WhyView:
 
     def _remark(self, column: ColumnReport) -> str:
         if column.owner == "app":
-            return faint("the application's own")
+            return faint("yours")
         if column.differs:
-            return warning("differs: the auth server's counts")
+            return warning("differs")
         return ""
 
     def data(self) -> dict[str, Any]:
