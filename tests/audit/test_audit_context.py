@@ -127,3 +127,41 @@ def test_a_broken_action_does_not_break_the_block(offline):
         event.change([], object(), event)
         event.metadata = None
     assert event.id
+
+
+def test_what_is_learnt_later_reaches_all_who_share_the_context(log, recorded):
+    learnt = threading.Event()
+
+    async def later():
+        await asyncio.to_thread(learnt.wait, 20)
+        log.record("a.b", metadata={"from": "task"})
+
+    async def handle():
+        with log.context(request_id="r", actor_id="nobody", actor_type="service"):
+            task = asyncio.create_task(later())
+            # As a framework does it: what authenticates runs in a thread, in a copy of the context.
+            assert await asyncio.to_thread(log.amend_context, actor_id="ada", tenant="t")
+            learnt.set()
+            log.record("a.b", metadata={"from": "handler"})
+            await task
+
+    asyncio.run(handle())
+    found = recorded()
+    assert {(each["request_id"], each["actor_id"], each["actor_type"]) for each in found} == {
+        ("r", "ada", "user")
+    }
+    assert sorted((each["metadata"]["from"], each["metadata"]["tenant"]) for each in found) == [
+        ("handler", "t"),
+        ("task", "t"),
+    ]
+
+
+def test_what_is_learnt_later_stays_in_its_block(log, recorded):
+    with log.context(actor_id="outer"):
+        with log.context(request_id="r"):
+            log.amend_context(actor_id="inner")
+            log.record("a.b")
+        log.record("a.b")
+    assert not log.amend_context(actor_id="nobody")
+    log.record("a.b")
+    assert [each["actor_id"] for each in recorded()] == ["inner", "outer", None]

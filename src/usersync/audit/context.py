@@ -18,17 +18,39 @@ if TYPE_CHECKING:
 
 FIELDS = frozenset(("actor_id", "actor_type", "user_id", "request_id", "ip", "user_agent"))
 
-_current: ContextVar[Mapping[str, Any]] = ContextVar("usersync_audit_context", default=MappingProxyType({}))
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class _Context:
+    """The fields of one ``with`` block. Threads and tasks that were begun in the block share it."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.fields = fields
+
+
+_current: ContextVar[_Context | None] = ContextVar("usersync_audit_context", default=None)
 
 
 def current() -> Mapping[str, Any]:
     """The fields of the innermost context."""
-    return _current.get()
+    context = _current.get()
+    return context.fields if context is not None else _NOTHING
+
+
+def amend(fields: Mapping[str, Any]) -> bool:
+    """Override fields of the innermost context, for all who share it; whether there is one."""
+    context = _current.get()
+    if context is None:
+        return False
+    context.fields = merged(context.fields, fields)
+    return True
 
 
 @contextmanager
 def entered(fields: Mapping[str, Any]) -> Iterator[None]:
-    token = _current.set(merged(_current.get(), fields))
+    token = _current.set(_Context(merged(current(), fields)))
     try:
         yield
     finally:

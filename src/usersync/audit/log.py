@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
-from usersync.audit.context import entered
+from usersync.audit.context import amend, entered
 from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
@@ -106,6 +106,15 @@ class AuditLog:
         Those of an inner context win. What is no field of an event becomes part of its ``metadata``.
         """
         return entered(fields)
+
+    def amend_context(self, **fields: Any) -> bool:
+        """Add to the innermost :meth:`context` that is open what is known only now, such as who is acting.
+
+        It reaches every thread and task that shares the context, and those outside of the caller's too: a
+        request that was opened before it was authenticated. Returns whether there is a context; without one
+        nothing happens.
+        """
+        return amend(fields)
 
     def action(self, action: str, *, entity: Entity = None, metadata: object = None, **fields: Any) -> Action:
         """An event for a block of code, which is recorded with its outcome when the block ends.
