@@ -6,15 +6,17 @@ One context for all logs of a process, kept in a ``ContextVar``: each thread and
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
+from functools import partial
+from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.objects import fields_of
+from usersync.audit.objects import class_name, fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 FIELDS = frozenset(("actor_id", "actor_type", "user_id", "request_id", "ip", "user_agent"))
 
@@ -77,6 +79,27 @@ def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]
     if metadata:
         result["metadata"] = metadata
     return result
+
+
+def with_actor(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``fields`` with the actor in the place of a function that knows who it is.
+
+    Such a function returns an id, or a mapping of fields if it knows more than that. What it raises becomes
+    part of the metadata.
+    """
+    find = fields.get("actor_id")
+    if not isinstance(find, FunctionType | MethodType | partial):
+        return fields
+    rest = {name: value for name, value in fields.items() if name != "actor_id"}
+    # Whatever it records by itself has no actor, because asking once more would never end.
+    token = _current.set(_Context(rest))
+    try:
+        found = find()
+    except Exception as error:  # noqa: BLE001 - recording never raises
+        found = {"metadata": {"actor_unreadable": class_name(error)}}
+    finally:
+        _current.reset(token)
+    return merged(rest, found if isinstance(found, Mapping) else {"actor_id": found})
 
 
 def as_dict(value: object) -> dict[Any, Any]:

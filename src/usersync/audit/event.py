@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.audit.clock import EventIds, moment, now
-from usersync.audit.context import FIELDS, current, merged
+from usersync.audit.context import FIELDS, current, merged, with_actor
 from usersync.audit.diff import difference, stated
 from usersync.audit.objects import class_name
 from usersync.audit.scalars import cut
@@ -87,7 +87,8 @@ class EventBuilder:
         if given.metadata is not None:
             known["metadata"] = given.metadata
         context = current()
-        fields = merged(context, known) if context or not known.keys() <= FIELDS else dict(known)
+        merge = context or not known.keys() <= FIELDS
+        fields = dict(with_actor(merged(context, known))) if merge else known
         metadata = fields.pop("metadata", None)
         body: dict[str, Json] = {"action": label(given.action), "outcome": label(given.outcome)}
         ip = fields.pop("ip", None)

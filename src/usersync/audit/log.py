@@ -104,6 +104,8 @@ class AuditLog:
         """Give these fields to every event that is recorded in the block, in this thread or task.
 
         Those of an inner context win. What is no field of an event becomes part of its ``metadata``.
+        ``actor_id`` may be a function, to be called whenever an event is recorded: it returns the id, or a
+        mapping with ``actor_id``, ``actor_type`` and whatever else it knows.
         """
         return entered(fields)
 
