@@ -38,9 +38,9 @@ def is_async(connection: object) -> bool:
     return _comes_from(connection, "sqlalchemy") and callable(getattr(connection, "run_sync", None))
 
 
-def store(connection: Any, event: bytes) -> Answer:
-    """Store one event through a connection that blocks. Raises what the connection raises."""
-    events = f"[{event.decode()}]"
+def store(connection: Any, *payloads: bytes) -> Answer:
+    """Store events through a connection that blocks. Raises what the connection raises."""
+    events = f"[{b','.join(payloads).decode()}]"
     if isinstance(connection, psycopg.Connection):
         return _through_psycopg(connection, events)
     if _comes_from(connection, "sqlalchemy"):

@@ -19,7 +19,7 @@ from usersync.connecting import check_dsn, describe_target, find_dsn
 from usersync.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
     from contextlib import AbstractContextManager
 
     import psycopg
@@ -156,7 +156,7 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
             self._not_stored(error, required=required)
             return None
-        return self._stored(built.id, answer, required=required)
+        return None if self._rejected(answer, required=required) else built.id
 
     async def _store_async(self, connection: Any, built: Event, *, required: bool) -> str | None:
         try:
@@ -164,22 +164,46 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - see record_in
             self._not_stored(error, required=required)
             return None
-        return self._stored(built.id, answer, required=required)
+        return None if self._rejected(answer, required=required) else built.id
 
-    def _stored(self, event_id: str, answer: inline.Answer, *, required: bool) -> str | None:
-        if answer.get("rejected"):
+    def _rejected(self, answer: inline.Answer, *, required: bool) -> int:
+        """How many of the events were, which counts as not stored."""
+        rejected = answer.get("rejected", 0)
+        if rejected:
             error = ValueError("the event was rejected: see usersync.audit_rejects")
-            self._not_stored(error, required=required)
-            return None
-        return event_id
+            self._not_stored(error, rejected, required=required)
+        return rejected
 
-    def _not_stored(self, error: Exception, *, required: bool) -> None:
+    def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
         reason = " ".join(str(error).split())[:300]
         if required:
             raise DatabaseError(
                 f"the audit event was not stored: {reason}", sqlstate=getattr(error, "sqlstate", None)
             ) from error
-        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}")
+        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}", count)
+
+    def prepare(self, action: str, **event: Any) -> Event:
+        """Make an event now that is to be recorded later, or not at all. Never raises.
+
+        ``event`` is what :meth:`record` takes. Its time, its context and its values are those of this moment.
+        """
+        return self._builder.build(_given(action, event))
+
+    def record_prepared(self, event: Event) -> str | None:
+        """:meth:`record` for an event that :meth:`prepare` has made."""
+        return self._accept(event)
+
+    def record_prepared_in(self, connection: Any, events: Sequence[Event], *, required: bool = False) -> int:
+        """:meth:`record_in` for such events, all in one statement; returns how many were stored.
+
+        ``connection`` is one that blocks.
+        """
+        try:
+            answer = inline.store(connection, *(event.payload for event in events))
+        except Exception as error:  # noqa: BLE001 - see record_in
+            self._not_stored(error, len(events), required=required)
+            return 0
+        return len(events) - self._rejected(answer, required=required)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the events accepted so far are in the database; whether they are. Blocks.
@@ -210,7 +234,7 @@ class AuditLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, given: Given) -> str | None:
+    def _accept(self, given: Given | Event) -> str | None:
         try:
             engine = self._engine
             if engine is None or engine.pid != os.getpid():
@@ -218,7 +242,7 @@ class AuditLog:
             if self._closed:
                 engine.tally.drop("the log is closed")
                 return None
-            event = self._builder.build(given)
+            event = self._builder.build(given) if isinstance(given, Given) else given
             if engine.accept(event.payload):
                 return event.id
         except Exception as error:  # noqa: BLE001 - P4: recording never raises
