@@ -44,8 +44,7 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     """Return the address to use, or raise :class:`SettingsError` that says where it was looked for."""
     if dsn:
         return check_dsn(dsn)
-    directory = directory or Path.cwd()
-    for place in _places(directory):
+    for place in places(directory):
         for variable in VARIABLES:
             if found := place.get(variable):
                 return check_dsn(found, variable)
@@ -57,11 +56,11 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     )
 
 
-def _places(directory: Path) -> Iterator[Mapping[str, str | None]]:
+def places(directory: Path | None = None) -> Iterator[Mapping[str, str | None]]:
     """The environment, and then the files: none of these is read where the environment has the answer."""
     yield os.environ
     for name in (".env.local", ".env"):
-        path = directory / name
+        path = (directory or Path.cwd()) / name
         if not path.is_file():
             continue
         try:
