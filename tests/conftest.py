@@ -1,4 +1,4 @@
 """The suite's fixtures: see fix_servers.py for the servers, fix_database.py for what is on
 them, fix_project.py for usersync installed there."""
 
-pytest_plugins = ["fix_servers", "fix_database", "fix_project", "fix_recorder", "pytester"]
+pytest_plugins = ["fix_servers", "fix_database", "fix_project", "fix_recorder", "fix_pooler", "pytester"]
