@@ -46,7 +46,8 @@ class AuditLog:
     def __init__(self, source: str | ConnectionPool[Any] | None = None, **options: Any) -> None:
         self._source = check_dsn(source) if isinstance(source, str) else source
         self._options = Options(**options)
-        self._builder = EventBuilder(Redactor(self._options.redact), self._options.event_bytes)
+        self._redactor = Redactor(self._options.redact)
+        self._builder = EventBuilder(self._redactor, self._options.event_bytes)
         self._root = self._spool_root()
         self._engine: Engine | None = None
         self._lock = threading.RLock()
@@ -204,6 +205,10 @@ class AuditLog:
             self._not_stored(error, len(events), required=required)
             return 0
         return len(events) - self._rejected(answer, required=required)
+
+    def redacts(self, name: str) -> bool:
+        """Whether a value of this name would be recorded as ``[redacted]``."""
+        return self._redactor.is_secret(name)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the events accepted so far are in the database; whether they are. Blocks.
