@@ -134,7 +134,7 @@ def test_secrets_are_redacted_by_either_name_and_columns_left_out(shop, models, 
 
 def test_what_the_database_computes_is_recorded_as_unknown(shop, models, session, audit):
     track(models.Pet, audit)
-    pet = models.Pet(name=func.initcap("rex"), age=1)
+    pet = models.Pet(name=func.initcap("rex"), age=1, notes=None)
     session.add(pet)
     session.flush()
     assert pet.age == 1
