@@ -23,7 +23,7 @@ FIELDS = frozenset(("actor_id", "actor_type", "user_id", "request_id", "ip", "us
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class _Context:
+class Context:
     """The fields of one ``with`` block. Threads and tasks that were begun in the block share it."""
 
     __slots__ = ("fields",)
@@ -32,7 +32,7 @@ class _Context:
         self.fields = fields
 
 
-_current: ContextVar[_Context | None] = ContextVar("usersync_audit_context", default=None)
+_current: ContextVar[Context | None] = ContextVar("usersync_audit_context", default=None)
 
 
 def current() -> Mapping[str, Any]:
@@ -51,10 +51,18 @@ def amend(fields: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def entered(fields: Mapping[str, Any]) -> Iterator[None]:
-    token = _current.set(_Context(merged(current(), fields)))
+def entered(fields: Mapping[str, Any]) -> Iterator[Context]:
+    """A context with these fields, inside of the one that is open."""
+    with resumed(Context(merged(current(), fields))) as context:
+        yield context
+
+
+@contextmanager
+def resumed(context: Context) -> Iterator[Context]:
+    """Go on in a context that was entered before, for a while: it is what it has become since."""
+    token = _current.set(context)
     try:
-        yield
+        yield context
     finally:
         # A generator that is closed from elsewhere leaves in a context in which it did not enter.
         with contextlib.suppress(ValueError):
@@ -92,7 +100,7 @@ def with_actor(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         return fields
     rest = {name: value for name, value in fields.items() if name != "actor_id"}
     # Whatever it records by itself has no actor, because asking once more would never end.
-    token = _current.set(_Context(rest))
+    token = _current.set(Context(rest))
     try:
         found = find()
     except Exception as error:  # noqa: BLE001 - recording never raises

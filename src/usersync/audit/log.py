@@ -101,7 +101,7 @@ class AuditLog:
             Given(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)
         )
 
-    def context(self, **fields: Any) -> AbstractContextManager[None]:
+    def context(self, **fields: Any) -> AbstractContextManager[object]:
         """Give these fields to every event that is recorded in the block, in this thread or task.
 
         Those of an inner context win. What is no field of an event becomes part of its ``metadata``.
