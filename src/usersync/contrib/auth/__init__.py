@@ -9,7 +9,14 @@
 """
 
 from usersync.contrib.auth.user import VerifiedUser
-from usersync.contrib.auth.verifier import AsyncTokenVerifier, TokenVerifier
+from usersync.contrib.auth.verifier import AsyncTokenVerifier, TokenVerifier, bearer_token
 from usersync.errors import InvalidTokenError, KeysUnavailableError
 
-__all__ = ["AsyncTokenVerifier", "InvalidTokenError", "KeysUnavailableError", "TokenVerifier", "VerifiedUser"]
+__all__ = [
+    "AsyncTokenVerifier",
+    "InvalidTokenError",
+    "KeysUnavailableError",
+    "TokenVerifier",
+    "VerifiedUser",
+    "bearer_token",
+]

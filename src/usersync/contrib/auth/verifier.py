@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, Self
 
 import jwt
@@ -11,6 +9,7 @@ import jwt
 from usersync.contrib.auth.inputs import checked_secret, checked_url, variable
 from usersync.contrib.auth.keys import ALGORITHMS, WAIT_S, KeySet
 from usersync.contrib.auth.user import VerifiedUser
+from usersync.contrib.background import drive, drive_async
 from usersync.errors import InvalidTokenError, SettingsError
 
 if TYPE_CHECKING:
@@ -144,14 +143,7 @@ class TokenVerifier(_Verifier):
         Raises :class:`~usersync.errors.InvalidTokenError` for a token that is not accepted, and
         :class:`~usersync.errors.KeysUnavailableError` if that cannot be known. Neither contains the token.
         """
-        steps = self._steps(token)
-        try:
-            fetch = next(steps)
-            while True:
-                wait([fetch], timeout=WAIT_S)
-                fetch = next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+        return drive(self._steps(token), WAIT_S)
 
 
 class AsyncTokenVerifier(_Verifier):
@@ -159,15 +151,13 @@ class AsyncTokenVerifier(_Verifier):
 
     async def verify(self, token: str) -> VerifiedUser:
         """Check a token and return whose it is; see :meth:`TokenVerifier.verify`. Never blocks the loop."""
-        steps = self._steps(token)
-        try:
-            fetch = next(steps)
-            while True:
-                # wait() and not wait_for(): giving up must not cancel what others wait for, too.
-                await asyncio.wait([asyncio.wrap_future(fetch)], timeout=WAIT_S)
-                fetch = next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+        return await drive_async(self._steps(token), WAIT_S)
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an ``Authorization: Bearer …`` header; None if it is none, or of another scheme."""
+    scheme, _, token = (authorization or "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _read_header(token: object) -> tuple[str | None, str | None]:
