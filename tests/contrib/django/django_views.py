@@ -15,8 +15,41 @@ from django.urls import path
 
 from usersync.contrib.django import audit, record_on_commit
 
-#: Set by tests that have a view wait.
-gate = threading.Event()
+
+def nothing(request):
+    return HttpResponse("done")
+
+
+def record_twice(request):
+    record(request)
+    return record(request)
+
+
+def record_of_another_user(request):
+    request.user = User(pk=77)
+    return record(request)
+
+
+def whose_token(request):
+    record(request)
+    return HttpResponse(str(request.supabase_user.id if request.supabase_user else None))
+
+
+async def whose_token_async(request):
+    await asyncio.sleep(0)
+    return whose_token(request)
+
+
+def record_in(request):
+    User.objects.create(username="made")
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+    audit.record_in(connection, "row.made")
+    record_on_commit("row.committed")
+    audit.record("row.tried")
+    if "fail" in request.GET:
+        raise RuntimeError("the view has failed")
+    return HttpResponse("done")
 
 
 def record(request):
@@ -135,7 +168,13 @@ def on_commit(request):
 urlpatterns = [
     path(each.__name__, each)
     for each in (
+        nothing,
         record,
+        record_twice,
+        record_of_another_user,
+        record_in,
+        whose_token,
+        whose_token_async,
         record_async,
         load_and_record,
         record_in_a_thread,
