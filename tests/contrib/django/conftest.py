@@ -88,7 +88,7 @@ def configure(tmp_path: Path, django_project: None) -> Iterator[Callable[..., No
 
     def set_to(*, django: dict[str, Any] | None = None, **usersync: Any) -> None:
         usersync = {"AUDIT": {"spool_dir": tmp_path / "spool", "exit_timeout": 0}, **usersync}
-        overrides.append(override_settings(USERSYNC=usersync, **(django or {})))
+        overrides.append(override_settings(**{"USERSYNC": usersync, **(django or {})}))
         overrides[-1].enable()
 
     set_to()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
@@ -37,12 +35,7 @@ def address_of(alias: str) -> str:
     except ImproperlyConfigured as error:
         raise SettingsError(f"the database {alias!r}: {error}") from None
     known = {name: value for name, value in parameters.items() if name in _KEYWORDS}
-    return make_conninfo(**known, **_as_role(connection, known))
-
-
-def _as_role(connection: Any, known: dict[str, Any]) -> dict[str, str]:
-    role = connection.settings_dict["OPTIONS"].get("assume_role")
-    if not role:
-        return {}
-    escaped = role.replace("\\", "\\\\").replace(" ", "\\ ")
-    return {"options": f"{known.pop('options', '')} -c role={escaped}".strip()}
+    if role := connection.settings_dict["OPTIONS"].get("assume_role"):
+        escaped = role.replace("\\", "\\\\").replace(" ", "\\ ")
+        known["options"] = f"{known.get('options', '')} -c role={escaped}".strip()
+    return make_conninfo(**known)

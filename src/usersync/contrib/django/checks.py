@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ABOUT = "usersync"
 
 
-@checks.register("usersync")
+@checks.register(_ABOUT)
 def check_settings(**_: object) -> list[Any]:
     """``usersync.E001``: the setting ``USERSYNC``, or the file of settings, is wrong."""
     try:
@@ -34,7 +34,7 @@ def check_settings(**_: object) -> list[Any]:
     return []
 
 
-@checks.register(checks.Tags.database)
+@checks.register(_ABOUT, checks.Tags.database)
 def check_database(databases: Sequence[str] | None = None, **_: object) -> list[Any]:
     """``usersync.W001``: the database is behind; ``usersync.W002``: that cannot be known, or mended.
 

@@ -78,13 +78,19 @@ def _base_dir() -> Path:
     return Path(getattr(django_settings, "BASE_DIR", None) or Path.cwd())
 
 
-def _read_alias(value: Any) -> str | None:
-    if value is not None and value not in connections.databases:
-        raise SettingsError(
-            f"DATABASE: there is no database {value!r} in DATABASES",
-            hint=did_you_mean(str(value), connections.databases),
-        )
-    return value  # type: ignore[no-any-return]
+def _read_alias(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value in connections.databases):
+        return value
+    raise SettingsError(
+        f"DATABASE: there is no database {value!r} in DATABASES",
+        hint=did_you_mean(str(value), connections.databases),
+    )
+
+
+def _read_proxies(value: object) -> TrustedProxies:
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise SettingsError(f"TRUSTED_PROXIES: expected a list, got {value!r}")
+    return TrustedProxies(value)
 
 
 def _read_mapping(value: object) -> Mapping[str, Any] | None:
@@ -119,7 +125,7 @@ def _read_options(value: object) -> Mapping[str, Any]:
 _READERS: dict[str, Callable[[Any], Any]] = {
     "DATABASE": _read_alias,
     "SETTINGS": _read_mapping,
-    "TRUSTED_PROXIES": TrustedProxies,
+    "TRUSTED_PROXIES": _read_proxies,
     "ACTOR": _read_actor,
     "TOKENS": _read_mapping,
     "AUDIT": _read_options,

@@ -34,13 +34,16 @@ def audit_log() -> AuditLog:
 
 def _name_of(alias: str) -> object:
     known = connections.databases[alias]
-    return alias, *map(known.get, ("NAME", "HOST", "PORT", "USER"))
+    return alias, *map(known.get, ("NAME", "HOST", "PORT", "USER")), known["OPTIONS"].get("service")
 
 
 def _make(alias: str | None) -> AuditLog:
     options = config().audit
     if alias is None:
         return AuditLog(None, **{"durability": "memory", **options})
+    if service := connections.databases[alias]["OPTIONS"].get("service"):
+        # The address says no more than this, and two services must not share a spool.
+        options = {"project": f"service {service}", **options}
     return AuditLog(address_of(alias), **options)
 
 
