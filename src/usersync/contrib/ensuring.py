@@ -31,9 +31,6 @@ TIMEOUT_S = 2.0
 #: After a failure, how long nobody tries.
 PAUSE_S = 5.0
 
-# Each is a connection's time, or a thread. Beyond, the database is taken to be away.
-_MOST_AT_ONCE = 64
-
 # What has taken so long is given up: its connection is silent, or it was lost with its loop or in a fork.
 _LOST_S = 30.0
 
@@ -45,6 +42,9 @@ class _Absent(PositiveCache):
 
 
 class _Ensurer:
+    # So many users at once who were never seen, as when a process starts. More go on without.
+    _most_at_once: int
+
     def __init__(self, timeout: float = TIMEOUT_S) -> None:
         self._timeout = timeout
         self._known = PositiveCache()
@@ -94,7 +94,7 @@ class _Ensurer:
             self._next_try = now + PAUSE_S
         elif user_id in self._pending:
             return self._pending[user_id][1]
-        if len(self._pending) >= _MOST_AT_ONCE:
+        if len(self._pending) >= self._most_at_once:
             return None
         try:
             attempt = self._begin(user_id)
@@ -127,6 +127,8 @@ class _Ensurer:
 class Ensurer(_Ensurer):
     """From threads, over a :class:`~usersync.UserSync` that ``connect`` makes: for each process one of its
     own, and another one when a connection does not answer."""
+
+    _most_at_once = 256  # Each is a thread.
 
     def __init__(self, connect: Callable[[], UserSync], timeout: float = TIMEOUT_S) -> None:
         super().__init__(timeout)
@@ -161,6 +163,8 @@ class Ensurer(_Ensurer):
 
 class AsyncEnsurer(_Ensurer):
     """The same from asyncio, over an :class:`~usersync.AsyncUserSync`."""
+
+    _most_at_once = 5_000
 
     def __init__(self, sync: AsyncUserSync, timeout: float = TIMEOUT_S) -> None:
         super().__init__(timeout)

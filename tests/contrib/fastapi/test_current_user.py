@@ -1,17 +1,20 @@
 """Who is asking has a row before the handler runs; and a request never fails, or waits long, for that."""
 
 # FastAPI reads annotations where they are written, so they are not left to be strings.
+import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 from uuid import UUID, uuid4
 
+import httpx2
 import pytest
 from auth_server import Key
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -201,6 +204,30 @@ def test_requests_of_one_user_that_come_together_share_an_attempt(backend, make_
         assert {each.result().status_code for each in answers} == {200}
         holder.execute("rollback")
     assert backend.owner.execute("select attempts from usersync.sync_failures").fetchall() == [(1,)]
+
+
+def test_a_crowd_that_nobody_has_seen_before_is_ensured_in_full(backend):
+    """As when a busy process has just started."""
+    with backend.database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica")
+        rows = superuser.execute(
+            "insert into auth.users (id, email, created_at) "
+            "select gen_random_uuid(), n || '@example.com', now() "
+            "from generate_series(1, 200) as n returning id"
+        ).fetchall()
+    pool = AsyncConnectionPool(backend.dsn, open=False)
+    verifier = AsyncTokenVerifier(backend.tokens.url)
+    current_user = CurrentUser(verifier, AsyncUserSync(pool), required=True, timeout=60)
+    app = serve(current_user, pool).app
+
+    async def main():
+        transport = httpx2.ASGITransport(app)
+        async with pool, httpx2.AsyncClient(transport=transport, base_url="http://app") as client:
+            calls = [client.get("/whoami", headers=backend.bearer(row[0])) for row in rows]
+            return await asyncio.gather(*calls)
+
+    assert {response.status_code for response in asyncio.run(main())} == {200}
+    assert backend.owner.execute("select count(*) from public.users").fetchone() == (200,)
 
 
 def test_the_documentation_page_knows_how_to_sign_in(backend, make_client):
