@@ -36,7 +36,7 @@ WRONG = {
 @pytest.mark.parametrize(("given", "message"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_an_error_of_the_system_check(site, configure, given, message):
     configure(django={"USERSYNC": given})
-    (error,) = checks.run_checks(tags=["usersync"], databases=["default"])[:1]
+    (error,) = checks.run_checks(tags=["usersync"], databases=["default"])
     assert (error.id, error.level) == ("usersync.E001", checks.ERROR)
     with pytest.raises(SettingsError, match=message):
         config().schema_settings()

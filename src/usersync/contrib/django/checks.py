@@ -40,11 +40,13 @@ def check_database(databases: Sequence[str] | None = None, **_: object) -> list[
 
     Runs where databases are checked: ``migrate``, and ``check --database default``.
     """
+    if check_settings():
+        return []
+    found = config()
+    alias = found.database
+    if alias is None or alias not in (databases or ()):
+        return []
     try:
-        found = config()
-        alias = found.database
-        if alias is None or alias not in (databases or ()):
-            return []
         with connect(address_of(alias)) as own:
             planned = run(schema.plan(found.schema_settings()), own)
         if planned.errors:
