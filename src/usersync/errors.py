@@ -17,7 +17,9 @@
     ├── UserNotFoundError        US401  there is no such user in the auth server's table
     ├── UserStillExistsError     US402  the user is alive in the auth server's table
     ├── RemovalCapError          US403  reconciling would remove too many rows
-    └── EmbeddedPostgresError    US501  the throw-away PostgreSQL did not start
+    ├── EmbeddedPostgresError    US501  the throw-away PostgreSQL did not start
+    ├── InvalidTokenError        US601  an access token is not accepted
+    └── KeysUnavailableError     US602  the auth server's keys are not to be had
 
 The codes are stable; ``docs/errors.md`` explains each one, and a test holds the two together.
 """
@@ -134,6 +136,18 @@ class EmbeddedPostgresError(UsersyncError):
     """The throw-away PostgreSQL did not start or could not be shared."""
 
     code = "US501"
+
+
+class InvalidTokenError(UsersyncError):
+    """An access token is not accepted: who sent it is nobody. Never contains the token."""
+
+    code = "US601"
+
+
+class KeysUnavailableError(UsersyncError):
+    """Whether an access token is good cannot be known: the auth server's keys are not to be had."""
+
+    code = "US602"
 
 
 def refused(sqlstate: str | None, message: str, hint: str | None = None) -> UsersyncError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
-from usersync.audit.context import entered
+from usersync.audit.context import amend, entered
 from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
@@ -21,7 +21,7 @@ from usersync.links import find_source
 from usersync.rest import DataApi
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
     from contextlib import AbstractContextManager
 
     import psycopg
@@ -48,7 +48,8 @@ class AuditLog:
     def __init__(self, source: str | ConnectionPool[Any] | DataApi | None = None, **options: Any) -> None:
         self._source = check_dsn(source) if isinstance(source, str) else source
         self._options = Options(**options)
-        self._builder = EventBuilder(Redactor(self._options.redact), self._options.event_bytes)
+        self._redactor = Redactor(self._options.redact)
+        self._builder = EventBuilder(self._redactor, self._options.event_bytes)
         self._root = self._spool_root()
         self._engine: Engine | None = None
         self._lock = threading.RLock()
@@ -103,12 +104,23 @@ class AuditLog:
             Given(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)
         )
 
-    def context(self, **fields: Any) -> AbstractContextManager[None]:
+    def context(self, **fields: Any) -> AbstractContextManager[object]:
         """Give these fields to every event that is recorded in the block, in this thread or task.
 
         Those of an inner context win. What is no field of an event becomes part of its ``metadata``.
+        ``actor_id`` may be a function, to be called whenever an event is recorded: it returns the id, or a
+        mapping with ``actor_id``, ``actor_type`` and whatever else it knows.
         """
         return entered(fields)
+
+    def amend_context(self, **fields: Any) -> bool:
+        """Add to the innermost :meth:`context` that is open what is known only now, such as who is acting.
+
+        It reaches every thread and task that shares the context, and those outside of the caller's too: a
+        request that was opened before it was authenticated. Returns whether there is a context; without one
+        nothing happens.
+        """
+        return amend(fields)
 
     def action(self, action: str, *, entity: Entity = None, metadata: object = None, **fields: Any) -> Action:
         """An event for a block of code, which is recorded with its outcome when the block ends.
@@ -148,7 +160,7 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
             self._not_stored(error, required=required)
             return None
-        return self._stored(built.id, answer, required=required)
+        return None if self._rejected(answer, required=required) else built.id
 
     async def _store_async(self, connection: Any, built: Event, *, required: bool) -> str | None:
         try:
@@ -156,22 +168,50 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - see record_in
             self._not_stored(error, required=required)
             return None
-        return self._stored(built.id, answer, required=required)
+        return None if self._rejected(answer, required=required) else built.id
 
-    def _stored(self, event_id: str, answer: inline.Answer, *, required: bool) -> str | None:
-        if answer.get("rejected"):
+    def _rejected(self, answer: inline.Answer, *, required: bool) -> int:
+        """How many of the events were, which counts as not stored."""
+        rejected = answer.get("rejected", 0)
+        if rejected:
             error = ValueError("the event was rejected: see usersync.audit_rejects")
-            self._not_stored(error, required=required)
-            return None
-        return event_id
+            self._not_stored(error, rejected, required=required)
+        return rejected
 
-    def _not_stored(self, error: Exception, *, required: bool) -> None:
+    def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
         reason = " ".join(str(error).split())[:300]
         if required:
             raise DatabaseError(
                 f"the audit event was not stored: {reason}", sqlstate=getattr(error, "sqlstate", None)
             ) from error
-        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}")
+        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}", count)
+
+    def prepare(self, action: str, **event: Any) -> Event:
+        """Make an event now that is to be recorded later, or not at all. Never raises.
+
+        ``event`` is what :meth:`record` takes. Its time, its context and its values are those of this moment.
+        """
+        return self._builder.build(_given(action, event))
+
+    def record_prepared(self, event: Event) -> str | None:
+        """:meth:`record` for an event that :meth:`prepare` has made."""
+        return self._accept(event)
+
+    def record_prepared_in(self, connection: Any, events: Sequence[Event], *, required: bool = False) -> int:
+        """:meth:`record_in` for such events, all in one statement; returns how many were stored.
+
+        ``connection`` is one that blocks.
+        """
+        try:
+            answer = inline.store(connection, *(event.payload for event in events))
+        except Exception as error:  # noqa: BLE001 - see record_in
+            self._not_stored(error, len(events), required=required)
+            return 0
+        return len(events) - self._rejected(answer, required=required)
+
+    def redacts(self, name: str) -> bool:
+        """Whether a value of this name would be recorded as ``[redacted]``."""
+        return self._redactor.is_secret(name)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the events accepted so far are in the database; whether they are. Blocks.
@@ -202,7 +242,7 @@ class AuditLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, given: Given) -> str | None:
+    def _accept(self, given: Given | Event) -> str | None:
         try:
             engine = self._engine
             if engine is None or engine.pid != os.getpid():
@@ -210,7 +250,7 @@ class AuditLog:
             if self._closed:
                 engine.tally.drop("the log is closed")
                 return None
-            event = self._builder.build(given)
+            event = self._builder.build(given) if isinstance(given, Given) else given
             if engine.accept(event.payload):
                 return event.id
         except Exception as error:  # noqa: BLE001 - P4: recording never raises

@@ -70,10 +70,10 @@ class Tally:
         self.spool_error: str | None = None
         self.state: WriterState = "not started"
 
-    def drop(self, why: str) -> None:
-        """Count an event that could not be accepted."""
+    def drop(self, why: str, count: int = 1) -> None:
+        """Count events that could not be accepted."""
         with self._lock:
-            self.dropped += 1
+            self.dropped += count
         self.complain("dropped", "an audit event could not be accepted (%s); %s so far", why, self.dropped)
 
     def complain(self, kind: str, message: str, *arguments: object) -> None:

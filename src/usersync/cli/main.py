@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,17 +16,22 @@ from usersync.cli.output import Output, shortened
 from usersync.errors import SettingsError, UsersyncError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from usersync.cli.options import Surroundings
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell reports for SIGINT and SIGPIPE
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run ``usersync`` with these arguments and return its exit code. Raises nothing."""
+def run(arguments: Sequence[str], *, name: str = "usersync", surroundings: Surroundings | None = None) -> int:
+    """Run ``usersync`` with these arguments and return its exit code. Raises nothing.
+
+    ``name`` is what the command is called here.
+    """
     # Known before anything is parsed: a mistake in the arguments is reported in the form that was asked for.
     output = Output(as_json="--json" in arguments, verbose="--verbose" in arguments)
     try:
-        code = _guarded(list(arguments), output)
+        code = _guarded(partial(_invoke, list(arguments), name, surroundings), output)
         _flush()
     except BrokenPipeError:
         _discard_output()
@@ -35,9 +41,9 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def _guarded(arguments: list[str], output: Output) -> int:
+def _guarded(invoke: Callable[[], int], output: Output) -> int:
     try:
-        return _invoke(arguments)
+        return invoke()
     except UsersyncError as error:
         _pass_interruption_on(error)
         output.error(error)
@@ -53,12 +59,12 @@ def _guarded(arguments: list[str], output: Output) -> int:
         return UsersyncError.exit_code
 
 
-def _invoke(arguments: list[str]) -> int:
+def _invoke(arguments: list[str], name: str, surroundings: Surroundings | None) -> int:
     """What ``usersync.main`` does, without its own ideas about Ctrl-C and closed pipes."""
     if os.environ.get("_USERSYNC_COMPLETE"):
         usersync.main(arguments, prog_name="usersync")  # a shell asks for completions
     try:
-        with usersync.make_context("usersync", arguments) as context:
+        with usersync.make_context(name, arguments, obj=surroundings) as context:
             usersync.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code

@@ -30,12 +30,26 @@ DEFAULTS = "defaults"
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What the program knows that the command is part of; ``--dsn`` and ``--config`` go before.
+
+    Both functions may raise :class:`SettingsError`.
+    """
+
+    find_dsn: Callable[[], str]
+    find_settings: Callable[[], Settings]
+    #: Where these settings come from, for people.
+    settings_source: str
+
+
+@dataclass(frozen=True)
 class Call:
     """One call of a command: where it prints, which database and which settings it is about."""
 
     output: Output
     dsn_option: str | None = None
     config: Path | None = None
+    surroundings: Surroundings | None = None
 
     @functools.cached_property
     def dsn(self) -> str:
@@ -45,6 +59,8 @@ class Call:
         if self.dsn_option is not None and not self.dsn_option.strip():
             # Not the same as leaving it out: most likely a variable that is not set.
             raise SettingsError("--dsn is empty", hint="Leave it out to use SUPABASE_DB_URL or DATABASE_URL.")
+        if self.dsn_option is None and self.surroundings is not None:
+            return self.surroundings.find_dsn()
         return find_dsn(self.dsn_option)
 
     @functools.cached_property
@@ -57,6 +73,8 @@ class Call:
     @functools.cached_property
     def settings(self) -> Settings:
         """The settings; raises :class:`SettingsError`."""
+        if self.config is None and self.surroundings is not None:
+            return self.surroundings.find_settings()
         return load_settings(self.config)
 
     @functools.cached_property
@@ -69,6 +87,8 @@ class Call:
         """Which file the settings were read from."""
         if self.config is not None:
             return str(self.config)
+        if self.surroundings is not None:
+            return self.surroundings.settings_source
         for name in (FILE_NAME, "pyproject.toml"):
             if Path(name).is_file() and (name == FILE_NAME or self.settings != Settings()):
                 return name
@@ -164,7 +184,8 @@ def output_options(command: Command) -> Callable[..., None]:
     def run(
         *, as_json: bool, verbose: bool, dsn: str | None = None, config: Path | None = None, **options: Any
     ) -> None:
-        call = Call(Output(as_json=as_json, verbose=verbose), dsn, config)
+        surroundings = click.get_current_context().find_object(Surroundings)
+        call = Call(Output(as_json=as_json, verbose=verbose), dsn, config, surroundings)
         view = command(call, **options)
         if view is not None:
             call.output.show(view)
