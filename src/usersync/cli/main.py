@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from usersync.cli.options import Surroundings
 
+#: The pipe is closed, the disk is full, standard output was closed before we began.
+_OF_THE_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EBADF}
+
 INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell reports for SIGINT and SIGPIPE
 
 
@@ -36,6 +40,10 @@ def run(arguments: Sequence[str], *, name: str = "usersync", surroundings: Surro
     except BrokenPipeError:
         _discard_output()
         return PIPE_CLOSED
+    except OSError as error:
+        _discard_output()
+        output.error(SettingsError(f"cannot write the output: {error.strerror}"))
+        return SettingsError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
@@ -51,10 +59,12 @@ def _guarded(invoke: Callable[[], int], output: Output) -> int:
     except click.ClickException as error:
         output.error(_usage_error(error))
         return error.exit_code if isinstance(error, click.UsageError) else SettingsError.exit_code
-    except (BrokenPipeError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
-    except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
+    except Exception as error:
         _pass_interruption_on(error)
+        if isinstance(error, OSError) and error.errno in _OF_THE_OUTPUT:
+            raise
         output.error(_unexpected(error))
         return UsersyncError.exit_code
 

@@ -144,7 +144,7 @@ def _once(call: Call, collector: UsersyncCollector, textfile: Path | None) -> Vi
     registry.register(collector)
     text = generate_latest(registry)
     if textfile is not None:
-        with call.output.sink(textfile) as file:
+        with call.output.sink(textfile, mode=0o644) as file:
             file.write(text)
     if collector.error is not None:
         call.output.tell(*error_lines(collector.error, call.output.width))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import sys
 import traceback
 from contextlib import contextmanager
@@ -92,20 +93,25 @@ class Output:
         click.echo(text, nl=not text.endswith("\n"))
 
     @contextmanager
-    def sink(self, path: Path | None) -> Iterator[BinaryIO]:
-        """Yield where bytes go: standard output, or a file that takes its name when all of it is there."""
+    def sink(self, path: Path | None, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+        """Yield where bytes go: standard output, or a file that takes its name when all of it is there.
+
+        A new file is for its owner only, unless ``mode`` says otherwise. Whatever is no file, such as a
+        pipe, is written to as it is.
+        """
         if path is None:
             yield sys.stdout.buffer
             return
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with draft.open("xb") as file:
+            target = path.resolve()
+            if target.exists() and not target.is_file():
+                with target.open("wb") as device:
+                    yield device
+                return
+            with _draft_of(target, mode) as file:
                 yield file
-            draft.replace(path)
         except OSError as error:
             raise SettingsError(f"cannot write {path}: {error.strerror}") from error
-        finally:
-            draft.unlink(missing_ok=True)
 
     def tell(self, *lines: str) -> None:
         """Print lines for people to standard error; nothing with ``--json``."""
@@ -210,6 +216,20 @@ def on_terminal(*, err: bool = False) -> bool:
     """Whether standard output (or error) is a terminal that can redraw."""
     stream = sys.stderr if err else sys.stdout
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def _draft_of(path: Path, mode: int) -> Iterator[BinaryIO]:
+    if path.exists():
+        mode = stat.S_IMODE(path.stat().st_mode)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+        draft.chmod(mode)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def can_ask() -> bool:
