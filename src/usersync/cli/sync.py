@@ -88,7 +88,7 @@ def reconcile(call: Call, **options: Any) -> SyncView:
 
     dry_run = options.get("dry_run", False)
     call.output.tell(f"{'Comparing' if dry_run else 'Syncing'} {call.target}")
-    with UserSync(call.dsn) as client:
+    with UserSync(call.source) as client:
         try:
             if options.get("resume") and not call.run(plans.resume_run(options.get("removal_cap"))):
                 call.output.tell("There is no run to go on with: this begins a new one.")
@@ -123,7 +123,7 @@ def _sync_users(call: Call, user_ids: tuple[UUID, ...]) -> UsersView:
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
 
     call.output.tell(f"Syncing {count(len(user_ids), 'user')} on {call.target}")
-    with UserSync(call.dsn) as client:
+    with UserSync(call.source) as client:
         unique = dict.fromkeys(user_ids)
         return UsersView(tuple((each, _sync_one(client, each)) for each in unique), call.target)
 
