@@ -62,7 +62,7 @@ def test_without_an_address_the_api_is_used(shown, directory):
     document = shown()
     assert document["target"] == "abcdefghijklmnopqrst.supabase.co (Data API)"
     values = {each["name"]: each["value"] for each in document["variables"]}
-    assert values["SUPABASE_SECRET_KEY"] == "a secret key [hidden]"
+    assert values["SUPABASE_SECRET_KEY"] == "a secret key [hidden]"  # noqa: S105 - is hidden
     assert values["SUPABASE_URL"] == URL
 
 

@@ -27,6 +27,7 @@ _SPOOL = "USERSYNC_SPOOL_DIR"
 _DATABASE = ("SUPABASE_DB_URL", "DATABASE_URL")
 _URL = "SUPABASE_URL"
 _KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
+_AUTH_URL = "SUPABASE_AUTH_URL"
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,10 @@ def _variables(call: Call) -> Iterator[Variable]:
     taken = call.dsn_option is not None
     if call.dsn_option is not None:
         yield _variable(Found("--dsn", call.dsn_option, "command line"), used=True)
-    for names in (_DATABASE, (_URL,), _KEYS):
+    for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,)):
         found = sorted(_found(names), key=lambda each: _PLACES.index(each.place))
         for position, each in enumerate(found):
-            yield _variable(each, used=position == 0 and not taken)
+            yield _variable(each, used=position == 0 and (not taken or each.variable == _AUTH_URL))
         for name in names:
             if all(each.variable != name for each in found):
                 yield Variable(name, "", "not set", used=False)
@@ -165,7 +166,7 @@ def _masked(found: Found) -> tuple[str, str | None]:
     from usersync.rest.api import url_problem  # noqa: PLC0415 - likewise
     from usersync.rest.keys import Key  # noqa: PLC0415 - likewise
 
-    if found.variable == _URL:
+    if found.variable in {_URL, _AUTH_URL}:
         problem = url_problem(found.value)
         return (HIDDEN if problem else found.value.strip()), problem and f"it {problem}"
     if found.variable in _KEYS:
