@@ -141,32 +141,128 @@ begin
         'stale', stale,
         'orphaned', orphaned,
         'oldest_missing_at', oldest_missing
-    ) || (
-        select jsonb_build_object(
-            'degraded', count(*) filter (where failure.outcome = 'degraded'),
-            'failed', count(*) filter (where failure.outcome = 'failed'),
-            'oldest_failure_at', min(failure.first_failed_at)
-        )
-        from usersync.sync_failures as failure
-    ) || jsonb_build_object(
-        'last_run', (
-            select jsonb_build_object(
-                'run_id', run.run_id,
-                'finished', bool_and(run.state = 'finished'),
-                'updated_at', max(run.updated_at),
-                'examined', sum(run.examined)
-            )
-            from usersync.sync_runs as run
-            group by run.run_id
-            order by max(run.updated_at) desc
-            limit 1
-        )
-    );
+    ) || usersync.ledger_status();
 end;
 $function$
 
 
 -- function public.user_sync_status() granted to service_role
+EXECUTE
+
+-- function public.usersync(text, jsonb)
+owner postgres; usersync: what clients do beyond the functions with names of their own, by operation.
+CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAULT '{}'::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+<<given>>
+declare
+    user_id uuid := arguments ->> 'user_id';
+    run_id uuid := arguments ->> 'run_id';
+    page_size integer := arguments ->> 'page_size';
+    ids uuid[];
+begin
+    case operation
+    when 'user_exists' then
+        return to_jsonb(usersync.user_exists(user_id));
+    when 'sync_user' then
+        return to_jsonb(usersync.sync_user(user_id)) || jsonb_build_object(
+            'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
+    when 'sync_users' then
+        ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
+        perform usersync.sync_users(ids);
+        return to_jsonb(cardinality(ids));
+    when 'ledger_status' then
+        return usersync.ledger_status();
+    when 'failures' then
+        return usersync.list_failures(
+            user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
+    when 'failed_ids' then
+        return to_jsonb(array(
+            select failure.user_id from usersync.sync_failures as failure
+            where (given.user_id is null or failure.user_id = given.user_id)
+                and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
+                and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
+            order by failure.user_id limit given.page_size
+        ));
+    when 'count_failed' then
+        return (
+            select jsonb_build_object(
+                'degraded', count(*) filter (where failure.outcome = 'degraded'),
+                'failed', count(*) filter (where failure.outcome = 'failed')
+            )
+            from usersync.sync_failures as failure
+            where given.user_id is null or failure.user_id = given.user_id
+        );
+    when 'unlink_events' then
+        return to_jsonb(usersync.unlink_events(user_id, page_size));
+    when 'count_removals' then
+        return to_jsonb(usersync.count_removals());
+    when 'compare' then
+        return to_jsonb(usersync.reconcile_page(
+            (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
+    when 'start_run' then
+        perform usersync.start_run(
+            run_id,
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'last_ids') as id),
+            page_size);
+        return null;
+    when 'unfinished_run' then
+        return (
+            select coalesce(jsonb_agg(to_jsonb(run) order by run.part), '[]')
+            from usersync.sync_runs as run
+            where run.run_id = (
+                select unfinished.run_id from usersync.sync_runs as unfinished
+                where unfinished.state <> 'finished' order by unfinished.updated_at desc limit 1
+            )
+        );
+    when 'run_part' then
+        return (
+            select to_jsonb(run) from usersync.sync_runs as run
+            where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer
+        );
+    when 'advance_run' then
+        return to_jsonb(usersync.advance_run(run_id, (arguments ->> 'part')::integer));
+    when 'limit_pages' then
+        update usersync.sync_runs as run set page_size = least(run.page_size, given.page_size)
+        where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer;
+        return null;
+    when 'interrupt_run' then
+        update usersync.sync_runs as run set state = 'interrupted', updated_at = clock_timestamp()
+        where run.run_id = given.run_id and run.state = 'running';
+        return null;
+    when 'receive_users' then
+        return to_jsonb(usersync.receive_users(
+            arguments -> 'users', coalesce((arguments ->> 'seen_at')::timestamptz, clock_timestamp())));
+    when 'start_receiving' then
+        perform usersync.receive_users('[]', now());
+        return to_jsonb(clock_timestamp());
+    when 'count_unseen' then
+        return to_jsonb(usersync.count_unseen((arguments ->> 'since')::timestamptz));
+    when 'unseen_ids' then
+        return to_jsonb(array(
+            select stored.id from usersync.auth_users as stored
+            where stored.seen_at < (arguments ->> 'since')::timestamptz
+                and (arguments ->> 'after_id' is null or stored.id > (arguments ->> 'after_id')::uuid)
+            order by stored.id limit given.page_size
+        ));
+    when 'forget_user' then
+        delete from usersync.auth_users as stored
+        where stored.id = given.user_id and stored.seen_at < (arguments ->> 'since')::timestamptz;
+        return null;
+    else
+        raise exception 'this usersync has no operation %', quote_nullable(operation)
+            using errcode = 'US302', hint = 'Is it older than the client? Run: usersync apply';
+    end case;
+end;
+$function$
+
+
+-- function public.usersync(text, jsonb) granted to service_role
 EXECUTE
 
 -- function usersync.advance_run(uuid, integer)
@@ -275,6 +371,23 @@ begin
     where target."id" is not null;
     count_removals.auth_users := (select count(*) from "auth"."users");
     count_removals.allowed := greatest(10, floor(count_removals.users * 0.05::numeric));
+end;
+$function$
+
+
+-- function usersync.count_unseen(timestamp with time zone)
+owner postgres; usersync: how many users of the copy the admin API has not told since a moment.
+CREATE OR REPLACE FUNCTION usersync.count_unseen(since timestamp with time zone, OUT unseen bigint, OUT users bigint, OUT allowed bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    select count(*) filter (where stored.seen_at < count_unseen.since), count(*)
+    into count_unseen.unseen, count_unseen.users
+    from usersync.auth_users as stored;
+    count_unseen.allowed := greatest(10, floor(count_unseen.users * 0.05::numeric));
 end;
 $function$
 
@@ -690,6 +803,79 @@ end;
 $function$
 
 
+-- function usersync.ledger_status()
+owner postgres; usersync: how many users are in the ledger, since when, and what the last reconciling run came to.
+CREATE OR REPLACE FUNCTION usersync.ledger_status()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return (
+        select jsonb_build_object(
+            'degraded', count(*) filter (where failure.outcome = 'degraded'),
+            'failed', count(*) filter (where failure.outcome = 'failed'),
+            'oldest_failure_at', min(failure.first_failed_at)
+        )
+        from usersync.sync_failures as failure
+    ) || jsonb_build_object(
+        'last_run', (
+            select jsonb_build_object(
+                'run_id', run.run_id,
+                'finished', bool_and(run.state = 'finished'),
+                'updated_at', max(run.updated_at),
+                'examined', sum(run.examined)
+            )
+            from usersync.sync_runs as run
+            group by run.run_id
+            order by max(run.updated_at) desc
+            limit 1
+        ),
+        'observed_at', clock_timestamp()
+    );
+end;
+$function$
+
+
+-- function usersync.list_failures(uuid, timestamp with time zone, uuid, integer)
+owner postgres; usersync: a page of the ledger, the oldest failure first.
+CREATE OR REPLACE FUNCTION usersync.list_failures(user_id uuid, after_time timestamp with time zone, after_id uuid, page_size integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    return (
+        select coalesce(jsonb_agg(to_jsonb(page) order by page.first_failed_at, page.user_id), '[]')
+        from (
+            select
+                failure.user_id,
+                failure.outcome,
+                failure.sqlstate,
+                failure.constraint_name as "constraint",
+                failure.column_name as "column",
+                failure.message,
+                failure.raised_in,
+                failure.attempts,
+                failure.first_failed_at,
+                failure.last_failed_at
+            from usersync.sync_failures as failure
+            where (list_failures.user_id is null or failure.user_id = list_failures.user_id)
+                and (
+                    list_failures.after_time is null
+                    or (failure.first_failed_at, failure.user_id) > (list_failures.after_time, list_failures.after_id)
+                )
+            order by failure.first_failed_at, failure.user_id
+            limit list_failures.page_size
+        ) as page
+    );
+end;
+$function$
+
+
 -- function usersync.make_audit_partition(date)
 owner postgres; usersync: makes the audit log's partition for a month.
 CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date)
@@ -877,6 +1063,66 @@ AS $function$
     select substring(
         split_part(error_context, 'PL/pgSQL function usersync.', 1) from '(?:PL/pgSQL|SQL) function ([^\n]{1,200})'
     );
+$function$
+
+
+-- function usersync.receive_users(jsonb, timestamp with time zone)
+owner postgres; usersync: takes users as the admin API tells them into the copy of the auth server's table.
+CREATE OR REPLACE FUNCTION usersync.receive_users(users jsonb, seen_at timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    written bigint;
+begin
+    if '"auth"."users"'::regclass is distinct from to_regclass('usersync.auth_users') then
+        raise exception 'this database reads users from %, and needs no copy of them', '"auth"."users"'::regclass
+            using errcode = 'US101', hint = 'For an auth server with a database of its own, set source_table = '
+                '"usersync.auth_users" and run: usersync apply';
+    end if;
+    update usersync.auth_users as stored set seen_at = receive_users.seen_at
+    where stored.id in (select (told.one ->> 'id')::uuid from jsonb_array_elements(users) as told (one))
+        and stored.seen_at < receive_users.seen_at;
+    insert into usersync.auth_users as stored (
+        id, aud, role, email, email_confirmed_at, invited_at, last_sign_in_at, raw_app_meta_data, raw_user_meta_data,
+        created_at, updated_at, phone, phone_confirmed_at, confirmed_at, banned_until, deleted_at, is_anonymous, seen_at
+    )
+    select distinct on (told.id)
+        told.id, nullif(told.aud, ''), nullif(told.role, ''), nullif(told.email, ''), told.email_confirmed_at,
+        told.invited_at, told.last_sign_in_at, told.app_metadata, told.user_metadata, told.created_at,
+        told.updated_at, nullif(told.phone, ''), told.phone_confirmed_at, told.confirmed_at, told.banned_until,
+        told.deleted_at, coalesce(told.is_anonymous, false), receive_users.seen_at
+    from jsonb_to_recordset(users) as told (
+        id uuid, aud text, role text, email text, email_confirmed_at timestamptz, invited_at timestamptz,
+        last_sign_in_at timestamptz, app_metadata jsonb, user_metadata jsonb, created_at timestamptz,
+        updated_at timestamptz, phone text, phone_confirmed_at timestamptz, confirmed_at timestamptz,
+        banned_until timestamptz, deleted_at timestamptz, is_anonymous boolean
+    )
+    order by told.id, told.updated_at desc nulls last
+    on conflict (id) do update set
+        aud = excluded.aud,
+        role = excluded.role,
+        email = excluded.email,
+        email_confirmed_at = excluded.email_confirmed_at,
+        invited_at = excluded.invited_at,
+        last_sign_in_at = excluded.last_sign_in_at,
+        raw_app_meta_data = excluded.raw_app_meta_data,
+        raw_user_meta_data = excluded.raw_user_meta_data,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        phone = excluded.phone,
+        phone_confirmed_at = excluded.phone_confirmed_at,
+        confirmed_at = excluded.confirmed_at,
+        banned_until = excluded.banned_until,
+        deleted_at = excluded.deleted_at,
+        is_anonymous = excluded.is_anonymous
+    where (stored.updated_at is null or excluded.updated_at >= stored.updated_at)
+        and to_jsonb(stored) - 'seen_at' is distinct from to_jsonb(excluded) - 'seen_at';
+    get diagnostics written = row_count;
+    return written;
+end;
 $function$
 
 
@@ -1258,22 +1504,20 @@ end;
 $function$
 
 
--- function usersync.start_run(uuid[], uuid[], integer)
+-- function usersync.start_run(uuid, uuid[], uuid[], integer)
 owner postgres; usersync: opens a reconciling run.
-CREATE OR REPLACE FUNCTION usersync.start_run(first_ids uuid[], last_ids uuid[], page_size integer)
- RETURNS uuid
+CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer)
+ RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
-declare
-    new_run uuid := gen_random_uuid();
 begin
     delete from usersync.sync_runs as run where run.updated_at < now() - interval '90 days';
     insert into usersync.sync_runs (run_id, part, part_count, next_id, last_id, page_size)
-    select new_run, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
-    from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part);
-    return new_run;
+    select start_run.run_id, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
+    from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part)
+    on conflict (run_id, part) do nothing;
 end;
 $function$
 

@@ -1,6 +1,6 @@
 """The auth server's admin API as far as it lists users, over the real table, after supabase/auth's source.
 
-The newest first by ``created_at``; only those of the nil instance and of the audience ``authenticated``; pages
+The newest first by ``created_at``; only those of the nil instance and the audience ``authenticated``; pages
 by number with ``X-Total-Count`` and ``Link``, or by cursor where that is on and no page was asked for.
 """
 

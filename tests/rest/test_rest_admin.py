@@ -166,9 +166,14 @@ def test_everything_is_taken_back(project):
     assert project.owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
 
-def test_the_command_reads_the_list_and_syncs(project, auth, auth_server, monkeypatch, tmp_path, capsys):
-    sign_up(auth, 3)
+@pytest.fixture
+def empty_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("empty_directory")
+def test_the_command_reads_the_list_and_syncs(project, auth, auth_server, monkeypatch, capsys):
+    sign_up(auth, 3)
     monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
     monkeypatch.setenv("SUPABASE_AUTH_URL", f"{auth_server.api.url}/auth/v1")
     monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
@@ -191,12 +196,15 @@ def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster,
     cluster.drop(database)
 
 
-def test_an_auth_server_by_itself_is_asked_without_the_gateways_path(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("empty_directory")
+def test_an_auth_server_by_itself_is_asked_without_the_gateways_path(monkeypatch):
     monkeypatch.setenv("SUPABASE_AUTH_URL", "https://auth.example.com")
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", SERVICE_KEY)
     server = AuthServer.from_env()
     assert (server.api.url, server.prefix) == ("https://auth.example.com", "")
+
+
+ENDLESS = {"users": [{"id": "00000000-0000-0000-0000-000000000007"}], "pagination": {"next_cursor": "same"}}
 
 
 @pytest.mark.parametrize(
@@ -205,8 +213,8 @@ def test_an_auth_server_by_itself_is_asked_without_the_gateways_path(monkeypatch
         (answering("200 OK", b'{"users": null}'), ConnectionFailedError),
         (answering("200 OK", b'{"users": [{"id": 7}]}'), ConnectionFailedError),
         (answering("200 OK", b"<html>"), ConnectionFailedError),
-        (answering("401 Unauthorized", b'{"code":401,"error_code":"no_authorization","msg":"This endpoint requires a Bearer token"}'), ApiKeyError),
-        (answering("200 OK", b'{"users": [{"id": "00000000-0000-0000-0000-000000000007"}], "pagination": {"next_cursor": "same"}}'), ConnectionFailedError),
+        (answering("401 Unauthorized", b'{"msg":"This endpoint requires a Bearer token"}'), ApiKeyError),
+        (answering("200 OK", json.dumps(ENDLESS).encode()), ConnectionFailedError),
         (answering("200 OK", b'{"users": []}', Link='</x?page=1>; rel="next"'), ConnectionFailedError),
     ],
 )  # fmt: skip
