@@ -43,7 +43,7 @@ class AsyncUserSync:
 
     async def sync_auth_user(self, user: UUID | str | object) -> bool:
         """Bring one user in line."""
-        return await self._link.run(users.sync_auth_user(users.user_id_of(user)))
+        return await self._link.run(users.sync_auth_user(user))
 
     async def sync_all_missing_users(self) -> SyncResult:
         """Bring all users in line."""

@@ -45,12 +45,13 @@ class UserSync:
 
     def sync_auth_user(self, user: UUID | str | object) -> bool:
         """Bring one user in line; ``user`` is an id, or any object or mapping with an ``id``, as supabase-py
-        returns it.
+        returns it. What else that says is used where the database has a copy of the auth server's users
+        (``source_table = "usersync.auth_users"``), and nowhere else.
 
         Returns whether the row is whole. If not, :meth:`failures` has the reason. Raises
         :class:`~usersync.errors.UserNotFoundError`.
         """
-        return self._link.run(users.sync_auth_user(users.user_id_of(user)))
+        return self._link.run(users.sync_auth_user(user))
 
     def sync_all_missing_users(self) -> SyncResult:
         """Bring all users in line: :meth:`reconcile` with its defaults."""

@@ -166,6 +166,14 @@ def describe_target(dsn: str) -> str:
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
+def describe_login(dsn: str, hidden: str) -> str:
+    """User, host, port and database of an address, with ``hidden`` in place of the password."""
+    parts = conninfo_to_dict(dsn)
+    password = f":{hidden}" if parts.get("password") else ""
+    login = f"{parts.get('user') or ''}{password}"
+    return f"postgresql://{login}{'@' if login else ''}{describe_target(dsn)}"
+
+
 def connection_failed(error: psycopg.Error | UnicodeError, dsn: str) -> NoReturn:
     """Raise :class:`ConnectionFailedError` that says what is wrong with the address or the server."""
     message = " ".join(_without_password(str(error), dsn).split())

@@ -156,6 +156,8 @@ def refused(sqlstate: str | None, message: str, hint: str | None = None) -> User
         return NotInstalledError(
             f"usersync is not installed in this database ({message})", hint="Run: usersync apply"
         )
+    if sqlstate == SettingsError.code:
+        return SettingsError(message, hint=hint)
     if sqlstate == VersionMismatchError.code:
         return VersionMismatchError(message, hint=hint)
     if sqlstate == "42501":

@@ -41,9 +41,10 @@ def find_source(*, directory: Path | None = None) -> str | DataApi:
     if look_up("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", directory=directory):
         return DataApi.from_env(directory=directory)
     raise SettingsError(
-        "nothing says where the database is: neither SUPABASE_DB_URL or DATABASE_URL, nor SUPABASE_URL and "
+        "no database address: neither --dsn, nor SUPABASE_DB_URL or DATABASE_URL, nor SUPABASE_URL with "
         "SUPABASE_SECRET_KEY, in the environment, .env.local or .env",
-        hint='On Supabase: Connect, Session pooler; into .env.local as SUPABASE_DB_URL="postgresql://…".',
+        hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
+        'SUPABASE_DB_URL="postgresql://…".',
     )
 
 

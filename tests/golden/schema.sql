@@ -169,7 +169,8 @@ begin
     when 'user_exists' then
         return to_jsonb(usersync.user_exists(user_id));
     when 'sync_user' then
-        return to_jsonb(usersync.sync_user(user_id));
+        return to_jsonb(usersync.sync_user(user_id)) || jsonb_build_object(
+            'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
     when 'sync_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         perform usersync.sync_users(ids);
@@ -233,6 +234,25 @@ begin
     when 'interrupt_run' then
         update usersync.sync_runs as run set state = 'interrupted', updated_at = clock_timestamp()
         where run.run_id = given.run_id and run.state = 'running';
+        return null;
+    when 'receive_users' then
+        return to_jsonb(usersync.receive_users(
+            arguments -> 'users', coalesce((arguments ->> 'seen_at')::timestamptz, clock_timestamp())));
+    when 'start_receiving' then
+        perform usersync.receive_users('[]', now());
+        return to_jsonb(clock_timestamp());
+    when 'count_unseen' then
+        return to_jsonb(usersync.count_unseen((arguments ->> 'since')::timestamptz));
+    when 'unseen_ids' then
+        return to_jsonb(array(
+            select stored.id from usersync.auth_users as stored
+            where stored.seen_at < (arguments ->> 'since')::timestamptz
+                and (arguments ->> 'after_id' is null or stored.id > (arguments ->> 'after_id')::uuid)
+            order by stored.id limit given.page_size
+        ));
+    when 'forget_user' then
+        delete from usersync.auth_users as stored
+        where stored.id = given.user_id and stored.seen_at < (arguments ->> 'since')::timestamptz;
         return null;
     else
         raise exception 'this usersync has no operation %', quote_nullable(operation)
@@ -351,6 +371,23 @@ begin
     where target."id" is not null;
     count_removals.auth_users := (select count(*) from "auth"."users");
     count_removals.allowed := greatest(10, floor(count_removals.users * 0.05::numeric));
+end;
+$function$
+
+
+-- function usersync.count_unseen(timestamp with time zone)
+owner postgres; usersync: how many users of the copy the admin API has not told since a moment.
+CREATE OR REPLACE FUNCTION usersync.count_unseen(since timestamp with time zone, OUT unseen bigint, OUT users bigint, OUT allowed bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    select count(*) filter (where stored.seen_at < count_unseen.since), count(*)
+    into count_unseen.unseen, count_unseen.users
+    from usersync.auth_users as stored;
+    count_unseen.allowed := greatest(10, floor(count_unseen.users * 0.05::numeric));
 end;
 $function$
 
@@ -1033,6 +1070,66 @@ AS $function$
     select substring(
         split_part(error_context, 'PL/pgSQL function usersync.', 1) from '(?:PL/pgSQL|SQL) function ([^\n]{1,200})'
     );
+$function$
+
+
+-- function usersync.receive_users(jsonb, timestamp with time zone)
+owner postgres; usersync: takes users as the admin API tells them into the copy of the auth server's table.
+CREATE OR REPLACE FUNCTION usersync.receive_users(users jsonb, seen_at timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    written bigint;
+begin
+    if '"auth"."users"'::regclass is distinct from to_regclass('usersync.auth_users') then
+        raise exception 'this database reads users from %, and needs no copy of them', '"auth"."users"'::regclass
+            using errcode = 'US101', hint = 'For an auth server with a database of its own, set source_table = '
+                '"usersync.auth_users" and run: usersync apply';
+    end if;
+    update usersync.auth_users as stored set seen_at = receive_users.seen_at
+    where stored.id in (select (told.one ->> 'id')::uuid from jsonb_array_elements(users) as told (one))
+        and stored.seen_at < receive_users.seen_at;
+    insert into usersync.auth_users as stored (
+        id, aud, role, email, email_confirmed_at, invited_at, last_sign_in_at, raw_app_meta_data, raw_user_meta_data,
+        created_at, updated_at, phone, phone_confirmed_at, confirmed_at, banned_until, deleted_at, is_anonymous, seen_at
+    )
+    select distinct on (told.id)
+        told.id, nullif(told.aud, ''), nullif(told.role, ''), nullif(told.email, ''), told.email_confirmed_at,
+        told.invited_at, told.last_sign_in_at, told.app_metadata, told.user_metadata, told.created_at,
+        told.updated_at, nullif(told.phone, ''), told.phone_confirmed_at, told.confirmed_at, told.banned_until,
+        told.deleted_at, coalesce(told.is_anonymous, false), receive_users.seen_at
+    from jsonb_to_recordset(users) as told (
+        id uuid, aud text, role text, email text, email_confirmed_at timestamptz, invited_at timestamptz,
+        last_sign_in_at timestamptz, app_metadata jsonb, user_metadata jsonb, created_at timestamptz,
+        updated_at timestamptz, phone text, phone_confirmed_at timestamptz, confirmed_at timestamptz,
+        banned_until timestamptz, deleted_at timestamptz, is_anonymous boolean
+    )
+    order by told.id, told.updated_at desc nulls last
+    on conflict (id) do update set
+        aud = excluded.aud,
+        role = excluded.role,
+        email = excluded.email,
+        email_confirmed_at = excluded.email_confirmed_at,
+        invited_at = excluded.invited_at,
+        last_sign_in_at = excluded.last_sign_in_at,
+        raw_app_meta_data = excluded.raw_app_meta_data,
+        raw_user_meta_data = excluded.raw_user_meta_data,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        phone = excluded.phone,
+        phone_confirmed_at = excluded.phone_confirmed_at,
+        confirmed_at = excluded.confirmed_at,
+        banned_until = excluded.banned_until,
+        deleted_at = excluded.deleted_at,
+        is_anonymous = excluded.is_anonymous
+    where (stored.updated_at is null or excluded.updated_at >= stored.updated_at)
+        and to_jsonb(stored) - 'seen_at' is distinct from to_jsonb(excluded) - 'seen_at';
+    get diagnostics written = row_count;
+    return written;
+end;
 $function$
 
 

@@ -22,8 +22,6 @@ class Hostile:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        #: Set when the test is over: whoever hangs, hangs until then.
-        self.over = threading.Event()
         self.requests: list[bytes] = []
 
     @property
@@ -36,14 +34,15 @@ class Hostile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.over.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        # From here on nobody is let in any more, and who hangs is told that it is over.
+        self._thread.join()
         self._listener.close()
         for each in self._open:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-        for thread in (self._thread, *self._threads):
+        for thread in self._threads:
             thread.join()
         for each in self._open:
             each.close()
@@ -70,7 +69,7 @@ class Hostile:
 def _read_request(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += _received(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(
         (
@@ -81,8 +80,15 @@ def _read_request(connection: socket.socket) -> bytes:
         0,
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        body += _received(connection)
     return head + b"\r\n\r\n" + body
+
+
+def _received(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionError("the client has gone")
+    return data
 
 
 def answering(status: str, body: bytes = b"", length: int | None = None, **headers: str) -> Behaviour:

@@ -48,7 +48,7 @@ def limit_time(project, milliseconds: int) -> None:
 
 @pytest.fixture
 def sync_later(serve, project):
-    """A client of an API that is started when it is asked for: it reads a role's settings when it connects."""
+    """A client of an API that is started when asked for: it reads the role's settings when it connects."""
     clients = []
 
     def make():
@@ -129,8 +129,8 @@ def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_late
     appear(30)
     whole = project.client.status()
     project.owner.execute(
-        "create or replace function public.user_sync_status() returns jsonb language plpgsql security definer "
-        "as $$ begin perform pg_sleep(20); return '{}'; end $$"
+        "create or replace function public.user_sync_status() returns jsonb language plpgsql "
+        "security definer as $$ begin perform pg_sleep(20); return '{}'; end $$"
     )
     limit_time(project, 400)
     assert sync_later().status() == whole

@@ -19,6 +19,7 @@ SECTIONS: Sections = {
         Entry("apply", "Install or upgrade, then sync the users that exist already."),
         Entry("rollback", "Take everything back. The users table stays."),
         Entry("sql", "Print what apply would run, without a connection."),
+        Entry("config", "Show each setting, address and key, and where it comes from."),
     ),
     "Run": (
         Entry("status", "Count users on both sides, and what differs."),

@@ -118,7 +118,7 @@ def metrics(
 
     if address is not None and (textfile is not None or call.output.as_json):
         raise click.UsageError("--serve goes with neither --textfile nor --json")
-    with UserSync(call.dsn) as sync:
+    with UserSync(call.source) as sync:
         collector = _collector(sync, spool_dir or default_spool_dir(), max_age)
         if address is None:
             return _once(call, collector, textfile)

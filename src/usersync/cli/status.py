@@ -154,7 +154,7 @@ def status(call: Call, watch: float | None) -> View | None:
     """
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
 
-    with UserSync(call.dsn) as client:
+    with UserSync(call.source) as client:
         call.warn_of_other_settings()
         first = StatusView(client.status(), call.target)
         if watch is None:

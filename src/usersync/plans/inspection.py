@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import DatabaseError, PrivilegeMissingError
@@ -11,6 +11,7 @@ from usersync.mapping import SOURCE_TYPES, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.protocol import Plan, query, query_row
+from usersync.settings import COPIED_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,6 +59,9 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
 
 def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
     """Everything that stands in the way, and what is worth knowing though it does not."""
+    if inspection.catalog["source_columns"] is None and settings.copies_source:
+        catalog = {**inspection.catalog, "source_columns": sorted(COPIED_COLUMNS)}
+        inspection = replace(inspection, catalog=catalog)
     if inspection.catalog["source_columns"] is None:
         return (_no_source(settings),)
     return (

@@ -74,7 +74,7 @@ def call(function: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:
     """
     places, params = [], {}
     for name, value in arguments.items():
-        nested = isinstance(value, dict)
+        nested = isinstance(value, dict | list)
         places.append(f"{name} => %({name})s{'::jsonb' if nested else ''}")
         params[name] = json.dumps(value) if nested else value
     sql = f"select public.{function}({', '.join(places)}) as answer"

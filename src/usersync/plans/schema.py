@@ -23,6 +23,7 @@ from usersync.models import Change, Finding, SchemaPlan
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
+from usersync.settings import SOURCE_COPY
 from usersync.sql.expressions import literal
 from usersync.sql.render import read_sql, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
@@ -43,7 +44,8 @@ def plan(settings: Settings) -> Plan[SchemaPlan]:
     _check_versions(bundle, inspection)
     planned = SchemaPlan(tuple(_changes(settings, bundle, inspection)), find(settings, inspection))
     alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
-    if planned.errors or not alters_rows or not inspection.has_users_table:
+    has_both = inspection.has_users_table and inspection.catalog["source_columns"] is not None
+    if planned.errors or not alters_rows or not has_both:
         return planned
     found = yield from preview(settings, bundle)
     return replace(planned, findings=(*planned.findings, found)) if found else planned
@@ -172,6 +174,9 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
+    if settings.copies_source and inspection.catalog["source_columns"] is None:
+        reason = "a copy, because the auth server has a database of its own"
+        yield Change("create", "table of the auth server's users", reason, bundle.create_source_copy)
     for migration in bundle.migrations:
         lost = sorted(set(migration.tables) - set(inspection.catalog["installed_tables"]))
         if lost or str(migration.version) not in noted["migrations"]:
@@ -294,6 +299,10 @@ def _removals(
         yield Change("keep", f"table {settings.audit_table}", "it is the log", bundle.release_audit_table)
     for migration in reversed(bundle.migrations):
         yield Change("drop", f"migration {migration.version:04} {migration.name}", "", migration.down)
+    if settings.copies_source:
+        yield Change(
+            "drop", f"table {SOURCE_COPY}", "it is a copy", f"drop table if exists {SOURCE_COPY.quoted};"
+        )
     yield Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql"))
     if drop_users_table:
         yield Change(

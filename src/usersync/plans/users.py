@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,26 @@ def user_id_of(user: object) -> UUID:
         ) from None
 
 
+def told_of(user: object) -> dict[str, Any] | None:
+    """What an object or a mapping says of a user, as the admin API would; None for an id alone."""
+    whole = user if _part(user, "id") is not None else _part(user, "user")
+    # An object without these is no user of the auth server's, whatever else it may be.
+    if whole is None or any(_part(whole, name) is None for name in ("id", "created_at", "updated_at")):
+        return None
+    told = {name: _part(whole, name) for name in _TOLD}
+    plain = {name: value for name, value in told.items() if isinstance(value, str | bool | dict | datetime)}
+    found: dict[str, Any] = json.loads(json.dumps(plain | {"id": user_id_of(whole)}, default=str))
+    return found
+
+
+#: What the admin API, and so supabase-py, says of a user.
+_TOLD = (
+    *("aud", "role", "email", "email_confirmed_at", "invited_at", "last_sign_in_at", "app_metadata", "phone"),
+    *("user_metadata", "created_at", "updated_at", "phone_confirmed_at", "confirmed_at", "banned_until"),
+    *("deleted_at", "is_anonymous"),
+)
+
+
 def _part(whole: object, name: str) -> object:
     return whole.get(name) if isinstance(whole, Mapping) else getattr(whole, name, None)
 
@@ -55,15 +76,20 @@ def ensure_user_exists(user_id: UUID) -> Plan[bool]:
     return bool((yield from call("ensure_user_exists", returns=bool, user_id=str(user_id))))
 
 
-_SYNCED = {"known": bool, "alive": bool}
+_SYNCED = {"known": bool, "alive": bool, "copied": bool}
 
 
-def sync_auth_user(user_id: UUID) -> Plan[bool]:
+def sync_auth_user(user: object) -> Plan[bool]:
     """Bring one user in line; True if nothing about them is in the ledger afterwards.
 
+    What is said of the user besides the id is used where the database keeps a copy of the auth server's.
     Raises :class:`UserNotFoundError` if neither side knows the user.
     """
+    user_id, told = user_id_of(user), told_of(user)
     row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
+    if row["copied"] and told is not None:
+        yield from operate("receive_users", returns=int, users=[told])
+        row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     if not row["known"]:
         raise _not_found(user_id)
     return not (yield from failures(limit=1, user_id=user_id))

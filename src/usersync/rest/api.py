@@ -12,6 +12,7 @@ from usersync.errors import ApiKeyError, SettingsError
 from usersync.rest.keys import Key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 URL_VARIABLE = "SUPABASE_URL"
@@ -105,36 +106,43 @@ def _hint(reason: str) -> str:
 
 def _checked_url(url: object) -> SplitResult:
     """The URL's parts; raises :class:`ApiKeyError`, which repeats no more of it than its host."""
-    if not isinstance(url, str) or not url.strip():
-        raise _bad_url("is empty")
-    text = url.strip()
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise _bad_url("cannot be read") from None
-    if parts.scheme.startswith("postgres"):
-        raise _bad_url("is the address of a database", "That one goes into SUPABASE_DB_URL.")
-    if parts.scheme not in {"http", "https"}:
-        raise _bad_url("does not begin with https://")
-    if not host or not re.fullmatch(r"[\w.:\[\]-]+", parts.netloc, re.ASCII):
-        raise _bad_url("holds a user, a password or characters that no host has" if host else "has no host")
-    if parts.query or parts.fragment or not re.fullmatch(r"[\w./~-]*", parts.path, re.ASCII):
-        raise _bad_url("holds more than an address")
-    if host.removeprefix("www.") == "supabase.com":
-        raise _bad_url("is that of the dashboard")
-    if parts.scheme == "http" and not _is_local(host):
-        raise _bad_url(
-            f"begins with http://, so that everybody on the way to {host} could read the key",
-            "Use https://. Without TLS only this machine itself is spoken to.",
+    if problem := url_problem(url):
+        raise ApiKeyError(
+            f"the project's URL {problem}",
+            hint="Expected https://<project-ref>.supabase.co, or the address of your own gateway. A "
+            "database's goes into SUPABASE_DB_URL.",
         )
+    parts = urlsplit(str(url).strip())
     return parts._replace(netloc=parts.netloc.lower())
 
 
-def _bad_url(
-    what: str, hint: str = "Expected https://<project-ref>.supabase.co, or your own gateway's."
-) -> ApiKeyError:
-    return ApiKeyError(f"the project's URL {what}", hint=hint)
+def url_problem(url: object) -> str | None:
+    """Why a URL cannot be used; None if it can."""
+    try:
+        parts = urlsplit(url.strip() if isinstance(url, str) else "")
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "cannot be read"
+    return next((problem for problem, applies in _URL_PROBLEMS.items() if applies(parts, host or "")), None)
+
+
+#: In the order in which they are looked for.
+_URL_PROBLEMS: dict[str, Callable[[SplitResult, str], bool]] = {
+    "is empty": lambda parts, _: not any(parts),
+    "is the address of a database": lambda parts, _: parts.scheme.startswith("postgres"),
+    "does not begin with https://": lambda parts, _: parts.scheme not in {"http", "https"},
+    "has no host": lambda _, host: not host,
+    "holds a user, a password or characters that no host has": lambda parts, _: (
+        re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", parts.netloc) is None
+    ),
+    "holds more than an address": lambda parts, _: (
+        bool(parts.query or parts.fragment) or re.fullmatch(r"[A-Za-z0-9_./~-]*", parts.path) is None
+    ),
+    "is that of the dashboard": lambda _, host: host.removeprefix("www.") == "supabase.com",
+    "begins with http://, so that everybody on the way could read the key": lambda parts, host: (
+        parts.scheme == "http" and not _is_local(host)
+    ),
+}
 
 
 def _is_local(host: str) -> bool:

@@ -200,13 +200,13 @@ def _deliver(call: Call, root: Path, project: str | None, timeout: Period) -> tu
     # What it has to say of an outage is said by this command.
     logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
     call.output.tell(f"Delivering to {call.target}")
-    with AuditLog(call.dsn, spool_dir=root, project=project) as log:
+    with AuditLog(call.source, spool_dir=root, project=project) as log:
         done = log.drain(timeout.rest.total_seconds())
         return done, None if done else log.stats().last_error
 
 
 def _check_database(call: Call) -> None:
     """Raise where nothing could be delivered, instead of trying until the time is up."""
-    from usersync.plans.protocol import query  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans import protocol  # noqa: PLC0415 - only when it is wanted
 
-    call.run(query("select public.record_audit_events('[]')"))
+    call.run(protocol.call("record_audit_events", returns=protocol.anything, events=[]))

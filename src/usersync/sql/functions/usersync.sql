@@ -17,7 +17,8 @@ begin
     when 'user_exists' then
         return to_jsonb(usersync.user_exists(user_id));
     when 'sync_user' then
-        return to_jsonb(usersync.sync_user(user_id));
+        return to_jsonb(usersync.sync_user(user_id)) || jsonb_build_object(
+            'copied', '@source_table'::regclass is not distinct from to_regclass('usersync.auth_users'));
     when 'sync_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         perform usersync.sync_users(ids);
@@ -81,6 +82,25 @@ begin
     when 'interrupt_run' then
         update usersync.sync_runs as run set state = 'interrupted', updated_at = clock_timestamp()
         where run.run_id = given.run_id and run.state = 'running';
+        return null;
+    when 'receive_users' then
+        return to_jsonb(usersync.receive_users(
+            arguments -> 'users', coalesce((arguments ->> 'seen_at')::timestamptz, clock_timestamp())));
+    when 'start_receiving' then
+        perform usersync.receive_users('[]', now());
+        return to_jsonb(clock_timestamp());
+    when 'count_unseen' then
+        return to_jsonb(usersync.count_unseen((arguments ->> 'since')::timestamptz));
+    when 'unseen_ids' then
+        return to_jsonb(array(
+            select stored.id from usersync.auth_users as stored
+            where stored.seen_at < (arguments ->> 'since')::timestamptz
+                and (arguments ->> 'after_id' is null or stored.id > (arguments ->> 'after_id')::uuid)
+            order by stored.id limit given.page_size
+        ));
+    when 'forget_user' then
+        delete from usersync.auth_users as stored
+        where stored.id = given.user_id and stored.seen_at < (arguments ->> 'since')::timestamptz;
         return null;
     else
         raise exception 'this usersync has no operation %', quote_nullable(operation)
