@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auth_server import AuthServer
+from auth_stand_in import AuthServer
 from postgrest import SERVICE_KEY, mint
 
 pytestmark = pytest.mark.newest_server
