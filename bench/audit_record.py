@@ -24,8 +24,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from usersync import AuditLog
+from usersync.audit import diff, event, values
 from usersync.embedded import EmbeddedPostgres
 from usersync.settings import Settings
 from usersync.testing import SupabaseCluster
@@ -72,6 +74,15 @@ def audit(source: str, **options: Any) -> Callable[[ExitStack, Path], Callable[[
     return make
 
 
+def without_orjson(make: Callable[[ExitStack, Path], Any]) -> Callable[[ExitStack, Path], Any]:
+    def make_without(stack: ExitStack, directory: Path) -> Callable[[], Any]:
+        for module in (values, event, diff):
+            stack.enter_context(mock.patch.object(module, "encode", values.plain_encode))
+        return make(stack, directory)
+
+    return make_without
+
+
 def measure(call: Callable[[], Any], events: int, pause: float) -> list[int]:
     times = []
     for _ in range(200):
@@ -110,6 +121,7 @@ def main() -> None:
             "bare SQLite insert": sqlite_insert,
             "record(), spool, database up": audit(database.dsn()),
             "record(), spool, database down": audit(NOWHERE),
+            "the same without orjson": without_orjson(audit(NOWHERE)),
             "record(), memory, database up": audit(database.dsn(), durability="memory", memory_events=10**6),
         }
         for _ in range(arguments.rounds):

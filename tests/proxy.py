@@ -1,9 +1,14 @@
-"""A TCP proxy that can fall silent: it takes what is sent and passes nothing on."""
+"""A TCP proxy that can fall silent: it takes what is sent and passes nothing on.
+
+Run as a script, with a host and a port, it says where it listens, and falls silent or wakes at each line that
+it reads, until there are no more.
+"""
 
 from __future__ import annotations
 
 import select
 import socket
+import sys
 import threading
 from contextlib import suppress
 from typing import Self
@@ -66,3 +71,17 @@ class Proxy:
             for each in (source, target):
                 del self._peers[each]
                 each.close()
+
+
+def main(host: str, port: str) -> None:
+    with Proxy(host, int(port)) as proxy:
+        print(proxy.port, flush=True)  # noqa: T201 - that is what it is asked for
+        for _ in sys.stdin:
+            if proxy.silent.is_set():
+                proxy.silent.clear()
+            else:
+                proxy.silent.set()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

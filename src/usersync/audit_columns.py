@@ -52,8 +52,9 @@ class AuditColumns:
         return not self.columns
 
     def effective(self) -> Mapping[str, AuditColumn]:
-        """The columns to write, whoever made the table."""
-        return self.columns or {name: AuditColumn(name) for name in FIELDS}
+        """The columns to write, whoever made the table; in the order of the fields, however given."""
+        columns = self.columns or {name: AuditColumn(name) for name in FIELDS}
+        return {name: columns[name] for name in FIELDS if name in columns}
 
     def describe(self) -> dict[str, Any]:
         """As plain data, in the form that :func:`parse_audit` reads."""

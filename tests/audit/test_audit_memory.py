@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from usersync.audit.delivery import Delivery
 from usersync.audit.memory import MemoryQueue
+from usersync.audit.options import Options
+from usersync.audit.sender import Sender
+from usersync.audit.stats import Tally
 
 
 def test_events_arrive_without_a_file(make_log, store, spool_dir):
@@ -32,3 +38,34 @@ def test_it_is_bounded_in_bytes_too():
     assert [entry.payload for entry in queue.read(10, 100)] == [b"12", b"123"]
     assert [entry.payload for entry in queue.read(10, 1)] == [b"12"]
     assert queue.done == 1
+
+
+def test_what_ends_with_the_process_is_said(make_log, caplog):
+    log = make_log("postgresql://u@127.0.0.1:1/nowhere", durability="memory")
+    for _ in range(3):
+        log.record("a.b")
+    assert not log.close(0.1)
+    assert "3 audit events are in memory alone, and end with this process" in caplog.text
+
+
+@pytest.mark.newest_server
+def test_a_batch_says_whether_more_waits_besides_what_came_meanwhile(store, monkeypatch):
+    """What comes while a batch is under way is left to gather: else every batch would be a small one."""
+    queue, sender = MemoryQueue(100, 1000), Sender(store.dsn, 20)
+    delivery = Delivery(sender, Options(batch_events=2), Tally())
+    send = sender.send
+
+    def slowly(payloads):
+        queue.append(0, b'{"action": "a.b"}')
+        return send(payloads)
+
+    monkeypatch.setattr(sender, "send", slowly)
+    for _ in range(3):
+        queue.append(0, b'{"action": "a.b"}')
+    assert delivery.deliver(queue)
+    assert queue.last - queue.done == 2
+    assert not delivery.deliver(queue)
+    assert queue.last - queue.done == 1
+    assert not delivery.deliver(MemoryQueue(1, 1))
+    sender.close()
+    assert len(store.ids()) == 4

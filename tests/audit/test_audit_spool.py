@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -175,15 +177,34 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(make_log, store, spool_dir
 
 
 def test_recording_goes_on_while_the_wal_is_brought_into_the_file(make_log, spool_dir, monkeypatch):
-    monkeypatch.setattr("usersync.audit.spool._CHECKPOINT_BYTES", 1)
-    monkeypatch.setattr("usersync.audit.spool._TRUNCATE_BYTES", 1)
-    log = make_log("postgresql://u@127.0.0.1:1/nowhere")
-    assert all(log.record("a.b") for _ in range(3000))
-    (path,) = spool_files(spool_dir)
+    monkeypatch.setattr("usersync.audit.spool._CHECKPOINT_BYTES", 100_000)
+    log = make_log(None)
+    log.record("a.b")
     spool = log._engine.intake.spool
-    spool.tend()
-    assert path.with_name(path.name + "-wal").stat().st_size == 0
-    assert log.stats().spooled == 3000
+    for _ in range(30):
+        assert all(log.record("a.b") for _ in range(100))
+        spool.tend()
+    # Started over each time, it is a tenth of what went through it.
+    (path,) = spool_files(spool_dir)
+    assert path.with_name(path.name + "-wal").stat().st_size < 30 * 100 * 2048 / 5
+    assert log.stats().spooled == 3001
+    assert len(spool.read(9999, 1 << 30)) == 3001
+
+
+def test_somebody_who_reads_the_file_holds_up_nobody(make_log, store, spool_dir, monkeypatch):
+    monkeypatch.setattr("usersync.audit.spool._CHECKPOINT_BYTES", 100_000)
+    log = make_log(store.dsn)
+    ids = [log.record("a.b")]
+    (path,) = spool_files(spool_dir)
+    with closing(sqlite3.connect(path)) as reader:
+        # A transaction that nobody ends; what it sees must stay in the WAL.
+        reader.execute("begin")
+        reader.execute("select count(*) from events").fetchone()
+        for _ in range(10):
+            ids += [log.record("a.b") for _ in range(200)]
+            assert log.flush(20)
+        assert log.stats().spool_error is None
+    assert sorted(store.ids()) == sorted(ids)
 
 
 def test_a_log_that_only_records_keeps_its_wal_small(offline, spool_dir):

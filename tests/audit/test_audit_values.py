@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
 import json
+import subprocess
+import sys
+import textwrap
 import uuid
 from collections import OrderedDict, deque, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -17,8 +21,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from usersync.audit import values
 from usersync.audit.redaction import Redactor
-from usersync.audit.values import Limits, encode, plain_encode, to_json
+from usersync.audit.values import Limits, plain_encode, to_json
+
+
+@pytest.fixture(autouse=True, params=["orjson", "json"])
+def _encoder(request, monkeypatch):
+    """Everything here holds with orjson and without it."""
+    if request.param == "json":
+        monkeypatch.setattr(values, "encode", plain_encode)
+    else:
+        pytest.importorskip("orjson")
+
+
+def encode(value):
+    return values.encode(value)
 
 
 def convert(value, **limits):
@@ -171,7 +189,34 @@ def test_limits():
 
 def test_both_encoders_write_the_same():
     value = convert({"a": [1, 1.5, None, True, "é\ud800"], "b": {"c": '\x00\n"'}})
-    assert json.loads(encode(value)) == json.loads(plain_encode(value)) == value
+    assert encode(value) == plain_encode(value)
+    assert json.loads(encode(value)) == value
+
+
+def test_without_orjson_the_standard_library_serves(tmp_path):
+    code = """
+        import sys
+        sys.modules["orjson"] = None
+        from usersync import AuditLog
+        from usersync.audit import values
+
+        assert values.encode is values.plain_encode
+        log = AuditLog(None, spool_dir=sys.argv[1])
+        assert log.record("a.b", metadata={"x": ["é", 1.5, None, b"y"], "token": "t"}, after={"n": 1})
+        (entry,) = log._engine.intake.spool.read(1, 1)
+        print(ascii(entry.payload.decode()))
+        log.close(0)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    event = json.loads(ast.literal_eval(done.stdout))
+    assert event["metadata"] == {"x": ["é", 1.5, None, "[bytes: 1, base64 eQ==]"], "token": "[redacted]"}
+    assert event["changes"] == {"n": [None, 1]}
 
 
 SCALARS = (

@@ -41,6 +41,18 @@ begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
+    if jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then
+        -- By it an event is found again. What comes without one comes without a time as well, most likely.
+        events := (
+            select jsonb_agg(
+                case
+                    when jsonb_typeof(event) <> 'object' or event ->> 'id' is not null then event
+                    else jsonb_build_object('occurred_at', now()) || event || jsonb_build_object('id', gen_random_uuid())
+                end
+                order by position)
+            from jsonb_array_elements(events) with ordinality as given (event, position)
+        );
+    end if;
     result := usersync.store_audit_events(events);
     if alone then
         -- Last, because it locks the users table against writes until the transaction ends.
@@ -531,7 +543,8 @@ begin
         select relid from pg_partition_tree(to_regclass('"public"."audit_logs"'))
         where not exists (
             select from pg_trigger
-            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A')
+            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A') and tgtype = 34
+                and tgfoid = 'usersync.keep_audit_logs()'::regprocedure and tgqual is null
         )
     loop
         execute format(
@@ -716,7 +729,7 @@ begin
     select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source
     from (
         select
-            coalesce(given.id, gen_random_uuid()) as id,
+            given.id,
             coalesce(given.occurred_at, usersync.time_of_id(given.id), now()) as occurred_at,
             now() as recorded_at,
             given.action,
@@ -742,6 +755,16 @@ begin
     order by event.id
     on conflict ("id", "occurred_at") do nothing;
     get diagnostics stored = row_count;
+    -- Fewer than there are: the rest is there already, or a trigger of the application's let it vanish.
+    if stored < jsonb_array_length(events) and exists (
+        select from (
+            select (each_event ->> 'id')::uuid as id from jsonb_array_elements(insert_audit_events.events) as each_event
+        ) as given
+        where not exists (select from "public"."audit_logs" as stored where stored."id" = given.id)
+    ) then
+        raise exception 'a trigger on the audit log returned null, and so kept the event out of it'
+            using errcode = 'triggered_data_change_violation';
+    end if;
     return stored;
 end;
 $function$
@@ -761,7 +784,9 @@ begin
     end if;
     -- One lock of 64, or a large batch would fill the lock table.
     perform pg_advisory_xact_lock(hashtext('usersync.is_recorded'), get_byte(uuid_send(event_id), 0) / 4);
-    return exists (select from "public"."audit_logs" as stored where stored."id" = is_recorded.event_id);
+    return exists (
+        select from (select is_recorded.event_id as id) as given join "public"."audit_logs" as stored on stored."id" = given.id
+    );
 end;
 $function$
 
@@ -883,9 +908,9 @@ end;
 $function$
 
 
--- function usersync.make_audit_partition(date)
+-- function usersync.make_audit_partition(date, integer)
 owner postgres; usersync: makes the audit log's partition for a month.
-CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date)
+CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date, most integer DEFAULT 10000)
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -900,12 +925,15 @@ begin
         return true;
     end if;
     if (
-        select count(*) > 10000 from (
+        select count(*) > most from (
             select from usersync.audit_logs_default as stored
-            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit 10001
+            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit most + 1
         ) as few
     ) then
         return false;
+    end if;
+    if most is null then
+        lock table usersync.audit_logs_default in access exclusive mode;
     end if;
     -- Attached, and not created as a partition, which would lock the log against writes.
     execute format('create table usersync.%I (like %s including defaults including constraints)', name, '"public"."audit_logs"');
@@ -920,6 +948,9 @@ begin
     perform usersync.guard_audit_partitions();
     return true;
 exception when others then
+    if most is null then
+        raise;
+    end if;
     -- Whatever it is, the default partition takes the rows, and next time is soon.
     return false;
 end;
@@ -1557,7 +1588,7 @@ begin
     end;
 
     -- A check that has no name is that of a partition, and says that there is none for this time.
-    if left(reason, 2) not in ('22', '23', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
+    if left(reason, 2) not in ('22', '23', '27', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
         raise exception using errcode = reason, message = error_message;
     end if;
     if not sifted then

@@ -87,7 +87,7 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
             assert {
                 name for name in missing if "on_auth_user" not in name and "audit_logs" not in name
             } == set()
-            made = ("create trigger ", "create table of audit events")
+            made = ("create trigger ", "create table public.audit_logs")
             assert all(each.startswith(made) for each in installer.subjects(Settings()))
             installer.apply(Settings())
             assert catalog() == complete

@@ -186,7 +186,7 @@ def test_a_users_table_that_can_be_used_is_adopted_as_it_is(installer, catalog, 
     old = "insert into public.users (id, email) values (gen_random_uuid(), 'old@example.com')"
     installer.connection.execute(old)
     before = catalog()
-    assert "create table of users" not in installer.subjects(EMAIL)
+    assert "create table public.users" not in installer.subjects(EMAIL)
     installer.apply(EMAIL)
     after = catalog()
     assert {key: value for key, value in after.items() if key in before} == before

@@ -7,8 +7,8 @@
                 redaction.py, diff.py, context.py
 
 ``log.py`` is what applications see. ``directory.py`` owns the spool files: a process writes to one of its
-own, and whoever lives takes over those of the dead. ``inline.py`` records in the caller's transaction and
-uses none of this but ``event.py``.
+own, and whoever lives takes over those of the dead. ``inline.py`` records in the caller's transaction; the
+writer then only sees to the log's partitions.
 """
 
 from usersync.audit.log import AuditLog

@@ -59,6 +59,7 @@ class Adoption:
                 claim = self._directory.adopt(self._given_up)
                 if claim is None:
                     self._given_up.clear()
+                    self._directory.sweep()
                     self.searches += 1
                     self.due_at = time.monotonic() + _EVERY_S
                     return
@@ -71,7 +72,7 @@ class Adoption:
         try:
             with gate:
                 spool = Spool(claim.path, self._options.spool_bytes)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._give_up(claim, error)
             return
         self._adopted.append(Adopted(claim, spool))
@@ -89,19 +90,21 @@ class Adoption:
         """The files with events in them."""
         return [each for each in self._adopted if len(each.spool)]
 
-    def guard(self, adopted: Adopted, deliver: Callable[[Spool], bool]) -> bool:
+    def guard(self, adopted: Adopted, deliver: Callable[[Spool], bool]) -> None:
         """Send from the file; a file that fails is given up and does not hold up the others."""
+        done = adopted.spool.done
         try:
             adopted.spool.tend()
-            if deliver(adopted.spool):
-                return True
-            # Numbers were counted, rows are read: nothing is left, whatever the count says.
-            adopted.spool.done = adopted.spool.last
+            if not deliver(adopted.spool):
+                # Numbers were counted, rows are read: nothing is left, whatever the count says.
+                adopted.spool.done = adopted.spool.last
         except (sqlite3.Error, OSError) as error:
+            if adopted.spool.done > done and not is_damaged(error):
+                # They were sent, and cannot be deleted: the disk is full. The whole file can be, in the end.
+                return
             self._adopted.remove(adopted)
             adopted.spool.close()
             self._give_up(adopted.claim, error)
-        return False
 
     def release_empty(self) -> None:
         """Delete the files that are drained. What was set aside in them moves to our own."""

@@ -7,13 +7,23 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.sender import DATA, IDLE_S, Receipt, RefusedError, TooSlowError, UnavailableError
+from usersync.audit.sender import (
+    DATA,
+    IDLE_S,
+    Receipt,
+    RefusedError,
+    Sender,
+    TooSlowError,
+    UnavailableError,
+)
 from usersync.plans.protocol import fits
+from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer
 from usersync.rest.exchange import Request, heard, rpc_path
 
 if TYPE_CHECKING:
-    from usersync.rest import DataApi
+    from psycopg_pool import ConnectionPool
+
     from usersync.rest.answers import Reply
     from usersync.rest.http import Wire
 
@@ -95,3 +105,8 @@ def _explain(refusal: Refusal, reply: Reply | NoReply, *, alone: bool) -> Except
     if state is not None and state.startswith(DATA):
         return RefusedError(message)
     return RefusedError(message) if re.search(r"\(PGRST102\)", message) else UnavailableError(message)
+
+
+def sender_to(source: str | ConnectionPool[Any] | DataApi, timeout: float) -> Sender | ApiSender:
+    """What sends there; a batch may take so many seconds."""
+    return ApiSender(source, timeout) if isinstance(source, DataApi) else Sender(source, timeout)

@@ -25,7 +25,11 @@ class Delivery:
         self._events = options.batch_events
 
     def deliver(self, source: Source) -> bool:
-        """Send one batch; False if there is nothing to send. Raises what reading and sending raise."""
+        """Send one batch; whether more waits, besides what came meanwhile.
+
+        Raises what reading and sending raise.
+        """
+        newest = source.last
         batch = source.read(self._events, self._options.batch_bytes)
         if not batch:
             return False
@@ -36,7 +40,7 @@ class Delivery:
             self._events = max(1, len(batch) // 2)
             raise
         self._events = min(self._options.batch_events, max(self._events * 2, 1))
-        return True
+        return batch[-1].number < newest
 
     def _send(self, source: Source, batch: list[Entry]) -> None:
         """Send a batch, or its halves if it is refused for what is in it; set a single such event aside."""

@@ -54,7 +54,8 @@ def stated(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Jso
 def _redacted(name: str, old: object, new: object, redactor: Redactor, limits: Limits) -> Json:
     if redactor.is_secret(name):
         return [None if old is None else REDACTED, None if new is None else REDACTED]
-    return [to_json(old, redactor, limits), to_json(new, redactor, limits)]
+    # Most events say what was made: None, and a value.
+    return [None if old is None else to_json(old, redactor, limits), to_json(new, redactor, limits)]
 
 
 def _fields(value: object, limits: Limits) -> dict[str, Any]:
@@ -74,6 +75,8 @@ def _fields(value: object, limits: Limits) -> dict[str, Any]:
 
 
 def _name(key: object, limits: Limits) -> str:
+    if type(key) is str and len(key) <= _MAX_KEY and key.isascii() and "\x00" not in key:
+        return key
     written = to_json(key, None, limits) if not isinstance(key, str) else key
     text = written if isinstance(written, str) else encode(written).decode()
     return cut(clean(text), _MAX_KEY)

@@ -20,13 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from usersync.audit.spool import files_of
+from usersync.audit.spool import files_of, remove_files
 
 if TYPE_CHECKING:
     from collections.abc import Container
     from pathlib import Path
 
 SUFFIX = ".spool"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,18 @@ class SpoolDirectory:
             claim.release()
         return None
 
+    def sweep(self) -> None:
+        """Remove what was left by processes that were killed while they made or removed a file."""
+        for lock in self.root.glob(f"*{_LOCK}"):
+            path = lock.with_suffix(SUFFIX)
+            claim = _locked(path, os.O_CREAT) if not path.exists() else None
+            if claim is None:
+                continue
+            # What was set aside may not have its WAL with it yet.
+            if not path.exists() and not any(self.root.glob(f"{path.stem}.damaged-*")):
+                remove_files(path)
+            claim.release()
+
     def _make(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = self.root.lstat()
@@ -103,7 +116,7 @@ def survey(root: Path) -> list[Waiting]:
 
 
 def _lock_of(path: Path) -> Path:
-    return path.with_suffix(".lock")
+    return path.with_suffix(_LOCK)
 
 
 def _locked(path: Path, flags: int) -> Claim | None:

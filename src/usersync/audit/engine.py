@@ -46,9 +46,13 @@ class Engine:
     def accept(self, payload: bytes) -> bool:
         """Whether the event is kept."""
         taken = self.intake.accept(payload)
+        self.tend()
+        return taken
+
+    def tend(self) -> None:
+        """Have the writer see to what there is to do."""
         if self._writer is not None:
             self._writer.wake()
-        return taken
 
     def flush(self, timeout: float) -> bool:
         """Wait until every event accepted so far is settled; whether that was so in time."""
@@ -99,6 +103,10 @@ class Engine:
             last_act()
         else:
             self._writer.stop(deadline - time.monotonic() + _GRACE_S, last_act)
+        if lost := len(self.intake.memory):
+            self.tally.complain(
+                "lost", "%s audit events are in memory alone, and end with this process", lost
+            )
         return sent
 
     def _keep_open(self) -> None:
@@ -111,7 +119,7 @@ class Engine:
     def stats(self) -> AuditStats:
         """The counters as they are now."""
         tally, intake = self.tally, self.intake
-        adoption = self._adoption
+        spool, adoption = intake.spool, self._adoption
         return AuditStats(
             accepted=intake.accepted,
             stored=tally.stored,
@@ -121,7 +129,7 @@ class Engine:
             dropped=tally.dropped,
             batches=tally.batches,
             batch_seconds=tally.batch_seconds,
-            spooled=len(intake.spool) if intake.spool is not None else 0,
+            spooled=len(spool) if spool is not None else 0,
             in_memory=len(intake.memory),
             adopted=adoption.waiting() if adoption is not None else 0,
             oldest_age=self._oldest_age(),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from usersync.audit.clock import EventIds, moment, now
+from usersync.audit.clock import Clock, moment
 from usersync.audit.context import FIELDS, current, merged, with_actor
 from usersync.audit.diff import difference, stated
 from usersync.audit.objects import class_name
@@ -54,8 +53,7 @@ class Given(NamedTuple):
     fields: Mapping[str, object] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """An event that is ready to be stored: ``payload`` is JSON in UTF-8."""
 
     id: str
@@ -68,11 +66,12 @@ class EventBuilder:
     def __init__(self, redactor: Redactor, max_bytes: int) -> None:
         self._redactor = redactor
         self._max_bytes = max_bytes
-        self._ids = EventIds()
+        self._clock = Clock()
 
     def build(self, given: Given) -> Event:
         """The event, in the context that the caller is in."""
-        head: dict[str, Json] = {"id": self._ids.next(), "occurred_at": now()}
+        event_id, occurred_at = self._clock.read()
+        head: dict[str, Json] = {"id": event_id, "occurred_at": occurred_at}
         try:
             body = self._body(given, _ROOMY, head)
         except Exception as error:  # noqa: BLE001 - an argument's own code raised: less is better than nothing
@@ -80,15 +79,13 @@ class EventBuilder:
         payload = encode(head | body)
         if len(payload) > self._max_bytes:
             payload = self._cut(given, head, payload)
-        return Event(str(head["id"]), payload)
+        return Event(event_id, payload)
 
     def _body(self, given: Given, limits: Limits, head: dict[str, Json]) -> dict[str, Json]:
         known = {name: value for name, value in given.fields.items() if value is not None}
         if given.metadata is not None:
             known["metadata"] = given.metadata
-        context = current()
-        merge = context or not known.keys() <= FIELDS
-        fields = dict(with_actor(merged(context, known))) if merge else known
+        fields = _in_context(known)
         metadata = fields.pop("metadata", None)
         body: dict[str, Json] = {"action": label(given.action), "outcome": label(given.outcome)}
         ip = fields.pop("ip", None)
@@ -130,6 +127,13 @@ class EventBuilder:
                 return payload
         body.pop("changes", None)
         return encode(head | body | {"metadata": {"[cut]": note}})
+
+
+def _in_context(known: dict[str, Any]) -> dict[str, Any]:
+    context = current()
+    if not known:
+        return dict(with_actor(context))
+    return dict(with_actor(merged(context, known))) if context or not known.keys() <= FIELDS else known
 
 
 def _actor(fields: dict[str, Any]) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from usersync.audit.memory import MemoryQueue
@@ -128,8 +129,24 @@ class Intake:
                 self.spool.tend()
             except Trouble as error:
                 self.suffer(error)
+        elif self.spool is not None and not len(self.spool):
+            with suppress(*Trouble):
+                self._start_over(self.spool)
         if self._directory is not None and len(self.memory):
             self._spill()
+
+    def _start_over(self, spool: Spool) -> None:
+        """Give up a file that cannot be written and has nothing in it: what fills the disk may be its WAL."""
+        with gate:
+            if spool.refused():
+                return
+            with self._lock:
+                # First, and alone: where nothing can be deleted, nothing is to be closed.
+                spool.path.unlink()
+                claim, self.spool, self._claim = self._claim, None, None
+            spool.remove()
+            if claim is not None:
+                claim.release()
 
     def _spill(self) -> None:
         for entry in self.memory.read(1000, 1 << 20):

@@ -8,13 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+import psycopg
+
 from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
+from usersync.audit.api_sender import sender_to
 from usersync.audit.context import amend, entered
 from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
+from usersync.audit.refused import RetryResult, retry
+from usersync.audit.sender import UnavailableError
 from usersync.connecting import check_dsn, describe_target
 from usersync.errors import DatabaseError
 from usersync.links import find_source
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
     from contextlib import AbstractContextManager
 
-    import psycopg
     from psycopg_pool import ConnectionPool
 
     from usersync.audit.event import Event
@@ -49,7 +53,7 @@ class AuditLog:
         self._source = check_dsn(source) if isinstance(source, str) else source
         self._options = Options(**options)
         self._redactor = Redactor(self._options.redact)
-        self._builder = EventBuilder(self._redactor, self._options.event_bytes)
+        self._builder = self._new_builder()
         self._root = self._spool_root()
         self._engine: Engine | None = None
         self._lock = threading.RLock()
@@ -176,6 +180,8 @@ class AuditLog:
         if rejected:
             error = ValueError("the event was rejected: see usersync.audit_rejects")
             self._not_stored(error, rejected, required=required)
+        elif not self._closed:
+            self._running().tend()
         return rejected
 
     def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
@@ -225,6 +231,25 @@ class AuditLog:
         """:meth:`flush`, and send what processes that are gone have left on this machine. Blocks."""
         return self._running().drain(timeout)
 
+    def retry_refused(self) -> RetryResult:
+        """Hand in again what the database refused, in the spools of all processes on this machine. Blocks.
+
+        For when the reason is gone, a trigger of your own for instance. Each event is stored once, however
+        often that is tried. Raises :class:`~usersync.errors.DatabaseError` if the database takes none.
+        """
+        if self._source is None or self._root is None:
+            return RetryResult()
+        sender = sender_to(self._source, self._options.send_timeout)
+        try:
+            return retry(self._root, sender, self._options)
+        except (UnavailableError, psycopg.Error) as error:
+            raise DatabaseError(
+                f"what was refused could not be handed in again: {' '.join(str(error).split())[:300]}",
+                hint="It is still in the spool. Try again when the database takes events.",
+            ) from error
+        finally:
+            sender.close()
+
     def close(self, timeout: float = 10.0) -> bool:
         """:meth:`flush`, end the writer, and record no more. What could not be sent stays in the spool."""
         with self._lock:
@@ -266,6 +291,9 @@ class AuditLog:
                 self._engine = Engine(self._source, self._root, self._options)
             return self._engine
 
+    def _new_builder(self) -> EventBuilder:
+        return EventBuilder(self._redactor, self._options.event_bytes)
+
     def _spool_root(self) -> Path | None:
         if self._options.durability == "memory":
             return None
@@ -299,6 +327,8 @@ class AuditLog:
     def forget(self) -> None:
         """Called in a forked child: the files, the writer and the connection are the parent's."""
         engine, self._engine, self._lock = self._engine, None, threading.RLock()
+        # Another thread of the parent's may have been in the old one, which stays locked then.
+        self._builder = self._new_builder()
         self._held = []
         if engine is not None:
             lifecycle.leave_alone(engine, engine.descriptors())

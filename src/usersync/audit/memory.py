@@ -8,8 +8,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from usersync.audit.source import Entry
+from usersync.audit.source import fitting
+
+if TYPE_CHECKING:
+    from usersync.audit.source import Entry
 
 
 class MemoryQueue:
@@ -43,14 +47,9 @@ class MemoryQueue:
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
-        batch: list[Entry] = []
         with self._lock:
-            for number, (_, payload) in enumerate(islice(self._events, events), self.done + 1):
-                size -= len(payload)
-                if size < 0 and batch:
-                    break
-                batch.append(Entry(number, payload))
-        return batch
+            oldest = enumerate(islice(self._events, events), self.done + 1)
+            return fitting(((number, payload) for number, (_, payload) in oldest), size)
 
     def discard(self, through: int) -> None:
         """Forget the events up to this one."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.pq import DiagnosticField, ExecStatus
 
 from usersync.connecting import connection_options
 
@@ -92,8 +92,12 @@ class Sender:
             committed = _exchange(pgconn, deadline, b"commit")
             if committed.command_status != b"COMMIT":
                 raise UnavailableError("the transaction was rolled back")
+        except RefusedError:
+            self._roll_back(pgconn, deadline)
+            raise
         except BaseException:
-            self._abandon(pgconn, deadline)
+            # A session keeps the settings it began with: one that is read-only would be so for ever.
+            self.close()
             raise
         self._used_at = time.monotonic()
         self._give_back()
@@ -132,11 +136,7 @@ class Sender:
             self._source, **{name: value for name, value in options.items() if name not in given}
         )
 
-    def _abandon(self, pgconn: PGconn, deadline: float) -> None:
-        """After a failure: back to a clean connection, or to none."""
-        if pgconn.transaction_status not in {TransactionStatus.INERROR, TransactionStatus.INTRANS}:
-            self.close()
-            return
+    def _roll_back(self, pgconn: PGconn, deadline: float) -> None:
         try:
             _exchange(pgconn, deadline, b"rollback")
             self._give_back()
@@ -214,7 +214,9 @@ def _explain(result: PGresult | None) -> Exception:
         return psycopg.OperationalError(_one_line(result.error_message.decode(errors="replace")))
     if state == "57014":
         return TooSlowError(f"{message} ({state})")
-    if state.startswith(DATA):
+    # A check without a name is that of a partition: a moment ago these events have got another one.
+    is_moved = state == "23514" and not result.error_field(DiagnosticField.CONSTRAINT_NAME)
+    if state.startswith(DATA) and not is_moved:
         return RefusedError(f"{message} ({state})")
     if state[:2] == "08" or state[:4] == "57P0":
         return psycopg.OperationalError(f"{message} ({state})")

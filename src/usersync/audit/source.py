@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +15,17 @@ class Entry:
 
     number: int
     payload: bytes
+
+
+def fitting(events: Iterable[tuple[int, bytes]], size: int) -> list[Entry]:
+    """As many of the first events, number and payload, as are no larger than ``size``; but one at least."""
+    batch: list[Entry] = []
+    for number, payload in events:
+        size -= len(payload)
+        if size < 0 and batch:
+            break
+        batch.append(Entry(number, payload))
+    return batch
 
 
 class Source(Protocol):

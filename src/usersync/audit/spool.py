@@ -16,10 +16,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from usersync.audit.source import Entry
+from usersync.audit.source import fitting
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from usersync.audit.source import Entry
 
 _SCHEMA = """
     create table if not exists events (number integer primary key, at_ms integer, event blob not null);
@@ -28,14 +30,14 @@ _SCHEMA = """
     );
 """
 
-_PAGE_SIZE = 4096
+# Each event writes a page of it to the WAL. SQLite's 4096 would be twice what most events need.
+_PAGE_SIZE = 2048
 _DELETED_AT_ONCE = 100
 _CHECKPOINT_BYTES = 16 << 20
-_TRUNCATE_BYTES = 64 << 20
 
-# Nobody else writes to the file; but somebody may look into it with a tool.
-_RECORDER_PATIENCE_S = 0.25
-_WRITER_PATIENCE_S = 5.0
+# Nobody else writes events to the file; but somebody may look into it with a tool, and whoever records waits
+# while we wait for them.
+_PATIENCE_S = 0.25
 
 
 #: Held by writer threads while they are inside SQLite, and by whoever forks: a child that is born while
@@ -56,8 +58,11 @@ class Spool:
         self.last = self.done = 0
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
-        self._recorder = self._connect(_RECORDER_PATIENCE_S)
+        # About what is in the WAL. SQLite says it only when it brings it into the file.
+        self._in_wal = self._wal_bytes()
+        self._recorder = self._connect()
         try:
+            self._recorder.execute(f"pragma page_size = {_PAGE_SIZE}")
             self._recorder.execute("pragma journal_mode = wal")
             if not tended:
                 self._recorder.execute("pragma wal_autocheckpoint = 1000")
@@ -80,6 +85,7 @@ class Spool:
         """False if a signal handler has come between, and taken this number for an event of its own."""
         try:
             self._recorder.execute("insert into events values (?, ?, ?)", (number, at_ms, payload))
+            self._in_wal += _PAGE_SIZE + len(payload)
             inserted = True
         except sqlite3.IntegrityError:
             inserted = False
@@ -89,16 +95,10 @@ class Spool:
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
-        batch: list[Entry] = []
         oldest = "select number, event from events where number > ? order by number limit ?"
         with gate:
             rows = self._writer.execute(oldest, (self.done, events)).fetchall()
-        for number, payload in rows:
-            size -= len(payload)
-            if size < 0 and batch:
-                break
-            batch.append(Entry(number, payload))
-        return batch
+        return fitting(rows, size)
 
     def discard(self, through: int) -> None:
         """Delete the events up to this one.
@@ -107,6 +107,7 @@ class Spool:
         and whoever takes the file over sends them again, which stores nothing twice.
         """
         first, self.done = self.done, max(self.done, through)
+        self._in_wal += _PAGE_SIZE * (self.done - first)
         # A few at a time: whoever records meanwhile waits for the lock.
         for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
             with gate, self._lock:
@@ -146,22 +147,27 @@ class Spool:
 
     def tend(self) -> None:
         """Bring what is in the WAL into the file, if it is much. Recording goes on meanwhile."""
-        size = self._wal_bytes()
-        if size > _CHECKPOINT_BYTES:
+        if self._in_wal > _CHECKPOINT_BYTES:
             with gate:
-                self._checkpoint(size)
+                self._checkpoint()
 
-    def _checkpoint(self, size: int) -> None:
+    def _checkpoint(self) -> None:
+        writer = self._writer
         # Only here: a delete that waits for the disk would hold up those who record.
-        self._writer.execute("pragma synchronous = normal")
+        writer.execute("pragma synchronous = normal")
         try:
-            self._writer.execute("pragma wal_checkpoint(passive)").fetchall()
+            writer.execute("pragma wal_checkpoint(passive)").fetchall()
         finally:
-            self._writer.execute("pragma synchronous = off")
-        if size > _TRUNCATE_BYTES:
-            # Never at rest, it was never started over. The rest is little after the checkpoint above.
+            writer.execute("pragma synchronous = off")
+        # What came meanwhile is little; then the WAL starts over. While somebody reads the file it
+        # cannot, but there is always a next time.
+        writer.execute("pragma busy_timeout = 0")
+        try:
             with self._lock:
-                self._writer.execute("pragma wal_checkpoint(truncate)").fetchall()
+                writer.execute("pragma wal_checkpoint(restart)").fetchall()
+        finally:
+            writer.execute(f"pragma busy_timeout = {int(_PATIENCE_S * 1000)}")
+        self._in_wal = 0
 
     def close(self) -> None:
         """Close both connections. What is in the file stays."""
@@ -173,8 +179,7 @@ class Spool:
     def remove(self) -> None:
         """Close, and delete the file."""
         self.close()
-        for path in files_of(self.path):
-            path.unlink(missing_ok=True)
+        remove_files(self.path)
 
     def put_away(self) -> Path:
         """Rename a damaged file, so that nobody stumbles over it again. It is never deleted."""
@@ -196,13 +201,13 @@ class Spool:
     @property
     def _writer(self) -> sqlite3.Connection:
         if self._drain is None:
-            self._drain = self._connect(_WRITER_PATIENCE_S)
+            self._drain = self._connect()
             self._limit(self._drain)
         return self._drain
 
-    def _connect(self, patience_s: float) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=patience_s, isolation_level=None, check_same_thread=False
+            self.path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
         )
         connection.execute("pragma synchronous = off")
         connection.execute("pragma wal_autocheckpoint = 0")
@@ -215,6 +220,12 @@ class Spool:
 def files_of(path: Path) -> list[Path]:
     """The file, its WAL, and the WAL's index."""
     return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
+
+
+def remove_files(path: Path) -> None:
+    """Delete a spool file, the WAL after it: alone, that is no spool to anybody."""
+    for each in files_of(path):
+        each.unlink(missing_ok=True)
 
 
 def put_away(path: Path) -> Path:

@@ -12,15 +12,15 @@ import random
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from usersync.audit.adoption import Adoption
-from usersync.audit.api_sender import ApiSender
+from usersync.audit.api_sender import sender_to
 from usersync.audit.delivery import Delivery
-from usersync.audit.sender import Sender, UnavailableError
-from usersync.rest import DataApi
+from usersync.audit.sender import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from usersync.audit.options import Options
     from usersync.audit.source import Source
     from usersync.audit.stats import Tally
+    from usersync.rest import DataApi
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 
@@ -41,6 +42,9 @@ _LINGER_S = 0.25
 
 # While there is nothing to send: how often to look for files of dead processes.
 _IDLE_S = 5.0
+
+# The log's partitions are made months ahead; this often is more than enough.
+_UPKEEP_S = 3600.0
 
 # Even while the database is away the spool's WAL has to be kept small.
 _TEND_S = 0.5
@@ -59,13 +63,13 @@ class Writer:
     ) -> None:
         self._intake = intake
         self._tally = tally
-        kind: Any = ApiSender if isinstance(source, DataApi) else Sender
-        self.sender: Sender | ApiSender = kind(source, options.send_timeout)
+        self.sender = sender_to(source, options.send_timeout)
         self.adoption = Adoption(directory, intake, options, tally)
         self._delivery = Delivery(self.sender, options, tally)
         # A SimpleQueue and not an Event: it may be put to from a signal handler that interrupts a put.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._idle = False
+        self._upkeep_at = 0.0
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._last_act: Callable[[], None] = _nothing
@@ -137,13 +141,15 @@ class Writer:
         self._announce()
 
     def _round(self) -> bool:
-        """Send a batch of each source; whether there was anything to send."""
+        """Send a batch of each source; whether there is more to send at once."""
         self._intake.tend()
         self.adoption.look()
         busy = self._deliver_spool()
         busy = self._delivery.deliver(self._intake.memory) or busy
         for adopted in self.adoption.sources():
-            busy = self.adoption.guard(adopted, self._delivery.deliver) or busy
+            # Even if it is empty by now: there may be another in its place.
+            self.adoption.guard(adopted, self._delivery.deliver)
+            busy = True
         self.adoption.release_empty()
         return busy
 
@@ -162,14 +168,29 @@ class Writer:
             self.progress.notify_all()
 
     def _rest(self) -> None:
-        """Sleep until there is something to do."""
+        """Sleep until there is something to do, and let some events gather then."""
         self._tally.state = "idle"
+        self._keep_up()
         self._idle = True
         # Asked after saying so: an event that came before is seen here, one that comes later wakes us.
-        if self._is_empty() and not self._called(_IDLE_S):
-            self._called(_LINGER_S)
+        urgent = self._is_empty() and self._called(_IDLE_S)
         self._idle = False
+        if not urgent:
+            self._called(_LINGER_S)
         self.sender.rest()
+
+    def _keep_up(self) -> None:
+        """Send no events, which makes the partitions of the months ahead as any batch does.
+
+        Not every event comes through here: some are recorded in transactions of the application's, where
+        nobody should wait for a partition.
+        """
+        if self._stopping or time.monotonic() < self._upkeep_at or not self._is_empty():
+            return
+        self._upkeep_at = time.monotonic() + _UPKEEP_S
+        # If it fails, events will tell; and without any, it is soon enough next time.
+        with suppress(Exception):
+            self.sender.send([])
 
     def _is_empty(self) -> bool:
         sources: list[Source | None] = [self._intake.spool, self._intake.memory]

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from usersync.cli.text import align, bad, bold, count, faint, good, plain, typed, warning, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from usersync.models import Change, Finding, SchemaPlan
 
@@ -130,7 +132,7 @@ def finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
             yield from map(faint, wrap(plain(finding.hint), width, first="    "))
 
 
-def change_lines(changes: Iterable[Change], width: int, *, verbose: bool = False) -> Iterator[str]:
+def change_lines(changes: Collection[Change], width: int, *, verbose: bool = False) -> Iterator[str]:
     """The changes, a line each, but for functions, of which there are many."""
     for title, members in groupby(sorted(changes, key=_rank), key=_group):
         yield ""
@@ -138,7 +140,12 @@ def change_lines(changes: Iterable[Change], width: int, *, verbose: bool = False
         if title == "Functions":
             yield from _function_lines(list(members), width, verbose=verbose)
         else:
-            yield from align(map(_row, members), indent="  ")
+            yield from _rows(list(members), width)
+    shown = {change.kind for change in changes}
+    if len(shown) > 1:
+        yield ""
+        legend = (f"{sign} {faint(kind)}" for kind, sign in _SYMBOLS.items() if kind in shown)
+        yield f"  {'   '.join(legend)}"
 
 
 _GROUPS = {"function": "Functions", "trigger": "Triggers", "triggers": "Triggers"}
@@ -153,8 +160,15 @@ def _rank(change: Change) -> int:
     return _ORDER.index(_group(change))
 
 
-def _row(change: Change) -> tuple[str, str]:
-    return f"{_SYMBOLS[change.kind]} {plain(change.subject)}", faint(plain(change.reason))
+def _rows(members: list[Change], width: int) -> Iterator[str]:
+    """In columns; a reason that the line is too short for goes below."""
+    rows = [(f"{_SYMBOLS[each.kind]} {plain(each.subject)}", plain(each.reason)) for each in members]
+    room = width - max(len(click.unstyle(head)) for head, _ in rows) - 4
+    fits = [(head, faint(reason) if len(reason) <= room else "") for head, reason in rows]
+    for line, (_, reason) in zip(align(fits, indent="  "), rows, strict=True):
+        yield line
+        if len(reason) > room:
+            yield from map(faint, wrap(reason, width, first="      "))
 
 
 def _function_lines(functions: list[Change], width: int, *, verbose: bool) -> Iterator[str]:

@@ -9,7 +9,7 @@ import click
 
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan_view import PlanView, change_data
-from usersync.cli.text import count, good
+from usersync.cli.text import good, plain, wrap
 from usersync.plans import schema
 
 if TYPE_CHECKING:
@@ -27,12 +27,11 @@ class RollbackView:
     target: str
     exit_code: int = 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
-        dropped = [change for change in self.done.changes if change.kind == "drop"]
-        yield f"{good('Done:')} {count(len(dropped), 'object')} dropped."
+    def lines(self, width: int) -> Iterator[str]:
+        yield f"{good('Done:')} usersync is out of {self.target}."
         for change in self.done.changes:
             if change.kind == "keep":
-                yield f"The {change.subject} stays: {change.reason}."
+                yield from wrap(f"The {plain(change.subject)} stays: {plain(change.reason)}.", width)
 
     def data(self) -> dict[str, Any]:
         return {
@@ -63,8 +62,9 @@ class RollbackView:
 def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool) -> View:
     """Take everything back. The users table stays.
 
-    So does the audit log. Drops the triggers, the functions and the schema usersync, the ledger included.
-    Goes by the settings that the database was set up with.
+    So does the audit log, and with it what could not be stored in it; nothing keeps it append-only then.
+    Drops the triggers, those of tracked tables included, the functions and the schema usersync, with the
+    ledger. Goes by the settings that the database was set up with.
     """
     call.require_consent(yes=yes)
     settings = call.settings_there

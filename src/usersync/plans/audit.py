@@ -6,8 +6,9 @@ none. All of it works on an audit table of the application's own, as far as its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,8 +25,9 @@ from usersync.audit_models import (
 )
 from usersync.errors import NotInstalledError
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
-from usersync.plans.schema import settings_in_database
+from usersync.plans.schema import refuse_strangers, settings_in_database
 from usersync.settings import Settings, parse_settings
+from usersync.sql.audit_expressions import SET_APART
 from usersync.sql.audit_reading import AuditReading
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def installed_settings() -> Plan[Settings]:
     """The settings in the database; raises :class:`NotInstalledError`."""
     found = yield from settings_in_database()
     if found is None:
+        yield from refuse_strangers()
         raise NotInstalledError("usersync is not installed in this database", hint="Run: usersync apply")
     return parse_settings({key: value for key, value in found.items() if key != "library_version"})
 
@@ -123,11 +126,25 @@ def _conditions(reading: AuditReading, wanted: EventFilter) -> tuple[list[str], 
     if wanted.until is not None:
         conditions.append(f"{reading.time} < %(until)s")
         values["until"] = wanted.until
-    if wanted.text is not None:
-        looked_at = f"concat({reading.column('metadata')}, ' ', {reading.column('changes')})"
-        conditions.append(f"position(lower(%(text)s) in lower({looked_at})) > 0")
-        values["text"] = wanted.text
+    for number, word in enumerate((wanted.text or "").split()):
+        conditions.append(_holds(reading, f"word_{number}"))
+        # As it stands in a document, which is looked at first: most hold it nowhere, and are not taken apart.
+        values[f"word_{number}"] = word
+        values[f"word_{number}_written"] = json.dumps(word, ensure_ascii=False)[1:-1]
     return conditions, values
+
+
+def _holds(reading: AuditReading, word: str) -> str:
+    """Whether a value in metadata or changes has the word in it; the names of keys do not count."""
+    values = (
+        'jsonb_path_query(found.document, \'strict $.** ? (@.type() != "object" && @.type() != "array")\')'
+    )
+    return (
+        f"exists (select from (select {reading.document} as document offset 0) as found "
+        f"where position(lower(%({word}_written)s) in lower(found.document::text)) > 0 and exists ("
+        f"select from {values} as each (value) "
+        f"where position(lower(%({word})s) in lower(each.value #>> '{{}}')) > 0))"
+    )
 
 
 def _action(reading: AuditReading, action: str) -> str:
@@ -223,9 +240,36 @@ def _event(row: Row, reading: AuditReading) -> EventRecord:
     for name in ("id", "user_id"):
         values[name] = _uuid(values[name])
     if not reading.is_own and isinstance(values["metadata"], dict):
-        # Fields without a column were read out of it.
-        values["metadata"] = {key: each for key, each in values["metadata"].items() if key not in FIELDS}
+        values["metadata"] = _without_fields(
+            values["metadata"], reading, by_usersync=values["id"] is not None
+        )
+    for name in ("occurred_at", "recorded_at"):
+        values[name] = _utc(values[name])
     return EventRecord(**values)
+
+
+def _without_fields(
+    metadata: Mapping[str, Any], reading: AuditReading, *, by_usersync: bool
+) -> dict[str, Any]:
+    """What the caller gave as metadata: fields without a column were read out of it."""
+    apart = metadata.get(SET_APART) if by_usersync else None
+    own = {key: value for key, value in metadata.items() if key not in reading.unmapped}
+    if isinstance(apart, dict):
+        del own[SET_APART]
+        own |= apart
+    return own
+
+
+def _utc(moment: datetime | str | None) -> datetime | None:
+    """Text is what is read out of metadata, where the application may have put anything under that name."""
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            return None
+    if moment is None:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _uuid(text: str | None) -> UUID | None:

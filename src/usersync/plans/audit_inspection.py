@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit_columns import FIELDS
+from usersync.mapping import quote
 from usersync.models import Finding
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from usersync.settings import Settings
 
 _TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
+
+#: What an event's own names are limited to.
+_LONGEST_NAME = 200
 
 #: Fields that no event lacks.
 _ALWAYS = {"id", "occurred_at", "recorded_at", "action", "outcome", "actor_type", "metadata", "source"}
@@ -53,7 +57,38 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[F
     else:
         yield from _privileges(settings, catalog)
         yield from _columns(settings, about)
+        yield from _lengths(settings, about)
         yield from _table(settings, about)
+        if found := exposure(settings, catalog):
+            yield found
+
+
+def lost_protection(catalog: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was taken from a log that usersync made, and applying gives back: it locks for a moment only."""
+    lost = []
+    if catalog["audit_table_unguarded"]:
+        lost.append("append-only")
+    if catalog["audit_table_grants"]:
+        lost.append(f"closed to {' and '.join(sorted(catalog['audit_table_grants']))}")
+    if not catalog["audit_table_is_closed"]:
+        lost.append("under row-level security, readable for the service role")
+    if not catalog["audit_table_has_default"]:
+        lost.append("with a partition for any time")
+    return tuple(lost)
+
+
+def exposure(settings: Settings, catalog: Mapping[str, Any]) -> Finding | None:
+    """Who reaches the application's own audit table through the Data API; None if nobody does."""
+    table, about = settings.audit_table, catalog["audit_table"]
+    if settings.audit.is_own or not about or not about["reached"]:
+        return None
+    actions = "; ".join(f"{role} may {doing}" for role, doing in sorted(about["reached"].items()))
+    guard = "only its policies stand between" if about["row_security"] else "nothing stands between"
+    return Finding(
+        "note",
+        f"{table}: {actions}; {guard} the log and whoever has the project's public key",
+        f"revoke all on table {table.quoted} from public, {', '.join(sorted(about['reached']))};",
+    )
 
 
 def _not_mapped(settings: Settings, about: Mapping[str, Any]) -> Finding:
@@ -102,8 +137,26 @@ def _columns(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(
                 "note",
                 f"{where}: {label} refuses null, so events without {name} are put aside",
-                f"alter table {settings.audit_table.quoted} alter column {column.name} drop not null;",
+                f"alter table {settings.audit_table.quoted} alter column {quote(column.name)} drop not null;",
             )
+
+
+def _lengths(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
+    """PostgreSQL does not say which column a value was too long for."""
+    short = {
+        column.name: about["columns"][column.name]["longest"]
+        for name, column in settings.audit.columns.items()
+        if FIELDS[name] == "text" and (about["columns"].get(column.name) or {}).get("longest")
+    }
+    if short := {name: longest for name, longest in short.items() if longest < _LONGEST_NAME}:
+        wider = ", ".join(f"alter column {quote(name)} type text" for name in short)
+        listed = ", ".join(f"{name} ({longest})" for name, longest in short.items())
+        yield Finding(
+            "note",
+            f"{settings.audit_table}: events whose values are longer than these columns take are put aside: "
+            f"{listed}",
+            f"alter table {settings.audit_table.quoted} {wider};",
+        )
 
 
 def _fits(name: str, column: AuditColumn, there: Mapping[str, Any]) -> bool:
@@ -129,11 +182,9 @@ def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
                 f"{table}.{name} refuses null, has no default and is not mapped: no event can be stored",
                 "Give it a default, or map it in [audit.columns].",
             )
-    for name in about["blocking_foreign_keys"]:
+    for name, recreated in about["blocking_foreign_keys"].items():
         yield Finding(
-            "note",
-            f"the foreign key {name} keeps users who have events from being deleted",
-            f"Recreate it on {table.quoted} with on delete set null.",
+            "note", f"the foreign key {name} keeps users who have events from being deleted", recreated
         )
     if "metadata" not in settings.audit.columns:
         lost = ", ".join(name for name in FIELDS if name not in settings.audit.columns)

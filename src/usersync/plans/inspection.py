@@ -45,6 +45,7 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
     """Look at the database; writes nothing."""
     try:
         catalog = (yield from query_row(PINNED + bundle.inspect))["state"]
+        catalog |= (yield from query_row(PINNED + bundle.inspect_audit_log))["state"]
     except PrivilegeMissingError as error:
         # The only one that the catalog asks for: a schema without USAGE hides its tables.
         raise PrivilegeMissingError(

@@ -20,12 +20,14 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.models import Change, Finding, SchemaPlan
+from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
-from usersync.settings import SOURCE_COPY
+from usersync.plans.removal import plan_removal
+from usersync.plans.tracking import Renewal, renew
 from usersync.sql.expressions import literal
-from usersync.sql.render import read_sql, remembered, render_bundle
+from usersync.sql.render import remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.sql.tracking import is_of_tracked_table
 from usersync.version import __version__
@@ -42,7 +44,9 @@ def plan(settings: Settings) -> Plan[SchemaPlan]:
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     _check_versions(bundle, inspection)
-    planned = SchemaPlan(tuple(_changes(settings, bundle, inspection)), find(settings, inspection))
+    renewal = yield from _renewal(settings, inspection)
+    changes = tuple(_changes(settings, bundle, inspection, renewal))
+    planned = SchemaPlan(changes, (*find(settings, inspection), *renewal.findings))
     alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
     has_both = inspection.has_users_table and inspection.catalog["source_columns"] is not None
     if planned.errors or not alters_rows or not has_both:
@@ -65,11 +69,12 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
         _check_versions(bundle, inspection)
         findings = find(settings, inspection)
         _raise_errors(findings)
-        changes = [change for change in _changes(settings, bundle, inspection) if change.busy == busy]
+        renewal = yield from _renewal(settings, inspection)
+        changes = [each for each in _changes(settings, bundle, inspection, renewal) if each.busy == busy]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
-        return findings
+        return *findings, *renewal.findings
 
     findings = yield from in_transaction(step(busy=False))
     for change in applied:
@@ -129,10 +134,15 @@ def plan_rollback(
             f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
             hint="Add --drop-audit-log, or leave out --drop-users-table.",
         )
-    removals = _removals(
-        settings, bundle, inspection, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
+    return (
+        yield from plan_removal(
+            settings,
+            bundle,
+            inspection,
+            drop_users_table=drop_users_table,
+            drop_audit_log=drop_audit_log,
+        )
     )
-    return SchemaPlan(tuple(removals))
 
 
 def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
@@ -170,7 +180,13 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
     raise kind(first.message + more, hint=first.hint)
 
 
-def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+def _renewal(settings: Settings, inspection: Inspection) -> Plan[Renewal]:
+    return (yield from renew(settings)) if inspection.noted is not None else Renewal()
+
+
+def _changes(
+    settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal
+) -> Iterator[Change]:
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
@@ -187,8 +203,8 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
     if not inspection.has_users_table:
         yield Change(
             "create",
-            "table of users",
-            "there is none, and everything references it",
+            f"table {settings.users_table}",
+            "of the users, of which there is none",
             bundle.create_users_table,
         )
     functions = list(_function_changes(bundle, inspection))
@@ -199,17 +215,21 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
         yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
-    yield from _audit_changes(bundle, inspection)
+    yield from _audit_changes(settings, bundle, inspection)
+    yield from renewal.changes
     yield from _trigger_changes(bundle, inspection)
 
 
-def _audit_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     """It references the users table, so making it locks that against writes for a moment."""
-    catalog, subject = inspection.catalog, "table of audit events"
+    catalog, subject = inspection.catalog, f"table {settings.audit_table}"
     if not catalog["has_audit_table"]:
-        yield Change("create", subject, "there is none", bundle.create_audit_table, busy=True)
-    elif catalog["audit_table_created_by_usersync"] and not catalog["audit_table_is_kept"]:
-        yield Change("replace", subject, "to be append-only again", bundle.create_audit_table, busy=True)
+        reason = "of audit events, of which there is none"
+        yield Change("create", subject, reason, bundle.create_audit_table, busy=True)
+    elif catalog["audit_table_created_by_usersync"] and (lost := lost_protection(catalog)):
+        yield Change(
+            "alter", subject, f"is to be again: {', '.join(lost)}", bundle.create_audit_table, busy=True
+        )
 
 
 _SECURED = "nobody but service_role may call anything"
@@ -262,54 +282,23 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]
             yield Change("replace", f"trigger {name}", reason, sql, busy=True)
 
 
-_TRIGGER_FUNCTIONS = (
-    *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
-    "usersync.keep_",
-)
+_WHO = """
+    select owner.name as owner, not pg_catalog.pg_has_role(owner.name, 'USAGE') as is_stranger
+    from (
+        select pg_catalog.pg_get_userbyid(nspowner) as name
+        from pg_catalog.pg_namespace where nspname = 'usersync'
+    ) as owner
+"""
 
 
-def _removals(
-    settings: Settings,
-    bundle: Bundle,
-    inspection: Inspection,
-    *,
-    drop_users_table: bool,
-    drop_audit_log: bool,
-) -> Iterator[Change]:
-    trigger_functions = [
-        name
-        for name in inspection.catalog["functions"]
-        if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
-    ]
-    others = [name for name in inspection.catalog["functions"] if name not in trigger_functions]
-    yield Change(
-        "drop",
-        "triggers",
-        "with their functions, because the auth server's table is not ours to alter",
-        "".join(f"drop function if exists {name} cascade;\n" for name in sorted(trigger_functions))
-        or "select;",
-    )
-    for name in sorted(others):
-        yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
-    if drop_audit_log:
-        yield Change(
-            "drop", f"table {settings.audit_table}", "", f"drop table {settings.audit_table.quoted};"
-        )
-    elif inspection.catalog["audit_table_created_by_usersync"]:
-        yield Change("keep", f"table {settings.audit_table}", "it is the log", bundle.release_audit_table)
-    for migration in reversed(bundle.migrations):
-        yield Change("drop", f"migration {migration.version:04} {migration.name}", "", migration.down)
-    if settings.copies_source:
-        yield Change(
-            "drop", f"table {SOURCE_COPY}", "it is a copy", f"drop table if exists {SOURCE_COPY.quoted};"
-        )
-    yield Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql"))
-    if drop_users_table:
-        yield Change(
-            "drop", f"table {settings.users_table}", "", f"drop table {settings.users_table.quoted};"
-        )
-    elif inspection.has_users_table:
-        yield Change("keep", f"table {settings.users_table}", "it holds the application's data", "select;")
+def refuse_strangers() -> Plan[None]:
+    """To a role that is not the owner's, an installation looks like none; do not tell it to apply."""
+    for row in (yield from query(_WHO)):
+        if row["is_stranger"]:
+            raise PrivilegeMissingError(
+                f"permission denied for schema usersync, which belongs to {row['owner']}",
+                hint=f"Connect as {row['owner']}, or as a role that is a member of it.",
+            )
 
 
 #: A table of a role that we are, and no stranger's view.

@@ -6,6 +6,7 @@ table against writes for a moment, so everything is done as patiently as with th
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +88,29 @@ class TrackedTable:
     redacted: tuple[str, ...]
     key: tuple[str, ...]
     options: TrackOptions = field(default_factory=TrackOptions)
+    #: Whether a function or a trigger is not what it was: changes may be put aside, or not seen at all.
+    broken: bool = False
+
+    @property
+    def command(self) -> str:
+        """What to type: brings it up to date as it was tracked, or forgets a table that is gone."""
+        if self.state == "gone":
+            return f"usersync audit untrack {shlex.quote(str(self.table))}"
+        words = ["usersync audit track", shlex.quote(str(self.table))]
+        words += [
+            f"--{name} {shlex.quote(','.join(given))}"
+            for name in ("columns", "exclude", "reveal")
+            if (given := getattr(self.options, name))
+        ]
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What applying does for the tables that are tracked, and those that it cannot do it for."""
+
+    changes: tuple[Change, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def plan_track(
@@ -154,15 +178,77 @@ def untrack(settings: Settings, table: str, on_change: OnChange = lambda _: None
     return done[-1]
 
 
-def tracked(settings: Settings, is_secret: IsSecret) -> Plan[tuple[TrackedTable, ...]]:
-    """The tables that are tracked, and whether what is installed on them is what would be installed now."""
-    functions = yield from query(read_sql("tracking/tracked.sql"))
-    found: dict[TableName, TrackedTable] = {}
-    for row in functions:
+def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Plan[tuple[TrackedTable, ...]]:
+    """The tables that are tracked, and whether what is installed on them is what would be installed now.
+
+    Without ``is_secret``, those columns count as secret that did when the table was tracked.
+    """
+    found = []
+    for name, row in (yield from _tracked_rows()).items():
+        found.append((yield from _describe(settings, name, row, is_secret)))
+    return tuple(found)
+
+
+def tracked_functions() -> Plan[dict[TableName, tuple[str, ...]]]:
+    """The functions on each table that is tracked; those left out that were dropped since."""
+    found: dict[TableName, tuple[str, ...]] = {}
+    for row in (yield from query(read_sql("tracking/tracked.sql"))):
+        if row["name"] is not None:
+            name = TableName(row["schema"], row["name"])
+            found[name] = (*found.get(name, ()), row["function"])
+    return found
+
+
+def renew(settings: Settings) -> Plan[Renewal]:
+    """What it takes that tracked tables are recorded as these settings and this release have it.
+
+    Only functions, so that no table is locked; which columns are recorded stays. A table that was altered
+    since in such a way that this has to be decided anew is left to :func:`track`, with a note.
+    """
+    changes, findings = list[Change](), list[Finding]()
+    for name, row in (yield from _tracked_rows()).items():
+        made_from = read_comment(row["comment"])
+        if row["name"] is None or made_from is None:
+            continue
+        state = yield from _look(settings, name)
+        options = _options(made_from, state)
+        try:
+            tracking = _tracking(
+                name, options, _noted_secrets(made_from), state, _strings(made_from, "recorded")
+            )
+            altered = list(_drift(tracking, made_from))
+        except SettingsError as error:
+            altered = [str(error)]
+        if altered:
+            table = TrackedTable(name, "stale", (), (), (), (), options)
+            findings.append(
+                Finding(
+                    "note",
+                    f"{name} is tracked, and was altered since: {'; '.join(altered)}",
+                    f"Track it again: {table.command}",
+                )
+            )
+            continue
+        installed = {trigger["function"]: trigger for trigger in state["triggers"]}
+        for part in render_tracking(settings, tracking):
+            was = installed.get(part.function)
+            if was is not None and _differs(part, tracking, was):
+                reason = f"as settings and release have it, to record {name}"
+                subject = f"function usersync.{part.function}()"
+                # Not before the table is there that it writes into.
+                changes.append(Change("replace", subject, reason, part.function_sql, busy=True))
+    return Renewal(tuple(changes), tuple(findings))
+
+
+def _tracked_rows() -> Plan[dict[TableName, Row]]:
+    """One function's row for each table that is tracked."""
+    rows = yield from query(read_sql("tracking/tracked.sql"))
+    found: dict[TableName, Row] = {}
+    for row in rows:
         name = _table_of(row)
-        if name is not None and name not in found:
-            found[name] = yield from _describe(settings, name, row, is_secret)
-    return tuple(found.values())
+        if name is not None:
+            found.setdefault(name, row)
+    return found
 
 
 def _table_of(row: Row) -> TableName | None:
@@ -173,22 +259,46 @@ def _table_of(row: Row) -> TableName | None:
     return TableName(*_strings(made_from, "table")) if made_from else None
 
 
-def _describe(settings: Settings, name: TableName, row: Row, is_secret: IsSecret) -> Plan[TrackedTable]:
-    made_from = read_comment(row["comment"])
-    options = TrackOptions(*(_strings(made_from, each) for each in ("columns", "exclude", "reveal")))
+def _describe(
+    settings: Settings, name: TableName, row: Row, is_secret: IsSecret | None
+) -> Plan[TrackedTable]:
+    made_from = read_comment(row["comment"]) or {}
+    options = _options(made_from)
     state: State = "gone"
-    reasons: tuple[str, ...] = ("the table was dropped",)
+    drift, damage = ["the table was dropped"], list[str]()
     if row["name"] is not None:
         inspected = yield from _inspect(settings, name)
+        options = _options(made_from, inspected)
         try:
-            tracking = _tracking(name, options, is_secret, inspected)
+            tracking = _tracking(name, options, is_secret or _noted_secrets(made_from), inspected)
         except SettingsError as error:
-            reasons = (str(error),)
+            drift = [str(error)]
         else:
-            reasons = tuple(_staleness(settings, tracking, inspected, made_from or {}))
-        state = "stale" if reasons else "current"
+            drift = list(_drift(tracking, made_from))
+            damage = list(_damage(settings, tracking, inspected, altered=bool(drift)))
+        state = "stale" if drift or damage else "current"
     recorded, redacted, key = (_strings(made_from, each) for each in ("recorded", "redacted", "key"))
-    return TrackedTable(name, state, reasons, recorded, redacted, key, options)
+    return TrackedTable(name, state, (*drift, *damage), recorded, redacted, key, options, broken=bool(damage))
+
+
+def _options(made_from: Made, state: Row | None = None) -> TrackOptions:
+    """The options that a table was tracked with, as far as its columns are still there.
+
+    Without any of those to record, ``columns`` stays as it was: left out, it would mean all of them.
+    """
+    options = TrackOptions(*(_strings(made_from, each) for each in ("columns", "exclude", "reveal")))
+    if state is None:
+        return options
+    present = {column["name"] for column in state["columns"]}
+    columns, *others = (
+        tuple(each for each in given if each in present)
+        for given in (options.columns, options.exclude, options.reveal)
+    )
+    return TrackOptions(columns or options.columns, *others)
+
+
+def _noted_secrets(made_from: Made) -> IsSecret:
+    return frozenset(_strings(made_from, "redacted")).__contains__
 
 
 def _strings(made_from: Made | None, key: str) -> tuple[str, ...]:
@@ -196,13 +306,17 @@ def _strings(made_from: Made | None, key: str) -> tuple[str, ...]:
     return tuple(str(each) for each in found) if isinstance(found, list) else ()
 
 
+def _look(settings: Settings, name: TableName) -> Plan[Row]:
+    return (yield from query_row(render_inspection(settings, name)))["state"]  # type: ignore[no-any-return]
+
+
 def _inspect(settings: Settings, name: TableName) -> Plan[Row]:
-    state = (yield from query_row(render_inspection(settings, name)))["state"]
+    state = yield from _look(settings, name)
     if not state["installed"]:
         raise NotInstalledError(
             "usersync, with its audit log, is not installed in this database", hint="Run: usersync apply"
         )
-    return state  # type: ignore[no-any-return]
+    return state
 
 
 def _plan(
@@ -271,7 +385,14 @@ def _refuse_privileges(name: TableName, state: Row) -> None:
         )
 
 
-def _tracking(name: TableName, options: TrackOptions, is_secret: IsSecret, state: Row) -> Tracking:
+def _tracking(
+    name: TableName,
+    options: TrackOptions,
+    is_secret: IsSecret,
+    state: Row,
+    only: tuple[str, ...] | None = None,
+) -> Tracking:
+    """What is to be recorded; of these columns ``only``, if any are named."""
     key = tuple(state["key"]["columns"]) if state["key"] else ()
     present = {column["name"]: column for column in state["columns"]}
     _check_options(name, options, key, present)
@@ -279,6 +400,7 @@ def _tracking(name: TableName, options: TrackOptions, is_secret: IsSecret, state
         column
         for column in state["columns"]
         if not column["virtual"]
+        and (only is None or column["name"] in only)
         and column["name"] not in options.exclude
         and (not options.columns or column["name"] in options.columns or column["name"] in key)
     ]
@@ -377,13 +499,21 @@ def _differs(part: TrackingPart, tracking: Tracking, installed: Mapping[str, Any
         installed is None
         or installed["body"] != part.body
         or not installed["definer"]
-        or sorted(each.partition("=")[0] for each in installed["config"]) != ["lock_timeout", "search_path"]
+        or sorted(installed["config"]) != sorted(part.config)
         or read_comment(installed["comment"]) != tracking.made_from
     )
 
 
-def _staleness(settings: Settings, tracking: Tracking, state: Row, made_from: Made) -> Iterator[str]:
-    yield from _drift(tracking, made_from)
+def _damage(settings: Settings, tracking: Tracking, state: Row, *, altered: bool) -> Iterator[str]:
+    """Which functions and triggers are not as they would be made now."""
+    present = {trigger["name"]: trigger for trigger in state["triggers"]}
+    if altered:
+        # Each function would be another now, which says nothing about those that are there.
+        for operation in OPERATIONS:
+            was = present.get(trigger_name(operation))
+            if was is None or was["enabled"] != "O":
+                yield f"trigger {trigger_name(operation)}: {'it is disabled' if was else 'missing'}"
+        return
     for change in _changes(render_tracking(settings, tracking), tracking, state):
         if change.kind != "alter":
             yield f"{change.subject}: {change.reason or 'missing'}"

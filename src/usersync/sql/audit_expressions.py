@@ -23,10 +23,9 @@ def audit_key(audit: AuditColumns) -> str:
 
 
 def is_audit_id(audit: AuditColumns) -> str:
-    """Whether a row ``stored`` is that of the event which ``usersync.is_recorded`` asks about."""
+    """Whether a row ``stored`` is that of the event ``given.id``."""
     column = audit.effective()["id"]
-    value = f"is_recorded.event_id::{column.type}" if column.type else "is_recorded.event_id"
-    return f"stored.{quote(column.name)} = {value}"
+    return f"stored.{quote(column.name)} = given.id" + (f"::{column.type}" if column.type else "")
 
 
 def audit_user(audit: AuditColumns) -> str:
@@ -62,6 +61,20 @@ def _value(name: str, audit: AuditColumns) -> str:
     pairs = ", ".join(f"{literal(field)}, event.{field}" for field in unmapped)
     # jsonb_strip_nulls would also take those that are deep inside.
     return (
-        "event.metadata || (select coalesce(jsonb_object_agg(key, value), '{}') "
+        f"({_set_apart([*unmapped, SET_APART])}) || (select coalesce(jsonb_object_agg(key, value), '{{}}') "
         f"from jsonb_each(jsonb_build_object({pairs})) where value <> 'null')"
+    )
+
+
+#: Where a table's metadata keeps what the caller has named like a field that has no column.
+SET_APART = "metadata"
+
+
+def _set_apart(reserved: list[str]) -> str:
+    """The caller's metadata, with what is named like a field one level down."""
+    names = f"array[{', '.join(map(literal, reserved))}]"
+    return (
+        f"case when jsonb_exists_any(event.metadata, {names}) then event.metadata - {names} || "
+        f"jsonb_build_object({literal(SET_APART)}, (select jsonb_object_agg(key, value) "
+        f"from jsonb_each(event.metadata) where key = any({names}))) else event.metadata end"
     )

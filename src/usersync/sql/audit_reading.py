@@ -44,6 +44,19 @@ class AuditReading:
         return f"%({name})s::{(column.type or FIELDS[name]) if column else 'text'}"
 
     @property
+    def unmapped(self) -> frozenset[str]:
+        """The fields without a column, which are kept in the metadata."""
+        return frozenset(FIELDS) - self._columns.keys()
+
+    @property
+    def document(self) -> str:
+        """Metadata and changes, as one document to look for words in."""
+        columns = (
+            f"to_jsonb({self.column(each)})" for each in ("metadata", "changes") if each in self._columns
+        )
+        return f"jsonb_build_array({', '.join(columns)})"
+
+    @property
     def time(self) -> str:
         """When it happened; when it was recorded, where there is no column for that."""
         for name in ("occurred_at", "recorded_at"):
@@ -71,8 +84,8 @@ class AuditReading:
     def _readable(self, name: str) -> str:
         if name == "occurred_at":
             return self.time
-        if name == "recorded_at":
-            return self.column(name) if name in self._columns else "null::timestamptz"
+        if name == "recorded_at" and name in self._columns:
+            return self.column(name)
         column = self._columns.get(name)
         if name in {"changes", "metadata"}:
             if column is not None:

@@ -150,6 +150,7 @@ class Bundle:
     remember_settings: str
     conflicts: str
     inspect: str
+    inspect_audit_log: str
     preview: str
     installed: str
 
@@ -190,6 +191,7 @@ def render_bundle(settings: Settings) -> Bundle:
         remember_settings=statement("remember_settings"),
         conflicts=statement("conflicts"),
         inspect=statement("inspect"),
+        inspect_audit_log=statement("inspect_audit_log"),
         preview=statement("preview"),
         installed=statement("installed"),
     )

@@ -78,6 +78,13 @@ class TrackingPart:
         """What the catalog keeps of the function."""
         return self.function_sql.split("$usersync$")[1]
 
+    @property
+    def config(self) -> list[str]:
+        """What the function sets for itself, as the catalog has it."""
+        head = self.function_sql.split("$usersync$")[0]
+        found = re.findall(r"^set (\w+) = '?(.+?)'?$", head, re.MULTILINE)
+        return [f"{name}={value}" for name, value in found]
+
 
 def function_stem(table: TableName, number: int = 0) -> str:
     """What the functions of this table are called. ``number`` is for a name that another table has kept.

@@ -30,6 +30,12 @@ def send(connection: psycopg.Connection[Any], *events: Any) -> tuple[int, int, i
     return row[0]["stored"], row[0]["duplicates"], row[0]["rejected"]
 
 
+def as_sent(kept: Any) -> Any:
+    """An event that was put aside, without the id and the time that it was given because it had none."""
+    given = isinstance(kept, dict) and set(kept) <= {"id", "occurred_at", "action"}
+    return {key: kept[key] for key in kept if key == "action"} if given else kept
+
+
 @dataclass(frozen=True)
 class Log:
     project: Project

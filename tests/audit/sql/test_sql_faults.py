@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from uuid import UUID
 
 import psycopg
 import pytest
 from sql_log import event
+
+from usersync.plans import audit_upkeep
+from usersync.runner import run
 
 #: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
 BATCH = (event(), event(ip="nowhere"), event())
@@ -89,3 +93,33 @@ def test_a_cancelled_call_is_cancelled(log, session):
         with pytest.raises(psycopg.errors.QueryCanceled):
             log.record(event())
     assert log.rejects() == []
+
+
+SWALLOW = """
+    create function public.swallow() returns trigger language plpgsql as
+    $$ begin if new.action = 'swallowed' then return null; end if; return new; end $$;
+    create trigger swallow before insert on {} for each row execute function public.swallow()
+"""
+
+
+def test_an_event_that_a_trigger_lets_vanish_is_no_duplicate(log):
+    """It would be reported as stored, and be nowhere."""
+    log.owner.execute(SWALLOW.replace("{}", log.table))
+    lost, good, timeless = event(action="swallowed"), event(), {"action": "swallowed"}
+    assert log.record(lost, good, timeless) == (1, 0, 2)
+    assert log.record(lost, good) == (0, 1, 1)
+    (first, state, reason), (second, *_) = log.rejects()
+    assert (first, second["action"]) == (lost, "swallowed")
+    assert (state, "returned null" in reason) == ("27000", True)
+    log.owner.execute(f"drop trigger swallow on {log.table}")
+    assert run(audit_upkeep.retry_rejects(), log.owner).stored == 2
+    assert len(log.rows()) == 3
+
+
+def test_an_event_without_an_id_can_be_tried_again_like_any_other(log):
+    assert log.record({"action": "a", "outcome": "perhaps"}) == (0, 0, 1)
+    ((kept, *_),) = log.rejects()
+    assert UUID(kept["id"])
+    assert log.record(kept) == (0, 0, 1)
+    assert len(log.rejects()) == 1
+    assert log.record("no event", {"action": "b"}, {"action": "c", "id": None}) == (2, 0, 1)

@@ -221,6 +221,38 @@ def test_reading_an_audit_table_of_the_applications_own(owner, auth):
     assert len(run(audit.stats(days=10_000), owner)) == 2
 
 
+def test_metadata_that_is_named_like_a_field_is_kept_apart_from_it(owner):
+    run(schema.apply(settings_with()), owner)
+    mine = {
+        "entity_id": "mine",
+        "outcome": "mine",
+        "actor_id": "me",
+        "metadata": {"deep": 1},
+        "recorded_at": 7,
+        "k": None,
+    }
+    send(owner, event(entity_type="product", entity_id="42", actor_id="ada", metadata=mine))
+    (row,) = rows(owner)
+    assert (row["details"]["outcome"], row["details"]["actor_id"]) == ("succeeded", "ada")
+    (record,) = run(audit.search(EventFilter()), owner).events
+    assert (record.outcome, record.actor_id, record.entity_id) == ("succeeded", "ada", "42")
+    assert record.metadata == mine
+    # It has no column, and is in the metadata.
+    assert record.recorded_at.tzinfo == UTC
+    assert run(audit.search(EventFilter(actor_id="me")), owner).events == ()
+
+
+def test_what_the_application_wrote_before_is_read_as_it_is(owner):
+    """Under names that are no fields without a column, and under one that is."""
+    run(schema.apply(settings_with()), owner)
+    owner.execute(
+        "insert into public.audit_logs (action, details) values ('old', "
+        """'{"entity_id": "x", "metadata": {"a": 1}, "recorded_at": "last week"}')"""
+    )
+    (record,) = run(audit.search(EventFilter()), owner).events
+    assert (record.recorded_at, record.metadata) == (None, {"entity_id": "x", "metadata": {"a": 1}})
+
+
 def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
     run(schema.apply(settings_with()), owner)
     cursor = run(audit.tail(), owner).cursor
@@ -228,6 +260,16 @@ def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
     batch = run(audit.tail(cursor), owner)
     assert [each.action for each in batch.events] == ["a"]
     assert run(audit.tail(batch.cursor), owner).events == ()
+
+
+def test_a_rollback_leaves_it_and_says_so(owner):
+    run(schema.apply(settings_with()), owner)
+    send(owner, event())
+    before = rows(owner)
+    planned = run(schema.rollback(settings_with()), owner).changes
+    kept = {each.subject: each.reason for each in planned if each.kind == "keep"}
+    assert kept["table public.audit_logs"] == "it is the application's"
+    assert rows(owner) == before
 
 
 def test_its_rows_are_not_usersyncs_to_prune(owner):

@@ -7,7 +7,9 @@ import pytest
 from psycopg import sql
 from sql_log import event
 
-from usersync.plans import schema
+from usersync.errors import DatabaseError
+from usersync.plans import audit_upkeep, schema, tracking
+from usersync.plans.tracking import TrackOptions
 from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.sql.script import install_script
@@ -88,6 +90,67 @@ def guarded(log):
     assert len(found) == 5
     assert {tuple(names) for names in found.values()} == {("keep_all_audit_logs", "keep_audit_logs")}
     return found
+
+
+def test_what_stays_is_closed_as_before(log):
+    """The partitions land in a schema that the Data API serves."""
+    log.record(event())
+    back(log)
+    read = """
+        select relid::regclass::text, relrowsecurity,
+            has_table_privilege('anon', relid, 'select, insert, update, delete'),
+            has_table_privilege('service_role', relid, 'insert, update, delete')
+        from pg_partition_tree(%s::regclass) join pg_class on pg_class.oid = relid
+    """
+    found = log.owner.execute(read, [log.table]).fetchall()
+    assert len(found) == 5
+    assert {tuple(row[1:]) for row in found} == {(True, False, False)}
+
+
+def test_events_that_were_put_aside_stay_with_the_log_and_come_back(log):
+    """They are nowhere else."""
+    bad = event(outcome="perhaps")
+    assert log.record(bad) == (0, 0, 1)
+    planned = run(schema.plan_rollback(log.project.settings), log.owner).changes
+    (kept,) = (each for each in planned if each.subject == "table usersync.audit_rejects")
+    assert (kept.kind, kept.reason[:10]) == ("keep", "1 event in")
+    back(log)
+    home = sql.Identifier(log.names[0], "audit_rejects").as_string()
+    stored = log.owner.execute(f"select event from {home}")
+    assert stored.fetchall() == [(bad,)]
+    run(schema.apply(log.project.settings), log.owner)
+    assert [reject[0] for reject in log.rejects()] == [bad]
+    log.owner.execute("update usersync.audit_rejects set event = event - 'outcome'")
+    assert run(audit_upkeep.retry_rejects(), log.owner).stored == 1
+    assert run(schema.plan(log.project.settings), log.owner).changes == ()
+    back(log)
+    assert log.owner.execute("select to_regclass(%s)", [home]).fetchone() == (None,)
+
+
+def test_a_table_that_is_in_the_way_of_what_was_put_aside_stops_the_rollback(log):
+    log.record(event(outcome="perhaps"))
+    home = sql.Identifier(log.names[0], "audit_rejects").as_string()
+    log.owner.execute(f"create table {home} (mine int)")
+    with pytest.raises(DatabaseError, match="nowhere to stay"):
+        back(log)
+    assert len(log.rejects()) == 1
+
+
+def test_the_plan_says_what_goes_and_what_stays(log):
+    log.owner.execute("create table public.products (id int primary key)")
+    run(tracking.track(log.project.settings, "products", TrackOptions(), lambda _: False), log.owner)
+    log.record(event(outcome="perhaps"))
+    planned = run(schema.plan_rollback(log.project.settings), log.owner).changes
+    said = {(each.kind, each.subject): each.reason for each in planned}
+    assert said["drop", "triggers on public.products"] == "its changes are recorded no more"
+    assert "append-only no more" in said["keep", f"table {log.project.settings.audit_table}"]
+    back(log)
+    assert log.owner.execute("select count(*) from pg_trigger where not tgisinternal").fetchone() == (0,)
+    run(schema.apply(log.project.settings), log.owner)
+    planned = run(schema.plan_rollback(log.project.settings, drop_audit_log=True), log.owner).changes
+    dropped = {each.subject: each.reason for each in planned if each.kind == "drop"}
+    assert dropped["table usersync.audit_rejects"] == "with 1 event that could not be stored"
+    back(log, drop_audit_log=True)
 
 
 def test_the_log_goes_too_if_it_is_to(log):

@@ -9,8 +9,8 @@ import pytest
 from sql_log import event
 
 from usersync.audit_models import Cursor, EventFilter, FieldChange
-from usersync.errors import NotInstalledError, SettingsError
-from usersync.plans import audit
+from usersync.errors import NotInstalledError, PrivilegeMissingError, SettingsError
+from usersync.plans import audit, audit_upkeep
 from usersync.runner import run
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -60,6 +60,43 @@ def test_each_filter(log, user_id):
     assert found(log, text="100_") == []
     assert found(log, user_id=user_id, action="product.*") == ["0"]
     assert found(log, user_id=uuid4()) == []
+
+
+def test_words_are_looked_for_in_values_in_any_order(log):
+    said = 'alpha beta gamma "quoted" path\\x tab\there'
+    log.record(
+        event(occurred_at=at(0), entity_id="a", metadata={"note": said, "deep": [{"n": 4711, "yes": True}]}),
+        event(
+            occurred_at=at(1), entity_id="b", metadata={"alpha": "note"}, changes={"beta": ["Old %s", "new"]}
+        ),
+    )
+    for text in ("beta alpha", '"quoted"', "path\\x", "ALPHA gam", "4711 beta", "here tab"):
+        assert found(log, text=text) == ["a"], text
+    assert found(log, text="old %s note") == ["b"]  # one word in a change, another in the metadata
+    for text in ("alpha old", "yes", "deep", "alpha delta", "object", "\\"):
+        assert found(log, text=text) == (["a"] if text == "\\" else []), text
+    assert found(log, text="note") == ["b"]  # in the other it is a name
+
+
+def test_times_are_in_utc_whatever_the_session_is_in(log):
+    log.record(event(occurred_at=at(0)))
+    log.owner.execute("set timezone = 'America/New_York'")
+    (record,) = run(audit.search(EventFilter()), log.owner).events
+    assert record.occurred_at.isoformat() == START.isoformat()
+    assert record.recorded_at.utcoffset() == timedelta(0)
+
+
+def test_a_role_that_may_only_record_is_told_what_it_lacks(log, project):
+    role = f"recorder_{uuid4().hex[:12]}"
+    with project.database.connect("supabase_admin") as root:
+        root.execute(
+            f"create role {role}; grant execute on function public.record_audit_events(jsonb) to {role}"
+        )
+        root.execute(f"set role {role}")
+        for plan in (audit.search(EventFilter()), audit_upkeep.partitions()):
+            with pytest.raises(PrivilegeMissingError, match="schema usersync, which belongs to postgres"):
+                run(plan, root)
+        root.execute(f"reset role; drop owned by {role}; drop role {role}")
 
 
 def test_an_event_comes_back_as_it_was_sent(log, user_id):

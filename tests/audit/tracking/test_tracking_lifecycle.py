@@ -15,6 +15,7 @@ from usersync.errors import (
 from usersync.plans import schema, tracking
 from usersync.plans.tracking import TrackOptions
 from usersync.runner import run
+from usersync.settings import parse_settings
 
 PRODUCTS = "create table products (id int primary key, name text, qty int)"
 
@@ -87,7 +88,8 @@ def test_a_table_that_was_renamed_goes_on_under_its_old_name(tracker):
     tracker.execute("insert into articles values (1, 'Bolt', 5)")
     assert tracker.events("action") == ["products.inserted"]
     (table,) = tracker.tracked()
-    assert (table.table.name, table.state) == ("articles", "stale")
+    assert (table.table.name, table.state, table.broken) == ("articles", "stale", False)
+    assert table.reasons == ("renamed since: events say public.products",)
     # A new table of the old name does not take the functions of the other away.
     tracker.execute(PRODUCTS)
     tracker.track("products")
@@ -106,6 +108,21 @@ def test_a_table_that_was_renamed_goes_on_under_its_old_name(tracker):
     assert tracker.execute(
         "select count(*) from pg_proc where proname like 'handle_changes_%'"
     ).fetchone() == (4,)
+
+
+def test_the_command_that_brings_a_table_up_to_date_keeps_its_options(tracker):
+    tracker.execute(
+        'create table products (id int primary key, name text, "odd name" text, api_token text, qty int)'
+    )
+    tracker.track("products", exclude=("odd name", "qty"), reveal=("api_token",))
+    tracker.execute("alter table products add column price int, drop column qty")
+    (table,) = tracker.tracked()
+    # What is gone cannot be named any more.
+    assert table.command == ("usersync audit track public.products --exclude 'odd name' --reveal api_token")
+    tracker.track("products", columns=("name",))
+    tracker.execute("alter table products drop column name")
+    # Without its only column, this would mean all of them.
+    assert tracker.tracked()[0].command == "usersync audit track public.products --columns name"
 
 
 def test_a_table_that_was_dropped_is_named_and_can_be_forgotten(tracker):
@@ -152,6 +169,31 @@ def test_a_function_that_somebody_edited_is_seen_and_mended(tracker):
     assert tracker.tracked()[0].state == "stale"
     tracker.track("products")
     assert tracker.tracked()[0].state == "current"
+
+
+def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
+    """Their functions write into the table that the settings named when the table was tracked."""
+    settings, owner = tracker.project.settings, tracker.project.owner
+    tracker.execute(PRODUCTS + "; create table altered (id int primary key, gone text)")
+    tracker.track("products", exclude=("qty",))
+    tracker.track("altered")
+    tracker.execute("alter table altered drop column gone; alter table products add column later text")
+    other = parse_settings(settings.describe() | {"audit_table": "public.other_log", "lock_timeout_ms": 300})
+    planned = run(schema.plan(other), owner)
+    renewed = [change.subject for change in planned.changes if "handle_changes_" in change.subject]
+    assert len(renewed) == 4
+    assert all("_products_" in subject for subject in renewed)
+    (note,) = (each for each in planned.findings if "altered" in each.message)
+    assert note.hint == "Track it again: usersync audit track public.altered"
+    run(schema.apply(other), owner)
+    tracker.execute("insert into products values (1, 'Bolt', 5, 'new')")
+    assert tracker.rejects() == []
+    # Which columns are recorded is not for apply to change.
+    stored = tracker.execute("select changes from public.other_log").fetchall()
+    assert stored == [({"id": [None, 1], "name": [None, "Bolt"]},)]
+    tables = {str(each.table): each for each in run(tracking.tracked(other), owner)}
+    assert tables["public.products"].reasons == ("not recorded, because added or renamed since: later",)
+    assert run(schema.plan(other), owner).changes == ()
 
 
 def test_apply_leaves_tracked_tables_alone_and_rollback_does_not(tracker):

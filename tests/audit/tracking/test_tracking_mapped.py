@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usersync.plans import tracking
+from usersync.plans import audit, schema, tracking
 from usersync.plans.tracking import TrackOptions
 from usersync.runner import run
 from usersync.settings import parse_settings
@@ -59,3 +59,13 @@ def test_what_does_not_fit_the_applications_columns_is_put_aside(database, postg
     assert postgres.execute(
         "select event ->> 'entity_id', sqlstate from usersync.audit_rejects"
     ).fetchall() == [("no number", "22P02")]
+
+
+def test_the_order_in_which_columns_are_mapped_changes_nothing(database, postgres):
+    """The database keeps it in another than the file has it."""
+    postgres.execute(HISTORY)
+    install(database, SETTINGS)
+    stored = run(audit.installed_settings(), postgres)
+    assert list(stored.audit.columns) != list(SETTINGS.audit.columns)
+    run(tracking.track(stored, "products", TrackOptions(), lambda _: False), postgres)
+    assert run(schema.plan(SETTINGS), postgres).changes == ()

@@ -97,6 +97,37 @@ def test_refused_events_are_shown_with_their_reason(usersync, spool_dir, left_be
     assert "\x1b" not in done.out
 
 
+def test_refused_events_are_handed_in_again(audited, spool_dir):
+    owner = audited.project.owner
+    owner.execute("alter function public.record_audit_events(jsonb) rename to inner_record")
+    owner.execute(
+        """create function public.record_audit_events(events jsonb) returns jsonb language plpgsql as $$
+        begin
+          if events <> '[]' then raise exception 'not today' using errcode = '22023'; end if;
+          return '{}';
+        end $$"""
+    )
+    event_id = audited.record("shelf.counted", entity=("shelf", 7))
+    arguments = ("--dir", spool_dir, "--project", "test")
+    done = audited("spool", "--refused", *arguments)
+    assert done.code == 1
+    assert "not today" in done.out
+    assert "usersync audit spool --retry-refused" in done.out
+    done = audited("spool", "--retry-refused", *arguments)
+    assert done.code == 1
+    assert "1 refused event handed in again: 0 stored now, 1 refused again" in done.out
+    owner.execute("drop function public.record_audit_events(jsonb)")
+    owner.execute("alter function public.inner_record(jsonb) rename to record_audit_events")
+    done = audited("spool", "--retry-refused", *arguments, "--json")
+    assert (done.code, done.json["refused"]) == (0, 0)
+    assert done.json["retried"] == {"stored": 1, "duplicates": 0, "rejected": 0, "refused": 0}
+    stored = owner.execute("select id::text from public.audit_logs").fetchall()
+    assert stored == [(event_id,)]
+    done = audited("spool", "--retry-refused", *arguments)
+    assert done.code == 0
+    assert "Nothing was refused in this database's spool." in done.out
+
+
 def test_files_that_cannot_be_read_are_named(usersync, spool_dir):
     (spool_dir / "test").mkdir(parents=True)
     (spool_dir / "test" / "77-abc.spool").write_bytes(b"no database at all" * 1000)

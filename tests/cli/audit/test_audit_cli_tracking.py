@@ -46,13 +46,16 @@ def test_a_table_is_tracked_and_untracked(products):
 
 
 def test_a_table_that_was_altered_since_is_stale(products):
-    products("track", "products")
+    products("track", "products", "--exclude", "name")
     products.project.owner.execute("alter table public.products add column colour text")
     done = products("tracked")
     assert done.code == 1
     assert "stale" in done.out
     assert "colour" in done.out
-    assert "usersync audit track public.products" in done.out
+    assert "usersync audit track public.products --exclude name" in done.out
+    products(*done.out.splitlines()[-1].split()[2:])
+    assert products("tracked").code == 0
+    assert "name" not in products("tracked", "--json").json["tables"][0]["columns"]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,8 @@ def test_rollback_drops_the_log_only_if_it_is_told_to(audited):
     kept = audited.call("rollback", "--yes", "--dsn", dsn)
     assert kept.code == 0
     assert "table public.audit_logs stays" in kept.out
+    assert "append-only no more" in kept.out
+    assert all(len(line) <= 80 for line in kept.out.splitlines())
     audited.call("apply", "--yes", "--dsn", dsn)
     gone = audited.call("rollback", "--yes", "--drop-audit-log", "--dsn", dsn)
     assert gone.code == 0

@@ -32,6 +32,8 @@ from usersync.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from usersync.audit import AuditLog
+    from usersync.audit.refused import RetryResult
     from usersync.audit.survey import Refused, SpoolFile, SpoolSurvey
     from usersync.cli.audit.periods import Period
     from usersync.cli.output import View
@@ -47,6 +49,8 @@ class SpoolView:
     #: What became of --drain.
     drained: bool | None = None
     error: str | None = None
+    #: What became of --retry-refused.
+    retried: RetryResult | None = None
 
     @property
     def exit_code(self) -> int:
@@ -63,6 +67,9 @@ class SpoolView:
         if self.drained is False:
             yield ""
             yield from wrap(f"Not everything could be delivered: {plain(self.error or 'time is up')}", width)
+        if self.retried is not None:
+            yield ""
+            yield from wrap(_outcome(self.retried), width)
         yield from self._advice(width)
 
     def _advice(self, width: int) -> Iterator[str]:
@@ -71,9 +78,15 @@ class SpoolView:
             yield ""
             yield from wrap("The next process that records takes over what nobody owns. At once:", width)
             yield f"  {typed('usersync audit spool --drain')}"
-        if not self.with_refused and any(each.refused for each in self.surveys):
+        if not any(each.refused for each in self.surveys):
+            return
+        if not self.with_refused:
             yield ""
             yield f"What was refused, and why:  {typed('usersync audit spool --refused')}"
+        elif self.retried is None:
+            yield ""
+            yield from wrap("Once what they were refused for is mended:", width)
+            yield f"  {typed('usersync audit spool --retry-refused')}"
 
     def data(self) -> dict[str, Any]:
         return {
@@ -82,8 +95,20 @@ class SpoolView:
             "refused": sum(each.refused for each in self.surveys),
             "drained": self.drained,
             "error": self.error,
+            "retried": self.retried,
             "spools": [_data(each) for each in self.surveys],
         }
+
+
+def _outcome(retried: RetryResult) -> str:
+    taken = retried.stored + retried.duplicates
+    tried = taken + retried.rejected + retried.refused
+    if not tried:
+        return "Nothing was refused in this database's spool. For another one, say which with --project."
+    notes = [f"{number(taken)} stored now"]
+    notes += [f"{number(retried.rejected)} rejected (usersync audit rejects)"] if retried.rejected else []
+    notes += [f"{number(retried.refused)} refused again"] if retried.refused else []
+    return f"{count(tried, 'refused event')} handed in again: {', '.join(notes)}"
 
 
 def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Iterator[str]:
@@ -133,10 +158,12 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
         ("usersync audit spool", "of every database, on this machine"),
         ("usersync audit spool --drain", "deliver what dead processes left"),
         ("usersync audit spool --refused", "what the database would not take"),
+        ("usersync audit spool --retry-refused", "hand that in again"),
     )
 )
 @click.option("--drain", is_flag=True, help="Deliver what waits for this database, and what nobody owns.")
 @click.option("--refused", "with_refused", is_flag=True, help="Show the events that were set aside, and why.")
+@click.option("--retry-refused", is_flag=True, help="Hand in again what this database refused.")
 @click.option(
     "--timeout",
     callback=as_period,
@@ -161,20 +188,26 @@ def spool(
     *,
     drain: bool,
     with_refused: bool,
+    retry_refused: bool,
     timeout: Period,
 ) -> View:
     """What waits on this machine to be stored; deliver it.
 
     Each process that records has a file; the file of a process that is gone is delivered by the next one, or
-    by --drain. Exit code 1 if events were refused, files are damaged, or not everything could be delivered.
+    by --drain. What the database refused is kept until --retry-refused gets it in. Exit code 1 if events are
+    refused, files are damaged, or not everything could be delivered.
     """
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
 
     root = directory or default_spool_dir()
     view = SpoolView(root, (), with_refused)
-    if drain:
-        done, error = _deliver(call, root, project, timeout)
-        view = replace(view, drained=done, error=error)
+    if drain or retry_refused:
+        with _log(call, root, project) as log:
+            if drain:
+                done = log.drain(timeout.rest.total_seconds())
+                view = replace(view, drained=done, error=None if done else log.stats().last_error)
+            if retry_refused:
+                view = replace(view, retried=log.retry_refused())
     return replace(view, surveys=_look(root, project))
 
 
@@ -192,17 +225,15 @@ def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
         ) from error
 
 
-def _deliver(call: Call, root: Path, project: str | None, timeout: Period) -> tuple[bool, str | None]:
-    """Whether all of it arrived, and if not, why."""
+def _log(call: Call, root: Path, project: str | None) -> AuditLog:
+    """One that delivers to the database, which is there."""
     from usersync.audit import AuditLog  # noqa: PLC0415 - a driver, which --help can do without
 
     _check_database(call)
     # What it has to say of an outage is said by this command.
     logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
     call.output.tell(f"Delivering to {call.target}")
-    with AuditLog(call.source, spool_dir=root, project=project) as log:
-        done = log.drain(timeout.rest.total_seconds())
-        return done, None if done else log.stats().last_error
+    return AuditLog(call.source, spool_dir=root, project=project)
 
 
 def _check_database(call: Call) -> None:

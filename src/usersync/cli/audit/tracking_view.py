@@ -143,7 +143,5 @@ def _table_lines(table: TrackedTable, width: int) -> Iterator[str]:
     yield from wrap(columns, width, first="  ")
     for reason in table.reasons:
         yield from wrap(plain(reason), width, first=f"  {warning('!')} ")
-    if table.state == "stale":
-        yield f"  {typed(f'usersync audit track {plain(table.table)}')}"
-    elif table.state == "gone":
-        yield f"  {typed(f'usersync audit untrack {plain(table.table)}')}"
+    if table.state != "current":
+        yield f"  {typed(plain(table.command))}"

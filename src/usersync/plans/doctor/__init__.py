@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.errors import ConnectionFailedError, NotInstalledError, PrivilegeMissingError, UsersyncError
+from usersync.errors import ConnectionFailedError, NotInstalledError, UsersyncError
 from usersync.models import Check
 from usersync.plans import schema
 from usersync.plans.doctor.examination import Definition, Patient, SkipCheckError, Verdict, lines
@@ -56,16 +56,9 @@ def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> 
     # Not in a transaction: where this is refused, inspect asks on, which an aborted one would not answer.
     inspection = yield from inspect(bundle)
     if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
-        yield from _refuse_strangers()
+        yield from schema.refuse_strangers()
     planned = yield from _planned(settings)
     return Patient(settings, bundle, inspection, planned, client_pid, order_known)
-
-
-def _refuse_strangers() -> Plan[None]:
-    """To a role that is not the owner's, an installation looks like none; do not tell it to apply."""
-    who = yield from query_row(_WHO)
-    if who["is_stranger"]:
-        raise PrivilegeMissingError(f"permission denied for schema usersync, which belongs to {who['owner']}")
 
 
 def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:

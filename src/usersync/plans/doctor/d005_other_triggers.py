@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.mapping import quote
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
 from usersync.plans.inspection import OUR_TRIGGERS
+from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ def look(patient: Patient) -> Plan[Verdict]:
 
 def _duplicates(patient: Patient, others: list[Mapping[str, Any]]) -> Iterator[Trouble]:
     for each in others:
-        if each["ours"]:
+        if each["ours"] and not is_of_tracked_table(each["function"]):
             yield Trouble(
                 f"the trigger {each['name']} runs {each['function']} as well: each user is synced twice, "
                 "and may meet the function in a way that it is not made for",

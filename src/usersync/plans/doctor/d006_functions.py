@@ -5,20 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number, settled
+from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from usersync.models import Change
     from usersync.plans.protocol import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:
-    changes = [each for each in patient.changes("function") if patient.order_known or _touched(each, patient)]
+    changes = [each for each in _own_functions(patient) if patient.order_known or _touched(each, patient)]
     return settled(
         Verdict(
             f"{number(len(patient.bundle.functions), 'function')}, as release and settings have it",
             tuple(Trouble(_what_is_wrong(change), "usersync apply") for change in changes),
         )
     )
+
+
+def _own_functions(patient: Patient) -> Iterator[Change]:
+    """Those that are always there; the functions of tracked tables are D029's."""
+    for change in patient.changes("function"):
+        if not is_of_tracked_table(change.subject.removeprefix("function ")):
+            yield change
 
 
 def _touched(change: Change, patient: Patient) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
 from usersync.plans.protocol import query
+from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,16 @@ def look(patient: Patient) -> Plan[Verdict]:
 
 
 def _troubles(row: Row, definers: set[str]) -> Iterator[Trouble]:
+    if not is_of_tracked_table(row["signature"]):  # D029 compares those in full
+        yield from _unsafe(row, definers)
+    if not row["owned"]:
+        yield Trouble(
+            f"{row['name']} belongs to {row['owner']}, and the schema usersync to {row['home_owner']}",
+            row["give_back"],
+        )
+
+
+def _unsafe(row: Row, definers: set[str]) -> Iterator[Trouble]:
     name = row["name"]
     if row["definer"] != (row["signature"] in definers):
         mode, meant = ("DEFINER", "INVOKER") if row["definer"] else ("INVOKER", "DEFINER")
@@ -49,11 +60,6 @@ def _troubles(row: Row, definers: set[str]) -> Iterator[Trouble]:
     if not row["pinned"]:
         yield Trouble(
             f"{name} does not pin its search path: its caller chooses what it calls", "usersync apply"
-        )
-    if not row["owned"]:
-        yield Trouble(
-            f"{name} belongs to {row['owner']}, and the schema usersync to {row['home_owner']}",
-            row["give_back"],
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from usersync.mapping import quote
+from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, settled
 from usersync.plans.inspection import Inspection, find
 
@@ -57,7 +58,9 @@ def _findings(patient: Patient) -> tuple[Finding, ...]:
         "cascading_foreign_keys": [],
     }
     settings = replace(patient.settings, sign_up_trigger="statement")
-    return find(settings, Inspection(catalog, patient.inspection.noted, ()))
+    found = find(settings, Inspection(catalog, patient.inspection.noted, ()))
+    of_the_log = set(audit_findings(settings, catalog))  # D025
+    return tuple(each for each in found if each not in of_the_log)
 
 
 def _cures(patient: Patient) -> Iterator[str]:

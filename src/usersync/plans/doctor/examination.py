@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from usersync.errors import UsersyncError
+    from usersync.mapping import TableName
     from usersync.models import Change, SchemaPlan
     from usersync.plans.inspection import Inspection
     from usersync.plans.protocol import Plan
@@ -63,6 +64,15 @@ class Patient:
             "users_table": self.settings.users_table.quoted,
             "source_table": self.settings.source_table.quoted,
         }
+
+    def own_audit_table(self) -> TableName:
+        """The audit log that usersync made; SkipCheckError if it is the application's, or not there."""
+        table, catalog = self.settings.audit_table, self.inspection.catalog
+        if not self.settings.audit.is_own:
+            raise SkipCheckError(f"{table} is the application's own table, and kept by the application")
+        if not catalog["audit_table_created_by_usersync"]:
+            raise SkipCheckError(f"there is no table {table} of usersync's making (see D025)")
+        return table
 
     def changes(self, subject: str) -> tuple[Change, ...]:
         """What ``usersync apply`` would change of this kind of object; SkipCheckError if it would refuse."""

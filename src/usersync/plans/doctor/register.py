@@ -29,6 +29,12 @@ from usersync.plans.doctor import (
     d021_replication_role,
     d022_timeouts,
     d023_pooler,
+    d024_append_only,
+    d025_audit_table,
+    d026_audit_rights,
+    d027_audit_partitions,
+    d028_rejected_events,
+    d029_tracked_tables,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +66,12 @@ CHECKS: tuple[Definition, ...] = (
     d021_replication_role.CHECK,
     d022_timeouts.CHECK,
     d023_pooler.CHECK,
+    d024_append_only.CHECK,
+    d025_audit_table.CHECK,
+    d026_audit_rights.CHECK,
+    d027_audit_partitions.CHECK,
+    d028_rejected_events.CHECK,
+    d029_tracked_tables.CHECK,
 )
 
 

@@ -11,7 +11,8 @@ begin
         select relid from pg_partition_tree(to_regclass('@audit_table'))
         where not exists (
             select from pg_trigger
-            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A')
+            where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A') and tgtype = 34
+                and tgfoid = 'usersync.keep_audit_logs()'::regprocedure and tgqual is null
         )
     loop
         execute format(

@@ -1,4 +1,4 @@
--- Inserts a batch in one statement: all of it, but for what is there already, or nothing.
+-- Inserts a batch in one statement: all of it, but for what is there already, or nothing. Each event has an id.
 create or replace function usersync.insert_audit_events(events jsonb) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -24,7 +24,7 @@ begin
     select '@audit_values'
     from (
         select
-            coalesce(given.id, gen_random_uuid()) as id,
+            given.id,
             coalesce(given.occurred_at, usersync.time_of_id(given.id), now()) as occurred_at,
             now() as recorded_at,
             given.action,
@@ -50,6 +50,16 @@ begin
     order by event.id
     on conflict ("@audit_key") do nothing;
     get diagnostics stored = row_count;
+    -- Fewer than there are: the rest is there already, or a trigger of the application's let it vanish.
+    if stored < jsonb_array_length(events) and exists (
+        select from (
+            select (each_event ->> 'id')::uuid as id from jsonb_array_elements(insert_audit_events.events) as each_event
+        ) as given
+        where not exists (select from "@audit_table" as stored where '@is_audit_id')
+    ) then
+        raise exception 'a trigger on the audit log returned null, and so kept the event out of it'
+            using errcode = 'triggered_data_change_violation';
+    end if;
     return stored;
 end;
 $usersync$;

@@ -12,7 +12,9 @@ begin
     end if;
     -- One lock of 64, or a large batch would fill the lock table.
     perform pg_advisory_xact_lock(hashtext('usersync.is_recorded'), get_byte(uuid_send(event_id), 0) / 4);
-    return exists (select from "@audit_table" as stored where '@is_audit_id');
+    return exists (
+        select from (select is_recorded.event_id as id) as given join "@audit_table" as stored on '@is_audit_id'
+    );
 end;
 $usersync$;
 comment on function usersync.is_recorded(uuid) is

@@ -1,6 +1,7 @@
--- Makes the partition of one month, and takes its rows over from the default one if they are few. Returns
--- whether it is there now. Its caller holds the locks.
-create or replace function usersync.make_audit_partition(month date) returns boolean
+-- Makes the partition of one month, and takes its rows over from the default one if they are few enough; "most" is
+-- how many may be taken, and null is any number, for whoever asks by hand, at a quiet hour. Returns whether it is
+-- there now. Else its caller holds the locks.
+create or replace function usersync.make_audit_partition(month date, most integer default 10000) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
@@ -14,12 +15,15 @@ begin
         return true;
     end if;
     if (
-        select count(*) > 10000 from (
+        select count(*) > most from (
             select from usersync.audit_logs_default as stored
-            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit 10001
+            where stored.occurred_at >= first_moment and stored.occurred_at < end_moment limit most + 1
         ) as few
     ) then
         return false;
+    end if;
+    if most is null then
+        lock table usersync.audit_logs_default in access exclusive mode;
     end if;
     -- Attached, and not created as a partition, which would lock the log against writes.
     execute format('create table usersync.%I (like %s including defaults including constraints)', name, '@audit_table');
@@ -34,8 +38,11 @@ begin
     perform usersync.guard_audit_partitions();
     return true;
 exception when others then
+    if most is null then
+        raise;
+    end if;
     -- Whatever it is, the default partition takes the rows, and next time is soon.
     return false;
 end;
 $usersync$;
-comment on function usersync.make_audit_partition(date) is 'usersync: makes the audit log''s partition for a month.';
+comment on function usersync.make_audit_partition(date, integer) is 'usersync: makes the audit log''s partition for a month.';

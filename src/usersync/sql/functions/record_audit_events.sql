@@ -13,6 +13,18 @@ begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
+    if jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then
+        -- By it an event is found again. What comes without one comes without a time as well, most likely.
+        events := (
+            select jsonb_agg(
+                case
+                    when jsonb_typeof(event) <> 'object' or event ->> 'id' is not null then event
+                    else jsonb_build_object('occurred_at', now()) || event || jsonb_build_object('id', gen_random_uuid())
+                end
+                order by position)
+            from jsonb_array_elements(events) with ordinality as given (event, position)
+        );
+    end if;
     result := usersync.store_audit_events(events);
     if alone then
         -- Last, because it locks the users table against writes until the transaction ends.

@@ -33,7 +33,7 @@ begin
     end;
 
     -- A check that has no name is that of a partition, and says that there is none for this time.
-    if left(reason, 2) not in ('22', '23', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
+    if left(reason, 2) not in ('22', '23', '27', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
         raise exception using errcode = reason, message = error_message;
     end if;
     if not sifted then

@@ -43,6 +43,18 @@ begin
 end;
 $usersync$;
 
+do $usersync$
+begin
+    -- Those that a rollback left with the audit log.
+    if obj_description(to_regclass(format('%s.audit_rejects', '@audit_schema')), 'pg_class')
+        like 'Events that could not be stored because of what they contain%'
+        and to_regclass('usersync.audit_rejects') is null
+    then
+        execute format('alter table %s.audit_rejects set schema usersync', '@audit_schema');
+    end if;
+end;
+$usersync$;
+
 create table if not exists usersync.audit_rejects (
     reject_id bigint generated always as identity primary key,
     event jsonb not null,

@@ -1,5 +1,5 @@
--- Makes the audit log where there is none. One that usersync made, and left behind when it was rolled back, is
--- taken on again. Any other that exists stays as it is.
+-- Makes the audit log where there is none. One that usersync made is kept closed and append-only, and taken on again
+-- where it was left behind by a rollback. Any other that exists stays as it is.
 do $usersync$
 declare
     partition regclass;
@@ -46,9 +46,6 @@ begin
             'The audit log, made by usersync: what happened, who did it (actor_id, a fact that stays) and the '
             'same person as a link (user_id). Append-only. Written by public.record_audit_events.';
 
-        -- Partitions are not for the Data API, and so not in an exposed schema.
-        create table usersync.audit_logs_default partition of "@audit_table" default;
-
         create index on "@audit_table" (user_id, occurred_at) where user_id is not null;
         create index on "@audit_table" (actor_id, occurred_at);
         create index on "@audit_table" (entity_type, entity_id, occurred_at);
@@ -57,25 +54,34 @@ begin
         create index on "@audit_table" (occurred_at);
         -- For whoever follows the log. Costs nearly nothing: rows lie in the order in which they were stored.
         create index on "@audit_table" using brin (recorded_at) with (pages_per_range = 16, autosummarize = on);
-
-        alter table "@audit_table" enable row level security;
-        revoke all on table "@audit_table" from public;
-        if to_regrole('service_role') is not null then
-            revoke all on table "@audit_table" from service_role;
-            grant select on table "@audit_table" to service_role;
-            -- Says in words what the grants say already; a table with row-level security and no policy makes the
-            -- advisor ask whether one was forgotten (lint 0008), and one for anon or authenticated makes it ask
-            -- about anonymous sign-ins (lint 0012).
-            create policy "Only the service role reads the log" on "@audit_table" for select to service_role
-                using (true);
-        end if;
-        if to_regrole('anon') is not null and to_regrole('authenticated') is not null then
-            revoke all on table "@audit_table" from anon, authenticated;
-        end if;
     elsif coalesce(obj_description(to_regclass('@audit_table'), 'pg_class'), '')
         not like 'The audit log, made by usersync: %'
     then
         return;
+    end if;
+
+    if not (select relrowsecurity from pg_class where oid = to_regclass('@audit_table')) then
+        alter table "@audit_table" enable row level security;
+    end if;
+    revoke all on table "@audit_table" from public;
+    if to_regrole('anon') is not null and to_regrole('authenticated') is not null then
+        revoke all on table "@audit_table" from anon, authenticated;
+    end if;
+    if to_regrole('service_role') is not null then
+        revoke all on table "@audit_table" from service_role;
+        grant select on table "@audit_table" to service_role;
+        -- Says in words what the grants say already; a table with row-level security and no policy makes the
+        -- advisor ask whether one was forgotten (lint 0008), and one for anon or authenticated makes it ask
+        -- about anonymous sign-ins (lint 0012).
+        if not exists (
+            select from pg_policy
+            where polrelid = to_regclass('@audit_table') and polname = 'Only the service role reads the log'
+                and polroles = array[to_regrole('service_role')::oid] and polcmd = 'r'
+        ) then
+            drop policy if exists "Only the service role reads the log" on "@audit_table";
+            create policy "Only the service role reads the log" on "@audit_table" for select to service_role
+                using (true);
+        end if;
     end if;
 
     for partition in
@@ -86,6 +92,13 @@ begin
     loop
         execute format('alter table %s set schema usersync', partition);
     end loop;
+    if not exists (
+        select from pg_inherits join pg_class on pg_class.oid = inhrelid
+        where inhparent = to_regclass('@audit_table') and pg_get_expr(relpartbound, pg_class.oid) = 'DEFAULT'
+    ) then
+        -- Partitions are not for the Data API, and so not in an exposed schema.
+        create table usersync.audit_logs_default partition of "@audit_table" default;
+    end if;
     create or replace trigger keep_audit_logs before update or delete on "@audit_table"
         for each row execute function usersync.keep_audit_logs();
     perform usersync.guard_audit_partitions();

@@ -50,51 +50,6 @@ select jsonb_build_object(
         join pg_namespace on pg_namespace.oid = pronamespace
         where tgrelid = to_regclass('@source_table') and not tgisinternal
     ),
-    'audit_table_created_by_usersync', coalesce(
-        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %', false),
-    'audit_table_is_kept', (
-        select coalesce(bool_and(2 = (
-            select count(*) from pg_trigger
-            where tgrelid = relid and tgname in ('keep_audit_logs', 'keep_all_audit_logs') and tgenabled in ('O', 'A')
-        )), false)
-        from pg_partition_tree(to_regclass('@audit_table'))
-    ),
-    'has_audit_table', to_regclass('@audit_table') is not null,
-    'audit_table', (
-        select jsonb_build_object(
-            'kind', relkind,
-            'columns', (
-                select coalesce(jsonb_object_agg(attname, jsonb_build_object(
-                    'type', format_type(atttypid, atttypmod),
-                    'base_type', format_type(coalesce(nullif(typbasetype, 0), atttypid), null),
-                    'string', typcategory = 'S',
-                    'not_null', attnotnull,
-                    'required', attnotnull and not atthasdef and attidentity = '',
-                    'generated', attgenerated <> '' or attidentity = 'a'
-                )), '{}')
-                from pg_attribute
-                join pg_type on pg_type.oid = atttypid
-                where attrelid = pg_class.oid and attnum > 0 and not attisdropped
-            ),
-            'unique_columns', (
-                select coalesce(jsonb_agg(attname), '[]')
-                from pg_index
-                join pg_attribute on attrelid = indrelid and attnum = indkey[0]
-                where indrelid = pg_class.oid and indisunique and indimmediate and indisvalid and indpred is null
-                    and indexprs is null and indnkeyatts = 1
-            ),
-            'blocking_foreign_keys', (
-                select coalesce(jsonb_agg(conname order by conname), '[]') from pg_constraint
-                where conrelid = pg_class.oid and contype = 'f' and confrelid = to_regclass('@users_table')
-                    and confdeltype in ('a', 'r')
-            ),
-            'missing_privileges', (
-                select coalesce(jsonb_agg(privilege), '[]') from unnest('{SELECT,INSERT}'::text[]) as privilege
-                where not has_table_privilege(pg_class.oid, privilege)
-            )
-        )
-        from pg_class where pg_class.oid = to_regclass('@audit_table')
-    ),
     'users_kind', (select relkind from pg_class where oid = to_regclass('@users_table')),
     'users_created_by_usersync', obj_description(to_regclass('@users_table'), 'pg_class')
         like 'The application''s users, created by usersync %',

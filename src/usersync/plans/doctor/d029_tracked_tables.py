@@ -1,0 +1,29 @@
+"""Whether the tables whose changes are recorded still are, and as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.audit import installed_settings
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.plans.tracking import tracked
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Plan
+    from usersync.plans.tracking import TrackedTable
+
+
+def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - the functions were made from the database's settings
+    tables = yield from tracked((yield from installed_settings()))
+    return Verdict(
+        f"{number(len(tables), 'table')}, recorded as installed" if tables else "there are none",
+        tuple(_trouble(table) for table in tables if table.state != "current"),
+    )
+
+
+def _trouble(table: TrackedTable) -> Trouble:
+    said = "; ".join(table.reasons)
+    return Trouble(f"{table.table}: {said}", table.command, "problem" if table.broken else "warning")
+
+
+CHECK = Definition("D029", "Tracked tables", look)

@@ -1,0 +1,115 @@
+"""What a rollback drops, in which order, and what stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.models import Change, SchemaPlan
+from usersync.plans.protocol import Plan, query_row
+from usersync.plans.tracking import tracked_functions
+from usersync.settings import SOURCE_COPY
+from usersync.sql.render import read_sql
+from usersync.sql.tracking import is_of_tracked_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from usersync.plans.inspection import Inspection
+    from usersync.settings import Settings
+    from usersync.sql.render import Bundle
+
+_TRIGGER_FUNCTIONS = (
+    *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
+    "usersync.keep_",
+)
+
+
+def plan_removal(
+    settings: Settings,
+    bundle: Bundle,
+    inspection: Inspection,
+    *,
+    drop_users_table: bool,
+    drop_audit_log: bool,
+) -> Plan[SchemaPlan]:
+    """Everything of usersync's that is there, and what holds data: that stays unless it is said to go."""
+    tracked = yield from tracked_functions()
+    rejects = (yield from _count_rejects()) if inspection.noted is not None else 0
+    on_tables = {f"usersync.{each}()" for functions in tracked.values() for each in functions}
+    present = [name for name in inspection.catalog["functions"] if name not in on_tables]
+    changes = list(_functions(present))
+    changes += [
+        Change(
+            "drop",
+            f"triggers on {table}",
+            "its changes are recorded no more",
+            _drop(f"usersync.{each}()" for each in functions),
+        )
+        for table, functions in tracked.items()
+    ]
+    changes += _audit_log(settings, bundle, inspection, drop=drop_audit_log, rejects=rejects)
+    changes += [
+        Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
+        for each in reversed(bundle.migrations)
+    ]
+    if settings.copies_source:
+        copy = f"drop table if exists {SOURCE_COPY.quoted};"
+        changes.append(Change("drop", f"table {SOURCE_COPY}", "it is a copy", copy))
+    changes.append(Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql")))
+    changes += _users_table(settings, inspection, drop=drop_users_table)
+    return SchemaPlan(tuple(changes))
+
+
+def _functions(present: list[str]) -> Iterator[Change]:
+    of_triggers = [
+        name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
+    ]
+    reason = "with their functions, because the auth server's table is not ours to alter"
+    yield Change("drop", "triggers", reason, _drop(of_triggers) or "select;")
+    for name in sorted(set(present) - set(of_triggers)):
+        yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
+
+
+def _drop(functions: Iterable[str]) -> str:
+    return "".join(f"drop function if exists {name} cascade;\n" for name in sorted(functions))
+
+
+def _audit_log(
+    settings: Settings, bundle: Bundle, inspection: Inspection, *, drop: bool, rejects: int
+) -> Iterator[Change]:
+    table, catalog = settings.audit_table, inspection.catalog
+    put_aside, events = "table usersync.audit_rejects", f"{rejects:,} event{'' if rejects == 1 else 's'}"
+    if drop:
+        yield Change("drop", f"table {table}", "with all its events", f"drop table {table.quoted};")
+        if rejects:
+            yield Change("drop", put_aside, f"with {events} that could not be stored", "select;")
+        return
+    if catalog["audit_table_created_by_usersync"]:
+        reason = (
+            "it is the log, and closed to anon and authenticated as before, but append-only no more; no "
+            "partitions are added"
+        )
+        yield Change("keep", f"table {table}", reason, bundle.release_audit_table)
+    elif catalog["has_audit_table"]:
+        yield Change("keep", f"table {table}", "it is the application's", bundle.release_audit_table)
+    if rejects:
+        reason = f"{events} in it could not be stored; it moves to the schema {table.schema}"
+        yield Change(
+            "keep", put_aside, reason, "select;" if catalog["has_audit_table"] else bundle.release_audit_table
+        )
+
+
+def _users_table(settings: Settings, inspection: Inspection, *, drop: bool) -> Iterator[Change]:
+    table = settings.users_table
+    if drop:
+        yield Change("drop", f"table {table}", "", f"drop table {table.quoted};")
+    elif inspection.has_users_table:
+        yield Change("keep", f"table {table}", "it holds the application's data", "select;")
+
+
+def _count_rejects() -> Plan[int]:
+    found = yield from query_row("select to_regclass('usersync.audit_rejects') is not null as found")
+    if not found["found"]:
+        return 0
+    counted = yield from query_row("select count(*) as events from usersync.audit_rejects")
+    return int(counted["events"])

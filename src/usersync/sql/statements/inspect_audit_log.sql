@@ -1,0 +1,144 @@
+-- What there is of the audit log, as one JSON object; read from the catalog only, as inspect.sql does. What a log of
+-- usersync's making lacks is told in two halves: create_audit_table.sql puts the one back, and leaves the other,
+-- which takes long where there are many events, to whoever knows when there is time for it.
+select jsonb_build_object(
+    'has_audit_table', to_regclass('@audit_table') is not null,
+    'audit_table_created_by_usersync', coalesce(
+        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %', false),
+    'audit_table_unguarded', (
+        select coalesce(jsonb_agg(relid::regclass::text order by relid::regclass::text), '[]')
+        from pg_partition_tree(to_regclass('@audit_table'))
+        where 2 <> (
+            select count(*) from pg_trigger
+            where tgrelid = relid and tgenabled in ('O', 'A') and tgqual is null
+                and tgfoid = to_regprocedure('usersync.keep_audit_logs()')
+                -- Before each row that is updated or deleted; before a statement that truncates.
+                and (tgname, tgtype) in (('keep_audit_logs', 27), ('keep_all_audit_logs', 34))
+        )
+    ),
+    'audit_table_has_default', exists (
+        select from pg_inherits join pg_class on pg_class.oid = inhrelid
+        where inhparent = to_regclass('@audit_table') and pg_get_expr(relpartbound, pg_class.oid) = 'DEFAULT'
+    ),
+    'audit_table_grants', (
+        select coalesce(jsonb_object_agg(granted.role, granted.privileges), '{}')
+        from (
+            select
+                coalesce(rolname, 'public') as role,
+                string_agg(distinct lower(privilege_type), ', ' order by lower(privilege_type)) as privileges
+            from (
+                select relacl as acl from pg_class where oid = to_regclass('@audit_table')
+                union all
+                select attacl from pg_attribute where attrelid = to_regclass('@audit_table')
+            ) as lists
+            cross join aclexplode(acl)
+            left join pg_roles on pg_roles.oid = grantee
+            where grantee in (0, to_regrole('anon'), to_regrole('authenticated'))
+                or grantee = to_regrole('service_role') and privilege_type <> 'SELECT'
+            group by 1
+        ) as granted
+    ),
+    'audit_table_is_closed', (
+        select relrowsecurity and (to_regrole('service_role') is null or (
+            has_table_privilege('service_role', pg_class.oid, 'SELECT') and exists (
+                select from pg_policy
+                where polrelid = pg_class.oid and polname = 'Only the service role reads the log'
+                    and polroles = array[to_regrole('service_role')::oid] and polcmd = 'r'
+            )
+        ))
+        from pg_class where oid = to_regclass('@audit_table')
+    ),
+    'audit_table_links_users', exists (
+        select from pg_constraint
+        join pg_attribute on attrelid = conrelid and conkey = array[attnum]
+        where conrelid = to_regclass('@audit_table') and confrelid = to_regclass('@users_table')
+            and contype = 'f' and confdeltype = 'n' and convalidated and attname = 'user_id'
+    ),
+    'audit_table_lost_indexes', (
+        select coalesce(jsonb_agg(wanted.definition order by wanted.definition), '[]')
+        from (
+            values
+                ('user_id occurred_at', '(user_id, occurred_at) where user_id is not null'),
+                ('actor_id occurred_at', '(actor_id, occurred_at)'),
+                ('entity_type entity_id occurred_at', '(entity_type, entity_id, occurred_at)'),
+                ('action occurred_at', '(action, occurred_at)'),
+                ('request_id', '(request_id) where request_id is not null'),
+                ('occurred_at', '(occurred_at)'),
+                ('recorded_at', 'using brin (recorded_at) with (pages_per_range = 16, autosummarize = on)')
+        ) as wanted (columns, definition)
+        where not exists (
+            select from pg_index
+            where indrelid = to_regclass('@audit_table') and indisvalid and wanted.columns = (
+                select string_agg(attname, ' ' order by place)
+                from unnest(indkey) with ordinality as part (number, place)
+                join pg_attribute on attrelid = indrelid and attnum = number
+            )
+        )
+    ),
+    'audit_table', (
+        select jsonb_build_object(
+            'kind', relkind,
+            'columns', (
+                select coalesce(jsonb_object_agg(attname, jsonb_build_object(
+                    'type', format_type(atttypid, atttypmod),
+                    'base_type', format_type(coalesce(nullif(typbasetype, 0), atttypid), null),
+                    'string', typcategory = 'S',
+                    'longest', case
+                        when atttypid in ('varchar'::regtype, 'bpchar'::regtype) and atttypmod > 4 then atttypmod - 4
+                    end,
+                    'not_null', attnotnull,
+                    'required', attnotnull and not atthasdef and attidentity = '',
+                    'generated', attgenerated <> '' or attidentity = 'a'
+                )), '{}')
+                from pg_attribute
+                join pg_type on pg_type.oid = atttypid
+                where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+            ),
+            'unique_columns', (
+                select coalesce(jsonb_agg(attname), '[]')
+                from pg_index
+                join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+                where indrelid = pg_class.oid and indisunique and indimmediate and indisvalid and indpred is null
+                    and indexprs is null and indnkeyatts = 1
+            ),
+            'blocking_foreign_keys', (
+                select coalesce(jsonb_object_agg(conname, format(
+                    'alter table %s drop constraint %I, add constraint %I %s on delete set null;',
+                    conrelid::regclass, conname, conname,
+                    regexp_replace(pg_get_constraintdef(pg_constraint.oid), ' ON DELETE RESTRICT', '')
+                )), '{}')
+                from pg_constraint
+                where conrelid = pg_class.oid and contype = 'f' and confrelid = to_regclass('@users_table')
+                    and confdeltype in ('a', 'r')
+            ),
+            'missing_privileges', (
+                select coalesce(jsonb_agg(privilege), '[]') from unnest('{SELECT,INSERT}'::text[]) as privilege
+                where not has_table_privilege(pg_class.oid, privilege)
+            ),
+            'row_security', relrowsecurity,
+            -- What the Data API lets them do, as far as grants go, and where row-level security is on, policies.
+            'reached', (
+                select coalesce(jsonb_object_agg(reached.role, reached.actions), '{}')
+                from (
+                    select rolname as role, string_agg(lower(action), ', ' order by place) as actions
+                    from pg_roles
+                    cross join (
+                        values (1, 'SELECT', 'r'), (2, 'INSERT', 'a'), (3, 'UPDATE', 'w'), (4, 'DELETE', 'd')
+                    ) as possible (place, action, command)
+                    where rolname in ('anon', 'authenticated')
+                        and has_schema_privilege(pg_roles.oid, relnamespace, 'USAGE')
+                        and (has_table_privilege(pg_roles.oid, pg_class.oid, action) or case
+                            when action <> 'DELETE' then has_any_column_privilege(pg_roles.oid, pg_class.oid, action)
+                        end)
+                        and (not relrowsecurity or exists (
+                            select from pg_policy
+                            where polrelid = pg_class.oid and polcmd in ('*', command::"char")
+                                and (polroles @> array[0::oid] or polroles @> array[pg_roles.oid])
+                        ))
+                    group by rolname
+                ) as reached
+            )
+        )
+        from pg_class where pg_class.oid = to_regclass('@audit_table')
+    )
+) as state

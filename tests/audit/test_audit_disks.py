@@ -1,0 +1,188 @@
+"""Disks that are full, or cannot be written, for real: the spool's, and the server's."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import pytest
+import tiny_disk
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def on_tiny_disk(tmp_path):
+    """Run a script that has a small disk for itself, and return the ids that it printed."""
+    if reason := tiny_disk.why_not():
+        pytest.skip(f"no disk can be mounted here: {reason}")
+    place = tmp_path / "disk"
+    place.mkdir()
+    # The server may run as an account other than ours.
+    for each in (place, tmp_path, tmp_path.parent):
+        each.chmod(0o711)
+
+    def run(script, size, *arguments):
+        done = tiny_disk.run_python(script, place, size, *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+PREAMBLE = """
+import json, os, subprocess, sys
+from contextlib import suppress
+from pathlib import Path
+
+from usersync import AuditLog
+from usersync.audit import intake
+
+intake._RETRY_S = 0.05
+disk, dsn = Path(sys.argv[1]), sys.argv[2]
+NOWHERE = "postgresql://u@127.0.0.1:1/nowhere"
+ids = []
+
+
+def make(source):
+    return AuditLog(source, spool_dir=disk / "spool", project="test", exit_timeout=0)
+
+
+def fill(log):
+    "Until events go to memory, because nobody takes them and the disk is full of them."
+    while not log.stats().in_memory:
+        ids.append(log.record("a.b", metadata={"x": "y" * 5000}))
+    assert "full" in log.stats().spool_error
+
+
+def fill_disk(path):
+    "With what is none of ours."
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def come_back(log):
+    "Record until it goes to the spool again."
+    while log.stats().spool_error:
+        ids.append(log.record("a.b"))
+
+
+def end(log):
+    assert log.flush(30)
+    stats = log.stats()
+    assert (stats.waiting, stats.dropped, stats.refused, stats.rejected) == (0, 0, 0, 0), stats
+    assert None not in ids
+    print(json.dumps(ids))
+"""
+
+SPOOL_DISKS = {
+    "full of our own events": """
+        log = make(NOWHERE)
+        fill(log)
+        ids += [log.record("a.b") for _ in range(100)]
+        log._engine._writer.sender._source = dsn
+        assert log.flush(30)
+        # The space that the events took is there again, and so the spool is.
+        come_back(log)
+        ids += [log.record("a.b") for _ in range(1000)]
+        end(log)
+        assert log.close()
+        assert list((disk / "spool" / "test").iterdir()) == []
+    """,
+    "full of a dead process's events": """
+        read, write = os.pipe()
+        if os.fork() == 0:
+            log = make(NOWHERE)
+            fill(log)
+            # What is in memory is lost with it.
+            os.write(write, json.dumps(ids[: log.stats().spooled]).encode())
+            os._exit(9)
+        os.close(write)
+        with open(read) as told:
+            ids = json.load(told)
+        log = make(dsn)
+        ids.append(log.record("a.b"))
+        assert log.drain(30)
+        # The whole file went, though nothing could be deleted in it.
+        assert not list((disk / "spool" / "test").glob("*.spool"))
+        come_back(log)
+        end(log)
+    """,
+    "full of other things": """
+        log = make(dsn)
+        ids.append(log.record("a.b"))
+        fill_disk(disk / "other")
+        ids += [log.record("a.b", metadata={"x": "y" * 5000}) for _ in range(1000)]
+        assert log.stats().spool_error
+        assert log.flush(30)
+        (disk / "other").unlink()
+        come_back(log)
+        end(log)
+    """,
+    "full from the beginning": """
+        fill_disk(disk / "other")
+        log = make(dsn)
+        ids += [log.record("a.b") for _ in range(100)]
+        assert log.stats().in_memory + log.stats().stored == 100
+        assert log.flush(30)
+        (disk / "other").unlink()
+        come_back(log)
+        end(log)
+    """,
+    "read-only": """
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        log = make(dsn)
+        ids += [log.record("a.b") for _ in range(100)]
+        assert "Read-only" in log.stats().spool_error
+        assert log.flush(30)
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        come_back(log)
+        end(log)
+    """,
+}
+
+
+@pytest.mark.parametrize("script", SPOOL_DISKS.values(), ids=SPOOL_DISKS)
+def test_a_spool_disk(on_tiny_disk, store, script):
+    ids = on_tiny_disk(PREAMBLE + textwrap.dedent(script), "4m", store.dsn)
+    assert len(ids) > 100
+    assert sorted(store.ids()) == sorted(ids)
+
+
+def test_a_server_whose_disk_is_full(on_tiny_disk, tmp_path):
+    """Everything of the server's is on the small disk, and the spool is not."""
+    script = """
+        from usersync.embedded import EmbeddedPostgres
+        from usersync.settings import Settings
+        from usersync.testing import SupabaseCluster
+        from usersync.testing.install import install
+
+        disk.chmod(0o711)
+        settings = {"fsync": "off", "shared_buffers": "16MB", "max_wal_size": "32MB", "min_wal_size": "32MB"}
+        with (
+            EmbeddedPostgres(data_dir=disk / "server", settings=settings) as server,
+            SupabaseCluster.on(server) as cluster,
+        ):
+            database = cluster.create()
+            install(database, Settings())
+            log = AuditLog(database.dsn(), spool_dir=sys.argv[2])
+            ids.append(log.record("a.b"))
+            assert log.flush(30)
+            fill_disk(disk / "other")
+            while not log.stats().consecutive_failures:
+                ids += [log.record("a.b", metadata={"x": os.urandom(500).hex()}) for _ in range(100)]
+            assert "No space left on device" in log.stats().last_error, log.stats()
+            ids += [log.record("a.b") for _ in range(1000)]
+            assert not log.flush(0.5)
+            (disk / "other").unlink()
+            with database.connect() as connection:
+                assert log.flush(60), log.stats()
+                rows = connection.execute("select id from public.audit_logs").fetchall()
+            stats = log.stats()
+            assert (stats.waiting, stats.dropped, stats.refused, stats.rejected) == (0, 0, 0, 0), stats
+            assert sorted(str(each) for (each,) in rows) == sorted(ids)
+            log.close()
+        print(json.dumps(ids))
+    """
+    assert len(on_tiny_disk(PREAMBLE + textwrap.dedent(script), "128m", tmp_path / "spool")) > 1000

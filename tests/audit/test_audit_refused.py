@@ -1,0 +1,157 @@
+"""What the database will not take in any form: set aside, kept, and handed in again.
+
+No event is known that is refused; what would be is found by its mark.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from psycopg import sql
+
+from usersync.errors import DatabaseError
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def refuse(store):
+    """Have the database refuse events that have this text in them; None: take them all."""
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to inner_record")
+
+    def refuse(mark):
+        store.owner.execute(
+            sql.SQL(
+                """create or replace function public.record_audit_events(events jsonb) returns jsonb
+                language plpgsql as $$
+                begin
+                  if strpos(events::text, {mark}) > 0 then
+                    raise exception 'refused for %', {mark} using errcode = '22023';
+                  end if;
+                  return public.inner_record(events);
+                end $$"""
+            ).format(mark=mark)
+        )
+
+    return refuse
+
+
+@pytest.fixture
+def _poison(refuse):
+    refuse("poison")
+
+
+def refused_in(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("select event, reason from refused order by number").fetchall()
+
+
+@pytest.mark.usefixtures("_poison")
+def test_it_is_set_aside_and_the_others_arrive(store, make_log, spool_dir, caplog):
+    log = make_log(store.dsn)
+    ids = [log.record("a.b") for _ in range(200)]
+    bad = log.record("poison")
+    ids += [log.record("a.b") for _ in range(100)]
+    assert log.flush()
+    assert sorted(store.ids()) == sorted(ids)
+    stats = log.stats()
+    assert (stats.refused, stats.stored, stats.waiting) == (1, 300, 0)
+    assert "refused for poison" in caplog.text
+    # Kept over the end of the process, and moved to the file of the next.
+    log.close()
+    assert len(list(spool_dir.rglob("*.spool"))) == 1
+    after = make_log(store.dsn)
+    after.record("a.b")
+    assert after.drain()
+    ((_, event, reason),) = after._engine.intake.spool.refused()
+    assert bad.encode() in event
+    assert reason == "refused for poison (22023)"
+
+
+@pytest.mark.usefixtures("_poison")
+def test_it_can_be_handed_in_again_wherever_it_is_kept(store, make_log, spool_dir, refuse, monkeypatch):
+    """In the files of processes that live and of those that are gone, each event once."""
+    # Nobody takes over the file of the one that goes.
+    monkeypatch.setattr("usersync.audit.adoption._EVERY_S", 3600)
+    logs = [make_log(store.dsn) for _ in range(3)]
+    bad = []
+    for log in logs:
+        bad += [log.record("poison.drunk", metadata={"n": n}) for n in range(30)]
+        assert log.flush()
+    logs[0].close()
+    assert store.ids() == []
+    refuse(None)
+    result = logs[1].retry_refused()
+    assert (result.stored, result.duplicates, result.rejected, result.refused) == (90, 0, 0, 0)
+    assert sorted(store.ids()) == sorted(bad)
+    assert [refused_in(path) for path in spool_dir.rglob("*.spool")] == [[], [], []]
+    assert logs[1].retry_refused() == type(result)()
+    # Those whose files were gone through go on as before.
+    more = [log.record("a.b") for log in logs[1:]]
+    assert all(log.flush() for log in logs[1:])
+    assert set(more) <= set(store.ids())
+
+
+def test_what_is_refused_again_is_kept_with_the_newest_reason(store, make_log, spool_dir, refuse):
+    log = make_log(store.dsn, batch_events=4)
+    refuse("number")
+    ids = [log.record("odd.counted" if n % 2 else "even.counted", metadata={"number": n}) for n in range(10)]
+    assert log.flush()
+    (path,) = spool_dir.rglob("*.spool")
+    assert [reason for _, reason in refused_in(path)] == ["refused for number (22023)"] * 10
+    refuse("odd")
+    result = log.retry_refused()
+    assert (result.stored, result.refused) == (5, 5)
+    kept = refused_in(path)
+    assert [reason for _, reason in kept] == ["refused for odd (22023)"] * 5
+    assert all(b"odd.counted" in event for event, _ in kept)
+    assert sorted(store.ids()) == ids[::2]
+
+
+@pytest.mark.usefixtures("_poison")
+def test_what_is_in_the_database_already_is_there_once(store, make_log, spool_dir, refuse):
+    log = make_log(store.dsn)
+    bad = log.record("poison")
+    assert log.flush()
+    (path,) = spool_dir.rglob("*.spool")
+    ((payload, _),) = refused_in(path)
+    refuse(None)
+    # As if an answer had been lost.
+    store.owner.execute("select public.record_audit_events(%s::jsonb)", (f"[{payload.decode()}]",))
+    result = log.retry_refused()
+    assert (result.stored, result.duplicates) == (0, 1)
+    assert store.ids() == [bad]
+    assert refused_in(path) == []
+
+
+@pytest.mark.usefixtures("_poison")
+def test_with_the_database_away_they_stay_where_they_are(store, make_log, spool_dir):
+    log = make_log(store.dsn)
+    log.record("poison")
+    assert log.flush()
+    away = make_log("postgresql://u@127.0.0.1:1/nowhere")
+    with pytest.raises(DatabaseError, match="could not be handed in again") as raised:
+        away.retry_refused()
+    assert "still in the spool" in raised.value.hint
+    (path,) = spool_dir.rglob("*.spool")
+    assert len(refused_in(path)) == 1
+
+
+@pytest.mark.usefixtures("_poison")
+def test_a_file_that_cannot_be_read_holds_up_no_other(store, make_log, spool_dir, refuse, caplog):
+    log = make_log(store.dsn)
+    bad = log.record("poison")
+    assert log.flush()
+    # Sorts first, and is no spool.
+    (spool_dir / "test" / "0-strange.spool").write_bytes(b"no database" * 1000)
+    refuse(None)
+    assert log.retry_refused().stored == 1
+    assert store.ids() == [bad]
+    assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"durability": "memory"}, {}])
+def test_where_there_is_no_spool_there_is_nothing_to_hand_in(make_log, options):
+    assert make_log(None, **options).retry_refused().stored == 0

@@ -1,0 +1,114 @@
+"""The log's partitions are made ahead by whoever has a writer, whichever way the events take."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+
+from usersync.audit import writer as writing
+
+pytestmark = pytest.mark.newest_server
+
+PARTITIONS = """
+    select relname::text from pg_inherits join pg_class on pg_class.oid = inhrelid
+    where inhparent = 'public.audit_logs'::regclass and relname <> 'audit_logs_default' order by relname
+"""
+
+
+def partitions(store):
+    return [row[0] for row in store.owner.execute(PARTITIONS).fetchall()]
+
+
+@pytest.fixture
+def drop_partitions(store):
+    """Drop the partitions of all months; returns what they were called."""
+
+    def drop():
+        with store.owner.transaction():
+            # The whole log first: a writer that is at it has its locks in the same order.
+            store.owner.execute("lock table public.audit_logs in access exclusive mode")
+            names = partitions(store)
+            for name in names:
+                store.owner.execute(f'drop table usersync."{name}"')
+        return names
+
+    return drop
+
+
+@pytest.fixture
+def _often(monkeypatch):
+    monkeypatch.setattr(writing, "_UPKEEP_S", 0.05)
+    monkeypatch.setattr(writing, "_IDLE_S", 0.05)
+
+
+def test_where_events_are_recorded_in_transactions_only(store, make_log, drop_partitions, eventually):
+    expected = drop_partitions()
+    assert len(expected) == 3
+    log = make_log(store.database.dsn("service_role"))
+    with psycopg.connect(store.dsn) as connection:
+        # What the transaction has written already, nobody else should wait for longer than need be.
+        connection.execute("create temporary table work as select 1")
+        assert log.record_in(connection, "a.b")
+        connection.commit()
+    eventually(lambda: partitions(store) == expected)
+    assert log.stats().accepted == 0
+
+
+@pytest.mark.usefixtures("_often")
+def test_a_writer_with_nothing_to_send_goes_on_making_them(store, log, drop_partitions, eventually):
+    log.record("a.b")
+    assert log.flush()
+    # Its row would be in the way of none: it goes with its partition.
+    expected = drop_partitions()
+    eventually(lambda: partitions(store) == expected)
+
+
+@pytest.mark.usefixtures("_often")
+def test_it_neither_waits_nor_fails_where_somebody_is_in_the_way(store, log, drop_partitions, eventually):
+    expected = drop_partitions()
+    with psycopg.connect(store.dsn) as other:
+        other.execute("lock table public.users in row exclusive mode")
+        ids = []
+        for _ in range(5):
+            ids.append(log.record("a.b"))
+            assert log.flush()
+        assert partitions(store) == []
+        stats = log.stats()
+        assert (stats.stored, stats.consecutive_failures, stats.last_error) == (5, 0, None)
+    eventually(lambda: partitions(store) == expected)
+    assert sorted(store.ids()) == sorted(ids)
+
+
+@pytest.mark.usefixtures("_often")
+def test_many_writers_at_once_make_each_one_once(store, make_log, drop_partitions, eventually):
+    expected = drop_partitions()
+    logs = [make_log(store.dsn) for _ in range(6)]
+    ids, barrier = [], threading.Barrier(len(logs))
+
+    def work(log):
+        barrier.wait()
+        for _ in range(5):
+            ids.append(log.record("a.b"))
+            log.flush(30)
+
+    threads = [threading.Thread(target=work, args=(log,)) for log in logs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(log.flush(30) for log in logs)
+    eventually(lambda: partitions(store) == expected)
+    assert sorted(store.ids()) == sorted(ids)
+    assert all(log.stats().consecutive_failures == 0 for log in logs)
+
+
+@pytest.mark.usefixtures("_often")
+def test_with_the_database_away_it_is_no_outage_of_anybodys(make_log, store, eventually):
+    log = make_log("postgresql://u@127.0.0.1:1/nowhere")
+    with psycopg.connect(store.dsn) as connection:
+        assert log.record_in(connection, "a.b")
+    eventually(lambda: log.stats().writer == "idle")
+    stats = log.stats()
+    assert (stats.consecutive_failures, stats.last_error) == (0, None)

@@ -1,0 +1,39 @@
+"""Disks of some megabytes, which can be filled: mounted for one process, and gone with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# A namespace of its own, so that the mount is nobody else's and cannot be left behind. Who is not root may
+# have one where the system lets accounts be root of their own.
+_APART = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+_MOUNT = 'mount -t tmpfs -o "size=$2" tmpfs "$1" && shift 2 && exec "$@"'
+
+
+@cache
+def why_not() -> str | None:
+    """Why no disk can be mounted on this machine; None if one can."""
+    with TemporaryDirectory() as place:
+        try:
+            done = subprocess.run(on_disk(Path(place), "1m", ["true"]), capture_output=True, check=False)
+        except OSError as error:
+            return str(error)
+        return None if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
+
+
+def on_disk(place: Path, size: str, command: list[str]) -> list[str]:
+    """The command that runs ``command`` with an empty disk of this size, as in ``4m``, mounted there."""
+    return [*_APART, "sh", "-c", _MOUNT, "sh", str(place), size, *command]
+
+
+def run_python(code: str, place: Path, size: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script with such a disk. ``sys.argv`` is the place, and the arguments."""
+    script = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), str(place), *map(str, arguments)]
+    command = on_disk(place, size, script)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -1,0 +1,244 @@
+"""D024 to D028: the audit log, that of usersync's making and one of the application's own."""
+
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+import pytest
+
+from usersync.plans import schema
+from usersync.plans.doctor import choose, examine
+from usersync.runner import run
+from usersync.settings import parse_settings
+
+DAMAGE = """
+    alter table public.audit_logs disable trigger keep_audit_logs;
+    alter table public.audit_logs drop constraint audit_logs_user_id_fkey;
+    drop policy "Only the service role reads the log" on public.audit_logs;
+    alter table public.audit_logs disable row level security;
+    grant select, delete on public.audit_logs to anon;
+"""
+
+
+def record(owner, *events):
+    answer = owner.execute("select public.record_audit_events(%s)", [json.dumps(events)]).fetchone()
+    return answer[0]
+
+
+def event(**fields):
+    return {"id": str(uuid4()), "action": "stock.adjusted", "occurred_at": "now"} | fields
+
+
+@pytest.mark.newest_server
+def test_what_was_taken_from_the_log_is_named_and_given_back(clinic):
+    """What somebody did who meant to test whether anybody would notice."""
+    owner = clinic.project.owner
+    record(owner, event(user_id=str(clinic.project.auth.sign_up_email("ada@example.com"))))
+    owner.execute(DAMAGE)
+    owner.execute(f"delete from {clinic.project.users}")
+    planned = run(schema.plan(clinic.settings), owner).changes
+    assert [(each.kind, each.subject) for each in planned] == [("alter", "table public.audit_logs")]
+    for said in ("append-only", "closed to anon", "row-level security"):
+        assert said in planned[0].reason
+    clinic.cures("D024")
+    assert run(schema.plan(clinic.settings), owner).changes == ()
+    owner.execute("grant select (action) on public.audit_logs to public")
+    assert "public has been granted select" in clinic.cures("D026").detail
+    assert "user_id has no foreign key" in clinic.cures("D025").detail
+    # The link of a user who went meanwhile is gone, and nothing else of the event.
+    assert owner.execute("select user_id, actor_type from public.audit_logs").fetchall() == [(None, "system")]
+    clinic.project.client.reconcile()
+    assert clinic.sick() == {}
+    with clinic.project.database.connect("service_role") as service:
+        assert service.execute("select count(*) from public.audit_logs").fetchone() == (1,)
+
+
+REPLACED = """
+    create or replace trigger keep_all_audit_logs before truncate on usersync.audit_logs_default
+    for each statement execute function usersync.handle_new_user()
+"""
+NEVER = """
+    create or replace trigger keep_audit_logs before update or delete on public.audit_logs
+    for each row when (false) execute function usersync.keep_audit_logs()
+"""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "alter table usersync.audit_logs_default disable trigger keep_all_audit_logs",
+        "alter table usersync.audit_logs_default disable trigger keep_audit_logs",
+        "drop trigger keep_all_audit_logs on usersync.audit_logs_default",
+        REPLACED,
+        NEVER,
+    ],
+)
+@pytest.mark.newest_server
+def test_d024_a_log_that_can_be_changed(clinic, damage):
+    clinic.project.owner.execute(damage)
+    assert "can be changed" in clinic.cures("D024").detail
+
+
+@pytest.mark.newest_server
+def test_d025_an_index_that_is_gone(clinic):
+    owner = clinic.project.owner
+    indexes = "select indexrelid::regclass::text from pg_index where indrelid = 'public.audit_logs'::regclass"
+    names = [row[0] for row in owner.execute(f"{indexes} and not indisprimary").fetchall()]
+    assert len(names) == 7
+    for name in names:
+        owner.execute(f"drop index {name}")
+    check = clinic.cures("D025", "warning")
+    assert check.detail.count("has no index") == 7
+    assert len(owner.execute(f"{indexes} and not indisprimary").fetchall()) == 7
+
+
+def test_d025_a_log_that_is_gone(clinic):
+    clinic.project.owner.execute("drop table public.audit_logs")
+    assert "no event can be stored" in clinic.cures("D025").detail
+    assert clinic.sick() == {}
+
+
+@pytest.mark.newest_server
+def test_d026_who_may_do_more_than_is_meant(clinic):
+    owner = clinic.project.owner
+    owner.execute(
+        "grant insert on public.audit_logs to service_role; "
+        "grant trigger on public.audit_logs to authenticated"
+    )
+    detail = clinic.cures("D026").detail
+    assert "authenticated has been granted trigger" in detail
+    assert "service_role has been granted insert" in detail
+    owner.execute("revoke select on public.audit_logs from service_role")
+    assert "lets the service role read" in clinic.cures("D026").detail
+
+
+@pytest.mark.newest_server
+def test_d027_months_without_a_partition(clinic):
+    owner = clinic.project.owner
+    for (name,) in owner.execute(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'public.audit_logs'::regclass "
+        "and inhrelid::regclass::text ~ '_20..'"
+    ).fetchall():
+        owner.execute(f"drop table {name}")
+    assert clinic.cures("D027", "warning").detail.count("has no partition") == 2
+    assert clinic.sick() == {}
+
+
+@pytest.mark.newest_server
+def test_d027_a_partition_that_somebody_detached(clinic):
+    owner = clinic.project.owner
+    record(owner, event())
+    (name,) = owner.execute("select tableoid::regclass::text from public.audit_logs").fetchone()
+    owner.execute(f"alter table public.audit_logs detach partition {name}")
+    assert "is not attached" in clinic.cures("D027").detail
+    assert owner.execute("select count(*) from public.audit_logs").fetchone() == (1,)
+
+
+@pytest.mark.newest_server
+def test_d027_a_month_that_is_too_full_to_be_moved_in_passing(clinic):
+    owner = clinic.project.owner
+    (month,) = owner.execute("select to_char(now() at time zone 'UTC', 'YYYY_MM')").fetchone()
+    owner.execute(f"drop table usersync.audit_logs_{month}")
+    owner.execute(
+        "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
+        "select gen_random_uuid(), now(), 'a', 'succeeded', 'system', 'app' from generate_series(1, 10001)"
+    )
+    record(owner, event())
+    check = clinic.cures("D027", "warning")
+    assert "make_audit_partition(" in check.fix
+    rows = f"select count(*) from usersync.audit_logs_{month}"
+    assert owner.execute(rows).fetchone() == (10_002,)
+
+
+@pytest.mark.newest_server
+def test_d027_the_default_partition_fills(clinic):
+    owner = clinic.project.owner
+    owner.execute(
+        "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
+        "select gen_random_uuid(), '2020-05-05', 'a', 'succeeded', 'system', 'app' "
+        "from generate_series(1, 100001)"
+    )
+    assert "more than 100,000 events" in clinic.cures("D027", "warning").detail
+    assert owner.execute("select count(*) from usersync.audit_logs_2020_05").fetchone() == (100_001,)
+
+
+@pytest.mark.newest_server
+def test_d027_no_default_partition(clinic):
+    clinic.project.owner.execute("drop table usersync.audit_logs_default")
+    assert "the default partition is not there" in clinic.cures("D027").detail
+
+
+@pytest.mark.newest_server
+def test_d028_events_that_were_put_aside(clinic):
+    owner = clinic.project.owner
+    record(owner, event(outcome="perhaps"), event(action=""), event(action=""))
+    check = clinic.check("D028")
+    assert check.status == "problem"
+    assert "2 events: SQLSTATE 23514: action: value for domain" in check.detail
+    assert "outcome: value for domain" in check.detail
+    assert "usersync audit rejects --retry" in check.fix
+    owner.execute("delete from usersync.audit_rejects")
+    assert clinic.check("D028").status == "ok"
+
+
+ADOPTED = parse_settings(
+    {
+        "columns": {"email": "email"},
+        "audit_table": "public.history",
+        "audit": {"columns": {"id": "event_id", "occurred_at": "at", "action": "verb", "metadata": "more"}},
+    }
+)
+
+HISTORY = """
+    create table public.users (id uuid primary key, email text);
+    create table public.history (
+        n bigint generated always as identity primary key, event_id uuid unique, at timestamptz not null,
+        verb varchar(40) not null, more jsonb not null,
+        who uuid default null constraint holding references public.users (id)
+    );
+"""
+
+
+@pytest.fixture
+def adopted(database, postgres):
+    """An application that has an audit table of its own, made under the default privileges of old."""
+    postgres.execute(HISTORY)
+    run(schema.apply(ADOPTED), postgres)
+
+    def check(code):
+        (found,) = run(examine(ADOPTED, choose([code])), postgres)
+        return found
+
+    return check
+
+
+@pytest.mark.newest_server
+def test_an_adopted_table_that_everybody_reaches(adopted, postgres, database):
+    note = next(each for each in run(schema.plan(ADOPTED), postgres).findings if "anon may" in each.message)
+    assert "anon may select, insert, update, delete; authenticated may" in note.message
+    check = adopted("D026")
+    assert (check.status, check.fix) == ("problem", note.hint)
+    postgres.execute("alter table public.history enable row level security")
+    assert adopted("D026").status == "ok"
+    postgres.execute("create policy wide on public.history for select to anon using (true)")
+    check = adopted("D026")
+    assert check.status == "warning"
+    assert "anon may select; only its policies stand between" in check.detail
+    postgres.execute(check.fix)
+    assert adopted("D026").status == "ok"
+
+
+@pytest.mark.newest_server
+def test_an_adopted_table_that_fits_in_part(adopted, postgres):
+    """What is wrong with it is one check's to say; the others leave it to the application."""
+    check = adopted("D025")
+    assert check.status == "warning"
+    assert "holding keeps users who have events from being deleted" in check.detail
+    assert "verb (40)" in check.detail
+    postgres.execute("\n".join(line for line in check.fix.splitlines() if not line.startswith("--")))
+    assert adopted("D025").status == "ok"
+    assert "history" not in adopted("D012").detail
+    assert [adopted(code).status for code in ("D024", "D027")] == ["skipped", "skipped"]
+    postgres.execute("alter table public.history drop column verb")
+    assert adopted("D025").status == "problem"
