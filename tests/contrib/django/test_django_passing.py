@@ -99,6 +99,16 @@ def test_without_a_context_nothing_is_sent(site):
     assert actors(site) == [("a", "postgres")]
 
 
+def test_a_transaction_is_not_told_what_the_one_before_it_was(site):
+    with audit.context(actor_id="ada"), transaction.atomic():
+        users().create(username="a")
+    with sent_statements() as sent, transaction.atomic():
+        assert users().count() == 1
+        users().create(username="b")
+    assert [each for each in sent if "set_config" in each] == []
+    assert actors(site) == [("a", "ada"), ("b", "postgres")]
+
+
 def test_a_context_that_changes_within_a_transaction_changes_the_actor(site):
     with transaction.atomic():
         with audit.context(actor_id="ada"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from django.db.backends.signals import connection_created
 from psycopg import sql as psycopg_sql
+from psycopg.pq import TransactionStatus
 
 from usersync.contrib.django.config import config
 from usersync.contrib.transaction_settings import NAMES, NOTHING, settings_of_context
@@ -41,25 +42,25 @@ def _prepare(connection: Any, **_: object) -> None:
 def _pass(
     execute: Callable[..., Any], statement: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
+    connection, cursor = context["connection"], context["cursor"]
+    own = connection.connection
+    if getattr(connection, _TOLD, False) and own.info.transaction_status == TransactionStatus.IDLE:
+        # What the last transaction was told has ended with it.
+        setattr(connection, _TOLD, False)
     if not isinstance(statement, str) or not _WRITES.match(statement):
         return execute(statement, params, many, context)
-    connection, cursor = context["connection"], context["cursor"]
     wanted = settings_of_context()
-    in_transaction = connection.in_atomic_block or not connection.get_autocommit()
-    if wanted == NOTHING and not (in_transaction and getattr(connection, _TOLD, False)):
-        # What an earlier transaction was told ended with it.
-        setattr(connection, _TOLD, False)
+    if wanted == NOTHING and not getattr(connection, _TOLD, False):
         return execute(statement, params, many, context)
-    setting = _setting(wanted, connection.connection)
+    setting = _setting(wanted, own)
+    setattr(connection, _TOLD, not own.autocommit)
     if many or not isinstance(cursor.cursor, psycopg.ClientCursor):
         # Several statements in one message are not to be had here, and so nothing in autocommit.
-        if in_transaction:
-            connection.connection.execute(setting)
-            setattr(connection, _TOLD, True)
+        if not own.autocommit:
+            own.execute(setting)
         return execute(statement, params, many, context)
     prefix = setting.replace("%", "%%") if params is not None else setting
     result = execute(f"{prefix}; {statement}", params, many, context)
-    setattr(connection, _TOLD, in_transaction)
     cursor.nextset()
     return result
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -54,9 +54,7 @@ _SAVEPOINTS = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClaus
 class _Told:
     """What the transaction was told; None if that is not known."""
 
-    values: tuple[str, ...] | None = NOTHING
-    #: What it was told when a savepoint was made: rolling back to it takes the settings back as well.
-    savepoints: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    values: tuple[str, ...] | None
 
 
 def pass_context(engine: Engine | AsyncEngine) -> None:
@@ -85,14 +83,10 @@ def _forget(connection: Connection, *_: object) -> None:
     connection.info.pop(_KEY, None)
 
 
-def _keep(connection: Connection, name: str) -> None:
-    told = connection.info.setdefault(_KEY, _Told())
-    told.savepoints[name] = told.values
-
-
-def _take_back(connection: Connection, name: str, _: object) -> None:
-    told = connection.info.setdefault(_KEY, _Told())
-    told.values = told.savepoints.get(name)
+def _take_back(connection: Connection, *_: object) -> None:
+    """A savepoint that is rolled back takes along what was told since it was made."""
+    if told := connection.info.get(_KEY):
+        told.values = None
 
 
 def _before(
@@ -108,7 +102,7 @@ def _before(
         return
     asked = context.compiled.statement if context is not None and context.compiled is not None else None
     if told is not None and _ROLLS_BACK.match(statement) and not isinstance(asked, _SAVEPOINTS):
-        told.values = None
+        _take_back(connection)
     if asked is _SET or _changes_nothing(statement, context):
         return
     wanted = settings_of_context()
@@ -117,9 +111,7 @@ def _before(
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         _warn_once()
         return
-    if told is None:
-        told = connection.info[_KEY] = _Told()
-    told.values = None
+    told = connection.info[_KEY] = _Told(None)
     connection.execute(_SET, dict(zip(NAMES, wanted, strict=True)))
     told.values = wanted
 
@@ -128,7 +120,6 @@ _LISTENERS: dict[str, Callable[..., None]] = {
     "begin": _forget,
     "commit": _forget,
     "rollback": _forget,
-    "savepoint": _keep,
     "rollback_savepoint": _take_back,
     "before_cursor_execute": _before,
 }
