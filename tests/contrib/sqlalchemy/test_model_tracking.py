@@ -124,6 +124,7 @@ def test_what_a_flush_had_gathered_when_it_failed_is_forgotten(shop, models, ses
     session.add(models.Owner(name="a"))
     session.commit()
     assert [change["name"][1] for *_, change in changes(shop)] == ["a"]
+    assert audit.stats().dropped == 0
 
 
 def test_secrets_are_redacted_by_either_name_and_columns_left_out(shop, models, session, audit):
