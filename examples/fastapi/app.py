@@ -9,7 +9,8 @@ import os
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException
-from psycopg.rows import dict_row
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, Field
 
@@ -25,7 +26,10 @@ from usersync.contrib.fastapi import (
 
 # Without prepared statements, so that a transaction pooler may stand between.
 pool = AsyncConnectionPool(
-    os.environ["SUPABASE_DB_URL"], open=False, kwargs={"row_factory": dict_row, "prepare_threshold": None}
+    os.environ["SUPABASE_DB_URL"],
+    open=False,
+    connection_class=AsyncConnection[DictRow],
+    kwargs={"row_factory": dict_row, "prepare_threshold": None},
 )
 sync = AsyncUserSync(pool)
 audit = AuditLog.from_env()
@@ -63,10 +67,12 @@ class Movement(BaseModel):
 @app.post("/products", status_code=201)
 async def create_product(product: Product, user: User) -> dict[str, Any]:
     """Add a product."""
-    row = await one(
-        "insert into public.products (name, stock, created_by) values (%s, %s, %s) returning id, name, stock",
-        product.name, product.stock, user.id,
-    )  # fmt: skip
+    insert = (
+        "insert into public.products (name, stock, created_by) values (%s, %s, %s) returning id, name, stock"
+    )
+    async with pool.connection() as connection:
+        cursor = await connection.execute(insert, [product.name, product.stock, user.id])
+        [row] = await cursor.fetchall()
     audit.record("product.created", entity=("product", row["id"]), after=product)
     return row
 
@@ -93,10 +99,3 @@ async def list_products(_: User) -> list[dict[str, Any]]:
     async with pool.connection() as connection:
         cursor = await connection.execute("select id, name, stock from public.products order by id")
         return await cursor.fetchall()
-
-
-async def one(statement: str, *values: object) -> dict[str, Any]:
-    """Run a statement in a transaction of its own, and return its row."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(statement, values)
-        return await cursor.fetchone()

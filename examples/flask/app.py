@@ -10,7 +10,8 @@ import os
 from typing import Any
 
 from flask import Blueprint, Flask, abort, request
-from psycopg.rows import dict_row
+from psycopg import Connection
+from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
 from usersync import AuditLog
@@ -19,7 +20,10 @@ from usersync.contrib.flask import FlaskUserSync
 # Opened by the first request, so that each process that is forked before that has connections of its own.
 # Without prepared statements, so that a transaction pooler may stand between.
 pool = ConnectionPool(
-    os.environ["SUPABASE_DB_URL"], open=False, kwargs={"row_factory": dict_row, "prepare_threshold": None}
+    os.environ["SUPABASE_DB_URL"],
+    open=False,
+    connection_class=Connection[DictRow],
+    kwargs={"row_factory": dict_row, "prepare_threshold": None},
 )
 atexit.register(pool.close)
 
@@ -48,7 +52,7 @@ def create_product() -> tuple[dict[str, Any], int]:
     product = {"name": given("name", str), "stock": given("stock", int)}
     insert = "insert into public.products (name, stock, created_by) values (%s, %s, %s) returning id"
     with pool.connection() as connection:
-        row = connection.execute(insert, [*product.values(), users.current_user.id]).fetchone()
+        [row] = connection.execute(insert, [*product.values(), users.current_user.id]).fetchall()
     audit.record("product.created", entity=("product", row["id"]), after=product)
     return {"id": row["id"], **product}, 201
 
@@ -76,8 +80,8 @@ def list_products() -> list[dict[str, Any]]:
 
 def given(name: str, kind: type) -> Any:
     """A field of the request's body."""
-    body = request.get_json()
+    body: Any = request.get_json()
     value = body.get(name) if isinstance(body, dict) else None
-    if type(value) is not kind or value == "" or (kind is int and abs(value) > MOST):
+    if type(value) is not kind or value == "" or (isinstance(value, int) and abs(value) > MOST):
         abort(422, f"{name} is missing, or is not what it has to be.")
     return value

@@ -133,7 +133,8 @@ class Ensurer(_Ensurer):
     def __init__(self, connect: Callable[[], UserSync], timeout: float = TIMEOUT_S) -> None:
         super().__init__(timeout)
         self._connect = connect
-        self._sync: UserSync | None = None
+        # Made here, so that an address that is missing is missed now. It connects when it is first used.
+        self._sync: UserSync | None = connect()
         self._pid = os.getpid()
 
     def ensure(self, user_id: UUID) -> bool | None:

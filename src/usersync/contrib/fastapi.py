@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, ConfigDict
@@ -26,7 +26,7 @@ from starlette.requests import HTTPConnection
 from usersync.async_client import AsyncUserSync
 from usersync.contrib import starlette
 from usersync.contrib.asgi import AuditContextMiddleware
-from usersync.contrib.auth import VerifiedUser
+from usersync.contrib.auth import VerifiedUser, bearer_token
 from usersync.contrib.starlette import lifespan
 from usersync.errors import SettingsError, UsersyncError
 
@@ -107,9 +107,9 @@ def user_sync_router(
 
     ``protected_by`` is a dependency of yours that raises unless the caller may do this; one that returns
     False is taken for a refusal, too. That somebody is signed in is not enough, so a :class:`CurrentUser`
-    raises :class:`~usersync.errors.SettingsError`, as does anything that cannot be called. Requests that a
-    browser sends on behalf of another site are refused. One run at a time is served by a process; a large
-    table is better served by ``usersync sync``, which no proxy cuts off.
+    raises :class:`~usersync.errors.SettingsError`, as does anything that cannot be called. A request without
+    a token that a browser sends on behalf of another site is refused. One run at a time is served by a
+    process; a large table is better served by ``usersync sync``, which no proxy cuts off.
     """
     guard = _guarded_by(protected_by)
     router = APIRouter(prefix=prefix, tags=["user sync"], dependencies=[Depends(guard)], responses=_PROBLEMS)
@@ -169,12 +169,12 @@ def _guarded_by(protected_by: Callable[..., Any]) -> Callable[..., Awaitable[Non
             hint="Write a dependency on it that looks at what the user may do, app_metadata for instance.",
         )
 
-    async def guard(
-        verdict: Annotated[Any, Depends(protected_by)],
-        sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> None:
-        # Where the application knows its users by a cookie, a link on any page would be enough.
-        if verdict is False or sec_fetch_site in {"cross-site", "same-site"}:
+    async def guard(verdict: Annotated[Any, Depends(protected_by)], request: Request) -> None:
+        # A cookie, or a password that the browser knows, goes with whatever link somebody has put on a page
+        # of theirs; a token does not.
+        site = request.headers.get("sec-fetch-site")
+        foreign = site in {"cross-site", "same-site"}
+        if verdict is False or (foreign and bearer_token(request.headers.get("authorization")) is None):
             raise HTTPException(403, "Not allowed.")
 
     return guard

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import current_app, request
@@ -28,7 +28,6 @@ from werkzeug.exceptions import ServiceUnavailable, Unauthorized
 
 from usersync.audit.context import amend
 from usersync.client import UserSync
-from usersync.connecting import find_dsn
 from usersync.contrib.auth import TokenVerifier, bearer_token
 from usersync.contrib.ensuring import TIMEOUT_S, Ensurer
 from usersync.contrib.wsgi import AuditContextMiddleware
@@ -65,8 +64,9 @@ class FlaskUserSync:
     without a row gets one first; a request waits for that for ``timeout`` seconds at the most and goes on
     without if it fails, unless ``required``: then it is answered with 503.
 
-    ``verifier`` and ``dsn`` are found in the environment where they are not given, when the application is
-    made and not before. Nothing is connected to until the first user comes, in each process by itself.
+    ``verifier`` is made from the environment if it is not given, when the application is made and not before;
+    ``connect`` makes the client. Nothing is connected to until the first user comes, and then in each process
+    by itself.
     ``trusted_proxies``: see :class:`~usersync.contrib.request.TrustedProxies`.
     """
 
@@ -75,13 +75,13 @@ class FlaskUserSync:
         app: Flask | None = None,
         *,
         verifier: TokenVerifier | None = None,
-        dsn: str | None = None,
+        connect: Callable[[], UserSync] = UserSync.from_env,
         trusted_proxies: Iterable[str] = (),
         required: bool = False,
         timeout: float = TIMEOUT_S,
     ) -> None:
         self._verifier = verifier
-        self._dsn = dsn
+        self._connect = connect
         self._trusted_proxies = trusted_proxies
         self._required = required
         self._timeout = timeout
@@ -93,7 +93,7 @@ class FlaskUserSync:
         if _NAME in app.extensions:
             raise SettingsError("this Flask application has a FlaskUserSync already")
         verifier = self._verifier or TokenVerifier.from_env()
-        ensurer = Ensurer(partial(UserSync, find_dsn(self._dsn)), self._timeout)
+        ensurer = Ensurer(self._connect, self._timeout)
         wrapped = AuditContextMiddleware(app.wsgi_app, trusted_proxies=self._trusted_proxies)
         app.extensions[_NAME] = _Parts(verifier, ensurer)
         app.wsgi_app = wrapped  # type: ignore[method-assign]

@@ -98,6 +98,15 @@ def test_in_an_atomic_block(site, ada):
     assert site.events(ACTOR) == [(str(ada.pk), "user", {})]
 
 
+def test_a_user_who_cannot_be_loaded_does_not_spoil_the_transaction(site, ada):
+    cookie = site.cookie(ada)
+    site.owner.execute("alter table django_session rename to gone")
+    assert site.wsgi("record_in_an_atomic_block", cookie=cookie).body == b"True"
+    ((actor_id, _, metadata),) = site.events(ACTOR)
+    assert (actor_id, metadata) == (None, {"actor_unreadable": "ProgrammingError"})
+    assert site.owner.execute("select username from auth_user order by 1").fetchall() == [("ada",), ("made",)]
+
+
 def test_in_a_transaction_that_has_failed(site, ada):
     assert site.wsgi("record_in_a_failed_block", cookie=site.cookie(ada)).body == b"failed"
     ((actor_id, _, metadata),) = site.events(ACTOR)

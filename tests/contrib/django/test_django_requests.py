@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from asgiref.testing import ApplicationCommunicator
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, connections
@@ -141,16 +139,23 @@ def test_a_client_that_goes_away_closes_the_stream_in_its_context(site):
     assert site.events("action, request_id") == [("chunk.sent", "r"), ("stream.closed", "r")]
 
 
-def test_a_client_that_goes_away_closes_an_async_stream_in_its_context(site):
+@pytest.mark.parametrize("at", ["a chunk that is being made", "a chunk that is being sent"])
+def test_a_client_that_goes_away_closes_an_async_stream_in_its_context(site, at):
     async def main():
-        scope = site.scope("stream_async", x_request_id="r")
-        communicator = ApplicationCommunicator(ASGIHandler(), scope)
-        await communicator.send_input({"type": "http.request", "body": b""})
-        await communicator.receive_output(20)
-        await communicator.receive_output(20)
-        await communicator.send_input({"type": "http.disconnect"})
-        with contextlib.suppress(asyncio.CancelledError):
-            await communicator.wait(20)
+        begun = asyncio.Event()
+        messages = [{"type": "http.request", "body": b""}]
+
+        async def receive():
+            if not messages:
+                await begun.wait()
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(message):
+            if message.get("body"):
+                begun.set()
+                await asyncio.sleep(3600 if at == "a chunk that is being sent" else 0)
+
+        await ASGIHandler()(site.scope("stream_async", x_request_id="r"), receive, send)
 
     asyncio.run(main())
     found = site.events("action, request_id")

@@ -85,12 +85,23 @@ def test_only_who_the_application_lets_in(client, backend, admin, method, path):
     assert call(path).status_code == 401
     assert call(path, headers=backend.bearer(exp=1)).status_code == 401
     assert call(path, headers=backend.bearer()).status_code == 403
-    # Where users are known by a cookie, a page of somebody else's could have it sent.
+    assert not backend.has_row(missing)
+    assert call(path, headers=admin).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_page_of_somebody_elses_cannot_have_it_done(app, sync, backend, method, path):
+    """Where the application knows its users by a cookie, the browser would send that along."""
+    app.include_router(user_sync_router(sync, protected_by=lambda: None))
+    call, missing = getattr(TestClient(app), method), backend.sign_up_unseen()
     for site in ("cross-site", "same-site"):
-        assert call(path, headers=admin | {"Sec-Fetch-Site": site}).status_code == 403
+        assert call(path, headers={"Sec-Fetch-Site": site}).status_code == 403
+        assert call(path, headers={"Sec-Fetch-Site": site, "Authorization": "Basic YTpi"}).status_code == 403
     assert not backend.has_row(missing)
     for site in ("none", "same-origin"):
-        assert call(path, headers=admin | {"Sec-Fetch-Site": site}).status_code == 200
+        assert call(path, headers={"Sec-Fetch-Site": site}).status_code == 200
+    # A token is sent by a page's own code only, which the application has to allow (CORS).
+    assert call(path, headers={"Sec-Fetch-Site": "cross-site"} | backend.bearer()).status_code == 200
 
 
 def test_a_dependency_that_returns_false_has_refused(sync):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 
+from usersync import UserSync
 from usersync.contrib.auth import TokenVerifier
 from usersync.contrib.flask import FlaskUserSync
 
@@ -19,8 +20,12 @@ def make_app(backend: Any) -> Iterator[Callable[..., tuple[Flask, FlaskUserSync]
     """Make an application, and its extension for ``backend``; its connection is closed in the end."""
     made: list[tuple[Flask, FlaskUserSync]] = []
 
-    def make(**options: Any) -> tuple[Flask, FlaskUserSync]:
-        given = {"verifier": TokenVerifier(backend.tokens.url), "dsn": backend.dsn, **options}
+    def make(dsn: str | None = None, **options: Any) -> tuple[Flask, FlaskUserSync]:
+        given = {
+            "verifier": TokenVerifier(backend.tokens.url),
+            "connect": lambda: UserSync(dsn or backend.dsn),
+            **options,
+        }
         app = Flask("application")
         users = FlaskUserSync(app, trusted_proxies=["10.0.0.0/8"], **given)
         made.append((app, users))

@@ -15,7 +15,6 @@ from psycopg.conninfo import make_conninfo
 from auth_server import Key
 from proxy import Proxy
 from usersync.contrib import ensuring
-from usersync.contrib.auth import TokenVerifier
 from usersync.contrib.flask import FlaskUserSync
 from usersync.errors import SettingsError
 
@@ -219,14 +218,13 @@ def test_what_is_missing_is_said_when_the_application_is_made(monkeypatch, tmp_p
     monkeypatch.setenv("SUPABASE_URL", "https://project.supabase.co")
     with pytest.raises(SettingsError, match="no database address"):
         users.init_app(Flask("app"))
-    dsn = "postgresql://postgres@localhost/postgres"
+    monkeypatch.setenv("SUPABASE_DB_URL", "postgresql://postgres@localhost/postgres")
     with pytest.raises(SettingsError, match="trusted_proxies"):
-        FlaskUserSync(Flask("app"), dsn=dsn, trusted_proxies=["*"])
+        FlaskUserSync(Flask("app"), trusted_proxies=["*"])
     app = Flask("app")
-    verifier = TokenVerifier("https://project.supabase.co")
-    FlaskUserSync(app, verifier=verifier, dsn=dsn)
+    FlaskUserSync(app)
     with pytest.raises(SettingsError, match="already"):
-        FlaskUserSync(app, verifier=verifier, dsn=dsn)
+        FlaskUserSync(app)
 
 
 def test_an_application_without_the_extension_is_told(make_app):

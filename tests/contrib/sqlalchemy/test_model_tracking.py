@@ -114,6 +114,19 @@ def test_nothing_is_recorded_of_what_is_rolled_back(shop, models, session, audit
     assert [change["called"][1] for _, _, change in changes(shop)] == ["a", "b"]
 
 
+def test_what_a_flush_had_gathered_when_it_failed_is_forgotten(shop, models, session, audit):
+    track(models.Owner, audit)
+    owner = models.Owner(name="lost", pets=[models.Pet(name=None)])
+    session.add(owner)
+    with pytest.raises(IntegrityError):
+        session.flush()
+    session.rollback()
+    session.add(models.Owner(name="a"))
+    session.commit()
+    assert [change["name"][1] for *_, change in changes(shop)] == ["a"]
+    assert audit.stats().dropped == 0
+
+
 def test_secrets_are_redacted_by_either_name_and_columns_left_out(shop, models, session, audit):
     track(models.Pet, audit, exclude=["notes", "age"])
     pet = models.Pet(name="Rex", **dict.fromkeys(("secret", "token", "notes"), "private"))

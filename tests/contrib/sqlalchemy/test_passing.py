@@ -165,17 +165,18 @@ def test_a_savepoint_that_is_rolled_back_takes_its_settings_along(shop, engine, 
     assert shop.actors() == [("a", "ada"), ("b", "bea"), ("c", "postgres")]
 
 
-def test_a_savepoint_of_the_applications_own_making_does_too(shop, engine, audit):
+@pytest.mark.parametrize("how", ["driver", "text"])
+def test_a_savepoint_of_the_applications_own_making_does_too(shop, engine, audit, how):
     with audit.context(actor_id="ada"), engine.begin() as connection:
-        connection.exec_driver_sql("savepoint mine")
+
+        def run(statement):
+            connection.exec_driver_sql(statement) if how == "driver" else connection.execute(text(statement))
+
+        run("savepoint mine")
         connection.execute(ADD, {"name": "lost"})
-        connection.exec_driver_sql("rollback to savepoint mine")
+        run("rollback to savepoint mine")
         connection.execute(ADD, {"name": "a"})
-        connection.execute(text("savepoint mine"))
-        connection.execute(ADD, {"name": "lost"})
-        connection.execute(text("rollback to savepoint mine"))
-        connection.execute(ADD, {"name": "b"})
-    assert shop.actors() == [("a", "ada"), ("b", "ada")]
+    assert shop.actors() == [("a", "ada")]
 
 
 def test_a_statement_that_fails_in_a_savepoint_leaves_the_transaction_usable(shop, engine, audit):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("usersync.auth")
 
-#: Supabase's own edge keeps the keys for ten minutes, and asks of others not to keep them for longer.
+#: For so long, and a request, a key is accepted that the project has revoked.
 FRESH_S = 600.0
 
 #: While the auth server is away its users cannot renew their tokens, which last for an hour unless the

@@ -42,7 +42,7 @@ def _user_of(request: Any) -> Any:
         return user
     if hasattr(request, "_acached_user"):  # what `await request.auser()` has loaded
         return request._acached_user  # noqa: SLF001
-    if not _in_a_loop():
+    if not in_a_loop():
         _load(user)
         return user
     if settings.SESSION_COOKIE_NAME in request.COOKIES:
@@ -50,7 +50,8 @@ def _user_of(request: Any) -> Any:
     return None
 
 
-def _in_a_loop() -> bool:
+def in_a_loop() -> bool:
+    """Whether the caller runs in an event loop, where nothing may block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -13,5 +13,7 @@ class UsersyncConfig(AppConfig):
     verbose_name = "usersync"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from usersync.contrib.django import checks  # noqa: F401, PLC0415 - importing it registers them
+        """Register the system checks, and have connections tell who is acting."""
+        from usersync.contrib.django import checks, passing  # noqa: F401, PLC0415 - once Django is set up
+
+        passing.install()

@@ -38,6 +38,8 @@ class Config:
     actor: FindActor | None = None
     #: How Supabase's access tokens are checked: what ``TokenVerifier.from_env()`` takes. None: they are not.
     tokens: Mapping[str, Any] | None = None
+    #: Tell the database who is acting, for the tables that ``usersync audit track`` records.
+    pass_context: bool = False
     #: Options of the :class:`~usersync.AuditLog`.
     audit: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,6 +113,12 @@ def _read_actor(value: object) -> FindActor | None:
     return found
 
 
+def _read_switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"PASS_CONTEXT: expected True or False, got {value!r}")
+    return value
+
+
 def _read_options(value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise SettingsError(f"AUDIT: expected a dict, got {type(value).__name__}")
@@ -128,6 +136,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "TRUSTED_PROXIES": _read_proxies,
     "ACTOR": _read_actor,
     "TOKENS": _read_mapping,
+    "PASS_CONTEXT": _read_switch,
     "AUDIT": _read_options,
 }
 

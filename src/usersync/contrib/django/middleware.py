@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse
 
 from usersync.audit.context import Context, entered, resumed
-from usersync.contrib.django.actor import actor_of
+from usersync.contrib.django.actor import actor_of, in_a_loop
 from usersync.contrib.django.config import config
 from usersync.contrib.django.log import audit_log
 from usersync.contrib.django.tokens import TokenReader
@@ -74,9 +74,14 @@ def _finished(response: Any, request_id: str, context: Context) -> Any:
     response[REQUEST_ID_HEADER] = request_id
     # The content of a file is no code of the application's, and a server may send it by itself.
     if response.streaming and not isinstance(response, FileResponse):
-        stream = _stream_async if response.is_async else _stream
-        response.close = partial(_close, response.close, context)
-        response.streaming_content = stream(response.streaming_content, context)
+        content = response._iterator  # noqa: SLF001 - the public property wraps it once more, and never closes it
+        if response.is_async:
+            stream: Any = _stream_async(content, context)
+            response.close = partial(_close_async, stream, response.close, context)
+        else:
+            stream = _stream(content, context)
+            response.close = partial(_close, response.close, context)
+        response.streaming_content = stream
     return response
 
 
@@ -84,8 +89,7 @@ def _finished(response: Any, request_id: str, context: Context) -> Any:
 # shares the context of whoever asks it for more.
 
 
-def _stream(content: Any, context: Context) -> Iterator[bytes]:
-    chunks = iter(content)
+def _stream(chunks: Iterator[Any], context: Context) -> Iterator[Any]:
     while True:
         with resumed(context):
             try:
@@ -95,8 +99,7 @@ def _stream(content: Any, context: Context) -> Iterator[bytes]:
         yield chunk
 
 
-async def _stream_async(content: Any, context: Context) -> AsyncIterator[bytes]:
-    chunks = aiter(content)
+async def _stream_async(chunks: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
     try:
         while True:
             with resumed(context):
@@ -107,9 +110,25 @@ async def _stream_async(content: Any, context: Context) -> AsyncIterator[bytes]:
             yield chunk
     finally:
         with resumed(context):
-            await chunks.aclose()
+            await _end(chunks)
 
 
 def _close(close: Callable[[], None], context: Context) -> None:
     with resumed(context):
         close()
+
+
+def _close_async(stream: AsyncIterator[Any], close: Callable[[], None], context: Context) -> None:
+    """Django leaves it to the interpreter to end an asynchronous stream whose client has gone away."""
+    try:
+        # Servers call this in a thread. In an event loop it would have to be awaited, and is left to it too.
+        if not in_a_loop():
+            async_to_sync(_end)(stream)
+    finally:
+        _close(close, context)
+
+
+async def _end(chunks: Any) -> None:
+    # Any object that can be iterated may be content; generators alone have an end of their own.
+    if aclose := getattr(chunks, "aclose", None):
+        await aclose()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import InvalidTokenError, KeysUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _log = logging.getLogger("usersync.django")
 
@@ -21,43 +22,37 @@ class TokenReader:
     """
 
     def __init__(self, options: Mapping[str, Any] | None) -> None:
-        self._blocking: Any = None
-        self._async: Any = None
+        self._is_on = options is not None
         if options is not None:
-            from usersync.contrib.auth import AsyncTokenVerifier, TokenVerifier  # noqa: PLC0415 - an extra
+            from usersync.contrib import auth  # noqa: PLC0415 - an extra
 
-            self._blocking = TokenVerifier.from_env(**options)
-            self._async = AsyncTokenVerifier.from_env(**options)
+            self._blocking = auth.TokenVerifier.from_env(**options)
+            self._async = auth.AsyncTokenVerifier.from_env(**options)
+            self._token_of = auth.bearer_token
 
     def read(self, request: Any) -> None:
         """Check the token of a request."""
-        if self._blocking is None:
-            return
-        request.supabase_user = None
-        if token := _token_of(request):
-            try:
-                request.supabase_user = self._blocking.verify(token)
-            except (InvalidTokenError, KeysUnavailableError) as error:
-                _report(error)
+        if self._is_on:
+            request.supabase_user = None
+            if token := self._token_of(request.META.get("HTTP_AUTHORIZATION")):
+                with _reported():
+                    request.supabase_user = self._blocking.verify(token)
 
     async def read_async(self, request: Any) -> None:
         """The same in an event loop."""
-        if self._async is None:
-            return
-        request.supabase_user = None
-        if token := _token_of(request):
-            try:
-                request.supabase_user = await self._async.verify(token)
-            except (InvalidTokenError, KeysUnavailableError) as error:
-                _report(error)
+        if self._is_on:
+            request.supabase_user = None
+            if token := self._token_of(request.META.get("HTTP_AUTHORIZATION")):
+                with _reported():
+                    request.supabase_user = await self._async.verify(token)
 
 
-def _token_of(request: Any) -> str | None:
-    scheme, _, token = str(request.META.get("HTTP_AUTHORIZATION", "")).strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
-def _report(error: Exception) -> None:
-    # Anybody can send a bad token; keys that cannot be fetched are the operator's business.
-    level = logging.INFO if isinstance(error, InvalidTokenError) else logging.WARNING
-    _log.log(level, "%s", error)
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except InvalidTokenError as error:
+        # Anybody can send one.
+        _log.info("%s", error)
+    except KeysUnavailableError as error:
+        _log.warning("%s", error)

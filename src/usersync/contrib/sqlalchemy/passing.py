@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -25,8 +25,8 @@ from sqlalchemy.sql.elements import (
 )
 from sqlalchemy.sql.functions import Function, FunctionElement
 
-from usersync.audit.context import current, with_actor
-from usersync.audit.event import USER_AGENT_LENGTH, address, label
+from usersync.audit.context import current
+from usersync.contrib.transaction_settings import NAMES, NOTHING, settings_of_context
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -38,11 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("usersync.sqlalchemy")
 
-_NAMES = ("actor_id", "actor_type", "request_id", "ip", "user_agent")
-
-_SET = text("select " + ", ".join(f"set_config('usersync.{name}', :{name}, true)" for name in _NAMES))
-
-_NOTHING = ("",) * len(_NAMES)
+_SET = text("select " + ", ".join(f"set_config('usersync.{name}', :{name}, true)" for name in NAMES))
 
 #: Where a connection keeps what its transaction was told.
 _KEY = "usersync"
@@ -58,9 +54,7 @@ _SAVEPOINTS = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClaus
 class _Told:
     """What the transaction was told; None if that is not known."""
 
-    values: tuple[str, ...] | None = _NOTHING
-    #: What it was told when a savepoint was made: rolling back to it takes the settings back as well.
-    savepoints: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    values: tuple[str, ...] | None
 
 
 def pass_context(engine: Engine | AsyncEngine) -> None:
@@ -89,14 +83,10 @@ def _forget(connection: Connection, *_: object) -> None:
     connection.info.pop(_KEY, None)
 
 
-def _keep(connection: Connection, name: str) -> None:
-    told = connection.info.setdefault(_KEY, _Told())
-    told.savepoints[name] = told.values
-
-
-def _take_back(connection: Connection, name: str, _: object) -> None:
-    told = connection.info.setdefault(_KEY, _Told())
-    told.values = told.savepoints.get(name)
+def _take_back(connection: Connection, *_: object) -> None:
+    """A savepoint that is rolled back takes along what was told since it was made."""
+    if told := connection.info.get(_KEY):
+        told.values = None
 
 
 def _before(
@@ -107,23 +97,22 @@ def _before(
     context: ExecutionContext | None,
     _executemany: bool,
 ) -> None:
-    compiled = context.compiled if context is not None else None
-    if compiled is not None and compiled.statement is _SET:
-        return
     told: _Told | None = connection.info.get(_KEY)
-    if told is not None and compiled is None and _ROLLS_BACK.match(statement):
-        told.values = None
+    if told is None and not current():
         return
-    wanted = _wanted()
-    if wanted == (_NOTHING if told is None else told.values) or _changes_nothing(statement, compiled):
+    asked = context.compiled.statement if context is not None and context.compiled is not None else None
+    if told is not None and _ROLLS_BACK.match(statement) and not isinstance(asked, _SAVEPOINTS):
+        _take_back(connection)
+    if asked is _SET or _changes_nothing(statement, context):
+        return
+    wanted = settings_of_context()
+    if wanted == (NOTHING if told is None else told.values):
         return
     if getattr(connection.connection.dbapi_connection, "autocommit", False):
         _warn_once()
         return
-    if told is None:
-        told = connection.info[_KEY] = _Told()
-    told.values = None
-    connection.execute(_SET, dict(zip(_NAMES, wanted, strict=True)))
+    told = connection.info[_KEY] = _Told(None)
+    connection.execute(_SET, dict(zip(NAMES, wanted, strict=True)))
     told.values = wanted
 
 
@@ -131,36 +120,14 @@ _LISTENERS: dict[str, Callable[..., None]] = {
     "begin": _forget,
     "commit": _forget,
     "rollback": _forget,
-    "savepoint": _keep,
     "rollback_savepoint": _take_back,
     "before_cursor_execute": _before,
 }
 
 
-def _wanted() -> tuple[str, ...]:
-    fields = with_actor(current())
-    if not fields:
-        return _NOTHING
-    given = {name: value for name in _NAMES if (value := fields.get(name)) is not None}
-    return tuple(_WRITERS[name](given[name]) if name in given else "" for name in _NAMES)
-
-
-def _ip(value: object) -> str:
-    text = label(value)
-    return address(text) or text
-
-
-_WRITERS: dict[str, Callable[[object], str]] = {
-    "actor_id": label,
-    "actor_type": label,
-    "request_id": label,
-    "ip": _ip,
-    "user_agent": lambda value: label(value, USER_AGENT_LENGTH),
-}
-
-
-def _changes_nothing(statement: str, compiled: Compiled | None) -> bool:
+def _changes_nothing(statement: str, context: ExecutionContext | None) -> bool:
     """Whether it is sure to fire no trigger: a query that calls no function of the application's."""
+    compiled = context.compiled if context is not None else None
     if compiled is None:
         return _CONTROLS.match(statement) is not None
     found = _known.get(compiled)
