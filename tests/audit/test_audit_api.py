@@ -99,7 +99,7 @@ def test_an_answer_of_the_api_that_is_lost_stores_nothing_twice(gateway, store, 
 
 def test_events_survive_kill_9_and_arrive_once_over_the_api(gateway, store, spool_dir, api_log, monkeypatch):
     monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
-    ids = kill_recorders(gateway.url, spool_dir, kills=6)
+    ids = [each for killed in kill_recorders(gateway.url, spool_dir, kills=6) for each in killed]
     assert api_log.drain(60)
     stored = store.ids()
     assert len(stored) == len(set(stored))

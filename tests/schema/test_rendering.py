@@ -87,7 +87,7 @@ def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
         superuser.execute("set local check_function_bodies = on")
         for block in re.findall(r"do \$usersync\$(.*?)\$usersync\$", text, re.DOTALL):
             superuser.execute(
-                f"create function usersync.block() returns void language plpgsql as $b${block}$b$"
+                f"create or replace function usersync.block() returns void language plpgsql as $b${block}$b$"
             )
         if path.startswith("functions/"):
             # The one literal that the server looks at before the function is called.
