@@ -169,6 +169,82 @@ $function$
 -- function public.user_sync_status() granted to service_role
 EXECUTE
 
+-- function usersync.adopt_search_path(text, text)
+owner postgres; usersync: gives a function of the application's the search path that it relies on.
+CREATE OR REPLACE FUNCTION usersync.adopt_search_path(function_name text, search_path text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    execute format('alter function %s set search_path = %s', function_name::regprocedure, adopt_search_path.search_path);
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition)
+    select 'search_path', oid::regprocedure::text, oid::regprocedure::text, array_to_string(proconfig, ', '), ''
+    from pg_proc where oid = function_name::regprocedure
+    on conflict (kind, name) do update set definition = excluded.definition, adopted_at = now();
+end;
+$function$
+
+
+-- function usersync.adopt_trigger(text, text)
+owner postgres; usersync: takes the place of a trigger on the auth server's table, and keeps what it was.
+CREATE OR REPLACE FUNCTION usersync.adopt_trigger(trigger_name text, new_name text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    adopted record;
+begin
+    -- At once the lock that removing it takes: a sign-up that has read the table and waits for a weaker one to write
+    -- to it would wait for us, and we for it.
+    lock table only "auth"."users" in access exclusive mode;
+    select
+        pg_get_triggerdef(pg_trigger.oid) as definition,
+        tgfoid::regprocedure::text as function_name,
+        concat_ws(E';\n',
+            pg_get_functiondef(tgfoid),
+            format('comment on function %s is %L', tgfoid::regprocedure, obj_description(tgfoid, 'pg_proc')),
+            case when proacl is not null then format('revoke all on function %s from public', tgfoid::regprocedure) end,
+            (
+                select string_agg(
+                    format(
+                        'grant execute on function %s to %s', tgfoid::regprocedure,
+                        case when grantee = 0 then 'public' else grantee::regrole::text end
+                        || case when is_grantable then ' with grant option' else '' end
+                    ),
+                    E';\n'
+                )
+                from aclexplode(proacl) where grantee <> proowner
+            )
+        ) as function_definition
+    into strict adopted
+    from pg_trigger
+    join pg_proc on pg_proc.oid = tgfoid
+    where tgrelid = '"auth"."users"'::regclass and tgname = adopt_trigger.trigger_name and not tgisinternal;
+
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition, moved_to)
+    values (
+        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition,
+        adopt_trigger.new_name
+    )
+    on conflict (kind, name) do update set
+        function_name = excluded.function_name,
+        definition = excluded.definition,
+        function_definition = excluded.function_definition,
+        moved_to = excluded.moved_to,
+        adopted_at = now();
+    if new_name is not null then
+        execute overlay(
+            adopted.definition placing format('CREATE OR REPLACE TRIGGER %I ', new_name)
+            from 1 for length(format('CREATE TRIGGER %I ', trigger_name))
+        );
+    end if;
+    perform usersync.remove_trigger(trigger_name);
+end;
+$function$
+
+
 -- function usersync.advance_run(uuid, integer)
 owner postgres; usersync: does the next page of one part of a reconciling run.
 CREATE OR REPLACE FUNCTION usersync.advance_run(run_id uuid, part integer)
@@ -400,6 +476,46 @@ begin
     return true;
 exception when others or assert_failure then
     return false;
+end;
+$function$
+
+
+-- function usersync.give_back()
+owner postgres; usersync: brings back the triggers and search paths that were there before usersync.
+CREATE OR REPLACE FUNCTION usersync.give_back()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    adopted record;
+begin
+    for adopted in select * from usersync.adopted order by name loop
+        if adopted.kind = 'search_path' then
+            if exists (
+                select from pg_proc
+                where oid = to_regprocedure(adopted.function_name)
+                    and array_to_string(proconfig, ', ') = adopted.definition
+            ) then
+                execute format('alter function %s reset search_path', adopted.function_name);
+            end if;
+            continue;
+        end if;
+        if exists (
+            select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.moved_to
+        ) then
+            perform usersync.remove_trigger(adopted.moved_to);
+        end if;
+        if exists (select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.name) then
+            raise warning 'usersync: there is a trigger % already, it stays as it is', adopted.name;
+            continue;
+        end if;
+        if to_regprocedure(adopted.function_name) is null then
+            execute adopted.function_definition;
+        end if;
+        execute adopted.definition;
+    end loop;
+    delete from usersync.adopted;
 end;
 $function$
 
@@ -1115,6 +1231,26 @@ values (
     event, code, left(reason, 500), case when event ? 'id' then sha256(convert_to(event::text, 'UTF8')) end
 )
 on conflict do nothing
+$function$
+
+
+-- function usersync.remove_trigger(text)
+owner postgres; usersync: removes a trigger from the auth server's table without being its owner.
+CREATE OR REPLACE FUNCTION usersync.remove_trigger(trigger_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET client_min_messages TO 'warning'
+AS $function$
+begin
+    create function usersync.nothing() returns trigger language plpgsql set search_path = pg_catalog, pg_temp
+        as 'begin return null; end';
+    execute format(
+        'create or replace trigger %I before insert on %s for each statement execute function usersync.nothing()',
+        trigger_name, '"auth"."users"'
+    );
+    drop function usersync.nothing() cascade;
+end;
 $function$
 
 
@@ -1878,6 +2014,39 @@ CREATE UNIQUE INDEX audit_logs_pkey ON ONLY public.audit_logs USING btree (id, o
 
 -- table public.audit_logs policy "Only the service role reads the log"
 r to {service_role} using true check 
+
+-- table usersync.adopted
+kind r; owner postgres; rls f f; Triggers on the auth server's table that usersync has taken the place of, and functions whose search_path it has set, each as it was before. Rollback brings them back.
+
+-- table usersync.adopted column adopted_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.adopted column definition
+text; not null
+
+-- table usersync.adopted column function_definition
+text; not null; What makes the function again, with its privileges, where it is gone by then.
+
+-- table usersync.adopted column function_name
+text; not null
+
+-- table usersync.adopted column kind
+text; not null
+
+-- table usersync.adopted column moved_to
+text; The name under which the trigger goes on running, where it does more than usersync does.
+
+-- table usersync.adopted column name
+text; not null
+
+-- table usersync.adopted constraint adopted_kind_check
+CHECK ((kind = ANY (ARRAY['trigger'::text, 'search_path'::text])))
+
+-- table usersync.adopted constraint adopted_pkey
+PRIMARY KEY (kind, name)
+
+-- table usersync.adopted index
+CREATE UNIQUE INDEX adopted_pkey ON usersync.adopted USING btree (kind, name)
 
 -- table usersync.audit_logs_2026_11
 kind r; owner postgres; rls f f; 

@@ -11,6 +11,7 @@ from usersync.mapping import SOURCE_TYPES, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.protocol import Plan, query, query_row
+from usersync.plans.strangers import stranger_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,18 +57,22 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
     return Inspection(catalog, noted, tuple(conflicts))
 
 
-def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
-    """Everything that stands in the way, and what is worth knowing though it does not."""
+def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> tuple[Finding, ...]:
+    """Everything that stands in the way, and what is worth knowing though it does not.
+
+    What ``adopt`` sees to does not stand in the way.
+    """
     if inspection.catalog["source_columns"] is None:
         return (_no_source(settings),)
     return (
         *_platform(inspection),
         *_privileges(inspection),
-        *_foreign_objects(settings, inspection),
+        *_foreign_objects(inspection),
         *_source(settings, inspection),
         *_types(settings, inspection),
         *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
-        *_foreign_triggers(settings, inspection),
+        *_row_level(settings),
+        *stranger_findings(settings, inspection.catalog, adopt=adopt),
         *audit_findings(settings, inspection.catalog),
     )
 
@@ -120,27 +125,17 @@ def _privileges(inspection: Inspection) -> Iterator[Finding]:
         )
 
 
-def _foreign_objects(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+def _foreign_objects(inspection: Inspection) -> Iterator[Finding]:
     for conflict in inspection.conflicts:
         kind, name = conflict["kind"], conflict["name"]
-        if kind == "trigger":
-            yield Finding(
-                "error",
-                f"the trigger {name} on {settings.source_table} is not usersync's: it runs "
-                f"{conflict['function']}",
-                "Most likely a recipe was pasted here. Keep its text (select pg_get_functiondef("
-                f"'{conflict['function']}'::regprocedure)), carry over what else it does, and drop it, "
-                "with its function because the table is not yours to alter: "
-                f"drop function {conflict['function']} cascade;",
-            )
-        elif kind == "function":
+        if kind == "function":
             yield Finding(
                 "error",
                 f"the function {name} is not usersync's, and usersync needs its name",
                 f"Keep it under another name: alter function {name} rename to "
                 f"{name.removeprefix('public.').partition('(')[0]}_before_usersync;",
             )
-        else:
+        elif kind == "schema":
             yield Finding(
                 "error", "there is a schema usersync that is not usersync's", "Rename or drop it first."
             )
@@ -317,27 +312,6 @@ def _cascades(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         )
 
 
-def _foreign_triggers(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    """Row triggers fire before statement triggers, so one that needs the mirrored row would miss it."""
+def _row_level(settings: Settings) -> Iterator[Finding]:
     if settings.sign_up_trigger == "row":
         yield Finding("note", "sign_up_trigger is row: each row of a bulk import pays for itself", None)
-        return
-    after_insert_row = [
-        each["name"]
-        for each in inspection.catalog["source_triggers"]
-        if not each["ours"]
-        and each["type"] & _TIMING == _AFTER_INSERT_ROW
-        and each["name"] not in OUR_TRIGGERS
-    ]
-    for name in after_insert_row:
-        yield Finding(
-            "note",
-            f"the trigger {name} on {settings.source_table} runs before usersync's on a sign-up",
-            'If it needs the mirrored row, set sign_up_trigger = "row"; triggers of a kind fire by name.',
-        )
-
-
-# Bits of pg_trigger.tgtype: 1 for each row, 2 before, 4 insert.
-_TIMING, _AFTER_INSERT_ROW = 0b111, 0b101
-
-OUR_TRIGGERS = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")

@@ -20,6 +20,13 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.models import Change, Finding, SchemaPlan
+from usersync.plans.adoption import (
+    adopted_names,
+    adoption_changes,
+    path_changes,
+    reliant_triggers,
+    returned_change,
+)
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
@@ -36,12 +43,13 @@ if TYPE_CHECKING:
     from usersync.sql.render import Bundle
 
 
-def plan(settings: Settings) -> Plan[SchemaPlan]:
+def plan(settings: Settings, *, adopt: bool = False) -> Plan[SchemaPlan]:
     """What :func:`apply` would change. Writes nothing. Raises for what makes any change senseless."""
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     _check_versions(bundle, inspection)
-    planned = SchemaPlan(tuple(_changes(settings, bundle, inspection)), find(settings, inspection))
+    changes = yield from _changes(settings, bundle, inspection, adopt=adopt)
+    planned = SchemaPlan(changes, find(settings, inspection, adopt=adopt))
     alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
     if planned.errors or not alters_rows or not inspection.has_users_table:
         return planned
@@ -49,10 +57,13 @@ def plan(settings: Settings) -> Plan[SchemaPlan]:
     return replace(planned, findings=(*planned.findings, found)) if found else planned
 
 
-def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: None) -> Plan[SchemaPlan]:
+def apply(
+    settings: Settings, on_change: Callable[[Change], None] = lambda _: None, *, adopt: bool = False
+) -> Plan[SchemaPlan]:
     """Change the schema, and return what was changed; ``on_change`` hears of each step after it was done.
 
-    Raises the first finding that stops it, with nothing changed then.
+    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. Raises the first
+    finding that stops it, with nothing changed then.
     """
     bundle = render_bundle(settings)
     applied: list[Change] = []
@@ -61,9 +72,10 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
         yield from take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
-        findings = find(settings, inspection)
+        findings = find(settings, inspection, adopt=adopt)
         _raise_errors(findings)
-        changes = [change for change in _changes(settings, bundle, inspection) if change.busy == busy]
+        planned = yield from _changes(settings, bundle, inspection, adopt=adopt)
+        changes = [change for change in planned if change.busy == busy]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
@@ -127,8 +139,14 @@ def plan_rollback(
             f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
             hint="Add --drop-audit-log, or leave out --drop-users-table.",
         )
+    returned = yield from returned_change(inspection.catalog)
     removals = _removals(
-        settings, bundle, inspection, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
+        settings,
+        bundle,
+        inspection,
+        returned,
+        drop_users_table=drop_users_table,
+        drop_audit_log=drop_audit_log,
     )
     return SchemaPlan(tuple(removals))
 
@@ -168,7 +186,19 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
     raise kind(first.message + more, hint=first.hint)
 
 
-def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+def _changes(
+    settings: Settings, bundle: Bundle, inspection: Inspection, *, adopt: bool
+) -> Plan[tuple[Change, ...]]:
+    changes, adopted = list(_quiet_changes(settings, bundle, inspection)), tuple[str, ...]()
+    if adopt:
+        changes += path_changes((yield from reliant_triggers(bundle)))
+        changes += adoption_changes(settings, inspection.catalog)
+        adopted = adopted_names(settings, inspection.catalog)
+    changes += _audit_changes(bundle, inspection)
+    return (*changes, *_trigger_changes(bundle, inspection, adopted))
+
+
+def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
@@ -194,8 +224,6 @@ def _changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iter
         yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
-    yield from _audit_changes(bundle, inspection)
-    yield from _trigger_changes(bundle, inspection)
 
 
 def _audit_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
@@ -241,8 +269,9 @@ _TRIGGER_TYPES = {
 }
 
 
-def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
-    present = {trigger["name"]: trigger for trigger in inspection.catalog["source_triggers"]}
+def _trigger_changes(bundle: Bundle, inspection: Inspection, adopted: tuple[str, ...]) -> Iterator[Change]:
+    triggers = inspection.catalog["source_triggers"] or ()
+    present = {trigger["name"]: trigger for trigger in triggers if trigger["name"] not in adopted}
     for name, sql in bundle.triggers:
         level = "row" if "for each row" in sql else "statement"
         was = present.get(name)
@@ -267,6 +296,7 @@ def _removals(
     settings: Settings,
     bundle: Bundle,
     inspection: Inspection,
+    returned: Change | None,
     *,
     drop_users_table: bool,
     drop_audit_log: bool,
@@ -284,6 +314,8 @@ def _removals(
         "".join(f"drop function if exists {name} cascade;\n" for name in sorted(trigger_functions))
         or "select;",
     )
+    if returned:
+        yield returned
     for name in sorted(others):
         yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
     if drop_audit_log:

@@ -151,6 +151,7 @@ class Bundle:
     inspect: str
     preview: str
     installed: str
+    path_reliance: str
 
 
 def checksum(text: str) -> str:
@@ -190,6 +191,7 @@ def render_bundle(settings: Settings) -> Bundle:
         inspect=statement("inspect"),
         preview=statement("preview"),
         installed=statement("installed"),
+        path_reliance=statement("path_reliance"),
     )
     renderer.check_all_used()
     return bundle

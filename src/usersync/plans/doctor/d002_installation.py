@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines
-from usersync.plans.inspection import OUR_TRIGGERS, find
+from usersync.plans.inspection import find
 from usersync.plans.protocol import query
+from usersync.plans.strangers import OUR_TRIGGERS
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:

@@ -43,11 +43,18 @@ select jsonb_build_object(
         select coalesce(jsonb_agg(jsonb_build_object(
             'name', tgname, 'type', tgtype, 'enabled', tgenabled, 'function', nspname || '.' || proname,
             'ours', coalesce(obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %', false),
-            'plain', tgattr::text = '' and tgqual is null and tgnargs = 0 and not tgdeferrable
+            'plain', tgattr::text = '' and tgqual is null and tgnargs = 0 and not tgdeferrable,
+            'is_constraint', tgconstraint <> 0,
+            'definition', pg_get_triggerdef(pg_trigger.oid),
+            'language', lanname,
+            'body', prosrc,
+            -- To create a trigger, which is what bringing it back is, takes EXECUTE on its function.
+            'executable', has_function_privilege(pg_proc.oid, 'EXECUTE')
         ) order by tgname), '[]')
         from pg_trigger
         join pg_proc on pg_proc.oid = tgfoid
         join pg_namespace on pg_namespace.oid = pronamespace
+        join pg_language on pg_language.oid = prolang
         where tgrelid = to_regclass('@source_table') and not tgisinternal
     ),
     'audit_table_created_by_usersync', coalesce(
@@ -103,10 +110,12 @@ select jsonb_build_object(
             'type', format_type(atttypid, atttypmod),
             'string', typcategory = 'S',
             'required', attnotnull and not atthasdef and attidentity = '',
-            'generated', attgenerated <> '' or attidentity = 'a'
+            'generated', attgenerated <> '' or attidentity = 'a',
+            'default', pg_get_expr(adbin, adrelid)
         )), '{}')
         from pg_attribute
         join pg_type on pg_type.oid = atttypid
+        left join pg_attrdef on adrelid = attrelid and adnum = attnum
         where attrelid = to_regclass('@users_table') and attnum > 0 and not attisdropped
     ),
     'key_is_unique', exists (
