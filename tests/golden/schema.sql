@@ -301,10 +301,10 @@ end;
 $function$
 
 
--- function usersync.constrained_columns(text)
+-- function usersync.columns_of(text)
 owner postgres; usersync: the columns of a constraint on the users table.
-CREATE OR REPLACE FUNCTION usersync.constrained_columns(constraint_name text)
- RETURNS text
+CREATE OR REPLACE FUNCTION usersync.columns_of(constraint_name text)
+ RETURNS text[]
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -312,16 +312,27 @@ AS $function$
 #variable_conflict use_column
 begin
     return (
-        select string_agg(attname, ', ' order by attnum)
+        select array_agg(attname::text order by attnum)
         from pg_attribute
         where attrelid = '"public"."users"'::regclass
             and attnum = any(coalesce(
-                (select conkey from pg_constraint where conrelid = '"public"."users"'::regclass and conname = constrained_columns.constraint_name),
                 (
-                    select indkey::int2[]
+                    select conkey from pg_constraint
+                    where conrelid = '"public"."users"'::regclass and conname = columns_of.constraint_name
+                ),
+                (
+                    select case
+                        when indexprs is null then indkey::int2[]
+                        -- Of an index on an expression, say lower(username), those that it depends on.
+                        else array(
+                            select refobjsubid::int2 from pg_depend
+                            where classid = 'pg_class'::regclass and objid = indexrelid
+                                and refclassid = 'pg_class'::regclass and refobjid = indrelid and refobjsubid > 0
+                        )
+                    end
                     from pg_index
                     join pg_class on pg_class.oid = indexrelid
-                    where indrelid = '"public"."users"'::regclass and relname = constrained_columns.constraint_name
+                    where indrelid = '"public"."users"'::regclass and relname = columns_of.constraint_name
                 )
             ))
     );
@@ -366,7 +377,19 @@ AS $function$
 declare
     half integer := cardinality(ids) / 2;
     second_reason text;
+    yielding record;
 begin
+    if reason = '23505' and half = 0 and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
+        select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
+        if yielding.written and yielding.lacking is null then
+            delete from usersync.sync_failures where user_id = ids[1];
+            return;
+        elsif yielding.written then
+            failed_column := yielding.lacking;
+            failed_constraint := yielding.lacking_for;
+            error_message := format('duplicate key value violates unique constraint "%s"', failed_constraint);
+        end if;
+    end if;
     if reason = '55P03' then
         -- The sign-up has waited once, and is not to wait for the same lock again.
         perform set_config('lock_timeout', '10ms', true);
@@ -390,7 +413,7 @@ begin
         failed_constraint,
         coalesce(
             failed_column,
-            usersync.constrained_columns(failed_constraint),
+            array_to_string(usersync.columns_of(failed_constraint), ', '),
             case when reason ~ '^(22|23|42703|42804)' then usersync.misfit_column(ids[1]) end
         ),
         error_message,
@@ -1875,6 +1898,110 @@ begin
         );
     get diagnostics updated = row_count;
     return inserted + updated;
+end;
+$function$
+
+
+-- function usersync.write_yielding_row(uuid, text)
+owner postgres; usersync: writes the row of a user whose value in a unique column is taken, as on_conflict says.
+CREATE OR REPLACE FUNCTION usersync.write_yielding_row(user_id uuid, failed_constraint text, OUT written boolean, OUT lacking text, OUT lacking_for text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+#variable_conflict use_column
+declare
+    names text[] := array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'];
+    expressions text[] := array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'];
+    owners text[] := array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'];
+    policies text[] := array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'];
+    tries integer[] := array_fill(0, array[cardinality(names)]);
+    digits integer;
+    colliding integer;
+    statement text;
+begin
+    written := false;
+    -- As in write_rows: held first and looked at afterwards, so that nothing newer is overwritten.
+    perform from "auth"."users" as source where source."id" = write_yielding_row.user_id for key share;
+    perform from "public"."users" as target where target."id" = write_yielding_row.user_id for no key update;
+    loop
+        select subscript into colliding
+        from generate_subscripts(names, 1) as subscript
+        where names[subscript] = any(usersync.columns_of(failed_constraint))
+            and owners[subscript] <> 'key'
+            and tries[subscript] < case policies[subscript] when 'suffix' then 3 else 1 end
+        -- Beside one that yields, a column that is not meant to is left empty too, which is more than a minimal row.
+        order by policies[subscript] = 'degrade', subscript
+        limit 1;
+        exit when colliding is null;
+        tries[colliding] := tries[colliding] + 1;
+        if policies[colliding] <> 'suffix' then
+            expressions[colliding] := 'null';
+            lacking := names[colliding];
+            lacking_for := failed_constraint;
+        else
+            digits := (array[4, 8, 32])[tries[colliding]];
+            expressions[colliding] := (
+                select format(
+                    'left((%s)::text, %s) || ''_'' || left(replace(source."id"::text, ''-'', ''''), %s)',
+                    (array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'])[colliding],
+                    case when width > 0 then greatest(width - digits - 1, 0) else 1 << 20 end,
+                    digits
+                )
+                from (
+                    select coalesce(nullif(atttypmod, -1), typtypmod) - 4 as width
+                    from pg_attribute
+                    join pg_type on pg_type.oid = atttypid
+                    where attrelid = '"public"."users"'::regclass and attname = names[colliding]
+                ) as target_column
+            );
+        end if;
+        begin
+            execute (
+                select format(
+                    'insert into %s (%s) select %s from %s as source where source."id" = $1 '
+                    'and source."deleted_at" is null '
+                    'and (select true from %1$s as target where target.%5$I = source."id") is null '
+                    'on conflict (%5$I) do nothing',
+                    '"public"."users"', string_agg(quote_ident(names[subscript]), ', '),
+                    string_agg(expressions[subscript], ', '), '"auth"."users"', 'id'
+                )
+                from generate_subscripts(names, 1) as subscript
+            ) using user_id;
+            -- What the application owns was written when the row was made.
+            select format(
+                'update %s as target set (%s) = (select %s from %s as source where source."id" = target.%I) '
+                'where target.%5$I = $1 and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
+                'where source."id" = target.%5$I and source."deleted_at" is null)',
+                '"public"."users"',
+                string_agg(quote_ident(attname), ', '),
+                string_agg(expressions[subscript], ', '),
+                '"auth"."users"',
+                'id',
+                string_agg(format('target.%I', attname), ', '),
+                string_agg(format('(%s)::%s', expressions[subscript], format_type(atttypid, atttypmod)), ', ')
+            )
+            into statement
+            from generate_subscripts(names, 1) as subscript
+            join pg_attribute on attrelid = '"public"."users"'::regclass and attname = names[subscript]
+            where owners[subscript] = 'auth'
+            having count(*) > 0;
+            if statement is not null then
+                execute statement using user_id;
+            end if;
+            if coalesce(current_setting('usersync.is_ours', true), 'true') = 'true' then
+                set constraints all immediate;
+            end if;
+            written := true;
+            return;
+        exception when unique_violation then
+            get stacked diagnostics failed_constraint = constraint_name;
+        end;
+    end loop;
+exception when others or assert_failure then
+    written := false;  -- What was wrong first is what the ledger is told.
 end;
 $function$
 
