@@ -327,14 +327,15 @@ def _check_text(value: str, where: str) -> None:
         raise SettingsError(f"{where}: {value!r} holds a character that PostgreSQL cannot store")
 
 
-def _looks_like_a_privilege(name: str) -> bool:
+def looks_like_a_privilege(name: str) -> bool:
+    """Whether a column of this name may decide what somebody is allowed to do."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name)
     return _PRIVILEGE.search(words.lower()) is not None
 
 
 def _refuse_escalation(column: Column, where: str) -> None:
     writable_by_user = any(source.column == "raw_user_meta_data" for source in column.sources)
-    if writable_by_user and _looks_like_a_privilege(column.name) and not column.trusted:
+    if writable_by_user and looks_like_a_privilege(column.name) and not column.trusted:
         raise SettingsError(
             f"{where}: every signed-in user can write their own user_metadata, and {column.name!r} looks "
             "like something that decides what they may do",

@@ -18,6 +18,7 @@ from usersync.sql.expressions import literal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from usersync.plans.protocol import Row
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
 
@@ -49,15 +50,15 @@ def adoption_changes(settings: Settings, catalog: Mapping[str, Any]) -> Iterator
         )
 
 
-def reliant_triggers(bundle: Bundle) -> Plan[tuple[Mapping[str, Any], ...]]:
-    """The triggers of the users table whose functions need another search path than usersync's."""
-    rows = yield from query(PINNED + bundle.path_reliance)
-    return tuple(row for row in rows if row["names"])
+def users_triggers(bundle: Bundle) -> Plan[tuple[Row, ...]]:
+    """The triggers of the users table; ``names`` are what each finds by its caller's search path."""
+    return tuple((yield from query(PINNED + bundle.path_reliance)))
 
 
-def path_changes(reliant: tuple[Mapping[str, Any], ...]) -> Iterator[Change]:
-    """Giving such functions a search path of their own."""
-    for each in {row["function"]: row for row in reliant if row["is_ours"]}.values():
+def path_changes(triggers: tuple[Row, ...]) -> Iterator[Change]:
+    """Giving functions that rely on their caller's search path one of their own."""
+    reliant = (row for row in triggers if row["names"] and row["is_ours"])
+    for each in {row["function"]: row for row in reliant}.values():
         yield Change(
             "alter",
             f"search_path of {each['function']}",

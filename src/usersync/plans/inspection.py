@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import DatabaseError, PrivilegeMissingError
-from usersync.mapping import SOURCE_TYPES, quote
+from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.protocol import Plan, query, query_row
@@ -77,10 +77,24 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
     )
 
 
-def preview(settings: Settings, bundle: Bundle) -> Plan[Finding | None]:
+#: What tells whether a value fits its type is not there yet when usersync is not; PostgreSQL 16 has its like.
+_FITS, _HAS_INPUT_IS_VALID = "usersync.fits(", 160000
+
+
+def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[Finding | None]:
     """What the first reconciling run would do to rows that are there already, or None if nothing."""
+    sql = bundle.preview
+    if inspection.noted is None and _FITS in sql:
+        if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
+            return Finding(
+                "note",
+                "what a first run would overwrite cannot be counted before usersync is there "
+                "(on a PostgreSQL older than 16)",
+                "usersync apply --no-sync, and then usersync sync --dry-run, says it.",
+            )
+        sql = sql.replace(_FITS, "pg_input_is_valid(")
     try:
-        counted = yield from query_row(PINNED + bundle.preview)
+        counted = yield from query_row(PINNED + sql)
     except DatabaseError as error:
         return Finding("note", f"what a first run would change could not be counted: {error}")
     if not counted["stale"] and not counted["gone"]:
@@ -180,10 +194,15 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
                 "note",
                 f"{table}.{name} refuses null, has no default and is not mapped: no user can get a row",
                 f"Give it a default, or map it in [columns], for instance {name} = "
-                '{ from = "user_metadata…", default = … }. Sign-ups succeed meanwhile, and the ledger fills.',
+                f'{{ from = "{_some_metadata(name)}", default = … }}. '
+                "Sign-ups succeed meanwhile, and the ledger fills.",
             )
     yield from _cascades(settings, inspection)
     yield from _trigger_makers(settings, inspection)
+
+
+def _some_metadata(name: str) -> str:
+    return "app_metadata…" if looks_like_a_privilege(name) else "user_metadata…"
 
 
 def _trigger_makers(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
@@ -258,7 +277,8 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f"delivers {column.sql_type}",
             f'Say the type, and values that do not fit are reported: type = "{about["type"]}"',
         )
-    elif about["required"] and column.default is None and _may_be_absent(column):
+    elif about["refuses_null"] and column.default is None and _may_be_absent(column):
+        # The table's own default is of no help: what is written into a mapped column is null.
         yield Finding(
             "note",
             f"{table}.{column.name} refuses null, and {' and '.join(map(str, column.sources))} can be "
@@ -269,7 +289,7 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
         )
 
 
-_NEVER_ABSENT = {"is_anonymous", "is_sso_user"}
+_NEVER_ABSENT = {"is_anonymous", "is_sso_user", "created_at"}
 
 
 def _may_be_absent(column: Column) -> bool:

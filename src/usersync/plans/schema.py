@@ -24,8 +24,8 @@ from usersync.plans.adoption import (
     adopted_names,
     adoption_changes,
     path_changes,
-    reliant_triggers,
     returned_change,
+    users_triggers,
 )
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
@@ -53,7 +53,7 @@ def plan(settings: Settings, *, adopt: bool = False) -> Plan[SchemaPlan]:
     alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
     if planned.errors or not alters_rows or not inspection.has_users_table:
         return planned
-    found = yield from preview(settings, bundle)
+    found = yield from preview(settings, bundle, inspection)
     return replace(planned, findings=(*planned.findings, found)) if found else planned
 
 
@@ -191,7 +191,7 @@ def _changes(
 ) -> Plan[tuple[Change, ...]]:
     changes, adopted = list(_quiet_changes(settings, bundle, inspection)), tuple[str, ...]()
     if adopt:
-        changes += path_changes((yield from reliant_triggers(bundle)))
+        changes += path_changes((yield from users_triggers(bundle)))
         changes += adoption_changes(settings, inspection.catalog)
         adopted = adopted_names(settings, inspection.catalog)
     changes += _audit_changes(bundle, inspection)

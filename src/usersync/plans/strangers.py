@@ -104,7 +104,7 @@ def _beyond(write: Write, settings: Settings, columns: Mapping[str, Any]) -> Ite
             if value.sources != ("id",):
                 yield f"writes another key than the user's id into {name}"
         elif name not in mapped and not _comes_by_itself(value, columns.get(name)):
-            yield f"fills {name}, which [columns] does not"
+            yield f"fills {name}, which is not mapped"
 
 
 def _comes_by_itself(value: Value, column: Mapping[str, Any] | None) -> bool:

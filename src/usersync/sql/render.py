@@ -197,6 +197,11 @@ def render_bundle(settings: Settings) -> Bundle:
     return bundle
 
 
+def render_survey(name: str, settings: Settings) -> str:
+    """One of the queries by which ``usersync init`` gets to know a database."""
+    return Renderer(settings).render(read_sql(f"survey/{name}.sql"))
+
+
 def _migrations(renderer: Renderer) -> Iterator[Migration]:
     for file in _names_in("migrations"):
         if not file.endswith(".up.sql"):

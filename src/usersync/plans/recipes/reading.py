@@ -11,7 +11,7 @@ from usersync.plans.recipes.tokens import Token, UnreadableError, find, split, t
 from usersync.plans.recipes.values import Value, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Kind = Literal["insert", "update", "delete"]
 
@@ -48,29 +48,30 @@ def read_recipe(body: str, language: str = "plpgsql") -> Recipe:
         return Recipe(beyond=("cannot be read by usersync (it has no BEGIN)",))
     writes, beyond = list[Write](), list[str]()
     for statement in split(words[begin + 1 :], ";"):
-        done = _statement(statement)
-        if isinstance(done, Write):
-            writes.append(done)
-        elif done:
-            beyond.append(done)
+        for done in _statement(statement):
+            if isinstance(done, Write):
+                writes.append(done)
+            else:
+                beyond.append(done)
     return Recipe(tuple(writes), tuple(dict.fromkeys(beyond)))
 
 
-def _statement(words: list[Token]) -> Write | str | None:
-    """A write; or in words what else it is; or None for what does nothing."""
+def _statement(words: list[Token]) -> Iterator[Write | str]:
+    """A write, or in words what else it is; nothing for what does nothing. A condition comes before it."""
     while words:
         first = words[0].word
         if first in {"begin", "else"}:
             words = words[1:]
         elif first in {"if", "elsif", "exception", "when"}:
-            then = find(words, "then")
-            condition = words[1:then]
-            if then is None or (first in {"if", "elsif"} and not is_harmless(condition)):
-                return "acts only under a condition of its own"
+            then = find(words, "then") or len(words)
+            if first in {"if", "elsif"} and not is_harmless(words[1:then]):
+                yield "acts only under a condition of its own"
             words = words[then + 1 :]
         else:
-            return _plain(first, words)
-    return None
+            done = _plain(first, words)
+            if done is not None:
+                yield done
+            return
 
 
 def _plain(first: str, words: list[Token]) -> Write | str | None:

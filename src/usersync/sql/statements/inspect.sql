@@ -110,6 +110,7 @@ select jsonb_build_object(
             'type', format_type(atttypid, atttypmod),
             'string', typcategory = 'S',
             'required', attnotnull and not atthasdef and attidentity = '',
+            'refuses_null', attnotnull or typnotnull,
             'generated', attgenerated <> '' or attidentity = 'a',
             'default', pg_get_expr(adbin, adrelid)
         )), '{}')
