@@ -132,7 +132,10 @@ USERS = [
     ),
     (
         "create table public.users (id uuid, email text, primary key (id, email))",
-        ["public.users.id has no primary key or unique constraint"],
+        [
+            "public.users.id is only one of the columns of the primary key (email, id): "  # noqa: ISC004 - one
+            "a user may have several rows there, and usersync keeps one for each"
+        ],
     ),
     (
         "create table public.users (id uuid unique deferrable, email text)",

@@ -247,6 +247,15 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             f"{table}.{key} is of type {about['type']}, and the auth server's ids are uuid",
             "Set key to a unique uuid column that holds the auth id; add one if there is none.",
         )
+    elif not inspection.catalog["key_is_unique"] and key in inspection.catalog["users_primary_key"]:
+        columns = ", ".join(inspection.catalog["users_primary_key"])
+        yield Finding(
+            "error",
+            f"{table}.{key} is only one of the columns of the primary key ({columns}): a user may have "
+            "several rows there, and usersync keeps one for each",
+            f"If a user has one row after all: alter table {table.quoted} add unique ({quote(key)}); "
+            "otherwise it is a table of memberships, and users_table is to be the table of users.",
+        )
     elif not inspection.catalog["key_is_unique"]:
         yield Finding(
             "error",

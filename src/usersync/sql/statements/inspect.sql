@@ -128,6 +128,13 @@ select jsonb_build_object(
                 where attrelid = to_regclass('@users_table') and attname = '@key' and not attisdropped
             )
     ),
+    'users_primary_key', array(
+        select attname::text
+        from pg_index
+        join pg_attribute on attrelid = indrelid and attnum = any(indkey)
+        where indrelid = to_regclass('@users_table') and indisprimary
+        order by attname
+    ),
     'users_triggers', (
         select coalesce(jsonb_agg(tgname order by tgname), '[]') from pg_trigger
         where tgrelid = to_regclass('@users_table') and not tgisinternal
