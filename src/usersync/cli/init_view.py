@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.cli.plan_view import finding_lines
 from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
+from usersync.plans.init.columns import left_out
 from usersync.plans.init.surroundings import ON_DELETE, network_use
 
 if TYPE_CHECKING:
@@ -69,11 +70,15 @@ class InitView:
         return f"refers to {self.proposal.settings.source_table}, on delete {ON_DELETE[key.on_delete]}"
 
     def _columns(self, width: int) -> Iterator[str]:
-        rows = [(clip(each.name, _NAME_WIDTH), _mark(each), *_source(each)) for each in self.proposal.columns]
-        for line, each in zip(align(rows, indent="  "), self.proposal.columns, strict=True):
+        shown = [each for each in self.proposal.columns if not each.is_left_out]
+        rows = [(clip(each.name, _NAME_WIDTH), _mark(each), *_source(each)) for each in shown]
+        for line, each in zip(align(rows, indent="  ") if rows else (), shown, strict=True):
             yield line
             if each.why:
                 yield from map(faint, wrap(plain(each.why), width, first="      "))
+        for why, names in left_out(self.proposal.columns).items():
+            yield from wrap(plain(", ".join(names)), width, first=faint("  left out: "))
+            yield from map(faint, wrap(plain(why), width, first="      "))
 
     def _strangers(self, width: int) -> Iterator[str]:
         for each in self.proposal.strangers:
@@ -199,7 +204,7 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 def _mark(column: Proposed) -> str:
     if column.decide:
         return bad("?")
-    return good("←") if column.entry is not None else faint("-")
+    return good("←")
 
 
 def _source(column: Proposed) -> tuple[str, str]:

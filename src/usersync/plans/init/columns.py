@@ -19,7 +19,7 @@ from usersync.plans.init.sources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from usersync.plans.init.sources import Evidence
 
@@ -37,9 +37,23 @@ class Proposed:
     #: An entry that is written as a comment, for the person to finish.
     suggestion: Mapping[str, Any] | None = None
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it is not mapped, and nobody has to think about that."""
+        return self.entry is None and self.decide is None
+
 
 #: Filled when a row is made and the application's from there on: its own deletions would be undone otherwise.
 _OWN_TIMES = {"created_at", "deleted_at"}
+
+
+def left_out(proposed: Iterable[Proposed]) -> Mapping[str, tuple[str, ...]]:
+    """The columns that are left out, with nothing to decide, by the reason."""
+    reasons: dict[str, tuple[str, ...]] = {}
+    for each in proposed:
+        if each.is_left_out:
+            reasons[each.why] = (*reasons.get(each.why, ()), each.name)
+    return reasons
 
 
 def propose_columns(about: Mapping[str, Any], key: str, evidence: Evidence) -> tuple[Proposed, ...]:
@@ -54,7 +68,7 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     except SettingsError as error:
         return Proposed(name, None, str(error), decide=str(error) if is_required(column) else None)
     if column["by_itself"]:
-        return Proposed(name, None, f"is {column['by_itself']}, and filled by the database")
+        return Proposed(name, None, f"it is {column['by_itself']}, which the database fills")
     found = find_sources(column, evidence)
     if not found.sources or (wanted := type_for(column, found.sources)) is UNFIT:
         return _left_out(column, found)

@@ -69,11 +69,11 @@ _SYNONYMS = {
 }
 
 _LEFT_ALONE = {
-    "updated_at": "the auth server's changes with each sign-in; this one is your application's",
-    "modified_at": "the auth server's changes with each sign-in; this one is your application's",
-    "last_sign_in_at": "mapped, each sign-in would write a row",
-    "last_login_at": "mapped, each sign-in would write a row",
-    "last_login": "mapped, each sign-in would write a row",
+    "updated_at": "each sign-in changes the auth server's, and this one is your application's",
+    "modified_at": "each sign-in changes the auth server's, and this one is your application's",
+    "last_sign_in_at": "each sign-in would write a row",
+    "last_login_at": "each sign-in would write a row",
+    "last_login": "each sign-in would write a row",
 }
 
 
@@ -137,7 +137,7 @@ def _metadata_sources(column: Mapping[str, Any], name: str, evidence: Evidence) 
         return Found(present, f"{_share(metadata, present)} have it in their app_metadata")
     if looks_like_a_privilege(name):
         return Found(
-            (), "looks like a privilege, and app_metadata, which only your server can write, has none"
+            (), "it looks like a privilege, and app_metadata, which only your server can write, has none"
         )
     from_user = [
         f"user_metadata.{key}" for key in dict.fromkeys((column["name"], *_SYNONYMS.get(name, (name,))))
@@ -151,7 +151,7 @@ def _metadata_sources(column: Mapping[str, Any], name: str, evidence: Evidence) 
     expected = tuple(f"user_metadata.{key}" for key in _SYNONYMS.get(name, ()))
     if expected and (is_required(column) or not metadata.sampled):
         return Found(expected, "by its name; no user has it so far")
-    return Found((), "nothing that the auth server has")
+    return Found((), "the auth server has nothing for it")
 
 
 def _share(metadata: Metadata, keys: tuple[str, ...]) -> str:

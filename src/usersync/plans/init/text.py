@@ -7,6 +7,8 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from usersync.plans.init.columns import left_out
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -42,6 +44,8 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     yield "[columns]"
     for column in proposal.columns:
         yield from _column(column)
+    for why, names in left_out(proposal.columns).items():
+        yield from comment(f"Left out ({why}): {', '.join(names)}")
 
 
 def _column(column: Proposed) -> Iterator[str]:
@@ -56,8 +60,6 @@ def _column(column: Proposed) -> Iterator[str]:
         yield line + why
     elif column.suggestion is not None:
         yield f"# {inert(key(column.name))} = {entry(column.suggestion)}"
-    elif not column.decide:
-        yield from comment(f"{column.name} is left out: {column.why}")
 
 
 def comment(text: str) -> Iterator[str]:
