@@ -43,12 +43,12 @@ format: $(VENV)/.stamp  ## Format the code
 docs: $(VENV)/.stamp  ## Make the reference pages from the code
 	$(BIN)/python docs/generate.py
 
-golden: $(VENV)/.stamp  ## Make the golden copy of what is installed
-	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
+golden: $(VENV)/.stamp  ## Make the golden copies of what is installed, and of what init proposes
+	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
 
 verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
+	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
 
 bench: $(VENV)/.stamp  ## Measure against peers and limits; takes minutes
 	$(BIN)/python bench/sign_up.py

@@ -204,8 +204,8 @@ def _parse_share(value: object, where: str) -> float:
 
 
 def _parse_columns(value: object, where: str) -> tuple[Column, ...]:
-    if not isinstance(value, dict) or not value:
-        raise SettingsError(f"{where}: expected a table with at least one column")
+    if not isinstance(value, dict):
+        raise SettingsError(f"{where}: expected a table of columns")
     return tuple(parse_column(name, entry) for name, entry in value.items())
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from killing import kill_recorders
-from proxy import Proxy
 
 from postgrest import SECRET_KEY, SERVICE_KEY
+from proxy import Proxy
 from usersync import DataApi
 
 pytestmark = pytest.mark.newest_server

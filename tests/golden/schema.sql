@@ -277,6 +277,82 @@ $function$
 -- function public.usersync(text, jsonb) granted to service_role
 EXECUTE
 
+-- function usersync.adopt_search_path(text, text)
+owner postgres; usersync: gives a function of the application's the search path that it relies on.
+CREATE OR REPLACE FUNCTION usersync.adopt_search_path(function_name text, search_path text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    execute format('alter function %s set search_path = %s', function_name::regprocedure, adopt_search_path.search_path);
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition)
+    select 'search_path', oid::regprocedure::text, oid::regprocedure::text, array_to_string(proconfig, ', '), ''
+    from pg_proc where oid = function_name::regprocedure
+    on conflict (kind, name) do update set definition = excluded.definition, adopted_at = now();
+end;
+$function$
+
+
+-- function usersync.adopt_trigger(text, text)
+owner postgres; usersync: takes the place of a trigger on the auth server's table, and keeps what it was.
+CREATE OR REPLACE FUNCTION usersync.adopt_trigger(trigger_name text, new_name text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    adopted record;
+begin
+    -- At once the lock that removing it takes: a sign-up that has read the table and waits for a weaker one to write
+    -- to it would wait for us, and we for it.
+    lock table only "auth"."users" in access exclusive mode;
+    select
+        pg_get_triggerdef(pg_trigger.oid) as definition,
+        tgfoid::regprocedure::text as function_name,
+        concat_ws(E';\n',
+            pg_get_functiondef(tgfoid),
+            format('comment on function %s is %L', tgfoid::regprocedure, obj_description(tgfoid, 'pg_proc')),
+            case when proacl is not null then format('revoke all on function %s from public', tgfoid::regprocedure) end,
+            (
+                select string_agg(
+                    format(
+                        'grant execute on function %s to %s', tgfoid::regprocedure,
+                        case when grantee = 0 then 'public' else grantee::regrole::text end
+                        || case when is_grantable then ' with grant option' else '' end
+                    ),
+                    E';\n'
+                )
+                from aclexplode(proacl) where grantee <> proowner
+            )
+        ) as function_definition
+    into strict adopted
+    from pg_trigger
+    join pg_proc on pg_proc.oid = tgfoid
+    where tgrelid = '"auth"."users"'::regclass and tgname = adopt_trigger.trigger_name and not tgisinternal;
+
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition, moved_to)
+    values (
+        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition,
+        adopt_trigger.new_name
+    )
+    on conflict (kind, name) do update set
+        function_name = excluded.function_name,
+        definition = excluded.definition,
+        function_definition = excluded.function_definition,
+        moved_to = excluded.moved_to,
+        adopted_at = now();
+    if new_name is not null then
+        execute overlay(
+            adopted.definition placing format('CREATE OR REPLACE TRIGGER %I ', new_name)
+            from 1 for length(format('CREATE TRIGGER %I ', trigger_name))
+        );
+    end if;
+    perform usersync.remove_trigger(trigger_name);
+end;
+$function$
+
+
 -- function usersync.advance_run(uuid, integer)
 owner postgres; usersync: does the next page of one part of a reconciling run.
 CREATE OR REPLACE FUNCTION usersync.advance_run(run_id uuid, part integer)
@@ -333,10 +409,10 @@ end;
 $function$
 
 
--- function usersync.constrained_columns(text)
+-- function usersync.columns_of(text)
 owner postgres; usersync: the columns of a constraint on the users table.
-CREATE OR REPLACE FUNCTION usersync.constrained_columns(constraint_name text)
- RETURNS text
+CREATE OR REPLACE FUNCTION usersync.columns_of(constraint_name text)
+ RETURNS text[]
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -344,16 +420,27 @@ AS $function$
 #variable_conflict use_column
 begin
     return (
-        select string_agg(attname, ', ' order by attnum)
+        select array_agg(attname::text order by attnum)
         from pg_attribute
         where attrelid = '"public"."users"'::regclass
             and attnum = any(coalesce(
-                (select conkey from pg_constraint where conrelid = '"public"."users"'::regclass and conname = constrained_columns.constraint_name),
                 (
-                    select indkey::int2[]
+                    select conkey from pg_constraint
+                    where conrelid = '"public"."users"'::regclass and conname = columns_of.constraint_name
+                ),
+                (
+                    select case
+                        when indexprs is null then indkey::int2[]
+                        -- Of an index on an expression, say lower(username), those that it depends on.
+                        else array(
+                            select refobjsubid::int2 from pg_depend
+                            where classid = 'pg_class'::regclass and objid = indexrelid
+                                and refclassid = 'pg_class'::regclass and refobjid = indrelid and refobjsubid > 0
+                        )
+                    end
                     from pg_index
                     join pg_class on pg_class.oid = indexrelid
-                    where indrelid = '"public"."users"'::regclass and relname = constrained_columns.constraint_name
+                    where indrelid = '"public"."users"'::regclass and relname = columns_of.constraint_name
                 )
             ))
     );
@@ -415,7 +502,19 @@ AS $function$
 declare
     half integer := cardinality(ids) / 2;
     second_reason text;
+    yielding record;
 begin
+    if reason = '23505' and half = 0 and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
+        select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
+        if yielding.written and yielding.lacking is null then
+            delete from usersync.sync_failures where user_id = ids[1];
+            return;
+        elsif yielding.written then
+            failed_column := yielding.lacking;
+            failed_constraint := yielding.lacking_for;
+            error_message := format('duplicate key value violates unique constraint "%s"', failed_constraint);
+        end if;
+    end if;
     if reason = '55P03' then
         -- The sign-up has waited once, and is not to wait for the same lock again.
         perform set_config('lock_timeout', '10ms', true);
@@ -439,7 +538,7 @@ begin
         failed_constraint,
         coalesce(
             failed_column,
-            usersync.constrained_columns(failed_constraint),
+            array_to_string(usersync.columns_of(failed_constraint), ', '),
             case when reason ~ '^(22|23|42703|42804)' then usersync.misfit_column(ids[1]) end
         ),
         error_message,
@@ -525,6 +624,46 @@ begin
     return true;
 exception when others or assert_failure then
     return false;
+end;
+$function$
+
+
+-- function usersync.give_back()
+owner postgres; usersync: brings back the triggers and search paths that were there before usersync.
+CREATE OR REPLACE FUNCTION usersync.give_back()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    adopted record;
+begin
+    for adopted in select * from usersync.adopted order by name loop
+        if adopted.kind = 'search_path' then
+            if exists (
+                select from pg_proc
+                where oid = to_regprocedure(adopted.function_name)
+                    and array_to_string(proconfig, ', ') = adopted.definition
+            ) then
+                execute format('alter function %s reset search_path', adopted.function_name);
+            end if;
+            continue;
+        end if;
+        if exists (
+            select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.moved_to
+        ) then
+            perform usersync.remove_trigger(adopted.moved_to);
+        end if;
+        if exists (select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.name) then
+            raise warning 'usersync: there is a trigger % already, it stays as it is', adopted.name;
+            continue;
+        end if;
+        if to_regprocedure(adopted.function_name) is null then
+            execute adopted.function_definition;
+        end if;
+        execute adopted.definition;
+    end loop;
+    delete from usersync.adopted;
 end;
 $function$
 
@@ -1402,6 +1541,26 @@ on conflict do nothing
 $function$
 
 
+-- function usersync.remove_trigger(text)
+owner postgres; usersync: removes a trigger from the auth server's table without being its owner.
+CREATE OR REPLACE FUNCTION usersync.remove_trigger(trigger_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET client_min_messages TO 'warning'
+AS $function$
+begin
+    create function usersync.nothing() returns trigger language plpgsql set search_path = pg_catalog, pg_temp
+        as 'begin return null; end';
+    execute format(
+        'create or replace trigger %I before insert on %s for each statement execute function usersync.nothing()',
+        trigger_name, '"auth"."users"'
+    );
+    drop function usersync.nothing() cascade;
+end;
+$function$
+
+
 -- function usersync.remove_users(uuid[])
 owner postgres; usersync: applies on_delete to the rows of users who are gone.
 CREATE OR REPLACE FUNCTION usersync.remove_users(ids uuid[])
@@ -2025,6 +2184,110 @@ end;
 $function$
 
 
+-- function usersync.write_yielding_row(uuid, text)
+owner postgres; usersync: writes the row of a user whose value in a unique column is taken, as on_conflict says.
+CREATE OR REPLACE FUNCTION usersync.write_yielding_row(user_id uuid, failed_constraint text, OUT written boolean, OUT lacking text, OUT lacking_for text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+#variable_conflict use_column
+declare
+    names text[] := array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'];
+    expressions text[] := array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'];
+    owners text[] := array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'];
+    policies text[] := array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'];
+    tries integer[] := array_fill(0, array[cardinality(names)]);
+    digits integer;
+    colliding integer;
+    statement text;
+begin
+    written := false;
+    -- As in write_rows: held first and looked at afterwards, so that nothing newer is overwritten.
+    perform from "auth"."users" as source where source."id" = write_yielding_row.user_id for key share;
+    perform from "public"."users" as target where target."id" = write_yielding_row.user_id for no key update;
+    loop
+        select subscript into colliding
+        from generate_subscripts(names, 1) as subscript
+        where names[subscript] = any(usersync.columns_of(failed_constraint))
+            and owners[subscript] <> 'key'
+            and tries[subscript] < case policies[subscript] when 'suffix' then 3 else 1 end
+        -- Beside one that yields, a column that is not meant to is left empty too, which is more than a minimal row.
+        order by policies[subscript] = 'degrade', subscript
+        limit 1;
+        exit when colliding is null;
+        tries[colliding] := tries[colliding] + 1;
+        if policies[colliding] <> 'suffix' then
+            expressions[colliding] := 'null';
+            lacking := names[colliding];
+            lacking_for := failed_constraint;
+        else
+            digits := (array[4, 8, 32])[tries[colliding]];
+            expressions[colliding] := (
+                select format(
+                    'left((%s)::text, %s) || ''_'' || left(replace(source."id"::text, ''-'', ''''), %s)',
+                    (array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'])[colliding],
+                    case when width > 0 then greatest(width - digits - 1, 0) else 1 << 20 end,
+                    digits
+                )
+                from (
+                    select coalesce(nullif(atttypmod, -1), typtypmod) - 4 as width
+                    from pg_attribute
+                    join pg_type on pg_type.oid = atttypid
+                    where attrelid = '"public"."users"'::regclass and attname = names[colliding]
+                ) as target_column
+            );
+        end if;
+        begin
+            execute (
+                select format(
+                    'insert into %s (%s) select %s from %s as source where source."id" = $1 '
+                    'and source."deleted_at" is null '
+                    'and (select true from %1$s as target where target.%5$I = source."id") is null '
+                    'on conflict (%5$I) do nothing',
+                    '"public"."users"', string_agg(quote_ident(names[subscript]), ', '),
+                    string_agg(expressions[subscript], ', '), '"auth"."users"', 'id'
+                )
+                from generate_subscripts(names, 1) as subscript
+            ) using user_id;
+            -- What the application owns was written when the row was made.
+            select format(
+                'update %s as target set (%s) = (select %s from %s as source where source."id" = target.%I) '
+                'where target.%5$I = $1 and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
+                'where source."id" = target.%5$I and source."deleted_at" is null)',
+                '"public"."users"',
+                string_agg(quote_ident(attname), ', '),
+                string_agg(expressions[subscript], ', '),
+                '"auth"."users"',
+                'id',
+                string_agg(format('target.%I', attname), ', '),
+                string_agg(format('(%s)::%s', expressions[subscript], format_type(atttypid, atttypmod)), ', ')
+            )
+            into statement
+            from generate_subscripts(names, 1) as subscript
+            join pg_attribute on attrelid = '"public"."users"'::regclass and attname = names[subscript]
+            where owners[subscript] = 'auth'
+            having count(*) > 0;
+            if statement is not null then
+                execute statement using user_id;
+            end if;
+            if coalesce(current_setting('usersync.is_ours', true), 'true') = 'true' then
+                set constraints all immediate;
+            end if;
+            written := true;
+            return;
+        exception when unique_violation then
+            get stacked diagnostics failed_constraint = constraint_name;
+        end;
+    end loop;
+exception when others or assert_failure then
+    written := false;  -- What was wrong first is what the ledger is told.
+end;
+$function$
+
+
 -- schema usersync
 owner postgres; usersync: keeps the application's users in step with the auth server's. Not for the Data API.
 
@@ -2175,6 +2438,39 @@ CREATE UNIQUE INDEX users_pkey ON public.users USING btree (id)
 
 -- table public.users policy "Users read their own row"
 r to {authenticated} using ((( SELECT auth.uid() AS uid) = id) AND (((( SELECT auth.jwt() AS jwt) ->> 'is_anonymous'::text))::boolean IS NOT TRUE)) check 
+
+-- table usersync.adopted
+kind r; owner postgres; rls f f; Triggers on the auth server's table that usersync has taken the place of, and functions whose search_path it has set, each as it was before. Rollback brings them back.
+
+-- table usersync.adopted column adopted_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.adopted column definition
+text; not null
+
+-- table usersync.adopted column function_definition
+text; not null; What makes the function again, with its privileges, where it is gone by then.
+
+-- table usersync.adopted column function_name
+text; not null
+
+-- table usersync.adopted column kind
+text; not null
+
+-- table usersync.adopted column moved_to
+text; The name under which the trigger goes on running, where it does more than usersync does.
+
+-- table usersync.adopted column name
+text; not null
+
+-- table usersync.adopted constraint adopted_kind_check
+CHECK ((kind = ANY (ARRAY['trigger'::text, 'search_path'::text])))
+
+-- table usersync.adopted constraint adopted_pkey
+PRIMARY KEY (kind, name)
+
+-- table usersync.adopted index
+CREATE UNIQUE INDEX adopted_pkey ON usersync.adopted USING btree (kind, name)
 
 -- table usersync.audit_logs_2026_11
 kind r; owner postgres; rls f f; 

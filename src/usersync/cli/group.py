@@ -15,6 +15,7 @@ SECTIONS: Sections = {
         Entry("explain", "Explain an error (US301) or a check of the doctor (D004)."),
     ),
     "Set up": (
+        Entry("init", "Look at the database, explain it, and write usersync.toml."),
         Entry("plan", "Show what apply would change. Changes nothing."),
         Entry("apply", "Install or upgrade, then sync the users that exist already."),
         Entry("rollback", "Take everything back. The users table stays."),
@@ -45,6 +46,6 @@ def usersync(ctx: click.Context) -> None:
     Who signs up, changes or leaves in auth.users arrives in public.users, in the same transaction, and a
     sign-up never fails for it.
 
-    New here? 'usersync demo' shows it, 'usersync plan' looks at your project.
+    New here? 'usersync demo' shows it, 'usersync init' looks at your project.
     """
     show_help(ctx)

@@ -160,6 +160,17 @@ class Output:
 
         return Console(stderr=err, highlight=False, markup=False, no_color=colour() is False)
 
+    def choose(self, question: str, count: int) -> int | None:
+        """Ask on the terminal for a number from 1, which is the default; end of input counts as None."""
+        try:
+            found = click.prompt(question, default=1, type=click.IntRange(1, count), err=True)
+        except click.Abort as abort:
+            self.tell("")
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            return None
+        return int(found)
+
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; end of input counts as no."""
         try:

@@ -159,3 +159,17 @@ def in_transaction(body: Plan[T]) -> Plan[T]:
         raise
     yield COMMIT
     return result
+
+
+def read_only(body: Plan[T]) -> Plan[T]:
+    """Run ``body`` in a transaction of its own that the server lets write nothing, on a pinned search path.
+
+    A table that others have locked is waited for two seconds.
+    """
+
+    def guarded() -> Plan[T]:
+        yield from query("set transaction read only")
+        yield from query("set local search_path = pg_catalog; set local lock_timeout = '2s'")
+        return (yield from body)
+
+    return in_transaction(guarded())

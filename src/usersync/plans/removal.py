@@ -28,6 +28,7 @@ def plan_removal(
     settings: Settings,
     bundle: Bundle,
     inspection: Inspection,
+    returned: Change | None,
     *,
     drop_users_table: bool,
     drop_audit_log: bool,
@@ -37,7 +38,7 @@ def plan_removal(
     rejects = (yield from _count_rejects()) if inspection.noted is not None else 0
     on_tables = {f"usersync.{each}()" for functions in tracked.values() for each in functions}
     present = [name for name in inspection.catalog["functions"] if name not in on_tables]
-    changes = list(_functions(present))
+    changes = list(_functions(present, returned))
     changes += [
         Change(
             "drop",
@@ -60,12 +61,14 @@ def plan_removal(
     return SchemaPlan(tuple(changes))
 
 
-def _functions(present: list[str]) -> Iterator[Change]:
+def _functions(present: list[str], returned: Change | None) -> Iterator[Change]:
     of_triggers = [
         name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
     ]
     reason = "with their functions, because the auth server's table is not ours to alter"
     yield Change("drop", "triggers", reason, _drop(of_triggers) or "select;")
+    if returned:
+        yield returned
     for name in sorted(set(present) - set(of_triggers)):
         yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from usersync.mapping import Column, Default, Source, quote
+from usersync.mapping import SOURCE_TYPES, Column, Default, Source, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +31,16 @@ def expression(column: Column, row: str) -> str:
     return f"({value})::{column.type}" if column.type else value
 
 
+#: Types in which an instant is another one, depending on where one is.
+_ZONELESS = re.compile(r"timestamp(\(\d\))?( without time zone)?|date|time(\(\d\))?( without time zone)?")
+
+
 def _value(column: Column, row: str) -> str:
     sources, default = column.sources, column.default
+    if column.type and column.type.endswith("[]"):
+        return _array(column, row)
+    if _ZONELESS.fullmatch(column.type or "") and {_type(source) for source in sources} == {"timestamptz"}:
+        return _zoneless(column, row)
     if len(sources) == 1 and default is None:
         as_json = column.type in {"json", "jsonb"}
         return _json(sources[0], row) if as_json else _text(sources[0], row)
@@ -45,6 +54,32 @@ def _value(column: Column, row: str) -> str:
     if default is not None:
         found.append(f"to_jsonb({literal(default)}{'::text' if isinstance(default, str) else ''})")
     return f"coalesce({', '.join(found)}) #>> '{{}}'"
+
+
+def _type(source: Source) -> str:
+    return "jsonb" if source.path else SOURCE_TYPES[source.column]
+
+
+def _zoneless(column: Column, row: str) -> str:
+    """The time as it is in UTC, wherever the session is."""
+    found = [_text(source, row) for source in column.sources]
+    if column.default is not None:
+        found.append(literal(column.default))
+    return f"coalesce({_join(found)}) at time zone 'UTC'"
+
+
+def _array(column: Column, row: str) -> str:
+    """A JSON array as the text of an SQL one; anything else as it is, which an array's type then refuses."""
+    found = f"coalesce({_join(_json(source, row) for source in column.sources)})"
+    text = (
+        "(select case jsonb_typeof(found.value) when 'array' "
+        "then array(select jsonb_array_elements_text(found.value))::text else found.value #>> '{}' end "
+        f"from (select {found}) as found (value))"
+    )
+    if column.default is None:
+        return text
+    # As everywhere: a key that is there and holds null is null.
+    return f"case when {found} is null then {literal(column.default)} else {text} end"
 
 
 def _json_default(default: Default) -> list[str]:
@@ -150,6 +185,8 @@ class Fragments:
             "is_removed": self._is_removed(),
             "differing_columns": self._differing(),
             "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
+            "mapped_owners": _join(["'key'", *(literal(c.owner) for c in self._all)]),
+            "mapped_policies": _join(["'degrade'", *(literal(c.on_conflict) for c in self._all)]),
             "mapped_expressions": _join(
                 literal(value) for value in ['source."id"', *(expression(c, "source") for c in self._all)]
             ),

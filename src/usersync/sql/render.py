@@ -153,6 +153,7 @@ class Bundle:
     inspect_audit_log: str
     preview: str
     installed: str
+    path_reliance: str
 
 
 def checksum(text: str) -> str:
@@ -194,9 +195,15 @@ def render_bundle(settings: Settings) -> Bundle:
         inspect_audit_log=statement("inspect_audit_log"),
         preview=statement("preview"),
         installed=statement("installed"),
+        path_reliance=statement("path_reliance"),
     )
     renderer.check_all_used()
     return bundle
+
+
+def render_survey(name: str, settings: Settings) -> str:
+    """One of the queries by which ``usersync init`` gets to know a database."""
+    return Renderer(settings).render(read_sql(f"survey/{name}.sql"))
 
 
 def _migrations(renderer: Renderer) -> Iterator[Migration]:

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+from auth_server import Key
 from flask import Blueprint, Flask
 from psycopg.conninfo import make_conninfo
 
-from auth_server import Key
 from proxy import Proxy
 from usersync.contrib import ensuring
 from usersync.contrib.flask import FlaskUserSync
