@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.audit.redaction import Redactor
 from usersync.embedded import EmbeddedPostgres
 from usersync.plans import tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 from usersync.settings import Settings
 from usersync.testing import SupabaseCluster

@@ -46,8 +46,8 @@ class EventRecord:
 class EventFilter:
     """Which events are wanted: those to which all that is given applies.
 
-    ``action`` may end in ``*``, and is a prefix then. ``since`` is included, ``until`` is not. ``text`` is
-    looked for in metadata and changes, in any case of letters.
+    ``action`` may end in ``*``, and is a prefix then. ``since`` is included, ``until`` is not. Each word of
+    ``text`` is looked for in the values of metadata and changes, in any case of letters, as a piece of one.
     """
 
     user_id: UUID | None = None

@@ -45,8 +45,8 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     if found := look_up(*VARIABLES, directory=directory):
         return check_dsn(found.value, found.variable)
     raise SettingsError(
-        "no database address: neither --dsn, nor SUPABASE_DB_URL or DATABASE_URL in the environment, "
-        ".env.local or .env",
+        "no database address: none was given, and there is no SUPABASE_DB_URL or DATABASE_URL in the "
+        "environment, .env.local or .env",
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )
@@ -60,11 +60,16 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
     for kind, pattern in _NOT_ADDRESSES.items():
         if re.match(pattern, dsn):
             raise SettingsError(
-                f"{where} is {kind}; the installer needs a PostgreSQL connection",
+                f"{where} is {kind}; usersync needs a PostgreSQL connection",
                 hint="A Supabase API key cannot change a schema. Take the connection string of the database "
                 "instead: Project settings, Database. To go through the Data API, set SUPABASE_URL and "
                 "SUPABASE_SECRET_KEY, or pass DataApi(url, key).",
             )
+    if (scheme := re.match(r"[a-z][a-z0-9+.-]*(?=://)", dsn, re.IGNORECASE)) and not _URL.match(dsn):
+        raise SettingsError(
+            f"{where} begins with {scheme[0]}://, and is no address of a PostgreSQL",
+            hint="Expected postgresql://user:password@host:port/dbname.",
+        )
     _check_placeholders(dsn, where)
     _check_at_signs(dsn, where)
     try:
@@ -177,6 +182,8 @@ def describe_login(dsn: str, hidden: str) -> str:
 def connection_failed(error: psycopg.Error | UnicodeError, dsn: str) -> NoReturn:
     """Raise :class:`ConnectionFailedError` that says what is wrong with the address or the server."""
     message = " ".join(_without_password(str(error), dsn).split())
+    # libpq's own advice, which is ours as well, and so said twice.
+    message = re.sub(r" Is the server running[^?]*\?", "", message)
     raise ConnectionFailedError(
         f"cannot connect to {describe_target(dsn)}: {message}", hint=_connection_hint(message)
     ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 import pytest
 
@@ -67,3 +68,23 @@ def test_changes_may_be_stated():
         "b": [3, 4],
         "c": [None, 5],
     }
+
+
+class Name(enum.StrEnum):
+    PRICE = "price"
+
+
+class Plain:
+    def __init__(self, size):
+        self.size = size
+        self._secret = size
+
+
+def test_keys_of_any_kind_are_told_apart():
+    assert diff({Name.PRICE: 1}, {Name.PRICE: 2}) == {"price": [1, 2]}
+    assert diff({1: "a", "1": "b"}, {1: "c", "1": "b"}) == {"1": ["a", "c"]}
+    assert all(type(key) is str for key in diff({Name.PRICE: 1}, None))
+
+
+def test_a_plain_object_is_what_is_in_it():
+    assert diff(Plain(1), Plain(2)) == {"size": [1, 2]}

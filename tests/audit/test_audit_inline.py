@@ -60,6 +60,8 @@ def test_a_failure_leaves_the_transaction_usable_and_is_counted(store, offline, 
         with pytest.raises(DatabaseError) as raised:
             offline.record_in(connection, "a.b", required=True)
         assert raised.value.sqlstate == "42883"
+        assert "LINE 1" not in str(raised.value)
+        assert "usersync apply" in raised.value.hint
         connection.execute("insert into public.work values (3)")
     assert worked(store) == [1, 2, 3]
     stats = offline.stats()
@@ -79,8 +81,24 @@ def test_a_transaction_that_has_failed_already_is_left_as_it_is(store, offline):
 def test_what_is_rejected_gives_none_or_raises(store, offline):
     with psycopg.connect(store.dsn) as connection:
         assert offline.record_in(connection, "a.b", outcome="maybe") is None
-        with pytest.raises(DatabaseError, match="audit_rejects"):
+        with pytest.raises(DatabaseError, match=r"a\.b .*is_succeeded_failed_or_denied") as raised:
             offline.record_in(connection, "a.b", outcome="maybe", required=True)
+        assert "Correct the event" in raised.value.hint
+
+
+def test_what_is_no_connection_is_named_with_its_module(offline):
+    class Connection:
+        __module__ = "asyncpg.connection"
+
+    with pytest.raises(DatabaseError, match=r"not asyncpg\.connection\."):
+        offline.record_in(Connection(), "a.b", required=True)
+
+
+def test_sqlalchemys_engine_is_no_connection(offline, url):
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with pytest.raises(DatabaseError, match=r"not sqlalchemy\.engine\.base\.Engine"):
+        offline.record_in(engine, "a.b", required=True)
 
 
 @pytest.mark.parametrize("connection", [None, object(), "text", 5])

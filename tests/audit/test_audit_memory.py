@@ -55,9 +55,9 @@ def test_a_batch_says_whether_more_waits_besides_what_came_meanwhile(store, monk
     delivery = Delivery(sender, Options(batch_events=2), Tally())
     send = sender.send
 
-    def slowly(payloads):
+    def slowly(payloads, **options):
         queue.append(0, b'{"action": "a.b"}')
-        return send(payloads)
+        return send(payloads, **options)
 
     monkeypatch.setattr(sender, "send", slowly)
     for _ in range(3):

@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from usersync import AuditLog
 from usersync.audit import sender as sending
+from usersync.audit.wire import TooSlowError
 from usersync.embedded import EmbeddedPostgres
 from usersync.settings import Settings
 from usersync.testing import SupabaseCluster
@@ -129,16 +130,16 @@ def test_a_session_that_was_ended_meanwhile_costs_no_attempt(store, make_log):
 
 def test_an_answer_that_is_lost_stores_nothing_twice(store, make_log, monkeypatch):
     log = make_log(store.dsn)
-    exchange, lost = sending._exchange, []
+    exchange, lost = sending.exchange, []
 
     def losing(pgconn, deadline, query, param=None):
         result = exchange(pgconn, deadline, query, param)
         if query == b"commit" and not lost:
             lost.append(True)
-            raise sending.TooSlowError("lost")
+            raise TooSlowError("lost")
         return result
 
-    monkeypatch.setattr(sending, "_exchange", losing)
+    monkeypatch.setattr(sending, "exchange", losing)
     ids = [log.record("a.b") for _ in range(10)]
     assert log.flush()
     assert lost

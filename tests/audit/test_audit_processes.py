@@ -8,11 +8,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from selectors import DefaultSelector
 
+import psycopg
 import pytest
 from killing import kill_recorders
 
 from usersync.audit.directory import SpoolDirectory
+from usersync.audit.lifecycle import gate
+from usersync.audit.wire import GatedConnection
 
 pytestmark = pytest.mark.newest_server
 
@@ -200,6 +204,34 @@ def test_a_fork_while_another_thread_has_every_lock_can_record(spool_dir):
     """
     result = run_python(code, spool_dir)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_no_fork_can_come_between_while_a_connection_is_made(store, monkeypatch):
+    """A child that is born while OpenSSL is at it never gets a connection of its own."""
+    connect, held = psycopg.Connection._connect_gen.__func__, []
+
+    def watched(cls, *arguments, **options):
+        steps, ready = connect(cls, *arguments, **options), None
+        while True:
+            held.append(gate._is_owned())
+            try:
+                wanted = steps.send(ready)
+            except StopIteration as end:
+                return end.value
+            ready = yield wanted
+
+    def select(poller, timeout=None):
+        held.append(not gate._is_owned())
+        return wait(poller, timeout)
+
+    wait = DefaultSelector.select
+    monkeypatch.setattr(psycopg.Connection, "_connect_gen", classmethod(watched))
+    monkeypatch.setattr(DefaultSelector, "select", select)
+    with GatedConnection.connect(store.dsn) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert len(held) > 4
+    assert all(held)
+    assert not gate._is_owned()
 
 
 def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, eventually):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 import pytest
 
@@ -15,9 +16,13 @@ KEYS_OF_SECRETS = """
     password Password PASS-WORD user_password passwd db.passwd secret clientSecret token access_token
     X-Auth-Token Authorization api_key apikey API-Key x-api-key cookie Set-Cookie session_id sessionToken
     credit_card card-number cvv CVC private_key jwt otp PIN credentials
+    db_pass smtpPass basic_auth auth_code otp_code user_pin user_ssn x-csrf sentry_dsn DATABASE_URL
 """
 
-OTHER_KEYS = "name author authority shipping spinning pinned compass passenger email keyboard cards"
+OTHER_KEYS = """
+    name author authority shipping spinning pinned compass passenger email keyboard cards
+    pass_rate auth_method
+"""
 
 
 @pytest.mark.parametrize("key", [*KEYS_OF_SECRETS.split(), "\N{FULLWIDTH LATIN SMALL LETTER P}assword"])
@@ -33,6 +38,10 @@ def test_a_harmless_key_is_left_alone(key):
 def test_words_can_be_added():
     assert Redactor(["Tax No"]).is_secret("their_TaxNo")
     assert not Redactor([""]).is_secret("name")
+
+
+class Header(enum.Enum):
+    KEY = "Authorization"
 
 
 @dataclasses.dataclass
@@ -54,6 +63,19 @@ def _events():
     yield {"before": Login("a", SECRET), "after": Login("b", SECRET)}
     yield {"after": {"login": Login("a", SECRET)}}
     yield {"before": {"api_key": SECRET}}
+    # Who means a user's id and writes the user means neither their address nor the hash of their password.
+    for field in ("actor_id", "user_id", "request_id", "user_agent", "ip", "occurred_at"):
+        yield {field: {"id": 7, "password": SECRET}}
+        yield {field: Login("a", SECRET)}
+        yield {field: [{"password": SECRET}]}
+    yield {"entity": ("user", Login("a", SECRET))}
+    yield {"entity": Login("a", SECRET)}
+    yield {"outcome": {"password": SECRET}}
+    yield {"before": {b"password": SECRET}, "after": {b"password": SECRET + "2"}}
+    yield {"changes": {b"password": SECRET} | {"x" * 300 + "_password": SECRET}}
+    yield {"before": {Header.KEY: SECRET}}
+    yield {"metadata": {"pairs": [(Header.KEY, SECRET), (bytearray(b"cookie"), SECRET)]}}
+    yield {"metadata": {"headers": [{"name": "Authorization", "value": SECRET}]}}
 
 
 @pytest.mark.parametrize("event", list(_events()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import itertools
 import json
 import subprocess
 import sys
@@ -262,3 +263,71 @@ def test_any_value_survives_a_round_trip_through_json(value):
 def test_any_value_is_taken_by_jsonb(store, value):
     payload = encode({"value": convert(value)}).decode()
     assert store.owner.execute("select %s::jsonb is not null", (payload,)).fetchone() == (True,)
+
+
+class Query:
+    """Like a query set of an ORM: it counts how often it is run."""
+
+    def __init__(self):
+        self.runs = 0
+
+    def __len__(self):
+        self.runs += 1
+        return 3
+
+    def __iter__(self):
+        self.runs += 1
+        return iter([1, 2, 3])
+
+    def __getitem__(self, index):
+        self.runs += 1
+        return index
+
+
+class Lazy:
+    """Like a proxy of a framework's: whoever asks for its class has it loaded."""
+
+    loads = 0
+
+    @property
+    def __class__(self):
+        type(self).loads += 1
+        return dict
+
+
+def test_nothing_lazy_is_loaded():
+    query = Query()
+    assert convert({"query": query, "lazy": Lazy()}) == {"query": "[object: Query]", "lazy": "[object: Lazy]"}
+    assert query.runs == 0
+    assert Lazy.loads == 0
+
+
+class EndlessList(list):
+    def __iter__(self):
+        return itertools.repeat(1)
+
+
+@pytest.mark.parametrize(
+    "value", [range(10**15), EndlessList(), [[b"x" * 10_000_000] * 1_000] * 1_000], ids=type
+)
+def test_what_is_large_without_end_is_looked_at_in_part(value):
+    assert convert(value)
+
+
+def test_a_set_is_sorted_if_it_is_small_and_cut_if_it_is_not():
+    assert convert({3, 1, 2}, items=3) == [1, 2, 3]
+    assert convert({3, 1, 2}, items=2)[-1] == "[cut: 3 items]"
+
+
+class Name(enum.StrEnum):
+    PRICE = "price"
+
+
+class Odd(datetime):
+    def isoformat(self, *_):
+        return 7
+
+
+def test_subclasses_that_an_encoder_would_not_take():
+    assert encode(convert({Name.PRICE: Text("x")})) == b'{"price":"x"}'
+    assert convert(Odd(2026, 1, 2, tzinfo=UTC)) == "2026-01-02T00:00:00+00:00"

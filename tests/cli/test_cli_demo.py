@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from pathlib import Path
 
 import pytest
 from fix_terminal import Terminal
 
 from usersync.embedded import installed_versions
 from usersync.links import connect
+
+README = Path(__file__).parents[2] / "README.md"
 
 pytestmark = pytest.mark.skipif(not installed_versions(), reason="no PostgreSQL found on this machine")
 
@@ -29,6 +33,15 @@ def test_the_demo_tells_the_whole_story(usersync):
     ):
         assert words in done.out
     assert all(len(line) <= 80 and line == line.rstrip() for line in done.out.splitlines())
+    # What the README shows of it is what it shows.
+    (shown,) = re.findall(
+        r"ledger says what is wrong:\n\n```text\n(.+?)```", README.read_text("utf-8"), re.DOTALL
+    )
+    assert _without_ids(shown) in _without_ids(done.out)
+
+
+def _without_ids(text):
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
 
 
 def test_the_demo_as_json(usersync):

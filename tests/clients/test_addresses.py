@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from usersync import AsyncUserSync, UserSync
 from usersync.connecting import check_dsn, describe_target, find_dsn, options_for
-from usersync.errors import SettingsError
+from usersync.errors import ConnectionFailedError, SettingsError
 
 SECRET = "hunter2"  # noqa: S105 - the point of these tests
 
@@ -213,3 +213,16 @@ def test_an_environment_file_that_is_no_utf_8_is_named(tmp_path, monkeypatch, na
         find_dsn(directory=tmp_path)
     monkeypatch.setenv("DATABASE_URL", "postgresql://user@host/db")
     assert find_dsn(directory=tmp_path) == "postgresql://user@host/db"
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "sqlite", "postgresql-ha", "POSTGRESQL"])
+def test_an_address_of_something_else_is_named(scheme):
+    refused = refusal(f"{scheme}://u:{SECRET}@h/d")
+    assert f"begins with {scheme}://" in str(refused)
+
+
+def test_a_refused_connection_is_advised_on_once():
+    with pytest.raises(ConnectionFailedError) as caught, UserSync("postgresql://127.0.0.1:1/d") as client:
+        client.status()
+    assert "Is the server running" not in str(caught.value)
+    assert "Is the server running" in caught.value.hint

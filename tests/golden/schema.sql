@@ -34,9 +34,10 @@ CREATE OR REPLACE FUNCTION public.record_audit_events(events jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    -- Most likely the whole transaction, then, and soon over.
-    alone boolean := pg_current_xact_id_if_assigned() is null and clock_timestamp() < now() + interval '100 ms';
+    makes_partitions boolean := pg_current_xact_id_if_assigned() is null
+        and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
     result record;
+    rejects jsonb;
 begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
@@ -54,15 +55,28 @@ begin
         );
     end if;
     result := usersync.store_audit_events(events);
-    if alone then
+    if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
     end if;
-    return jsonb_build_object(
+    if result.rejected > 0 then
+        -- For whoever rolls back and cannot look them up then. A few are enough to know what is wrong.
+        select jsonb_agg(jsonb_build_object('id', few.event -> 'id', 'action', few.event -> 'action', 'reason', few.reason))
+        into rejects
+        from (
+            select put_aside.event, put_aside.reason
+            from jsonb_array_elements(events) as sent
+            join usersync.audit_rejects as put_aside
+                on put_aside.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
+            limit 5
+        ) as few;
+    end if;
+    return jsonb_strip_nulls(jsonb_build_object(
         'stored', result.stored,
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
-        'rejected', result.rejected
-    );
+        'rejected', result.rejected,
+        'rejects', rejects
+    ));
 end;
 $function$
 
@@ -604,6 +618,53 @@ end;
 $function$
 
 
+-- function usersync.fields_of_row(record, oid)
+owner postgres; usersync: the columns of a row of a tracked table.
+CREATE OR REPLACE FUNCTION usersync.fields_of_row(changed_row record, table_id oid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+begin
+    return (
+        with columns as (
+            select attname, coalesce(nullif(typbasetype, 0), atttypid)::regtype as type,
+                row_number() over (order by attnum) as position
+            from pg_attribute join pg_type on pg_type.oid = atttypid
+            where attrelid = table_id and attnum > 0 and not attisdropped
+        ), pieces as (
+            -- A comma and what follows: what holds commas or quotes is quoted, with its quotes and backslashes doubled.
+            select match[1] as piece, position
+            from regexp_matches(
+                ',' || substr(concat(changed_row), 2, length(concat(changed_row)) - 2), ',("(?:[^"]|"")*"|[^",]*)', 'g'
+            ) with ordinality as found (match, position)
+        ), fields as (
+            select attname, type, case
+                when left(piece, 1) = '"' then replace(replace(
+                    substr(piece, 2, length(piece) - 2), '""', '"'), E'\\\\', E'\\')
+                else nullif(piece, '')
+            end as value
+            from columns join pieces using (position)
+        )
+        select jsonb_object_agg(attname, case
+            when value is null then 'null'
+            when type in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
+                then to_jsonb(value::numeric)
+            when type = 'boolean'::regtype then to_jsonb(value::boolean)
+            when type = 'timestamp'::regtype then to_jsonb(value::timestamp)
+            when type = 'timestamptz'::regtype then to_jsonb(value::timestamptz)
+            when type in ('json', 'jsonb') and usersync.fits(value, 'jsonb') then value::jsonb
+            else to_jsonb(value)
+        end)
+        from fields
+    );
+end;
+$function$
+
+
 -- function usersync.fits(text, text)
 owner postgres; usersync: whether a value can be had in a type.
 CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
@@ -1096,9 +1157,9 @@ end;
 $function$
 
 
--- function usersync.make_audit_partitions()
+-- function usersync.make_audit_partitions(integer)
 owner postgres; usersync: makes the audit log's partitions for the months ahead.
-CREATE OR REPLACE FUNCTION usersync.make_audit_partitions()
+CREATE OR REPLACE FUNCTION usersync.make_audit_partitions(ahead integer DEFAULT 2)
  RETURNS integer
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1107,7 +1168,8 @@ AS $function$
 declare
     months date[] := array(
         select each_month
-        from generate_series(date_trunc('month', now()), now() + interval '2 months', interval '1 month') as each_month
+        from generate_series(date_trunc('month', now()), now() + make_interval(months => ahead), interval '1 month')
+            as each_month
         where to_regclass('usersync.audit_logs_' || to_char(each_month, 'YYYY_MM')) is null
     );
     month date;
@@ -1117,6 +1179,9 @@ begin
         select from pg_inherits
         where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = to_regclass('"public"."audit_logs"')
     ) then
+        return 0;
+    end if;
+    if pg_relation_size('usersync.audit_logs_default') > 16 * 1024 * 1024 then
         return 0;
     end if;
     lock table only "public"."audit_logs" in share update exclusive mode nowait;
@@ -1614,10 +1679,13 @@ declare
     absent uuid[];
     problems text[];
     trouble text;
+    given_up boolean := current_setting('usersync.user_links', true) = 'give_up';
 begin
     select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
     begin
-        if cardinality(present) < cardinality(ids) then
+        if given_up then
+            trouble := coalesce(trouble, 'given up after several attempts');
+        elsif cardinality(present) < cardinality(ids) then
             absent := array(
                 select unnest(ids)
                 except select target."id" from "public"."users" as target where target."id" = any(resolve_users.ids)
@@ -1648,6 +1716,12 @@ begin
         absent := array(select unnest(ids) except select unnest(present));
         problems := array_fill(trouble, array[cardinality(absent)]);
     end;
+    if current_setting('usersync.user_links', true) = 'wait' then
+        select each_problem into trouble from unnest(problems) as each_problem where each_problem like '55P03 %' limit 1;
+        if found then
+            raise exception using errcode = '55P03', message = substr(trouble, 7);
+        end if;
+    end if;
     return query
     select held.id, null::text from unnest(present) as held (id)
     union all
@@ -1734,20 +1808,29 @@ declare
     half integer := jsonb_array_length(events) / 2;
     reason text;
     failed_constraint text;
+    failed_table text;
     error_message text;
     good jsonb := '[]'::jsonb;
 begin
     rejected := 0;
-    begin
-        stored := usersync.insert_audit_events(events);
-        return;
-    exception when others or assert_failure then
-        get stacked diagnostics
-            reason = returned_sqlstate, failed_constraint = constraint_name, error_message = message_text;
-    end;
+    for attempt in 1..2 loop
+        begin
+            stored := usersync.insert_audit_events(events);
+            return;
+        exception when others or assert_failure then
+            get stacked diagnostics
+                reason = returned_sqlstate, failed_constraint = constraint_name, failed_table = table_name,
+                error_message = message_text;
+        end;
+        -- A table's check that has no name is that of a partition, and says that there is none for this time.
+        -- If somebody made one meanwhile, there is the second time.
+        exit when reason <> '23514' or failed_constraint <> '' or failed_table = '';
+        if attempt = 2 then
+            reason := '55000';  -- object_not_in_prerequisite_state: no fault of the events'
+        end if;
+    end loop;
 
-    -- A check that has no name is that of a partition, and says that there is none for this time.
-    if left(reason, 2) not in ('22', '23', '27', '54', 'P0') or (reason = '23514' and failed_constraint = '') then
+    if left(reason, 2) not in ('22', '23', '27', '54', 'P0') then
         raise exception using errcode = reason, message = error_message;
     end if;
     if not sifted then
@@ -2745,6 +2828,916 @@ CREATE INDEX audit_logs_2027_01_request_id_idx ON usersync.audit_logs_2027_01 US
 CREATE INDEX audit_logs_2027_01_user_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_01_pkey ON usersync.audit_logs_2027_01 USING btree (id, occurred_at)
 
+-- table usersync.audit_logs_2027_02
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_02 column action
+text; not null
+
+-- table usersync.audit_logs_2027_02 column actor_id
+text
+
+-- table usersync.audit_logs_2027_02 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_02 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_02 column entity_id
+text
+
+-- table usersync.audit_logs_2027_02 column entity_type
+text
+
+-- table usersync.audit_logs_2027_02 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_02 column ip
+inet
+
+-- table usersync.audit_logs_2027_02 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_02 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_02 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_02 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_02 column request_id
+text
+
+-- table usersync.audit_logs_2027_02 column source
+text; not null
+
+-- table usersync.audit_logs_2027_02 column user_agent
+text
+
+-- table usersync.audit_logs_2027_02 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_2027_02_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_02 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_02 index
+CREATE INDEX audit_logs_2027_02_action_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_02_actor_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_02_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_02_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_02_recorded_at_idx ON usersync.audit_logs_2027_02 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_02_request_id_idx ON usersync.audit_logs_2027_02 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_02_user_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_02_pkey ON usersync.audit_logs_2027_02 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_03
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_03 column action
+text; not null
+
+-- table usersync.audit_logs_2027_03 column actor_id
+text
+
+-- table usersync.audit_logs_2027_03 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_03 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_03 column entity_id
+text
+
+-- table usersync.audit_logs_2027_03 column entity_type
+text
+
+-- table usersync.audit_logs_2027_03 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_03 column ip
+inet
+
+-- table usersync.audit_logs_2027_03 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_03 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_03 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_03 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_03 column request_id
+text
+
+-- table usersync.audit_logs_2027_03 column source
+text; not null
+
+-- table usersync.audit_logs_2027_03 column user_agent
+text
+
+-- table usersync.audit_logs_2027_03 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_2027_03_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_03 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_03 index
+CREATE INDEX audit_logs_2027_03_action_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_03_actor_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_03_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_03_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_03_recorded_at_idx ON usersync.audit_logs_2027_03 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_03_request_id_idx ON usersync.audit_logs_2027_03 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_03_user_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_03_pkey ON usersync.audit_logs_2027_03 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_04
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_04 column action
+text; not null
+
+-- table usersync.audit_logs_2027_04 column actor_id
+text
+
+-- table usersync.audit_logs_2027_04 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_04 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_04 column entity_id
+text
+
+-- table usersync.audit_logs_2027_04 column entity_type
+text
+
+-- table usersync.audit_logs_2027_04 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_04 column ip
+inet
+
+-- table usersync.audit_logs_2027_04 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_04 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_04 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_04 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_04 column request_id
+text
+
+-- table usersync.audit_logs_2027_04 column source
+text; not null
+
+-- table usersync.audit_logs_2027_04 column user_agent
+text
+
+-- table usersync.audit_logs_2027_04 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_2027_04_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_04 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_04 index
+CREATE INDEX audit_logs_2027_04_action_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_04_actor_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_04_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_04_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_04_recorded_at_idx ON usersync.audit_logs_2027_04 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_04_request_id_idx ON usersync.audit_logs_2027_04 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_04_user_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_04_pkey ON usersync.audit_logs_2027_04 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_05
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_05 column action
+text; not null
+
+-- table usersync.audit_logs_2027_05 column actor_id
+text
+
+-- table usersync.audit_logs_2027_05 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_05 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_05 column entity_id
+text
+
+-- table usersync.audit_logs_2027_05 column entity_type
+text
+
+-- table usersync.audit_logs_2027_05 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_05 column ip
+inet
+
+-- table usersync.audit_logs_2027_05 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_05 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_05 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_05 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_05 column request_id
+text
+
+-- table usersync.audit_logs_2027_05 column source
+text; not null
+
+-- table usersync.audit_logs_2027_05 column user_agent
+text
+
+-- table usersync.audit_logs_2027_05 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_2027_05_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_05 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_05 index
+CREATE INDEX audit_logs_2027_05_action_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_05_actor_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_05_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_05_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_05_recorded_at_idx ON usersync.audit_logs_2027_05 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_05_request_id_idx ON usersync.audit_logs_2027_05 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_05_user_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_05_pkey ON usersync.audit_logs_2027_05 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_06
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_06 column action
+text; not null
+
+-- table usersync.audit_logs_2027_06 column actor_id
+text
+
+-- table usersync.audit_logs_2027_06 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_06 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_06 column entity_id
+text
+
+-- table usersync.audit_logs_2027_06 column entity_type
+text
+
+-- table usersync.audit_logs_2027_06 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_06 column ip
+inet
+
+-- table usersync.audit_logs_2027_06 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_06 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_06 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_06 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_06 column request_id
+text
+
+-- table usersync.audit_logs_2027_06 column source
+text; not null
+
+-- table usersync.audit_logs_2027_06 column user_agent
+text
+
+-- table usersync.audit_logs_2027_06 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_2027_06_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_06 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_06 index
+CREATE INDEX audit_logs_2027_06_action_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_06_actor_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_06_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_06_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_06_recorded_at_idx ON usersync.audit_logs_2027_06 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_06_request_id_idx ON usersync.audit_logs_2027_06 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_06_user_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_06_pkey ON usersync.audit_logs_2027_06 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_07
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_07 column action
+text; not null
+
+-- table usersync.audit_logs_2027_07 column actor_id
+text
+
+-- table usersync.audit_logs_2027_07 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_07 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_07 column entity_id
+text
+
+-- table usersync.audit_logs_2027_07 column entity_type
+text
+
+-- table usersync.audit_logs_2027_07 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_07 column ip
+inet
+
+-- table usersync.audit_logs_2027_07 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_07 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_07 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_07 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_07 column request_id
+text
+
+-- table usersync.audit_logs_2027_07 column source
+text; not null
+
+-- table usersync.audit_logs_2027_07 column user_agent
+text
+
+-- table usersync.audit_logs_2027_07 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_2027_07_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_07 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_07 index
+CREATE INDEX audit_logs_2027_07_action_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_07_actor_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_07_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_07_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_07_recorded_at_idx ON usersync.audit_logs_2027_07 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_07_request_id_idx ON usersync.audit_logs_2027_07 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_07_user_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_07_pkey ON usersync.audit_logs_2027_07 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_08
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_08 column action
+text; not null
+
+-- table usersync.audit_logs_2027_08 column actor_id
+text
+
+-- table usersync.audit_logs_2027_08 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_08 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_08 column entity_id
+text
+
+-- table usersync.audit_logs_2027_08 column entity_type
+text
+
+-- table usersync.audit_logs_2027_08 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_08 column ip
+inet
+
+-- table usersync.audit_logs_2027_08 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_08 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_08 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_08 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_08 column request_id
+text
+
+-- table usersync.audit_logs_2027_08 column source
+text; not null
+
+-- table usersync.audit_logs_2027_08 column user_agent
+text
+
+-- table usersync.audit_logs_2027_08 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_2027_08_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_08 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_08 index
+CREATE INDEX audit_logs_2027_08_action_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_08_actor_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_08_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_08_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_08_recorded_at_idx ON usersync.audit_logs_2027_08 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_08_request_id_idx ON usersync.audit_logs_2027_08 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_08_user_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_08_pkey ON usersync.audit_logs_2027_08 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_09
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_09 column action
+text; not null
+
+-- table usersync.audit_logs_2027_09 column actor_id
+text
+
+-- table usersync.audit_logs_2027_09 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_09 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_09 column entity_id
+text
+
+-- table usersync.audit_logs_2027_09 column entity_type
+text
+
+-- table usersync.audit_logs_2027_09 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_09 column ip
+inet
+
+-- table usersync.audit_logs_2027_09 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_09 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_09 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_09 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_09 column request_id
+text
+
+-- table usersync.audit_logs_2027_09 column source
+text; not null
+
+-- table usersync.audit_logs_2027_09 column user_agent
+text
+
+-- table usersync.audit_logs_2027_09 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_2027_09_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_09 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_09 index
+CREATE INDEX audit_logs_2027_09_action_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_09_actor_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_09_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_09_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_09_recorded_at_idx ON usersync.audit_logs_2027_09 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_09_request_id_idx ON usersync.audit_logs_2027_09 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_09_user_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_09_pkey ON usersync.audit_logs_2027_09 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_10
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_10 column action
+text; not null
+
+-- table usersync.audit_logs_2027_10 column actor_id
+text
+
+-- table usersync.audit_logs_2027_10 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_10 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_10 column entity_id
+text
+
+-- table usersync.audit_logs_2027_10 column entity_type
+text
+
+-- table usersync.audit_logs_2027_10 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_10 column ip
+inet
+
+-- table usersync.audit_logs_2027_10 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_10 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_10 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_10 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_10 column request_id
+text
+
+-- table usersync.audit_logs_2027_10 column source
+text; not null
+
+-- table usersync.audit_logs_2027_10 column user_agent
+text
+
+-- table usersync.audit_logs_2027_10 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_2027_10_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_10 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_10 index
+CREATE INDEX audit_logs_2027_10_action_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_10_actor_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_10_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_10_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_10_recorded_at_idx ON usersync.audit_logs_2027_10 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_10_request_id_idx ON usersync.audit_logs_2027_10 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_10_user_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_10_pkey ON usersync.audit_logs_2027_10 USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_2027_11
+kind r; owner postgres; rls f f; 
+
+-- table usersync.audit_logs_2027_11 column action
+text; not null
+
+-- table usersync.audit_logs_2027_11 column actor_id
+text
+
+-- table usersync.audit_logs_2027_11 column actor_type
+text; not null
+
+-- table usersync.audit_logs_2027_11 column changes
+jsonb
+
+-- table usersync.audit_logs_2027_11 column entity_id
+text
+
+-- table usersync.audit_logs_2027_11 column entity_type
+text
+
+-- table usersync.audit_logs_2027_11 column id
+uuid; not null
+
+-- table usersync.audit_logs_2027_11 column ip
+inet
+
+-- table usersync.audit_logs_2027_11 column metadata
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.audit_logs_2027_11 column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.audit_logs_2027_11 column outcome
+text; not null
+
+-- table usersync.audit_logs_2027_11 column recorded_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_logs_2027_11 column request_id
+text
+
+-- table usersync.audit_logs_2027_11 column source
+text; not null
+
+-- table usersync.audit_logs_2027_11 column user_agent
+text
+
+-- table usersync.audit_logs_2027_11 column user_id
+uuid
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_2027_11_pkey
+PRIMARY KEY (id, occurred_at)
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_action_check
+CHECK (((length(action) >= 1) AND (length(action) <= 200)))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_actor_id_check
+CHECK ((length(actor_id) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_actor_type_check
+CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_entity_id_check
+CHECK ((length(entity_id) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_entity_type_check
+CHECK ((length(entity_type) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_outcome_check
+CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_request_id_check
+CHECK ((length(request_id) <= 200))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_source_check
+CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
+
+-- table usersync.audit_logs_2027_11 constraint audit_logs_user_id_fkey
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+
+-- table usersync.audit_logs_2027_11 index
+CREATE INDEX audit_logs_2027_11_action_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (action, occurred_at)
+CREATE INDEX audit_logs_2027_11_actor_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (actor_id, occurred_at)
+CREATE INDEX audit_logs_2027_11_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (entity_type, entity_id, occurred_at)
+CREATE INDEX audit_logs_2027_11_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (occurred_at)
+CREATE INDEX audit_logs_2027_11_recorded_at_idx ON usersync.audit_logs_2027_11 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_11_request_id_idx ON usersync.audit_logs_2027_11 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_11_user_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
+CREATE UNIQUE INDEX audit_logs_2027_11_pkey ON usersync.audit_logs_2027_11 USING btree (id, occurred_at)
+
 -- table usersync.audit_logs_default
 kind r; owner postgres; rls f f; 
 
@@ -3059,6 +4052,36 @@ CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2026_1
 -- trigger keep_all_audit_logs on usersync.audit_logs_2027_01
 CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_01 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_02
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_02 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_03
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_03 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_04
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_04 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_05
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_05 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_06
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_06 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_07
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_07 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_08
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_08 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_09
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_09 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_10
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_10 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_all_audit_logs on usersync.audit_logs_2027_11
+CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_2027_11 FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
 -- trigger keep_all_audit_logs on usersync.audit_logs_default
 CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON usersync.audit_logs_default FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
@@ -3073,6 +4096,36 @@ CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_20
 
 -- trigger keep_audit_logs on usersync.audit_logs_2027_01
 CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_01 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_02
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_02 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_03
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_03 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_04
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_04 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_05
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_05 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_06
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_06 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_07
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_07 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_08
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_08 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_09
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_09 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_10
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_10 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_audit_logs on usersync.audit_logs_2027_11
+CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_2027_11 FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
 -- trigger keep_audit_logs on usersync.audit_logs_default
 CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_default FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O

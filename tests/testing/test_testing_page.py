@@ -31,6 +31,7 @@ def write(directory, *names):
     ("names", "passed"),
     [
         (["test_sign_up.py"], 2),
+        (["test_audit.py"], 1),
         (["schema.sql", "usersync.toml", "conftest.py", "test_orders.py"], 1),
     ],
 )

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from usersync.audit.spool import Spool, gate, is_damaged, put_away
+from usersync.audit.lifecycle import gate
+from usersync.audit.spool import Spool, is_damaged, put_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable

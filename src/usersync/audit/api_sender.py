@@ -7,15 +7,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.sender import (
-    DATA,
-    IDLE_S,
-    Receipt,
-    RefusedError,
-    Sender,
-    TooSlowError,
-    UnavailableError,
-)
+from usersync.audit.sender import IDLE_S, Receipt, Sender
+from usersync.audit.wire import DATA, RefusedError, TooSlowError, UnavailableError
 from usersync.plans.protocol import fits
 from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer
@@ -46,10 +39,11 @@ class ApiSender:
         self._wire: Wire | None = None
         self._used_at = 0.0
 
-    def send(self, payloads: list[bytes]) -> Receipt:
+    def send(self, payloads: list[bytes], *, give_up_links: bool = False) -> Receipt:  # noqa: ARG002
         """Store a batch. Raises :class:`UnavailableError` or :class:`RefusedError`.
 
-        Blocks for the time-out at the most.
+        A link to a user whose row is locked is given up at once, whatever ``give_up_links`` says: a call of
+        the Data API's has no settings of its own. Blocks for the time-out at the most.
         """
         body = b'{"events":[' + b",".join(payloads) + b"]}"
         reply = self._exchange(Request("POST", _PATH, self._timeout, body))
@@ -59,6 +53,10 @@ class ApiSender:
         except Refusal as refusal:
             problem = _explain(refusal, reply, alone=len(payloads) == 1)
         raise problem
+
+    def takes_events(self) -> bool:
+        """Never known: a call of the Data API's cannot be rolled back."""
+        return False
 
     def _exchange(self, request: Request) -> Reply | NoReply:
         if self._runner is None or self._wire is None:
@@ -90,7 +88,8 @@ class ApiSender:
 def _receipt(answer: Any) -> Receipt:
     if not fits(answer, {"stored": int, "duplicates": int, "rejected": int}):
         raise UnavailableError("somebody else answered: what came back is no receipt")
-    return Receipt(answer["stored"], answer["duplicates"], answer["rejected"])
+    rejects = tuple(answer.get("rejects", ()))
+    return Receipt(answer["stored"], answer["duplicates"], answer["rejected"], rejects)
 
 
 def _explain(refusal: Refusal, reply: Reply | NoReply, *, alone: bool) -> Exception:

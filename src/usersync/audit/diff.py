@@ -9,24 +9,23 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.objects import class_name, fields_of
+from usersync.audit.objects import attributes_of, class_name, fields_of, is_a
 from usersync.audit.redaction import REDACTED
-from usersync.audit.scalars import clean, cut
-from usersync.audit.values import Json, Limits, encode, to_json
+from usersync.audit.values import Json, Limits, encode, free_name, key_text, to_json
 
 if TYPE_CHECKING:
     from usersync.audit.redaction import Redactor
 
-_MAX_KEY = 200
 _PAIR = 2
 _SCALARS = (str, int, float, bool, type(None))
 
 
 def difference(before: object, after: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
     """The fields in which two mappings or models differ. None stands for: there was, or is, nothing."""
-    old, new = _fields(before, limits), _fields(after, limits)
+    secrets: set[str] = set()
+    old, new = (_fields(each, redactor, limits, secrets) for each in (before, after))
     return {
-        name: _redacted(name, old.get(name), new.get(name), redactor, limits)
+        name: _pair(old.get(name), new.get(name), None if name in secrets else redactor, limits)
         for name in old | new
         if before is None or after is None or _differ(old.get(name), new.get(name), limits)
     }
@@ -44,39 +43,40 @@ def _differ(old: object, new: object, limits: Limits) -> bool:
 def stated(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
     """Changes that the application states: ``{"field": (old, new)}``; one value alone is the new one."""
     result: dict[str, Json] = {}
-    for name, value in _fields(changes, limits).items():
-        is_pair = isinstance(value, list | tuple) and len(value) == _PAIR
+    secrets: set[str] = set()
+    for name, value in _fields(changes, redactor, limits, secrets).items():
+        is_pair = is_a(value, (list, tuple)) and len(value) == _PAIR
         old, new = value if is_pair else (None, value)
-        result[name] = _redacted(name, old, new, redactor, limits)
+        result[name] = _pair(old, new, None if name in secrets else redactor, limits)
     return result
 
 
-def _redacted(name: str, old: object, new: object, redactor: Redactor, limits: Limits) -> Json:
-    if redactor.is_secret(name):
+def _pair(old: object, new: object, redactor: Redactor | None, limits: Limits) -> Json:
+    """Both values; without a redactor the field is a secret itself."""
+    if redactor is None:
         return [None if old is None else REDACTED, None if new is None else REDACTED]
     # Most events say what was made: None, and a value.
     return [None if old is None else to_json(old, redactor, limits), to_json(new, redactor, limits)]
 
 
-def _fields(value: object, limits: Limits) -> dict[str, Any]:
+def _fields(value: object, redactor: Redactor, limits: Limits, secrets: set[str]) -> dict[str, Any]:
+    """The fields under the names they are stored by; those that are secrets are added to ``secrets``."""
     if value is None:
         return {}
     try:
-        fields = value if type(value) is dict else fields_of(value)
+        fields = value if type(value) is dict else fields_of(value) or attributes_of(value)
         if fields is None:
             return {"value": value}
         found = list(islice(fields.items(), limits.items))
     except Exception:  # noqa: BLE001 - the object's own code raised; say so in its place
         return {"value": f"[unreadable: {class_name(value)}]"}
-    result = {_name(key, limits): item for key, item in found}
+    result: dict[str, Any] = {}
+    for key, item in found:
+        given = key if type(key) is str else key_text(key)
+        name = free_name(given, result)
+        if redactor.is_secret(given):
+            secrets.add(name)
+        result[name] = item
     if len(found) == limits.items:
         result["[cut]"] = f"[cut: the first {limits.items} keys]"
     return result
-
-
-def _name(key: object, limits: Limits) -> str:
-    if type(key) is str and len(key) <= _MAX_KEY and key.isascii() and "\x00" not in key:
-        return key
-    written = to_json(key, None, limits) if not isinstance(key, str) else key
-    text = written if isinstance(written, str) else encode(written).decode()
-    return cut(clean(text), _MAX_KEY)

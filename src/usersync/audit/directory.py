@@ -37,9 +37,19 @@ class Claim:
     path: Path
     fd: int
 
+    def is_held(self) -> bool:
+        """Whether that is still so: who removes the lock lets others have the file."""
+        return _is_current(self.fd, _lock_of(self.path))
+
+    def touch(self) -> None:
+        """Show those who clean up by age that the files are in use."""
+        for path in (_lock_of(self.path), *files_of(self.path)):
+            with suppress(FileNotFoundError):
+                os.utime(path)
+
     def release(self) -> None:
         """Let others have the file. Removes the lock too, if the file is gone."""
-        if not self.path.exists():
+        if not self.path.exists() and self.is_held():
             # While it is held: nobody can be waiting for a file that does not exist.
             with suppress(OSError):
                 _lock_of(self.path).unlink()

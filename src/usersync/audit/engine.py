@@ -66,7 +66,8 @@ class Engine:
         if spool is None:
             return True
         end = spool.last
-        return self._wait(lambda: spool.done >= end, deadline)
+        # Not of the same object: where its files are removed, another goes on with its numbers.
+        return self._wait(lambda: (self.intake.spool or spool).done >= end, deadline)
 
     def drain(self, timeout: float) -> bool:
         """:meth:`flush`, and wait for what dead processes have left as well."""

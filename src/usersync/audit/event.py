@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from usersync.audit.clock import Clock, moment
 from usersync.audit.context import FIELDS, current, merged, with_actor
 from usersync.audit.diff import difference, stated
-from usersync.audit.objects import class_name
+from usersync.audit.objects import class_name, fields_of, identity_of
+from usersync.audit.redaction import Redactor
 from usersync.audit.scalars import cut
 from usersync.audit.values import Json, Limits, encode, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from usersync.audit.redaction import Redactor
 
 #: What the table allows for every text but the user agent.
 LABEL_LENGTH = 200
@@ -27,6 +26,7 @@ USER_AGENT_LENGTH = 2_000
 # What cut() adds, and then some.
 _MARKER_LENGTH = 120
 
+_REDACTOR = Redactor()
 _LABEL = Limits(text=16_384, items=20, depth=2)
 _PAIR = 2
 
@@ -73,10 +73,10 @@ class EventBuilder:
         event_id, occurred_at = self._clock.read()
         head: dict[str, Json] = {"id": event_id, "occurred_at": occurred_at}
         try:
-            body = self._body(given, _ROOMY, head)
+            payload = encode(head | self._body(given, _ROOMY, head))
         except Exception as error:  # noqa: BLE001 - an argument's own code raised: less is better than nothing
-            body = {"action": label(given.action), "metadata": {"unreadable": class_name(error)}}
-        payload = encode(head | body)
+            metadata: dict[str, Json] = {"unreadable": class_name(error)}
+            payload = encode(head | {"action": label(given.action), "metadata": metadata})
         if len(payload) > self._max_bytes:
             payload = self._cut(given, head, payload)
         return Event(event_id, payload)
@@ -152,7 +152,9 @@ def _entity(entity: object) -> dict[str, Json]:
     if isinstance(entity, str):
         parts = entity.split("/", 1)
     if isinstance(parts, tuple | list) and len(parts) == _PAIR:
-        return {"entity_type": label(parts[0]), "entity_id": label(parts[1])}
+        kind: dict[str, Json] = {"entity_type": label(parts[0])}
+        # A record that is not stored yet has no id.
+        return kind if parts[1] is None else kind | {"entity_id": label(parts[1])}
     if isinstance(parts, tuple | list) and len(parts) == 1:
         parts = parts[0]
     return {"entity_type": label(parts)}
@@ -189,9 +191,19 @@ def _date(head: dict[str, Json], occurred_at: object, metadata: dict[str, Json])
 
 
 def label(value: object, limit: int = LABEL_LENGTH) -> str:
-    """A short text for any value, of at most ``limit`` characters."""
+    """A short text for any value, of at most ``limit`` characters.
+
+    Of a record it is the id, or its class: who writes ``actor_id=user`` means neither the user's e-mail
+    address nor the hash of the password.
+    """
     if type(value) is str and len(value) <= limit and value.isascii() and "\x00" not in value:
         return value
-    written = to_json(value, None, _LABEL)
+    try:
+        if fields_of(value) is not None:
+            found = identity_of(value)
+            value = found if found is not None else f"[object: {class_name(value)}]"
+    except Exception:  # noqa: BLE001 - the object's own code raised
+        value = f"[unreadable: {class_name(value)}]"
+    written = to_json(value, _REDACTOR, _LABEL)
     text = written if isinstance(written, str) else encode(written).decode()
     return text if len(text) <= limit else cut(text, limit - _MARKER_LENGTH)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from usersync.audit.lifecycle import gate
 from usersync.audit.memory import MemoryQueue
-from usersync.audit.spool import Spool, gate, is_damaged
+from usersync.audit.spool import Spool, is_damaged, remove_files
 
 if TYPE_CHECKING:
     from usersync.audit.directory import Claim, SpoolDirectory
@@ -19,7 +21,16 @@ if TYPE_CHECKING:
 # How long after a failure the spool is tried again. An attempt may take milliseconds.
 _RETRY_S = 2.0
 
+# How often those who record see whether the files are still there, and how often the files are touched.
+_LOOK_MS = 1_000
+_TOUCH_MS = 3_600_000
+
 Trouble = (sqlite3.Error, OSError)
+
+_GOING_ON_IN_MEMORY = (
+    "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this process "
+    "loses what has not been sent"
+)
 
 
 class Intake:
@@ -37,8 +48,13 @@ class Intake:
         self._options = options
         self._tally = tally
         self._lock = threading.RLock()
+        # Made under the lock and logged without it: a handler may be slow, or record events itself.
+        self._complaints: deque[tuple[str, ...]] = deque()
         self._retry_at = 0.0
         self._claim: Claim | None = None
+        self._looked_ms = self._touched_ms = 0
+        # Their files were removed. The writer may be in the middle of a batch of one.
+        self._retired: list[Spool] = []
         self.spool: Spool | None = None
         self.memory = MemoryQueue(options.memory_events, options.memory_bytes)
         self.accepted = 0
@@ -49,6 +65,8 @@ class Intake:
         with self._lock:
             taken = self._to_spool(at_ms, payload) or self.memory.append(at_ms, payload)
             self.accepted += taken
+        if self._complaints:
+            self._speak()
         if not taken:
             self._tally.drop(self._tally.spool_error or "the queue is full")
         return taken
@@ -59,9 +77,11 @@ class Intake:
         try:
             if self.spool is None:
                 self.spool = self._open(self._directory)
+            elif abs(at_ms - self._looked_ms) >= _LOOK_MS:
+                self._look(self._directory, at_ms)
             self.spool.append(at_ms, payload)
         except Trouble as error:
-            self.suffer(error)
+            self._endure(error)
             return False
         if self._retry_at:
             self._recover()
@@ -74,8 +94,10 @@ class Intake:
                 try:
                     self.spool = self._open(self._directory)
                 except Trouble as error:
-                    self.suffer(error)
-            return self.spool
+                    self._endure(error)
+            spool = self.spool
+        self._speak()
+        return spool
 
     def _is_paused(self) -> bool:
         return bool(self._retry_at) and time.monotonic() < self._retry_at
@@ -91,19 +113,58 @@ class Intake:
         self._claim = claim
         return spool
 
+    def _look(self, directory: SpoolDirectory, now_ms: int) -> None:
+        """See that the files are there, for who cleans up /tmp by age may take them; else go on in others."""
+        spool, claim = self.spool, self._claim
+        if spool is None or claim is None:
+            return
+        self._looked_ms = now_ms
+        if not (claim.is_held() and spool.is_there()):
+            self._move(directory, spool, claim)
+        elif abs(now_ms - self._touched_ms) >= _TOUCH_MS:
+            self._touched_ms = now_ms
+            claim.touch()
+
+    def _move(self, directory: SpoolDirectory, spool: Spool, claim: Claim) -> None:
+        try:
+            moved = self._open(directory)
+            moved.take_over(spool)
+        except BaseException:
+            if self._claim is not claim and self._claim is not None:
+                moved.remove()
+                self._claim.release()
+                self._claim = claim
+            raise
+        self.spool = moved
+        self._retired.append(spool)
+        if not self._tended:
+            self._close_retired()
+        # Who has the lock has the file, and may be sending from it. What comes twice is stored once.
+        if claim.is_held():
+            remove_files(spool.path)
+        claim.release()
+        self._complaints.append(
+            ("removed", "files of the audit spool were removed; going on in %s", str(moved.path))
+        )
+
+    def _close_retired(self) -> None:
+        while self._retired:
+            with suppress(sqlite3.Error), gate:
+                self._retired.pop().close()
+
     def suffer(self, error: Exception) -> None:
         """Go on in memory for a while, and with another file if this one is damaged."""
         with self._lock:
-            self._retry_at = time.monotonic() + _RETRY_S
-            self._tally.spool_error = f"{type(error).__name__}: {error}"
-            if is_damaged(error) and self.spool is not None:
-                self._put_away(self.spool)
-        self._tally.complain(
-            "spool",
-            "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this "
-            "process loses what has not been sent",
-            self._tally.spool_error,
-        )
+            self._endure(error)
+        self._speak()
+
+    def _endure(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        self._retry_at = time.monotonic() + _RETRY_S
+        self._tally.spool_error = reason
+        if is_damaged(error) and self.spool is not None:
+            self._put_away(self.spool)
+        self._complaints.append(("spool", _GOING_ON_IN_MEMORY, reason))
 
     def _put_away(self, spool: Spool) -> None:
         # Nothing is lost of what comes now: the next event opens a new file.
@@ -111,21 +172,29 @@ class Intake:
         try:
             away = spool.put_away()
         except Trouble as error:
-            self._tally.complain("damaged", "a damaged audit spool cannot be renamed: %s", error)
+            self._complaints.append(("damaged", "a damaged audit spool cannot be renamed: %s", str(error)))
         else:
-            self._tally.complain("damaged", "a damaged audit spool was set aside as %s", away)
+            self._complaints.append(("damaged", "a damaged audit spool was set aside as %s", str(away)))
         if self._claim is not None:
             self._claim.release()
             self._claim = None
 
     def _recover(self) -> None:
         self._retry_at, self._tally.spool_error = 0.0, None
-        self._tally.complain("spool back", "the audit spool can be written again")
+        self._complaints.append(("spool back", "the audit spool can be written again"))
+
+    def _speak(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._tally.complain(*self._complaints.popleft())
 
     def tend(self) -> None:
         """What the writer does between batches: checkpoint, and move events from memory to the spool."""
-        if self.spool is not None and not self._retry_at:
+        self._close_retired()
+        if self.spool is not None and self._directory is not None and not self._retry_at:
             try:
+                with self._lock:
+                    self._look(self._directory, time.time_ns() // 1_000_000)
                 self.spool.tend()
             except Trouble as error:
                 self.suffer(error)
@@ -134,6 +203,7 @@ class Intake:
                 self._start_over(self.spool)
         if self._directory is not None and len(self.memory):
             self._spill()
+        self._speak()
 
     def _start_over(self, spool: Spool) -> None:
         """Give up a file that cannot be written and has nothing in it: what fills the disk may be its WAL."""
@@ -159,6 +229,7 @@ class Intake:
         """Close the spool. Its file goes if it is empty; else the next process finds it."""
         with self._lock:
             spool, claim, self.spool, self._claim = self.spool, self._claim, None, None
+        self._close_retired()
         if spool is None or claim is None:
             return
         try:

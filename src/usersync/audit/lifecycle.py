@@ -6,16 +6,20 @@ import atexit
 import contextlib
 import ctypes
 import os
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
-
-from usersync.audit.spool import gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _DEADLINE_S = 5.0
+
+#: Held by the writer's thread while it is inside SQLite or libpq, and by whoever forks: a child that is born
+#: while another thread has one of their locks (SQLite's, OpenSSL's) would wait for that for ever. Never held
+#: while the network is waited for.
+gate = threading.RLock()
 
 
 class Lived(Protocol):

@@ -12,6 +12,7 @@ import psycopg
 
 from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
+from usersync.audit.address import check_address, label_of
 from usersync.audit.api_sender import sender_to
 from usersync.audit.context import amend, entered
 from usersync.audit.engine import Engine
@@ -19,11 +20,10 @@ from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
-from usersync.audit.sender import UnavailableError
-from usersync.connecting import check_dsn, describe_target
+from usersync.audit.stats import describe_reject
+from usersync.audit.wire import UnavailableError
 from usersync.errors import DatabaseError
 from usersync.links import find_source
-from usersync.rest import DataApi
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from usersync.audit.event import Event
     from usersync.audit.stats import AuditStats
+    from usersync.rest import DataApi
 
 Entity = tuple[str, object] | str | None
 
@@ -50,8 +51,8 @@ class AuditLog:
     """
 
     def __init__(self, source: str | ConnectionPool[Any] | DataApi | None = None, **options: Any) -> None:
-        self._source = check_dsn(source) if isinstance(source, str) else source
-        self._options = Options(**options)
+        self._source = check_address(source)
+        self._options = Options.of(options)
         self._redactor = Redactor(self._options.redact)
         self._builder = self._new_builder()
         self._root = self._spool_root()
@@ -132,7 +133,7 @@ class AuditLog:
         ``fields`` are those that :meth:`context` takes.
         """
         given = Given(action, entity, metadata=metadata, fields=fields)
-        return Action(self._accept, given, self._options.denied)
+        return Action(self._accept, given, (PermissionError, *self._options.denied))
 
     @overload
     def record_in(
@@ -154,41 +155,54 @@ class AuditLog:
 
         Whatever goes wrong, your transaction stays usable. What could not be stored is counted as dropped and
         gives None, and is not stored in any other way, since that would outlive a rollback; with ``required``
-        it raises :class:`~usersync.errors.DatabaseError`.
+        it raises :class:`~usersync.errors.DatabaseError`. In psycopg's pipeline mode, it raises what your own
+        statements before it have failed with.
         """
-        built = self._builder.build(_given(action, event))
+        try:
+            built: Event | Exception = self._builder.build(_given(action, event))
+        except Exception as error:  # noqa: BLE001 - see below
+            built = error
         if inline.is_async(connection):
             return self._store_async(connection, built, required=required)
+        inline.settle(connection)
         try:
-            answer = inline.store(connection, built.payload)
+            event_id, payload = _whole(built)
+            answer = inline.store(connection, payload)
         except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
             self._not_stored(error, required=required)
             return None
-        return None if self._rejected(answer, required=required) else built.id
+        return None if self._rejected(answer, required=required) else event_id
 
-    async def _store_async(self, connection: Any, built: Event, *, required: bool) -> str | None:
+    async def _store_async(self, connection: Any, built: Event | Exception, *, required: bool) -> str | None:
+        await inline.settle_async(connection)
         try:
-            answer = await inline.store_async(connection, built.payload)
+            event_id, payload = _whole(built)
+            answer = await inline.store_async(connection, payload)
         except Exception as error:  # noqa: BLE001 - see record_in
             self._not_stored(error, required=required)
             return None
-        return None if self._rejected(answer, required=required) else built.id
+        return None if self._rejected(answer, required=required) else event_id
 
     def _rejected(self, answer: inline.Answer, *, required: bool) -> int:
         """How many of the events were, which counts as not stored."""
-        rejected = answer.get("rejected", 0)
+        rejected: int = answer.get("rejected", 0)
         if rejected:
-            error = ValueError("the event was rejected: see usersync.audit_rejects")
+            error = RejectedError(describe_reject(*answer.get("rejects", ())[:1]))
             self._not_stored(error, rejected, required=required)
         elif not self._closed:
             self._running().tend()
         return rejected
 
     def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
-        reason = " ".join(str(error).split())[:300]
+        # SQLAlchemy's and Django's errors have the driver's in them.
+        cause = next((each for each in (error, error.__cause__) if isinstance(each, psycopg.Error)), error)
+        stated = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
+        reason = " ".join((stated or str(error)).split())[:300]
         if required:
+            sqlstate = getattr(cause, "sqlstate", None)
+            hint = _HINTS.get(type(error)) or _HINTS.get(type(cause))
             raise DatabaseError(
-                f"the audit event was not stored: {reason}", sqlstate=getattr(error, "sqlstate", None)
+                f"the audit event was not stored: {reason}", hint=hint, sqlstate=sqlstate
             ) from error
         self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}", count)
 
@@ -297,19 +311,8 @@ class AuditLog:
     def _spool_root(self) -> Path | None:
         if self._options.durability == "memory":
             return None
-        return Path(self._options.spool_dir or default_spool_dir()) / directory_name(self._label())
-
-    def _label(self) -> str:
-        if self._options.project:
-            return self._options.project
-        if self._source is None:
-            return "unassigned"
-        if isinstance(self._source, str):
-            return describe_target(self._source)
-        if isinstance(self._source, DataApi):
-            return self._source.host
-        conninfo = self._source.conninfo
-        return describe_target(conninfo() if callable(conninfo) else conninfo)
+        directory = directory_name(self._options.project or label_of(self._source))
+        return Path(self._options.spool_dir or default_spool_dir()) / directory
 
     def hold(self) -> None:
         """Called before a fork: no other thread may be making files, or be inside SQLite."""
@@ -338,6 +341,22 @@ class AuditLog:
         engine = self._engine
         if engine is not None and not self._closed:
             engine.close(timeout, keep_recording=True)
+
+
+class RejectedError(Exception):
+    """The database has put the event aside; says which, and why."""
+
+
+_HINTS: dict[type[Exception], str] = {
+    RejectedError: "Correct the event. If you roll back, it is not in usersync.audit_rejects either.",
+    psycopg.errors.UndefinedFunction: "Is usersync installed in this database? Run: usersync apply",
+}
+
+
+def _whole(built: Event | Exception) -> Event:
+    if isinstance(built, Exception):
+        raise built
+    return built
 
 
 def _given(action: str, event: dict[str, Any]) -> Given:

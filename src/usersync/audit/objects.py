@@ -1,16 +1,27 @@
 """What an object is made of, without running more of the application's code than must be.
 
 Models of SQLAlchemy and Django are read from what is loaded in them: asking for an attribute that is not
-would query the database.
+would query the database. Likewise everything is told by its type: ``isinstance`` asks ``__class__``, and a
+lazy object would be loaded to answer that.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from array import array
+from collections import deque
+from collections.abc import Mapping
 from enum import Enum
+from itertools import islice
 from typing import Any
+
+_SEQUENCES: tuple[type, ...] = (list, tuple, deque, range, array, type({}.values()))
+_SETS: tuple[type, ...] = (set, frozenset, type({}.keys()), type({}.items()))
+
+
+def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
+    """Whether the value's type is one of these, or a subclass."""
+    return issubclass(type(value), kinds)
 
 
 def class_name(value: object) -> str:
@@ -32,8 +43,8 @@ def fields_of(value: object) -> Mapping[Any, Any] | None:  # noqa: PLR0911 - a l
     None for anything else. May raise whatever the object's own code raises.
     """
     kind = type(value)
-    if isinstance(value, Mapping):
-        return value
+    if issubclass(kind, Mapping):
+        return value  # type: ignore[return-value]
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
     if hasattr(kind, "__mapper__") or hasattr(kind, "_meta"):
@@ -42,8 +53,8 @@ def fields_of(value: object) -> Mapping[Any, Any] | None:  # noqa: PLR0911 - a l
         return _dumped(value)
     if hasattr(kind, "__attrs_attrs__"):
         return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
-        return dict(zip(kind._fields, value, strict=False))
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return dict(zip(kind._fields, value, strict=False))  # type: ignore[call-overload]
     return None
 
 
@@ -58,28 +69,44 @@ def _dumped(value: Any) -> Mapping[Any, Any] | None:
     return dumped if isinstance(dumped, Mapping) else None
 
 
-def items_of(value: object) -> list[Any] | None:
-    """The items of a list, tuple, set, range or the like; None for anything else.
+def items_of(value: object, limit: int) -> tuple[list[Any], int] | None:
+    """The first items of a list, tuple, set, range or the like, and how many there are; else None.
 
-    A generator or another iterator is not consumed: the application wants it.
+    Only what holds its items is opened: an iterator is the application's, and a query would be run.
     """
-    if isinstance(value, list | tuple):
-        return list(value)
-    if isinstance(value, AbstractSet):
-        return sorted(value, key=_sort_key)
-    if isinstance(value, Iterator):
-        return None
-    # Sequences and collections that are not declared as such (deque, array, an ORM's list).
-    if all(hasattr(type(value), name) for name in ("__len__", "__iter__", "__getitem__")):
-        return list(value)  # type: ignore[call-overload,no-any-return]
+    if is_a(value, _SEQUENCES):
+        return list(islice(value, limit)), len(value)  # type: ignore[call-overload,arg-type]
+    if is_a(value, _SETS):
+        found, size = list(islice(value, limit)), len(value)  # type: ignore[call-overload,arg-type]
+        # Sets have no order; events that say the same should look the same.
+        return (sorted(found, key=_sort_key) if size <= limit else found), size
     return None
 
 
 def _sort_key(item: object) -> tuple[str, str]:
-    # Sets have no order; events that say the same should look the same.
-    return class_name(item), str(item) if isinstance(item, str | int | float) else ""
+    return class_name(item), str(item) if type(item) in {str, int, float} else ""
+
+
+def attributes_of(value: object) -> Mapping[str, Any] | None:
+    """What an object of a class without declared fields has in it, but for what it calls private."""
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return {name: item for name, item in held.items() if not name.startswith("_")} or None
+
+
+def identity_of(value: object) -> object:
+    """What names a record, by the field ``id``, ``pk`` or the like that is loaded in it; else None."""
+    fields = fields_of(value)
+    if fields is not None:
+        for name in ("id", "pk", "uuid", "user_id", "sub"):
+            found = fields.get(name)
+            if found is not None and fields_of(found) is None and items_of(found, 1) is None:
+                return found
+    return None
 
 
 def enum_value(value: object) -> tuple[bool, Any]:
     """Whether it is a member of an Enum, and the member's value."""
-    return (True, value.value) if isinstance(value, Enum) else (False, None)
+    return (True, value.value) if is_a(value, Enum) else (False, None)  # type: ignore[attr-defined]

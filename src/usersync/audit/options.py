@@ -7,9 +7,10 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from usersync.errors import SettingsError
 
@@ -20,7 +21,10 @@ SPOOL_VARIABLE = "USERSYNC_SPOOL_DIR"
 
 @dataclass(frozen=True)
 class Options:
-    """Sizes in bytes, times in seconds. Raises :class:`SettingsError` for what cannot be."""
+    """Sizes in bytes, times in seconds. Raises :class:`SettingsError` for what cannot be.
+
+    The options of ``AuditLog``; docs/audit.md has a table of them.
+    """
 
     durability: Durability = "spool"
     #: Below it, each database has a directory of its own.
@@ -29,9 +33,9 @@ class Options:
     #: and through a pooler) share their spool if they share this.
     project: str | None = None
     #: Words in a key that mark secrets, besides those of ``redaction.py``.
-    redact: tuple[str, ...] = ()
-    #: Exceptions that mean ``denied`` in ``action()``.
-    denied: tuple[type[BaseException], ...] = (PermissionError,)
+    redact: Collection[str] = ()
+    #: Exceptions that mean ``denied`` in ``action()``, besides PermissionError.
+    denied: Collection[type[BaseException]] = ()
     #: What one process's spool file may grow to. Beyond, events go to memory.
     spool_bytes: int = 1 << 30
     memory_events: int = 10_000
@@ -46,16 +50,75 @@ class Options:
     exit_timeout: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.durability not in get_args(Durability):
-            choices = " or ".join(map(repr, get_args(Durability)))
+        _expect(
+            "durability",
+            self.durability,
+            " or ".join(map(repr, get_args(Durability))),
+            self.durability in get_args(Durability),
+            hint="For events in your own transaction there is record_in(), whatever the durability.",
+        )
+        _expect("spool_dir", self.spool_dir, "a path", _is_path(self.spool_dir))
+        _expect("project", self.project, "a text", isinstance(self.project, str | None))
+        _expect("redact", self.redact, 'words, such as ("iban",)', _is_all(self.redact, _is_word))
+        _expect(
+            "denied",
+            self.denied,
+            "exception classes, such as (NotAllowed,)",
+            _is_all(self.denied, lambda each: isinstance(each, type) and issubclass(each, BaseException)),
+        )
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            kinds = (int, float) if isinstance(least, float) else (int,)
+            number = "seconds" if isinstance(least, float) else "a whole number"
+            is_number = isinstance(value, kinds) and not isinstance(value, bool)
+            _expect(name, value, f"{number} from {least} to {most}", is_number and least <= value <= most)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Those that were given by name, and the defaults of the others."""
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in given if name not in known]:
             raise SettingsError(
-                f"durability: expected {choices}, not {self.durability!r}",
-                hint="For events in your own transaction there is record_in(), whatever the durability.",
+                f"AuditLog has no option {', '.join(unknown)}", hint=f"There are {', '.join(known)}."
             )
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int | float) and value < 0:
-                raise SettingsError(f"{field.name}: must not be negative, and is {value}")
+        return cls(**given)
+
+
+# Least and most. The most is what still makes sense, and what the drivers and the system can count to.
+_RANGES: dict[str, tuple[float, float]] = {
+    "spool_bytes": (0, 1 << 40),
+    "memory_events": (0, 1_000_000_000),
+    "memory_bytes": (0, 1 << 40),
+    "event_bytes": (1 << 10, 64 << 20),
+    "batch_events": (1, 100_000),
+    "batch_bytes": (1, 64 << 20),
+    "send_timeout": (0.1, 3600.0),
+    "exit_timeout": (0.0, 3600.0),
+}
+
+
+def _expect(name: str, value: object, expected: str, is_so: bool, hint: str | None = None) -> None:
+    if not is_so:
+        raise SettingsError(f"{name}: expected {expected}, not {_shown(value)}", hint=hint)
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]
+
+
+def _is_path(value: object) -> bool:
+    return value is None or (isinstance(value, str | Path) and "\0" not in str(value))
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and any(character.isalnum() for character in value)
+
+
+def _is_all(values: object, condition: Callable[[object], bool]) -> bool:
+    # A text is a collection as well, of letters.
+    return (
+        isinstance(values, Collection) and not isinstance(values, str | bytes) and all(map(condition, values))
+    )
 
 
 def default_spool_dir() -> Path:

@@ -44,10 +44,17 @@ SECRET_WORDS = (
     "cvc",
     "socialsecurity",
     "connectionstring",
+    "databaseurl",
+    "dburl",
+    "redisurl",
+    "brokerurl",
 )
 
-#: The whole key: too short to be looked for anywhere (``pin`` is in ``shipping``).
+#: The last word of a key: too short to be looked for anywhere (``pin`` is in ``shipping``). What follows as
+#: in ``otp_code`` does not hide it.
 SECRET_KEYS = frozenset("auth otp totp pin pan ssn dsn pass sid csrf xsrf".split())  # noqa: SIM905 - likewise
+_FOLLOWING = frozenset({"code", "key", "value", "hash", "number", "no"})
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 _REMEMBERED = 4096
 _LONG = 200
@@ -65,8 +72,7 @@ class Redactor:
         """Whether the value under ``key`` must not be stored."""
         known = self._known.get(key)
         if known is None:
-            bare = _bare(key)
-            known = bare in SECRET_KEYS or self._pattern.search(bare) is not None
+            known = self._pattern.search(_bare(key)) is not None or _last_word(key) in SECRET_KEYS
             if len(self._known) < _REMEMBERED and len(key) < _LONG:
                 self._known[key] = known
         return known
@@ -75,3 +81,10 @@ class Redactor:
 def _bare(key: str) -> str:
     folded = unicodedata.normalize("NFKC", key).casefold()
     return "".join(character for character in folded if character.isalnum())
+
+
+def _last_word(key: str) -> str:
+    words = [word.lower() for word in _WORD.findall(unicodedata.normalize("NFKC", key))]
+    while len(words) > 1 and words[-1] in _FOLLOWING:
+        words.pop()
+    return words[-1] if words else ""

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 from usersync.audit.delivery import Delivery
 from usersync.audit.directory import survey
+from usersync.audit.lifecycle import gate
 from usersync.audit.source import fitting
-from usersync.audit.spool import gate
 from usersync.audit.stats import Tally
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class RefusedEvents:
 def retry(root: Path, sender: Sender | ApiSender, options: Options) -> RetryResult:
     """Hand in what is set aside in the files of a directory. Raises what sending raises."""
     tally = Tally()
-    delivery = Delivery(sender, options, tally)
+    # These have waited: one that holds up the others need not be waited for again.
+    delivery = Delivery(sender, options, tally, patience=0)
     for file in survey(root):
         try:
             _retry_file(file.path, delivery)

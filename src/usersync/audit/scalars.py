@@ -66,7 +66,8 @@ def _float(value: float, _limit: int) -> Scalar:
 
 
 def _datetime(value: datetime, _limit: int) -> str:
-    return (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).isoformat()
+    zoned = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return datetime.isoformat(zoned)
 
 
 def _duration(value: timedelta, _limit: int) -> str:
@@ -86,8 +87,12 @@ def _spelled(value: object, limit: int) -> str:
     return cut(clean(str(value)), limit)
 
 
-def _isoformat(value: date | time, _limit: int) -> str:
-    return value.isoformat()
+def _day(value: date, _limit: int) -> str:
+    return date.isoformat(value)
+
+
+def _time(value: time, _limit: int) -> str:
+    return time.isoformat(value)
 
 
 def _same(value: Scalar, _limit: int) -> Scalar:
@@ -105,8 +110,8 @@ SCALARS: dict[type, Callable[..., Scalar]] = {
     Fraction: _spelled,
     UUID: _spelled,
     datetime: _datetime,
-    date: _isoformat,
-    time: _isoformat,
+    date: _day,
+    time: _time,
     timedelta: _duration,
     bytes: _bytes,
     bytearray: _bytes,
@@ -121,8 +126,8 @@ _BASES: tuple[tuple[type | tuple[type, ...], Callable[..., Scalar]], ...] = (
     (int, lambda value, limit: _integer(int.__int__(value), limit)),
     (float, lambda value, limit: _float(float.__float__(value), limit)),
     (datetime, _datetime),
-    (date, _isoformat),
-    (time, _isoformat),
+    (date, _day),
+    (time, _time),
     (timedelta, _duration),
     ((bytes, bytearray), _bytes),
     ((Decimal, Fraction, UUID, PurePosixPath, PureWindowsPath), _spelled),
@@ -135,4 +140,4 @@ _BASES: tuple[tuple[type | tuple[type, ...], Callable[..., Scalar]], ...] = (
 
 def scalar_writer(value: object) -> Callable[..., Scalar] | None:
     """What writes a value of a subclass of some scalar type; None if it is no scalar."""
-    return next((writer for bases, writer in _BASES if isinstance(value, bases)), None)
+    return next((writer for bases, writer in _BASES if issubclass(type(value), bases)), None)

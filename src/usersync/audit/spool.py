@@ -11,11 +11,13 @@ so that no ``record()`` ever pays for one.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from usersync.audit.lifecycle import gate
 from usersync.audit.source import fitting
 
 if TYPE_CHECKING:
@@ -38,11 +40,6 @@ _CHECKPOINT_BYTES = 16 << 20
 # Nobody else writes events to the file; but somebody may look into it with a tool, and whoever records waits
 # while we wait for them.
 _PATIENCE_S = 0.25
-
-
-#: Held by writer threads while they are inside SQLite, and by whoever forks: a child that is born while
-#: another thread holds one of SQLite's own locks would wait for it for ever.
-gate = threading.RLock()
 
 
 class Spool:
@@ -70,6 +67,7 @@ class Spool:
             self._limit(self._recorder)
             newest = "select coalesce(max(number), 0), coalesce(min(number) - 1, 0) from events"
             self.last, self.done = self._recorder.execute(newest).fetchone()
+            self._identity = [each.stat() for each in files_of(path)[:2]]
         except BaseException:
             self._recorder.close()
             raise
@@ -134,6 +132,32 @@ class Spool:
             self._writer.executemany(
                 "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", rows
             )
+
+    def is_there(self) -> bool:
+        """Whether the files are still those that were opened: SQLite would go on writing to removed ones."""
+        try:
+            found = [each.stat() for each in files_of(self.path)[:2]]
+        except FileNotFoundError:
+            return False
+        return all(map(os.path.samestat, self._identity, found))
+
+    def take_over(self, old: Spool) -> None:
+        """Begin with what another has, under the same numbers. It need not have files any more."""
+        with self._lock, old.lock:
+            # Not its writer's connection, which may not be open yet and has only a name to go by.
+            events = old._recorder.execute("select * from events where number > ?", (old.done,))
+            refused = old._recorder.execute("select at_ms, event, reason from refused order by number")
+            self._recorder.execute("begin")
+            try:
+                self._recorder.executemany("insert into events values (?, ?, ?)", events)
+                self._recorder.executemany(
+                    "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", refused
+                )
+            except BaseException:
+                self._recorder.execute("rollback")
+                raise
+            self._recorder.execute("commit")
+            self.last, self.done = old.last, old.done
 
     def oldest_ms(self) -> int | None:
         """When the oldest event was recorded, in milliseconds since 1970. For any thread."""

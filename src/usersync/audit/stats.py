@@ -7,7 +7,13 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from usersync.audit.sender import Receipt
 
 WriterState = Literal["not started", "idle", "sending", "waiting", "stopped"]
 
@@ -56,6 +62,14 @@ class AuditStats:
         return self.spooled + self.in_memory + self.adopted
 
 
+def describe_reject(reject: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """What was rejected, and why, as the database says it: ``id``, ``action`` and ``reason``."""
+    action, event_id, reason = (
+        " ".join(str(reject.get(name, "?")).split())[:200] for name in ("action", "id", "reason")
+    )
+    return f"{action} ({event_id}): {reason}"
+
+
 class Tally:
     """The counters, and the one place that complains: in the log, once a minute for each kind of trouble."""
 
@@ -87,16 +101,22 @@ class Tally:
         with contextlib.suppress(Exception):
             _log.warning(message, *arguments)
 
-    def settled(self, stored: int, duplicates: int, rejected: int, seconds: float) -> None:
+    def settled(self, receipt: Receipt, seconds: float) -> None:
         """Count a batch that the database has taken, and how long that took."""
         self.batches += 1
         self.batch_seconds += seconds
-        self.stored += stored
-        self.duplicates += duplicates
-        self.rejected += rejected
+        self.stored += receipt.stored
+        self.duplicates += receipt.duplicates
+        self.rejected += receipt.rejected
         self.failures, self.last_error = 0, None
-        if rejected:
-            self.complain("rejected", "%s audit events were rejected: see usersync.audit_rejects", rejected)
+        if receipt.rejected:
+            example = describe_reject(*receipt.rejects[:1])
+            self.complain(
+                "rejected",
+                "audit events were rejected, %s so far; among them %s. See: usersync audit rejects",
+                self.rejected,
+                example,
+            )
 
     def failed(self, reason: str) -> None:
         """Count an attempt that failed for a reason that will pass."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import Enum
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.objects import class_name, enum_value, fields_of, is_secret_value, items_of
+from usersync.audit.objects import class_name, enum_value, fields_of, is_a, is_secret_value, items_of
 from usersync.audit.redaction import REDACTED
 from usersync.audit.scalars import SCALARS, clean, cut, scalar_writer
 
@@ -30,6 +31,13 @@ Json = str | int | float | bool | None | dict[str, "Json"] | list["Json"]
 
 _MAX_KEY = 200
 _PAIR = 2
+
+# Of what is cut the whole is hashed; so much of it in one value, 40 ms or so, and no more.
+_MAX_HASHED = 32 << 20
+_LARGE = (str, bytes, bytearray, memoryview)
+
+#: How a record says which key its ``value`` is of: ``{"name": "Authorization", "value": "…"}``.
+_NAMES_OF_KEYS = ("name", "key", "header")
 
 
 @dataclass(frozen=True)
@@ -75,25 +83,33 @@ def to_json(value: object, redactor: Redactor | None, limits: Limits) -> Json:
 class _Walk:
     """One way through a value; remembers the containers it is in, and how much it has seen."""
 
-    __slots__ = ("_inside", "_limits", "_redactor", "_seen")
+    __slots__ = ("_hashed", "_inside", "_limits", "_redactor", "_seen")
 
     def __init__(self, redactor: Redactor | None, limits: Limits) -> None:
         self._redactor = redactor
         self._limits = limits
         self._inside: set[int] = set()
         self._seen = 0
+        self._hashed = 0
 
     def value(self, value: object, depth: int) -> Json:
         self._seen += 1
         try:
             writer = SCALARS.get(type(value))
             if writer is not None:
-                return writer(value, self._limits.text)
+                return self._scalar(writer, value)
             if self._seen > self._limits.nodes:
                 return "[cut: too many values]"
             return self._compound(value, depth)
         except Exception:  # noqa: BLE001 - see the module's docstring
             return f"[unreadable: {class_name(value)}]"
+
+    def _scalar(self, writer: Callable[..., Json], value: Any) -> Json:
+        if is_a(value, _LARGE) and len(value) > self._limits.text:
+            self._hashed += len(value)
+            if self._hashed > _MAX_HASHED:
+                return f"[cut: {len(value)}]"
+        return writer(value, self._limits.text)
 
     def _compound(self, value: object, depth: int) -> Json:
         if id(value) in self._inside:
@@ -110,7 +126,7 @@ class _Walk:
         if type(value) is dict:
             return self._mapping(value, depth + 1)
         if type(value) is list:
-            return self._sequence(value, depth + 1)
+            return self._sequence(value[: self._limits.items], len(value), depth + 1)
         is_enum, member = enum_value(value)
         if is_enum:
             return self.value(member, depth + 1)
@@ -118,49 +134,67 @@ class _Walk:
             return REDACTED
         writer = scalar_writer(value)
         if writer is not None:
-            return writer(value, self._limits.text)
+            return self._scalar(writer, value)
         fields = fields_of(value)
         if fields is not None:
             return self._mapping(fields, depth + 1)
-        items = items_of(value)
-        if items is not None:
-            return self._sequence(items, depth + 1)
+        found = items_of(value, self._limits.items)
+        if found is not None:
+            return self._sequence(*found, depth + 1)
         return f"[object: {class_name(value)}]"
 
     def _mapping(self, fields: Mapping[Any, Any], depth: int) -> Json:
         result: dict[str, Json] = {}
         for key, item in islice(fields.items(), self._limits.items):
-            given = key if type(key) is str else self._key(key, depth)
+            given = key if type(key) is str else key_text(key)
             # Asked of the name as it is given: cutting it or counting it up must not hide what it is.
-            secret = self._redactor is not None and self._redactor.is_secret(given)
-            result[self._free(given, result)] = REDACTED if secret else self.value(item, depth)
+            secret = self._is_secret(given) or (given == "value" and self._has_secret_name(fields))
+            result[free_name(given, result)] = REDACTED if secret else self.value(item, depth)
         if len(fields) > self._limits.items:
             result["[cut]"] = f"[cut: {len(fields)} keys]"
         return result
 
-    def _free(self, name: str, taken: Mapping[str, Json]) -> str:
-        """The name as jsonb takes it; two keys that look the same there are both kept."""
-        name = cut(clean(name), _MAX_KEY)
-        if name not in taken:
-            return name
-        return next(each for n in range(2, len(taken) + 3) if (each := f"{name} ({n})") not in taken)
+    def _is_secret(self, key: str) -> bool:
+        return self._redactor is not None and self._redactor.is_secret(key)
 
-    def _key(self, key: object, depth: int) -> str:
-        if isinstance(key, bytes):
-            return key.decode("utf-8", "replace")
-        written = self.value(key, depth)
-        return written if isinstance(written, str) else encode(written).decode()
+    def _has_secret_name(self, fields: Mapping[Any, Any]) -> bool:
+        named = (fields.get(name) for name in _NAMES_OF_KEYS)
+        return any(self._names_secret(name) for name in named)
 
-    def _sequence(self, items: list[Any], depth: int) -> Json:
-        if len(items) == _PAIR and self._names_secret(items[0]):
+    def _sequence(self, items: list[Any], size: int, depth: int) -> Json:
+        if size == _PAIR and self._names_secret(items[0]):
             return [self.value(items[0], depth), REDACTED]
-        result = [self.value(item, depth) for item in items[: self._limits.items]]
-        if len(items) > self._limits.items:
-            result.append(f"[cut: {len(items)} items]")
+        result = [self.value(item, depth) for item in items]
+        if size > len(items):
+            result.append(f"[cut: {size} items]")
         return result
 
     def _names_secret(self, first: object) -> bool:
         """Whether a pair is a key and its secret, as headers come: ``[("Authorization", "…")]``."""
-        if self._redactor is None or not isinstance(first, str | bytes) or len(first) > _MAX_KEY:
+        if not is_a(first, (*_LARGE, Enum)) or (is_a(first, _LARGE) and len(first) > _MAX_KEY):  # type: ignore[arg-type]
             return False
-        return self._redactor.is_secret(first if isinstance(first, str) else first.decode("utf-8", "replace"))
+        return self._is_secret(key_text(first))
+
+
+def key_text(key: Any) -> str:
+    """A key as text: whole, so that it can be asked whether it is a secret's."""
+    if is_a(key, str):
+        return str.__str__(key)
+    if is_a(key, (bytes, bytearray, memoryview)):
+        return bytes(key).decode("utf-8", "replace")
+    is_enum, member = enum_value(key)
+    if is_enum:
+        return key_text(member)
+    written = to_json(key, None, _KEY)
+    return written if isinstance(written, str) else encode(written).decode()
+
+
+def free_name(name: str, taken: Mapping[str, object]) -> str:
+    """The name as jsonb takes it; two keys that look the same there are both kept."""
+    name = cut(clean(name), _MAX_KEY)
+    if name not in taken:
+        return name
+    return next(each for n in range(2, len(taken) + 3) if (each := f"{name} ({n})") not in taken)
+
+
+_KEY = Limits(items=20, depth=2)

@@ -20,7 +20,7 @@ import psycopg
 from usersync.audit.adoption import Adoption
 from usersync.audit.api_sender import sender_to
 from usersync.audit.delivery import Delivery
-from usersync.audit.sender import UnavailableError
+from usersync.audit.wire import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,9 +99,12 @@ class Writer:
             try:
                 thread.start()
             except RuntimeError as error:  # no thread to be had, or the interpreter is ending
-                self._tally.complain("thread", "the audit writer cannot be started: %s", error)
+                problem = error
+            else:
+                self._thread = thread
                 return
-            self._thread = thread
+        # Without the lock: a handler of the log may record events.
+        self._tally.complain("thread", "the audit writer cannot be started: %s", problem)
 
     def stop(self, timeout: float, last_act: Callable[[], None]) -> None:
         """Let the thread end after the batch it is at, and wait for that so long.
@@ -132,6 +135,7 @@ class Writer:
             else:
                 failures = 0
                 self._announce()
+                self._keep_up()
                 if not busy:
                     self._rest()
         self.adoption.close()
@@ -170,7 +174,6 @@ class Writer:
     def _rest(self) -> None:
         """Sleep until there is something to do, and let some events gather then."""
         self._tally.state = "idle"
-        self._keep_up()
         self._idle = True
         # Asked after saying so: an event that came before is seen here, one that comes later wakes us.
         urgent = self._is_empty() and self._called(_IDLE_S)
@@ -180,12 +183,8 @@ class Writer:
         self.sender.rest()
 
     def _keep_up(self) -> None:
-        """Send no events, which makes the partitions of the months ahead as any batch does.
-
-        Not every event comes through here: some are recorded in transactions of the application's, where
-        nobody should wait for a partition.
-        """
-        if self._stopping or time.monotonic() < self._upkeep_at or not self._is_empty():
+        """Send no events, which makes the partitions of the months ahead. A batch of events makes none."""
+        if self._stopping or time.monotonic() < self._upkeep_at:
             return
         self._upkeep_at = time.monotonic() + _UPKEEP_S
         # If it fails, events will tell; and without any, it is soon enough next time.

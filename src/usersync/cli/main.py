@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from usersync.cli.group import usersync
+from usersync.cli.lazy import LazyGroup
 from usersync.cli.output import Output, shortened
 from usersync.errors import SettingsError, UsersyncError
 
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str], *, name: str = "usersync", surroundings: Surro
     # Known before anything is parsed: a mistake in the arguments is reported in the form that was asked for.
     output = Output(as_json="--json" in arguments, verbose="--verbose" in arguments)
     try:
-        code = _guarded(partial(_invoke, list(arguments), name, surroundings), output)
+        code = _guarded(partial(_invoke, list(arguments), name, surroundings), arguments, output)
         _flush()
     except BrokenPipeError:
         _discard_output()
@@ -49,7 +50,7 @@ def run(arguments: Sequence[str], *, name: str = "usersync", surroundings: Surro
     return code
 
 
-def _guarded(invoke: Callable[[], int], output: Output) -> int:
+def _guarded(invoke: Callable[[], int], arguments: Sequence[str], output: Output) -> int:
     try:
         return invoke()
     except UsersyncError as error:
@@ -57,7 +58,7 @@ def _guarded(invoke: Callable[[], int], output: Output) -> int:
         output.error(error)
         return error.exit_code
     except click.ClickException as error:
-        output.error(_usage_error(error))
+        output.error(_usage_error(error, arguments))
         return error.exit_code if isinstance(error, click.UsageError) else SettingsError.exit_code
     except KeyboardInterrupt:
         raise
@@ -90,10 +91,22 @@ def _pass_interruption_on(error: BaseException) -> None:
         seen = seen.__cause__ or seen.__context__
 
 
-def _usage_error(error: click.ClickException) -> SettingsError:
+def _usage_error(error: click.ClickException, arguments: Sequence[str]) -> SettingsError:
     context = error.ctx if isinstance(error, click.UsageError) else None
-    path = context.command_path if context else "usersync"
+    path = context.command_path if context else _command_path(arguments)
     return SettingsError(shortened(error.format_message()), hint=f"See: {path} --help")
+
+
+def _command_path(arguments: Sequence[str]) -> str:
+    """The words that name the command: click does not say whose option lacks its value."""
+    words = ["usersync"]
+    command: click.Command = usersync
+    for word in arguments:
+        if not isinstance(command, LazyGroup) or word not in command.entries:
+            break
+        words.append(word)
+        command = command.entries[word].load()
+    return " ".join(words)
 
 
 def _unexpected(error: Exception) -> UsersyncError:

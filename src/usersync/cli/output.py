@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import stat
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -112,6 +114,17 @@ class Output:
                 yield file
         except OSError as error:
             raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+
+    def wait(self, seconds: float) -> None:
+        """Sleep; raise BrokenPipeError as soon as nobody reads standard output any more."""
+        try:
+            waiting = select.poll()
+            waiting.register(sys.stdout.fileno(), 0)
+        except (OSError, ValueError, AttributeError):
+            time.sleep(seconds)
+            return
+        if waiting.poll(seconds * 1000):
+            raise BrokenPipeError
 
     def tell(self, *lines: str) -> None:
         """Print lines for people to standard error; nothing with ``--json``."""

@@ -152,7 +152,8 @@ def retry_rejects() -> Plan[RecordResult]:
         row = yield from query_row(_RETRY, last=last, batch=RETRY_BATCH)
         if not row["taken"]:
             break
-        total += RecordResult(**row["result"])
+        result = row["result"]
+        total += RecordResult(result["stored"], result["duplicates"], result["rejected"])
     return total
 
 

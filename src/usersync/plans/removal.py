@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.models import Change, SchemaPlan
 from usersync.plans.protocol import Plan, query_row
-from usersync.plans.tracking import tracked_functions
+from usersync.plans.tracked_tables import tracked_functions
 from usersync.settings import SOURCE_COPY
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import is_of_tracked_table

@@ -32,7 +32,7 @@ from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
 from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.plans.removal import plan_removal
-from usersync.plans.tracking import Renewal, renew
+from usersync.plans.tracked_tables import Renewal, renew
 from usersync.sql.expressions import literal
 from usersync.sql.render import remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration

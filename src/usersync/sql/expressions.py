@@ -21,8 +21,9 @@ def literal(value: Default) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    # Backslashes are literal: standard_conforming_strings has been on since PostgreSQL 9.1.
-    return "'" + value.replace("'", "''") + "'"
+    quoted = "'" + value.replace("'", "''") + "'"
+    # Read the same whatever the session's standard_conforming_strings.
+    return "E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
 
 
 def expression(column: Column, row: str) -> str:

@@ -338,7 +338,8 @@ class _Part:
         for side, rows, without in (("old", "old_rows", "insert"), ("new", "new_rows", "delete")):
             if self._operation != without:
                 names[f"{side}_bodies"] = (
-                    f"(select row_number() over () as position, to_jsonb(changed_row.*) as body "
+                    "(select row_number() over () as position, "
+                    "usersync.fields_of_row(changed_row.*, tracking.table_id) as body "
                     f"from {rows} as changed_row)"
                 )
         current, previous = ("o", "n") if self._operation == "delete" else ("n", "o")

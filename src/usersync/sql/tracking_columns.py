@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from usersync.sql.expressions import literal
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal["number", "plain", "instant", "text", "json", "jsonb", "bytes", "document", "foreign"]
+Kind = Literal[
+    "number", "numeric", "plain", "instant", "text", "json", "jsonb", "bytes", "document", "foreign"
+]
 
 #: The same as what the Python side cuts at.
 TEXT_LIMIT = 16_384
@@ -27,9 +31,11 @@ _KINDS: Mapping[str, Kind] = {
     "name": "text",
     "xml": "text",
     "json": "json",
+    "json[]": "json",
     "jsonb": "jsonb",
     "bytea": "bytes",
     "timestamp with time zone": "instant",
+    "numeric": "numeric",
 }
 
 #: Types in which equal values are the same value, so that the equality operator will do, which is faster.
@@ -48,6 +54,10 @@ _EXACT = frozenset(
         "bytea",
     )
 )
+
+
+#: In what json takes and jsonb does not: a NUL, half a surrogate pair, a number beyond all measure.
+_PERHAPS_NO_JSONB = literal(r"\\u(0000|d[89a-f])|[0-9]e[-+]?[0-9]")
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def _kind(found: Mapping[str, Any]) -> Kind:
     kind = _KINDS.get(found["type"])
     if kind is not None:
         return kind
-    return "plain" if found["fixed"] or found["type"] == "numeric" else "document"
+    return "plain" if found["fixed"] else "document"
 
 
 def recorded(column: TrackedColumn, value: str) -> str:  # noqa: PLR0911 - a kind, a line
@@ -86,18 +96,17 @@ def recorded(column: TrackedColumn, value: str) -> str:  # noqa: PLR0911 - a kin
         case "bytes":
             return f"usersync.describe_bytes({value})"
         case "json":
-            # What json takes and jsonb does not: a NUL, half a surrogate pair.
-            text = f"{value}::text"
-            alien = f"{text} ~* '\\\\u(0000|d[89a-f])'"
-            return (
-                f"case when {alien} then to_json({_short_text(text)}) else {_short_document(value, text)} end"
-            )
+            document = f"to_json({value})"
+            text = f"{document}::text"
+            alien = f"{text} ~* {_PERHAPS_NO_JSONB} and not usersync.fits({text}, 'jsonb')"
+            short = _short_document(document, text)
+            return f"case when {alien} then to_json({_short_text(text)}) else {short} end"
         case "jsonb" | "document":
             return _short_document(f"to_json({value})", f"to_json({value})::text", size_of=value)
         case "foreign":
             # By its output function, and by no cast: a cast may be anybody's code.
             return _short_text(f"case when num_nulls({value}) = 0 then concat({value}) end")
-        case "number" | "plain" | "instant":
+        case "number" | "numeric" | "plain" | "instant":
             return value
 
 
@@ -129,7 +138,7 @@ def key_text(column: TrackedColumn, value: str) -> str:
     match column.kind:
         case "number" | "text":
             text = f"{value}::text"
-        case "plain":
+        case "numeric" | "plain":
             text = f"to_jsonb({value}) #>> '{{}}'"
         case "instant":
             text = f"to_jsonb({value} at time zone 'UTC') #>> '{{}}'"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
 import pytest
-from sql_log import event
+from sql_log import event, send, wait_until_blocked
 
 from usersync.plans import audit_upkeep
 from usersync.runner import run
+
+NOW = datetime.now(UTC)
 
 #: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
 BATCH = (event(), event(ip="nowhere"), event())
@@ -64,7 +68,7 @@ FAULTS = {
     table_locked: psycopg.errors.LockNotAvailable,
     read_only: psycopg.errors.ReadOnlySqlTransaction,
     no_privilege: psycopg.errors.InsufficientPrivilege,
-    no_partition: psycopg.errors.CheckViolation,
+    no_partition: psycopg.errors.ObjectNotInPrerequisiteState,
     rejects_gone: psycopg.errors.UndefinedTable,
 }
 
@@ -75,6 +79,28 @@ def test_a_fault_raises_and_leaves_nothing(log, session, fault):
         log.record(*BATCH)
     assert log.rows() == log.rejects() == []
     assert log.record(*BATCH) == (2, 0, 1)
+
+
+def test_a_partition_that_somebody_makes_meanwhile_takes_the_events(log, session):
+    maker, writer = session(), session()
+    log.owner.execute("drop table usersync.audit_logs_" + f"{NOW:%Y_%m}")
+    with ThreadPoolExecutor(1) as pool:
+        with maker.transaction():
+            maker.execute("select usersync.make_audit_partitions()")
+            sent = pool.submit(send, writer, event(occurred_at=NOW.isoformat()))
+            wait_until_blocked(log.owner, writer)
+        assert sent.result() == (1, 0, 0)
+    assert log.row()["partition"] == f"usersync.audit_logs_{NOW:%Y_%m}"
+
+
+def test_a_check_of_the_applications_that_has_no_name_is_no_missing_partition(log):
+    log.owner.execute(
+        "create function public.refuse() returns trigger language plpgsql as "
+        "$$ begin raise check_violation; end $$; "
+        f"create trigger refuse before insert on {log.table} for each row when (new.action = 'bad') "
+        "execute function public.refuse()"
+    )
+    assert log.record(event(), event(action="bad")) == (1, 0, 1)
 
 
 def test_a_fault_leaves_the_callers_transaction_to_the_caller(log):

@@ -181,6 +181,12 @@ def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
         assert proposal in refused.value.hint
 
 
+def test_a_copy_of_a_log_is_not_taken_for_one(owner):
+    owner.execute("comment on table public.audit_logs is 'The audit log, made by usersync: what happened'")
+    with pytest.raises(ConflictError, match="was not made by usersync"):
+        run(schema.apply(parse_settings({"columns": {"email": "email"}})), owner)
+
+
 def test_a_mapped_table_has_to_be_there(owner):
     owner.execute("drop table public.audit_logs")
     with pytest.raises(ConflictError, match=r"there is no table public\.audit_logs"):

@@ -11,7 +11,7 @@ from sql_log import event, send
 MAKE = "select usersync.make_audit_partitions()"
 
 
-def months(log, count=3):
+def months(log, count=13):
     """The first moments of this month and of those after it."""
     read = """
         select date_trunc('month', now() at time zone 'UTC') + make_interval(months => n)
@@ -24,6 +24,10 @@ def expected(log):
     return sorted(["audit_logs_default", *(f"audit_logs_{month:%Y_%m}" for month in months(log))])
 
 
+def expected_soon(log):
+    return sorted(["audit_logs_default", *(f"audit_logs_{month:%Y_%m}" for month in months(log, 3))])
+
+
 def drop_all_months(log):
     for name in log.partitions():
         if name != "audit_logs_default":
@@ -31,7 +35,7 @@ def drop_all_months(log):
     assert log.partitions() == ["audit_logs_default"]
 
 
-def test_this_month_and_two_more_are_there_from_the_start(log):
+def test_this_month_and_a_year_of_others_are_there_from_the_start(log):
     assert log.partitions() == expected(log)
     assert log.owner.execute(MAKE).fetchone() == (0,)
 
@@ -57,28 +61,28 @@ def test_the_year_ends_between_two_partitions(log):
     assert places == ["usersync.audit_logs_2029_12", "usersync.audit_logs_2030_01"]
 
 
-def test_whoever_records_makes_what_is_missing(log):
+@pytest.mark.parametrize(("path", "events"), [("", []), ("/rpc/record_audit_events", [event()])])
+def test_no_events_or_a_call_of_the_data_apis_make_what_is_missing(log, path, events):
     drop_all_months(log)
-    assert log.record(event()) == (1, 0, 0)
-    assert log.partitions() == expected(log)
+    log.owner.execute("select set_config('request.path', %s, false)", [path])
+    assert log.record(*events) == (len(events), 0, 0)
+    assert log.partitions() == expected_soon(log)
 
 
 def test_twenty_at_once(log, session):
     drop_all_months(log)
     sessions = [session() for _ in range(20)]
     with ThreadPoolExecutor(20) as pool:
-        results = list(pool.map(lambda each: send(each, event()), sessions))
-    assert results == [(1, 0, 0)] * 20
+        results = list(pool.map(send, sessions))
+    assert results == [(0, 0, 0)] * 20
     log.owner.execute(MAKE)  # all may have met, and left it to each other
-    assert log.partitions() == expected(log)
+    assert log.partitions() == expected_soon(log)
 
 
 def test_rows_in_the_default_partition_move_to_their_month(log):
     drop_all_months(log)
     now = datetime.now(UTC).isoformat()
-    with log.owner.transaction():
-        log.owner.execute("select pg_current_xact_id()")
-        log.record(event(occurred_at=now), event(occurred_at="2020-01-01"))
+    log.record(event(occurred_at=now), event(occurred_at="2020-01-01"))
     before = log.rows()
     assert {row["partition"] for row in before} == {"usersync.audit_logs_default"}
     assert log.owner.execute(MAKE).fetchone() == (3,)
@@ -90,14 +94,27 @@ def test_rows_in_the_default_partition_move_to_their_month(log):
 def test_a_month_with_too_many_rows_to_move_keeps_no_other_from_being_made(log):
     drop_all_months(log)
     now = datetime.now(UTC).isoformat()
-    with log.owner.transaction():
-        log.owner.execute("select pg_current_xact_id()")
-        log.record(*(event(occurred_at=now) for _ in range(10_001)))
+    log.record(*(event(occurred_at=now) for _ in range(10_001)))
     assert log.owner.execute(MAKE).fetchone() == (2,)
     assert log.partitions() == [
-        each for each in expected(log) if each != f"audit_logs_{months(log)[0]:%Y_%m}"
+        each for each in expected_soon(log) if each != f"audit_logs_{months(log)[0]:%Y_%m}"
     ]
     assert len(log.rows()) == 10_001
+
+
+@pytest.mark.newest_server
+def test_a_default_partition_that_takes_long_to_read_holds_nobody_up(log):
+    """Each partition that is attached makes the server read it, while nobody can write users."""
+    drop_all_months(log)
+    old = {"occurred_at": "2019-01-01", "metadata": {"text": "x" * 1_800}}
+    for _ in range(2):
+        log.record(*(event(**old) for _ in range(4_500)))
+    assert log.record() == (0, 0, 0)
+    assert log.partitions() == ["audit_logs_default"]
+    log.owner.execute("set usersync.maintaining = 'audit'")
+    log.owner.execute("truncate usersync.audit_logs_default")
+    assert log.record() == (0, 0, 0)
+    assert log.partitions() == expected_soon(log)
 
 
 @pytest.mark.parametrize("busy", ["log", "users"])
@@ -111,17 +128,18 @@ def test_a_lock_keeps_partitions_from_being_made_and_nothing_from_being_stored(l
     with reader.transaction():
         reader.execute(lock)
         log.owner.execute("set lock_timeout = '1ms'")  # nothing is waited for at all
+        assert log.record() == (0, 0, 0)
         assert log.record(event()) == (1, 0, 0)
         assert log.partitions() == ["audit_logs_default"]
-    assert log.record(event()) == (1, 0, 0)
-    assert log.partitions() == expected(log)
+    assert log.record() == (0, 0, 0)
+    assert log.partitions() == expected_soon(log)
 
 
 def test_a_transaction_of_the_applications_makes_none(log):
     """The lock on the users table would stay until it ends, however long that takes."""
     drop_all_months(log)
     with log.owner.transaction():
-        log.owner.execute("create temporary table work ()")
+        # The event comes first, so that nothing but its being one tells whose transaction this is.
         assert log.record(event()) == (1, 0, 0)
         held = """
             select count(*) from pg_locks
@@ -142,6 +160,6 @@ def test_every_partition_has_every_index(log):
         group by 1
     """
     indexes = dict(log.owner.execute(read, [log.table]).fetchall())
-    assert len(indexes) == 5
+    assert len(indexes) == 5  # the log, the default partition and three months
     assert len({tuple(each) for each in indexes.values()}) == 1, indexes
     assert len(next(iter(indexes.values()))) == 8

@@ -9,7 +9,7 @@ from sql_log import event
 
 from usersync.errors import DatabaseError
 from usersync.plans import audit_upkeep, schema, tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.sql.script import install_script
@@ -87,7 +87,7 @@ def guarded(log):
         group by 1
     """
     found = dict(log.owner.execute(read, [log.table]).fetchall())
-    assert len(found) == 5
+    assert len(found) == 15
     assert {tuple(names) for names in found.values()} == {("keep_all_audit_logs", "keep_audit_logs")}
     return found
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from usersync.audit.redaction import Redactor
-from usersync.plans import tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans import tracked_tables, tracking
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from fix_project import Project
-    from usersync.plans.tracking import TrackedTable, TrackingPlan
+    from usersync.plans.tracked_tables import TrackedTable
+    from usersync.plans.tracking import TrackingPlan
 
 is_secret = Redactor().is_secret
 
@@ -46,7 +47,7 @@ class Tracker:
         return run(tracking.untrack(self.project.settings, table), self.project.owner)
 
     def tracked(self) -> tuple[TrackedTable, ...]:
-        return run(tracking.tracked(self.project.settings, is_secret), self.project.owner)
+        return run(tracked_tables.tracked(self.project.settings, is_secret), self.project.owner)
 
     def events(self, fields: str = "action, entity_id, changes") -> list[Any]:
         """What was recorded, in the order in which it happened; single values if it is one field."""

@@ -146,6 +146,9 @@ VALUES = [
     ("char(4)", "'ab'", "'abc'", "ab", "abc"),
     ("json", "'{\"a\": 1}'", "'{\"a\": null}'", {"a": 1}, {"a": None}),
     ("json", "'\"x\"'", "'\"\\u0000\"'", "x", '"\\u0000"'),
+    ("json", "'1e400000'", "'{\"a\": 1e-400000}'", "1e400000", '{"a": 1e-400000}'),
+    ("json", "'\"3e5\"'", "'[1e2]'", "3e5", [100]),
+    ("json[]", "array['\"\\u0000\"'::json]", "array['1e400000'::json]", '["\\u0000"]', "[1e400000]"),
     ("jsonb", '\'{"a": {"b": null}}\'', "'[]'", {"a": {"b": None}}, []),
     ("jsonb", "'1.0'", "'1.00'", 1.0, 1.00),
     ("point", "'(1,2)'", "'(1,3)'", "(1,2)", "(1,3)"),
@@ -293,6 +296,17 @@ def test_generated_columns_are_recorded_where_they_are_stored(tracker):
     tracker.execute("update boxes set w = 3")
     assert tracker.events("changes")[1] == {"w": [2, 3], "double": [4, 6]}
     assert plan.columns == ("id", "w", "double")
+
+
+def test_a_number_may_be_a_long_key_too(tracker):
+    tracker.execute("create table numbers (id numeric primary key)")
+    tracker.track("numbers")
+    tracker.execute("insert into numbers values (1e300 + 1)")
+    tracker.execute("insert into numbers values (1e300 + 2), (1.50)")
+    ids = tracker.events("entity_id")
+    assert len(set(ids)) == 3
+    assert all(len(each) <= 200 for each in ids)
+    assert "1.50" in ids
 
 
 def test_a_long_key_is_shortened_and_stays_unambiguous(tracker):

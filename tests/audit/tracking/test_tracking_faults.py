@@ -82,6 +82,18 @@ def test_a_lock_on_the_log_delays_a_statement_by_the_lock_time_out(tracker):
     assert [row[3] for row in tracker.rejects()] == ["55P03"]
 
 
+def test_a_transaction_waits_once_however_many_its_statements(tracker):
+    with tracker.session() as locking, tracker.session() as writing:
+        locking.execute(
+            "lock table public.audit_logs in access exclusive mode; "
+            "lock table usersync.audit_rejects in share mode"
+        )
+        writing.execute("insert into products values (1, 'Bolt', 5)")
+        assert writing.execute("show usersync.has_waited").fetchone() == ("yes",)
+        writing.execute("set local statement_timeout = '10s'")  # a quarter of a second each would be more
+        writing.execute("do $$ begin for n in 1..60 loop update products set qty = qty + 1; end loop; end $$")
+
+
 def test_a_lock_on_the_users_table_delays_no_more(tracker):
     user_id = tracker.project.auth.sign_up_email("ada@example.com")
     with tracker.session() as locking, tracker.session(usersync__actor_id=str(user_id)) as writing:
@@ -158,6 +170,40 @@ def test_a_column_that_changes_its_type_stops_nothing(tracker, type):  # noqa: A
     )
     tracker.execute(f"update products set qty = {value}")
     assert tracker.events("action") == ["products.inserted", "products.updated"]
+
+
+def test_every_column_is_read_right_when_the_definition_is_stale(tracker):
+    tracker.execute("create type mood as enum ('glad', 'very, \"sad\"')")
+    tracker.execute("create domain price as numeric")
+    tracker.execute(
+        "create table kinds (id bigint primary key, gone int, price price, ok bool, at timestamptz, "
+        "mood mood, moods mood[], note text, empty text, nothing text, doc json, docb jsonb, alien json, "
+        "n float8)"
+    )
+    tracker.track("kinds")
+    tracker.execute("alter table kinds drop column gone")
+    note = 'a,b "c" \\ (d)\n'
+    tracker.execute(
+        "insert into kinds values (1, 1.50, true, '2026-01-01 12:00+02', 'very, \"sad\"', '{glad}', %s, '', "
+        "null, '{\"a\": [1]}', '{\"b\": \"\\\\\"}', '1e400000', 'NaN')",
+        note,
+    )
+    (changes,) = tracker.events("changes")
+    assert {name: new for name, (_, new) in changes.items()} == {
+        "id": 1,
+        "price": 1.5,
+        "ok": True,
+        "at": "2026-01-01T10:00:00+00:00",
+        "mood": 'very, "sad"',
+        "moods": "{glad}",
+        "note": note,
+        "empty": "",
+        "doc": {"a": [1]},
+        "docb": {"b": "\\"},
+        "alien": "1e400000",
+        "n": "NaN",
+    }
+    assert not tracker.rejects()
 
 
 def test_secrets_stay_redacted_when_the_definition_is_stale(tracker):

@@ -12,8 +12,8 @@ from usersync.errors import (
     PrivilegeMissingError,
     SettingsError,
 )
-from usersync.plans import schema, tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans import schema, tracked_tables, tracking
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 from usersync.settings import parse_settings
 
@@ -191,7 +191,7 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     # Which columns are recorded is not for apply to change.
     stored = tracker.execute("select changes from public.other_log").fetchall()
     assert stored == [({"id": [None, 1], "name": [None, "Bolt"]},)]
-    tables = {str(each.table): each for each in run(tracking.tracked(other), owner)}
+    tables = {str(each.table): each for each in run(tracked_tables.tracked(other), owner)}
     assert tables["public.products"].reasons == ("not recorded, because added or renamed since: later",)
     assert run(schema.plan(other), owner).changes == ()
 
@@ -207,6 +207,32 @@ def test_apply_leaves_tracked_tables_alone_and_rollback_does_not(tracker):
     assert left == []
     with pytest.raises(NotInstalledError):
         tracker.track("products")
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "named"),
+    [
+        (
+            "people",
+            'id int, email text, "firstName" text, zip_code text, password text',
+            "email, firstName, zip_code",
+        ),
+        ("products", "id int, name text, description text, shipping text, emails_sent int", None),
+    ],
+)
+def test_what_is_personal_is_warned_of(tracker, table, columns, named):
+    """What is in the log is not taken out again, whatever becomes of the person."""
+    tracker.execute(f"create table {table} ({columns})")
+    said = [each for each in tracker.plan(table).findings if "personal" in each.message]
+    assert [f"most likely in {named}." in each.message for each in said] == ([True] if named else [])
+    if named:
+        assert said[0].hint.endswith(f"--exclude {named.replace(', ', ',')}")
+
+
+def test_tables_of_users_are_warned_of_whatever_their_columns_are_called(tracker):
+    settings = tracker.project.settings
+    for name in (settings.users_table, settings.source_table):
+        assert any("personal" in each.message for each in tracker.plan(name.quoted).findings), name
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usersync.plans import audit, schema, tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.testing.install import install

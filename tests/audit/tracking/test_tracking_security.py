@@ -138,6 +138,43 @@ def test_names_stay_names(tracker, table):
     assert tracker.tracked() == ()
 
 
+def test_a_cast_of_a_type_that_somebody_else_owns_is_never_called(tracker):
+    with tracker.project.database.connect("supabase_admin") as session:
+        session.execute(
+            "create schema strange authorization service_role; set role service_role; "
+            "create type strange.mood as enum ('glad'); "
+            "create function strange.spy(strange.mood) returns json language plpgsql as "
+            "$$ begin raise exception 'called as %', current_user; end $$; "
+            "create cast (strange.mood as json) with function strange.spy(strange.mood)"
+        )
+    tracker.execute("create table orders (id int primary key, mood strange.mood, gone int)")
+    tracker.track("orders")
+    tracker.execute("insert into orders values (1, 'glad')")
+    tracker.execute("alter table orders drop column gone")
+    tracker.execute("insert into orders values (2, 'glad')")
+    assert tracker.events("changes -> 'mood', metadata ->> 'tracking'") == [
+        ([None, "glad"], None),
+        ([None, "glad"], "stale"),
+    ]
+    assert not tracker.rejects()
+
+
+def test_backslashes_mean_the_same_in_every_session(tracker):
+    tracker.execute('create table things (id int primary key, doc json, "a\\b" text)')
+    tracker.track("things")
+    with tracker.session(standard_conforming_strings="off") as session:
+        session.execute(
+            "insert into things values (1, '1', 'x'); update things set doc = '2', \"a\\b\" = 'y'"
+        )
+        session.execute("alter table things drop column doc; delete from things")
+    assert tracker.events("changes") == [
+        {"id": [None, 1], "doc": [None, 1], "a\\b": [None, "x"]},
+        {"doc": [1, 2], "a\\b": ["x", "y"]},
+        {"id": [1, None], "a\\b": ["y", None]},
+    ]
+    assert not tracker.rejects()
+
+
 def test_derived_names_fit_and_differ():
     names = [function_stem(table) for table in HOSTILE] + [function_stem(HOSTILE[0], 1)]
     assert len(set(names)) == len(names)

@@ -50,6 +50,7 @@ def test_csv_into_a_file(many, directory):
     assert 900 < len(rows) <= 1_000
     assert json.loads(rows[-1]["changes"]) == {"n": [None, 1]}
     assert rows[-1]["user_id"] == ""
+    assert (directory / "out.csv").stat().st_mode & 0o777 == 0o600
     assert [each.name for each in directory.iterdir() if each.suffix == ".part"] == []
 
 

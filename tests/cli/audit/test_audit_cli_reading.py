@@ -40,7 +40,7 @@ def test_search_shows_the_newest_first(story, ada):
     assert "⊘ product.deleted" in lines[2]
     assert lines[2].endswith("intern")
     assert "stock 10 → 7" in lines[5]
-    assert str(ada)[:8] in lines[4]
+    assert lines[4].endswith(f"{str(ada)[:4]}…{str(ada)[-7:]}")
     assert narrow(done)
 
 
@@ -86,11 +86,13 @@ def test_search_goes_page_by_page(story):
         (["search", "--after", "here"], "not a cursor"),
         (["search", "--outcome", "maybe"], "not one of"),
         (["show", "42"], "not a valid UUID"),
-        (["history", "product"], "Write it as product/ID"),
+        (["history", "product"], "write both, as in product/42"),
         (["prune", "--keep", "never", "--dry-run"], "no duration"),
         (["prune", "--keep", "9999y", "--dry-run"], "there is no year"),
         (["prune", "--dry-run"], "Missing option '--keep'"),
-        (["prune", "--keep", "13mo"], "nobody to ask"),
+        (["search", "--since", "99999999999d"], "longer than there have been years"),
+        (["search", "--since", "999999d"], "lies before the year 1"),
+        (["search", "--actor"], "usersync audit search --help"),
         (["export", "--format", "xml"], "not one of"),
     ],
 )
@@ -125,7 +127,63 @@ def test_history_is_the_timeline_of_one_entity(story, ada):
     first = story("history", "product/42", "--limit", "1")
     again = first.out.strip().splitlines()[-1].split()[2:]
     assert "product.created" not in story(*again).out
+    assert "1 event, and more" in first.out
     assert story("history", "product/43").code == 1
+
+
+def test_history_does_not_show_what_was_refused_as_if_it_had_happened(audited):
+    audited.record("stock.adjusted", entity=("product", 42), changes={"stock": (10, 7)}, outcome="denied")
+    done = audited("history", "product/42")
+    assert done.out.index("was not done:") < done.out.index("stock  10 → 7")
+    assert "not done: stock 10 → 7" in audited("search").out
+    event_id = audited("search", "--json").json["events"][0]["id"]
+    assert "changes that were not done" in audited("show", event_id).out
+
+
+def test_history_knows_rows_of_tracked_tables(audited):
+    owner = audited.project.owner
+    owner.execute("create schema shop; create table shop.lines (a int, b text, primary key (a, b))")
+    owner.execute("create table public.products (id int primary key)")
+    audited("track", "shop.lines")
+    audited("track", "products")
+    owner.execute("insert into shop.lines values (1, 'two'); insert into products values (42)")
+    for entity in ('shop.lines/[1, "two"]', 'shop.lines/[1,"two"]', "products/42"):
+        assert "1 event" in audited("history", entity).out, entity
+    missed = audited("history", "public.products/42")
+    assert missed.code == 1
+    assert "known without it:  products/42" in missed.out
+
+
+def test_history_shows_metadata_but_for_what_tracking_always_notes(audited):
+    audited.record("product.created", entity=("product", 42), metadata={"why": "sold", "db_role": "x"})
+    assert '    {"why": "sold"}' in audited("history", "product/42").out.splitlines()
+
+
+def test_actors_are_told_apart_by_ids_of_the_same_minute(audited):
+    for end in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+        audited.record("a.done", actor_id=f"0198a3f2-1111-7111-8111-{end}")
+    assert {line.split()[-1] for line in audited("search").out.splitlines()[:4:2]} == {
+        "0198…aaaaaaa",
+        "0198…bbbbbbb",
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "width"),
+    [("search", 40), ("tail --no-follow", 40), ("stats", 60), ("history product/42", 60)],
+)
+def test_a_narrow_terminal_is_not_overrun(story, command, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    story.record("an.action.with.quite.a.long.name", entity=("product", 42), actor_id="x" * 40)
+    assert all(len(line) <= width for line in story(*command.split()).out.splitlines())
+
+
+def test_times_are_in_utc_whatever_the_session_is_in(story, monkeypatch):
+    first = story("search").out
+    monkeypatch.setenv("PGTZ", "America/New_York")
+    assert story("search").out == first
+    shown = story("search", "--json").json["events"][0]["occurred_at"]
+    assert shown.endswith("+00:00")
 
 
 def test_stats_count_by_day_and_action(story):
@@ -138,9 +196,12 @@ def test_stats_count_by_day_and_action(story):
 
 def test_tail_shows_the_newest_and_may_end_there(story):
     done = story("tail", "-n", "2", "--no-follow")
-    assert [line.split()[3] for line in done.out.splitlines()] == ["product.deleted", "order.placed"]
+    assert [line.split()[3] for line in done.out.splitlines()[::2]] == ["product.deleted", "order.placed"]
     documents = story("tail", "-n", "2", "--no-follow", "--json").out.splitlines()
     assert [json.loads(each)["action"] for each in documents] == ["product.deleted", "order.placed"]
+    assert [line.strip() for line in done.out.splitlines()[1::2]] == [
+        json.loads(each)["id"] for each in documents
+    ]
     assert story("tail", "-n", "0", "--no-follow").out == ""
 
 
@@ -185,6 +246,9 @@ def test_rejects_are_listed_and_tried_again(audited):
     done = audited("rejects")
     assert done.code == 1
     assert "2 events rejected" in done.out
+    (number,) = owner.execute("select min(reject_id) from usersync.audit_rejects").fetchone()
+    assert f"number {number}" in done.out
+    assert f"delete from usersync.audit_rejects where reject_id = {number};" in done.out
     assert "is_succeeded_failed_or_denied" in done.out
     assert "\x1b" not in done.out
     assert narrow(done)
@@ -217,3 +281,15 @@ def test_prune_shows_first_and_drops_whole_months(audited):
     }
     assert actions(audited("search", "--json")) == ["new.one"]
     assert "nothing is older" in audited("prune", "--keep", "13mo", "--yes").out
+    # With nothing to drop there is nothing to be asked either, and it was no dry run.
+    assert audited("prune", "--keep", "13mo").code == 0
+    assert audited("prune", "--keep", "13mo", "--json").json["dry_run"] is False
+
+
+def test_prune_says_what_it_took_from_the_default_partition(audited):
+    audited.record("kept.one", occurred_at="1999-05-05")
+    audited.record("old.one", occurred_at="1990-05-05")
+    assert "nobody to ask" in audited("prune", "--keep", "30y").err
+    done = audited("prune", "--keep", "30y", "--yes")
+    assert "1 event deleted from audit_logs_default" in done.err
+    assert actions(audited("search", "--json")) == ["kept.one"]

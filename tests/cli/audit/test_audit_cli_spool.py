@@ -37,7 +37,7 @@ def test_what_a_dead_process_left_is_shown(usersync, spool_dir, left_behind):
     assert done.code == 0
     assert "5 events waiting" in done.out
     assert "gone" in done.out
-    assert "usersync audit spool --drain" in done.out
+    assert "usersync audit spool --drain --project test" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
     data = usersync("audit", "spool", "--dir", spool_dir, "--json").json
     assert (data["waiting"], data["refused"], data["drained"]) == (5, 0, None)
@@ -64,8 +64,25 @@ def test_drain_delivers_it(audited, spool_dir, left_behind):
     assert done.code == 0
     assert "Delivering to" in done.err
     assert "nothing waits" in done.out
+    assert "Done: 5 events delivered." in done.out
     stored = audited.project.owner.execute("select count(*) from public.audit_logs").fetchone()
     assert stored == (5,)
+
+
+def test_drain_of_another_spool_delivers_nothing_and_says_how_to(audited, spool_dir, left_behind):
+    done = audited("spool", "--drain", "--dir", spool_dir)
+    assert done.code == 0
+    assert "Done: no events delivered." in done.out
+    *_, advice = done.out.splitlines()
+    assert advice.strip() == "usersync audit spool --drain --project test"
+    assert audited(*advice.split()[2:], "--dir", spool_dir, "--json").json["delivered"] == 5
+
+
+def test_a_spool_that_is_not_there_is_no_empty_one(usersync, spool_dir, left_behind):
+    done = usersync("audit", "spool", "--dir", spool_dir, "--project", "tset")
+    assert done.code == 2
+    assert "there is no spool tset" in done.err
+    assert "There are test." in done.err
 
 
 def test_drain_without_a_database_fails_at_once_and_loses_nothing(usersync, spool_dir, left_behind):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import queue
 import select
 import signal
+import socket
+import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 from fix_terminal import Terminal
+from psycopg import sql
 
 pytestmark = pytest.mark.newest_server
 
@@ -68,6 +73,61 @@ def test_a_connection_that_is_lost_is_outlasted(audited):
             "and pid <> pg_backend_pid() and usename = current_user and datname = current_database()"
         )
         terminal.wait_for("trying again")
+        terminal.wait_for("connected again")
         audited.record("after.it")
         terminal.wait_for("after.it")
         assert terminal.text.count("before.it") == 1
+
+
+@contextmanager
+def door(database):
+    """An address that is tried before the server's, each time; yields both, and a queue of who knocked."""
+    knocks = queue.Queue()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            with suppress(OSError):
+                while True:
+                    knocks.put(listener.accept()[0].close())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        mine = f"127.0.0.1:{listener.getsockname()[1]}"
+        yield database.dsn().replace(f"@{database.host}:", f"@{mine},{database.host}:"), knocks
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_an_outage_is_told_of_once_and_its_end_too(audited, cluster):
+    database = audited.project.database
+    audited.record("before.it")
+    audited.log.close()
+    with (
+        door(database) as (dsn, knocks),
+        Terminal("audit", "tail", "--every", "0.1", "--dsn", dsn) as terminal,
+    ):
+        terminal.wait_for("before.it")
+        name = sql.Identifier(database.name).as_string()
+        cluster.maintenance.execute(f"alter database {name} allow_connections false")
+        cluster.maintenance.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where application_name = 'usersync' and datname = %s",
+            [database.name],
+        )
+        terminal.wait_for("until it is back")
+        knocks.queue.clear()
+        for _ in range(3):
+            knocks.get(timeout=30)
+        cluster.maintenance.execute(f"alter database {name} allow_connections true")
+        terminal.wait_for("connected again")
+        assert terminal.text.count("warning:") == 1
+
+
+def test_it_ends_with_whoever_reads_it(audited, spawn):
+    audited.record("first.one")
+    dsn = audited.project.database.dsn()
+    process = spawn("audit", "tail", "--every", "0.1", "--dsn", dsn)
+    assert "first.one" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(30) == 141
+    process.stdout = None

@@ -6,6 +6,7 @@ Whatever an event contains was written by strangers, so all of it goes through `
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -24,30 +25,30 @@ _MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "failed": ("✗", bad),
     "denied": ("⊘", warning),
 }
+_UNKNOWN = ("·", faint)
 
 _TIME_WIDTH = len("2026-03-31 18:30:00")
-_ACTION_WIDTH, _ENTITY_WIDTH, _ACTOR_WIDTH = 22, 16, 12
-_LINE_WIDTH = _TIME_WIDTH + 3 + _ACTION_WIDTH + _ENTITY_WIDTH + _ACTOR_WIDTH + 3 * 2
-#: The least room that is worth showing changes in.
-_USEFUL = 12
+#: Action, entity and actor, where there is room; a narrower line has less of each.
+_WIDTHS = (22, 16, 12)
+_BETWEEN = _TIME_WIDTH + len("  ✓ ") + 2 * len("  ")
+_INDENT = " " * 4
 
-_SHORT_ID = 8
+#: What row tracking notes in every event, which says nothing of this one.
+_ROUTINE = {"actor_source", "db_role", "role"}
 #: A single value is shown up to here; --json has all of it.
 _MOST_SHOWN = 2_000
 
 
-def event_line(event: EventRecord, width: int) -> str:
-    """One event in one line, in columns that stay where they are from event to event."""
-    cells = (
-        (event.action or "?", _ACTION_WIDTH),
-        (entity(event), _ENTITY_WIDTH),
-        (actor(event), _ACTOR_WIDTH),
-    )
-    line = "  ".join(_padded(text, room) for text, room in cells)
-    room = width - _LINE_WIDTH - 2
-    if room >= _USEFUL and event.changes:
-        line = f"{line}  {faint(clip(summary(event), room))}"
-    return f"{faint(moment(event.occurred_at))}  {mark(event)} {line}".rstrip()
+def event_in_short(event: EventRecord, width: int) -> Iterator[str]:
+    """One event in two lines, in columns that stay where they are from event to event."""
+    room = min(width - _BETWEEN, sum(_WIDTHS))
+    widths = [each * room // sum(_WIDTHS) for each in _WIDTHS]
+    texts = (event.action or "?", entity(event), actor(event))
+    line = "  ".join(_padded(text, each) for text, each in zip(texts, widths, strict=True))
+    yield f"{faint(moment(event.occurred_at))}  {mark(event)} {line}".rstrip()
+    identity = str(event.id or "no id").ljust(36)
+    room = width - len(_INDENT) - columns(identity) - 2
+    yield faint(f"{_INDENT}{identity}  {clip(summary(event), room) if room > 0 else ''}".rstrip())
 
 
 def _padded(text: str, width: int) -> str:
@@ -57,13 +58,18 @@ def _padded(text: str, width: int) -> str:
 
 def mark(event: EventRecord) -> str:
     """The outcome as a coloured sign."""
-    sign, style = _MARKS.get(event.outcome or "succeeded", ("?", warning))
+    sign, style = _MARKS.get(event.outcome, ("?", warning)) if event.outcome else _UNKNOWN
     return style(sign)
+
+
+def happened(event: EventRecord) -> bool:
+    """Whether what the changes say was done; of a row from before usersync, which has no outcome, too."""
+    return event.outcome not in {"failed", "denied"}
 
 
 def moment(at: datetime) -> str:
     """A point in time, in UTC, to the second."""
-    return at.strftime("%Y-%m-%d %H:%M:%S")
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def entity(event: EventRecord) -> str:
@@ -72,18 +78,34 @@ def entity(event: EventRecord) -> str:
 
 
 def actor(event: EventRecord) -> str:
-    """Who did it, as short as can be: of a UUID the beginning."""
+    """Who did it, as short as can be."""
     if event.actor_id is None:
-        return str(event.user_id)[:_SHORT_ID] if event.user_id else event.actor_type or ""
+        return _short_uuid(event.user_id) if event.user_id else event.actor_type or ""
     try:
-        return str(UUID(event.actor_id))[:_SHORT_ID]
+        return _short_uuid(UUID(event.actor_id))
     except ValueError:
         return event.actor_id
 
 
+def _short_uuid(value: UUID) -> str:
+    """Both ends: those of version 7 that were made in the same minute begin alike."""
+    text = str(value)
+    return f"{text[:4]}…{text[-7:]}"
+
+
 def summary(event: EventRecord) -> str:
     """What changed, in a line: ``stock 10 → 7, name "bolt" → null``."""
-    return ", ".join(f"{field} {short(old, 40)} → {short(new, 40)}" for field, old, new in changes_of(event))
+    said = ", ".join(f"{field} {short(old, 40)} → {short(new, 40)}" for field, old, new in changes_of(event))
+    return said if happened(event) or not said else f"not done: {said}"
+
+
+def metadata_line(event: EventRecord, width: int) -> Iterator[str]:
+    """The metadata in a line, where there is any that is not in every event."""
+    metadata = event.metadata
+    if isinstance(metadata, dict):
+        metadata = {key: value for key, value in metadata.items() if key not in _ROUTINE}
+    if metadata:
+        yield f"{_INDENT}{faint(short(metadata, width - len(_INDENT)))}"
 
 
 def changes_of(event: EventRecord) -> Iterator[tuple[str, Any, Any]]:
@@ -124,7 +146,7 @@ def event_lines(event: EventRecord, width: int) -> Iterator[str]:
     yield from _fact_lines(facts, width)
     if event.changes:
         yield ""
-        yield bold("changes")
+        yield bold("changes" if happened(event) else "changes that were not done")
         yield from change_lines(event, width, indent="  ")
     if event.metadata:
         yield ""

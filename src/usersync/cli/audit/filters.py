@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,17 @@ def parse_entity(text: str) -> tuple[str, str | None]:
     kind, slash, key = text.partition("/")
     if not kind or (slash and not key):
         raise ValueError(f"{text!r} is no entity; expected a type, or a type and an id, as in product/42")
-    return kind, key or None
+    return kind, _as_tracked(key) if key else None
+
+
+def _as_tracked(key: str) -> str:
+    """A key of several columns as row tracking writes it, however it was spaced."""
+    if not key.startswith("["):
+        return key
+    try:
+        return json.dumps(json.loads(key), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return key
 
 
 def as_entity(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, str | None] | None:
@@ -59,7 +70,11 @@ _OPTIONS = (
     ),
     click.option("--since", callback=as_moment, metavar="TIME", help=f"From {_DURATION_OR_DATE} on."),
     click.option("--until", callback=as_moment, metavar="TIME", help="Before that; written likewise."),
-    click.option("--text", metavar="WORDS", help="With these words in metadata or changes."),
+    click.option(
+        "--text",
+        metavar="WORDS",
+        help="With each of these words, or pieces of words, in a value of metadata or changes.",
+    ),
     click.option("--request", "request_id", metavar="ID", help="Of this request."),
 )
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.audit.event_view import actor, change_lines, event_data, mark, moment
+from usersync.cli.audit.event_view import (
+    actor,
+    change_lines,
+    event_data,
+    happened,
+    mark,
+    metadata_line,
+    moment,
+)
 from usersync.cli.audit.filters import as_entity
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import bold, clip, count, faint, plain, typed, wrap
@@ -35,7 +43,10 @@ class HistoryView:
         return 0 if self.entries else 1
 
     def lines(self, width: int) -> Iterator[str]:
-        yield f"{bold(plain(self.entity))}  {count(len(self.entries), 'event')}"
+        more = ", and more" if self.next else ""
+        yield f"{bold(plain(self.entity))}  {count(len(self.entries), 'event')}{more}"
+        if not self.entries and self.entity.startswith("public."):
+            yield f"A table in the schema public is known without it:  {typed(plain(self.entity[7:]))}"
         for entry in self.entries:
             yield ""
             yield from _event_lines(entry.event, width)
@@ -65,13 +76,17 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
     else:
         yield head
         yield faint(f"    {who} {kind}".rstrip())
+    if event.changes and not happened(event):
+        yield faint("    was not done:")
     yield from change_lines(event, width)
+    yield from metadata_line(event, width)
 
 
 @click.command(
     epilog=examples(
-        ("usersync audit history product/42", "old and new values, who, and when"),
-        ("usersync audit history public.products/42", "of a table that is tracked"),
+        ("usersync audit history product/42", "old and new values, who, when"),
+        ("usersync audit history shop.orders/7", "of a table that is tracked"),
+        ("usersync audit history 'shop.lines/[7, 2]'", "a key of two columns"),
     )
 )
 @click.argument("entity", metavar="TYPE/ID", callback=as_entity)
@@ -87,14 +102,14 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
 def history(call: Call, entity: tuple[str, str | None], limit: int, after: str | None) -> View:
     """What happened to one entity, field by field.
 
-    The oldest event first. Exit code 1 if there is none.
+    The oldest event first, times in UTC. Exit code 1 if there is none.
     """
     from usersync.audit_models import Cursor  # noqa: PLC0415 - only when it is wanted
     from usersync.plans import audit  # noqa: PLC0415 - likewise
 
     kind, key = entity
     if key is None:
-        raise click.UsageError(f"which {kind}? Write it as {kind}/ID")
+        raise click.UsageError(f"{kind!r} is a type or an id; write both, as in product/42")
     cursor = Cursor.parse(after) if after else None
     entries, following = call.run(audit.history(kind, key, after=cursor, limit=limit))
     return HistoryView(f"{kind}/{key}", entries, following, call.target)

@@ -19,7 +19,7 @@ _UNITS = {
 _MONTHS = {"mo": 1, "y": 12}
 _MONTHS_A_YEAR = 12
 
-_PERIOD = re.compile(r"(?P<number>[0-9]{1,6})\s*(?P<unit>[a-z]+)", re.IGNORECASE)
+_PERIOD = re.compile(r"(?P<number>[0-9]{1,12})\s*(?P<unit>[a-z]+)", re.IGNORECASE)
 _KNOWN = ", ".join([*_UNITS, *_MONTHS])
 
 _SHAPE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9:.,]+\s*(Z|[+-][0-9:]+)?)?)?", re.IGNORECASE)
@@ -54,7 +54,10 @@ def parse_period(text: str) -> Period:
     if number == 0:
         raise ValueError(f"{text!r} is no time at all")
     if unit in _UNITS:
-        return Period(text, rest=_UNITS[unit] * number)
+        try:
+            return Period(text, rest=_UNITS[unit] * number)
+        except OverflowError:
+            raise ValueError(f"{text!r} is longer than there have been years") from None
     if unit in _MONTHS:
         return Period(text, months=_MONTHS[unit] * number)
     raise ValueError(f"{text!r}: there is no unit {unit!r}; there are {_KNOWN}")
@@ -94,5 +97,7 @@ def as_moment(_: click.Context, __: click.Parameter, value: str | None) -> datet
     """The callback of an option that takes a point in time."""
     try:
         return parse_moment(value, datetime.now(UTC)) if value is not None else None
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise click.BadParameter(str(error)) from None
+    except OverflowError:
+        raise click.BadParameter(f"{value!r} lies before the year 1") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -89,12 +89,13 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
     """
     from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
 
-    if not dry_run:
-        call.require_consent(yes=yes)
     before = keep.before(datetime.now(UTC))
     view = PruneView(call.run(audit_upkeep.prune(before, dry_run=True)), call.target)
-    if dry_run or not view.result.parts:
+    if dry_run:
         return view
+    if not view.result.parts:
+        return replace(view, result=replace(view.result, dry_run=False))
+    call.require_consent(yes=yes)
     call.output.say(*view.lines(call.output.width), "")
     if not yes:
         call.ask(f"Drop {bad('for good')} what is older than {view.result.before:%Y-%m-%d}?")
@@ -103,4 +104,5 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
 
 
 def _tell(call: Call, part: PrunedPart) -> None:
-    call.output.tell(f"{faint('dropped' if part.dropped else 'emptied')} {plain(part.name)}")
+    done = "dropped" if part.dropped else f"{count(part.rows, 'event')} deleted from"
+    call.output.tell(f"{faint(done)} {plain(part.name)}")

@@ -52,6 +52,9 @@ class RejectsView:
             yield ""
             yield from wrap("Once what they were rejected for is mended:", width)
             yield f"  {typed('usersync audit rejects --retry')}"
+            yield from wrap("One that is not worth mending, as SQL:", width)
+            number = self.rejects[0].reject_id
+            yield f"  {typed(f'delete from usersync.audit_rejects where reject_id = {number};')}"
 
     def data(self) -> dict[str, Any]:
         return {
@@ -65,7 +68,8 @@ class RejectsView:
 def _reject_lines(reject: RejectedEvent, width: int) -> Iterator[str]:
     event = reject.event if isinstance(reject.event, dict) else {}
     action = clip(event.get("action") or "?", 40)
-    yield f"{faint(moment(reject.rejected_at))}  {action}  {bad(plain(reject.sqlstate))}"
+    head = f"{faint(moment(reject.rejected_at))}  {action}  {bad(plain(reject.sqlstate))}"
+    yield f"{head}  {faint(f'number {reject.reject_id}')}"
     yield from wrap(clip(reject.reason, 500), width, first="  ")
     yield f"  {faint(short(reject.event, width - 2))}"
 

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.audit.event_view import event_data, event_line, summary
+from usersync.cli.audit.event_view import event_data, event_in_short
 from usersync.cli.audit.filters import filter_options
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.text import bold, clip, columns, count, faint, typed
+from usersync.cli.text import bold, count, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.audit_models import EventFilter, EventPage, EventRecord
+    from usersync.audit_models import EventFilter, EventPage
     from usersync.cli.output import View
 
 _MOST = 10_000
-_INDENT = " " * 4
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ class SearchView:
             yield f"{bold(self.target)}  no event fits"
             return
         for event in self.page.events:
-            yield event_line(event, width)
-            yield from _second_line(event, width)
+            yield from event_in_short(event, width)
         yield ""
         if self.page.next:
             yield f"{count(len(self.page.events), 'event')}, and more. The next page, with the same options:"
@@ -50,12 +48,6 @@ class SearchView:
             "events": [event_data(event) for event in self.page.events],
             "next": str(self.page.next) if self.page.next else None,
         }
-
-
-def _second_line(event: EventRecord, width: int) -> Iterator[str]:
-    identity = str(event.id or "-").ljust(36)
-    room = width - len(_INDENT) - columns(identity) - 2
-    yield faint(f"{_INDENT}{identity}  {clip(summary(event), room) if room > 0 else ''}".rstrip())
 
 
 @click.command(
@@ -79,7 +71,7 @@ def search(call: Call, wanted: EventFilter, limit: int, after: str | None) -> Vi
     """Find events, the newest first, page by page.
 
     All that is asked for has to fit. A page costs the same wherever it is. --text has to read every event
-    that the other options leave.
+    that the other options leave. Times are in UTC; · is an event of which nobody said how it ended.
     """
     from usersync.audit_models import Cursor  # noqa: PLC0415 - only when it is wanted
     from usersync.plans import audit  # noqa: PLC0415 - likewise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from usersync.audit import AuditLog
     from usersync.audit.refused import RetryResult
+    from usersync.audit.stats import AuditStats
     from usersync.audit.survey import Refused, SpoolFile, SpoolSurvey
     from usersync.cli.audit.periods import Period
     from usersync.cli.output import View
@@ -48,6 +50,7 @@ class SpoolView:
     with_refused: bool = False
     #: What became of --drain.
     drained: bool | None = None
+    delivered: int = 0
     error: str | None = None
     #: What became of --retry-refused.
     retried: RetryResult | None = None
@@ -64,8 +67,11 @@ class SpoolView:
             if number_:
                 yield ""
             yield from _survey_lines(survey, width, with_refused=self.with_refused)
-        if self.drained is False:
+        if self.drained is not None:
             yield ""
+            verdict = good("Done:") if self.drained else bad("Stopped:")
+            yield f"{verdict} {count(self.delivered, 'event')} delivered."
+        if self.drained is False:
             yield from wrap(f"Not everything could be delivered: {plain(self.error or 'time is up')}", width)
         if self.retried is not None:
             yield ""
@@ -73,11 +79,18 @@ class SpoolView:
         yield from self._advice(width)
 
     def _advice(self, width: int) -> Iterator[str]:
-        orphaned = any(file.waiting and not file.owned for each in self.surveys for file in each.files)
-        if orphaned and self.drained is None:
+        orphaned = [
+            each for each in self.surveys if any(file.waiting and not file.owned for file in each.files)
+        ]
+        if orphaned:
             yield ""
-            yield from wrap("The next process that records takes over what nobody owns. At once:", width)
-            yield f"  {typed('usersync audit spool --drain')}"
+            yield from wrap(
+                "What nobody owns is taken over by the next process that records into the same spool. At "
+                "once, with the address of the database that it is meant for:",
+                width,
+            )
+        for each in orphaned:
+            yield f"  {typed(f'usersync audit spool --drain --project {shlex.quote(each.directory.name)}')}"
         if not any(each.refused for each in self.surveys):
             return
         if not self.with_refused:
@@ -94,6 +107,7 @@ class SpoolView:
             "waiting": sum(each.waiting for each in self.surveys),
             "refused": sum(each.refused for each in self.surveys),
             "drained": self.drained,
+            "delivered": self.delivered,
             "error": self.error,
             "retried": self.retried,
             "spools": [_data(each) for each in self.surveys],
@@ -161,7 +175,11 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
         ("usersync audit spool --retry-refused", "hand that in again"),
     )
 )
-@click.option("--drain", is_flag=True, help="Deliver what waits for this database, and what nobody owns.")
+@click.option(
+    "--drain",
+    is_flag=True,
+    help="Deliver to this database what dead processes left in its spool, or in that of --project.",
+)
 @click.option("--refused", "with_refused", is_flag=True, help="Show the events that were set aside, and why.")
 @click.option("--retry-refused", is_flag=True, help="Hand in again what this database refused.")
 @click.option(
@@ -194,21 +212,29 @@ def spool(
     """What waits on this machine to be stored; deliver it.
 
     Each process that records has a file; the file of a process that is gone is delivered by the next one, or
-    by --drain. What the database refused is kept until --retry-refused gets it in. Exit code 1 if events are
-    refused, files are damaged, or not everything could be delivered.
+    by --drain. Each database has a spool, known by its address or by the 'project' of AuditLog; --drain sees
+    to one of them. What the database refused is kept until --retry-refused gets it in. Exit code 1 if events
+    are refused, files are damaged, or not all of what was to be drained could be delivered.
     """
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
 
     root = directory or default_spool_dir()
+    if project:
+        _check_project(root, project)
     view = SpoolView(root, (), with_refused)
     if drain or retry_refused:
         with _log(call, root, project) as log:
             if drain:
                 done = log.drain(timeout.rest.total_seconds())
-                view = replace(view, drained=done, error=None if done else log.stats().last_error)
+                view = replace(view, drained=done, **_outcome_of_drain(log.stats(), done=done))
             if retry_refused:
                 view = replace(view, retried=log.retry_refused())
     return replace(view, surveys=_look(root, project))
+
+
+def _outcome_of_drain(stats: AuditStats, *, done: bool) -> dict[str, Any]:
+    delivered = stats.stored + stats.duplicates + stats.rejected
+    return {"delivered": delivered, "error": None if done else stats.last_error}
 
 
 def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
@@ -223,6 +249,21 @@ def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
         raise SettingsError(
             f"cannot read {root}: {error.strerror}", hint="Spools are private to the account that records."
         ) from error
+
+
+def _check_project(root: Path, project: str) -> None:
+    from usersync.audit.options import directory_name  # noqa: PLC0415 - likewise
+
+    if not (root / directory_name(project)).is_dir():
+        there = (
+            ", ".join(sorted(each.name for each in root.iterdir() if each.is_dir())) if root.is_dir() else ""
+        )
+        raise SettingsError(
+            f"--project: there is no spool {plain(project)} in {root}",
+            hint=f"There are {there}."
+            if there
+            else "There is none; nothing was recorded below this directory.",
+        )
 
 
 def _log(call: Call, root: Path, project: str | None) -> AuditLog:

@@ -36,7 +36,7 @@ class StatsView:
 
     def lines(self, width: int) -> Iterator[str]:
         if not self.drawn:
-            yield from align(self._table())
+            yield from align(self._table(width))
             return
         total = sum(each.events for each in self.counts)
         yield f"{bold(self.target)}  {count(total, 'event')} in {count(len(self.days), 'day')}"
@@ -46,10 +46,16 @@ class StatsView:
             yield ""
             yield from align(self._action_rows(width), indent="  ")
 
-    def _table(self) -> Iterator[tuple[str, ...]]:
+    def _table(self, width: int) -> Iterator[tuple[str, ...]]:
+        room = max(width - len("2026-03-31  ") - len("  1,234,567  unsuccessful"), 12)
         yield ("day", "action", "events", "unsuccessful")
         for each in self.counts:
-            yield each.day.isoformat(), clip(each.action or "?", 60), str(each.events), str(each.unsuccessful)
+            yield (
+                each.day.isoformat(),
+                clip(each.action or "?", room),
+                str(each.events),
+                str(each.unsuccessful),
+            )
 
     def _day_lines(self, width: int) -> Iterator[str]:
         by_day = self._by_day(self.counts)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.audit.event_view import event_data, event_line
+from usersync.cli.audit.event_view import event_data, event_in_short
 from usersync.cli.audit.filters import filter_options
 from usersync.cli.options import Call, Number, common_options, examples
+from usersync.cli.text import good
 from usersync.errors import ConnectionFailedError
 
 if TYPE_CHECKING:
@@ -50,13 +50,15 @@ _MOST = 10_000
 def tail(call: Call, wanted: EventFilter, *, number: int, no_follow: bool, every: float) -> None:
     """Show the newest events, then follow.
 
-    A line an event: when (UTC), how it ended (✓ succeeded, ✗ failed, ⊘ denied), what, to what, by whom. With
-    --json a document a line. An outage is reported, and outlasted.
+    Two lines an event: when (UTC), how it ended (✓ succeeded, ✗ failed, ⊘ denied, · nobody said), what, to
+    what, by whom; its id and what changed. With --json a document a line. An outage is reported, and
+    outlasted.
     """
     try:
         cursor, shown = _begin(call, wanted, number)
+        lost = False
         while not no_follow:
-            cursor = _follow(call, wanted, cursor, shown, every)
+            cursor, lost = _follow(call, wanted, cursor, shown, every, lost=lost)
     except KeyboardInterrupt:
         # The usual end of following, and so no interruption.
         click.get_current_context().exit(0)
@@ -77,8 +79,10 @@ def _begin(call: Call, wanted: EventFilter, number: int) -> tuple[TailCursor, se
     return batch.cursor, {event.tie for event in newest}
 
 
-def _follow(call: Call, wanted: EventFilter, cursor: TailCursor, shown: set[str], every: float) -> TailCursor:
-    """Print what comes, until the connection is lost; return where to go on."""
+def _follow(
+    call: Call, wanted: EventFilter, cursor: TailCursor, shown: set[str], every: float, *, lost: bool
+) -> tuple[TailCursor, bool]:
+    """Print what comes, until the connection is lost; return where to go on. An outage is told of twice."""
     from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
     from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
 
@@ -86,14 +90,18 @@ def _follow(call: Call, wanted: EventFilter, cursor: TailCursor, shown: set[str]
         with call.connection() as connection:
             while True:
                 batch = run(audit.tail(cursor, wanted), connection)
+                if lost:
+                    call.output.tell(f"{good('connected again')}; what was recorded meanwhile follows")
+                    lost = False
                 _print(call, (event for event in batch.events if event.tie not in shown))
                 cursor = batch.cursor
                 if not batch.events:
-                    time.sleep(every)
+                    call.output.wait(every)
     except ConnectionFailedError as error:
-        call.output.warn(f"{error}; trying again")
-        time.sleep(max(every, _USUAL))
-    return cursor
+        if not lost:
+            call.output.warn(f"{error}; trying again until it is back")
+        call.output.wait(max(every, _USUAL))
+    return cursor, True
 
 
 def _print(call: Call, events: Iterable[EventRecord]) -> None:
@@ -101,4 +109,4 @@ def _print(call: Call, events: Iterable[EventRecord]) -> None:
         if call.output.as_json:
             call.output.document(event_data(event), compact=True)
         else:
-            call.output.say(event_line(event, call.output.width))
+            call.output.say(*event_in_short(event, call.output.width))

@@ -40,8 +40,9 @@ def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) 
     replace these.
     """
     from usersync.plans import audit, tracking  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans.tracking_state import TrackOptions  # noqa: PLC0415 - likewise
 
     settings = call.run(audit.installed_settings())
-    options = tracking.TrackOptions(**columns)
+    options = TrackOptions(**columns)
     plan = tracking.plan_track if dry_run else tracking.track
     return TrackView(call.run(plan(settings, table, options, is_secret())), call.target, dry_run=dry_run)

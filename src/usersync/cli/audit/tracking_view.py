@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     import click
 
-    from usersync.plans.tracking import TrackedTable, TrackingPlan
+    from usersync.plans.tracked_tables import TrackedTable
+    from usersync.plans.tracking import TrackingPlan
 
 
 def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -34,7 +34,11 @@ _STOCK = 10
 #: How much an answer of a command is indented.
 _ANSWER_INDENT = 2
 
-_BREAK = "alter table public.users add column team text not null"
+# The rows that are there get a value, as a careful migration would give them one.
+_BREAK = (
+    "alter table public.users add column team text not null default 'founders'",
+    "alter table public.users alter column team drop default",
+)
 
 
 def a_user_without_a_row(stage: Stage, _: int) -> Events:
@@ -59,8 +63,7 @@ def the_usual_cure(stage: Stage, width: int) -> Events:
     expect(stage.counts()[1] == 1, "the recipe makes a row")
     yield Worked("Grace signs up", "and has a row in public.users")
     yield Said("It does nothing for Ada. And one day somebody changes the table:")
-    _break(stage)
-    yield Ran(_BREAK)
+    yield from _break(stage)
     yield from _rejected("Linus tries to sign up", lambda: stage.auth.sign_up_email("linus@example.com"))
     yield Said("Nobody can sign up now. The column goes again, and usersync has a look:")
     stage.rows("alter table public.users drop column team")
@@ -143,8 +146,7 @@ _LOGGED = """
 
 def the_broken_schema(stage: Stage, width: int) -> Events:
     yield Said("The same change to the table as before:")
-    _break(stage)
-    yield Ran(_BREAK)
+    yield from _break(stage)
     stage.people["Barbara"] = stage.auth.sign_up_email("barbara@example.com", data={"full_name": "Barbara"})
     yield Worked("Barbara signs up", "The sign-up succeeds. Her row could not be made, and this is why:")
     found = stage.client.failures()
@@ -245,10 +247,10 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-def _break(stage: Stage) -> None:
-    """The rows that are there get a value, as a careful migration would give them one."""
-    stage.rows(f"{_BREAK} default 'founders'")
-    stage.rows("alter table public.users alter column team drop default")
+def _break(stage: Stage) -> Events:
+    for statement in _BREAK:
+        stage.rows(statement)
+        yield Ran(statement)
 
 
 def _synced(stage: Stage, result: SyncResult, width: int) -> list[str]:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from usersync.plans.audit import installed_settings
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
-from usersync.plans.tracking import tracked
+from usersync.plans.tracked_tables import tracked
 
 if TYPE_CHECKING:
     from usersync.plans.protocol import Plan
-    from usersync.plans.tracking import TrackedTable
+    from usersync.plans.tracked_tables import TrackedTable
 
 
 def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - the functions were made from the database's settings

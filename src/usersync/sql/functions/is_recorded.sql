@@ -1,6 +1,7 @@
 -- Whether an event that comes without its time is in the log already: the log's key has the time in it, and so
 -- does not tell. Where two send it at once, the second waits until the first is through; it looks with eyes of
--- its own, and not with those of the statement that asks.
+-- its own, and not with those of the statement that asks. Above READ COMMITTED it has those of its transaction,
+-- and does not see what was committed since: there an event comes with its time, or may come twice.
 create or replace function usersync.is_recorded(event_id uuid) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -1,14 +1,18 @@
 -- The one way into the audit log: an array of events in, how many were stored out. The users come first, in
 -- the same transaction. What an event contains never makes this raise; see usersync.audit_rejects. Sending a
 -- batch again stores nothing twice.
+--
+-- An empty batch makes the partitions of the months ahead, and so does a call through the Data API, each of which
+-- is a transaction. No other does: the locks last until the transaction ends, and that may be the application's.
 create or replace function public.record_audit_events(events jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
-    -- Most likely the whole transaction, then, and soon over.
-    alone boolean := pg_current_xact_id_if_assigned() is null and clock_timestamp() < now() + interval '100 ms';
+    makes_partitions boolean := pg_current_xact_id_if_assigned() is null
+        and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
     result record;
+    rejects jsonb;
 begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
@@ -26,15 +30,28 @@ begin
         );
     end if;
     result := usersync.store_audit_events(events);
-    if alone then
+    if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
     end if;
-    return jsonb_build_object(
+    if result.rejected > 0 then
+        -- For whoever rolls back and cannot look them up then. A few are enough to know what is wrong.
+        select jsonb_agg(jsonb_build_object('id', few.event -> 'id', 'action', few.event -> 'action', 'reason', few.reason))
+        into rejects
+        from (
+            select put_aside.event, put_aside.reason
+            from jsonb_array_elements(events) as sent
+            join usersync.audit_rejects as put_aside
+                on put_aside.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
+            limit 5
+        ) as few;
+    end if;
+    return jsonb_strip_nulls(jsonb_build_object(
         'stored', result.stored,
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
-        'rejected', result.rejected
-    );
+        'rejected', result.rejected,
+        'rejects', rejects
+    ));
 end;
 $usersync$;
 comment on function public.record_audit_events(jsonb) is

@@ -1,6 +1,9 @@
 -- Makes sure that these users have rows, as far as can be, and holds the rows, so that a foreign key to them
 -- is good until the transaction ends. Returns each user, with the problem where there is no row to point at.
--- Raises nothing.
+--
+-- Raises nothing, unless usersync.user_links says that whoever sends the events can wait: set to wait, a user who
+-- is only locked is raised for, to be tried again. Set to give_up, users are linked as far as they have rows, and
+-- none is made; whatever the application's triggers do then, they do not do it here.
 create or replace function usersync.resolve_users(ids uuid[]) returns table (user_id uuid, problem text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -13,10 +16,13 @@ declare
     absent uuid[];
     problems text[];
     trouble text;
+    given_up boolean := current_setting('usersync.user_links', true) = 'give_up';
 begin
     select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
     begin
-        if cardinality(present) < cardinality(ids) then
+        if given_up then
+            trouble := coalesce(trouble, 'given up after several attempts');
+        elsif cardinality(present) < cardinality(ids) then
             absent := array(
                 select unnest(ids)
                 except select target."@key" from "@users_table" as target where target."@key" = any(resolve_users.ids)
@@ -47,6 +53,12 @@ begin
         absent := array(select unnest(ids) except select unnest(present));
         problems := array_fill(trouble, array[cardinality(absent)]);
     end;
+    if current_setting('usersync.user_links', true) = 'wait' then
+        select each_problem into trouble from unnest(problems) as each_problem where each_problem like '55P03 %' limit 1;
+        if found then
+            raise exception using errcode = '55P03', message = substr(trouble, 7);
+        end if;
+    end if;
     return query
     select held.id, null::text from unnest(present) as held (id)
     union all

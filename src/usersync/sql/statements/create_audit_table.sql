@@ -56,6 +56,7 @@ begin
         create index on "@audit_table" using brin (recorded_at) with (pages_per_range = 16, autosummarize = on);
     elsif coalesce(obj_description(to_regclass('@audit_table'), 'pg_class'), '')
         not like 'The audit log, made by usersync: %'
+        or (select relkind <> 'p' from pg_class where oid = to_regclass('@audit_table'))
     then
         return;
     end if;
@@ -102,6 +103,7 @@ begin
     create or replace trigger keep_audit_logs before update or delete on "@audit_table"
         for each row execute function usersync.keep_audit_logs();
     perform usersync.guard_audit_partitions();
-    perform usersync.make_audit_partitions();
+    -- Years may pass without a writer of ours, or with a default partition too large for others to be made.
+    perform usersync.make_audit_partitions(12);
 end;
 $usersync$;

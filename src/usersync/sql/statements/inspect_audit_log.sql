@@ -4,7 +4,9 @@
 select jsonb_build_object(
     'has_audit_table', to_regclass('@audit_table') is not null,
     'audit_table_created_by_usersync', coalesce(
-        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %', false),
+        obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %'
+        -- A copy that somebody made may bear the comment too.
+        and (select relkind = 'p' from pg_class where oid = to_regclass('@audit_table')), false),
     'audit_table_unguarded', (
         select coalesce(jsonb_agg(relid::regclass::text order by relid::regclass::text), '[]')
         from pg_partition_tree(to_regclass('@audit_table'))

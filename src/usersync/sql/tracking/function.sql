@@ -12,6 +12,7 @@ as $usersync$
 #variable_conflict use_column
 <<tracking>>
 declare
+    table_id oid := tg_relid;
     row_count integer;
     changed_row record;
     entity_id text;
@@ -37,6 +38,11 @@ begin
     tracking.row_count := (select count(*) from (select from "@changed_rows" limit 2) as few);
     if tracking.row_count = 0 then
         return null;
+    end if;
+
+    if current_setting('usersync.has_waited', true) = 'yes' then
+        -- This transaction has waited for a lock once, which is all that it is held up for.
+        perform set_config('lock_timeout', '10ms', true);
     end if;
 
     begin
@@ -129,6 +135,9 @@ begin
         get stacked diagnostics failed_state = returned_sqlstate, failed_message = message_text;
     end;
 
+    if tracking.failed_state = '55P03' then
+        perform set_config('usersync.has_waited', 'yes', true), set_config('lock_timeout', '10ms', true);
+    end if;
     if left(tracking.failed_state, 2) = '42' then
         -- Most likely a column was dropped or renamed. Go on with those that are still there, by name.
         begin
@@ -144,6 +153,9 @@ begin
     select to_jsonb(event), tracking.failed_state, left(tracking.failed_message, 500) from "@stale_events" as event;
     return null;
 exception when others or assert_failure then
+    if '55P03' in (tracking.failed_state, sqlstate) then
+        perform set_config('usersync.has_waited', 'yes', true);  -- What was set above is undone by now.
+    end if;
     raise warning 'usersync: changes of % were not recorded: % %; and not put aside: % %',
         '@table', tracking.failed_state, tracking.failed_message, sqlstate, sqlerrm
         using hint = 'Run "usersync doctor".';

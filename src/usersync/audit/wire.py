@@ -1,0 +1,148 @@
+"""One query and its answer over libpq's non-blocking interface: with a deadline, and harmless to forks.
+
+What libpq's own time-outs do not cover is a connection that is open and silent: a proxy or a firewall that
+takes the data and passes nothing on. And a blocking call would keep the gate shut while it waits.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
+
+from usersync.audit.lifecycle import gate
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from psycopg.pq.abc import PGconn, PGresult
+
+T = TypeVar("T")
+
+_OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
+
+#: What a batch can be refused for because of an event in it: data exceptions and limits, constraints, an
+#: exception that somebody's trigger raises, an internal error. Everything else is the database's state.
+DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
+
+
+#: A lock, a deadlock, a serialization failure.
+_LOCKED = ("55P03", "40P01", "40001")
+
+
+class UnavailableError(Exception):
+    """The database does not take events at the moment; it may later."""
+
+
+class StuckError(UnavailableError):
+    """The database answers, and will not take this batch at the moment, for whatever reason it gives."""
+
+
+class TooSlowError(StuckError):
+    """The batch was not done in time; a smaller one may be."""
+
+
+class LockedError(StuckError):
+    """Somebody else is in the way, which passes."""
+
+
+class RefusedError(Exception):
+    """The database refused the batch for what is in it."""
+
+
+class GatedConnection(psycopg.Connection[Any]):
+    """One in whose connecting and closing no fork can come between; see ``lifecycle.gate``."""
+
+    @classmethod
+    def _connect_gen(cls, *arguments: Any, **options: Any) -> Generator[Any, Any, Any]:
+        return _gated(super()._connect_gen(*arguments, **options))
+
+    def close(self) -> None:
+        """See psycopg."""
+        with gate:
+            super().close()
+
+
+def _gated(steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """The same steps. The gate is shut while one is taken, and open while the next is waited for."""
+    ready = None
+    try:
+        while True:
+            with gate:
+                wanted = steps.send(ready)
+            ready = yield wanted
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        with gate:
+            steps.close()
+
+
+def exchange(pgconn: PGconn, deadline: float, query: bytes, param: bytes | None = None) -> PGresult:
+    """Send one query and return its last result, by the deadline."""
+    with gate:
+        if param is None:
+            pgconn.send_query(query)
+        else:
+            pgconn.send_query_params(query, [param])
+    while _has_more_to_send(pgconn):
+        _wait(pgconn, deadline, writing=True)
+        _receive(pgconn)
+    last: PGresult | None = None
+    failed: PGresult | None = None
+    while True:
+        while pgconn.is_busy():
+            _wait(pgconn, deadline, writing=False)
+            _receive(pgconn)
+        result = pgconn.get_result()
+        if result is None:
+            break
+        last = result
+        if failed is None and result.status not in _OK:
+            failed = result
+    if failed is not None or last is None:
+        raise _explain(failed)
+    return last
+
+
+def _has_more_to_send(pgconn: PGconn) -> bool:
+    with gate:
+        return bool(pgconn.flush())
+
+
+def _receive(pgconn: PGconn) -> None:
+    with gate:
+        pgconn.consume_input()
+
+
+def _wait(pgconn: PGconn, deadline: float, *, writing: bool) -> None:
+    poller = select.poll()
+    poller.register(pgconn.socket, select.POLLIN | (select.POLLOUT if writing else 0))
+    remaining = deadline - time.monotonic()
+    if remaining <= 0 or not poller.poll(remaining * 1000):
+        raise TooSlowError("no answer from the database in time")
+
+
+def _explain(result: PGresult | None) -> Exception:
+    if result is None:
+        return psycopg.OperationalError("the connection was closed")
+    state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    message = one_line((result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
+    if not state:
+        return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
+    if state == "57014":
+        return TooSlowError(f"{message} ({state})")
+    if state.startswith(DATA):
+        return RefusedError(f"{message} ({state})")
+    if state[:2] == "08" or state[:4] == "57P0":
+        return psycopg.OperationalError(f"{message} ({state})")
+    kind = LockedError if state in _LOCKED else StuckError
+    return kind(f"{message} ({state})")
+
+
+def one_line(text: str) -> str:
+    """A message without its line breaks, and not too long."""
+    return " ".join(text.split())[:500]

@@ -1,0 +1,104 @@
+"""An event that the database cannot handle, for the sake of what is in it, holds up no other for long."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from usersync.testing import GoTrue
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def user_id(store):
+    with GoTrue(store.database.dsn("supabase_auth_admin")) as auth:
+        yield str(auth.sign_up_email("ada@example.com"))
+
+
+def on_insert(store, table, body, condition="true"):
+    store.owner.execute(
+        "create function public.interfere() returns trigger language plpgsql as "
+        f"$$ begin {body}; return new; end $$; "
+        f"create trigger interfere before insert on {table} for each row when ({condition}) "
+        "execute function public.interfere()"
+    )
+
+
+def test_a_user_whose_row_cannot_be_made_in_time_costs_only_the_link(store, make_log, user_id):
+    store.owner.execute("delete from public.users")
+    on_insert(store, "public.users", "perform pg_sleep(60)")
+    log = make_log(store.dsn, send_timeout=0.3)
+    theirs = log.record("by.user", actor_id=user_id)
+    others = [log.record("a.b") for _ in range(20)]
+    assert log.flush(30)
+    assert sorted(store.ids()) == sorted([theirs, *others])
+    event = next(each for each in store.events() if each["id"] == theirs)
+    assert (event["user_id"], event["actor_id"]) == (None, user_id)
+    assert event["metadata"]["user_sync_error"] == "given up after several attempts"
+    assert log.stats().refused == 0
+
+
+def test_what_a_trigger_on_the_log_refuses_in_whatever_way_is_set_aside(store, make_log):
+    on_insert(store, "public.audit_logs", "raise insufficient_privilege", "new.action like 'poison%'")
+    log = make_log(store.dsn)
+    ids = []
+    for _ in range(3):
+        log.record("poison.drunk")
+        ids += [log.record("a.b") for _ in range(20)]
+    assert log.flush(30)
+    assert sorted(store.ids()) == sorted(ids)
+    stats = log.stats()
+    assert (stats.refused, stats.stored, stats.duplicates) == (3, 60, 0)
+    store.owner.execute("drop trigger interfere on public.audit_logs")
+    assert log.retry_refused().stored == 3
+
+
+def test_what_no_event_gets_through_is_an_outage_however_long(store, make_log, eventually):
+    on_insert(store, "public.audit_logs", "raise insufficient_privilege")
+    log = make_log(store.dsn)
+    ids = [log.record("a.b") for _ in range(20)]
+
+    # Each flush ends the wait for the next attempt.
+    eventually(lambda: log.flush(0.01) or log.stats().consecutive_failures > 8)
+    assert log.stats().refused == 0
+    assert log.stats().waiting == 20
+    store.owner.execute("drop trigger interfere on public.audit_logs")
+    assert log.flush(30)
+    assert sorted(store.ids()) == sorted(ids)
+
+
+def test_a_missing_partition_is_an_outage(store, make_log):
+    store.owner.execute("alter table public.audit_logs detach partition usersync.audit_logs_default")
+    log = make_log(store.dsn)
+    log.record("a.b", occurred_at="2019-01-01")
+    assert not log.flush(0.5)
+    assert (log.stats().refused, log.stats().waiting) == (0, 1)
+    store.owner.execute("alter table public.audit_logs attach partition usersync.audit_logs_default default")
+    assert log.flush(30)
+    assert len(store.ids()) == 1
+
+
+def test_a_users_row_that_is_locked_is_waited_for(store, make_log, user_id, eventually):
+    log = make_log(store.dsn)
+    with psycopg.connect(store.dsn) as application:
+        application.execute("select from public.users where id = %s for update", [user_id])
+        log.record("payment.made", actor_id=user_id)
+        eventually(lambda: "55P03" in (log.stats().last_error or ""))
+        assert store.ids() == []
+    assert log.flush(30)
+    event = store.event()
+    assert (UUID(event["user_id"]), event["metadata"]) == (UUID(user_id), {})
+
+
+def test_a_users_row_that_stays_locked_costs_the_link_in_the_end(store, make_log, user_id):
+    log = make_log(store.dsn)
+    with psycopg.connect(store.dsn) as application:
+        application.execute("select from public.users where id = %s for update", [user_id])
+        log.record("payment.made", actor_id=user_id)
+        assert log.flush(40)
+        event = store.event()
+        assert (event["user_id"], event["actor_id"]) == (None, user_id)
+        assert event["metadata"]["user_sync_error"].startswith("55P03")

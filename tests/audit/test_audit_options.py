@@ -1,0 +1,99 @@
+"""What an AuditLog is made with: refused at once and in words where it cannot be."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from usersync import AuditLog
+from usersync.errors import SettingsError
+
+pytestmark = pytest.mark.newest_server
+
+
+class NotAllowedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("durability", "paper", "'spool' or 'memory', not 'paper'"),
+        ("durability", ["spool"], "'spool' or 'memory'"),
+        ("spool_dir", 5, "a path, not 5"),
+        ("spool_dir", "a\0b", "a path"),
+        ("project", b"x", "a text"),
+        ("redact", "iban", r"words, such as .*, not 'iban'"),
+        ("redact", (5,), "words"),
+        ("redact", ("--",), "words"),
+        ("denied", [NotAllowedError()], "exception classes"),
+        ("denied", ("x",), "exception classes"),
+        ("denied", NotAllowedError, "exception classes"),
+        ("spool_bytes", "1GB", "a whole number from 0 to 1099511627776, not '1GB'"),
+        ("memory_events", -1, "a whole number from 0"),
+        ("memory_bytes", 1.5, "a whole number"),
+        ("event_bytes", 10, "a whole number from 1024"),
+        ("batch_events", 0, "a whole number from 1 "),
+        ("batch_events", True, "a whole number"),
+        ("batch_bytes", None, "a whole number"),
+        ("send_timeout", 0, "seconds from 0.1"),
+        ("send_timeout", float("nan"), "seconds"),
+        ("exit_timeout", float("inf"), "seconds"),
+    ],
+)
+def test_wrong_options_are_refused_when_it_is_made(option, value, expected):
+    with pytest.raises(SettingsError, match=f"{option}: expected {expected}"):
+        AuditLog(None, **{option: value})
+
+
+def test_an_option_that_is_none_is_named_and_so_are_those_there_are():
+    with pytest.raises(SettingsError, match="AuditLog has no option nosuch") as raised:
+        AuditLog(None, nosuch=1)
+    assert "spool_bytes" in raised.value.hint
+
+
+def test_what_is_no_address_and_no_pool_is_refused(store):
+    with pytest.raises(SettingsError, match=r"expected an address, a ConnectionPool .* not builtins.int"):
+        AuditLog(5)
+    with (
+        psycopg.connect(store.dsn) as connection,
+        pytest.raises(SettingsError, match=r"not psycopg\.Connection") as raised,
+    ):
+        AuditLog(connection)
+    assert "record_in" in raised.value.hint
+    with pytest.raises(SettingsError, match="cannot use a pool of asyncio"):
+        AuditLog(AsyncConnectionPool(store.dsn, open=False))
+    with pytest.raises(SettingsError):
+        AuditLog("")
+
+
+def test_two_databases_do_not_mix_where_a_pool_names_them(spool_dir):
+    roots = {
+        AuditLog(ConnectionPool("", kwargs={"dbname": name}, open=False), spool_dir=spool_dir)._root
+        for name in ("one", "two")
+    }
+    assert len(roots) == 2
+
+
+def test_denied_adds_to_what_means_denied(make_log, store):
+    log = make_log(store.dsn, denied=[NotAllowedError])
+    for error in (NotAllowedError, PermissionError, ValueError):
+        with pytest.raises(error), log.action(error.__name__):
+            raise error
+    assert log.flush()
+    assert {event["action"]: event["outcome"] for event in store.events()} == {
+        "NotAllowedError": "denied",
+        "PermissionError": "denied",
+        "ValueError": "failed",
+    }
+
+
+def test_from_env_speaks_to_an_application(monkeypatch, tmp_path):
+    for variable in ("SUPABASE_DB_URL", "DATABASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as raised:
+        AuditLog.from_env()
+    assert "--dsn" not in f"{raised.value} {raised.value.hint}"
+    assert "SUPABASE_DB_URL" in str(raised.value)

@@ -1,0 +1,133 @@
+"""record_in() leaves the application's transaction usable, whatever mode its connection is in."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from usersync.errors import DatabaseError
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture(autouse=True)
+def _work(store):
+    store.owner.execute("create table public.work (n integer primary key)")
+
+
+@pytest.fixture
+def missing(store):
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+
+
+def worked(store):
+    return [row[0] for row in store.owner.execute("select n from public.work order by n").fetchall()]
+
+
+@pytest.mark.usefixtures("missing")
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_a_failure_in_pipeline_mode(store, offline, autocommit):
+    with (
+        psycopg.connect(store.dsn, autocommit=autocommit) as connection,
+        connection.pipeline(),
+    ):
+        connection.execute("insert into public.work values (1)")
+        assert offline.record_in(connection, "a.b") is None
+        connection.execute("insert into public.work values (2)")
+        with pytest.raises(DatabaseError):
+            offline.record_in(connection, "a.b", required=True)
+        connection.execute("insert into public.work values (3)")
+    assert worked(store) == [1, 2, 3]
+
+
+def test_pipeline_mode(store, offline):
+    with psycopg.connect(store.dsn) as connection:
+        with connection.pipeline():
+            connection.execute("insert into public.work values (1)")
+            first = offline.record_in(connection, "a.b")
+            connection.execute("insert into public.work values (2)")
+        connection.commit()
+        with connection.pipeline():
+            offline.record_in(connection, "a.b")
+        connection.rollback()
+    assert store.ids() == [first]
+    assert worked(store) == [1, 2]
+
+
+def test_in_pipeline_mode_the_applications_own_error_is_its_own(store, offline):
+    store.owner.execute("insert into public.work values (1)")
+    with psycopg.connect(store.dsn) as connection, connection.pipeline():
+        connection.execute("insert into public.work values (1)")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            offline.record_in(connection, "a.b")
+    assert offline.stats().dropped == 0
+
+
+@pytest.mark.usefixtures("missing")
+def test_a_failure_in_pipeline_mode_of_asyncio(store, offline):
+    async def main():
+        async with await psycopg.AsyncConnection.connect(store.dsn) as connection, connection.pipeline():
+            await connection.execute("insert into public.work values (1)")
+            assert await offline.record_in(connection, "a.b") is None
+            await connection.execute("insert into public.work values (2)")
+
+    asyncio.run(main())
+    assert worked(store) == [1, 2]
+
+
+def test_cancelled_in_the_middle(store, offline, eventually):
+    async def main():
+        async with await psycopg.AsyncConnection.connect(store.dsn) as connection:
+            await connection.execute("insert into public.work values (1)")
+            with psycopg.connect(store.dsn) as other:
+                other.execute("lock table public.audit_logs in access exclusive mode")
+                task = asyncio.ensure_future(offline.record_in(connection, "a.b"))
+                waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and pid = %s"
+                pid = connection.info.backend_pid
+                await asyncio.to_thread(eventually, lambda: store.owner.execute(waiting, [pid]).fetchone()[0])
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                assert connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+            await connection.execute("insert into public.work values (2)")
+            assert await offline.record_in(connection, "a.c")
+            await connection.commit()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert worked(store) == [1, 2]
+    assert [event["action"] for event in store.events()] == ["a.c"]
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "sql_ascii", "utf8"])
+def test_characters_that_the_clients_encoding_has_not(store, offline, encoding):
+    text = "漢字 😀 \\u0041 é"
+    with psycopg.connect(store.dsn) as connection:
+        connection.execute(f"set client_encoding = '{encoding}'")
+        assert offline.record_in(connection, "a.b", metadata={"x": text, text: 1})
+    assert store.event()["metadata"] == {"x": text, text: 1}
+
+
+class Unbuildable:
+    """As an EventBuilder that has run out of memory."""
+
+    def build(self, given):
+        raise MemoryError(given.action)
+
+
+def test_an_event_that_cannot_be_built(store, offline, monkeypatch):
+    monkeypatch.setattr(offline, "_builder", Unbuildable())
+    with psycopg.connect(store.dsn) as connection:
+        connection.execute("insert into public.work values (1)")
+        assert offline.record_in(connection, "a.b") is None
+        with pytest.raises(DatabaseError, match=r"a\.b"):
+            offline.record_in(connection, "a.b", required=True)
+
+    async def main():
+        async with await psycopg.AsyncConnection.connect(store.dsn) as connection:
+            return await offline.record_in(connection, "a.b")
+
+    assert asyncio.run(main()) is None
+    assert worked(store) == [1]
+    assert offline.stats().dropped == 2
