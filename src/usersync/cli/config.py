@@ -77,7 +77,8 @@ class ConfigView:
         yield ""
         yield bold("Settings") + faint(f"  {self.settings_file}")
         yield from align(
-            ((each.name, faint(each.source), plain(_toml(each.value))) for each in self.settings), indent="  "
+            ((each.name, faint(each.source), plain(_toml(_brief(each.value)))) for each in self.settings),
+            indent="  ",
         )
 
     def data(self) -> dict[str, Any]:
@@ -95,6 +96,23 @@ def _variable_row(each: Variable) -> tuple[str, str, str]:
     if each.problem:
         shown += f"  {(bad if each.used else warning)(plain(each.problem))}"
     return each.name, faint(each.source), shown
+
+
+#: What a column is anyway, and nobody needs to read.
+_USUAL = {"owner": "auth", "trusted": False}
+
+
+def _brief(value: Any) -> Any:
+    """A column as one would write it; anything else as it is."""
+    if not isinstance(value, dict) or "from" not in value:
+        return value
+    sources = value["from"][0] if len(value["from"]) == 1 else value["from"]
+    rest = {
+        key: each
+        for key, each in value.items()
+        if key not in {"from", "personal"} and _USUAL.get(key) != each
+    }
+    return {"from": sources, **rest} if rest else sources
 
 
 def _toml(value: Any) -> str:

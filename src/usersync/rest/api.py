@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -41,6 +42,11 @@ class DataApi:
         self._key = Key(key)
         # Whatever is raised from here on, a traceback that shows local variables shows no key.
         del key
+        if find_spec("httpx") is None:
+            raise SettingsError(
+                "the Data API is called with httpx, which is not installed",
+                hint='pip install "usersync[api]"',
+            )
         if timeout <= 0:
             raise SettingsError(f"timeout: expected more than 0 seconds, got {timeout}")
         parts = _checked_url(url)

@@ -13,17 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import httpx
+
 from usersync.errors import SettingsError
 from usersync.plans.protocol import Pause
 from usersync.rest.answers import NoReply, Reply
 from usersync.version import __version__
-
-try:
-    import httpx
-except ImportError:
-    raise SettingsError(
-        "the Data API is called with httpx, which is not installed", hint='pip install "usersync[api]"'
-    ) from None
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
