@@ -53,7 +53,7 @@ select jsonb_build_object(
             'deferred', condeferred
         ) order by conname), '[]')
         from pg_constraint
-        where conrelid = pg_class.oid and contype in ('c', 'u', 'x')
+        where conrelid = pg_class.oid and (contype in ('c', 'u', 'x') or condeferred)
     ),
     'referrers', (
         select coalesce(jsonb_agg(jsonb_build_object(
