@@ -276,6 +276,20 @@ def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth)
     assert "1 of 5 users tried have a value for email that another row has, and it is unique." in notes
 
 
+def test_no_code_of_another_roles_table_is_run(proposed, postgres, superuser, auth):
+    superuser.execute("""
+        create table public.users (id uuid primary key, email text);
+        create function public.runs(text) returns boolean language plpgsql security definer as
+          $$ begin raise exception 'it ran'; end $$;
+        alter table public.users add constraint runs check (public.runs(email));
+        grant all on public.users to postgres
+    """)
+    auth.sign_up_email()
+    notes = proposed()["notes"]
+    assert any("belongs to another role" in each for each in notes)
+    assert not any("runs" in each.split() for each in notes)
+
+
 def test_what_is_checked_at_commit_is_named(proposed, postgres):
     postgres.execute(
         "create table public.teams (id int primary key);"

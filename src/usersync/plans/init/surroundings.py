@@ -78,7 +78,9 @@ def notes_on_users(
     for rule in about["constraints"]:
         if rule["deferred"]:
             yield f"{rule['name']} is checked at COMMIT: usersync checks it earlier, in each sign-up."
-    if metadata is None or trial is None:
+    if not about["is_ours"]:
+        yield "The table belongs to another role, whose code its checks would run: nothing was tried."
+    elif metadata is None or trial is None:
         yield "The users who are there could not be looked at in time, so nothing was tried on them."
     if trial is not None and trial.tried:
         yield from _values(settings, about, trial)
