@@ -120,7 +120,7 @@ def test_leaving_the_question_writes_nothing(dsn, directory, postgres, key):
     with Terminal("init") as terminal:
         terminal.wait_for("Which one holds your users? [1]: ")
         if key == "Ctrl-C":
-            assert terminal.interrupt() == 130
+            assert terminal.interrupt() in {130, -2}  # -2: pressed once more, when all was said
         else:
             terminal.type("\x04")
             assert terminal.end() == 1
@@ -274,6 +274,30 @@ def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth)
     # "ada", and the default that who has none would get.
     assert any("2 of 5 users tried would be refused by long_enough" in each for each in notes)
     assert "1 of 5 users tried have a value for email that another row has, and it is unique." in notes
+
+
+def test_no_code_of_another_roles_table_is_run(proposed, postgres, superuser, auth):
+    superuser.execute("""
+        create table public.users (id uuid primary key, email text);
+        create function public.runs(text) returns boolean language plpgsql security definer as
+          $$ begin raise exception 'it ran'; end $$;
+        alter table public.users add constraint runs check (public.runs(email));
+        grant all on public.users to postgres
+    """)
+    auth.sign_up_email()
+    notes = proposed()["notes"]
+    assert any("belongs to another role" in each for each in notes)
+    assert not any("runs" in each.split() for each in notes)
+
+
+def test_what_is_checked_at_commit_is_named(proposed, postgres):
+    postgres.execute(
+        "create table public.teams (id int primary key);"
+        "create table public.users (id uuid primary key, email text unique deferrable initially deferred, "
+        "team int constraint plays_for references public.teams deferrable initially deferred)"
+    )
+    late = [each.partition(" ")[0] for each in proposed()["notes"] if "is checked at COMMIT" in each]
+    assert late == ["plays_for", "users_email_key"]
 
 
 def test_a_check_that_cannot_be_tried_says_so(proposed, postgres, auth):

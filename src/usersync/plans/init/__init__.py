@@ -208,7 +208,7 @@ def _conclude(
         bundle = render_bundle(settings)
         inspection = yield from inspect(bundle)
     findings = find(settings, inspection, adopt=True)
-    trial = (yield from try_mapping(settings)) if about else None
+    trial = (yield from try_mapping(settings)) if about and about["is_ours"] else None
     triggers = (yield from users_triggers(bundle)) if about else ()
     errors = tuple(f"{each.message}. {each.hint or ''}" for each in findings if each.level == "error")
     notes = tuple(notes_on_users(settings, about, metadata, trial)) if about else ()

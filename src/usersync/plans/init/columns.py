@@ -111,7 +111,9 @@ def _guarded(column: Mapping[str, Any], entry: dict[str, Any], why: str) -> Prop
             entry.setdefault("default", "user")
     elif column["is_unique"] and not column["refuses_null"]:
         entry["on_conflict"] = "null"
-    elif is_required(column) and "default" not in entry:
+    elif column["is_unique"]:
+        why += "; unique, so who brings one that is taken gets no row"
+    if is_required(column) and "default" not in entry:
         if is_text and by_user:
             entry["default"] = ""
             why += "; refuses null, so who has none gets an empty text"

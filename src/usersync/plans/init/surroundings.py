@@ -74,11 +74,20 @@ def _blocked(about: Mapping[str, Any]) -> str:
 def notes_on_users(
     settings: Settings, about: Mapping[str, Any], metadata: Metadata | None, trial: Trial | None
 ) -> Iterator[str]:
-    """How users who are there would fare."""
-    if metadata is None or trial is None:
+    """What would refuse users, or cost them time; and how those who are there would fare."""
+    for rule in about["constraints"]:
+        if rule["deferred"]:
+            yield f"{rule['name']} is checked at COMMIT: usersync checks it earlier, in each sign-up."
+    if not about["is_ours"]:
+        yield "The table belongs to another role, whose code its checks would run: nothing was tried."
+    elif metadata is None or trial is None:
         yield "The users who are there could not be looked at in time, so nothing was tried on them."
-    if trial is None or not trial.tried:
-        return
+    if trial is not None and trial.tried:
+        yield from _values(settings, about, trial)
+        yield from _rules(about, trial)
+
+
+def _values(settings: Settings, about: Mapping[str, Any], trial: Trial) -> Iterator[str]:
     columns = {column["name"]: column for column in about["columns"]}
     of_all = f"of {trial.tried:,} users tried"
     for each in settings.columns:
@@ -89,9 +98,13 @@ def notes_on_users(
             yield f"{times:,} {of_all} have nothing for {each.name}, which refuses null."
         if times := trial.times("taken", each.name):
             yield f"{times:,} {of_all} have a value for {each.name} that another row has, and it is unique."
+
+
+def _rules(about: Mapping[str, Any], trial: Trial) -> Iterator[str]:
     for rule in about["constraints"]:
         if times := trial.times("refused", rule["name"]):
-            yield f"{times:,} {of_all} would be refused by {rule['name']}: {rule['definition']}."
+            tried = f"{times:,} of {trial.tried:,} users tried"
+            yield f"{tried} would be refused by {rule['name']}: {rule['definition']}."
         if trial.times("untried", rule["name"]):
             yield f"{rule['name']} could not be tried: {rule['definition']}."
 

@@ -1,7 +1,8 @@
 -- A table as somebody who is to fill it has to know it. Reads the catalog only.
 select jsonb_build_object(
     'rows', greatest(reltuples, 0)::bigint,
-    'comment', obj_description(pg_class.oid, 'pg_class'),
+    -- Its checks and types run code of whoever it belongs to.
+    'is_ours', pg_has_role(relowner, 'USAGE'),
     'columns', (
         select jsonb_agg(jsonb_build_object(
             'name', attname,
@@ -53,7 +54,7 @@ select jsonb_build_object(
             'deferred', condeferred
         ) order by conname), '[]')
         from pg_constraint
-        where conrelid = pg_class.oid and contype in ('c', 'u', 'x')
+        where conrelid = pg_class.oid and (contype in ('c', 'u', 'x') or condeferred)
     ),
     'referrers', (
         select coalesce(jsonb_agg(jsonb_build_object(
