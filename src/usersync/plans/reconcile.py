@@ -65,17 +65,22 @@ def check_options(
 def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan[Run]:
     """Check that not too much would be removed, and open a run of as many parts as there are workers.
 
-    Raises :class:`RemovalCapError`; nothing has been written then.
+    Where both tables agree, the run is finished at once. Raises :class:`RemovalCapError`; nothing has been
+    written then.
     """
-    total = yield from check_removals(removal_cap)
-    bounds = [2**128 * part // workers for part in range(workers + 1)]
+    compared = yield from query_row("select * from usersync.compare_at_once()")
+    examined = compared["examined"] if compared["in_step"] else None
+    total = (yield from check_removals(removal_cap)) if examined is None else examined
+    parts = workers if examined is None else 1
+    bounds = [2**128 * part // parts for part in range(parts + 1)]
     row = yield from query_row(
-        "select usersync.start_run(%(first_ids)s, %(last_ids)s, %(page_size)s) as run_id",
+        "select usersync.start_run(%(first_ids)s, %(last_ids)s, %(page_size)s, %(examined)s) as run_id",
         first_ids=[UUID(int=bound) for bound in bounds[:-1]],
         last_ids=[UUID(int=bound - 1) for bound in bounds[1:]],
         page_size=page_size,
+        examined=examined,
     )
-    return Run(row["run_id"], tuple(range(1, workers + 1)), total)
+    return Run(row["run_id"], tuple(range(1, parts + 1)), total, Counts(examined=examined or 0))
 
 
 def check_removals(removal_cap: float | None) -> Plan[int]:
