@@ -47,9 +47,13 @@ verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
 
-bench: $(VENV)/.stamp  ## Measure against peers and limits; takes minutes
-	$(BIN)/python bench/sign_up.py
-	$(BIN)/python bench/reconcile.py
+bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how it grows; takes an hour
+	$(BIN)/python bench/run.py
+	$(BIN)/python bench/growth.py
+	$(BIN)/python docs/generate.py
+
+bench-quick: $(VENV)/.stamp  ## The same of little, in a minute; writes nothing
+	$(BIN)/python bench/run.py --quick
 
 lock: $(VENV)/.stamp  ## Write requirements.lock from pyproject.toml
 	$(BIN)/uv lock --quiet --upgrade
@@ -60,6 +64,6 @@ lock: $(VENV)/.stamp  ## Write requirements.lock from pyproject.toml
 ci: lint types verify test  ## What CI runs
 
 clean:  ## Remove what make has made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test lint types format docs golden verify bench lock ci clean
+.PHONY: help install demo test lint types format docs golden verify bench bench-quick lock ci clean

@@ -1,41 +1,40 @@
-"""Events a second into the audit log: our function against COPY, and against one INSERT and commit each.
+"""Events into the audit log: our function and the whole way from the spool, against COPY and single INSERTs.
 
-Same table, indexes and foreign key on, fsync on, one connection. Each way is run several times, in turn, on
-an emptied table; what counts is the ratio of the best runs. Usage: python bench/audit_throughput.py [events]
+Same table, indexes and foreign key on, one connection, an emptied table each time.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import random
-import sys
-import time
+import re
+import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg.types.json import Jsonb
 
+from measuring import Row, faster, medians, superuser_of, take_turns, timed
+from usersync import AuditLog
 from usersync.audit_columns import FIELDS
-from usersync.embedded import EmbeddedPostgres
 from usersync.settings import Settings
-from usersync.testing import GoTrue, SupabaseCluster
+from usersync.testing import GoTrue
 from usersync.testing.install import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import ExitStack
 
     import psycopg
 
-EVENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
-BATCH, SINGLE, ROUNDS, USERS = 500, 2_000, 4, 1_000
-SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB", "autovacuum": "off"}
+    from measuring import Lab
 
+BATCH, USERS = 500, 1_000
 COLUMNS = tuple(FIELDS)
 
 Event = dict[str, Any]
-Rows = list[tuple[Any, ...]]
 
 
 def make_events(users: list[uuid.UUID], count: int) -> list[Event]:
@@ -66,72 +65,106 @@ def _event(at: datetime, users: list[uuid.UUID], chance: random.Random) -> Event
     }
 
 
+class HasOwner(Protocol):
+    """Whoever has a connection as the owner."""
+
+    owner: psycopg.Connection[Any]
+
+
+class Log:
+    """One database with users, and events about them."""
+
+    def __init__(self, lab: Lab, stack: ExitStack, events: int) -> None:
+        database = stack.enter_context(lab.database())
+        install(database, Settings())
+        with GoTrue(database.dsn("supabase_auth_admin")) as auth:
+            self._users = auth.import_users(USERS)
+        self.superuser: psycopg.Connection[Any] = stack.enter_context(superuser_of(database))
+        self.owner: psycopg.Connection[Any] = stack.enter_context(database.connect("postgres"))
+        self.events = make_events(self._users, events)
+        self._dsn = database.dsn()
+
+    def store(self, way: Callable[[Log, list[Event]], None], count: int) -> float:
+        """Seconds an event of storing so many in an empty log."""
+        self.empty()
+        took = timed(lambda: way(self, self.events[:count]))
+        self.check(count)
+        return took / count
+
+    def drain(self, count: int) -> float:
+        """Seconds an event of sending a spool that holds so many."""
+        self.empty()
+        with tempfile.TemporaryDirectory() as directory:
+            # Nobody of that name can log in, so the events wait; the spool is that of the same database.
+            log = AuditLog(re.sub("//[^:@]*", "//nobody", self._dsn, count=1), spool_dir=directory)
+            with log.context(request_id="r-1", ip="203.0.113.7"):
+                for event in self.events[:count]:
+                    log.record(
+                        event["action"],
+                        entity=(event["entity_type"], event["entity_id"]),
+                        actor_id=event["actor_id"],
+                        changes=event["changes"],
+                        metadata=event["metadata"],
+                    )
+            log.close(timeout=0)
+            with AuditLog(self._dsn, spool_dir=directory) as log:
+                took = timed(lambda: log.drain(timeout=600))
+        self.check(count)
+        return took / count
+
+    def check(self, count: int) -> None:
+        stored = self.superuser.execute("select count(*) from public.audit_logs").fetchone()
+        assert stored == (count,), stored
+
+    def empty(self) -> None:
+        self.superuser.execute("truncate public.audit_logs")
+        self.superuser.execute("checkpoint")
+
+
 def as_row(event: Event) -> tuple[Any, ...]:
     whole = event | {"recorded_at": event["occurred_at"], "user_id": event["actor_id"]}
     return tuple(json.dumps(whole[c]) if c in {"changes", "metadata"} else whole[c] for c in COLUMNS)
 
 
-def by_copy(connection: psycopg.Connection[Any], events: list[Event]) -> None:
+def by_copy(log: Log, events: list[Event]) -> None:
     rows = [as_row(event) for event in events]
-    with connection.cursor().copy(f"copy public.audit_logs ({', '.join(COLUMNS)}) from stdin") as copy:
+    with log.owner.cursor().copy(f"copy public.audit_logs ({', '.join(COLUMNS)}) from stdin") as copy:
         for row in rows:
             copy.write_row(row)
 
 
-def by_function(connection: psycopg.Connection[Any], events: list[Event]) -> None:
+def by_function(log: HasOwner, events: list[Event]) -> None:
     for start in range(0, len(events), BATCH):
-        batch = Jsonb(events[start : start + BATCH])
-        connection.execute("select public.record_audit_events(%s)", [batch])
+        log.owner.execute("select public.record_audit_events(%s)", [Jsonb(events[start : start + BATCH])])
 
 
-def by_single_inserts(connection: psycopg.Connection[Any], events: list[Event]) -> None:
+def by_single_inserts(log: Log, events: list[Event]) -> None:
     marks = ", ".join(["%s"] * len(COLUMNS))
     insert = f"insert into public.audit_logs ({', '.join(COLUMNS)}) values ({marks})"
     for event in events:
-        connection.execute(insert, as_row(event))
+        log.owner.execute(insert, as_row(event))
 
 
-WAYS: dict[str, tuple[Callable[[Any, list[Event]], None], int]] = {
-    "COPY, one for all": (by_copy, EVENTS),
-    f"record_audit_events, {BATCH} a call": (by_function, EVENTS),
-    "one INSERT and commit each": (by_single_inserts, SINGLE),
-}
-
-
-def measure(connection: psycopg.Connection[Any], events: list[Event]) -> dict[str, float]:
-    """The best microseconds per event of each way."""
-    best: dict[str, float] = {}
-    for number in range(ROUNDS):
-        for name, (way, count) in list(WAYS.items())[:: 1 if number % 2 else -1]:
-            connection.execute(
-                "begin; set local usersync.maintaining = 'audit'; truncate public.audit_logs; commit"
-            )
-            started = time.perf_counter()
-            way(connection, events[:count])
-            spent = (time.perf_counter() - started) / count * 1e6
-            stored = connection.execute("select count(*) from public.audit_logs").fetchone()
-            assert stored == (count,), (name, stored)
-            best[name] = min(best.get(name, spent), spent)
-    return best
-
-
-def main() -> None:
-    with EmbeddedPostgres(settings=SETTINGS) as server, SupabaseCluster.on(server) as cluster:
-        database = cluster.create()
-        install(database, Settings())
-        with GoTrue(database.dsn("supabase_auth_admin")) as auth:
-            users = auth.import_users(USERS)
-        with database.connect("postgres") as connection:
-            best = measure(connection, make_events(users, EVENTS))
-        version = server.version
-    copied, recorded, single = (best[name] for name in WAYS)
-    for name, spent in best.items():
-        print(f"{name:<40} {spent:9.1f} us/event {1e6 / spent:9,.0f} events/s")
-    print(f"throughput against COPY          {copied / recorded:6.2f}x  (aim: 0.5x)")
-    print(f"throughput against single INSERT {single / recorded:6.1f}x  (aim: 15x)")
-    result = {"postgresql": version, "events": EVENTS, "us_per_event": best}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of the table, and what each way takes."""
+    count = lab.options.events
+    logging.getLogger("usersync.audit").disabled = True  # it says that the database does not take events
+    log = Log(lab, stack, count)
+    times = take_turns(
+        {
+            "COPY": lambda: log.store(by_copy, count),
+            "function": lambda: log.store(by_function, count),
+            "spool": lambda: log.drain(count),
+            "INSERT": lambda: log.store(by_single_inserts, min(count, lab.options.commits)),
+        },
+        lab.rounds,
+    )
+    copy, single = "COPY into the same table", "an INSERT and a commit each"
+    rows = [
+        faster("audit throughput, spool to table", copy, times, "spool", "COPY", limit=0.5),
+        faster("audit throughput, record_audit_events", copy, times, "function", "COPY", limit=0.5),
+        faster("audit throughput, spool to table", single, times, "spool", "INSERT", limit=15),
+        faster("audit throughput, record_audit_events", single, times, "function", "INSERT", limit=15),
+        faster("COPY into the same table: the limit", single, times, "COPY", "INSERT"),
+    ]
+    return rows, {"unit": "µs an event", "ways": medians(times)}

@@ -1,72 +1,115 @@
-"""What the benchmarks share: a server with production settings, pairs that take turns, one table of results.
+"""What the benchmarks share: one server with production settings, sides that take turns, rows of the table.
 
-A figure is a ratio to a named peer or limit that ran in the same round, so that noise tells on both sides.
+A figure compares our side with a named peer or limit in the same round, so that noise tells on both sides.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
+import random
 import statistics
-import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from usersync.embedded import EmbeddedPostgres
 from usersync.testing import SupabaseCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from argparse import Namespace
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-RESULTS = Path(__file__).parent / "results"
+    import psycopg
 
-# Durability as in production; memory and checkpoints such that one round is not measured against another's
-# checkpoint; no autovacuum, which would come in the middle of one side only.
+    from usersync.testing import SupabaseDatabase
+
+#: Durability as in production; memory as on a small server; and checkpoints and autovacuum at our own times
+#: only, because they would come in the middle of one side.
 SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_level": "logical",
     "shared_buffers": "1GB",
     "max_wal_size": "16GB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
-    "fsync": "on",
 }
+
+Times = dict[str, list[float]]
+"""Seconds per unit of each side, a figure a round."""
+
+
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True)
-class Result:
-    """One row of the table: our side against the other's, over all rounds."""
+class Lab:
+    """The server that all benchmarks run on, and how much of each they do."""
+
+    server: EmbeddedPostgres
+    cluster: SupabaseCluster
+    options: Namespace
+
+    @property
+    def rounds(self) -> int:
+        return int(self.options.rounds)
+
+    @contextmanager
+    def database(self) -> Iterator[SupabaseDatabase]:
+        """A database of Supabase's shape, which is dropped afterwards."""
+        database = self.cluster.create()
+        yield database
+        self.cluster.drop(database)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: what was measured, against whom, and what was aimed at.
+
+    ``value`` is the median over all turns; between ``low`` and ``high`` is the middle half of them (of fewer
+    than eight, all). All are in ``unit``.
+    """
 
     name: str
     against: str
-    aim: str
-    ratio: float
-    spread: str
-    ours: str
-    theirs: str
+    value: float
+    low: float
+    high: float
+    unit: str = TIMES
+    ours: str = ""
+    theirs: str = ""
+    limit: float | None = None
+    sense: Literal["at most", "at least"] = "at most"
+
+    @property
+    def aim(self) -> str:
+        if self.limit is None:
+            return ""
+        return f"{'≤' if self.sense == 'at most' else '≥'} {shown(self.limit, self.unit)}"
+
+    @property
+    def met(self) -> bool | None:
+        if self.limit is None:
+            return None
+        return self.value <= self.limit if self.sense == "at most" else self.value >= self.limit
 
 
-def arguments(description: str, **sizes: int) -> argparse.Namespace:
-    """The options that every benchmark has, and its sizes."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each side runs (default 3)")
-    parser.add_argument("--pg", type=int, default=None, help="PostgreSQL version (default the newest found)")
-    for name, default in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default:,}")
-    return parser.parse_args()
+def shown(value: float, unit: str) -> str:
+    """A figure with its unit, with as many digits as mean something."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    figure = f"{value:,.0f}" if value == round(value) else f"{value:,.{digits}f}"
+    return f"{figure}{unit if unit in {TIMES, ''} else ' ' + unit}"
 
 
 @contextmanager
-def production_cluster(version: int | None) -> Iterator[tuple[EmbeddedPostgres, SupabaseCluster]]:
+def production_lab(options: Namespace) -> Iterator[Lab]:
     """A server of its own, shaped like Supabase, with fsync on."""
     with (
-        EmbeddedPostgres(version=version, settings=SETTINGS) as server,
+        EmbeddedPostgres(version=options.pg, settings=SETTINGS) as server,
         SupabaseCluster.on(server) as cluster,
     ):
-        yield server, cluster
+        yield Lab(server, cluster, options)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -76,56 +119,101 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def paired(
-    name: str,
-    against: str,
-    aim: str,
+def take_turns(
+    sides: Mapping[str, Callable[[], float]],
+    rounds: int,
     *,
-    ours: Sequence[float],
-    theirs: Sequence[float],
-    unit: Callable[[float], str],
-) -> Result:
-    """Compare what both sides took in the same rounds: the median of the ratios, and their spread."""
-    ratios = sorted(mine / other for mine, other in zip(ours, theirs, strict=True))
-    return Result(
-        name,
-        against,
-        aim,
-        statistics.median(ratios),
-        f"{ratios[0]:.2f} to {ratios[-1]:.2f}",
-        unit(statistics.median(ours)),
-        unit(statistics.median(theirs)),
+    slices: int = 1,
+    before: Callable[[], object] = lambda: None,
+    warm_up: bool = True,
+) -> Times:
+    """Run every side ``slices`` times a round, in another order each time, after ``before``.
+
+    Short turns are for short work: what disturbs the machine then disturbs all sides. The first round warms
+    up and does not count.
+    """
+    times: Times = {name: [] for name in sides}
+    for number in range(rounds + warm_up):
+        before()
+        for _ in range(slices):
+            for name in random.sample(list(sides), len(sides)):
+                took = sides[name]()
+                if number >= warm_up:
+                    times[name].append(took)
+    return times
+
+
+def _row(name: str, against: str, values: Sequence[float], **rest: Any) -> Row:
+    low, high = _spread(values)
+    return Row(name, against, statistics.median(values), low, high, **rest)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    """Where the middle half of many values lies; of few, all of them."""
+    if len(values) < 8:
+        return min(values), max(values)
+    low, _, high = statistics.quantiles(values, n=4)
+    return low, high
+
+
+def slower(name: str, against: str, times: Times, ours: str, theirs: str, **rest: Any) -> Row:
+    """How many times as long we take."""
+    ratios = [mine / other for mine, other in zip(times[ours], times[theirs], strict=True)]
+    return _row(name, against, ratios, **_both(times, ours, theirs), **rest)
+
+
+def faster(name: str, against: str, times: Times, ours: str, theirs: str, **rest: Any) -> Row:
+    """How many times as fast we are."""
+    ratios = [other / mine for mine, other in zip(times[ours], times[theirs], strict=True)]
+    return _row(name, against, ratios, sense="at least", **_both(times, ours, theirs), **rest)
+
+
+def over(name: str, against: str, times: Times, ours: str, theirs: str, **rest: Any) -> Row:
+    """How many microseconds we add."""
+    added = [(mine - other) * 1e6 for mine, other in zip(times[ours], times[theirs], strict=True)]
+    return _row(name, against, added, unit="µs", **_both(times, ours, theirs), **rest)
+
+
+def share(name: str, against: str, times: Times, ours: str, theirs: str, *, base: str, **rest: Any) -> Row:
+    """How much of what they add to ``base`` we add to it. Of both, the median of what was added is taken."""
+    mine, other = (
+        [with_it - without for with_it, without in zip(times[side], times[base], strict=True)]
+        for side in (ours, theirs)
     )
+    unit = statistics.median(other)
+    return _row(name, against, [each / unit for each in mine], **_both(times, ours, theirs), **rest)
 
 
-def per_row(count: int) -> Callable[[float], str]:
-    """Show seconds as microseconds for each of so many rows."""
-    return lambda seconds: f"{seconds / count * 1e6:.2f} us/row"
+def plain(name: str, against: str, values: Sequence[float], unit: str, **rest: Any) -> Row:
+    """A figure that is no comparison, such as a count."""
+    return _row(name, against, values, unit=unit, **rest)
 
 
-def report(benchmark: str, server: EmbeddedPostgres, results: Sequence[Result]) -> None:
-    """Print the table, and keep it as JSON."""
-    machine = {
-        "python": platform.python_version(),
-        "postgresql": server.version,
-        "cpus": os.cpu_count(),
-        "system": platform.system(),
-        "settings": SETTINGS,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    document = {"benchmark": benchmark, "machine": machine, "results": [asdict(each) for each in results]}
-    (RESULTS / f"{benchmark}.json").write_text(json.dumps(document, indent=2) + "\n")
-    lines = [
-        "| what | against | aim | ratio | spread | ours | theirs |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            f"| {each.name} | {each.against} | {each.aim} | {each.ratio:.2f} | {each.spread} "
-            f"| {each.ours} | {each.theirs} |"
-            for each in results
-        ),
-    ]
-    sys.stdout.write(
-        f"PostgreSQL {server.version}, {os.cpu_count()} CPUs, Python {platform.python_version()}\n\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+def _both(times: Times, ours: str, theirs: str) -> dict[str, str]:
+    return {"ours": microseconds(times[ours]), "theirs": microseconds(times[theirs])}
+
+
+def microseconds(seconds: Sequence[float]) -> str:
+    """The median, shown as microseconds."""
+    return shown(statistics.median(seconds) * 1e6, "µs")
+
+
+def medians(times: Times) -> dict[str, float]:
+    """The median of each side, in microseconds."""
+    return {name: round(statistics.median(each) * 1e6, 2) for name, each in times.items()}
+
+
+def superuser_of(database: SupabaseDatabase) -> psycopg.Connection[Any]:
+    """A superuser's connection that may take as long as it wants and empty whatever it wants."""
+    connection = database.connect("supabase_admin")
+    connection.execute("set statement_timeout = 0")
+    connection.execute("set usersync.maintaining = 'audit'")
+    return connection
+
+
+def wal_bytes(connection: psycopg.Connection[Any], work: Callable[[], object]) -> float:
+    """How many bytes ``work`` writes to the write-ahead log."""
+    (before,) = connection.execute("select pg_current_wal_insert_lsn()").fetchone() or ("",)
+    work()
+    row = connection.execute("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)", [before]).fetchone()
+    return float(row[0]) if row else 0.0

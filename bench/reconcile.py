@@ -1,4 +1,4 @@
-"""Reconciling against the limit: one bare statement that does the same in one go. Run with: make bench
+"""Reconciling against the limit: one bare statement that does the same in one go.
 
 The bare INSERT … SELECT and the bare full join are what PostgreSQL can do at best, without pages, guards,
 ledger or resuming. Memory is that of the server process that did the work.
@@ -10,15 +10,18 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measuring import Result, arguments, paired, per_row, production_cluster, report, timed
+from measuring import Row, faster, medians, plain, slower, superuser_of, take_turns, timed
 from usersync import UserSync
 from usersync.settings import Settings
 from usersync.sql.render import Renderer
 from usersync.testing.install import install
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     import psycopg
 
+    from measuring import Lab
     from usersync.testing import SupabaseDatabase
 
 FILL = """
@@ -43,103 +46,155 @@ BARE_COMPARISON = """
     where row('@stored_auth_values') is distinct from row('@source_auth_values')
 """
 
-
-def main() -> None:
-    """Run all comparisons and print the table."""
-    options = arguments("Reconciling against one bare statement.", users=1_000_000)
-    renderer = Renderer(Settings())
-    with production_cluster(options.pg) as (server, cluster):
-        database = cluster.create()
-        install(database, Settings())
-        with database.connect("supabase_admin") as superuser:
-            superuser.execute("set session_replication_role = replica")
-            superuser.execute("set statement_timeout = 0")
-            superuser.execute(FILL, [options.users])
-            superuser.execute("vacuum analyze auth.users")
-            bench = Bench(database, superuser, renderer, options.users, options.rounds)
-            results = [
-                bench.missing("all missing", analyzed_empty=False),
-                bench.missing("the same, the empty table analyzed before", analyzed_empty=True),
-                bench.nothing_to_do(),
-            ]
-            report("reconcile", server, results)
-            bench.memory()
+#: How many of a million users differ where a few do.
+FEW = 100
 
 
-class Bench:
+class Filled:
     """One database with so many users in it."""
 
-    def __init__(
-        self,
-        database: SupabaseDatabase,
-        superuser: psycopg.Connection[Any],
-        renderer: Renderer,
-        users: int,
-        rounds: int,
-    ) -> None:
-        self._database = database
-        self._superuser = superuser
-        self._renderer = renderer
+    def __init__(self, database: SupabaseDatabase, users: int) -> None:
+        self.superuser: psycopg.Connection[Any] = superuser_of(database)
+        self.database = database
+        self._render = Renderer(Settings()).render
         self._users = users
-        self._rounds = rounds
+        self.superuser.execute("set session_replication_role = replica")
+        self.superuser.execute(FILL, [users])
+        self.superuser.execute("vacuum analyze auth.users")
 
-    def missing(self, name: str, *, analyzed_empty: bool) -> Result:
-        """Everybody is missing."""
-        ours, theirs = [], []
-        for _ in range(self._rounds):
-            self._empty(analyzed=False)
-            theirs.append(timed(lambda: self._superuser.execute(self._renderer.render(BARE_INSERT))))
-            self._empty(analyzed=analyzed_empty)
-            ours.append(timed(self._reconcile))
-        return paired(
-            f"reconcile {self._users:,} users, {name}",
-            "one INSERT … SELECT",
-            "≤ 1.5",
-            ours=ours,
-            theirs=theirs,
-            unit=per_row(self._users),
-        )
+    def reconcile(self) -> float:
+        """Seconds a user of our run."""
+        with UserSync(self.database.dsn()) as sync:
+            took = timed(lambda: self._check(sync))
+        return took / self._users
 
-    def nothing_to_do(self) -> Result:
-        """Nobody differs."""
-        self._superuser.execute("vacuum analyze public.users")
-        ours, theirs = [], []
-        for _ in range(self._rounds):
-            theirs.append(timed(lambda: self._superuser.execute(self._renderer.render(BARE_COMPARISON))))
-            ours.append(timed(self._reconcile))
-        return paired(
-            f"reconcile {self._users:,} users, nothing to do",
-            "one full join",
-            "≤ 2",
-            ours=ours,
-            theirs=theirs,
-            unit=per_row(self._users),
-        )
-
-    def memory(self) -> None:
-        """Print how much memory of its own the server process has used at the most."""
-        self._empty(analyzed=False)
-        with self._database.connect("postgres") as connection:
-            UserSync(connection).reconcile(page_size=5000)
-            pid = connection.info.backend_pid
-            status = Path(f"/proc/{pid}/status")
-            if status.exists():
-                found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text())
-                print(
-                    f"\nmemory of the server process after {self._users:,} users: {int(found[1]) // 1024} MB"
-                )
-
-    def _reconcile(self) -> None:
-        with UserSync(self._database.dsn()) as sync:
-            result = sync.reconcile()
+    @staticmethod
+    def _check(sync: UserSync) -> None:
+        result = sync.reconcile()
         assert not result.errors
 
-    def _empty(self, *, analyzed: bool) -> None:
-        self._superuser.execute("truncate public.users")
-        self._superuser.execute("checkpoint")
-        if analyzed:
-            self._superuser.execute("analyze public.users")
+    def reconcile_all(self) -> float:
+        """The same, nobody having a row."""
+        self.empty()
+        return self.reconcile()
+
+    def reconcile_analyzed_empty(self) -> float:
+        """The same, the planner having been told that the table is empty."""
+        self.empty()
+        self.superuser.execute("analyze public.users")
+        return self.reconcile()
+
+    def reconcile_few(self) -> float:
+        """The same, a few having another address, spread over all ids."""
+        self.superuser.execute(
+            "update public.users set email = 'x' where id in (select id from (select id, row_number() over "
+            f"(order by id) as n from public.users) as numbered where n % {max(1, self._users // FEW)} = 0)"
+        )
+        return self.reconcile()
+
+    def status(self) -> float:
+        """Seconds a user of user_sync_status()."""
+        with self.database.connect("postgres") as owner:
+            return timed(lambda: owner.execute("select public.user_sync_status()")) / self._users
+
+    def bare_insert(self) -> float:
+        """Seconds a user of one INSERT … SELECT."""
+        self.empty()
+        return timed(lambda: self.superuser.execute(self._render(BARE_INSERT))) / self._users
+
+    def bare_comparison(self) -> float:
+        """Seconds a user of one full join."""
+        return timed(lambda: self.superuser.execute(self._render(BARE_COMPARISON))) / self._users
+
+    def one_by_one(self, count: int) -> float:
+        """Seconds a user of a loop that asks whether a row exists, and inserts it; a part of the users."""
+        self.empty()
+        with self.database.connect("postgres") as owner:
+            users = owner.execute("select id, email from auth.users limit %s", [count]).fetchall()
+            return timed(lambda: [self._exists_then_insert(owner, *user) for user in users]) / count
+
+    @staticmethod
+    def _exists_then_insert(owner: psycopg.Connection[Any], user: object, email: str) -> None:
+        if not owner.execute("select 1 from public.users where id = %s", [user]).fetchone():
+            owner.execute("insert into public.users (id, email) values (%s, %s)", [user, email])
+
+    def memory(self, *, missing: bool) -> float | None:
+        """Megabytes of its own that the server process of a run has; None where the system does not tell."""
+        if missing:
+            self.empty()
+        with self.database.connect("postgres") as owner:
+            UserSync(owner).reconcile()
+            status = Path(f"/proc/{owner.info.backend_pid}/status")
+            found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
+        return int(found[1]) / 1024 if found else None
+
+    def settle(self) -> None:
+        """Everybody has a row, and the planner knows it."""
+        self.reconcile()
+        self.superuser.execute("vacuum analyze public.users")
+
+    def empty(self) -> None:
+        self.superuser.execute("truncate public.users cascade")
+        self.superuser.execute("checkpoint")
 
 
-if __name__ == "__main__":
-    main()
+def filled(lab: Lab, stack: ExitStack, users: int) -> Filled:
+    """A database with so many users, who have no rows yet."""
+    database = stack.enter_context(lab.database())
+    install(database, Settings())
+    here = Filled(database, users)
+    stack.callback(here.superuser.close)
+    return here
+
+
+def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of the table, and what each way takes."""
+    users = lab.options.users
+    here = filled(lab, stack, users)
+    rounds = max(3, lab.rounds // 2)
+    missing = take_turns(
+        {
+            "ours": here.reconcile_all,
+            "analyzed empty": here.reconcile_analyzed_empty,
+            "INSERT … SELECT": here.bare_insert,
+            "one by one": lambda: here.one_by_one(2_000),
+        },
+        rounds,
+        warm_up=False,
+    )
+    here.settle()
+    nothing = take_turns(
+        {"ours": here.reconcile, "status": here.status, "full join": here.bare_comparison}, lab.rounds
+    )
+    few = take_turns({"ours": here.reconcile_few, "full join": here.bare_comparison}, rounds, warm_up=False)
+    what = f"reconcile {users:,} users"
+    one, join = "one bare INSERT … SELECT", "one bare full join"
+    rows = [
+        slower(f"{what}, all missing", one, missing, "ours", "INSERT … SELECT", limit=1.5),
+        slower(
+            f"{what}, all missing, the empty table analyzed",
+            one,
+            missing,
+            "analyzed empty",
+            "INSERT … SELECT",
+            limit=1.5,
+        ),
+        faster(
+            f"{what}, all missing", "a loop of exists-then-insert", missing, "ours", "one by one", limit=100
+        ),
+        slower(f"{what}, nothing to do", join, nothing, "ours", "full join", limit=2),
+        slower(f"status of {users:,} users", join, nothing, "status", "full join"),
+        slower(f"{what}, {FEW} differ", join, few, "ours", "full join"),
+    ]
+    memories = {"all missing": here.memory(missing=True), "nothing to do": here.memory(missing=False)}
+    rows += [
+        plain(f"{what}, {name}: memory of the server process", "", [each], "MB")
+        for name, each in memories.items()
+        if each is not None
+    ]
+    return rows, {
+        "unit": "µs a user",
+        "missing": medians(missing),
+        "nothing": medians(nothing),
+        "few": medians(few),
+    }

@@ -1,40 +1,56 @@
-"""What usersync adds to a sign-up, a sign-in and an import, against a pasted trigger and against none.
+"""What usersync adds to a sign-up, a sign-in and an import, against pasted triggers and against none.
 
 Thousands of single-row statements in one transaction, so that nothing but the trigger is measured: a real
-sign-up hashes a password and commits, beside which all of it is small. Run with: make bench
+sign-up hashes a password and commits, beside which all of it is small. Some are measured with the commit too.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from measuring import Result, arguments, paired, per_row, production_cluster, report, timed
+from measuring import (
+    Row,
+    medians,
+    over,
+    plain,
+    share,
+    slower,
+    superuser_of,
+    take_turns,
+    timed,
+    wal_bytes,
+)
 from usersync.settings import Settings
+from usersync.testing import GoTrue
 from usersync.testing.install import install
 
 if TYPE_CHECKING:
-    import psycopg
+    from collections.abc import Callable
+    from contextlib import ExitStack
 
-    from usersync.testing import SupabaseCluster, SupabaseDatabase
+    from measuring import Lab, Times
+    from usersync.testing import SupabaseDatabase
 
-COLUMNS = (
-    """instance_id, id, aud, role, email, raw_app_meta_data, raw_user_meta_data, created_at, updated_at"""
-)
+COLUMNS = "instance_id, id, aud, role, email, raw_app_meta_data, raw_user_meta_data, created_at, updated_at"
 VALUES = """
     '00000000-0000-0000-0000-000000000000', gen_random_uuid(), 'authenticated', 'authenticated',
-    'user' || n || '@example.com', '{"provider": "email", "providers": ["email"]}',
-    '{"full_name": "Ada Lovelace", "avatar_url": "https://example.com/a.png"}', now(), now()
+    'user' || {number} || '@example.com', '{{"provider": "email", "providers": ["email"]}}',
+    '{{"full_name": "Ada Lovelace", "avatar_url": "https://example.com/a.png"}}', now(), now()
 """
+# Addresses come in no order where people sign up, and in that of the file where they are imported.
+ONE, OF_MANY = VALUES.format(number="gen_random_uuid()"), VALUES.format(number="n")
 
 SIGN_UPS = f"""do $$ begin for n in 1..%d loop
-    insert into auth.users ({COLUMNS}) values ({VALUES});
+    insert into auth.users ({COLUMNS}) values ({ONE});
 end loop; end $$"""
-
 SIGN_INS = """do $$ declare each uuid; begin for each in select id from auth.users limit %d loop
     update auth.users set last_sign_in_at = clock_timestamp(), updated_at = clock_timestamp() where id = each;
 end loop; end $$"""
-
-IMPORT = f"insert into auth.users ({COLUMNS}) select {VALUES} from generate_series(1, %d) as n"
+IMPORT = f"insert into auth.users ({COLUMNS}) select {OF_MANY} from generate_series(1, %d) as n"
+SIGN_UP = f"insert into auth.users ({COLUMNS}) values ({ONE})"
+SIGN_IN = (
+    "update auth.users set last_sign_in_at = clock_timestamp(), updated_at = clock_timestamp() where id = %s"
+)
 
 # The recipe that everybody pastes, with as many columns as its usual versions have. It protects nothing.
 RECIPE = """
@@ -50,73 +66,190 @@ RECIPE = """
         for each row execute function public.handle_new_user();
 """
 
+# The same with the columns that usersync mirrors by default, and what they are mapped from.
+ALL_COLUMNS = """
+    create table public.users (id uuid primary key, email text, phone text, full_name text, avatar_url text,
+        is_anonymous boolean, email_confirmed_at timestamptz, phone_confirmed_at timestamptz,
+        banned_until timestamptz, created_at timestamptz, deleted_at timestamptz);
+    create function public.handle_new_user() returns trigger
+    language plpgsql security definer set search_path = '' as $$
+    begin
+        insert into public.users values (new.id, new.email, new.phone,
+            coalesce(new.raw_user_meta_data ->> 'full_name', new.raw_user_meta_data ->> 'name'),
+            coalesce(new.raw_user_meta_data ->> 'avatar_url', new.raw_user_meta_data ->> 'picture'),
+            new.is_anonymous, new.email_confirmed_at, new.phone_confirmed_at, new.banned_until,
+            new.created_at, new.deleted_at);
+        return new;
+    end $$;
+    create trigger on_auth_user_created after insert on auth.users
+        for each row execute function public.handle_new_user();
+"""
+
+# And in a block that catches what fails, with a time-out for locks: the least that can keep a sign-up alive.
+GUARDED = ALL_COLUMNS.replace(
+    "set search_path = ''", "set search_path = '' set lock_timeout = '250ms'"
+).replace("return new;", "return new; exception when others then raise warning 'not mirrored'; return new;")
+
+# What a trigger costs that does nothing, as the sign-up's and as the sign-in's.
+NOTHING = """
+    create table public.users (id uuid primary key);
+    create function public.nothing() returns trigger
+    language plpgsql security definer set search_path = '' as $$ begin return null; end $$;
+    create trigger on_auth_user_created after insert on auth.users referencing new table as new_users
+        for each statement execute function public.nothing();
+    create trigger on_auth_user_updated after update on auth.users
+        for each row execute function public.nothing();
+"""
+
+PASTED = {"recipe": RECIPE, "all columns": ALL_COLUMNS, "guarded": GUARDED, "nothing": NOTHING}
+
+
+#: Each round is so many short turns.
+SLICES = 10
+
 
 class Side:
-    """One database, and what each round took in it."""
+    """One database, and who signs up in it."""
 
-    def __init__(self, database: SupabaseDatabase, has_users: bool) -> None:
-        self._superuser: psycopg.Connection[Any] = database.connect("supabase_admin")
-        self._superuser.execute("set statement_timeout = 0")
+    def __init__(self, database: SupabaseDatabase, *, has_users: bool) -> None:
+        self.superuser = superuser_of(database)
         self._tables = "auth.users, public.users" if has_users else "auth.users"
-        self.seconds: dict[str, list[float]] = {"sign-up": [], "sign-in": [], "import": []}
 
-    def round(self, statements: int, imported: int) -> None:
-        """Sign up, sign in, and import, each from empty tables."""
-        self._empty()
-        self._time("sign-up", SIGN_UPS % statements)
-        self._time("sign-in", SIGN_INS % statements)
-        self._empty()
-        self._time("import", IMPORT % imported)
+    def sign_up(self, count: int) -> float:
+        """Seconds each, of so many in one transaction."""
+        return timed(lambda: self.superuser.execute(SIGN_UPS % count)) / count
 
-    def _empty(self) -> None:
-        self._superuser.execute(f"truncate {self._tables} cascade")
-        self._superuser.execute("checkpoint")
+    def sign_in(self, count: int) -> float:
+        """Seconds each, of so many in one transaction, of users who are there."""
+        return timed(lambda: self.superuser.execute(SIGN_INS % count)) / count
 
-    def _time(self, what: str, sql: str) -> None:
-        self.seconds[what].append(timed(lambda: self._superuser.execute(sql)))
+    def import_users(self, count: int) -> float:
+        """Seconds each, of so many in one statement, beginning with empty tables."""
+        self.empty()
+        return timed(lambda: self.superuser.execute(IMPORT % count)) / count
+
+    def sign_up_each(self, count: int) -> float:
+        """Seconds each, of so many that a client commits one by one."""
+        return timed(lambda: [self.superuser.execute(SIGN_UP) for _ in range(count)]) / count
+
+    def sign_in_each(self, count: int) -> float:
+        """Seconds each, of so many that a client commits one by one."""
+        users = [user for (user,) in self.superuser.execute("select id from auth.users limit %s", [count])]
+        return timed(lambda: [self.superuser.execute(SIGN_IN, [user]) for user in users]) / len(users)
+
+    def transaction_ids(self, count: int) -> float:
+        """How many transaction ids an import of so many takes."""
+        self.empty()
+        before = self._next_id()
+        self.superuser.execute(IMPORT % count)
+        return self._next_id() - before
+
+    def wal(self, count: int) -> dict[str, float]:
+        """Bytes of the write-ahead log that one sign-up and one sign-in write."""
+        self.empty()
+        up = wal_bytes(self.superuser, lambda: self.superuser.execute(SIGN_UPS % count)) / count
+        self.vacuum()
+        into = wal_bytes(self.superuser, lambda: self.superuser.execute(SIGN_INS % count)) / count
+        return {"sign-up": round(up), "sign-in": round(into)}
+
+    def vacuum(self) -> None:
+        self.superuser.execute("vacuum auth.users")
+        self.superuser.execute("checkpoint")
+
+    def empty(self) -> None:
+        self.superuser.execute(f"truncate {self._tables} cascade")
+        self.superuser.execute("checkpoint")
+
+    def _next_id(self) -> float:
+        row = self.superuser.execute(
+            "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        ).fetchone()
+        return float(row[0]) if row else 0.0
 
 
-def main() -> None:
-    """Run all comparisons and print the table."""
-    options = arguments("What usersync adds to a sign-up.", statements=5_000, imported=100_000)
-    with production_cluster(options.pg) as (server, cluster):
-        sides = make_sides(cluster)
-        for _ in range(options.rounds):
-            for side in sides.values():
-                side.round(options.statements, options.imported)
-        report("sign_up", server, list(results(sides, options.statements, options.imported)))
+def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of the table, and where the time goes."""
+    sides, ours = make_sides(lab, stack)
+    options = lab.options
 
-
-def make_sides(cluster: SupabaseCluster) -> dict[str, Side]:
-    """No trigger, the recipe, and usersync."""
-    bare, pasted, ours = (cluster.create() for _ in range(3))
-    with pasted.connect("postgres") as connection:
-        connection.execute(RECIPE)
-    install(ours, Settings())
-    return {"none": Side(bare, False), "recipe": Side(pasted, True), "usersync": Side(ours, True)}
-
-
-def results(sides: dict[str, Side], statements: int, imported: int) -> list[Result]:
-    """The rows of the table."""
-    rows = [
-        ("sign-up", "recipe", "≤ 1.3", statements),
-        ("sign-up", "none", "≤ 40 us over", statements),
-        ("sign-in", "none", "≤ 1.05 with a commit", statements),
-        ("import", "recipe", "≤ 0.7 of what it adds", imported),
-        ("import", "none", "", imported),
-    ]
-    return [
-        paired(
-            what,
-            against,
-            aim,
-            ours=sides["usersync"].seconds[what],
-            theirs=sides[against].seconds[what],
-            unit=per_row(count),
+    def turns(work: Callable[[Side, int], float], count: int, before: Callable[[Side], None]) -> Times:
+        return take_turns(
+            {name: (lambda s=side: work(s, max(1, count // SLICES))) for name, side in sides.items()},
+            lab.rounds,
+            slices=SLICES,
+            before=lambda: [before(side) for side in sides.values()],
         )
-        for what, against, aim, count in rows
+
+    # Whoever signs in has signed up.
+    ups = turns(Side.sign_up, options.statements, Side.empty)
+    ins = turns(Side.sign_in, options.statements, Side.vacuum)
+    up_commits = turns(Side.sign_up_each, options.commits, Side.empty)
+    in_commits = turns(Side.sign_in_each, options.commits, Side.vacuum)
+    imports = take_turns(
+        {name: (lambda s=side: s.import_users(options.imported)) for name, side in sides.items()}, lab.rounds
+    )
+    ids = [sides["usersync"].transaction_ids(options.imported) for _ in range(2)]
+    rows = [
+        slower("sign-up", "the recipe's trigger", ups, "usersync", "recipe", limit=1.3),
+        slower("sign-up", "the recipe with our columns", ups, "usersync", "all columns"),
+        over("sign-up, added", "no trigger", ups, "usersync", "none", limit=40),
+        slower("sign-up and its commit", "no trigger", up_commits, "usersync", "none"),
+        slower("sign-in and its commit", "no trigger", in_commits, "usersync", "none", limit=1.05),
+        over("sign-in, added", "no trigger", ins, "usersync", "none"),
+        over("sign-in, added", "a trigger that does nothing", ins, "usersync", "nothing"),
+        share(
+            "import, share of what it adds",
+            "the recipe",
+            imports,
+            "usersync",
+            "recipe",
+            base="none",
+            limit=0.7,
+        ),
+        share(
+            "import, share of what it adds",
+            "the recipe with our columns",
+            imports,
+            "usersync",
+            "all columns",
+            base="none",
+        ),
+        slower("import", "no trigger", imports, "usersync", "none"),
+        plain(f"import of {options.imported:,}, transaction ids", "", ids, "", limit=3),
+        plain("token refresh and OAuth sign-in, rows of ours written", "", [rewritten(ours)], "", limit=0),
     ]
+    profile = {
+        "unit": "µs a statement, without commit",
+        "sign-up": medians(ups),
+        "sign-in": medians(ins),
+        "import": medians(imports),
+        "wal bytes": {name: side.wal(options.statements) for name, side in sides.items()},
+    }
+    return rows, profile
 
 
-if __name__ == "__main__":
-    main()
+def make_sides(lab: Lab, stack: ExitStack) -> tuple[dict[str, Side], SupabaseDatabase]:
+    """No trigger, what is pasted, and usersync: a database each."""
+    sides = {"none": Side(stack.enter_context(lab.database()), has_users=False)}
+    for name, script in PASTED.items():
+        database = stack.enter_context(lab.database())
+        with database.connect("postgres") as connection:
+            connection.execute(script)
+        sides[name] = Side(database, has_users=True)
+    ours = stack.enter_context(lab.database())
+    install(ours, Settings())
+    sides["usersync"] = Side(ours, has_users=True)
+    for side in sides.values():
+        stack.callback(side.superuser.close)
+    return sides, ours
+
+
+def rewritten(database: SupabaseDatabase) -> float:
+    """How many rows of the users table a token refresh and an OAuth sign-in write."""
+    with database.connect("postgres") as owner, GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        user = auth.sign_up_oauth("google", email="ada@example.com")
+        version = "select xmin::text, ctid::text from public.users where id = %s"
+        before = owner.execute(version, [user]).fetchone()
+        auth.refresh_token(user)
+        auth.sign_in_oauth(user)
+        return float(owner.execute(version, [user]).fetchone() != before)

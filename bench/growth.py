@@ -1,0 +1,200 @@
+"""How each figure grows with the number of users and events: time for each, and memory. Run with: make bench
+
+::
+
+    python bench/growth.py [--sizes 10000,100000,1000000,10000000] [--rounds 5] [--out DIRECTORY]
+
+Writes growth.json. Each figure comes with what the same machine needs at least, measured at the same size: a
+bare statement, or no trigger. Ten million users need some 20 GB of disk, and more than ten times as long as one
+million.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sign_up
+from audit_throughput import by_function, make_events
+from measuring import Times, production_lab, superuser_of, take_turns, timed
+from reconcile import Filled, filled
+from run import RESULTS, about, machine
+from tracking import TABLE
+from usersync.audit.redaction import Redactor
+from usersync.plans import tracking
+from usersync.runner import run
+from usersync.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+
+    from measuring import Lab
+
+SIZES = "10000,100000,1000000"
+
+#: How many of each are done at each size.
+STATEMENTS, BATCHES, BATCH = 500, 4, 500
+
+EVENTS = """
+    insert into public.audit_logs (
+        id, occurred_at, action, outcome, actor_id, actor_type, user_id, entity_type, entity_id, changes,
+        source)
+    select gen_random_uuid(), now() - n * interval '1 second', 'stock.adjusted', 'succeeded', users.id::text,
+        'user', users.id, 'product', n %% 10000, '{"quantity": [1, 2]}', 'app'
+    from generate_series(1, %s) as n
+    join (select id, row_number() over () as number from public.users) as users on users.number = n %% %s + 1
+"""
+
+
+def main() -> None:
+    """Measure at each size, print the figures and keep them."""
+    options = arguments()
+    points = []
+    started = time.time()
+    with production_lab(options) as lab:
+        for size in options.sizes:
+            sys.stderr.write(f"{size:,} … ")
+            sys.stderr.flush()
+            began = time.perf_counter()
+            points += [{"size": size} | point for point in at(lab, size)]
+            sys.stderr.write(f"{time.perf_counter() - began:.0f} s\n")
+        document = {
+            "machine": machine(lab),
+            "options": {"rounds": options.rounds, "sizes": options.sizes},
+            "seconds": round(time.time() - started),
+            "points": points,
+        }
+    for point in points:
+        print(f"{point['size']:>12,}  {point['series']:<28} {point['value']:>10.2f} {point['unit']}")
+    print("\n" + about(document))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "growth.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", default=SIZES, help=f"users, and as many events (default {SIZES})")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pg", type=int, help="PostgreSQL version (default the newest found)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"default {RESULTS}")
+    options = parser.parse_args()
+    if not re.fullmatch(r"[1-9]\d{3,}(,[1-9]\d{3,})*", options.sizes):
+        parser.error("--sizes: expected numbers of a thousand and more, as in 10000,1000000")
+    options.sizes = [int(size) for size in options.sizes.split(",")]
+    return options
+
+
+def at(lab: Lab, size: int) -> Iterator[dict[str, Any]]:
+    """All figures with so many users and as many events."""
+    with ExitStack() as stack:
+        here = filled(lab, stack, size)
+        yield from reconciling(lab, here)
+        yield from signing_up(lab, stack, here, size)
+        yield from recording(lab, here, size)
+
+
+def reconciling(lab: Lab, here: Filled) -> Iterator[dict[str, Any]]:
+    rounds = max(3, lab.rounds // 2)
+    missing = take_turns({"ours": here.reconcile_all, "limit": here.bare_insert}, rounds, warm_up=False)
+    yield from pair("reconcile, all missing", missing, "µs a user")
+    here.settle()
+    nothing = take_turns({"ours": here.reconcile, "limit": here.bare_comparison}, rounds)
+    yield from pair("reconcile, nothing to do", nothing, "µs a user")
+    nothing_memory = here.memory(missing=False)
+    yield from memory("reconcile, nothing to do", nothing_memory)
+    yield from memory("reconcile, all missing", here.memory(missing=True))
+
+
+def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[dict[str, Any]]:
+    """Beside a database with as many users and no trigger."""
+    without = stack.enter_context(lab.database())
+    bare = stack.enter_context(superuser_of(without))
+    bare.execute("set session_replication_role = replica")
+    bare.execute(sign_up.IMPORT % size)
+    sides = {"ours": here.superuser, "limit": bare}
+    for connection in sides.values():
+        connection.execute("set session_replication_role = default")
+        connection.execute("vacuum analyze auth.users")
+    for name, statement in (("sign-up", sign_up.SIGN_UPS), ("sign-in", sign_up.SIGN_INS)):
+        times = take_turns(
+            {side: (lambda c=connection, s=statement: _each(c, s)) for side, connection in sides.items()},
+            lab.rounds,
+            slices=5,
+        )
+        yield from pair(name, times, "µs a statement")
+
+
+def recording(lab: Lab, here: Filled, size: int) -> Iterator[dict[str, Any]]:
+    """With as many events in the log: a batch through our function, and an update of a tracked row."""
+    connection = here.superuser
+    connection.execute(EVENTS, [size, min(size, 100_000)])
+    connection.execute("vacuum analyze public.audit_logs")
+    users = [user for (user,) in connection.execute("select id from public.users limit 1000")]
+    with here.database.connect("postgres") as owner:
+        events = iter(make_events(users, BATCHES * BATCH * 2 * (lab.rounds + 1)))
+        store = Batches(owner, events)
+        yield from pair("audit event, stored", take_turns({"ours": store.next}, lab.rounds), "µs an event")
+        owner.execute("set search_path = public")
+        for name in ("tracked", "untracked"):
+            owner.execute(TABLE.format(name=name))
+            owner.execute(
+                f"insert into {name} select n, n, n, n, n from generate_series(1, {STATEMENTS}) as n"
+            )
+        run(tracking.track(Settings(), "tracked", tracking.TrackOptions(), Redactor().is_secret), owner)
+        sides = {"ours": "tracked", "limit": "untracked"}
+        update = "update public.{} set quantity = quantity + 1 where id = n"
+        loop = "do $$ begin for n in 1..%d loop {}; end loop; end $$"
+        times = take_turns(
+            {
+                side: (lambda t=table: _each(connection, loop.format(update.format(t))))
+                for side, table in sides.items()
+            },
+            lab.rounds,
+            slices=5,
+        )
+        yield from pair("tracked row, updated", times, "µs a statement")
+
+
+class Batches:
+    """Events that are stored one batch after the other."""
+
+    def __init__(self, owner: psycopg.Connection[Any], events: Iterator[dict[str, Any]]) -> None:
+        self.owner = owner
+        self._events = events
+
+    def next(self) -> float:
+        """Seconds an event of the next few batches."""
+        batches = [next(self._events) for _ in range(BATCHES * BATCH)]
+        return timed(lambda: by_function(self, batches)) / len(batches)
+
+
+def _each(connection: psycopg.Connection[Any], loop: str) -> float:
+    return timed(lambda: connection.execute(loop % STATEMENTS)) / STATEMENTS
+
+
+def pair(series: str, times: Times, unit: str) -> Iterator[dict[str, Any]]:
+    """The medians of ours and, where there is one, of the limit."""
+    for side, name in (("ours", series), ("limit", f"{series}: the limit")):
+        if side in times:
+            yield {"series": name, "value": round(statistics.median(times[side]) * 1e6, 3), "unit": unit}
+
+
+def memory(series: str, megabytes: float | None) -> Iterator[dict[str, Any]]:
+    if megabytes is not None:
+        yield {"series": f"{series}: memory", "value": round(megabytes, 1), "unit": "MB"}
+
+
+if __name__ == "__main__":
+    main()

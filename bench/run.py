@@ -1,0 +1,174 @@
+"""Runs the benchmarks on one server and writes their table. Run with: make bench, or make bench-quick
+
+::
+
+    python bench/run.py [--quick] [--only sign_up,reconcile] [--rounds 9] [--users 10000000] [--out DIRECTORY]
+
+Writes results.json and results.md into the directory, and prints the table. ``--quick`` takes a minute and
+is for whoever has just changed something: its figures are of small tables and few rounds, and are written
+nowhere unless a directory is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from measuring import SETTINGS, Lab, Row, production_lab, shown
+
+RESULTS = Path(__file__).parent / "results"
+
+BENCHMARKS = ("sign_up", "reconcile", "record", "audit_throughput", "tracking", "user_delete")
+
+#: Each size with its default, and what it is with --quick.
+SIZES = {
+    "rounds": (9, 3, "how often each side runs"),
+    "statements": (5_000, 1_000, "sign-ups, sign-ins and single-row changes in one transaction"),
+    "commits": (500, 100, "the same, each with its commit"),
+    "imported": (100_000, 20_000, "users imported in one statement"),
+    "users": (1_000_000, 50_000, "users that are reconciled"),
+    "events": (50_000, 5_000, "events that are stored"),
+    "bulk": (50_000, 10_000, "rows of a bulk change of a tracked table"),
+    "deleted": (1_000_000, 20_000, "events of the user who is deleted"),
+    "record_events": (20_000, 1_000, "events that are recorded"),
+    "record_rounds": (5, 1, "how often they are"),
+}
+
+
+def main() -> None:
+    """Run what was asked for, print the table and keep it."""
+    options = arguments()
+    started = time.time()
+    with production_lab(options) as lab:
+        found = {name: measured(name, lab) for name in options.only}
+        document = {
+            "machine": machine(lab),
+            "options": {name: getattr(options, name) for name in SIZES},
+            "seconds": round(time.time() - started),
+            "rows": [
+                asdict(row) | {"benchmark": name, "aim": row.aim, "met": row.met}
+                for name, (rows, _) in found.items()
+                for row in rows
+            ],
+            "profiles": {name: profile for name, (_, profile) in found.items() if profile},
+        }
+    text = page(document)
+    sys.stdout.write(text)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "results.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        (options.out / "results.md").write_text(text)
+
+
+def arguments() -> argparse.Namespace:
+    """What to run, how much of it, and where to write it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: about a minute")
+    parser.add_argument("--only", help=f"some of {','.join(BENCHMARKS)}")
+    parser.add_argument("--pg", type=int, help="PostgreSQL version (default the newest found)")
+    parser.add_argument("--out", type=Path, help=f"default {RESULTS}, with --quick nowhere")
+    for name, (default, quick, what) in SIZES.items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=int, help=f"{what} (default {default:,}, quick {quick:,})")
+    options = parser.parse_args()
+    options.only = tuple((options.only or ",".join(BENCHMARKS)).split(","))
+    if unknown := set(options.only) - set(BENCHMARKS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    for name, (default, quick, _) in SIZES.items():
+        if getattr(options, name) is None:
+            setattr(options, name, quick if options.quick else default)
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')}: expected 1 or more")
+    if options.out is None and not options.quick:
+        options.out = RESULTS
+    return options
+
+
+def measured(name: str, lab: Lab) -> tuple[list[Row], dict[str, Any]]:
+    """Run one benchmark, saying how long it took."""
+    sys.stderr.write(f"{name} … ")
+    sys.stderr.flush()
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        result: tuple[list[Row], dict[str, Any]] = import_module(name).measure(lab, stack)
+    sys.stderr.write(f"{time.perf_counter() - started:.0f} s\n")
+    return result
+
+
+def machine(lab: Lab) -> dict[str, Any]:
+    """What the figures were measured on."""
+    packages = ("psycopg", "django-pghistory", "postgresql-audit")
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": processor(),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "python": platform.python_version(),
+        "postgresql": server_version(lab),
+        "settings": SETTINGS,
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def server_version(lab: Lab) -> str:
+    return str(lab.cluster.maintenance.info.parameter_status("server_version"))
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [
+            line.partition(":")[2].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.processor()
+
+
+def page(document: dict[str, Any]) -> str:
+    """Everything as Markdown."""
+    return f"{about(document)}\n\n{table(document['rows'])}\n"
+
+
+def about(document: dict[str, Any]) -> str:
+    """The machine, versions and settings, in a sentence."""
+    here = document["machine"]
+    settings = ", ".join(f"{name} = {value}" for name, value in here["settings"].items())
+    packages = ", ".join(f"{name} {number}" for name, number in here["packages"].items())
+    return (
+        f"PostgreSQL {here['postgresql']} on {here['system']}, {here['cpus']} CPUs ({here['processor']}), "
+        f"{here['memory_gb']} GB; Python {here['python']}; {packages}. {settings}. "
+        f"{document['options']['rounds']} rounds, {document['seconds']} s in all."
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table: the median, and where the middle half lies."""
+    lines = ["| what | against | aim | measured | spread | ours | theirs |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        value, low, high = (shown(row[each], row["unit"]) for each in ("value", "low", "high"))
+        spread = "" if row["low"] == row["high"] else f"{low} to {high}"
+        met = {True: "", False: " (not met)", None: ""}[row["met"]]
+        cells = (row["name"], row["against"], row["aim"], f"{value}{met}", spread, row["ours"], row["theirs"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
