@@ -5,8 +5,8 @@
     python bench/growth.py [--sizes 10000,100000,1000000,10000000] [--rounds 5] [--out DIRECTORY]
 
 Writes growth.json. Each figure comes with what the same machine needs at least, measured at the same size: a
-bare statement, or no trigger. Ten million users need some 20 GB of disk, and more than ten times as long as one
-million.
+bare statement, or no trigger. Ten million users need some 20 GB of disk, and more than ten times as long as
+one million.
 """
 
 from __future__ import annotations

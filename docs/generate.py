@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "bench"))
 NOTE = "<!-- Made by docs/generate.py from the code. Do not edit; run: make docs -->\n\n"
 
 
@@ -101,14 +102,34 @@ def _comments(sql: str) -> Iterator[tuple[str, str, str]]:
         yield kind, name.replace('"', ""), text.removeprefix("usersync: ")
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page, "sql-objects.md": sql_page}
+def performance() -> str:
+    """The measured figures, from the kept results of bench/."""
+    from page import performance_page  # noqa: PLC0415 - in bench/, which is no package
+
+    return str(performance_page((DOCS / "performance.head.md").read_text()))
+
+
+def growth() -> str:
+    """The picture on that page."""
+    from page import growth_chart  # noqa: PLC0415 - likewise
+
+    return str(growth_chart())
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "sql-objects.md": sql_page,
+    "performance.md": performance,
+    "performance.svg": growth,
+}
 
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are stale."""
     stale = []
     for name, make in PAGES.items():
-        page, text = DOCS / name, NOTE + make()
+        page, text = DOCS / name, make() if name.endswith(".svg") else NOTE + make()
         if page.exists() and page.read_text() == text:
             continue
         stale.append(name)

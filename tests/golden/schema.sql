@@ -984,7 +984,6 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
- SET enable_sort TO 'off'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
@@ -1027,8 +1026,8 @@ begin
     -- The ledger may name users whom neither table has: they belong to the page that they follow.
     ledger_ids := array(
         select failure.user_id from usersync.sync_failures as failure
-        where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
-            and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id)
+        where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+            and failure.user_id is distinct from reconcile_page.next_id
     );
 
     is_empty := not reconcile_page.dry_run and not exists (
@@ -1146,8 +1145,8 @@ begin
         count(*) filter (where failure.outcome = 'failed')
     into reconcile_page.degraded, reconcile_page.failed
     from usersync.sync_failures as failure
-    where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
-        and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id);
+    where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+        and failure.user_id is distinct from reconcile_page.next_id;
 end;
 $function$
 
