@@ -25,6 +25,9 @@ demo: $(VENV)/.stamp  ## The whole story on a throw-away PostgreSQL
 test: $(VENV)/.stamp  ## The test suite, on every PostgreSQL found
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal
 
+live: $(VENV)/.stamp  ## Sign up through a real auth server, named in the environment
+	USERSYNC_LIVE=1 $(BIN)/pytest tests/live
+
 lint: $(VENV)/.stamp  ## Style, imports between layers, SQL
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -40,12 +43,12 @@ format: $(VENV)/.stamp  ## Format the code
 docs: $(VENV)/.stamp  ## Make the reference pages from the code
 	$(BIN)/python docs/generate.py
 
-golden: $(VENV)/.stamp  ## Make the golden copy of what is installed
-	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
+golden: $(VENV)/.stamp  ## Make the golden copies of what is installed, and of what init proposes
+	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
 
 verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py --pg 18
+	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
 
 bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how it grows; takes an hour
 	$(BIN)/python bench/run.py
@@ -66,4 +69,4 @@ ci: lint types verify test  ## What CI runs
 clean:  ## Remove what make has made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test lint types format docs golden verify bench bench-quick lock ci clean
+.PHONY: help install demo test live lint types format docs golden verify bench bench-quick lock ci clean

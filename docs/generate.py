@@ -16,6 +16,7 @@ import click
 from usersync.cli.group import usersync as cli
 from usersync.cli.lazy import LazyGroup
 from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES
+from usersync.metrics import definitions
 from usersync.settings import Settings
 from usersync.sql.render import render_bundle
 
@@ -101,7 +102,27 @@ def _comments(sql: str) -> Iterator[tuple[str, str, str]]:
         yield kind, name.replace('"', ""), text.removeprefix("usersync: ")
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page, "sql-objects.md": sql_page}
+def monitoring_page() -> str:
+    """Every figure, from its definition."""
+    rows = [
+        f"| `{each.name}{'_total' if each.kind == 'counter' else ''}` | {', '.join(map(_code, each.labels))} "
+        f"| {each.help} |"
+        for each in definitions()
+    ]
+    table = "| name | labels | |\n|---|---|---|\n" + "\n".join(rows)
+    return (DOCS / "monitoring.head.md").read_text().replace("<!-- figures -->", table)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "sql-objects.md": sql_page,
+    "monitoring.md": monitoring_page,
+}
 
 
 def main(arguments: list[str]) -> int:

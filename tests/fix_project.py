@@ -20,7 +20,7 @@ from usersync.testing import GoTrue
 from usersync.testing.install import install
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from usersync.models import Failure
@@ -123,3 +123,33 @@ def project(
     ):
         yield Project(database, settings, NAMES[names][1], auth, owner, client)
     cluster.drop(database)
+
+
+@pytest.fixture
+def vanish(project: Project) -> Callable[..., None]:
+    """Delete users with triggers off, as a restore would."""
+
+    def delete(*user_ids: Any) -> None:
+        with project.database.connect("supabase_admin") as superuser:
+            superuser.execute("set session_replication_role = replica")
+            superuser.execute("delete from auth.users where id = any(%s)", [list(user_ids)])
+
+    return delete
+
+
+@pytest.fixture
+def appear(project: Project) -> Callable[[int], list[Any]]:
+    """Make users with triggers off, as a restore would, and return their ids."""
+
+    def insert(count: int) -> list[Any]:
+        with project.database.connect("supabase_admin") as superuser:
+            superuser.execute("set session_replication_role = replica")
+            rows = superuser.execute(
+                "insert into auth.users (id, email, created_at) "
+                "select gen_random_uuid(), n || '@example.com', now() "
+                "from generate_series(1, %s) as n returning id",
+                [count],
+            ).fetchall()
+        return sorted(row[0] for row in rows)
+
+    return insert

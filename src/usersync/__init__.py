@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from usersync.async_client import AsyncUserSync
     from usersync.audit import AuditLog
     from usersync.client import UserSync
+    from usersync.rest import DataApi
 
-__all__ = ["AsyncUserSync", "AuditLog", "UserSync", "__version__"]
+__all__ = ["AsyncUserSync", "AuditLog", "DataApi", "UserSync", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -36,4 +37,8 @@ def __getattr__(name: str) -> object:
         from usersync.audit import AuditLog  # noqa: PLC0415
 
         return AuditLog
+    if name == "DataApi":
+        from usersync.rest import DataApi  # noqa: PLC0415
+
+        return DataApi
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,66 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
-import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg_pool import ConnectionPool
-
-from usersync.connecting import check_dsn, connection_failed, find_dsn, is_lost, options_for
-from usersync.errors import SettingsError
+from usersync.links import find_source, link_to
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans import reconcile, users
-from usersync.runner import run, translate
 from usersync.tally import PositiveCache, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from uuid import UUID
 
-    from usersync.plans.protocol import Plan
+    from usersync.links import Source
     from usersync.plans.reconcile import OnProgress, Run
-
-T = TypeVar("T")
-
-Source = str | psycopg.Connection[Any] | ConnectionPool[Any]
 
 
 class UserSync:
-    """Keeps users in step, over a PostgreSQL connection. All methods block, and may be called from threads.
+    """Keeps users in step. All methods block, and may be called from threads.
 
     ``source`` is an address, in which case one connection is opened when it is first needed, reopened when
     it was lost, and closed by :meth:`close` (reconciling opens its own, so that nobody waits for it); or a
-    connection or a pool of yours, which stays yours. On a connection that is in a transaction, calls become
-    part of that transaction.
+    connection or a pool of yours, which stays yours; or a :class:`~usersync.DataApi`, which does the same
+    over HTTPS. On a connection that is in a transaction, calls become part of that transaction.
 
     Every method raises :class:`~usersync.errors.ConnectionFailedError` when the database cannot be reached
     and :class:`~usersync.errors.NotInstalledError` where usersync is not installed.
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = _checked(source)
-        self._own: psycopg.Connection[Any] | None = None
-        self._lock = threading.RLock()
+        self._link = link_to(source)
         self._known = PositiveCache()
 
     @classmethod
     def from_env(cls) -> Self:
-        """Make one from ``SUPABASE_DB_URL`` or ``DATABASE_URL``, in the environment or a ``.env`` file."""
-        return cls(find_dsn())
+        """Make one from ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else from ``SUPABASE_URL`` and a secret key.
+
+        They are looked for in the environment, ``.env.local`` and ``.env``.
+        """
+        return cls(find_source())
 
     def sync_auth_user(self, user: UUID | str | object) -> bool:
         """Bring one user in line; ``user`` is an id, or any object or mapping with an ``id``, as supabase-py
-        returns it.
+        returns it. What else that says is used where the database has a copy of the auth server's users
+        (``source_table = "usersync.auth_users"``), and nowhere else.
 
         Returns whether the row is whole. If not, :meth:`failures` has the reason. Raises
         :class:`~usersync.errors.UserNotFoundError`.
         """
-        return self._run(users.sync_auth_user(users.user_id_of(user)))
+        return self._link.run(users.sync_auth_user(user))
 
     def sync_all_missing_users(self) -> SyncResult:
         """Bring all users in line: :meth:`reconcile` with its defaults."""
@@ -70,7 +59,7 @@ class UserSync:
 
     def user_exists(self, user_id: UUID | str) -> bool:
         """Whether the users table has a row for this user."""
-        return self._run(users.user_exists(users.user_id_of(user_id)))
+        return self._link.run(users.user_exists(users.user_id_of(user_id)))
 
     def ensure_user_exists(self, user_id: UUID | str) -> bool:
         """Whether the user has a row, which is made if need be.
@@ -81,8 +70,8 @@ class UserSync:
         found = users.user_id_of(user_id)
         if self._known.has(found):
             return True
-        exists = self._run(users.ensure_user_exists(found))
-        if exists and not self._in_a_transaction():
+        exists = self._link.run(users.ensure_user_exists(found))
+        if exists and not self._link.in_a_transaction():
             self._known.add(found)
         return exists
 
@@ -95,19 +84,19 @@ class UserSync:
         """
         found = users.user_id_of(user_id)
         self._known.forget(found)
-        return self._run(users.remove_user(found))
+        return self._link.run(users.remove_user(found))
 
     def status(self) -> SyncStatus:
         """Count users on both sides and what differs. Reads both tables once, page by page."""
-        return self._run(users.status())
+        return self._link.run(users.status())
 
     def failures(self, *, limit: int = 1000) -> list[Failure]:
         """The users who could not be synced or not completely, and why; the oldest first."""
-        return self._run(users.failures(limit=limit))
+        return self._link.run(users.failures(limit=limit))
 
     def retry(self, user_id: UUID | str | None = None) -> SyncResult:
         """Try the users of the ledger again, or one of them."""
-        return self._run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
+        return self._link.run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
 
     def reconcile(
         self,
@@ -131,19 +120,18 @@ class UserSync:
         reconcile.check_options(
             page_size=page_size, workers=workers, removal_cap=removal_cap, difference_limit=difference_limit
         )
-        if workers > 1 and isinstance(self._source, psycopg.Connection):
-            raise SettingsError("several workers need an address or a pool, not one connection")
+        self._link.room_for(workers)
         started = time.monotonic()
         if dry_run:
             tally = Tally(on_progress)
-            tally.total = self._run(reconcile.count_users())
-            counts, found = self._run_apart(
+            tally.total = self._link.run(reconcile.count_users())
+            counts, found = self._link.run_apart(
                 reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
-        opened = self._run(reconcile.resume_run(removal_cap)) if resume else None
+        opened = self._link.run(reconcile.resume_run(removal_cap)) if resume else None
         if opened is None:
-            opened = self._run(
+            opened = self._link.run(
                 reconcile.open_run(workers=workers, page_size=page_size, removal_cap=removal_cap)
             )
         counts = self._drive(opened, workers, Tally(on_progress, opened))
@@ -164,7 +152,9 @@ class UserSync:
         return tally.counts
 
     def _drive_together(self, opened: Run, workers: int, tally: Tally) -> None:
-        with ThreadPoolExecutor(self._room_for(workers), thread_name_prefix="usersync-worker") as threads:
+        with ThreadPoolExecutor(
+            self._link.room_for(workers), thread_name_prefix="usersync-worker"
+        ) as threads:
             futures = [threads.submit(self._drive_part, opened, part, tally) for part in opened.parts]
             try:
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -176,92 +166,19 @@ class UserSync:
 
     def _drive_part(self, opened: Run, part: int, tally: Tally) -> None:
         tally.check()
-        self._run_apart(reconcile.drive_part(opened.run_id, part, tally.add))
-
-    def _room_for(self, workers: int) -> int:
-        """A worker keeps its connection to the end, so more than the pool has would wait in vain."""
-        return min(workers, self._source.max_size) if isinstance(self._source, ConnectionPool) else workers
+        self._link.run_apart(reconcile.drive_part(opened.run_id, part, tally.add))
 
     def _note_interruption(self, opened: Run) -> None:
         # What stopped the run is what the caller is to see, and not that this failed too.
         with contextlib.suppress(Exception):
-            self._run(reconcile.interrupt_run(opened.run_id))
+            self._link.run(reconcile.interrupt_run(opened.run_id))
 
     def close(self) -> None:
-        """Close the connection that was opened for an address. A connection or pool of yours stays open."""
-        with self._lock:
-            if self._own is not None:
-                self._own.close()
-                self._own = None
+        """Close the connections that were opened here. A connection or pool of yours stays open."""
+        self._link.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _run(self, plan: Plan[T]) -> T:
-        with self._connection() as connection:
-            return run(plan, connection)
-
-    def _run_apart(self, plan: Plan[T]) -> T:
-        """As :meth:`_run`, for what takes long: for an address on a connection of its own."""
-        if not isinstance(self._source, str):
-            return self._run(plan)
-        with connect(self._source) as connection:
-            return run(plan, connection)
-
-    def _in_a_transaction(self) -> bool:
-        """Whether what was just seen may yet be rolled back."""
-        source = self._source
-        return (
-            isinstance(source, psycopg.Connection)
-            and source.info.transaction_status != TransactionStatus.IDLE
-        )
-
-    @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
-        if isinstance(self._source, ConnectionPool):
-            with _from_pool(self._source) as connection:
-                yield connection
-        elif isinstance(self._source, psycopg.Connection):
-            yield self._source
-        else:
-            with self._lock:
-                yield self._opened(self._source)
-
-    def _opened(self, dsn: str) -> psycopg.Connection[Any]:
-        if self._own is None or is_lost(self._own):
-            self._own = connect(dsn)
-        return self._own
-
-
-def _checked(source: object) -> Source:
-    if isinstance(source, str):
-        return check_dsn(source)
-    if isinstance(source, psycopg.Connection | ConnectionPool):
-        return source
-    raise SettingsError(
-        f"expected an address, a Connection or a ConnectionPool; got {type(source).__name__}",
-        hint="AsyncUserSync takes the asyncio kinds.",
-    )
-
-
-@contextmanager
-def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
-    try:
-        connection = pool.getconn()
-    except psycopg.OperationalError as error:
-        raise translate(error) from error
-    try:
-        yield connection
-    finally:
-        pool.putconn(connection)
-
-
-def connect(dsn: str) -> psycopg.Connection[Any]:
-    """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
-    try:
-        return psycopg.connect(dsn, **options_for(dsn))
-    except (psycopg.Error, UnicodeError) as error:
-        connection_failed(error, dsn)

@@ -6,20 +6,18 @@ under ``SUPABASE_DB_URL`` before ``DATABASE_URL``.
 
 from __future__ import annotations
 
-import os
 import re
 import selectors
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import psycopg
-from dotenv import dotenv_values
 from psycopg.conninfo import conninfo_to_dict
 
+from usersync.environment import look_up
 from usersync.errors import ConnectionFailedError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 VARIABLES = ("SUPABASE_DB_URL", "DATABASE_URL")
 
@@ -44,32 +42,14 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     """Return the address to use, or raise :class:`SettingsError` that says where it was looked for."""
     if dsn:
         return check_dsn(dsn)
-    directory = directory or Path.cwd()
-    for place in _places(directory):
-        for variable in VARIABLES:
-            if found := place.get(variable):
-                return check_dsn(found, variable)
+    if found := look_up(*VARIABLES, directory=directory):
+        return check_dsn(found.value, found.variable)
     raise SettingsError(
         "no database address: none was given, and there is no SUPABASE_DB_URL or DATABASE_URL in the "
         "environment, .env.local or .env",
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )
-
-
-def _places(directory: Path) -> Iterator[Mapping[str, str | None]]:
-    """The environment, and then the files: none of these is read where the environment has the answer."""
-    yield os.environ
-    for name in (".env.local", ".env"):
-        path = directory / name
-        if not path.is_file():
-            continue
-        try:
-            yield dotenv_values(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(
-                f"cannot read {name}: {type(error).__name__}", hint="Save it as UTF-8, readable by you."
-            ) from None
 
 
 def check_dsn(dsn: str, where: str = "the database address") -> str:
@@ -82,7 +62,8 @@ def check_dsn(dsn: str, where: str = "the database address") -> str:
             raise SettingsError(
                 f"{where} is {kind}; usersync needs a PostgreSQL connection",
                 hint="A Supabase API key cannot change a schema. Take the connection string of the database "
-                "instead: Project settings, Database.",
+                "instead: Project settings, Database. To go through the Data API, set SUPABASE_URL and "
+                "SUPABASE_SECRET_KEY, or pass DataApi(url, key).",
             )
     if (scheme := re.match(r"[a-z][a-z0-9+.-]*(?=://)", dsn, re.IGNORECASE)) and not _URL.match(dsn):
         raise SettingsError(
@@ -188,6 +169,14 @@ def describe_target(dsn: str) -> str:
     parts = conninfo_to_dict(dsn)
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
+
+
+def describe_login(dsn: str, hidden: str) -> str:
+    """User, host, port and database of an address, with ``hidden`` in place of the password."""
+    parts = conninfo_to_dict(dsn)
+    password = f":{hidden}" if parts.get("password") else ""
+    login = f"{parts.get('user') or ''}{password}"
+    return f"postgresql://{login}{'@' if login else ''}{describe_target(dsn)}"
 
 
 def connection_failed(error: psycopg.Error | UnicodeError, dsn: str) -> NoReturn:

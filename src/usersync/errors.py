@@ -4,6 +4,8 @@
 
     UsersyncError
     ├── SettingsError            US101  usersync.toml or an argument is wrong
+    │   ├── ApiKeyError          US102  the key or the URL of the Data API cannot be used
+    │   └── NeedsDatabaseError   US103  the Data API cannot do this, a connection can
     ├── ConnectionFailedError    US201  no connection, or it was lost
     ├── PrivilegeMissingError    US202  the role may not do what was asked
     ├── DatabaseError            US203  the database refused a statement
@@ -15,13 +17,16 @@
     ├── UserNotFoundError        US401  there is no such user in the auth server's table
     ├── UserStillExistsError     US402  the user is alive in the auth server's table
     ├── RemovalCapError          US403  reconciling would remove too many rows
-    └── EmbeddedPostgresError    US501  the throw-away PostgreSQL did not start
+    ├── EmbeddedPostgresError    US501  the throw-away PostgreSQL did not start
+    ├── InvalidTokenError        US601  an access token is not accepted
+    └── KeysUnavailableError     US602  the auth server's keys are not to be had
 
 The codes are stable; ``docs/errors.md`` explains each one, and a test holds the two together.
 """
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -43,8 +48,20 @@ class SettingsError(UsersyncError):
     exit_code = 2
 
 
+class ApiKeyError(SettingsError):
+    """The key, or the URL, of the project's Data API cannot be used. The key is never repeated."""
+
+    code = "US102"
+
+
+class NeedsDatabaseError(SettingsError):
+    """What was asked for needs a PostgreSQL connection; there is only the Data API."""
+
+    code = "US103"
+
+
 class ConnectionFailedError(UsersyncError):
-    """No connection to the database, or it was lost on the way."""
+    """No connection to the database or its Data API, or it was lost on the way."""
 
     code = "US201"
     exit_code = 3
@@ -119,3 +136,43 @@ class EmbeddedPostgresError(UsersyncError):
     """The throw-away PostgreSQL did not start or could not be shared."""
 
     code = "US501"
+
+
+class InvalidTokenError(UsersyncError):
+    """An access token is not accepted: who sent it is nobody. Never contains the token."""
+
+    code = "US601"
+
+
+class KeysUnavailableError(UsersyncError):
+    """Whether an access token is good cannot be known: the auth server's keys are not to be had."""
+
+    code = "US602"
+
+
+def refused(sqlstate: str | None, message: str, hint: str | None = None) -> UsersyncError:
+    """Our error for what PostgreSQL says, however it was asked. Its DETAIL is left out: it quotes values."""
+    if sqlstate in _MISSING and _OUR_OBJECTS.search(message):
+        return NotInstalledError(
+            f"usersync is not installed in this database ({message})", hint="Run: usersync apply"
+        )
+    if sqlstate == SettingsError.code:
+        return SettingsError(message, hint=hint)
+    if sqlstate == VersionMismatchError.code:
+        return VersionMismatchError(message, hint=hint)
+    if sqlstate == "42501":
+        return PrivilegeMissingError(
+            message,
+            hint="Connect as the role that owns usersync's objects, on Supabase `postgres`.",
+            sqlstate=sqlstate,
+        )
+    if sqlstate == "55P03":
+        return BusyError(message, hint="Another session holds the lock; try again.", sqlstate=sqlstate)
+    return DatabaseError(f"{message} (SQLSTATE {sqlstate})", hint=hint, sqlstate=sqlstate)
+
+
+_OUR_OBJECTS = re.compile(
+    r"usersync|ensure_user_exists|user_sync_status|sync_existing_auth_users|record_audit_events"
+)
+#: No such schema, table or function.
+_MISSING = {"3F000", "42P01", "42883"}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Owner = Literal["auth", "app"]
+OnConflict = Literal["degrade", "null", "suffix"]
 Default = str | int | float | bool | None
 
 #: PostgreSQL cuts longer names silently (NAMEDATALEN - 1).
@@ -166,6 +167,8 @@ class Column:
     type: str | None = None
     trusted: bool = False
     personal: bool = False
+    #: What becomes of the value where the column is unique, and another user has it.
+    on_conflict: OnConflict = "degrade"
 
     def describe(self) -> dict[str, Any]:
         """The column as plain data, in the form that :func:`parse_column` reads."""
@@ -176,6 +179,7 @@ class Column:
             "type": self.type,
             "trusted": self.trusted,
             "personal": self.personal,
+            "on_conflict": self.on_conflict if self.on_conflict != "degrade" else None,
         }
         return {key: value for key, value in options.items() if value is not None}
 
@@ -211,12 +215,14 @@ def parse_column(name: str, entry: object) -> Column:
         type=parse_type(options.get("type"), where),
         trusted=_parse_flag(options, "trusted", False, where),
         personal=_parse_flag(options, "personal", any(source.is_personal for source in sources), where),
+        on_conflict=_parse_on_conflict(options.get("on_conflict", "degrade"), where),
     )
     _refuse_escalation(column, where)
+    _refuse_suffix(column, where)
     return column
 
 
-_OPTIONS = {"from", "default", "owner", "type", "trusted", "personal"}
+_OPTIONS = {"from", "default", "owner", "type", "trusted", "personal", "on_conflict"}
 
 
 def _options(entry: object, where: str) -> Mapping[str, Any]:
@@ -261,19 +267,38 @@ def _parse_owner(value: object, where: str) -> Owner:
     return cast("Owner", value)
 
 
+def _parse_on_conflict(value: object, where: str) -> OnConflict:
+    if value not in get_args(OnConflict):
+        raise SettingsError(f'{where}.on_conflict: {value!r} is none of "degrade", "null", "suffix"')
+    return cast("OnConflict", value)
+
+
+def _refuse_suffix(column: Column, where: str) -> None:
+    """A value with something behind it is not the source's, and would be written back time and again."""
+    if column.on_conflict != "suffix":
+        return
+    if column.owner != "app":
+        raise SettingsError(
+            f'{where}.on_conflict: "suffix" makes a value that the auth server does not have',
+            hint='Add owner = "app": the column is filled when the row is made, and never touched again.',
+        )
+    if column.sql_type != "text":
+        raise SettingsError(f'{where}.on_conflict: "suffix" is for text, and this is {column.sql_type}')
+
+
 def parse_type(value: object, where: str) -> str | None:
     """The name of a type as SQL, or None; raises :class:`SettingsError` for what is not a name."""
     if value is None:
         return None
-    if isinstance(value, str) and value.endswith("[]"):
-        raise SettingsError(f"{where}.type: arrays cannot be mapped yet")
+    if isinstance(value, str) and value.endswith("[]") and not value.endswith("[][]"):
+        return f"{parse_type(value.removesuffix('[]'), where)}[]"
     if isinstance(value, str) and _BUILT_IN_TYPE.fullmatch(value):
         return value
     if isinstance(value, str) and "." in value:
         return parse_name(value, f"{where}.type").quoted
     raise SettingsError(
         f"{where}.type: {value!r} is not the name of a type",
-        hint='Write a built-in type in lower case ("integer", "numeric(8,2)") or "schema.type".',
+        hint='Write a built-in type in lower case ("integer", "numeric(8,2)", "text[]") or "schema.type".',
     )
 
 
@@ -302,14 +327,15 @@ def _check_text(value: str, where: str) -> None:
         raise SettingsError(f"{where}: {value!r} holds a character that PostgreSQL cannot store")
 
 
-def _looks_like_a_privilege(name: str) -> bool:
+def looks_like_a_privilege(name: str) -> bool:
+    """Whether a column of this name may decide what somebody is allowed to do."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name)
     return _PRIVILEGE.search(words.lower()) is not None
 
 
 def _refuse_escalation(column: Column, where: str) -> None:
     writable_by_user = any(source.column == "raw_user_meta_data" for source in column.sources)
-    if writable_by_user and _looks_like_a_privilege(column.name) and not column.trusted:
+    if writable_by_user and looks_like_a_privilege(column.name) and not column.trusted:
         raise SettingsError(
             f"{where}: every signed-in user can write their own user_metadata, and {column.name!r} looks "
             "like something that decides what they may do",

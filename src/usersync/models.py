@@ -30,6 +30,12 @@ class Failure:
     first_failed_at: datetime
     last_failed_at: datetime
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Failure:
+        """Read what the database returns for a line."""
+        times = {name: datetime.fromisoformat(data[name]) for name in ("first_failed_at", "last_failed_at")}
+        return cls(**{**data, **times, "user_id": UUID(data["user_id"])})
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -110,6 +116,8 @@ class SyncStatus:
     oldest_missing_at: datetime | None
     oldest_failure_at: datetime | None
     last_run: LastRun | None
+    #: How many users stand in the ledger for which SQLSTATE.
+    by_sqlstate: Mapping[str, int]
     observed_at: datetime = field(compare=False)
 
     @property
@@ -123,7 +131,7 @@ class SyncStatus:
         return self.observed_at - self.oldest_missing_at if self.oldest_missing_at else None
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], observed_at: datetime) -> SyncStatus:
+    def from_json(cls, data: Mapping[str, Any]) -> SyncStatus:
         """Read what ``public.user_sync_status()`` returns."""
         run = data["last_run"]
         return cls(
@@ -138,7 +146,8 @@ class SyncStatus:
             )
             if run
             else None,
-            observed_at=observed_at,
+            by_sqlstate=data["by_sqlstate"],
+            observed_at=datetime.fromisoformat(data["observed_at"]),
         )
 
 

@@ -6,7 +6,6 @@ The two drivers differ in ``await`` and in nothing else; what they share is belo
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,12 +16,9 @@ from psycopg.rows import dict_row
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from usersync.errors import (
-    BusyError,
     ConnectionFailedError,
-    DatabaseError,
-    NotInstalledError,
-    PrivilegeMissingError,
     UsersyncError,
+    refused,
 )
 from usersync.plans.protocol import BEGIN, Pause, Plan, Statement
 
@@ -178,26 +174,8 @@ def translate(error: psycopg.Error) -> UsersyncError:
     return ours
 
 
-_OUR_OBJECTS = re.compile(
-    r"usersync|ensure_user_exists|user_sync_status|sync_existing_auth_users|record_audit_events"
-)
-_MISSING = {"3F000", "42P01", "42883"}
-
-
 def _translated(error: psycopg.Error) -> UsersyncError:
     state, message = error.sqlstate, (error.diag.message_primary or str(error)).strip()
-    if state in _MISSING and _OUR_OBJECTS.search(message):
-        return NotInstalledError(
-            f"usersync is not installed in this database ({message})", hint="Run: usersync apply"
-        )
-    if state == "42501":
-        return PrivilegeMissingError(
-            message,
-            hint="Connect as the role that owns usersync's objects, on Supabase `postgres`.",
-            sqlstate=state,
-        )
-    if state == "55P03":
-        return BusyError(message, hint="Another session holds the lock; try again.", sqlstate=state)
     if isinstance(error, PoolTimeout | TooManyRequests):
         return ConnectionFailedError(
             f"the pool had no connection to give: {message}",
@@ -207,7 +185,7 @@ def _translated(error: psycopg.Error) -> UsersyncError:
         return ConnectionFailedError(
             f"the database connection failed: {message}", hint="Check the server, and try again."
         )
-    return DatabaseError(f"{message} (SQLSTATE {state})", hint=error.diag.message_hint, sqlstate=state)
+    return refused(state, message, error.diag.message_hint)
 
 
 def _is_connection_failure(error: psycopg.Error) -> bool:

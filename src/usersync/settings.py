@@ -15,6 +15,7 @@ from usersync.audit_columns import AuditColumns, parse_audit
 from usersync.errors import SettingsError
 from usersync.mapping import (
     DEFAULT_COLUMNS,
+    SOURCE_TYPES,
     Column,
     TableName,
     check_name,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE_NAME = "usersync.toml"
+
+SOURCE_COPY = TableName("usersync", "auth_users")
+#: What its columns hold, the admin API tells; see ``create_source_copy.sql``.
+COPIED_COLUMNS = frozenset(SOURCE_TYPES) - {"instance_id", "is_sso_user", "is_super_admin"}
 
 OnDelete = Literal["anonymize", "soft", "keep", "delete"]
 TriggerLevel = Literal["statement", "row"]
@@ -53,7 +58,9 @@ class Settings:
         default=TableName("public", "users"),
     )
     source_table: TableName = _setting(
-        "The auth server's table. Never written to.", default=TableName("auth", "users")
+        "The auth server's table. Never written to. `usersync.auth_users` is for an auth server that has a "
+        "database of its own: a copy, which `usersync sync --from-api` keeps.",
+        default=TableName("auth", "users"),
     )
     key: str = _setting("The column of the users table that holds the auth server's id.", default="id")
     on_delete: OnDelete = _setting(
@@ -113,6 +120,11 @@ class Settings:
         }
 
     @property
+    def copies_source(self) -> bool:
+        """Whether the auth server's users are read from a copy that usersync keeps."""
+        return self.source_table == SOURCE_COPY
+
+    @property
     def tombstone(self) -> Column | None:
         """The column that keeps the time of deletion, if one is mapped."""
         return next((column for column in self.columns if column.is_tombstone), None)
@@ -129,6 +141,11 @@ def _check_columns(settings: Settings) -> None:
         raise SettingsError(
             "users_table: must not be the auth server's own table",
             hint="Nothing is ever written to that one.",
+        )
+    if settings.source_table.schema == "usersync" and not settings.copies_source:
+        raise SettingsError(
+            f"source_table: of usersync's own tables only {SOURCE_COPY} holds the auth server's users",
+            hint="It is the copy that usersync sync --from-api keeps.",
         )
     if settings.users_table.schema == "usersync":
         raise SettingsError(
@@ -187,8 +204,8 @@ def _parse_share(value: object, where: str) -> float:
 
 
 def _parse_columns(value: object, where: str) -> tuple[Column, ...]:
-    if not isinstance(value, dict) or not value:
-        raise SettingsError(f"{where}: expected a table with at least one column")
+    if not isinstance(value, dict):
+        raise SettingsError(f"{where}: expected a table of columns")
     return tuple(parse_column(name, entry) for name, entry in value.items())
 
 

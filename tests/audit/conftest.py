@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from proxy import Proxy
 
+from proxy import Proxy
 from usersync import AuditLog
 from usersync.settings import Settings
 from usersync.testing.install import install

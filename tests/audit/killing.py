@@ -31,6 +31,7 @@ class Recorder:
 
     @classmethod
     def start(cls, dsn: str, spool_dir: Path, threads: int = 2) -> Recorder:
+        """``dsn`` is an address or, with the key in SUPABASE_SECRET_KEY, the URL of a Data API."""
         command = [sys.executable, __file__, dsn, str(spool_dir), str(threads)]
         return cls(subprocess.Popen(command, stdout=subprocess.PIPE))
 
@@ -59,11 +60,12 @@ def kill_recorders(dsn: str, spool_dir: Path, kills: int, at_once: int = 3) -> I
 def main(dsn: str, spool_dir: str, threads: str) -> None:
     import threading  # noqa: PLC0415 - only the process that records needs these
 
-    from usersync import AuditLog  # noqa: PLC0415
+    from usersync import AuditLog, DataApi  # noqa: PLC0415
 
     # The database may be away; what counts is said by ids.
     logging.disable()
-    log = AuditLog(dsn, spool_dir=Path(spool_dir), project="test")
+    source = DataApi(dsn, os.environ["SUPABASE_SECRET_KEY"]) if dsn.startswith("http") else dsn
+    log = AuditLog(source, spool_dir=Path(spool_dir), project="test")
 
     def record() -> None:
         while True:

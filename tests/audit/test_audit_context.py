@@ -127,3 +127,73 @@ def test_a_broken_action_does_not_break_the_block(offline):
         event.change([], object(), event)
         event.metadata = None
     assert event.id
+
+
+def test_what_is_learnt_later_reaches_all_who_share_the_context(log, recorded):
+    learnt = threading.Event()
+
+    async def later():
+        await asyncio.to_thread(learnt.wait, 20)
+        log.record("a.b", metadata={"from": "task"})
+
+    async def handle():
+        with log.context(request_id="r", actor_id="nobody", actor_type="service"):
+            task = asyncio.create_task(later())
+            # As a framework does it: what authenticates runs in a thread, in a copy of the context.
+            assert await asyncio.to_thread(log.amend_context, actor_id="ada", tenant="t")
+            learnt.set()
+            log.record("a.b", metadata={"from": "handler"})
+            await task
+
+    asyncio.run(handle())
+    found = recorded()
+    assert {(each["request_id"], each["actor_id"], each["actor_type"]) for each in found} == {
+        ("r", "ada", "user")
+    }
+    assert sorted((each["metadata"]["from"], each["metadata"]["tenant"]) for each in found) == [
+        ("handler", "t"),
+        ("task", "t"),
+    ]
+
+
+def test_what_is_learnt_later_stays_in_its_block(log, recorded):
+    with log.context(actor_id="outer"):
+        with log.context(request_id="r"):
+            log.amend_context(actor_id="inner")
+            log.record("a.b")
+        log.record("a.b")
+    assert not log.amend_context(actor_id="nobody")
+    log.record("a.b")
+    assert [each["actor_id"] for each in recorded()] == ["inner", "outer", None]
+
+
+def test_an_actor_may_be_looked_up_when_an_event_is_recorded(log, recorded):
+    acting = iter(["ada", {"actor_id": "cron", "actor_type": "service", "shift": 2}, None])
+    with log.context(actor_id=lambda: next(acting), request_id="r"):
+        with log.context(tenant="t"):
+            log.record("a.b")
+            log.record("a.b")
+        log.record("a.b", actor_id="given")
+        log.record("a.b")
+    assert next(acting, "asked for each event that needs it") == "asked for each event that needs it"
+    events = recorded()
+    assert [(each["actor_id"], each["actor_type"], each["request_id"]) for each in events] == [
+        ("ada", "user", "r"),
+        ("cron", "service", "r"),
+        ("given", "user", "r"),
+        (None, "system", "r"),
+    ]
+    assert events[1]["metadata"] == {"tenant": "t", "shift": 2}
+
+
+def test_an_actor_who_cannot_be_looked_up_leaves_the_reason(log, recorded):
+    def find():
+        log.record("actor.sought")
+        raise LookupError("nobody may read this")
+
+    with log.context(actor_id=find, actor_type="user", request_id="r"):
+        assert log.record("a.b")
+    event, sought = sorted(recorded(), key=lambda each: each["action"])
+    assert (sought["action"], sought["actor_id"]) == ("actor.sought", None)
+    assert (event["actor_id"], event["request_id"]) == (None, "r")
+    assert event["metadata"] == {"actor_unreadable": "LookupError"}

@@ -226,3 +226,30 @@ def test_django(store, offline):
         del connections["audit"]
     assert store.ids() == [first]
     assert worked(store) == [1, 2]
+
+
+def test_prepared_events_are_what_they_were_when_they_were_prepared(store, log):
+    product = {"name": "Bolt"}
+    with log.context(actor_id="ada", request_id="r"):
+        event = log.prepare("product.created", entity=("product", 1), after=product)
+    product["name"] = "Nut"
+    assert store.ids() == []
+    assert log.record_prepared(event) == log.record_prepared(event) == event.id
+    assert log.flush()
+    found = store.event()
+    assert (found["id"], found["actor_id"], found["request_id"]) == (event.id, "ada", "r")
+    assert found["changes"] == {"name": [None, "Bolt"]}
+
+
+def test_prepared_events_are_stored_at_once_in_the_transaction(store, offline):
+    events = [offline.prepare("a.b", metadata={"n": n}) for n in range(3)]
+    spoilt = offline.prepare("a.b", outcome="maybe")
+    with psycopg.connect(store.dsn) as connection:
+        assert offline.record_prepared_in(connection, [*events, spoilt]) == 3
+        with pytest.raises(DatabaseError, match="audit_rejects"):
+            offline.record_prepared_in(connection, [spoilt], required=True)
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+    with psycopg.connect(store.dsn) as connection:
+        assert offline.record_prepared_in(connection, events) == 0
+    assert store.ids() == sorted(event.id for event in events)
+    assert offline.stats().dropped == 1 + 3

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_OURS = ("SUPABASE_DB_URL", "DATABASE_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
+_ADDRESSES = (
+    *("SUPABASE_DB_URL", "DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
+    "SUPABASE_AUTH_URL",
+)
+_OURS = (*_ADDRESSES, "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
 
+    def interrupt(self, *, seconds: float = 30) -> int:
+        """Press Ctrl-C until that ends it, and return the exit code: one that comes too early gets lost."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.process.send_signal(2)
+            self._read(time.monotonic() + 1)
+        return self.end()
+
     def end(self, *, seconds: float = 30) -> int:
         """Read to the end, and return the exit code."""
         deadline = time.monotonic() + seconds

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fix_terminal import Terminal
 
-from usersync.client import connect
 from usersync.embedded import installed_versions
+from usersync.links import connect
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from usersync.client import connect
+from usersync.links import connect
 from usersync.runner import run
 
 SECRET = "s3cr3t-Pa55"  # noqa: S105 - this is what must not be shown

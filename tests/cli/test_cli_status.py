@@ -39,7 +39,7 @@ def test_status_as_json(usersync, dsn, project):
     data = usersync("status", "--json").json
     assert list(data) == [
         "database", "in_step", "auth_users", "users", "missing", "stale", "orphaned", "degraded", "failed",
-        "oldest_missing_at", "oldest_failure_at", "lag_seconds", "last_run", "observed_at",
+        "oldest_missing_at", "oldest_failure_at", "lag_seconds", "by_sqlstate", "last_run", "observed_at",
     ]  # fmt: skip
     assert (data["auth_users"], data["users"], data["in_step"], data["last_run"]) == (1, 1, True, None)
 

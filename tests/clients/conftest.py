@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FLAVOURS = ("sync", "async")
 TRANSPORTS = ("dsn", "connection", "autocommit", "pool")
+#: And over a real PostgREST.
+API = "api"
 
 
 class Blocking:
@@ -32,7 +34,7 @@ class Blocking:
 
 
 async def _async_source(transport: str, dsn: str, everything: AsyncExitStack) -> Any:
-    if transport == "dsn":
+    if transport in {"dsn", API}:
         return dsn
     if transport == "pool":
         pool = AsyncConnectionPool(dsn, min_size=1, max_size=4, open=False)
@@ -42,7 +44,7 @@ async def _async_source(transport: str, dsn: str, everything: AsyncExitStack) ->
 
 
 def _sync_source(transport: str, dsn: str, everything: ExitStack) -> Any:
-    if transport == "dsn":
+    if transport in {"dsn", API}:
         return dsn
     if transport == "pool":
         return everything.enter_context(ConnectionPool(dsn, min_size=1, max_size=4, open=True))
@@ -51,7 +53,7 @@ def _sync_source(transport: str, dsn: str, everything: ExitStack) -> Any:
 
 @pytest.fixture
 def make_client() -> Iterator[Callable[[str, str, str], Any]]:
-    """Make a client of a flavour, over a transport, for a DSN."""
+    """Make a client of a flavour, over a transport, for a DSN; a DataApi is taken as it is."""
     with ExitStack() as everything:
         runner = everything.enter_context(asyncio.Runner())
 
@@ -71,42 +73,20 @@ def make_client() -> Iterator[Callable[[str, str, str], Any]]:
         yield make
 
 
-@pytest.fixture(params=[f"{flavour}-{transport}" for flavour in FLAVOURS for transport in TRANSPORTS])
+@pytest.fixture(params=[f"{flavour}-{link}" for flavour in FLAVOURS for link in (*TRANSPORTS, API)])
 def client(request, project, make_client):
     """Each client over each transport, for an installed project."""
-    return make_client(*request.param.split("-"), project.database.dsn())
+    flavour, transport = request.param.split("-")
+    api = request.getfixturevalue("api") if transport == API else None
+    return make_client(flavour, transport, api or project.database.dsn())
+
+
+@pytest.fixture(params=["dsn", API])
+def address(request, project) -> Any:
+    """What a client opens its own connections from: an address, and the Data API."""
+    return request.getfixturevalue("api") if request.param == API else project.database.dsn()
 
 
 @pytest.fixture(params=FLAVOURS)
 def flavour(request) -> str:
     return request.param
-
-
-@pytest.fixture
-def vanish(project) -> Callable[..., None]:
-    """Delete users with triggers off, as a restore would."""
-
-    def delete(*user_ids: Any) -> None:
-        with project.database.connect("supabase_admin") as superuser:
-            superuser.execute("set session_replication_role = replica")
-            superuser.execute("delete from auth.users where id = any(%s)", [list(user_ids)])
-
-    return delete
-
-
-@pytest.fixture
-def appear(project) -> Callable[[int], list[Any]]:
-    """Make users with triggers off, as a restore would, and return their ids."""
-
-    def insert(count: int) -> list[Any]:
-        with project.database.connect("supabase_admin") as superuser:
-            superuser.execute("set session_replication_role = replica")
-            rows = superuser.execute(
-                "insert into auth.users (id, email, created_at) "
-                "select gen_random_uuid(), n || '@example.com', now() "
-                "from generate_series(1, %s) as n returning id",
-                [count],
-            ).fetchall()
-        return sorted(row[0] for row in rows)
-
-    return insert

@@ -20,8 +20,8 @@ NIL, LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
 
 
 @pytest.fixture
-def client(project, make_client, flavour):
-    return make_client(flavour, "dsn", project.database.dsn())
+def client(address, make_client, flavour):
+    return make_client(flavour, "dsn", address)
 
 
 def everything(project):

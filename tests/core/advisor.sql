@@ -48,7 +48,7 @@ select '0002', nspname || '.' || relname from views_of_auth_users where is_expos
 union all
 -- A call per row, where (select …) would be one per statement.
 select '0003', nspname || '.' || relname || ' ' || polname from policies
-where regexp_replace(concat(reads, writes), '\(\s*SELECT\s+\(*auth\.\w+\(\)', '', 'gi')
+where regexp_replace(concat(reads, writes), '\(\s*SELECT\s+auth\.\w+\(\)', '', 'gi')
         ~* 'auth\.(uid|jwt|role|email)\(\)|current_setting\('
 union all
 select '0004', nspname || '.' || relname from tables

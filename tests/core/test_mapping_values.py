@@ -113,3 +113,17 @@ def test_a_nul_is_the_auth_servers_own_error_and_leaves_nothing(project, ledger)
         project.auth.connection.execute(statement, ['{"nick": "a\\u0000b"}'])
     assert project.client.status().users == 0
     assert ledger() == {}
+
+
+@pytest.mark.settings(columns={}, on_delete="anonymize")
+def test_a_mapping_of_nothing_but_the_key_keeps_the_rows(project, ledger, healed, sql):
+    user = project.auth.sign_up_email("ada@example.com")
+    assert project.row(user) == {"id": user}
+    project.auth.change_email(user, "ada@new.example.com")
+    project.auth.soft_delete(user)
+    assert project.row(user) == {"id": user}
+    sql("delete from {users}")
+    project.auth.sign_up_anonymous()
+    healed()
+    assert len(sql("select 1 from {users}")) == 1
+    assert ledger() == {}

@@ -18,6 +18,7 @@ CLIENT_FUNCTIONS = {
     "record_audit_events",
     "sync_existing_auth_users",
     "user_sync_status",
+    "usersync",
 }
 
 

@@ -120,24 +120,26 @@ def test_d002_a_recipe_is_in_the_way(database, postgres):
     postgres.execute(RECIPE)
     check = run(examine(Settings(), choose(["D002"])), postgres)[0]
     assert "public.handle_new_user" in check.detail
-    *sql, last = [line for line in check.fix.splitlines() if not line.startswith("--")]
-    assert last == "usersync apply"
-    assert "drop trigger" not in check.fix
-    assert "Careful" not in check.fix
-    postgres.execute("\n".join(sql))
-    run(schema.apply(Settings()), postgres)
+    assert check.fix == "usersync apply --adopt"
+    run(schema.apply(Settings(), adopt=True), postgres)
     assert run(examine(Settings(), choose(["D002"])), postgres)[0].status == "ok"
 
 
 @pytest.mark.newest_server
-def test_d002_names_the_other_triggers_of_a_recipes_function(database, postgres):
+def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(database, postgres, superuser):
     postgres.execute(RECIPE)
+    superuser.execute("alter table auth.users disable trigger on_auth_user_created")
     postgres.execute(
         "create table public.people (id uuid); create trigger welcome after insert on public.people "
         "for each row execute function public.handle_new_user()"
     )
-    fix = run(examine(Settings(), choose(["D002"])), postgres)[0].fix
-    assert "go with it: welcome on public.people" in fix
+    check = run(examine(Settings(), choose(["D002"])), postgres)[0]
+    assert "go with it: welcome on public.people" in check.fix
+    *sql, last = [line for line in check.fix.splitlines() if not line.startswith("--")]
+    assert last == "usersync apply"
+    postgres.execute("\n".join(sql))
+    run(schema.apply(Settings()), postgres)
+    assert run(examine(Settings(), choose(["D002"])), postgres)[0].status == "ok"
 
 
 @pytest.mark.newest_server

@@ -142,7 +142,7 @@ AS $function$
 #variable_conflict use_column
 declare
     page record;
-    cursor_id uuid := '00000000-0000-0000-0000-000000000000';
+    cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -167,33 +167,205 @@ begin
         'stale', stale,
         'orphaned', orphaned,
         'oldest_missing_at', oldest_missing
-    ) || (
-        select jsonb_build_object(
-            'degraded', count(*) filter (where failure.outcome = 'degraded'),
-            'failed', count(*) filter (where failure.outcome = 'failed'),
-            'oldest_failure_at', min(failure.first_failed_at)
-        )
-        from usersync.sync_failures as failure
-    ) || jsonb_build_object(
-        'last_run', (
-            select jsonb_build_object(
-                'run_id', run.run_id,
-                'finished', bool_and(run.state = 'finished'),
-                'updated_at', max(run.updated_at),
-                'examined', sum(run.examined)
-            )
-            from usersync.sync_runs as run
-            group by run.run_id
-            order by max(run.updated_at) desc
-            limit 1
-        )
-    );
+    ) || usersync.ledger_status();
 end;
 $function$
 
 
 -- function public.user_sync_status() granted to service_role
 EXECUTE
+
+-- function public.usersync(text, jsonb)
+owner postgres; usersync: what clients do beyond the functions with names of their own, by operation.
+CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAULT '{}'::jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+<<given>>
+declare
+    user_id uuid := arguments ->> 'user_id';
+    run_id uuid := arguments ->> 'run_id';
+    page_size integer := arguments ->> 'page_size';
+    ids uuid[];
+begin
+    case operation
+    when 'user_exists' then
+        return to_jsonb(usersync.user_exists(user_id));
+    when 'sync_user' then
+        return to_jsonb(usersync.sync_user(user_id)) || jsonb_build_object(
+            'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
+    when 'sync_users' then
+        ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
+        perform usersync.sync_users(ids);
+        return to_jsonb(cardinality(ids));
+    when 'ledger_status' then
+        return usersync.ledger_status();
+    when 'failures' then
+        return usersync.list_failures(
+            user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
+    when 'failed_ids' then
+        return to_jsonb(array(
+            select failure.user_id from usersync.sync_failures as failure
+            where (given.user_id is null or failure.user_id = given.user_id)
+                and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
+                and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
+            order by failure.user_id limit given.page_size
+        ));
+    when 'count_failed' then
+        return (
+            select jsonb_build_object(
+                'degraded', count(*) filter (where failure.outcome = 'degraded'),
+                'failed', count(*) filter (where failure.outcome = 'failed')
+            )
+            from usersync.sync_failures as failure
+            where given.user_id is null or failure.user_id = given.user_id
+        );
+    when 'unlink_events' then
+        return to_jsonb(usersync.unlink_events(user_id, page_size));
+    when 'count_removals' then
+        return to_jsonb(usersync.count_removals());
+    when 'compare' then
+        return to_jsonb(usersync.reconcile_page(
+            (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
+    when 'start_run' then
+        perform usersync.start_run(
+            run_id,
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'last_ids') as id),
+            page_size);
+        return null;
+    when 'unfinished_run' then
+        return (
+            select coalesce(jsonb_agg(to_jsonb(run) order by run.part), '[]')
+            from usersync.sync_runs as run
+            where run.run_id = (
+                select unfinished.run_id from usersync.sync_runs as unfinished
+                where unfinished.state <> 'finished' order by unfinished.updated_at desc limit 1
+            )
+        );
+    when 'run_part' then
+        return (
+            select to_jsonb(run) from usersync.sync_runs as run
+            where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer
+        );
+    when 'advance_run' then
+        return to_jsonb(usersync.advance_run(run_id, (arguments ->> 'part')::integer));
+    when 'limit_pages' then
+        update usersync.sync_runs as run set page_size = least(run.page_size, given.page_size)
+        where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer;
+        return null;
+    when 'interrupt_run' then
+        update usersync.sync_runs as run set state = 'interrupted', updated_at = clock_timestamp()
+        where run.run_id = given.run_id and run.state = 'running';
+        return null;
+    when 'receive_users' then
+        return to_jsonb(usersync.receive_users(
+            arguments -> 'users', coalesce((arguments ->> 'seen_at')::timestamptz, clock_timestamp())));
+    when 'start_receiving' then
+        perform usersync.receive_users('[]', now());
+        return to_jsonb(clock_timestamp());
+    when 'count_unseen' then
+        return to_jsonb(usersync.count_unseen((arguments ->> 'since')::timestamptz));
+    when 'unseen_ids' then
+        return to_jsonb(array(
+            select stored.id from usersync.auth_users as stored
+            where stored.seen_at < (arguments ->> 'since')::timestamptz
+                and (arguments ->> 'after_id' is null or stored.id > (arguments ->> 'after_id')::uuid)
+            order by stored.id limit given.page_size
+        ));
+    when 'forget_user' then
+        delete from usersync.auth_users as stored
+        where stored.id = given.user_id and stored.seen_at < (arguments ->> 'since')::timestamptz;
+        return null;
+    else
+        raise exception 'this usersync has no operation %', quote_nullable(operation)
+            using errcode = 'US302', hint = 'Is it older than the client? Run: usersync apply';
+    end case;
+end;
+$function$
+
+
+-- function public.usersync(text, jsonb) granted to service_role
+EXECUTE
+
+-- function usersync.adopt_search_path(text, text)
+owner postgres; usersync: gives a function of the application's the search path that it relies on.
+CREATE OR REPLACE FUNCTION usersync.adopt_search_path(function_name text, search_path text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    execute format('alter function %s set search_path = %s', function_name::regprocedure, adopt_search_path.search_path);
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition)
+    select 'search_path', oid::regprocedure::text, oid::regprocedure::text, array_to_string(proconfig, ', '), ''
+    from pg_proc where oid = function_name::regprocedure
+    on conflict (kind, name) do update set definition = excluded.definition, adopted_at = now();
+end;
+$function$
+
+
+-- function usersync.adopt_trigger(text, text)
+owner postgres; usersync: takes the place of a trigger on the auth server's table, and keeps what it was.
+CREATE OR REPLACE FUNCTION usersync.adopt_trigger(trigger_name text, new_name text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    adopted record;
+begin
+    -- At once the lock that removing it takes: a sign-up that has read the table and waits for a weaker one to write
+    -- to it would wait for us, and we for it.
+    lock table only "auth"."users" in access exclusive mode;
+    select
+        pg_get_triggerdef(pg_trigger.oid) as definition,
+        tgfoid::regprocedure::text as function_name,
+        concat_ws(E';\n',
+            pg_get_functiondef(tgfoid),
+            format('comment on function %s is %L', tgfoid::regprocedure, obj_description(tgfoid, 'pg_proc')),
+            case when proacl is not null then format('revoke all on function %s from public', tgfoid::regprocedure) end,
+            (
+                select string_agg(
+                    format(
+                        'grant execute on function %s to %s', tgfoid::regprocedure,
+                        case when grantee = 0 then 'public' else grantee::regrole::text end
+                        || case when is_grantable then ' with grant option' else '' end
+                    ),
+                    E';\n'
+                )
+                from aclexplode(proacl) where grantee <> proowner
+            )
+        ) as function_definition
+    into strict adopted
+    from pg_trigger
+    join pg_proc on pg_proc.oid = tgfoid
+    where tgrelid = '"auth"."users"'::regclass and tgname = adopt_trigger.trigger_name and not tgisinternal;
+
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition, moved_to)
+    values (
+        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition,
+        adopt_trigger.new_name
+    )
+    on conflict (kind, name) do update set
+        function_name = excluded.function_name,
+        definition = excluded.definition,
+        function_definition = excluded.function_definition,
+        moved_to = excluded.moved_to,
+        adopted_at = now();
+    if new_name is not null then
+        execute overlay(
+            adopted.definition placing format('CREATE OR REPLACE TRIGGER %I ', new_name)
+            from 1 for length(format('CREATE TRIGGER %I ', trigger_name))
+        );
+    end if;
+    perform usersync.remove_trigger(trigger_name);
+end;
+$function$
+
 
 -- function usersync.advance_run(uuid, integer)
 owner postgres; usersync: does the next page of one part of a reconciling run.
@@ -251,10 +423,10 @@ end;
 $function$
 
 
--- function usersync.constrained_columns(text)
+-- function usersync.columns_of(text)
 owner postgres; usersync: the columns of a constraint on the users table.
-CREATE OR REPLACE FUNCTION usersync.constrained_columns(constraint_name text)
- RETURNS text
+CREATE OR REPLACE FUNCTION usersync.columns_of(constraint_name text)
+ RETURNS text[]
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -262,16 +434,27 @@ AS $function$
 #variable_conflict use_column
 begin
     return (
-        select string_agg(attname, ', ' order by attnum)
+        select array_agg(attname::text order by attnum)
         from pg_attribute
         where attrelid = '"public"."users"'::regclass
             and attnum = any(coalesce(
-                (select conkey from pg_constraint where conrelid = '"public"."users"'::regclass and conname = constrained_columns.constraint_name),
                 (
-                    select indkey::int2[]
+                    select conkey from pg_constraint
+                    where conrelid = '"public"."users"'::regclass and conname = columns_of.constraint_name
+                ),
+                (
+                    select case
+                        when indexprs is null then indkey::int2[]
+                        -- Of an index on an expression, say lower(username), those that it depends on.
+                        else array(
+                            select refobjsubid::int2 from pg_depend
+                            where classid = 'pg_class'::regclass and objid = indexrelid
+                                and refclassid = 'pg_class'::regclass and refobjid = indrelid and refobjsubid > 0
+                        )
+                    end
                     from pg_index
                     join pg_class on pg_class.oid = indexrelid
-                    where indrelid = '"public"."users"'::regclass and relname = constrained_columns.constraint_name
+                    where indrelid = '"public"."users"'::regclass and relname = columns_of.constraint_name
                 )
             ))
     );
@@ -305,6 +488,23 @@ end;
 $function$
 
 
+-- function usersync.count_unseen(timestamp with time zone)
+owner postgres; usersync: how many users of the copy the admin API has not told since a moment.
+CREATE OR REPLACE FUNCTION usersync.count_unseen(since timestamp with time zone, OUT unseen bigint, OUT users bigint, OUT allowed bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    select count(*) filter (where stored.seen_at < count_unseen.since), count(*)
+    into count_unseen.unseen, count_unseen.users
+    from usersync.auth_users as stored;
+    count_unseen.allowed := greatest(10, floor(count_unseen.users * 0.05::numeric));
+end;
+$function$
+
+
 -- function usersync.degrade_users(uuid[], text, text, text, text, text)
 owner postgres; usersync: gives users whose row was refused a minimal row, and notes the reason.
 CREATE OR REPLACE FUNCTION usersync.degrade_users(ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, error_context text)
@@ -316,7 +516,19 @@ AS $function$
 declare
     half integer := cardinality(ids) / 2;
     second_reason text;
+    yielding record;
 begin
+    if reason = '23505' and half = 0 and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
+        select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
+        if yielding.written and yielding.lacking is null then
+            delete from usersync.sync_failures where user_id = ids[1];
+            return;
+        elsif yielding.written then
+            failed_column := yielding.lacking;
+            failed_constraint := yielding.lacking_for;
+            error_message := format('duplicate key value violates unique constraint "%s"', failed_constraint);
+        end if;
+    end if;
     if reason = '55P03' then
         -- The sign-up has waited once, and is not to wait for the same lock again.
         perform set_config('lock_timeout', '10ms', true);
@@ -340,7 +552,7 @@ begin
         failed_constraint,
         coalesce(
             failed_column,
-            usersync.constrained_columns(failed_constraint),
+            array_to_string(usersync.columns_of(failed_constraint), ', '),
             case when reason ~ '^(22|23|42703|42804)' then usersync.misfit_column(ids[1]) end
         ),
         error_message,
@@ -473,6 +685,46 @@ begin
     return true;
 exception when others or assert_failure then
     return false;
+end;
+$function$
+
+
+-- function usersync.give_back()
+owner postgres; usersync: brings back the triggers and search paths that were there before usersync.
+CREATE OR REPLACE FUNCTION usersync.give_back()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    adopted record;
+begin
+    for adopted in select * from usersync.adopted order by name loop
+        if adopted.kind = 'search_path' then
+            if exists (
+                select from pg_proc
+                where oid = to_regprocedure(adopted.function_name)
+                    and array_to_string(proconfig, ', ') = adopted.definition
+            ) then
+                execute format('alter function %s reset search_path', adopted.function_name);
+            end if;
+            continue;
+        end if;
+        if exists (
+            select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.moved_to
+        ) then
+            perform usersync.remove_trigger(adopted.moved_to);
+        end if;
+        if exists (select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.name) then
+            raise warning 'usersync: there is a trigger % already, it stays as it is', adopted.name;
+            continue;
+        end if;
+        if to_regprocedure(adopted.function_name) is null then
+            execute adopted.function_definition;
+        end if;
+        execute adopted.definition;
+    end loop;
+    delete from usersync.adopted;
 end;
 $function$
 
@@ -776,6 +1028,86 @@ end;
 $function$
 
 
+-- function usersync.ledger_status()
+owner postgres; usersync: how many users are in the ledger, since when, and what the last reconciling run came to.
+CREATE OR REPLACE FUNCTION usersync.ledger_status()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return (
+        select jsonb_build_object(
+            'degraded', count(*) filter (where failure.outcome = 'degraded'),
+            'failed', count(*) filter (where failure.outcome = 'failed'),
+            'oldest_failure_at', min(failure.first_failed_at)
+        )
+        from usersync.sync_failures as failure
+    ) || jsonb_build_object(
+        'by_sqlstate', (
+            select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
+            from (
+                select failure.sqlstate, count(*) as users from usersync.sync_failures as failure group by 1
+            ) as counted
+        )
+    ) || jsonb_build_object(
+        'last_run', (
+            select jsonb_build_object(
+                'run_id', run.run_id,
+                'finished', bool_and(run.state = 'finished'),
+                'updated_at', max(run.updated_at),
+                'examined', sum(run.examined)
+            )
+            from usersync.sync_runs as run
+            group by run.run_id
+            order by max(run.updated_at) desc
+            limit 1
+        ),
+        'observed_at', clock_timestamp()
+    );
+end;
+$function$
+
+
+-- function usersync.list_failures(uuid, timestamp with time zone, uuid, integer)
+owner postgres; usersync: a page of the ledger, the oldest failure first.
+CREATE OR REPLACE FUNCTION usersync.list_failures(user_id uuid, after_time timestamp with time zone, after_id uuid, page_size integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    return (
+        select coalesce(jsonb_agg(to_jsonb(page) order by page.first_failed_at, page.user_id), '[]')
+        from (
+            select
+                failure.user_id,
+                failure.outcome,
+                failure.sqlstate,
+                failure.constraint_name as "constraint",
+                failure.column_name as "column",
+                failure.message,
+                failure.raised_in,
+                failure.attempts,
+                failure.first_failed_at,
+                failure.last_failed_at
+            from usersync.sync_failures as failure
+            where (list_failures.user_id is null or failure.user_id = list_failures.user_id)
+                and (
+                    list_failures.after_time is null
+                    or (failure.first_failed_at, failure.user_id) > (list_failures.after_time, list_failures.after_id)
+                )
+            order by failure.first_failed_at, failure.user_id
+            limit list_failures.page_size
+        ) as page
+    );
+end;
+$function$
+
+
 -- function usersync.make_audit_partition(date, integer)
 owner postgres; usersync: makes the audit log's partition for a month.
 CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date, most integer DEFAULT 10000)
@@ -905,7 +1237,7 @@ CREATE OR REPLACE FUNCTION usersync.note_unlike_users(ids uuid[])
 AS $function$
 declare
     alike record;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
 begin
     for alike in
         select array_agg(found.user_id) as ids, found.sqlstate, found.column_names, found.message
@@ -973,6 +1305,66 @@ AS $function$
     select substring(
         split_part(error_context, 'PL/pgSQL function usersync.', 1) from '(?:PL/pgSQL|SQL) function ([^\n]{1,200})'
     );
+$function$
+
+
+-- function usersync.receive_users(jsonb, timestamp with time zone)
+owner postgres; usersync: takes users as the admin API tells them into the copy of the auth server's table.
+CREATE OR REPLACE FUNCTION usersync.receive_users(users jsonb, seen_at timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    written bigint;
+begin
+    if '"auth"."users"'::regclass is distinct from to_regclass('usersync.auth_users') then
+        raise exception 'this database reads users from %, and needs no copy of them', '"auth"."users"'::regclass
+            using errcode = 'US101', hint = 'For an auth server with a database of its own, set source_table = '
+                '"usersync.auth_users" and run: usersync apply';
+    end if;
+    update usersync.auth_users as stored set seen_at = receive_users.seen_at
+    where stored.id in (select (told.one ->> 'id')::uuid from jsonb_array_elements(users) as told (one))
+        and stored.seen_at < receive_users.seen_at;
+    insert into usersync.auth_users as stored (
+        id, aud, role, email, email_confirmed_at, invited_at, last_sign_in_at, raw_app_meta_data, raw_user_meta_data,
+        created_at, updated_at, phone, phone_confirmed_at, confirmed_at, banned_until, deleted_at, is_anonymous, seen_at
+    )
+    select distinct on (told.id)
+        told.id, nullif(told.aud, ''), nullif(told.role, ''), nullif(told.email, ''), told.email_confirmed_at,
+        told.invited_at, told.last_sign_in_at, told.app_metadata, told.user_metadata, told.created_at,
+        told.updated_at, nullif(told.phone, ''), told.phone_confirmed_at, told.confirmed_at, told.banned_until,
+        told.deleted_at, coalesce(told.is_anonymous, false), receive_users.seen_at
+    from jsonb_to_recordset(users) as told (
+        id uuid, aud text, role text, email text, email_confirmed_at timestamptz, invited_at timestamptz,
+        last_sign_in_at timestamptz, app_metadata jsonb, user_metadata jsonb, created_at timestamptz,
+        updated_at timestamptz, phone text, phone_confirmed_at timestamptz, confirmed_at timestamptz,
+        banned_until timestamptz, deleted_at timestamptz, is_anonymous boolean
+    )
+    order by told.id, told.updated_at desc nulls last
+    on conflict (id) do update set
+        aud = excluded.aud,
+        role = excluded.role,
+        email = excluded.email,
+        email_confirmed_at = excluded.email_confirmed_at,
+        invited_at = excluded.invited_at,
+        last_sign_in_at = excluded.last_sign_in_at,
+        raw_app_meta_data = excluded.raw_app_meta_data,
+        raw_user_meta_data = excluded.raw_user_meta_data,
+        created_at = excluded.created_at,
+        updated_at = excluded.updated_at,
+        phone = excluded.phone,
+        phone_confirmed_at = excluded.phone_confirmed_at,
+        confirmed_at = excluded.confirmed_at,
+        banned_until = excluded.banned_until,
+        deleted_at = excluded.deleted_at,
+        is_anonymous = excluded.is_anonymous
+    where (stored.updated_at is null or excluded.updated_at >= stored.updated_at)
+        and to_jsonb(stored) - 'seen_at' is distinct from to_jsonb(excluded) - 'seen_at';
+    get diagnostics written = row_count;
+    return written;
+end;
 $function$
 
 
@@ -1131,7 +1523,7 @@ CREATE OR REPLACE FUNCTION usersync.record_failures(ids uuid[], reason text, fai
 AS $function$
 #variable_conflict use_column
 declare
-    present uuid[] := '{}';
+    present uuid[] := '{}'::uuid[];
 begin
     begin
         present := array(
@@ -1211,6 +1603,26 @@ values (
     event, code, left(reason, 500), case when event ? 'id' then sha256(convert_to(event::text, 'UTF8')) end
 )
 on conflict do nothing
+$function$
+
+
+-- function usersync.remove_trigger(text)
+owner postgres; usersync: removes a trigger from the auth server's table without being its owner.
+CREATE OR REPLACE FUNCTION usersync.remove_trigger(trigger_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET client_min_messages TO 'warning'
+AS $function$
+begin
+    create function usersync.nothing() returns trigger language plpgsql set search_path = pg_catalog, pg_temp
+        as 'begin return null; end';
+    execute format(
+        'create or replace trigger %I before insert on %s for each statement execute function usersync.nothing()',
+        trigger_name, '"auth"."users"'
+    );
+    drop function usersync.nothing() cascade;
+end;
 $function$
 
 
@@ -1343,7 +1755,7 @@ CREATE OR REPLACE FUNCTION usersync.sift_audit_events(events jsonb, OUT good jso
 AS $function$
 declare
     judged record;
-    left_over jsonb[] := '{}';
+    left_over jsonb[] := '{}'::jsonb[];
 begin
     rejected := 0;
     for judged in
@@ -1363,22 +1775,20 @@ end;
 $function$
 
 
--- function usersync.start_run(uuid[], uuid[], integer)
+-- function usersync.start_run(uuid, uuid[], uuid[], integer)
 owner postgres; usersync: opens a reconciling run.
-CREATE OR REPLACE FUNCTION usersync.start_run(first_ids uuid[], last_ids uuid[], page_size integer)
- RETURNS uuid
+CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer)
+ RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
-declare
-    new_run uuid := gen_random_uuid();
 begin
     delete from usersync.sync_runs as run where run.updated_at < now() - interval '90 days';
     insert into usersync.sync_runs (run_id, part, part_count, next_id, last_id, page_size)
-    select new_run, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
-    from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part);
-    return new_run;
+    select start_run.run_id, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
+    from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part)
+    on conflict (run_id, part) do nothing;
 end;
 $function$
 
@@ -1400,7 +1810,7 @@ declare
     failed_constraint text;
     failed_table text;
     error_message text;
-    good jsonb := '[]';
+    good jsonb := '[]'::jsonb;
 begin
     rejected := 0;
     for attempt in 1..2 loop
@@ -1484,7 +1894,7 @@ declare
     -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
     is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
     has_triggers boolean;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
     half integer;
     unlocked uuid[];
 begin
@@ -1713,7 +2123,7 @@ begin
     );
     return array(select unnest(ids) except select unnest(held));
 exception when others then
-    return '{}';
+    return '{}'::uuid[];
 end;
 $function$
 
@@ -1853,6 +2263,110 @@ begin
         );
     get diagnostics updated = row_count;
     return inserted + updated;
+end;
+$function$
+
+
+-- function usersync.write_yielding_row(uuid, text)
+owner postgres; usersync: writes the row of a user whose value in a unique column is taken, as on_conflict says.
+CREATE OR REPLACE FUNCTION usersync.write_yielding_row(user_id uuid, failed_constraint text, OUT written boolean, OUT lacking text, OUT lacking_for text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+#variable_conflict use_column
+declare
+    names text[] := array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'];
+    expressions text[] := array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'];
+    owners text[] := array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'];
+    policies text[] := array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'];
+    tries integer[] := array_fill(0, array[cardinality(names)]);
+    digits integer;
+    colliding integer;
+    statement text;
+begin
+    written := false;
+    -- As in write_rows: held first and looked at afterwards, so that nothing newer is overwritten.
+    perform from "auth"."users" as source where source."id" = write_yielding_row.user_id for key share;
+    perform from "public"."users" as target where target."id" = write_yielding_row.user_id for no key update;
+    loop
+        select subscript into colliding
+        from generate_subscripts(names, 1) as subscript
+        where names[subscript] = any(usersync.columns_of(failed_constraint))
+            and owners[subscript] <> 'key'
+            and tries[subscript] < case policies[subscript] when 'suffix' then 3 else 1 end
+        -- Beside one that yields, a column that is not meant to is left empty too, which is more than a minimal row.
+        order by policies[subscript] = 'degrade', subscript
+        limit 1;
+        exit when colliding is null;
+        tries[colliding] := tries[colliding] + 1;
+        if policies[colliding] <> 'suffix' then
+            expressions[colliding] := 'null';
+            lacking := names[colliding];
+            lacking_for := failed_constraint;
+        else
+            digits := (array[4, 8, 32])[tries[colliding]];
+            expressions[colliding] := (
+                select format(
+                    'left((%s)::text, %s) || ''_'' || left(replace(source."id"::text, ''-'', ''''), %s)',
+                    (array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'])[colliding],
+                    case when width > 0 then greatest(width - digits - 1, 0) else 1 << 20 end,
+                    digits
+                )
+                from (
+                    select coalesce(nullif(atttypmod, -1), typtypmod) - 4 as width
+                    from pg_attribute
+                    join pg_type on pg_type.oid = atttypid
+                    where attrelid = '"public"."users"'::regclass and attname = names[colliding]
+                ) as target_column
+            );
+        end if;
+        begin
+            execute (
+                select format(
+                    'insert into %s (%s) select %s from %s as source where source."id" = $1 '
+                    'and source."deleted_at" is null '
+                    'and (select true from %1$s as target where target.%5$I = source."id") is null '
+                    'on conflict (%5$I) do nothing',
+                    '"public"."users"', string_agg(quote_ident(names[subscript]), ', '),
+                    string_agg(expressions[subscript], ', '), '"auth"."users"', 'id'
+                )
+                from generate_subscripts(names, 1) as subscript
+            ) using user_id;
+            -- What the application owns was written when the row was made.
+            select format(
+                'update %s as target set (%s) = (select %s from %s as source where source."id" = target.%I) '
+                'where target.%5$I = $1 and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
+                'where source."id" = target.%5$I and source."deleted_at" is null)',
+                '"public"."users"',
+                string_agg(quote_ident(attname), ', '),
+                string_agg(expressions[subscript], ', '),
+                '"auth"."users"',
+                'id',
+                string_agg(format('target.%I', attname), ', '),
+                string_agg(format('(%s)::%s', expressions[subscript], format_type(atttypid, atttypmod)), ', ')
+            )
+            into statement
+            from generate_subscripts(names, 1) as subscript
+            join pg_attribute on attrelid = '"public"."users"'::regclass and attname = names[subscript]
+            where owners[subscript] = 'auth'
+            having count(*) > 0;
+            if statement is not null then
+                execute statement using user_id;
+            end if;
+            if coalesce(current_setting('usersync.is_ours', true), 'true') = 'true' then
+                set constraints all immediate;
+            end if;
+            written := true;
+            return;
+        exception when unique_violation then
+            get stacked diagnostics failed_constraint = constraint_name;
+        end;
+    end loop;
+exception when others or assert_failure then
+    written := false;  -- What was wrong first is what the ledger is told.
 end;
 $function$
 
@@ -2006,7 +2520,40 @@ DELETE, INSERT, SELECT, UPDATE
 CREATE UNIQUE INDEX users_pkey ON public.users USING btree (id)
 
 -- table public.users policy "Users read their own row"
-r to {authenticated} using ((( SELECT auth.uid() AS uid) = id) AND (( SELECT ((auth.jwt() ->> 'is_anonymous'::text))::boolean AS bool) IS NOT TRUE)) check 
+r to {authenticated} using ((( SELECT auth.uid() AS uid) = id) AND (((( SELECT auth.jwt() AS jwt) ->> 'is_anonymous'::text))::boolean IS NOT TRUE)) check 
+
+-- table usersync.adopted
+kind r; owner postgres; rls f f; Triggers on the auth server's table that usersync has taken the place of, and functions whose search_path it has set, each as it was before. Rollback brings them back.
+
+-- table usersync.adopted column adopted_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.adopted column definition
+text; not null
+
+-- table usersync.adopted column function_definition
+text; not null; What makes the function again, with its privileges, where it is gone by then.
+
+-- table usersync.adopted column function_name
+text; not null
+
+-- table usersync.adopted column kind
+text; not null
+
+-- table usersync.adopted column moved_to
+text; The name under which the trigger goes on running, where it does more than usersync does.
+
+-- table usersync.adopted column name
+text; not null
+
+-- table usersync.adopted constraint adopted_kind_check
+CHECK ((kind = ANY (ARRAY['trigger'::text, 'search_path'::text])))
+
+-- table usersync.adopted constraint adopted_pkey
+PRIMARY KEY (kind, name)
+
+-- table usersync.adopted index
+CREATE UNIQUE INDEX adopted_pkey ON usersync.adopted USING btree (kind, name)
 
 -- table usersync.audit_logs_2026_11
 kind r; owner postgres; rls f f; 

@@ -107,6 +107,8 @@ def test_an_option_of_the_wrong_kind_is_refused_by_its_name(option, value):
         "double precision",
         "timestamp with time zone",
         "timestamp(3) without time zone",
+        "integer[]",
+        "numeric(8,2)[]",
     ],
 )
 def test_a_built_in_type_is_written_as_it_is(name):
@@ -115,6 +117,7 @@ def test_a_built_in_type_is_written_as_it_is(name):
 
 def test_a_type_of_the_application_is_quoted():
     assert parse_column("here", {"from": "email", "type": "app.mood"}).type == '"app"."mood"'
+    assert parse_column("here", {"from": "email", "type": "app.mood[]"}).type == '"app"."mood"[]'
     assert parse_column("here", {"from": "email", "type": 'a.";x"'}).type == '"a".";x"'
     assert parse_column("here", {"from": "email", "type": "int) from a.b --"}).type == '"int) from a"."b --"'
 
@@ -122,7 +125,9 @@ def test_a_type_of_the_application_is_quoted():
 @pytest.mark.parametrize(
     "name",
     [
-        "integer[]",
+        "integer[][]",
+        "[]",
+        "integer[3]",
         "Integer",
         "integer from pg_authid",
         "text or true",

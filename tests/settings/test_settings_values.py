@@ -77,7 +77,6 @@ def test_an_unknown_setting_is_named_and_a_near_one_suggested(data, key, hint):
         ("removal_cap", "5%"),
         ("removal_cap", True),
         ("columns", []),
-        ("columns", {}),
         ("columns", "email"),
     ],
 )

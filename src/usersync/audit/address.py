@@ -9,11 +9,12 @@ from psycopg.conninfo import make_conninfo
 
 from usersync.connecting import check_dsn, describe_target
 from usersync.errors import SettingsError
+from usersync.rest import DataApi
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
-    Address = str | ConnectionPool[Any] | None
+    Address = str | ConnectionPool[Any] | DataApi | None
 
 _POOL_METHODS = ("getconn", "putconn")
 _NAMING = {"host", "hostaddr", "port", "dbname", "user"}
@@ -25,11 +26,13 @@ def check_address(given: object) -> Address:
         return None
     if isinstance(given, str):
         return check_dsn(given)
+    if isinstance(given, DataApi):
+        return given
     kind = full_name(type(given))
     methods = [getattr(type(given), name, None) for name in _POOL_METHODS]
     if not all(map(callable, methods)):
         raise SettingsError(
-            f"AuditLog: expected an address, a ConnectionPool of psycopg_pool or None, not {kind}",
+            f"AuditLog: expected an address, a ConnectionPool of psycopg_pool, a DataApi or None, not {kind}",
             hint="To record in the transaction of a connection of yours, give that to record_in().",
         )
     if any(map(inspect.iscoroutinefunction, methods)):
@@ -46,6 +49,8 @@ def label_of(address: Address) -> str:
         return "unassigned"
     if isinstance(address, str):
         return describe_target(address)
+    if isinstance(address, DataApi):
+        return address.host
     # psycopg_pool 3.3 takes functions for both.
     given: list[Any] = [address.conninfo, address.kwargs]
     conninfo, options = (each() if callable(each) else each for each in given)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from usersync.audit.wire import LockedError, RefusedError, StuckError, TooSlowError
 
 if TYPE_CHECKING:
+    from usersync.audit.api_sender import ApiSender
     from usersync.audit.options import Options
     from usersync.audit.sender import Sender
     from usersync.audit.source import Entry, Source
@@ -21,7 +23,9 @@ PATIENCE = 5
 class Delivery:
     """Moves events from a source to the database, in their order."""
 
-    def __init__(self, sender: Sender, options: Options, tally: Tally, patience: int = PATIENCE) -> None:
+    def __init__(
+        self, sender: Sender | ApiSender, options: Options, tally: Tally, patience: int = PATIENCE
+    ) -> None:
         self._sender = sender
         self._options = options
         self._tally = tally
@@ -86,8 +90,9 @@ class Delivery:
         self._set_aside(source, entry, str(error))
 
     def _send_as_it_is(self, source: Source, batch: list[Entry], *, give_up_links: bool = False) -> None:
+        began = time.monotonic()
         receipt = self._sender.send([entry.payload for entry in batch], give_up_links=give_up_links)
-        self._tally.settled(receipt)
+        self._tally.settled(receipt, time.monotonic() - began)
         # After the commit, never before it: what is sent twice is stored once.
         source.discard(batch[-1].number)
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from usersync.audit.adoption import Adoption
     from usersync.audit.options import Options
+    from usersync.rest import DataApi
+
+    Source = str | ConnectionPool[Any] | DataApi
 
 # What the writer has for closing its connection, on top of the time for sending.
 _GRACE_S = 0.1
@@ -31,7 +34,7 @@ class Engine:
     ``source`` is None where this process only records, and another sends.
     """
 
-    def __init__(self, source: str | ConnectionPool[Any] | None, root: Path | None, options: Options) -> None:
+    def __init__(self, source: Source | None, root: Path | None, options: Options) -> None:
         self.pid = os.getpid()
         self.tally = Tally()
         directory = SpoolDirectory(root) if root is not None else None
@@ -125,6 +128,8 @@ class Engine:
             rejected=tally.rejected,
             refused=tally.refused,
             dropped=tally.dropped,
+            batches=tally.batches,
+            batch_seconds=tally.batch_seconds,
             spooled=len(spool) if spool is not None else 0,
             in_memory=len(intake.memory),
             adopted=adoption.waiting() if adoption is not None else 0,

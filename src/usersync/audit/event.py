@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.audit.clock import Clock, moment
-from usersync.audit.context import FIELDS, current, merged
+from usersync.audit.context import FIELDS, current, merged, with_actor
 from usersync.audit.diff import difference, stated
 from usersync.audit.objects import class_name, fields_of, identity_of
 from usersync.audit.redaction import Redactor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: What the table allows for every text but the user agent.
 LABEL_LENGTH = 200
-_USER_AGENT_LENGTH = 2_000
+USER_AGENT_LENGTH = 2_000
 
 # What cut() adds, and then some.
 _MARKER_LENGTH = 120
@@ -132,15 +132,15 @@ class EventBuilder:
 def _in_context(known: dict[str, Any]) -> dict[str, Any]:
     context = current()
     if not known:
-        return dict(context)
-    return merged(context, known) if context or not known.keys() <= FIELDS else known
+        return dict(with_actor(context))
+    return dict(with_actor(merged(context, known))) if context or not known.keys() <= FIELDS else known
 
 
 def _actor(fields: dict[str, Any]) -> dict[str, Json]:
     user_agent = fields.pop("user_agent", None)
     result: dict[str, Json] = {name: label(value) for name, value in fields.items() if value is not None}
     if user_agent is not None:
-        result["user_agent"] = label(user_agent, _USER_AGENT_LENGTH)
+        result["user_agent"] = label(user_agent, USER_AGENT_LENGTH)
     if "actor_id" in result and "actor_type" not in result:
         result["actor_type"] = "user"
     return result
@@ -163,15 +163,15 @@ def _entity(entity: object) -> dict[str, Json]:
 def _locate(body: dict[str, Json], ip: object, metadata: dict[str, Json]) -> None:
     """Note the address; what is none ("unknown", a host name) is kept in the metadata."""
     text = label(ip)
-    address = _address(text)
-    if address is None:
+    found = address(text)
+    if found is None:
         metadata["ip_unreadable"] = text
     else:
-        body["ip"] = address
+        body["ip"] = found
 
 
 @lru_cache(1024)
-def _address(text: str) -> str | None:
+def address(text: str) -> str | None:
     """The address alone: without a port, brackets, or the zone of a link-local one."""
     bare = text.strip().rsplit(":", 1)[0] if text.count(":") == 1 else text.strip()
     bare = bare.removeprefix("[").split("]", 1)[0].split("%", 1)[0]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +43,9 @@ def is_async(connection: object) -> bool:
     return _comes_from(connection, "sqlalchemy") and callable(getattr(connection, "run_sync", None))
 
 
-def store(connection: Any, event: bytes) -> Answer:
-    """Store one event through a connection that blocks. Raises what the connection raises."""
-    events = f"[{_in_ascii(event)}]"
+def store(connection: Any, *payloads: bytes) -> Answer:
+    """Store events through a connection that blocks. Raises what the connection raises."""
+    events = f"[{','.join(map(_in_ascii, payloads))}]"
     if isinstance(connection, psycopg.Connection):
         return _through_psycopg(connection, events)
     if _comes_from(connection, "sqlalchemy") and hasattr(connection, "begin_nested"):
@@ -173,7 +173,9 @@ def _through_sqlalchemy(connection: Any, events: str) -> Answer:
     # A Session's own begin_nested() would flush what is pending in it, and may fail for that.
     session_connection = getattr(connection, "connection", None)
     on = session_connection() if callable(session_connection) else connection
-    with on.begin_nested():
+    # In autocommit there is no transaction that could be spoilt, and no savepoint to be had.
+    alone = getattr(on.connection.dbapi_connection, "autocommit", False)
+    with nullcontext() if alone else on.begin_nested():
         row = on.execute(text(_RECORD_NAMED), {"events": events}).fetchone()
     return _read(row)
 

@@ -13,26 +13,27 @@ import psycopg
 from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
 from usersync.audit.address import check_address, label_of
-from usersync.audit.context import entered
+from usersync.audit.api_sender import sender_to
+from usersync.audit.context import amend, entered
 from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
-from usersync.audit.sender import Sender
 from usersync.audit.stats import describe_reject
 from usersync.audit.wire import UnavailableError
-from usersync.connecting import find_dsn
 from usersync.errors import DatabaseError
+from usersync.links import find_source
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
     from contextlib import AbstractContextManager
 
     from psycopg_pool import ConnectionPool
 
     from usersync.audit.event import Event
     from usersync.audit.stats import AuditStats
+    from usersync.rest import DataApi
 
 Entity = tuple[str, object] | str | None
 
@@ -41,17 +42,18 @@ class AuditLog:
     """Records who did what, without ever failing or holding up what is recorded.
 
     ``source`` is an address; or a psycopg ``ConnectionPool`` of yours, of which the writer takes a connection
-    for as long as a batch takes; or None, where this process only records and another sends. ``options`` are
-    those of :class:`~usersync.audit.options.Options`; wrong ones raise
+    for as long as a batch takes; or a :class:`~usersync.DataApi`; or None, where this process only records
+    and another sends. ``options`` are those of :class:`~usersync.audit.options.Options`; wrong ones raise
     :class:`~usersync.errors.SettingsError`, here and nowhere else.
 
     Made at import it costs nothing: files, threads and connections come with the first event, and a forked
     process has its own. All methods may be called from threads, from tasks and from signal handlers.
     """
 
-    def __init__(self, source: str | ConnectionPool[Any] | None = None, **options: Any) -> None:
+    def __init__(self, source: str | ConnectionPool[Any] | DataApi | None = None, **options: Any) -> None:
         self._source = check_address(source)
         self._options = Options.of(options)
+        self._redactor = Redactor(self._options.redact)
         self._builder = self._new_builder()
         self._root = self._spool_root()
         self._engine: Engine | None = None
@@ -63,11 +65,12 @@ class AuditLog:
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
-        """Make one for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, in the environment or a ``.env`` file.
+        """Make one for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else for ``SUPABASE_URL`` and a secret key.
 
-        The spool is in ``USERSYNC_SPOOL_DIR``, if that is set.
+        They are looked for in the environment, ``.env.local`` and ``.env``. The spool is in
+        ``USERSYNC_SPOOL_DIR``, if that is set.
         """
-        return cls(find_dsn(), **options)
+        return cls(find_source(), **options)
 
     def record(
         self,
@@ -106,12 +109,23 @@ class AuditLog:
             Given(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)
         )
 
-    def context(self, **fields: Any) -> AbstractContextManager[None]:
+    def context(self, **fields: Any) -> AbstractContextManager[object]:
         """Give these fields to every event that is recorded in the block, in this thread or task.
 
         Those of an inner context win. What is no field of an event becomes part of its ``metadata``.
+        ``actor_id`` may be a function, to be called whenever an event is recorded: it returns the id, or a
+        mapping with ``actor_id``, ``actor_type`` and whatever else it knows.
         """
         return entered(fields)
+
+    def amend_context(self, **fields: Any) -> bool:
+        """Add to the innermost :meth:`context` that is open what is known only now, such as who is acting.
+
+        It reaches every thread and task that shares the context, and those outside of the caller's too: a
+        request that was opened before it was authenticated. Returns whether there is a context; without one
+        nothing happens.
+        """
+        return amend(fields)
 
     def action(self, action: str, *, entity: Entity = None, metadata: object = None, **fields: Any) -> Action:
         """An event for a block of code, which is recorded with its outcome when the block ends.
@@ -157,7 +171,7 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
             self._not_stored(error, required=required)
             return None
-        return self._stored(event_id, answer, required=required)
+        return None if self._rejected(answer, required=required) else event_id
 
     async def _store_async(self, connection: Any, built: Event | Exception, *, required: bool) -> str | None:
         await inline.settle_async(connection)
@@ -167,18 +181,19 @@ class AuditLog:
         except Exception as error:  # noqa: BLE001 - see record_in
             self._not_stored(error, required=required)
             return None
-        return self._stored(event_id, answer, required=required)
+        return None if self._rejected(answer, required=required) else event_id
 
-    def _stored(self, event_id: str, answer: inline.Answer, *, required: bool) -> str | None:
-        if answer.get("rejected"):
-            rejected = RejectedError(describe_reject(*answer.get("rejects", ())[:1]))
-            self._not_stored(rejected, required=required)
-            return None
-        if not self._closed:
+    def _rejected(self, answer: inline.Answer, *, required: bool) -> int:
+        """How many of the events were, which counts as not stored."""
+        rejected: int = answer.get("rejected", 0)
+        if rejected:
+            error = RejectedError(describe_reject(*answer.get("rejects", ())[:1]))
+            self._not_stored(error, rejected, required=required)
+        elif not self._closed:
             self._running().tend()
-        return event_id
+        return rejected
 
-    def _not_stored(self, error: Exception, *, required: bool) -> None:
+    def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
         # SQLAlchemy's and Django's errors have the driver's in them.
         cause = next((each for each in (error, error.__cause__) if isinstance(each, psycopg.Error)), error)
         stated = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
@@ -189,7 +204,34 @@ class AuditLog:
             raise DatabaseError(
                 f"the audit event was not stored: {reason}", hint=hint, sqlstate=sqlstate
             ) from error
-        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}")
+        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}", count)
+
+    def prepare(self, action: str, **event: Any) -> Event:
+        """Make an event now that is to be recorded later, or not at all. Never raises.
+
+        ``event`` is what :meth:`record` takes. Its time, its context and its values are those of this moment.
+        """
+        return self._builder.build(_given(action, event))
+
+    def record_prepared(self, event: Event) -> str | None:
+        """:meth:`record` for an event that :meth:`prepare` has made."""
+        return self._accept(event)
+
+    def record_prepared_in(self, connection: Any, events: Sequence[Event], *, required: bool = False) -> int:
+        """:meth:`record_in` for such events, all in one statement; returns how many were stored.
+
+        ``connection`` is one that blocks.
+        """
+        try:
+            answer = inline.store(connection, *(event.payload for event in events))
+        except Exception as error:  # noqa: BLE001 - see record_in
+            self._not_stored(error, len(events), required=required)
+            return 0
+        return len(events) - self._rejected(answer, required=required)
+
+    def redacts(self, name: str) -> bool:
+        """Whether a value of this name would be recorded as ``[redacted]``."""
+        return self._redactor.is_secret(name)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the events accepted so far are in the database; whether they are. Blocks.
@@ -211,7 +253,7 @@ class AuditLog:
         """
         if self._source is None or self._root is None:
             return RetryResult()
-        sender = Sender(self._source, self._options.send_timeout)
+        sender = sender_to(self._source, self._options.send_timeout)
         try:
             return retry(self._root, sender, self._options)
         except (UnavailableError, psycopg.Error) as error:
@@ -239,7 +281,7 @@ class AuditLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, given: Given) -> str | None:
+    def _accept(self, given: Given | Event) -> str | None:
         try:
             engine = self._engine
             if engine is None or engine.pid != os.getpid():
@@ -247,7 +289,7 @@ class AuditLog:
             if self._closed:
                 engine.tally.drop("the log is closed")
                 return None
-            event = self._builder.build(given)
+            event = self._builder.build(given) if isinstance(given, Given) else given
             if engine.accept(event.payload):
                 return event.id
         except Exception as error:  # noqa: BLE001 - P4: recording never raises
@@ -264,7 +306,7 @@ class AuditLog:
             return self._engine
 
     def _new_builder(self) -> EventBuilder:
-        return EventBuilder(Redactor(self._options.redact), self._options.event_bytes)
+        return EventBuilder(self._redactor, self._options.event_bytes)
 
     def _spool_root(self) -> Path | None:
         if self._options.durability == "memory":

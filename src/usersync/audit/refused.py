@@ -21,6 +21,7 @@ from usersync.audit.stats import Tally
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from usersync.audit.api_sender import ApiSender
     from usersync.audit.options import Options
     from usersync.audit.sender import Sender
     from usersync.audit.source import Entry
@@ -69,7 +70,7 @@ class RefusedEvents:
             return self._connection.execute(statement, values).fetchall()
 
 
-def retry(root: Path, sender: Sender, options: Options) -> RetryResult:
+def retry(root: Path, sender: Sender | ApiSender, options: Options) -> RetryResult:
     """Hand in what is set aside in the files of a directory. Raises what sending raises."""
     tally = Tally()
     # These have waited: one that holds up the others need not be waited for again.

@@ -23,7 +23,7 @@ _RECORD = b"select public.record_audit_events($1::jsonb)::text"
 _PLAIN_EVENT = b'[{"action": "usersync.probed"}]'
 
 # An idle connection is given back to the server after so long.
-_IDLE_S = 60.0
+IDLE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Sender:
 
     def rest(self) -> None:
         """Called while there is nothing to send: closes a connection that has been idle for long."""
-        if self._connection is not None and time.monotonic() - self._used_at > _IDLE_S:
+        if self._connection is not None and time.monotonic() - self._used_at > IDLE_S:
             self.close()
 
     def close(self) -> None:

@@ -40,6 +40,9 @@ class AuditStats:
     refused: int = 0
     #: ``record()`` returned None: no room, or unreadable. These are lost.
     dropped: int = 0
+    #: How many batches the database took, and how many seconds that took altogether.
+    batches: int = 0
+    batch_seconds: float = 0.0
     #: In this process's spool, in its memory, and in what it took over from dead processes.
     spooled: int = 0
     in_memory: int = 0
@@ -74,15 +77,17 @@ class Tally:
         self._lock = threading.RLock()
         self._complained: dict[str, float] = {}
         self.stored = self.duplicates = self.rejected = self.refused = self.dropped = 0
+        self.batches = 0
+        self.batch_seconds = 0.0
         self.failures = 0
         self.last_error: str | None = None
         self.spool_error: str | None = None
         self.state: WriterState = "not started"
 
-    def drop(self, why: str) -> None:
-        """Count an event that could not be accepted."""
+    def drop(self, why: str, count: int = 1) -> None:
+        """Count events that could not be accepted."""
         with self._lock:
-            self.dropped += 1
+            self.dropped += count
         self.complain("dropped", "an audit event could not be accepted (%s); %s so far", why, self.dropped)
 
     def complain(self, kind: str, message: str, *arguments: object) -> None:
@@ -96,8 +101,10 @@ class Tally:
         with contextlib.suppress(Exception):
             _log.warning(message, *arguments)
 
-    def settled(self, receipt: Receipt) -> None:
-        """Count what the database has taken."""
+    def settled(self, receipt: Receipt, seconds: float) -> None:
+        """Count a batch that the database has taken, and how long that took."""
+        self.batches += 1
+        self.batch_seconds += seconds
         self.stored += receipt.stored
         self.duplicates += receipt.duplicates
         self.rejected += receipt.rejected

@@ -26,7 +26,7 @@ _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
 #: What a batch can be refused for because of an event in it: data exceptions and limits, constraints, an
 #: exception that somebody's trigger raises, an internal error. Everything else is the database's state.
-_DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
+DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
 
 
 #: A lock, a deadlock, a serialization failure.
@@ -135,7 +135,7 @@ def _explain(result: PGresult | None) -> Exception:
         return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
     if state == "57014":
         return TooSlowError(f"{message} ({state})")
-    if state.startswith(_DATA):
+    if state.startswith(DATA):
         return RefusedError(f"{message} ({state})")
     if state[:2] == "08" or state[:4] == "57P0":
         return psycopg.OperationalError(f"{message} ({state})")

@@ -13,18 +13,17 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from usersync.audit.adoption import Adoption
+from usersync.audit.api_sender import sender_to
 from usersync.audit.delivery import Delivery
-from usersync.audit.sender import Sender
 from usersync.audit.wire import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from psycopg_pool import ConnectionPool
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from usersync.audit.options import Options
     from usersync.audit.source import Source
     from usersync.audit.stats import Tally
+    from usersync.rest import DataApi
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 
@@ -55,7 +55,7 @@ class Writer:
 
     def __init__(
         self,
-        source: str | ConnectionPool[Any],
+        source: str | ConnectionPool[Any] | DataApi,
         intake: Intake,
         directory: SpoolDirectory | None,
         options: Options,
@@ -63,7 +63,7 @@ class Writer:
     ) -> None:
         self._intake = intake
         self._tally = tally
-        self.sender = Sender(source, options.send_timeout)
+        self.sender = sender_to(source, options.send_timeout)
         self.adoption = Adoption(directory, intake, options, tally)
         self._delivery = Delivery(self.sender, options, tally)
         # A SimpleQueue and not an Event: it may be put to from a signal handler that interrupts a put.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.plan import look
+from usersync.cli.plan import adopt_option, look
 from usersync.cli.plan_view import change_data
 from usersync.cli.sync import reconcile
 from usersync.cli.text import count, good, typed
@@ -56,25 +56,27 @@ class ApplyView:
         ("usersync apply", "asks before it changes anything"),
         ("usersync apply --yes", "in CI, where there is nobody to ask"),
         ("usersync apply --no-sync", "leaves the users that exist already for later"),
+        ("usersync apply --adopt", "replaces a handle_new_user recipe"),
     )
 )
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 @click.option("--no-sync", is_flag=True, help="Leave the users that exist already to 'usersync sync'.")
+@adopt_option
 @common_options
-def apply(call: Call, yes: bool, no_sync: bool) -> View:
+def apply(call: Call, yes: bool, no_sync: bool, adopt: bool) -> View:
     """Install or upgrade, then sync the users that exist already.
 
     Shows what will change and asks. Everything is safe on a live system, and can be repeated: what is as it
     should be stays. The users are synced page by page, in transactions of their own.
     """
     call.require_consent(yes=yes)
-    planned = call.run(look(call))
+    planned = call.run(look(call, adopt=adopt))
     if planned.plan.errors:
         return planned
     call.output.say(*planned.lines(call.output.width))
     if planned.plan.changes and not yes:
         call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
-    changes = call.run(schema.apply(call.settings)).changes
+    changes = call.run(schema.apply(call.settings, adopt=adopt)).changes
     if changes:
         call.output.say(done_line(changes), "")
     return ApplyView(planned, changes, None if no_sync else reconcile(call))

@@ -11,19 +11,23 @@ SECTIONS: Sections = {
     "Look around": (
         Entry("demo", "The whole story in seconds, on a database of its own."),
         Entry("doctor", "Check everything that can be wrong, each with its fix."),
+        Entry("why", "Explain one user: both rows, where they differ, and what a sync would do."),
         Entry("explain", "Explain an error (US301) or a check of the doctor (D004)."),
     ),
     "Set up": (
+        Entry("init", "Look at the database, explain it, and write usersync.toml."),
         Entry("plan", "Show what apply would change. Changes nothing."),
         Entry("apply", "Install or upgrade, then sync the users that exist already."),
         Entry("rollback", "Take everything back. The users table stays."),
         Entry("sql", "Print what apply would run, without a connection."),
+        Entry("config", "Show each setting, address and key, and where it comes from."),
     ),
     "Run": (
         Entry("status", "Count users on both sides, and what differs."),
         Entry("sync", "Bring the users table in line, page by page."),
         Entry("failures", "Show who could not be synced, or not completely, and why."),
         Entry("retry", "Try the users of the ledger again."),
+        Entry("metrics", "Watch both tables of users and the audit spool of this machine."),
         Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),
     ),
 }
@@ -42,6 +46,6 @@ def usersync(ctx: click.Context) -> None:
     Who signs up, changes or leaves in auth.users arrives in public.users, in the same transaction, and a
     sign-up never fails for it.
 
-    New here? 'usersync demo' shows it, 'usersync plan' looks at your project.
+    New here? 'usersync demo' shows it, 'usersync init' looks at your project.
     """
     show_help(ctx)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -16,29 +18,41 @@ from usersync.cli.output import Output, shortened
 from usersync.errors import SettingsError, UsersyncError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from usersync.cli.options import Surroundings
+
+#: The pipe is closed, the disk is full, standard output was closed before we began.
+_OF_THE_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EBADF}
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell reports for SIGINT and SIGPIPE
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run ``usersync`` with these arguments and return its exit code. Raises nothing."""
+def run(arguments: Sequence[str], *, name: str = "usersync", surroundings: Surroundings | None = None) -> int:
+    """Run ``usersync`` with these arguments and return its exit code. Raises nothing.
+
+    ``name`` is what the command is called here.
+    """
     # Known before anything is parsed: a mistake in the arguments is reported in the form that was asked for.
     output = Output(as_json="--json" in arguments, verbose="--verbose" in arguments)
     try:
-        code = _guarded(list(arguments), output)
+        code = _guarded(partial(_invoke, list(arguments), name, surroundings), arguments, output)
         _flush()
     except BrokenPipeError:
         _discard_output()
         return PIPE_CLOSED
+    except OSError as error:
+        _discard_output()
+        output.error(SettingsError(f"cannot write the output: {error.strerror}"))
+        return SettingsError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
 
 
-def _guarded(arguments: list[str], output: Output) -> int:
+def _guarded(invoke: Callable[[], int], arguments: Sequence[str], output: Output) -> int:
     try:
-        return _invoke(arguments)
+        return invoke()
     except UsersyncError as error:
         _pass_interruption_on(error)
         output.error(error)
@@ -46,20 +60,22 @@ def _guarded(arguments: list[str], output: Output) -> int:
     except click.ClickException as error:
         output.error(_usage_error(error, arguments))
         return error.exit_code if isinstance(error, click.UsageError) else SettingsError.exit_code
-    except (BrokenPipeError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
-    except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
+    except Exception as error:
         _pass_interruption_on(error)
+        if isinstance(error, OSError) and error.errno in _OF_THE_OUTPUT:
+            raise
         output.error(_unexpected(error))
         return UsersyncError.exit_code
 
 
-def _invoke(arguments: list[str]) -> int:
+def _invoke(arguments: list[str], name: str, surroundings: Surroundings | None) -> int:
     """What ``usersync.main`` does, without its own ideas about Ctrl-C and closed pipes."""
     if os.environ.get("_USERSYNC_COMPLETE"):
         usersync.main(arguments, prog_name="usersync")  # a shell asks for completions
     try:
-        with usersync.make_context("usersync", arguments) as context:
+        with usersync.make_context(name, arguments, obj=surroundings) as context:
             usersync.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from usersync.cli.output import Output, View, can_ask
-from usersync.errors import SettingsError
+from usersync.environment import look_up
+from usersync.errors import NeedsDatabaseError, SettingsError
 from usersync.plans.schema import settings_in_database
 from usersync.settings import FILE_NAME, Settings, load_settings, parse_settings
 
@@ -23,10 +24,24 @@ if TYPE_CHECKING:
     import psycopg
 
     from usersync.plans.protocol import Plan
+    from usersync.rest import DataApi
 
 T = TypeVar("T")
 
 DEFAULTS = "defaults"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the program knows that the command is part of; ``--dsn`` and ``--config`` go before.
+
+    Both functions may raise :class:`SettingsError`.
+    """
+
+    find_dsn: Callable[[], str]
+    find_settings: Callable[[], Settings]
+    #: Where these settings come from, for people.
+    settings_source: str
 
 
 @dataclass(frozen=True)
@@ -36,27 +51,45 @@ class Call:
     output: Output
     dsn_option: str | None = None
     config: Path | None = None
+    surroundings: Surroundings | None = None
+
+    @functools.cached_property
+    def source(self) -> str | DataApi:
+        """The address, from ``--dsn`` or the environment, else the Data API. Never to be printed."""
+        from usersync.links import find_source  # noqa: PLC0415 - a driver, which --help can do without
+
+        return find_source() if self.dsn_option is None and self.surroundings is None else self.dsn
 
     @functools.cached_property
     def dsn(self) -> str:
-        """The address, from ``--dsn`` or the environment. Never to be printed; see :attr:`target`."""
-        from usersync.connecting import find_dsn  # noqa: PLC0415 - a driver, which --help can do without
+        """The address; raises :class:`NeedsDatabaseError` where there is only a Data API."""
+        from usersync.connecting import VARIABLES, find_dsn  # noqa: PLC0415 - likewise
 
         if self.dsn_option is not None and not self.dsn_option.strip():
             # Not the same as leaving it out: most likely a variable that is not set.
             raise SettingsError("--dsn is empty", hint="Leave it out to use SUPABASE_DB_URL or DATABASE_URL.")
+        if self.dsn_option is None and self.surroundings is not None:
+            return self.surroundings.find_dsn()
+        if self.dsn_option is None and look_up("SUPABASE_URL") and not look_up(*VARIABLES):
+            raise NeedsDatabaseError(
+                "this needs a connection to the database, and there is only the Data API (SUPABASE_URL)",
+                hint="Set SUPABASE_DB_URL, or pass --dsn. Over the Data API there are status, sync, failures "
+                "and retry.",
+            )
         return find_dsn(self.dsn_option)
 
     @functools.cached_property
     def target(self) -> str:
-        """The database's host, port and name: what may be shown of the address."""
+        """The database's host, port and name, or the Data API's host: what may be shown."""
         from usersync.connecting import describe_target  # noqa: PLC0415 - likewise
 
-        return describe_target(self.dsn)
+        return describe_target(self.source) if isinstance(self.source, str) else self.source.target
 
     @functools.cached_property
     def settings(self) -> Settings:
         """The settings; raises :class:`SettingsError`."""
+        if self.config is None and self.surroundings is not None:
+            return self.surroundings.find_settings()
         return load_settings(self.config)
 
     @functools.cached_property
@@ -69,6 +102,8 @@ class Call:
         """Which file the settings were read from."""
         if self.config is not None:
             return str(self.config)
+        if self.surroundings is not None:
+            return self.surroundings.settings_source
         for name in (FILE_NAME, "pyproject.toml"):
             if Path(name).is_file() and (name == FILE_NAME or self.settings != Settings()):
                 return name
@@ -77,22 +112,23 @@ class Call:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """An autocommit connection; raises :class:`~usersync.errors.ConnectionFailedError`."""
-        from usersync.client import connect  # noqa: PLC0415 - likewise
+        from usersync.links import connect  # noqa: PLC0415 - likewise
 
         with connect(self.dsn) as connection:
             yield connection
 
     def run(self, plan: Plan[T]) -> T:
-        """Drive a plan over a connection of its own."""
-        from usersync.runner import run  # noqa: PLC0415 - likewise
+        """Drive a plan over a connection of its own, or over the Data API."""
+        from usersync.links import link_to  # noqa: PLC0415 - likewise
 
-        with self.connection() as connection:
-            return run(plan, connection)
+        with closing(link_to(self.source)) as link:
+            return link.run(plan)
 
     def warn_of_other_settings(self) -> None:
         """Say so where the settings of this directory are not those that the database was set up with."""
-        differing = self.run(differing_settings(self.settings)) if self.settings_source != DEFAULTS else ()
-        if differing:
+        if self.settings_source == DEFAULTS or not isinstance(self.source, str):
+            return
+        if differing := self.run(differing_settings(self.settings)):
             self.output.warn(
                 f"{', '.join(differing)}: {self.settings_source} says something else than the database was "
                 "set up with, which is what counts",
@@ -164,7 +200,8 @@ def output_options(command: Command) -> Callable[..., None]:
     def run(
         *, as_json: bool, verbose: bool, dsn: str | None = None, config: Path | None = None, **options: Any
     ) -> None:
-        call = Call(Output(as_json=as_json, verbose=verbose), dsn, config)
+        surroundings = click.get_current_context().find_object(Surroundings)
+        call = Call(Output(as_json=as_json, verbose=verbose), dsn, config, surroundings)
         view = command(call, **options)
         if view is not None:
             call.output.show(view)
@@ -177,7 +214,8 @@ _DSN = click.option(
     "--dsn",
     metavar="URL",
     help="The database: postgresql://user:password@host:port/dbname. Default: SUPABASE_DB_URL or "
-    "DATABASE_URL, from the environment, .env.local or .env.",
+    "DATABASE_URL, from the environment, .env.local or .env; without them status, sync, failures and retry "
+    "use the Data API (SUPABASE_URL, SUPABASE_SECRET_KEY).",
 )
 _CONFIG = click.option(
     "--config",

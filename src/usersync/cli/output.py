@@ -11,6 +11,7 @@ import json
 import os
 import select
 import shutil
+import stat
 import sys
 import time
 import traceback
@@ -94,29 +95,25 @@ class Output:
         click.echo(text, nl=not text.endswith("\n"))
 
     @contextmanager
-    def sink(self, path: Path | None) -> Iterator[BinaryIO]:
+    def sink(self, path: Path | None, *, mode: int = 0o600) -> Iterator[BinaryIO]:
         """Yield where bytes go: standard output, or a file that takes its name when all of it is there.
 
-        Whatever is no file, such as a pipe, is written to as it is.
+        A new file is for its owner only, unless ``mode`` says otherwise. Whatever is no file, such as a
+        pipe, is written to as it is.
         """
         if path is None:
             yield sys.stdout.buffer
             return
-        target = path.resolve()
-        draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
+            target = path.resolve()
             if target.exists() and not target.is_file():
                 with target.open("wb") as device:
                     yield device
                 return
-            # Personal data, most likely: for this account alone.
-            with open(draft, "xb", opener=_private) as file:
+            with _draft_of(target, mode) as file:
                 yield file
-            draft.replace(target)
         except OSError as error:
             raise SettingsError(f"cannot write {path}: {error.strerror}") from error
-        finally:
-            draft.unlink(missing_ok=True)
 
     def wait(self, seconds: float) -> None:
         """Sleep; raise BrokenPipeError as soon as nobody reads standard output any more."""
@@ -176,6 +173,17 @@ class Output:
 
         return Console(stderr=err, highlight=False, markup=False, no_color=colour() is False)
 
+    def choose(self, question: str, count: int) -> int | None:
+        """Ask on the terminal for a number from 1, which is the default; end of input counts as None."""
+        try:
+            found = click.prompt(question, default=1, type=click.IntRange(1, count), err=True)
+        except click.Abort as abort:
+            self.tell("")
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            return None
+        return int(found)
+
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; end of input counts as no."""
         try:
@@ -185,10 +193,6 @@ class Output:
             if isinstance(abort.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             return False
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def error_lines(error: UsersyncError, width: int) -> Iterable[str]:
@@ -236,6 +240,20 @@ def on_terminal(*, err: bool = False) -> bool:
     """Whether standard output (or error) is a terminal that can redraw."""
     stream = sys.stderr if err else sys.stdout
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def _draft_of(path: Path, mode: int) -> Iterator[BinaryIO]:
+    if path.exists():
+        mode = stat.S_IMODE(path.stat().st_mode)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+        draft.chmod(mode)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def can_ask() -> bool:

@@ -14,25 +14,36 @@ if TYPE_CHECKING:
     from usersync.plans.protocol import Plan
 
 
+adopt_option = click.option(
+    "--adopt",
+    is_flag=True,
+    help="Take the place of hand-written triggers that copy users; rollback brings them back.",
+)
+
+
 @click.command(
     epilog=examples(
         ("usersync plan", "what would change, or stands in the way"),
         ("usersync plan --sql > change.sql", "the SQL, for a reviewer"),
     )
 )
+@adopt_option
 @click.option("--sql", "with_sql", is_flag=True, help="Print the SQL that would run.")
 @common_options
-def plan(call: Call, with_sql: bool) -> PlanView:
+def plan(call: Call, with_sql: bool, adopt: bool) -> PlanView:
     """Show what apply would change. Changes nothing.
 
     Exit code 1 if something stands in the way; with the reason, and what to do about it.
     """
-    return call.run(look(call, next_step="usersync apply", with_sql=with_sql))
+    next_step = "usersync apply --adopt" if adopt else "usersync apply"
+    return call.run(look(call, next_step=next_step, with_sql=with_sql, adopt=adopt))
 
 
-def look(call: Call, *, next_step: str | None = None, with_sql: bool = False) -> Plan[PlanView]:
+def look(
+    call: Call, *, next_step: str | None = None, with_sql: bool = False, adopt: bool = False
+) -> Plan[PlanView]:
     """Compare the database with the settings."""
-    planned = yield from schema.plan(call.settings)
+    planned = yield from schema.plan(call.settings, adopt=adopt)
     differing = yield from differing_settings(call.settings)
     return PlanView(
         planned, call.target, call.settings_source, differing, next_step, with_sql, call.output.verbose

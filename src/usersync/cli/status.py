@@ -103,6 +103,7 @@ class StatusView:
             "oldest_missing_at": status.oldest_missing_at,
             "oldest_failure_at": status.oldest_failure_at,
             "lag_seconds": status.lag,
+            "by_sqlstate": status.by_sqlstate,
             "last_run": status.last_run,
             "observed_at": status.observed_at,
         }
@@ -153,7 +154,7 @@ def status(call: Call, watch: float | None) -> View | None:
     """
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
 
-    with UserSync(call.dsn) as client:
+    with UserSync(call.source) as client:
         call.warn_of_other_settings()
         first = StatusView(client.status(), call.target)
         if watch is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from usersync.cli.options import Call, Number, common_options, examples
 from usersync.cli.sync_view import SyncView, UsersView
-from usersync.cli.text import count, typed
+from usersync.cli.text import count, number, typed
 from usersync.errors import RemovalCapError, UserNotFoundError
-from usersync.models import SyncResult
+from usersync.models import Counts, SyncResult
 from usersync.plans import reconcile as plans
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         ("usersync sync --workers 4", "the same, by four connections"),
         ("usersync sync --resume", "go on where a run was stopped"),
         ("usersync sync --user ID", "one user"),
+        ("usersync sync --from-api", "for an auth server with a database of its own"),
     )
 )
 @click.option("--dry-run", is_flag=True, help="Compare, and write nothing. Exit code 1 if anything differs.")
@@ -55,8 +57,13 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="The share of rows that may be removed or anonymized, 0 to 1, instead of the setting's.",
 )
+@click.option(
+    "--from-api",
+    is_flag=True,
+    help="First read all users from the auth server's admin API, where it has a database of its own.",
+)
 @common_options
-def sync(call: Call, user_ids: tuple[UUID, ...], **options: Any) -> View:
+def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: Any) -> View:
     """Bring the users table in line, page by page.
 
     Each page is a transaction of its own. Ctrl-C stops between two pages and loses nothing. Exit code 1 if
@@ -64,7 +71,11 @@ def sync(call: Call, user_ids: tuple[UUID, ...], **options: Any) -> View:
     """
     if options["resume"] and options["dry_run"]:
         raise click.UsageError("--resume and --dry-run exclude each other: there is nothing to go on with")
+    if from_api and (user_ids or options["dry_run"] or options["resume"]):
+        raise click.UsageError("--from-api goes with neither --user, --dry-run nor --resume")
     call.warn_of_other_settings()
+    if from_api:
+        _receive(call, options["removal_cap"])
     if not user_ids:
         return reconcile(call, **options)
     _refuse_run_options()
@@ -72,6 +83,27 @@ def sync(call: Call, user_ids: tuple[UUID, ...], **options: Any) -> View:
         counts, found = call.run(plans.compare_users(user_ids))
         return SyncView(SyncResult(counts, dry_run=True, differences=found), call.target)
     return _sync_users(call, user_ids)
+
+
+def _receive(call: Call, removal_cap: float | None) -> None:
+    """Bring the copy of the auth server's users up to date."""
+    from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
+    from usersync.links import link_to  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.receiving import receive_all  # noqa: PLC0415 - likewise
+    from usersync.rest.admin import AuthServer  # noqa: PLC0415 - likewise
+
+    server = AuthServer.from_env()
+    call.output.tell(f"Reading users from {server.api.host}")
+    with closing(link_to(call.source)) as link, progress(call.output) as on_progress:
+
+        def on_listed(listed: int, total: int | None) -> None:
+            on_progress(plans.Progress(Counts(examined=listed), total or 0))
+
+        received = receive_all(link, server, removal_cap=removal_cap, on_listed=on_listed)
+    gone = f", {count(received.gone, 'user')} gone" if received.gone else ""
+    call.output.tell(
+        f"{count(received.listed, 'user')} listed, {number(received.written)} new or changed{gone}"
+    )
 
 
 def _refuse_run_options() -> None:
@@ -88,7 +120,7 @@ def reconcile(call: Call, **options: Any) -> SyncView:
 
     dry_run = options.get("dry_run", False)
     call.output.tell(f"{'Comparing' if dry_run else 'Syncing'} {call.target}")
-    with UserSync(call.dsn) as client:
+    with UserSync(call.source) as client:
         try:
             if options.get("resume") and not call.run(plans.resume_run(options.get("removal_cap"))):
                 call.output.tell("There is no run to go on with: this begins a new one.")
@@ -123,7 +155,7 @@ def _sync_users(call: Call, user_ids: tuple[UUID, ...]) -> UsersView:
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
 
     call.output.tell(f"Syncing {count(len(user_ids), 'user')} on {call.target}")
-    with UserSync(call.dsn) as client:
+    with UserSync(call.source) as client:
         unique = dict.fromkeys(user_ids)
         return UsersView(tuple((each, _sync_one(client, each)) for each in unique), call.target)
 

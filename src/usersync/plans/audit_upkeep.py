@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from usersync.audit_models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
-from usersync.errors import SettingsError
+from usersync.errors import DatabaseError, SettingsError
 from usersync.mapping import TableName
 from usersync.plans.audit import installed_settings
+from usersync.plans.pages import failed_ids, fewer
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently
-from usersync.plans.protocol import Plan, in_transaction, query, query_row
+from usersync.plans.protocol import Plan, in_transaction, operate, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,17 +179,23 @@ def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Pl
     With ``on_delete = "delete"`` they are in the ledger. Their events are unlinked in batches that commit by
     themselves, and then the row goes. ``on_batch`` hears how many events each batch unlinked.
     """
-    waiting = yield from query(
-        "select user_id from usersync.sync_failures where sqlstate = %(busy)s", busy="55006"
-    )
-    for row in waiting:
-        while True:
-            unlinked = yield from query_row(_UNLINK, user_id=row["user_id"], batch=UNLINK_BATCH)
-            if not unlinked["events"]:
-                break
-            on_batch(unlinked["events"])
-        yield from query("select usersync.sync_users(array[%(user_id)s::uuid])", user_id=row["user_id"])
-    return len(waiting)
+    waiting, after = 0, None
+    while ids := (yield from failed_ids(after, UNLINK_BATCH, sqlstate="55006")):
+        for user_id in ids:
+            yield from _unlink(user_id, on_batch)
+            yield from operate("sync_users", returns=int, ids=[user_id])
+        waiting, after = waiting + len(ids), ids[-1]
+    return waiting
 
 
-_UNLINK = "select usersync.unlink_events(%(user_id)s, %(batch)s) as events"
+def _unlink(user_id: str, on_batch: Callable[[int], None]) -> Plan[None]:
+    batch = UNLINK_BATCH
+    while True:
+        try:
+            unlinked = yield from operate("unlink_events", returns=int, user_id=user_id, page_size=batch)
+        except DatabaseError as error:
+            batch = fewer(error, batch)
+            continue
+        if not unlinked:
+            return
+        on_batch(unlinked)

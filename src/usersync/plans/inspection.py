@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import DatabaseError, PrivilegeMissingError
-from usersync.mapping import SOURCE_TYPES, quote
+from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.protocol import Plan, query, query_row
+from usersync.plans.strangers import stranger_findings
+from usersync.settings import COPIED_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,26 +59,47 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
     return Inspection(catalog, noted, tuple(conflicts))
 
 
-def find(settings: Settings, inspection: Inspection) -> tuple[Finding, ...]:
-    """Everything that stands in the way, and what is worth knowing though it does not."""
+def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> tuple[Finding, ...]:
+    """Everything that stands in the way, and what is worth knowing though it does not.
+
+    What ``adopt`` sees to does not stand in the way.
+    """
+    if inspection.catalog["source_columns"] is None and settings.copies_source:
+        catalog = {**inspection.catalog, "source_columns": sorted(COPIED_COLUMNS)}
+        inspection = replace(inspection, catalog=catalog)
     if inspection.catalog["source_columns"] is None:
         return (_no_source(settings),)
     return (
         *_platform(inspection),
         *_privileges(inspection),
-        *_foreign_objects(settings, inspection),
+        *_foreign_objects(inspection),
         *_source(settings, inspection),
         *_types(settings, inspection),
         *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
-        *_foreign_triggers(settings, inspection),
+        *_row_level(settings),
+        *stranger_findings(settings, inspection.catalog, adopt=adopt),
         *audit_findings(settings, inspection.catalog),
     )
 
 
-def preview(settings: Settings, bundle: Bundle) -> Plan[Finding | None]:
+#: What tells whether a value fits its type is not there yet when usersync is not; PostgreSQL 16 has its like.
+_FITS, _HAS_INPUT_IS_VALID = "usersync.fits(", 160000
+
+
+def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[Finding | None]:
     """What the first reconciling run would do to rows that are there already, or None if nothing."""
+    sql = bundle.preview
+    if inspection.noted is None and _FITS in sql:
+        if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
+            return Finding(
+                "note",
+                "what a first run would overwrite cannot be counted before usersync is there "
+                "(on a PostgreSQL older than 16)",
+                "usersync apply --no-sync, and then usersync sync --dry-run, says it.",
+            )
+        sql = sql.replace(_FITS, "pg_input_is_valid(")
     try:
-        counted = yield from query_row(PINNED + bundle.preview)
+        counted = yield from query_row(PINNED + sql)
     except DatabaseError as error:
         return Finding("note", f"what a first run would change could not be counted: {error}")
     if not counted["stale"] and not counted["gone"]:
@@ -121,27 +144,17 @@ def _privileges(inspection: Inspection) -> Iterator[Finding]:
         )
 
 
-def _foreign_objects(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+def _foreign_objects(inspection: Inspection) -> Iterator[Finding]:
     for conflict in inspection.conflicts:
         kind, name = conflict["kind"], conflict["name"]
-        if kind == "trigger":
-            yield Finding(
-                "error",
-                f"the trigger {name} on {settings.source_table} is not usersync's: it runs "
-                f"{conflict['function']}",
-                "Most likely a recipe was pasted here. Keep its text (select pg_get_functiondef("
-                f"'{conflict['function']}'::regprocedure)), carry over what else it does, and drop it, "
-                "with its function because the table is not yours to alter: "
-                f"drop function {conflict['function']} cascade;",
-            )
-        elif kind == "function":
+        if kind == "function":
             yield Finding(
                 "error",
                 f"the function {name} is not usersync's, and usersync needs its name",
                 f"Keep it under another name: alter function {name} rename to "
                 f"{name.removeprefix('public.').partition('(')[0]}_before_usersync;",
             )
-        else:
+        elif kind == "schema":
             yield Finding(
                 "error", "there is a schema usersync that is not usersync's", "Rename or drop it first."
             )
@@ -186,10 +199,15 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
                 "note",
                 f"{table}.{name} refuses null, has no default and is not mapped: no user can get a row",
                 f"Give it a default, or map it in [columns], for instance {name} = "
-                '{ from = "user_metadata…", default = … }. Sign-ups succeed meanwhile, and the ledger fills.',
+                f'{{ from = "{_some_metadata(name)}", default = … }}. '
+                "Sign-ups succeed meanwhile, and the ledger fills.",
             )
     yield from _cascades(settings, inspection)
     yield from _trigger_makers(settings, inspection)
+
+
+def _some_metadata(name: str) -> str:
+    return "app_metadata…" if looks_like_a_privilege(name) else "user_metadata…"
 
 
 def _trigger_makers(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
@@ -234,6 +252,15 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             f"{table}.{key} is of type {about['type']}, and the auth server's ids are uuid",
             "Set key to a unique uuid column that holds the auth id; add one if there is none.",
         )
+    elif not inspection.catalog["key_is_unique"] and key in inspection.catalog["users_primary_key"]:
+        columns = ", ".join(inspection.catalog["users_primary_key"])
+        yield Finding(
+            "error",
+            f"{table}.{key} is only one of the columns of the primary key ({columns}): a user may have "
+            "several rows there, and usersync keeps one for each",
+            f"If a user has one row after all: alter table {table.quoted} add unique ({quote(key)}); "
+            "otherwise it is a table of memberships, and users_table is to be the table of users.",
+        )
     elif not inspection.catalog["key_is_unique"]:
         yield Finding(
             "error",
@@ -264,7 +291,8 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f"delivers {column.sql_type}",
             f'Say the type, and values that do not fit are reported: type = "{about["type"]}"',
         )
-    elif about["required"] and column.default is None and _may_be_absent(column):
+    elif about["refuses_null"] and column.default is None and _may_be_absent(column):
+        # The table's own default is of no help: what is written into a mapped column is null.
         yield Finding(
             "note",
             f"{table}.{column.name} refuses null, and {' and '.join(map(str, column.sources))} can be "
@@ -275,7 +303,7 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
         )
 
 
-_NEVER_ABSENT = {"is_anonymous", "is_sso_user"}
+_NEVER_ABSENT = {"is_anonymous", "is_sso_user", "created_at"}
 
 
 def _may_be_absent(column: Column) -> bool:
@@ -318,27 +346,6 @@ def _cascades(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         )
 
 
-def _foreign_triggers(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    """Row triggers fire before statement triggers, so one that needs the mirrored row would miss it."""
+def _row_level(settings: Settings) -> Iterator[Finding]:
     if settings.sign_up_trigger == "row":
         yield Finding("note", "sign_up_trigger is row: each row of a bulk import pays for itself", None)
-        return
-    after_insert_row = [
-        each["name"]
-        for each in inspection.catalog["source_triggers"]
-        if not each["ours"]
-        and each["type"] & _TIMING == _AFTER_INSERT_ROW
-        and each["name"] not in OUR_TRIGGERS
-    ]
-    for name in after_insert_row:
-        yield Finding(
-            "note",
-            f"the trigger {name} on {settings.source_table} runs before usersync's on a sign-up",
-            'If it needs the mirrored row, set sign_up_trigger = "row"; triggers of a kind fire by name.',
-        )
-
-
-# Bits of pg_trigger.tgtype: 1 for each row, 2 before, 4 insert.
-_TIMING, _AFTER_INSERT_ROW = 0b111, 0b101
-
-OUR_TRIGGERS = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")

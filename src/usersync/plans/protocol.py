@@ -7,12 +7,16 @@ one connection from beginning to end. A statement that fails raises inside the p
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
-from usersync.errors import UsersyncError
+from usersync.errors import ConnectionFailedError, UsersyncError
 
 T = TypeVar("T")
 
@@ -28,6 +32,15 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Call(Statement):
+    """A function of ours in ``public``, which the Data API can call as well as a connection can."""
+
+    function: str = ""
+    #: Plain JSON data.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Pause:
     """Wait for so many seconds."""
 
@@ -35,6 +48,9 @@ class Pause:
 
 
 Plan = Generator[Statement | Pause, list[Row], T]
+
+#: What an answer has to look like, see :func:`fits`.
+Shape = Any
 
 BEGIN, COMMIT, ROLLBACK = Statement("begin"), Statement("commit"), Statement("rollback")
 
@@ -48,6 +64,84 @@ def query_row(sql: str, **params: Any) -> Plan[Row]:
     """Run one statement that returns exactly one row, and return that."""
     rows = yield from query(sql, **params)
     return rows[0]
+
+
+def call(function: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:
+    """Call a function of ours in ``public`` and return its answer, which is plain JSON data.
+
+    A plan that does nothing but this runs over the Data API, too. There somebody else may have answered, so
+    the answer is held against ``returns``; raises :class:`ConnectionFailedError`.
+    """
+    places, params = [], {}
+    for name, value in arguments.items():
+        nested = isinstance(value, dict | list)
+        places.append(f"{name} => %({name})s{'::jsonb' if nested else ''}")
+        params[name] = json.dumps(value) if nested else value
+    sql = f"select public.{function}({', '.join(places)}) as answer"
+    rows = yield Call(sql, params or None, function, arguments)
+    return checked(rows[0]["answer"], returns)
+
+
+def operate(operation: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:
+    """Ask ``public.usersync`` for an operation; ids may be given as such."""
+    return (yield from call("usersync", returns=returns, operation=operation, arguments=_plain(arguments)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, UUID) else value
+
+
+def checked(answer: Any, shape: Shape) -> Any:
+    """The answer, if it has the shape; raises :class:`ConnectionFailedError`."""
+    if not fits(answer, shape):
+        raise ConnectionFailedError(
+            "the answer is not what usersync's function returns",
+            hint="Somebody else answered: a proxy, or another server than the project's. Check SUPABASE_URL.",
+        )
+    return answer
+
+
+def fits(answer: Any, shape: Shape) -> bool:
+    """Whether the answer has the shape: a type, a test, a list of one shape, or a mapping of them."""
+    if isinstance(shape, dict):
+        return isinstance(answer, dict) and all(
+            key in answer and fits(answer[key], each) for key, each in shape.items()
+        )
+    if isinstance(shape, list):
+        return isinstance(answer, list) and all(fits(each, shape[0]) for each in answer)
+    if isinstance(shape, type):
+        return type(answer) is shape
+    return bool(shape(answer))
+
+
+def anything(_: Any) -> bool:
+    """The shape of what nobody looks at."""
+    return True
+
+
+def uuid_text(answer: Any) -> bool:
+    """The shape of an id."""
+    return isinstance(answer, str) and _UUID.fullmatch(answer) is not None
+
+
+def time_text(answer: Any) -> bool:
+    """The shape of a moment."""
+    try:
+        return datetime.fromisoformat(answer).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def optional(shape: Shape) -> Shape:
+    """The shape of what may be null."""
+    return lambda answer: answer is None or fits(answer, shape)
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def in_transaction(body: Plan[T]) -> Plan[T]:
@@ -65,3 +159,17 @@ def in_transaction(body: Plan[T]) -> Plan[T]:
         raise
     yield COMMIT
     return result
+
+
+def read_only(body: Plan[T]) -> Plan[T]:
+    """Run ``body`` in a transaction of its own that the server lets write nothing, on a pinned search path.
+
+    A table that others have locked is waited for two seconds.
+    """
+
+    def guarded() -> Plan[T]:
+        yield from query("set transaction read only")
+        yield from query("set local search_path = pg_catalog; set local lock_timeout = '2s'")
+        return (yield from body)
+
+    return in_transaction(guarded())

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from usersync.errors import RemovalCapError, SettingsError
+from usersync.errors import DatabaseError, RemovalCapError, SettingsError
 from usersync.models import Counts, Difference
-from usersync.plans.protocol import Plan, query, query_row
+from usersync.plans.pages import FIRST_ID, LAST_ID, RUN_PART, compare_pages, fewer, further
+from usersync.plans.protocol import Plan, anything, operate
 
 if TYPE_CHECKING:
     from usersync.plans.protocol import Row
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 PAGE_SIZE = 5_000
 MAX_PAGE_SIZE = 100_000
 MAX_WORKERS = 32
-
-FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,19 @@ def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan
     """
     total = yield from check_removals(removal_cap)
     bounds = [2**128 * part // workers for part in range(workers + 1)]
-    row = yield from query_row(
-        "select usersync.start_run(%(first_ids)s, %(last_ids)s, %(page_size)s) as run_id",
+    run_id = uuid4()
+    yield from operate(
+        "start_run",
+        returns=anything,
+        run_id=run_id,
         first_ids=[UUID(int=bound) for bound in bounds[:-1]],
         last_ids=[UUID(int=bound - 1) for bound in bounds[1:]],
         page_size=page_size,
     )
-    return Run(row["run_id"], tuple(range(1, workers + 1)), total)
+    return Run(run_id, tuple(range(1, workers + 1)), total)
+
+
+_REMOVALS = {"removals": int, "users": int, "auth_users": int, "allowed": int}
 
 
 def check_removals(removal_cap: float | None) -> Plan[int]:
@@ -84,7 +89,7 @@ def check_removals(removal_cap: float | None) -> Plan[int]:
     ``removal_cap`` replaces the share that was configured, and then not even the few rows are allowed that
     always are otherwise.
     """
-    row = yield from query_row("select * from usersync.count_removals()")
+    row = yield from operate("count_removals", returns=_REMOVALS)
     allowed = row["allowed"] if removal_cap is None else int(row["users"] * removal_cap)
     if row["removals"] > allowed:
         raise RemovalCapError(
@@ -98,60 +103,50 @@ def check_removals(removal_cap: float | None) -> Plan[int]:
 
 def count_users() -> Plan[int]:
     """How many users the longer side has."""
-    row = yield from query_row("select * from usersync.count_removals()")
+    row = yield from operate("count_removals", returns=_REMOVALS)
     return int(max(row["users"], row["auth_users"]))
 
 
 def resume_run(removal_cap: float | None = None) -> Plan[Run | None]:
     """The newest run that was not finished, or None. Checks removals as :func:`open_run` does."""
-    rows = yield from query(_UNFINISHED)
+    rows = yield from operate("unfinished_run", returns=[RUN_PART])
     if not rows:
         return None
     total = yield from check_removals(removal_cap)
     before = sum((_counts(row) for row in rows), Counts())
     return Run(
-        rows[0]["run_id"],
+        UUID(rows[0]["run_id"]),
         tuple(row["part"] for row in rows if row["state"] != "finished"),
         total,
         before,
     )
 
 
-_UNFINISHED = """
-    select * from usersync.sync_runs
-    where run_id = (
-        select run_id from usersync.sync_runs
-        where state <> 'finished' order by updated_at desc limit 1
-    )
-    order by part
-"""
-
-
 def drive_part(run_id: UUID, part: int, on_page: Callable[[Counts], None]) -> Plan[Counts]:
-    """Do the pages of one part until it is finished. ``on_page`` is given what each page found."""
-    seen = _counts((yield from query(_PART, run_id=run_id, part=part))[0])
+    """Do the pages of one part until it is finished. ``on_page`` is given what each page found.
+
+    A page that takes longer than a statement may is tried again in halves.
+    """
+    row = yield from operate("run_part", returns=RUN_PART, run_id=run_id, part=part)
+    seen, page_size, next_id = _counts(row), row["page_size"], row["next_id"]
     started_with = seen
     while True:
-        row = yield from query_row(
-            "select * from usersync.advance_run(%(run_id)s, %(part)s)", run_id=run_id, part=part
-        )
+        try:
+            row = yield from operate("advance_run", returns=RUN_PART, run_id=run_id, part=part)
+        except DatabaseError as error:
+            page_size = fewer(error, page_size)
+            yield from operate("limit_pages", returns=anything, run_id=run_id, part=part, page_size=page_size)
+            continue
         now = _counts(row)
         on_page(_minus(now, seen))
-        seen = now
-        if row["next_id"] is None:
+        seen, next_id = now, further(next_id, row["next_id"])
+        if next_id is None:
             return _minus(now, started_with)
-
-
-_PART = "select * from usersync.sync_runs where run_id = %(run_id)s and part = %(part)s"
 
 
 def interrupt_run(run_id: UUID) -> Plan[None]:
     """Note that a run was stopped, so that it can be told from one that is under way."""
-    yield from query(
-        "update usersync.sync_runs set state = 'interrupted', updated_at = clock_timestamp() "
-        "where run_id = %(run_id)s and state = 'running'",
-        run_id=run_id,
-    )
+    yield from operate("interrupt_run", returns=anything, run_id=run_id)
 
 
 def compare(
@@ -164,15 +159,15 @@ def compare(
 ) -> Plan[tuple[Counts, tuple[Difference, ...]]]:
     """Compare both tables and write nothing. Returns what differs, the first ``limit`` by name."""
     counts, found = Counts(), list[Difference]()
-    next_id: UUID | None = first_id
-    while next_id is not None:
-        row = yield from query_row(_COMPARE, next_id=next_id, last_id=last_id, page_size=page_size)
+
+    def add(row: Row) -> None:
+        nonlocal counts
         page = _counts(row)
         counts += page
-        room = limit - len(found)
-        found += [_difference(each) for each in (row["differences"] or [])[:room]]
-        next_id = row["next_id"]
+        found.extend(_difference(each) for each in (row["differences"] or [])[: limit - len(found)])
         on_page(page)
+
+    yield from compare_pages(add, page_size=page_size, first_id=first_id, last_id=last_id)
     return counts, tuple(found)
 
 
@@ -184,9 +179,6 @@ def compare_users(user_ids: Iterable[UUID]) -> Plan[tuple[Counts, tuple[Differen
         counts += one
         found += differing
     return counts, tuple(found)
-
-
-_COMPARE = "select * from usersync.reconcile_page(%(next_id)s, %(last_id)s, %(page_size)s, true)"
 
 
 def _difference(data: Row) -> Difference:

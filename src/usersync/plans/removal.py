@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from usersync.models import Change, SchemaPlan
 from usersync.plans.protocol import Plan, query_row
 from usersync.plans.tracked_tables import tracked_functions
+from usersync.settings import SOURCE_COPY
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import is_of_tracked_table
 
@@ -27,6 +28,7 @@ def plan_removal(
     settings: Settings,
     bundle: Bundle,
     inspection: Inspection,
+    returned: Change | None,
     *,
     drop_users_table: bool,
     drop_audit_log: bool,
@@ -36,7 +38,7 @@ def plan_removal(
     rejects = (yield from _count_rejects()) if inspection.noted is not None else 0
     on_tables = {f"usersync.{each}()" for functions in tracked.values() for each in functions}
     present = [name for name in inspection.catalog["functions"] if name not in on_tables]
-    changes = list(_functions(present))
+    changes = list(_functions(present, returned))
     changes += [
         Change(
             "drop",
@@ -51,17 +53,22 @@ def plan_removal(
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
     ]
+    if settings.copies_source:
+        copy = f"drop table if exists {SOURCE_COPY.quoted};"
+        changes.append(Change("drop", f"table {SOURCE_COPY}", "it is a copy", copy))
     changes.append(Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql")))
     changes += _users_table(settings, inspection, drop=drop_users_table)
     return SchemaPlan(tuple(changes))
 
 
-def _functions(present: list[str]) -> Iterator[Change]:
+def _functions(present: list[str], returned: Change | None) -> Iterator[Change]:
     of_triggers = [
         name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
     ]
     reason = "with their functions, because the auth server's table is not ours to alter"
     yield Change("drop", "triggers", reason, _drop(of_triggers) or "select;")
+    if returned:
+        yield returned
     for name in sorted(set(present) - set(of_triggers)):
         yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
 

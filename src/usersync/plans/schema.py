@@ -20,6 +20,13 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.models import Change, Finding, SchemaPlan
+from usersync.plans.adoption import (
+    adopted_names,
+    adoption_changes,
+    path_changes,
+    returned_change,
+    users_triggers,
+)
 from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
@@ -39,25 +46,29 @@ if TYPE_CHECKING:
     from usersync.sql.render import Bundle
 
 
-def plan(settings: Settings) -> Plan[SchemaPlan]:
+def plan(settings: Settings, *, adopt: bool = False) -> Plan[SchemaPlan]:
     """What :func:`apply` would change. Writes nothing. Raises for what makes any change senseless."""
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     _check_versions(bundle, inspection)
     renewal = yield from _renewal(settings, inspection)
-    changes = tuple(_changes(settings, bundle, inspection, renewal))
-    planned = SchemaPlan(changes, (*find(settings, inspection), *renewal.findings))
+    changes = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
+    planned = SchemaPlan(changes, (*find(settings, inspection, adopt=adopt), *renewal.findings))
     alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
-    if planned.errors or not alters_rows or not inspection.has_users_table:
+    has_both = inspection.has_users_table and inspection.catalog["source_columns"] is not None
+    if planned.errors or not alters_rows or not has_both:
         return planned
-    found = yield from preview(settings, bundle)
+    found = yield from preview(settings, bundle, inspection)
     return replace(planned, findings=(*planned.findings, found)) if found else planned
 
 
-def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: None) -> Plan[SchemaPlan]:
+def apply(
+    settings: Settings, on_change: Callable[[Change], None] = lambda _: None, *, adopt: bool = False
+) -> Plan[SchemaPlan]:
     """Change the schema, and return what was changed; ``on_change`` hears of each step after it was done.
 
-    Raises the first finding that stops it, with nothing changed then.
+    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. Raises the first
+    finding that stops it, with nothing changed then.
     """
     bundle = render_bundle(settings)
     applied: list[Change] = []
@@ -66,10 +77,11 @@ def apply(settings: Settings, on_change: Callable[[Change], None] = lambda _: No
         yield from take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
-        findings = find(settings, inspection)
+        findings = find(settings, inspection, adopt=adopt)
         _raise_errors(findings)
         renewal = yield from _renewal(settings, inspection)
-        changes = [each for each in _changes(settings, bundle, inspection, renewal) if each.busy == busy]
+        planned = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
+        changes = [change for change in planned if change.busy == busy]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
@@ -133,11 +145,13 @@ def plan_rollback(
             f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
             hint="Add --drop-audit-log, or leave out --drop-users-table.",
         )
+    returned = yield from returned_change(inspection.catalog)
     return (
         yield from plan_removal(
             settings,
             bundle,
             inspection,
+            returned,
             drop_users_table=drop_users_table,
             drop_audit_log=drop_audit_log,
         )
@@ -184,11 +198,25 @@ def _renewal(settings: Settings, inspection: Inspection) -> Plan[Renewal]:
 
 
 def _changes(
-    settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal
-) -> Iterator[Change]:
+    settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal, *, adopt: bool
+) -> Plan[tuple[Change, ...]]:
+    changes, adopted = list(_quiet_changes(settings, bundle, inspection)), tuple[str, ...]()
+    if adopt:
+        changes += path_changes((yield from users_triggers(bundle)))
+        changes += adoption_changes(settings, inspection.catalog)
+        adopted = adopted_names(settings, inspection.catalog)
+    changes += _audit_changes(settings, bundle, inspection)
+    changes += renewal.changes
+    return (*changes, *_trigger_changes(bundle, inspection, adopted))
+
+
+def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
+    if settings.copies_source and inspection.catalog["source_columns"] is None:
+        reason = "a copy, because the auth server has a database of its own"
+        yield Change("create", "table of the auth server's users", reason, bundle.create_source_copy)
     for migration in bundle.migrations:
         lost = sorted(set(migration.tables) - set(inspection.catalog["installed_tables"]))
         if lost or str(migration.version) not in noted["migrations"]:
@@ -211,9 +239,6 @@ def _changes(
         yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
-    yield from _audit_changes(settings, bundle, inspection)
-    yield from renewal.changes
-    yield from _trigger_changes(bundle, inspection)
 
 
 def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
@@ -262,8 +287,9 @@ _TRIGGER_TYPES = {
 }
 
 
-def _trigger_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
-    present = {trigger["name"]: trigger for trigger in inspection.catalog["source_triggers"]}
+def _trigger_changes(bundle: Bundle, inspection: Inspection, adopted: tuple[str, ...]) -> Iterator[Change]:
+    triggers = inspection.catalog["source_triggers"] or ()
+    present = {trigger["name"]: trigger for trigger in triggers if trigger["name"] not in adopted}
     for name, sql in bundle.triggers:
         level = "row" if "for each row" in sql else "statement"
         was = present.get(name)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import UUID
 
-from usersync.errors import SettingsError, UserNotFoundError, UserStillExistsError
+from usersync.errors import DatabaseError, SettingsError, UserNotFoundError, UserStillExistsError
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans.audit_upkeep import unlink_deleted_users
-from usersync.plans.protocol import Plan, query, query_row
-
-if TYPE_CHECKING:
-    from usersync.plans.protocol import Row
+from usersync.plans.pages import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
+from usersync.plans.protocol import Plan, call, operate, optional, time_text, uuid_text
 
 RETRY_BATCH = 500
+LEDGER_PAGE = 1_000
+STATUS_PAGE = 20_000
 
 
 def user_id_of(user: object) -> UUID:
@@ -41,39 +42,62 @@ def user_id_of(user: object) -> UUID:
         ) from None
 
 
+def told_of(user: object) -> dict[str, Any] | None:
+    """What an object or a mapping says of a user, as the admin API would; None for an id alone."""
+    whole = user if _part(user, "id") is not None else _part(user, "user")
+    # An object without these is no user of the auth server's, whatever else it may be.
+    if whole is None or any(_part(whole, name) is None for name in ("id", "created_at", "updated_at")):
+        return None
+    told = {name: _part(whole, name) for name in _TOLD}
+    plain = {name: value for name, value in told.items() if isinstance(value, str | bool | dict | datetime)}
+    found: dict[str, Any] = json.loads(json.dumps(plain | {"id": user_id_of(whole)}, default=str))
+    return found
+
+
+#: What the admin API, and so supabase-py, says of a user.
+_TOLD = (
+    *("aud", "role", "email", "email_confirmed_at", "invited_at", "last_sign_in_at", "app_metadata", "phone"),
+    *("user_metadata", "created_at", "updated_at", "phone_confirmed_at", "confirmed_at", "banned_until"),
+    *("deleted_at", "is_anonymous"),
+)
+
+
 def _part(whole: object, name: str) -> object:
     return whole.get(name) if isinstance(whole, Mapping) else getattr(whole, name, None)
 
 
 def user_exists(user_id: UUID) -> Plan[bool]:
     """Whether the users table has a row for this user."""
-    row = yield from query_row("select usersync.user_exists(%(user_id)s) as found", user_id=user_id)
-    return bool(row["found"])
+    return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
 
 
 def ensure_user_exists(user_id: UUID) -> Plan[bool]:
     """Whether the user has a row, made now if need be."""
-    row = yield from query_row("select public.ensure_user_exists(%(user_id)s) as found", user_id=user_id)
-    return bool(row["found"])
+    return bool((yield from call("ensure_user_exists", returns=bool, user_id=str(user_id))))
 
 
-def sync_auth_user(user_id: UUID) -> Plan[bool]:
+_SYNCED = {"known": bool, "alive": bool, "copied": bool}
+
+
+def sync_auth_user(user: object) -> Plan[bool]:
     """Bring one user in line; True if nothing about them is in the ledger afterwards.
 
+    What is said of the user besides the id is used where the database keeps a copy of the auth server's.
     Raises :class:`UserNotFoundError` if neither side knows the user.
     """
-    row = yield from query_row(_SYNC_ONE, user_id=user_id)
+    user_id, told = user_id_of(user), told_of(user)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
+    if row["copied"] and told is not None:
+        yield from operate("receive_users", returns=int, users=[told])
+        row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     if not row["known"]:
         raise _not_found(user_id)
     return not (yield from failures(limit=1, user_id=user_id))
 
 
-_SYNC_ONE = "select known, alive from usersync.sync_user(%(user_id)s)"
-
-
 def is_known(user_id: UUID) -> Plan[bool]:
     """Whether either side knows the user, who is brought in line."""
-    row = yield from query_row(_SYNC_ONE, user_id=user_id)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     return bool(row["known"])
 
 
@@ -91,9 +115,9 @@ def remove_user(user_id: UUID) -> Plan[bool]:
     if neither side does, nor did before.
     """
     # Asked before: of a row that is deleted now nothing is left to be known by.
-    before = yield from query_row("select usersync.user_exists(%(user_id)s) as found", user_id=user_id)
-    row = yield from query_row(_SYNC_ONE, user_id=user_id)
-    if not (before["found"] or row["known"]):
+    existed = yield from user_exists(user_id)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
+    if not (existed or row["known"]):
         raise _not_found(user_id)
     if row["alive"]:
         raise UserStillExistsError(
@@ -104,9 +128,24 @@ def remove_user(user_id: UUID) -> Plan[bool]:
 
 
 def status() -> Plan[SyncStatus]:
-    """Count both sides and what differs. Reads both tables once."""
-    row = yield from query_row("select public.user_sync_status() as status, clock_timestamp() as observed_at")
-    return SyncStatus.from_json(row["status"], row["observed_at"])
+    """Count both sides and what differs. Reads both tables once, page by page where one statement may not."""
+    try:
+        found = yield from call("user_sync_status", returns=COUNTED | _LEDGER_STATUS)
+    except DatabaseError as error:
+        if not ran_out_of_time(error):
+            raise
+        counted = yield from count_by_pages(STATUS_PAGE)
+        found = counted | (yield from operate("ledger_status", returns=_LEDGER_STATUS))
+    return SyncStatus.from_json(found)
+
+
+_LEDGER_STATUS = {
+    "degraded": int,
+    "failed": int,
+    "oldest_failure_at": optional(time_text),
+    "last_run": optional({"run_id": uuid_text, "finished": bool, "updated_at": time_text, "examined": int}),
+    "observed_at": time_text,
+}
 
 
 def only_failures_remain(status: SyncStatus) -> bool:
@@ -116,48 +155,53 @@ def only_failures_remain(status: SyncStatus) -> bool:
 
 def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Plan[list[Failure]]:
     """The ledger, the oldest failure first."""
-    rows = yield from query(_FAILURES, limit=limit, user_id=user_id)
-    return [Failure(**row) for row in rows]
+    found: list[dict[str, Any]] = []
+    while len(found) < limit:
+        size = min(limit - len(found), LEDGER_PAGE)
+        last = found[-1] if found else {}
+        page = yield from operate(
+            "failures",
+            returns=[_FAILURE],
+            user_id=user_id,
+            after_time=last.get("first_failed_at"),
+            after_id=last.get("user_id"),
+            page_size=size,
+        )
+        found += page
+        if len(page) != size:
+            break
+    return [Failure.from_json(each) for each in found]
 
 
-_FAILURES = """
-    select user_id, outcome, sqlstate, constraint_name as constraint, column_name as column, message,
-        raised_in, attempts, first_failed_at, last_failed_at
-    from usersync.sync_failures
-    where %(user_id)s::uuid is null or user_id = %(user_id)s::uuid
-    order by first_failed_at, user_id
-    limit %(limit)s
-"""
+_FAILURE = {
+    "user_id": uuid_text,
+    "outcome": str,
+    "sqlstate": str,
+    "constraint": optional(str),
+    "column": optional(str),
+    "message": str,
+    "raised_in": optional(str),
+    "attempts": int,
+    "first_failed_at": time_text,
+    "last_failed_at": time_text,
+}
 
 
 def retry(user_id: UUID | None = None) -> Plan[SyncResult]:
     """Try the users of the ledger again, or the one, in batches that commit by themselves."""
     started = datetime.now(UTC)
     yield from unlink_deleted_users()
-    examined, after = 0, None
+    examined, after, batch = 0, None, RETRY_BATCH
     while True:
-        batch: list[Row] = yield from query(_NEXT_FAILED, user_id=user_id, after=after, batch=RETRY_BATCH)
-        if not batch:
+        ids = yield from failed_ids(after, batch, user_id=user_id)
+        if not ids:
             break
-        after = batch[-1]["user_id"]
-        ids = [row["user_id"] for row in batch]
-        yield from query("select usersync.sync_users(%(ids)s)", ids=ids)
-        examined += len(ids)
-    left = yield from query_row(_COUNT_FAILED, user_id=user_id)
+        try:
+            yield from operate("sync_users", returns=int, ids=ids)
+        except DatabaseError as error:
+            batch = fewer(error, len(ids))
+            continue
+        examined, after = examined + len(ids), ids[-1]
+    left = yield from operate("count_failed", returns={"degraded": int, "failed": int}, user_id=user_id)
     counts = Counts(examined=examined, stale=examined, degraded=left["degraded"], failed=left["failed"])
     return SyncResult(counts, seconds=(datetime.now(UTC) - started).total_seconds())
-
-
-_NEXT_FAILED = """
-    select user_id from usersync.sync_failures
-    where (%(user_id)s::uuid is null or user_id = %(user_id)s::uuid)
-        and (%(after)s::uuid is null or user_id > %(after)s::uuid)
-    order by user_id limit %(batch)s
-"""
-
-_COUNT_FAILED = """
-    select count(*) filter (where outcome = 'degraded') as degraded,
-        count(*) filter (where outcome = 'failed') as failed
-    from usersync.sync_failures
-    where %(user_id)s::uuid is null or user_id = %(user_id)s::uuid
-"""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from usersync.mapping import Column, Default, Source, quote
+from usersync.mapping import SOURCE_TYPES, Column, Default, Source, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +32,16 @@ def expression(column: Column, row: str) -> str:
     return f"({value})::{column.type}" if column.type else value
 
 
+#: Types in which an instant is another one, depending on where one is.
+_ZONELESS = re.compile(r"timestamp(\(\d\))?( without time zone)?|date|time(\(\d\))?( without time zone)?")
+
+
 def _value(column: Column, row: str) -> str:
     sources, default = column.sources, column.default
+    if column.type and column.type.endswith("[]"):
+        return _array(column, row)
+    if _ZONELESS.fullmatch(column.type or "") and {_type(source) for source in sources} == {"timestamptz"}:
+        return _zoneless(column, row)
     if len(sources) == 1 and default is None:
         as_json = column.type in {"json", "jsonb"}
         return _json(sources[0], row) if as_json else _text(sources[0], row)
@@ -46,6 +55,32 @@ def _value(column: Column, row: str) -> str:
     if default is not None:
         found.append(f"to_jsonb({literal(default)}{'::text' if isinstance(default, str) else ''})")
     return f"coalesce({', '.join(found)}) #>> '{{}}'"
+
+
+def _type(source: Source) -> str:
+    return "jsonb" if source.path else SOURCE_TYPES[source.column]
+
+
+def _zoneless(column: Column, row: str) -> str:
+    """The time as it is in UTC, wherever the session is."""
+    found = [_text(source, row) for source in column.sources]
+    if column.default is not None:
+        found.append(literal(column.default))
+    return f"coalesce({_join(found)}) at time zone 'UTC'"
+
+
+def _array(column: Column, row: str) -> str:
+    """A JSON array as the text of an SQL one; anything else as it is, which an array's type then refuses."""
+    found = f"coalesce({_join(_json(source, row) for source in column.sources)})"
+    text = (
+        "(select case jsonb_typeof(found.value) when 'array' "
+        "then array(select jsonb_array_elements_text(found.value))::text else found.value #>> '{}' end "
+        f"from (select {found}) as found (value))"
+    )
+    if column.default is None:
+        return text
+    # As everywhere: a key that is there and holds null is null.
+    return f"case when {found} is null then {literal(column.default)} else {text} end"
 
 
 def _json_default(default: Default) -> list[str]:
@@ -73,6 +108,11 @@ def _path(source: Source) -> str:
     return f"array[{', '.join(literal(key) for key in source.path)}]"
 
 
+def as_text(column: Column, row: str) -> str:
+    """The value before its cast: what there is to be cast."""
+    return f"({_value(column, row)})::text"
+
+
 def comparable(column: Column, row: str) -> str:
     """The stored value in a form that has an equality operator (``json`` has none)."""
     stored = f"{row}.{quote(column.name)}"
@@ -86,10 +126,13 @@ def _comparable_expression(column: Column, row: str) -> str:
     """
     value = expression(column, row)
     if column.type:
-        value = (
-            f"case when usersync.fits(({_value(column, row)})::text, {literal(column.type)}) then {value} end"
-        )
+        value = f"case when usersync.fits({as_text(column, row)}, {literal(column.type)}) then {value} end"
     return f"({value})::text::jsonb" if column.type == "json" else value
+
+
+def differs(column: Column) -> str:
+    """Whether the row of the users table, ``target``, holds another value than that of ``source``."""
+    return f"{comparable(column, 'target')} is distinct from {_comparable_expression(column, 'source')}"
 
 
 class Fragments:
@@ -143,6 +186,8 @@ class Fragments:
             "is_removed": self._is_removed(),
             "differing_columns": self._differing(),
             "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
+            "mapped_owners": _join(["'key'", *(literal(c.owner) for c in self._all)]),
+            "mapped_policies": _join(["'degrade'", *(literal(c.on_conflict) for c in self._all)]),
             "mapped_expressions": _join(
                 literal(value) for value in ['source."id"', *(expression(c, "source") for c in self._all)]
             ),
@@ -203,11 +248,7 @@ class Fragments:
         return " and ".join(conditions) or "true"
 
     def _differing(self) -> str:
-        return _join(
-            f"case when {comparable(column, 'target')} is distinct from "
-            f"{_comparable_expression(column, 'source')} then {literal(column.name)} end"
-            for column in self._auth
-        )
+        return _join(f"case when {differs(column)} then {literal(column.name)} end" for column in self._auth)
 
 
 def _join(parts: Iterable[str]) -> str:

@@ -140,6 +140,7 @@ class Bundle:
 
     bootstrap: str
     migrations: tuple[Migration, ...]
+    create_source_copy: str
     create_users_table: str
     create_audit_table: str
     release_audit_table: str
@@ -152,6 +153,7 @@ class Bundle:
     inspect_audit_log: str
     preview: str
     installed: str
+    path_reliance: str
 
 
 def checksum(text: str) -> str:
@@ -180,6 +182,7 @@ def render_bundle(settings: Settings) -> Bundle:
     bundle = Bundle(
         bootstrap=statement("bootstrap"),
         migrations=tuple(_migrations(renderer)),
+        create_source_copy=statement("create_source_copy") if settings.copies_source else "",
         create_users_table=statement("create_users_table"),
         create_audit_table=statement("create_audit_table"),
         release_audit_table=statement("release_audit_table"),
@@ -192,9 +195,15 @@ def render_bundle(settings: Settings) -> Bundle:
         inspect_audit_log=statement("inspect_audit_log"),
         preview=statement("preview"),
         installed=statement("installed"),
+        path_reliance=statement("path_reliance"),
     )
     renderer.check_all_used()
     return bundle
+
+
+def render_survey(name: str, settings: Settings) -> str:
+    """One of the queries by which ``usersync init`` gets to know a database."""
+    return Renderer(settings).render(read_sql(f"survey/{name}.sql"))
 
 
 def _migrations(renderer: Renderer) -> Iterator[Migration]:

@@ -5,8 +5,11 @@ import importlib.util
 import io
 import json
 import os
+import stat
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +108,13 @@ def test_a_reader_that_has_enough_ends_it(many, spawn):
     assert process.stderr.read() == ""
 
 
+def test_a_file_is_for_its_owner_and_keeps_its_mode(many, directory):
+    for mode in (0o600, 0o640):
+        assert many("export", "--output", "out.jsonl").code == 0
+        assert stat.S_IMODE((directory / "out.jsonl").stat().st_mode) == mode
+        (directory / "out.jsonl").chmod(0o640)
+
+
 def test_what_is_no_file_is_written_to_as_it_is(many, directory):
     os.mkfifo(directory / "pipe")
     (directory / "link").symlink_to("real.jsonl")
@@ -118,3 +128,46 @@ def test_what_is_no_file_is_written_to_as_it_is(many, directory):
     assert many("export", "--output", "link").code == 0
     assert (directory / "link").is_symlink()
     assert (directory / "real.jsonl").read_text().count("\n") == 1_234
+
+
+def test_a_full_disk_is_said_and_no_mistake_of_ours(many, spawn):
+    full = Path("/dev/full")
+    if not full.is_char_device():
+        pytest.skip("there is no /dev/full")
+    done = many("export", "--output", full)
+    assert done.code == 2
+    assert "cannot write /dev/full: No space left on device" in done.err
+    assert full.is_char_device()
+    for command in ("export", "stats"):
+        with full.open("w") as out:
+            process = spawn("audit", command, "--dsn", many.project.database.dsn(), stdout=out)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 2, command
+        assert "cannot write the output: No space left on device" in said
+        assert "US000" not in said
+
+
+def test_no_cell_of_a_sheet_is_a_formula(audited):
+    for action in ("=1+1", "+1", "-1", "@SUM(1)", "plain"):
+        audited.project.owner.execute(
+            "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', %s::text)))",
+            [action],
+        )
+    rows = csv.DictReader(io.StringIO(audited("export", "--format", "csv").out))
+    assert {row["action"] for row in rows} == {"'=1+1", "'+1", "'-1", "'@SUM(1)", "plain"}
+
+
+def test_a_killed_export_leaves_no_half_file(many, directory, spawn):
+    many.project.owner.execute(MANY, [200_000])
+    process = spawn(
+        "audit", "export", "--dsn", many.project.database.dsn(), "--output", directory / "out.jsonl"
+    )
+    deadline = time.monotonic() + 60
+    while not list(directory.glob(".*.part")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list(directory.glob("*jsonl*")) + list(directory.glob(".*.part")) == []

@@ -66,7 +66,8 @@ def export(call: Call, wanted: EventFilter, format_: str, output: Path | None) -
     """Write events out: JSON Lines, CSV or Parquet.
 
     The oldest first, as of one moment, in as little memory for ten million events as for ten. changes and
-    metadata are JSON in CSV and in Parquet. Parquet needs pyarrow: pip install 'usersync[parquet]'.
+    metadata are JSON in CSV and in Parquet. In CSV, what a spreadsheet would take for a formula begins with
+    an apostrophe; JSON Lines have it as it is. Parquet needs pyarrow: pip install 'usersync[parquet]'.
     """
     if format_ == "parquet" and output is None and on_terminal():
         raise click.UsageError("Parquet is no text for a terminal: add --output FILE")

@@ -61,10 +61,17 @@ def _csv(sink: BinaryIO, cell: Callable[[Any], str]) -> Write:
 
     def write(events: Iterable[EventRecord]) -> None:
         for event in events:
-            write_row("" if value is None else cell(value) for value in _flat(event).values())
+            write_row(
+                "" if value is None else cell(_inert_in_a_sheet(value)) for value in _flat(event).values()
+            )
 
     write_row(FIELDS)
     return write
+
+
+def _inert_in_a_sheet(value: str) -> str:
+    """Spreadsheets run what begins like a formula; an apostrophe before it makes it text for them."""
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _flat(event: EventRecord) -> dict[str, Any]:

@@ -274,11 +274,11 @@ def _log(call: Call, root: Path, project: str | None) -> AuditLog:
     # What it has to say of an outage is said by this command.
     logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
     call.output.tell(f"Delivering to {call.target}")
-    return AuditLog(call.dsn, spool_dir=root, project=project)
+    return AuditLog(call.source, spool_dir=root, project=project)
 
 
 def _check_database(call: Call) -> None:
     """Raise where nothing could be delivered, instead of trying until the time is up."""
-    from usersync.plans.protocol import query  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans import protocol  # noqa: PLC0415 - only when it is wanted
 
-    call.run(query("select public.record_audit_events('[]')"))
+    call.run(protocol.call("record_audit_events", returns=protocol.anything, events=[]))

@@ -14,16 +14,12 @@ from usersync.plans import schema
 from usersync.plans.doctor.examination import Definition, Patient, SkipCheckError, Verdict, lines
 from usersync.plans.doctor.register import CHECKS, choose
 from usersync.plans.inspection import inspect
-from usersync.plans.protocol import Plan, in_transaction, query, query_row
+from usersync.plans.protocol import Plan, query_row, read_only
 from usersync.sql.render import render_bundle
 
 if TYPE_CHECKING:
-    from typing import TypeVar
-
     from usersync.models import SchemaPlan
     from usersync.settings import Settings
-
-    T = TypeVar("T")
 
 __all__ = ["CHECKS", "choose", "examine"]
 
@@ -63,27 +59,17 @@ def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> 
 
 def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:
     try:
-        return (yield from _read_only(schema.plan(settings)))
+        return (yield from read_only(schema.plan(settings)))
     except ConnectionFailedError:
         raise
     except UsersyncError as error:
         return error
 
 
-def _read_only(body: Plan[T]) -> Plan[T]:
-    def guarded() -> Plan[T]:
-        yield from query("set transaction read only")
-        # Names come out with their schema. A check that meets a locked table says so instead of hanging.
-        yield from query("set local search_path = pg_catalog; set local lock_timeout = '2s'")
-        return (yield from body)
-
-    return in_transaction(guarded())
-
-
 def _make(check: Definition, patient: Patient) -> Plan[Check]:
     try:
         _require(check, patient)
-        verdict = yield from _read_only(check.look(patient))
+        verdict = yield from read_only(check.look(patient))
     except SkipCheckError as reason:
         return Check(check.code, check.title, "skipped", str(reason))
     except ConnectionFailedError:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines
-from usersync.plans.inspection import OUR_TRIGGERS, find
+from usersync.plans.inspection import find
 from usersync.plans.protocol import query
+from usersync.plans.strangers import OUR_TRIGGERS, strangers
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
@@ -28,29 +29,33 @@ def look(patient: Patient) -> Plan[Verdict]:
     if patient.inspection.noted is not None:
         return Verdict("schema usersync is installed")
     recipes: dict[str, list[Row]] = {}
-    for conflict in patient.inspection.conflicts:
-        if conflict["kind"] == "trigger":
-            recipes[conflict["function"]] = yield from query(
+    in_our_place = [
+        each for each in strangers(patient.settings, patient.inspection.catalog) if each.has_our_name
+    ]
+    for each in in_our_place:
+        if each.fixed:
+            recipes[each.function] = yield from query(
                 _SHARERS,
-                function=conflict["function"],
+                function=each.function,
                 source_table=patient.settings.source_table.quoted,
                 ours=list(OUR_TRIGGERS),
             )
-    return Verdict("", (_trouble(patient, recipes),))
+    adopt = len(in_our_place) > len(recipes)
+    return Verdict("", (_trouble(patient, recipes, adopt=adopt),))
 
 
-def _trouble(patient: Patient, recipes: Mapping[str, list[Row]]) -> Trouble:
+def _trouble(patient: Patient, recipes: Mapping[str, list[Row]], *, adopt: bool) -> Trouble:
     obstacles = [each for each in find(patient.settings, patient.inspection) if each.level == "error"]
     # What to do about a recipe's trigger is said below, in what can be pasted.
-    others = [each for each in obstacles if not any(f"it runs {name}" in each.message for name in recipes)]
+    hints = [f"-- {each.hint}" for each in obstacles if each.hint and "it runs " not in each.message]
     return Trouble(
         lines(["usersync is not installed in this database", *(each.message for each in obstacles)]),
-        lines([*(f"-- {each.hint}" for each in others if each.hint), *_removal(recipes), "usersync apply"]),
+        lines([*hints, *_removal(recipes), "usersync apply --adopt" if adopt else "usersync apply"]),
     )
 
 
 def _removal(recipes: Mapping[str, list[Row]]) -> Iterator[str]:
-    """The trigger goes with its function: alone, only the owner of the auth server's table may drop it."""
+    """What --adopt cannot take: it goes with its function, since only the table's owner may drop it alone."""
     for function, sharers in recipes.items():
         yield "-- Most likely a recipe was pasted here. Keep its text, and carry over what else it does:"
         yield f"select pg_get_functiondef({literal(function)}::regprocedure);"

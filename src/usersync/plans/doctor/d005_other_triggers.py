@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import quote
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
-from usersync.plans.inspection import OUR_TRIGGERS
+from usersync.plans.strangers import OUR_TRIGGERS
 from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:

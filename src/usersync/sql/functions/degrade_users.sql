@@ -10,7 +10,19 @@ as $usersync$
 declare
     half integer := cardinality(ids) / 2;
     second_reason text;
+    yielding record;
 begin
+    if reason = '23505' and half = 0 and array['@mapped_policies'] && '{"null",suffix}' then
+        select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
+        if yielding.written and yielding.lacking is null then
+            delete from usersync.sync_failures where user_id = ids[1];
+            return;
+        elsif yielding.written then
+            failed_column := yielding.lacking;
+            failed_constraint := yielding.lacking_for;
+            error_message := format('duplicate key value violates unique constraint "%s"', failed_constraint);
+        end if;
+    end if;
     if reason = '55P03' then
         -- The sign-up has waited once, and is not to wait for the same lock again.
         perform set_config('lock_timeout', '10ms', true);
@@ -34,7 +46,7 @@ begin
         failed_constraint,
         coalesce(
             failed_column,
-            usersync.constrained_columns(failed_constraint),
+            array_to_string(usersync.columns_of(failed_constraint), ', '),
             case when reason ~ '^(22|23|42703|42804)' then usersync.misfit_column(ids[1]) end
         ),
         error_message,

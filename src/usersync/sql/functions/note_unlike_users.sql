@@ -6,7 +6,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
     alike record;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
 begin
     for alike in
         select array_agg(found.user_id) as ids, found.sqlstate, found.column_names, found.message

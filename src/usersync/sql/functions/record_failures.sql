@@ -8,7 +8,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 declare
-    present uuid[] := '{}';
+    present uuid[] := '{}'::uuid[];
 begin
     begin
         present := array(

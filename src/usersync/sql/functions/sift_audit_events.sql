@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
     judged record;
-    left_over jsonb[] := '{}';
+    left_over jsonb[] := '{}'::jsonb[];
 begin
     rejected := 0;
     for judged in

@@ -22,7 +22,7 @@ declare
     failed_constraint text;
     failed_table text;
     error_message text;
-    good jsonb := '[]';
+    good jsonb := '[]'::jsonb;
 begin
     rejected := 0;
     for attempt in 1..2 loop

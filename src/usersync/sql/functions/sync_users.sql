@@ -26,7 +26,7 @@ declare
     -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
     is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
     has_triggers boolean;
-    unlike uuid[] := '{}';
+    unlike uuid[] := '{}'::uuid[];
     half integer;
     unlocked uuid[];
 begin

@@ -29,7 +29,7 @@ begin
     );
     return array(select unnest(ids) except select unnest(held));
 exception when others then
-    return '{}';
+    return '{}'::uuid[];
 end;
 $usersync$;
 comment on function usersync.unlocked_users(uuid[]) is

@@ -6,7 +6,7 @@ as $usersync$
 #variable_conflict use_column
 declare
     page record;
-    cursor_id uuid := '00000000-0000-0000-0000-000000000000';
+    cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -31,27 +31,7 @@ begin
         'stale', stale,
         'orphaned', orphaned,
         'oldest_missing_at', oldest_missing
-    ) || (
-        select jsonb_build_object(
-            'degraded', count(*) filter (where failure.outcome = 'degraded'),
-            'failed', count(*) filter (where failure.outcome = 'failed'),
-            'oldest_failure_at', min(failure.first_failed_at)
-        )
-        from usersync.sync_failures as failure
-    ) || jsonb_build_object(
-        'last_run', (
-            select jsonb_build_object(
-                'run_id', run.run_id,
-                'finished', bool_and(run.state = 'finished'),
-                'updated_at', max(run.updated_at),
-                'examined', sum(run.examined)
-            )
-            from usersync.sync_runs as run
-            group by run.run_id
-            order by max(run.updated_at) desc
-            limit 1
-        )
-    );
+    ) || usersync.ledger_status();
 end;
 $usersync$;
 comment on function public.user_sync_status() is

@@ -43,11 +43,18 @@ select jsonb_build_object(
         select coalesce(jsonb_agg(jsonb_build_object(
             'name', tgname, 'type', tgtype, 'enabled', tgenabled, 'function', nspname || '.' || proname,
             'ours', coalesce(obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %', false),
-            'plain', tgattr::text = '' and tgqual is null and tgnargs = 0 and not tgdeferrable
+            'plain', tgattr::text = '' and tgqual is null and tgnargs = 0 and not tgdeferrable,
+            'is_constraint', tgconstraint <> 0,
+            'definition', pg_get_triggerdef(pg_trigger.oid),
+            'language', lanname,
+            'body', prosrc,
+            -- To create a trigger, which is what bringing it back is, takes EXECUTE on its function.
+            'executable', has_function_privilege(pg_proc.oid, 'EXECUTE')
         ) order by tgname), '[]')
         from pg_trigger
         join pg_proc on pg_proc.oid = tgfoid
         join pg_namespace on pg_namespace.oid = pronamespace
+        join pg_language on pg_language.oid = prolang
         where tgrelid = to_regclass('@source_table') and not tgisinternal
     ),
     'users_kind', (select relkind from pg_class where oid = to_regclass('@users_table')),
@@ -58,10 +65,13 @@ select jsonb_build_object(
             'type', format_type(atttypid, atttypmod),
             'string', typcategory = 'S',
             'required', attnotnull and not atthasdef and attidentity = '',
-            'generated', attgenerated <> '' or attidentity = 'a'
+            'refuses_null', attnotnull or typnotnull,
+            'generated', attgenerated <> '' or attidentity = 'a',
+            'default', pg_get_expr(adbin, adrelid)
         )), '{}')
         from pg_attribute
         join pg_type on pg_type.oid = atttypid
+        left join pg_attrdef on adrelid = attrelid and adnum = attnum
         where attrelid = to_regclass('@users_table') and attnum > 0 and not attisdropped
     ),
     'key_is_unique', exists (
@@ -72,6 +82,13 @@ select jsonb_build_object(
                 select attnum from pg_attribute
                 where attrelid = to_regclass('@users_table') and attname = '@key' and not attisdropped
             )
+    ),
+    'users_primary_key', array(
+        select attname::text
+        from pg_index
+        join pg_attribute on attrelid = indrelid and attnum = any(indkey)
+        where indrelid = to_regclass('@users_table') and indisprimary
+        order by attname
     ),
     'users_triggers', (
         select coalesce(jsonb_agg(tgname order by tgname), '[]') from pg_trigger

@@ -1,0 +1,48 @@
+"""The project, on the database of SUPABASE_DB_URL, for the users of SUPABASE_URL."""
+
+import os
+from pathlib import Path
+
+from django.core.management.utils import get_random_secret_key
+from psycopg.conninfo import conninfo_to_dict
+
+from usersync.connecting import find_dsn
+
+BASE_DIR = Path(__file__).parent
+SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
+ROOT_URLCONF = "urls"
+USE_TZ = True
+
+address = conninfo_to_dict(find_dsn(directory=BASE_DIR))
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": address.pop("dbname"),
+        "USER": address.pop("user"),
+        "PASSWORD": address.pop("password"),
+        "HOST": address.pop("host"),
+        "PORT": address.pop("port", ""),
+        "OPTIONS": address,
+    }
+}
+
+INSTALLED_APPS = ["usersync.contrib.django", "shop"]
+MIDDLEWARE = [
+    "usersync.contrib.django.AuditContextMiddleware",
+    "django.middleware.common.CommonMiddleware",
+]
+
+USERSYNC = {
+    # Access tokens are checked, and become request.supabase_user and the actor of events.
+    "TOKENS": {},
+    # Behind a load balancer: its network, so that events have the address of the client.
+    "TRUSTED_PROXIES": [],
+    "SETTINGS": {
+        "columns": {
+            "email": "email",
+            "full_name": ["user_metadata.full_name", "user_metadata.name"],
+            "deleted_at": "deleted_at",
+        }
+    },
+}

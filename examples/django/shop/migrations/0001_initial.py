@@ -1,0 +1,20 @@
+"""The application's own tables."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """As makemigrations has written it."""
+
+    initial = True
+    operations = [  # noqa: RUF012
+        migrations.CreateModel(
+            name="Product",
+            fields=[
+                ("id", models.AutoField(primary_key=True, serialize=False)),
+                ("name", models.TextField(unique=True)),
+                ("stock", models.PositiveIntegerField()),
+            ],
+            options={"db_table": "products"},
+        ),
+    ]

@@ -1,0 +1,87 @@
+"""An inventory with Flask: users who are signed in move stock, and the audit log says who did what.
+
+Settings come from the environment: SUPABASE_URL, SUPABASE_DB_URL. Start with: flask run
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import Any
+
+from flask import Blueprint, Flask, abort, request
+from psycopg import Connection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool
+
+from usersync import AuditLog
+from usersync.contrib.flask import FlaskUserSync
+
+# Opened by the first request, so that each process that is forked before that has connections of its own.
+# Without prepared statements, so that a transaction pooler may stand between.
+pool = ConnectionPool(
+    os.environ["SUPABASE_DB_URL"],
+    open=False,
+    connection_class=Connection[DictRow],
+    kwargs={"row_factory": dict_row, "prepare_threshold": None},
+)
+atexit.register(pool.close)
+
+MOST = 1_000_000
+
+audit = AuditLog.from_env()
+# The proxies in front, whose X-Forwarded-For is believed: a load balancer in a private network.
+users = FlaskUserSync(trusted_proxies=["10.0.0.0/8"])
+inventory = Blueprint("inventory", __name__)
+# All of it is for users who are signed in. For a single view: @users.user_required
+inventory.before_request(users.require_user)
+
+
+def create_app() -> Flask:
+    """The application."""
+    app = Flask(__name__)
+    users.init_app(app)
+    app.before_request(pool.open)
+    app.register_blueprint(inventory)
+    return app
+
+
+@inventory.post("/products")
+def create_product() -> tuple[dict[str, Any], int]:
+    """Add a product."""
+    product = {"name": given("name", str), "stock": given("stock", int)}
+    insert = "insert into public.products (name, stock, created_by) values (%s, %s, %s) returning id"
+    with pool.connection() as connection:
+        [row] = connection.execute(insert, [*product.values(), users.current_user.id]).fetchall()
+    audit.record("product.created", entity=("product", row["id"]), after=product)
+    return {"id": row["id"], **product}, 201
+
+
+@inventory.post("/products/<int:product_id>/movements")
+def move_stock(product_id: int) -> tuple[dict[str, Any], int]:
+    """Change the stock; the event that explains it commits together with it."""
+    quantity = given("quantity", int)
+    update = "update public.products set stock = stock + %s where id = %s and stock + %s >= 0 returning stock"
+    with pool.connection() as connection:
+        row = connection.execute(update, [quantity, product_id, quantity]).fetchone()
+        if row is None:
+            abort(409, "There is no such product, or not so much of it.")
+        changes = {"stock": (row["stock"] - quantity, row["stock"])}
+        audit.record_in(connection, "stock.adjusted", entity=("product", product_id), changes=changes)
+    return row, 201
+
+
+@inventory.get("/products")
+def list_products() -> list[dict[str, Any]]:
+    """All products."""
+    with pool.connection() as connection:
+        return connection.execute("select id, name, stock from public.products order by id").fetchall()
+
+
+def given(name: str, kind: type) -> Any:
+    """A field of the request's body."""
+    body: Any = request.get_json()
+    value = body.get(name) if isinstance(body, dict) else None
+    if type(value) is not kind or value == "" or (isinstance(value, int) and abs(value) > MOST):
+        abort(422, f"{name} is missing, or is not what it has to be.")
+    return value

@@ -1,0 +1,225 @@
+"""``usersync config``: every setting, address and key, and where each comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import DEFAULTS, Call, common_options, examples
+from usersync.cli.origins import lines_of_keys
+from usersync.cli.text import align, bad, bold, faint, good, plain, warning, wrap
+from usersync.environment import ENVIRONMENT, Found, look_everywhere
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import View
+    from usersync.settings import Settings
+
+HIDDEN = "[hidden]"
+_SPOOL = "USERSYNC_SPOOL_DIR"
+_DATABASE = ("SUPABASE_DB_URL", "DATABASE_URL")
+_URL = "SUPABASE_URL"
+_KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
+_AUTH_URL = "SUPABASE_AUTH_URL"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A value that was found outside of the settings, with nothing secret in it."""
+
+    name: str
+    value: str
+    source: str
+    used: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting, as TOML would have it, and where it was said."""
+
+    name: str
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class ConfigView:
+    """Where usersync would go, with what, and who says so."""
+
+    target: str | None
+    problem: SettingsError | None
+    variables: tuple[Variable, ...]
+    settings_file: str
+    settings: tuple[Value, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.problem or any(each.used and each.problem for each in self.variables) else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield bold("Where usersync goes")
+        if self.target:
+            yield f"  {good(self.target)}"
+        elif self.problem:
+            yield from wrap(plain(self.problem), width, first=f"  {bad('nowhere')}: ")
+            yield from wrap(plain(self.problem.hint or ""), width, first=faint("  hint: "))
+        yield ""
+        yield bold("Addresses and keys")
+        yield from align(map(_variable_row, self.variables), indent="  ")
+        yield ""
+        yield bold("Settings") + faint(f"  {self.settings_file}")
+        yield from align(
+            ((each.name, faint(each.source), plain(_toml(_brief(each.value)))) for each in self.settings),
+            indent="  ",
+        )
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "problem": str(self.problem) if self.problem else None,
+            "variables": [asdict(each) for each in self.variables],
+            "settings_file": None if self.settings_file == DEFAULTS else self.settings_file,
+            "settings": [asdict(each) for each in self.settings],
+        }
+
+
+def _variable_row(each: Variable) -> tuple[str, str, str]:
+    shown = plain(each.value) if each.used or not each.value else faint(f"{plain(each.value)} (not used)")
+    if each.problem:
+        shown += f"  {(bad if each.used else warning)(plain(each.problem))}"
+    return each.name, faint(each.source), shown
+
+
+#: What a column is anyway, and nobody needs to read.
+_USUAL = {"owner": "auth", "trusted": False}
+
+
+def _brief(value: Any) -> Any:
+    """A column as one would write it; anything else as it is."""
+    if not isinstance(value, dict) or "from" not in value:
+        return value
+    sources = value["from"][0] if len(value["from"]) == 1 else value["from"]
+    rest = {
+        key: each
+        for key, each in value.items()
+        if key not in {"from", "personal"} and _USUAL.get(key) != each
+    }
+    return {"from": sources, **rest} if rest else sources
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@click.command(
+    epilog=examples(
+        ("usersync config", "what is set, where, and what it overrides"),
+        ("usersync config --json", "the same for programs"),
+    )
+)
+@common_options
+def config(call: Call) -> View:
+    """Show each setting, address and key, and where it comes from.
+
+    Connects to nothing, and shows no password and no key. Exit code 1 if something that would be used
+    cannot be.
+    """
+    target: str | None = None
+    problem: SettingsError | None = None
+    try:
+        target = call.target
+    except SettingsError as error:
+        problem = error
+    settings = call.settings
+    return ConfigView(
+        target, problem, tuple(_variables(call)), call.settings_source, tuple(_settings(call, settings))
+    )
+
+
+def _variables(call: Call) -> Iterator[Variable]:
+    taken = call.dsn_option is not None
+    if call.dsn_option is not None:
+        yield _variable(Found("--dsn", call.dsn_option, "command line"), used=True)
+    for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,)):
+        found = sorted(_found(names), key=lambda each: _PLACES.index(each.place))
+        for position, each in enumerate(found):
+            yield _variable(each, used=position == 0 and (not taken or each.variable == _AUTH_URL))
+        for name in names:
+            if all(each.variable != name for each in found):
+                yield Variable(name, "", "not set", used=False)
+        if names == _DATABASE:
+            taken = taken or bool(found)
+    spool = os.environ.get(_SPOOL)
+    yield Variable(_SPOOL, spool or "", ENVIRONMENT if spool else "not set", used=bool(spool))
+
+
+_PLACES = (ENVIRONMENT, ".env.local", ".env")
+
+
+def _found(names: tuple[str, ...]) -> Iterator[Found]:
+    for name in names:
+        yield from look_everywhere(name)
+
+
+def _variable(found: Found, *, used: bool) -> Variable:
+    value, problem = _masked(found)
+    return Variable(found.variable, value, found.where, used, problem)
+
+
+def _masked(found: Found) -> tuple[str, str | None]:
+    """What may be shown of a value, and what is wrong with it."""
+    from usersync.connecting import check_dsn, describe_login  # noqa: PLC0415 - a driver
+    from usersync.rest.api import url_problem  # noqa: PLC0415 - likewise
+    from usersync.rest.keys import Key  # noqa: PLC0415 - likewise
+
+    if found.variable in {_URL, _AUTH_URL}:
+        problem = url_problem(found.value)
+        return (HIDDEN if problem else found.value.strip()), problem and f"it {problem}"
+    if found.variable in _KEYS:
+        key = Key(found.value)
+        problem = key.why_not(None)
+        return (HIDDEN if problem else f"{key.kind} {HIDDEN}"), problem
+    try:
+        return describe_login(check_dsn(found.value, "it"), HIDDEN), None
+    except SettingsError as error:
+        return HIDDEN, str(error)
+
+
+def _settings(call: Call, settings: Settings) -> Iterator[Value]:
+    where = _Origins(call)
+    for name, value in settings.describe().items():
+        nested = value.get("columns") if name == "audit" else value
+        if not isinstance(nested, dict) or not nested:
+            yield Value(name, value, where.of(name))
+            continue
+        path = (name, "columns") if name == "audit" else (name,)
+        for column, source in nested.items():
+            yield Value(".".join((*path, column)), source, where.of(*path, column))
+
+
+class _Origins:
+    """Which line of which file says a setting."""
+
+    def __init__(self, call: Call) -> None:
+        self._file = call.settings_source
+        path = call.config or (Path(self._file) if self._file != DEFAULTS else None)
+        self._lines = lines_of_keys(path.read_text("utf-8-sig")) if path else {}
+        self._prefix = (
+            ("tool", "usersync") if path and path.name == "pyproject.toml" and not call.config else ()
+        )
+
+    def of(self, *path: str) -> str:
+        line = self._lines.get((*self._prefix, *path))
+        return f"{self._file}:{line}" if line else "default"

@@ -1,0 +1,111 @@
+"""``usersync init``: look at a database, explain it, and write the settings for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from usersync.cli.init_view import InitView, choice_lines
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.output import can_ask
+from usersync.errors import SettingsError
+from usersync.mapping import TableName, parse_name
+from usersync.plans.init import Choice, look_for_tables, propose
+from usersync.plans.init.text import settings_text
+from usersync.settings import FILE_NAME, Settings
+
+if TYPE_CHECKING:
+    from usersync.cli.output import View
+    from usersync.plans.init import Tables
+
+
+@click.command(
+    epilog=examples(
+        ("usersync init", "explains, and writes the file"),
+        ("usersync init --stdout", "prints the file instead"),
+        ("usersync init --yes", "asks nothing, for scripts"),
+        ("usersync init --table app.people", "for a table that is not found"),
+    )
+)
+@click.option(
+    "--table",
+    metavar="NAME",
+    help="The application's table of users. Default: the likeliest; asked if there are several.",
+)
+@click.option("--yes", is_flag=True, help="Ask nothing: take the likeliest table.")
+@click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
+@click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
+@common_options
+def init(call: Call, table: str | None, yes: bool, force: bool, to_stdout: bool) -> View | None:
+    """Look at the database, explain it, and write usersync.toml.
+
+    Finds the table of users and where each of its columns comes from, and says what would refuse a user,
+    what runs on a sign-up already, and what refers to a user. Changes nothing in the database; --config names
+    another file to write.
+    """
+    path = call.config or Path(FILE_NAME)
+    asks = not yes and not call.output.as_json and can_ask()
+    writes = not to_stdout
+    if writes and path.exists() and not force and not asks:
+        raise SettingsError(
+            f"{path} is there already", hint="--force overwrites it, --stdout leaves it alone."
+        )
+    named = parse_name(table, "--table") if table else None
+    source = _source_table(call, path, force=force)
+    tables = call.run(look_for_tables(source, named))
+    chosen = _choose(call, tables, asks=asks) if asks and named is None else tables.choose(named)
+    proposal = call.run(propose(source, chosen))
+    text = settings_text(proposal)
+    others = tuple(each.table for each in tables.choices if each is not chosen)
+    view = InitView(proposal, text, call.target, others, path if writes else None, _shadowed(path))
+    if to_stdout and not call.output.as_json:
+        call.output.tell(*view.lines(call.output.width))
+        call.output.raw(text)
+        return None
+    if writes:
+        call.output.say(*view.explanation(call.output.width))
+        if path.exists() and not force:
+            call.ask(f"Overwrite {path}?")
+        _write(path, text)
+        call.output.say(*view.conclusion())
+    return view if call.output.as_json else None
+
+
+def _source_table(call: Call, path: Path, *, force: bool) -> TableName:
+    """The auth server's table, as the file that is there has it."""
+    if not path.exists():
+        return Settings().source_table
+    try:
+        return call.settings.source_table
+    except SettingsError:
+        if force:
+            return Settings().source_table
+        raise
+
+
+def _choose(call: Call, tables: Tables, *, asks: bool) -> Choice | TableName | None:
+    if not asks or len(tables.choices) < 2:  # noqa: PLR2004 - one needs no question
+        return tables.choose(None)
+    call.output.tell(*choice_lines(tables))
+    number = call.output.choose("Which one holds your users?", len(tables.choices))
+    if number is None:
+        call.output.say("Nothing was written.")
+        click.get_current_context().exit(1)
+    return tables.choices[number - 1]
+
+
+def _shadowed(path: Path) -> str | None:
+    """What would not be read any more, once the file is there."""
+    project = Path("pyproject.toml")
+    if path != Path(FILE_NAME) or not project.is_file():
+        return None
+    return "pyproject.toml" if "[tool.usersync" in project.read_text("utf-8", "replace") else None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,229 @@
+"""What ``usersync init`` found, and what it proposes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.cli.plan_view import finding_lines
+from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
+from usersync.plans.init.columns import left_out
+from usersync.plans.init.surroundings import ON_DELETE, network_use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from usersync.mapping import TableName
+    from usersync.models import Finding
+    from usersync.plans.init import Proposal, Tables
+    from usersync.plans.init.columns import Proposed
+
+_NAME_WIDTH, _SOURCE_WIDTH = 24, 50
+_MOST_REFERRERS = 30
+
+
+@dataclass(frozen=True)
+class InitView:
+    """The explanation; then where the settings are, and what is next."""
+
+    proposal: Proposal
+    text: str
+    target: str
+    others: tuple[TableName, ...] = ()
+    #: Where the file was written, or None.
+    path: Path | None = None
+    #: Another file with settings, which this one takes the place of.
+    shadowed: str | None = None
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield from self.explanation(width)
+        yield from self.conclusion()
+
+    def explanation(self, width: int) -> Iterator[str]:
+        proposal = self.proposal
+        yield from align([("Database", bold(self.target)), *self._head()])
+        yield from _section("Columns", self._columns(width))
+        yield from _section(f"On {proposal.settings.source_table}", self._strangers(width))
+        yield from _section(f"Triggers on {proposal.settings.users_table}", self._triggers(width))
+        yield from _section("What refers to a user", self._referrers())
+        yield from _section("Worth knowing", self._notes(width))
+        yield from _section("To decide", self._decisions(width))
+        yield ""
+
+    def _head(self) -> Iterator[tuple[str, str]]:
+        proposal, table = self.proposal, self.proposal.settings.users_table
+        if proposal.about is None:
+            yield "Users", f"{bold(str(table))}  {faint('not there yet: usersync makes it')}"
+        else:
+            rows = f"about {count(proposal.about['rows'], 'row')}" if proposal.about["rows"] else ""
+            yield "Users", f"{bold(str(table))}  {faint(rows)}".rstrip()
+            yield "Key", f"{plain(proposal.settings.key)}  {faint(self._reference())}".rstrip()
+        if self.others:
+            yield "Also", f"{', '.join(map(str, self.others))}  {faint('usersync init --table NAME')}"
+
+    def _reference(self) -> str:
+        key = self.proposal.key
+        if key is None or key.on_delete is None:
+            return ""
+        return f"refers to {self.proposal.settings.source_table}, on delete {ON_DELETE[key.on_delete]}"
+
+    def _columns(self, width: int) -> Iterator[str]:
+        shown = [each for each in self.proposal.columns if not each.is_left_out]
+        rows = [(clip(each.name, _NAME_WIDTH), _mark(each), *_source(each)) for each in shown]
+        for line, each in zip(align(rows, indent="  ") if rows else (), shown, strict=True):
+            yield line
+            if each.why:
+                yield from map(faint, wrap(plain(each.why), width, first="      "))
+        for why, names in left_out(self.proposal.columns).items():
+            yield from wrap(plain(", ".join(names)), width, first=faint("  left out: "))
+            yield from map(faint, wrap(plain(why), width, first="      "))
+
+    def _strangers(self, width: int) -> Iterator[str]:
+        for each in self.proposal.strangers:
+            if each.is_copy:
+                what = f"{good('copies a row')}: usersync apply --adopt takes its place"
+            else:
+                stays = f"goes on as {each.new_name}" if each.new_name and not each.fixed else "stays"
+                what = f"{warning(stays)}: it {', '.join(each.beyond or (str(each.fixed),))}"
+            yield f"  {plain(each.name)}  {faint(plain(each.function))}"
+            yield from wrap(what, width, first="      ")
+
+    def _triggers(self, width: int) -> Iterator[str]:
+        for row in self.proposal.triggers:
+            yield f"  {plain(row['name'])}  {faint(plain(row['function']))}"
+            if row["names"]:
+                found = f"finds {', '.join(row['names'])} by its caller's search path"
+                alter = f"alter function {row['function']} set search_path = {row['search_path']};"
+                cure = (
+                    "usersync apply --adopt gives it one" if row["is_ours"] else f"its owner has to: {alter}"
+                )
+                yield from wrap(f"{warning(found)}: {cure}", width, first="      ")
+            if used := network_use(row):
+                yield from wrap(warning(used), width, first="      ")
+
+    def _referrers(self) -> Iterator[str]:
+        referrers = self.proposal.about["referrers"] if self.proposal.about else []
+        rows = [
+            (
+                f"{plain(each['table'])} ({plain(', '.join(each['columns']))})",
+                "" if each["to"] == "users" else str(self.proposal.settings.source_table),
+                f"on delete {ON_DELETE[each['on_delete']]}",
+            )
+            for each in referrers[:_MOST_REFERRERS]
+        ]
+        if rows:
+            yield from align(rows, indent="  ")
+        if len(referrers) > _MOST_REFERRERS:
+            yield faint(f"  and {number(len(referrers) - _MOST_REFERRERS)} more")
+
+    def _notes(self, width: int) -> Iterator[str]:
+        proposal = self.proposal
+        remarks = [f"{name} = {proposal.data[name]}: {remark}" for name, remark in proposal.remarks.items()]
+        for text in (*remarks, *proposal.notes):
+            yield from wrap(plain(text), width, first=warning("  ! "))
+        # What other triggers do is said above, and what is to be decided below.
+        table = proposal.settings.users_table
+        undecided = tuple(f"{table}.{each.name} refuses null" for each in proposal.columns if each.decide)
+        said = ("the trigger ", *undecided)
+        notes = (each for each in proposal.findings if not each.message.startswith(said))
+        yield from _without_blanks(finding_lines(_only("note", notes), width))
+        if self.shadowed:
+            yield from wrap(
+                f"the settings in {self.shadowed} are not read any more", width, first=warning("  ! ")
+            )
+
+    def _decisions(self, width: int) -> Iterator[str]:
+        for each in self.proposal.columns:
+            if each.decide:
+                yield from wrap(plain(f"{each.name}: {each.decide}."), width, first=bad("  ? "))
+        yield from _without_blanks(finding_lines(_only("error", self.proposal.findings), width))
+
+    def conclusion(self) -> Iterator[str]:
+        if self.path:
+            yield f"{good('Written:')} {self.path}"
+        decide = "read what there is to decide, then  " if self.undecided else ""
+        adopt = " --adopt" if self.proposal.needs_adoption else ""
+        yield f"Next:  {decide}{typed(f'usersync plan{adopt}')}"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether something is left to a person."""
+        return bool(self.proposal.decisions or any(each.decide for each in self.proposal.columns))
+
+    def data(self) -> dict[str, Any]:
+        proposal = self.proposal
+        return {
+            "database": self.target,
+            "written": self.path,
+            "toml": self.text,
+            "settings": proposal.data,
+            "other_tables": [str(table) for table in self.others],
+            "columns": [asdict(each) for each in proposal.columns],
+            "triggers_on_auth_users": [
+                {"name": each.name, "function": each.function, "copies": each.is_copy, "beyond": each.beyond}
+                for each in proposal.strangers
+            ],
+            "triggers_on_users": [
+                {
+                    "name": row["name"],
+                    "function": row["function"],
+                    "relies_on_search_path_for": row["names"],
+                    "network": network_use(row),
+                }
+                for row in proposal.triggers
+            ],
+            "referrers": proposal.about["referrers"] if proposal.about else [],
+            "findings": [asdict(finding) for finding in proposal.findings],
+            "notes": proposal.notes,
+            "decisions": [
+                *(f"{each.name}: {each.decide}" for each in proposal.columns if each.decide),
+                *proposal.decisions,
+            ],
+            "needs_adoption": proposal.needs_adoption,
+        }
+
+
+def _only(level: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    return (finding for finding in findings if finding.level == level)
+
+
+def _without_blanks(lines: Iterable[str]) -> Iterator[str]:
+    return (line for line in lines if line)
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    body = list(lines)
+    if body:
+        yield ""
+        yield bold(plain(title))
+        yield from body
+
+
+def _mark(column: Proposed) -> str:
+    if column.decide:
+        return bad("?")
+    return good("←")
+
+
+def _source(column: Proposed) -> tuple[str, str]:
+    if column.entry is None:
+        return faint("left out"), ""
+    options = [f"{name} {value!r}" for name, value in column.entry.items() if name not in {"from", "owner"}]
+    owner = ["yours once filled"] if column.entry.get("owner") == "app" else []
+    return clip(", ".join(column.entry["from"]), _SOURCE_WIDTH), faint(", ".join([*options, *owner]))
+
+
+def choice_lines(tables: Tables) -> Iterator[str]:
+    """The tables to choose from, numbered."""
+    rows = [
+        (f"{turn}.", bold(str(each.table)), f"key {each.key.name}", faint(_about(each.candidate.referrers)))
+        for turn, each in enumerate(tables.choices, 1)
+    ]
+    yield "There are several tables that may hold your users:"
+    yield from align(rows, indent="  ")
+
+
+def _about(referrers: int) -> str:
+    return f"{count(referrers, 'foreign key')} to it" if referrers else ""

@@ -1,0 +1,178 @@
+"""``usersync metrics``: the figures in Prometheus's text format, once, into a file, or over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.options import Call, Number, common_options, examples
+from usersync.cli.output import describe_error, error_lines
+from usersync.cli.text import good
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import View
+    from usersync.client import UserSync
+    from usersync.errors import UsersyncError
+    from usersync.metrics import Sample
+    from usersync.metrics.prometheus import UsersyncCollector
+
+_LONGEST, _USUAL = 86_400, 60
+_LAST_PORT = 65_535
+
+
+@dataclass(frozen=True)
+class MetricsView:
+    """The figures; where the database could not be asked, those that can be had without."""
+
+    text: str
+    samples: tuple[Sample, ...]
+    error: UsersyncError | None
+    textfile: Path | None
+
+    @property
+    def exit_code(self) -> int:
+        return self.error.exit_code if self.error else 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a format of its own
+        if self.textfile is None:
+            yield from self.text.splitlines()
+        else:
+            yield f"{good('Written:')} {self.textfile}"
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "metrics": [
+                {
+                    "name": sample.definition.name,
+                    "labels": dict(zip(sample.definition.labels, sample.labels, strict=True)),
+                    "value": float(sample.value),
+                    "unit": sample.definition.unit,
+                }
+                for sample in self.samples
+            ],
+            "error": describe_error(self.error) if self.error else None,
+        }
+
+
+def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Read ``PORT`` or ``HOST:PORT``."""
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or int(port) > _LAST_PORT:
+        raise click.BadParameter(f"{value!r} is neither PORT nor HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+@click.command(
+    epilog=examples(
+        ("usersync metrics", "print them"),
+        ("usersync metrics --textfile usersync.prom", "for node_exporter, from cron"),
+        ("usersync metrics --serve 0.0.0.0:9464", "to be scraped, until Ctrl-C"),
+    )
+)
+@click.option(
+    "--textfile",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write them to a file, which is replaced as a whole.",
+)
+@click.option(
+    "--serve",
+    "address",
+    callback=_address,
+    metavar="[HOST:]PORT",
+    help="Serve them at /metrics. Host: 127.0.0.1 unless named.",
+)
+@click.option(
+    "--max-age",
+    type=Number(0, _LONGEST),
+    default=_USUAL,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --serve: how old an answer of the database may be. Asking reads both tables of users.",
+)
+@click.option(
+    "--dir", "spool_dir", type=click.Path(path_type=Path), metavar="DIR",
+    help="Where audit spools are. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
+)  # fmt: skip
+@common_options
+def metrics(
+    call: Call, textfile: Path | None, address: tuple[str, int] | None, max_age: float, spool_dir: Path | None
+) -> View | None:
+    """Watch both tables of users and the audit spool of this machine.
+
+    Prints the figures as Prometheus reads them. While the database cannot be reached, usersync_up is 0, the
+    figures of the spool are there all the same, and the exit code is 3. Needs prometheus-client: pip install
+    'usersync[prometheus]'.
+    """
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+
+    if address is not None and (textfile is not None or call.output.as_json):
+        raise click.UsageError("--serve goes with neither --textfile nor --json")
+    with UserSync(call.source) as sync:
+        collector = _collector(sync, spool_dir or default_spool_dir(), max_age)
+        if address is None:
+            return _once(call, collector, textfile)
+        _serve(call, collector, *address)
+    return None
+
+
+def _collector(sync: UserSync, spool_dir: Path, max_age: float) -> UsersyncCollector:
+    try:
+        from usersync.metrics.prometheus import UsersyncCollector  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise SettingsError(
+            "usersync metrics needs prometheus-client, which is not installed",
+            hint="pip install 'usersync[prometheus]'",
+        ) from None
+    return UsersyncCollector(sync=sync, spool_dir=spool_dir, max_age=max_age)
+
+
+def _once(call: Call, collector: UsersyncCollector, textfile: Path | None) -> View:
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - an extra
+
+    registry = CollectorRegistry()
+    registry.register(collector)
+    text = generate_latest(registry)
+    if textfile is not None:
+        with call.output.sink(textfile, mode=0o644) as file:
+            file.write(text)
+    if collector.error is not None:
+        call.output.tell(*error_lines(collector.error, call.output.width))
+    return MetricsView(text.decode(), tuple(collector.samples()), collector.error, textfile)
+
+
+def _serve(call: Call, collector: UsersyncCollector, host: str, port: int) -> None:
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - an extra
+
+    registry = CollectorRegistry()
+    registry.register(collector)
+    # Or Python's last resort would print, at every scrape, that the database is away.
+    logging.getLogger("usersync.metrics").addHandler(logging.NullHandler())
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise SettingsError(f"cannot listen at {host}:{port}: {error.strerror}") from error
+    try:
+        call.output.tell(
+            f"{call.target} at http://{_in_url(host)}:{server.server_port}/metrics  (Ctrl-C to end)"
+        )
+        thread.join()
+    except KeyboardInterrupt:
+        click.get_current_context().exit(0)  # the usual end of serving, and so no interruption
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

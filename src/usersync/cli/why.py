@@ -1,0 +1,215 @@
+"""``usersync why``: everything that is known of one user."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.failures import failure_lines
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import ago, align, bad, bold, clip, faint, good, plain, typed, warning, wrap
+from usersync.errors import SettingsError, UserNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import View
+    from usersync.plans.why import ColumnReport, UserReport
+    from usersync.settings import Settings
+
+_CELL = 26
+
+_PROSPECTS = {
+    "nothing": "Nothing: the row is as it should be.",
+    "written": "The row would be written, and be whole.",
+    "removed": "The row would be treated as a deleted user's.",
+    "degraded": "A row would be written that holds less than it should:",
+    "failed": "No row could be written:",
+}
+
+
+@dataclass(frozen=True)
+class WhyView:
+    """Both rows side by side, and what follows from them."""
+
+    report: UserReport
+    target: str
+    settings: Settings
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.report.in_step else 1
+
+    def lines(self, width: int) -> Iterator[str]:
+        report = self.report
+        yield f"{bold(str(report.user_id))}  {self._verdict()}"
+        yield from wrap(self._auth(), width, first="  auth server  ")
+        yield from wrap(self._row(), width, first="  users table  ")
+        if report.columns:
+            yield ""
+            yield from align([("column", "auth server", "users table", ""), *self._columns()], indent="  ")
+        if report.failure is not None:
+            yield ""
+            yield "In the ledger:"
+            yield from (f"  {line}" for line in failure_lines(report.failure, width - 2))
+        yield ""
+        yield from wrap(_PROSPECTS[report.prospect], width, first="If synced now:  ")
+        if report.prospective_failure is not None:
+            yield from (f"  {line}" for line in failure_lines(report.prospective_failure, width - 2))
+        elif report.prospect != "nothing":
+            yield f"  {typed(f'usersync sync --user {report.user_id}')}"
+
+    def _verdict(self) -> str:
+        report = self.report
+        if report.in_step:
+            return good("in step")
+        if not report.has_row and report.auth is not None:
+            return bad("has no row")
+        return warning("in the ledger" if report.prospect == "nothing" else "not in step")
+
+    def _auth(self) -> str:
+        auth = self.report.auth
+        if auth is None:
+            return "has no such user"
+        return ", ".join(
+            f"{words} {_when(auth[name])}"
+            for name, words in (
+                ("created_at", "signed up"),
+                ("email_confirmed_at", "e-mail confirmed"),
+                ("phone_confirmed_at", "phone confirmed"),
+                ("last_sign_in_at", "last sign-in"),
+                ("banned_until", "banned until"),
+                ("deleted_at", "deleted"),
+            )
+            if auth[name]
+        ) + "".join(
+            f", {words}"
+            for name, words in (("is_anonymous", "anonymous"), ("is_sso_user", "by single sign-on"))
+            if auth[name]
+        )
+
+    def _row(self) -> str:
+        report = self.report
+        if not report.has_row:
+            return f"{self.settings.users_table} has no row"
+        when = f", {_when(report.written_at.isoformat())}" if report.written_at else ""
+        return f"{self.settings.users_table}, written last by transaction {report.written_by}{when}"
+
+    def _columns(self) -> Iterator[tuple[str, str, str, str]]:
+        for column in self.report.columns:
+            yield column.name, _cell(column.wanted), _cell(column.stored), self._remark(column)
+
+    def _remark(self, column: ColumnReport) -> str:
+        if column.owner == "app":
+            return faint("yours")
+        if column.differs:
+            return warning("differs")
+        return ""
+
+    def data(self) -> dict[str, Any]:
+        return {"database": self.target, **asdict(self.report), "in_step": self.report.in_step}
+
+
+@dataclass(frozen=True)
+class WhyColumnView:
+    """Where one column's value comes from, and why it is what it is."""
+
+    report: UserReport
+    column: ColumnReport
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.column.differs else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        column = self.column
+        yield f"{bold(str(self.report.user_id))}  {column.name}"
+        yield from align(
+            [
+                *((f"  {source}", _cell(value)) for source, value in column.sources.items()),
+                ("  comes to", _cell(column.wanted)),
+                ("  stored is", _cell(column.stored)),
+                ("  after a sync", _cell(column.would_be)),
+            ]
+        )
+        yield ""
+        yield from wrap(self._why(), width)
+
+    def _why(self) -> str:
+        column, report = self.column, self.report
+        if not report.has_row:
+            return "The user has no row, and so the column has no value."
+        if column.owner == "app":
+            return "It is the application's own: filled when the row was made, and not touched since."
+        if report.auth is None or report.auth["deleted_at"]:
+            return "The user is deleted; what is stored follows from on_delete."
+        if not column.differs:
+            return "It follows the auth server, and is what it should be."
+        if report.failure is not None and report.failure.column == column.name:
+            return f"It could not be stored: {plain(report.failure.message)}"
+        return "It follows the auth server, and was changed here, or no trigger saw the change there."
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "user_id": self.report.user_id,
+            **asdict(self.column),
+            "why": self._why(),
+        }
+
+
+def _cell(value: str | None) -> str:
+    return faint("null") if value is None else clip(plain(value) or '""', _CELL)
+
+
+def _when(text: str) -> str:
+    moment = datetime.fromisoformat(text)
+    now = datetime.now(UTC)
+    return ago(now - moment) if moment <= now else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+@click.command(
+    epilog=examples(
+        ("usersync why ID", "both rows, the ledger, what a sync would do"),
+        ("usersync why ada@example.com", "by e-mail address or phone number"),
+        ("usersync why ID full_name", "where one column's value comes from"),
+    )
+)
+@click.argument("user")
+@click.argument("column", required=False)
+@common_options
+def why(call: Call, user: str, column: str | None) -> View:
+    """Explain one user: both rows, where they differ, and what a sync would do.
+
+    That is tried in a transaction which is rolled back. Shows personal data. Exit code 1 if the user is not
+    in step.
+    """
+    from usersync.plans import why as plans  # noqa: PLC0415 - only when it is wanted
+
+    settings = call.settings_there
+    found = call.run(plans.find_users(settings, user))
+    if not found:
+        raise UserNotFoundError(
+            f"nobody in {settings.source_table} has this address or number",
+            hint="A deleted user is found by id only.",
+        )
+    if len(found) > 1:
+        raise SettingsError(
+            f"{len(found)} users have this address: {', '.join(map(str, found))}", hint="Name one by id."
+        )
+    report = call.run(plans.explain_user(settings, found[0]))
+    if column is None:
+        return WhyView(report, call.target, settings)
+    return WhyColumnView(report, _column(report, column), call.target)
+
+
+def _column(report: UserReport, name: str) -> ColumnReport:
+    for column in report.columns:
+        if column.name == name:
+            return column
+    mapped = ", ".join(column.name for column in report.columns)
+    raise SettingsError(f"{name!r} is not a mapped column", hint=f"These are: {mapped}")

@@ -1,0 +1,22 @@
+"""Who is asking: checks the access tokens that Supabase's auth server issues. Needs ``usersync[auth]``.
+
+::
+
+    verifier = TokenVerifier.from_env()      # SUPABASE_URL, and SUPABASE_JWT_SECRET if there is one
+    user = verifier.verify(token)            # VerifiedUser, or InvalidTokenError
+
+``keys.py`` has the auth server's public keys, ``user.py`` what a token says, ``verifier.py`` the rules.
+"""
+
+from usersync.contrib.auth.user import VerifiedUser
+from usersync.contrib.auth.verifier import AsyncTokenVerifier, TokenVerifier, bearer_token
+from usersync.errors import InvalidTokenError, KeysUnavailableError
+
+__all__ = [
+    "AsyncTokenVerifier",
+    "InvalidTokenError",
+    "KeysUnavailableError",
+    "TokenVerifier",
+    "VerifiedUser",
+    "bearer_token",
+]

@@ -1,0 +1,64 @@
+"""What a verifier is made from, checked when it is made."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from usersync.environment import look_up
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# RFC 7518, section 3.2: a key as large as the hash, or larger.
+_LEAST_SECRET_BYTES = 32
+
+#: What is no shared secret: it is public, or goes from hand to hand, and would let everybody sign.
+_NOT_SECRETS = {
+    "a key in PEM": "-----BEGIN",
+    "an SSH key": "ssh-",
+    "a JSON Web Key": r"\{",
+    "an API key or a token": r"eyJ[\w-]+\.",
+    "an API key": "sb_(secret|publishable)_",
+}
+
+
+def variable(name: str, directory: Path | None) -> str | None:
+    """What is set in the environment, ``.env.local`` or ``.env``, whichever comes first."""
+    found = look_up(name, directory=directory)
+    return found.value if found else None
+
+
+def checked_url(url: str, where: str) -> str:
+    """The address without a slash at its end. Passwords in it are refused, for it is shown in errors."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment or not url.isprintable():
+        raise SettingsError(
+            f"{where}: not the address of a Supabase project",
+            hint="Expected https://<project-ref>.supabase.co.",
+        )
+    return url.rstrip("/")
+
+
+def checked_secret(secret: str) -> str:
+    """The secret, which is signed with as it is written: nothing is decoded."""
+    text = secret.strip()
+    for kind, pattern in _NOT_SECRETS.items():
+        if re.match(pattern, text):
+            raise SettingsError(
+                f"the JWT secret is {kind}",
+                hint="SUPABASE_JWT_SECRET is the legacy JWT secret under Project settings, JWT keys. A "
+                "project that signs with a key pair needs none: leave it out.",
+            )
+    if len(text.encode()) < _LEAST_SECRET_BYTES:
+        raise SettingsError(
+            f"the JWT secret has fewer than {_LEAST_SECRET_BYTES} bytes, which can be guessed",
+            hint="Was it cut? Supabase's own are longer.",
+        )
+    return text

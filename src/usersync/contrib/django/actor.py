@@ -1,0 +1,68 @@
+"""Who is behind a request, looked up when an event of it is recorded, and not before.
+
+Asking for ``request.user`` loads the session and the user, and makes the response vary by cookie. Most
+requests record nothing, and those that do mostly know their user by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connections, transaction
+from django.utils.functional import LazyObject, empty
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NOBODY = {"actor_type": "anonymous"}
+
+
+def actor_of(request: Any) -> Mapping[str, Any]:
+    """The user of a token that was checked, else ``request.user``.
+
+    A user that the request has not loaded yet is loaded, as the view would load it; in an asyncio view that
+    is impossible, and raises :class:`SynchronousOnlyOperation`.
+    """
+    checked = getattr(request, "supabase_user", None)
+    if checked is not None:
+        return {"actor_id": str(checked.id)}
+    user = _user_of(request)
+    if user is None or not user.is_authenticated:
+        return _NOBODY
+    return {"actor_id": str(user.pk)}
+
+
+def _user_of(request: Any) -> Any:
+    user = getattr(request, "user", None)
+    if not isinstance(user, LazyObject) or user._wrapped is not empty:  # noqa: SLF001 - how else to ask whether it is loaded
+        return user
+    if hasattr(request, "_acached_user"):  # what `await request.auser()` has loaded
+        return request._acached_user  # noqa: SLF001
+    if not in_a_loop():
+        _load(user)
+        return user
+    if settings.SESSION_COOKIE_NAME in request.COOKIES:
+        raise SynchronousOnlyOperation("await request.auser() before recording")
+    return None
+
+
+def in_a_loop() -> bool:
+    """Whether the caller runs in an event loop, where nothing may block."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _load(user: Any) -> None:
+    """Load the user; in savepoints, because a query that fails must not spoil the caller's transaction."""
+    with ExitStack() as savepoints:
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block:
+                savepoints.enter_context(transaction.atomic(using=connection.alias))
+        _ = user.is_authenticated

@@ -1,0 +1,74 @@
+"""System checks: whether the settings can be, and whether the database has what this release brings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.core import checks
+from django.db import connections
+
+from usersync.contrib.django.addresses import address_of
+from usersync.contrib.django.config import config
+from usersync.contrib.django.operations import carriers
+from usersync.errors import SettingsError, UsersyncError
+from usersync.links import connect
+from usersync.plans import schema
+from usersync.runner import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ABOUT = "usersync"
+
+
+@checks.register(_ABOUT)
+def check_settings(**_: object) -> list[Any]:
+    """``usersync.E001``: the setting ``USERSYNC``, or the file of settings, is wrong."""
+    try:
+        found = config()
+        found.schema_settings()
+        if found.database is not None:
+            address_of(found.database)
+    except SettingsError as error:
+        return [checks.Error(str(error), hint=error.hint, obj=_ABOUT, id="usersync.E001")]
+    return []
+
+
+@checks.register(_ABOUT, checks.Tags.database)
+def check_database(databases: Sequence[str] | None = None, **_: object) -> list[Any]:
+    """``usersync.W001``: the database is behind; ``usersync.W002``: that cannot be known, or mended.
+
+    Runs where databases are checked: ``migrate``, and ``check --database default``.
+    """
+    if check_settings():
+        return []
+    found = config()
+    alias = found.database
+    if alias is None or alias not in (databases or ()):
+        return []
+    try:
+        with connect(address_of(alias)) as own:
+            planned = run(schema.plan(found.schema_settings()), own)
+        if planned.errors:
+            first = planned.errors[0]
+            return [_warning("usersync.W002", f"{alias}: {first.message}", first.hint)]
+        if planned.changes and not carriers(connections[alias], applied=False):
+            return [
+                _warning("usersync.W001", _behind(alias, [each.subject for each in planned.changes]), _MEND)
+            ]
+    except UsersyncError as error:
+        return [_warning("usersync.W002", str(error), error.hint)]
+    return []
+
+
+_MEND = "Run: manage.py usersync apply. Or add a migration with ApplyUsersync(), and migrate."
+_NAMED = 3
+
+
+def _behind(alias: str, subjects: Sequence[str]) -> str:
+    named = ", ".join(subjects[:_NAMED]) + (", …" if len(subjects) > _NAMED else "")
+    return f"the database {alias!r} does not have what this release of usersync brings: {named}"
+
+
+def _warning(number: str, message: str, hint: str | None) -> Any:
+    return checks.Warning(message, hint=hint, obj=_ABOUT, id=number)

@@ -1,0 +1,134 @@
+"""The audit context of each request."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from django.http import FileResponse
+
+from usersync.audit.context import Context, entered, resumed
+from usersync.contrib.django.actor import actor_of, in_a_loop
+from usersync.contrib.django.config import config
+from usersync.contrib.django.log import audit_log
+from usersync.contrib.django.tokens import TokenReader
+from usersync.contrib.request import REQUEST_ID_HEADER, request_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+
+class AuditContextMiddleware:
+    """Gives the events of a request its id, the client's address, the user agent, and who is acting.
+
+    Put it first. The context lasts until the response is closed, for a streamed one to its last chunk. A
+    thread that a view starts has it only if it runs in a copy of the view's (``contextvars.copy_context()``).
+    The id is that of the request's ``X-Request-ID`` if that is harmless, and goes back with the response.
+
+    Who is acting is asked when an event is recorded: ``USERSYNC["ACTOR"]``, or else the user of a token that
+    was checked (``request.supabase_user``), or else ``request.user``.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self._get_response = get_response
+        self._config = config()
+        self._tokens = TokenReader(self._config.tokens)
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+        audit_log()  # Raises for what cannot be, now and not in the middle of a request.
+
+    def __call__(self, request: Any) -> Any | Awaitable[Any]:
+        """Serve a request."""
+        if self._is_async:
+            return self._serve_async(request)
+        fields = self._fields(request)
+        with entered(fields) as context:
+            self._tokens.read(request)
+            return _finished(self._get_response(request), fields["request_id"], context)
+
+    async def _serve_async(self, request: Any) -> Any:
+        fields = self._fields(request)
+        with entered(fields) as context:
+            await self._tokens.read_async(request)
+            return _finished(await self._get_response(request), fields["request_id"], context)
+
+    def _fields(self, request: Any) -> dict[str, Any]:
+        meta = request.META
+        peer, forwarded_for = meta.get("REMOTE_ADDR"), meta.get("HTTP_X_FORWARDED_FOR")
+        return {
+            "request_id": request_id(meta.get("HTTP_X_REQUEST_ID")),
+            "ip": self._config.trusted_proxies.client(peer, forwarded_for),
+            "user_agent": meta.get("HTTP_USER_AGENT"),
+            "actor_id": partial(self._config.actor or actor_of, request),
+            # Of whom nothing is known, it is not even known that they are a user.
+            "actor_type": "anonymous",
+        }
+
+
+def _finished(response: Any, request_id: str, context: Context) -> Any:
+    response[REQUEST_ID_HEADER] = request_id
+    # The content of a file is no code of the application's, and a server may send it by itself.
+    if response.streaming and not isinstance(response, FileResponse):
+        content = response._iterator  # noqa: SLF001 - the public property wraps it once more, and never closes it
+        if response.is_async:
+            stream: Any = _stream_async(content, context)
+            response.close = partial(_close_async, stream, response.close, context)
+        else:
+            stream = _stream(content, context)
+            response.close = partial(_close, response.close, context)
+        response.streaming_content = stream
+    return response
+
+
+# The context is entered for each chunk: in between, the thread or the task is the server's, and a generator
+# shares the context of whoever asks it for more.
+
+
+def _stream(chunks: Iterator[Any], context: Context) -> Iterator[Any]:
+    while True:
+        with resumed(context):
+            try:
+                chunk = next(chunks)
+            except StopIteration:
+                return
+        yield chunk
+
+
+async def _stream_async(chunks: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+    try:
+        while True:
+            with resumed(context):
+                try:
+                    chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    return
+            yield chunk
+    finally:
+        with resumed(context):
+            await _end(chunks)
+
+
+def _close(close: Callable[[], None], context: Context) -> None:
+    with resumed(context):
+        close()
+
+
+def _close_async(stream: AsyncIterator[Any], close: Callable[[], None], context: Context) -> None:
+    """Django leaves it to the interpreter to end an asynchronous stream whose client has gone away."""
+    try:
+        # Servers call this in a thread. In an event loop it would have to be awaited, and is left to it too.
+        if not in_a_loop():
+            async_to_sync(_end)(stream)
+    finally:
+        _close(close, context)
+
+
+async def _end(chunks: Any) -> None:
+    # Any object that can be iterated may be content; generators alone have an end of their own.
+    if aclose := getattr(chunks, "aclose", None):
+        await aclose()

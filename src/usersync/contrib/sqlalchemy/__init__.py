@@ -1,0 +1,14 @@
+"""SQLAlchemy 2: who is acting, known to the database; and models whose changes are recorded.
+
+::
+
+    engine = create_engine(url)
+    pass_context(engine)  # tables that `usersync audit track` records know the actor
+
+    track(Product, audit)  # or record them here, in the transaction of the session
+"""
+
+from usersync.contrib.sqlalchemy.passing import pass_context
+from usersync.contrib.sqlalchemy.tracking import track
+
+__all__ = ["pass_context", "track"]

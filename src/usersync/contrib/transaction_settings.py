@@ -1,0 +1,40 @@
+"""The audit context as settings of a database transaction, where row tracking reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.audit.context import current, with_actor
+from usersync.audit.event import USER_AGENT_LENGTH, address, label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Each is a setting called ``usersync.`` and this.
+NAMES = ("actor_id", "actor_type", "request_id", "ip", "user_agent")
+
+NOTHING = ("",) * len(NAMES)
+
+
+def settings_of_context() -> tuple[str, ...]:
+    """The values of :data:`NAMES` in the context that the caller is in; empty ones for what is not known."""
+    fields = current()
+    if not fields:
+        return NOTHING
+    fields = with_actor(fields)
+    given = {name: value for name in NAMES if (value := fields.get(name)) is not None}
+    return tuple(_WRITERS[name](given[name]) if name in given else "" for name in NAMES)
+
+
+def _ip(value: object) -> str:
+    text = label(value)
+    return address(text) or text
+
+
+_WRITERS: dict[str, Callable[[object], str]] = {
+    "actor_id": label,
+    "actor_type": label,
+    "request_id": label,
+    "ip": _ip,
+    "user_agent": lambda value: label(value, USER_AGENT_LENGTH),
+}

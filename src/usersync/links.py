@@ -1,0 +1,204 @@
+"""What a blocking client runs its plans over: an address, a connection, a pool, or the Data API.
+
+:mod:`usersync.async_links` is the same for asyncio.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool
+
+from usersync.connecting import VARIABLES, check_dsn, connection_failed, is_lost, options_for
+from usersync.environment import look_up
+from usersync.errors import SettingsError
+from usersync.rest import DataApi
+from usersync.rest.exchange import converse
+from usersync.runner import run, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from usersync.plans.protocol import Plan
+
+T = TypeVar("T")
+
+Source = str | psycopg.Connection[Any] | ConnectionPool[Any] | DataApi
+
+
+def find_source(*, directory: Path | None = None) -> str | DataApi:
+    """The database's address if there is one, else the Data API; raises :class:`SettingsError`.
+
+    An address wins, wherever it was found, because it can do everything.
+    """
+    if found := look_up(*VARIABLES, directory=directory):
+        return check_dsn(found.value, found.variable)
+    if look_up("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", directory=directory):
+        return DataApi.from_env(directory=directory)
+    raise SettingsError(
+        "no database address: neither --dsn, nor SUPABASE_DB_URL or DATABASE_URL, nor SUPABASE_URL with "
+        "SUPABASE_SECRET_KEY, in the environment, .env.local or .env",
+        hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
+        'SUPABASE_DB_URL="postgresql://…".',
+    )
+
+
+class Link(Protocol):
+    """Runs plans, from any thread."""
+
+    def run(self, plan: Plan[T]) -> T:
+        """Drive a plan to its end. Blocks."""
+
+    def run_apart(self, plan: Plan[T]) -> T:
+        """The same for what takes long, so that nobody else waits for it where that can be helped."""
+
+    def room_for(self, workers: int) -> int:
+        """How many of these can work at once; raises :class:`SettingsError` where several cannot."""
+
+    def in_a_transaction(self) -> bool:
+        """Whether what was just seen may yet be rolled back."""
+
+    def close(self) -> None:
+        """Close what was opened here. What came from outside stays open."""
+
+
+def link_to(source: object) -> Link:
+    """The link for whatever a client was made from; raises :class:`SettingsError`."""
+    if isinstance(source, str):
+        return AddressLink(check_dsn(source))
+    if isinstance(source, psycopg.Connection):
+        return ConnectionLink(source)
+    if isinstance(source, ConnectionPool):
+        return PoolLink(source)
+    if isinstance(source, DataApi):
+        return ApiLink(source)
+    raise SettingsError(
+        f"expected an address, a Connection, a ConnectionPool or a DataApi; got {type(source).__name__}",
+        hint="AsyncUserSync takes the asyncio kinds.",
+    )
+
+
+class AddressLink:
+    """One connection, opened when it is first needed and reopened when it was lost."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._own: psycopg.Connection[Any] | None = None
+        self._lock = threading.RLock()
+
+    def run(self, plan: Plan[T]) -> T:
+        with self._lock:
+            if self._own is None or is_lost(self._own):
+                self._own = connect(self._dsn)
+            return run(plan, self._own)
+
+    def run_apart(self, plan: Plan[T]) -> T:
+        with connect(self._dsn) as connection:
+            return run(plan, connection)
+
+    def room_for(self, workers: int) -> int:
+        return workers
+
+    def in_a_transaction(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        with self._lock:
+            if self._own is not None:
+                self._own.close()
+                self._own = None
+
+
+class ConnectionLink:
+    """A connection of the caller's, maybe in a transaction of theirs."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def run(self, plan: Plan[T]) -> T:
+        return run(plan, self._connection)
+
+    run_apart = run
+
+    def room_for(self, workers: int) -> int:
+        if workers > 1:
+            raise SettingsError("several workers need an address or a pool, not one connection")
+        return 1
+
+    def in_a_transaction(self) -> bool:
+        return self._connection.info.transaction_status != TransactionStatus.IDLE
+
+    def close(self) -> None:
+        """It is the caller's."""
+
+
+class PoolLink:
+    """A pool of the caller's."""
+
+    def __init__(self, pool: ConnectionPool[Any]) -> None:
+        self._pool = pool
+
+    def run(self, plan: Plan[T]) -> T:
+        with _from_pool(self._pool) as connection:
+            return run(plan, connection)
+
+    run_apart = run
+
+    def room_for(self, workers: int) -> int:
+        # A worker keeps its connection to the end, so more than the pool has would wait in vain.
+        return min(workers, self._pool.max_size)
+
+    def in_a_transaction(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """It is the caller's."""
+
+
+class ApiLink:
+    """The Data API, over as many connections as there are threads that call."""
+
+    def __init__(self, api: DataApi) -> None:
+        from usersync.rest.http import BlockingWire  # noqa: PLC0415 - httpx, which a database can do without
+
+        self._api = api
+        self._wire = BlockingWire(api)
+
+    def run(self, plan: Plan[T]) -> T:
+        return self._wire.drive(converse(plan, self._api))
+
+    run_apart = run
+
+    def room_for(self, workers: int) -> int:
+        return workers
+
+    def in_a_transaction(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+@contextmanager
+def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
+    try:
+        connection = pool.getconn()
+    except psycopg.OperationalError as error:
+        raise translate(error) from error
+    try:
+        yield connection
+    finally:
+        pool.putconn(connection)
+
+
+def connect(dsn: str) -> psycopg.Connection[Any]:
+    """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
+    try:
+        return psycopg.connect(dsn, **options_for(dsn))
+    except (psycopg.Error, UnicodeError) as error:
+        connection_failed(error, dsn)

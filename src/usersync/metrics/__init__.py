@@ -1,0 +1,153 @@
+"""What can be watched: every figure with its name and unit, for whichever system collects them.
+
+:mod:`usersync.metrics.prometheus` and :mod:`usersync.metrics.opentelemetry` hand them on. Nothing here does
+any I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from usersync.audit.stats import AuditStats
+    from usersync.audit.survey import SpoolSurvey
+    from usersync.models import SyncStatus
+
+Kind = Literal["gauge", "counter"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A figure, with its name as Prometheus writes it (a counter without ``_total``) and its unit in UCUM."""
+
+    name: str
+    help: str
+    unit: str = "1"
+    kind: Kind = "gauge"
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of a figure; ``labels`` in the order of the definition's."""
+
+    definition: Definition
+    value: float
+    labels: tuple[str, ...] = field(default=())
+
+
+UP = Definition("usersync_up", "Whether the database could be asked: 1 or 0.")
+AUTH_USERS = Definition("usersync_auth_users", "Users whom the auth server has.", "{user}")
+USERS = Definition("usersync_users", "Rows of the users table, those of deleted users included.", "{user}")
+DIFFERING = Definition(
+    "usersync_differing_users", "Users whose two rows do not agree.", "{user}", labels=("difference",)
+)
+LEDGER = Definition(
+    "usersync_ledger_users",
+    "Users with less than a whole row, by the reason.",
+    "{user}",
+    labels=("sqlstate",),
+)
+LAG = Definition("usersync_lag_seconds", "For how long the oldest missing user has been missing.", "s")
+OLDEST_FAILURE = Definition(
+    "usersync_oldest_failure_age_seconds", "For how long the oldest line of the ledger has stood there.", "s"
+)
+LAST_RUN = Definition(
+    "usersync_last_run_age_seconds", "When the last reconciling run did something, finished or not.", "s"
+)
+LAST_RUN_FINISHED = Definition("usersync_last_run_finished", "Whether that run has finished: 1 or 0.")
+
+SPOOL_EVENTS = Definition(
+    "usersync_spool_events", "Audit events that wait on this machine.", "{event}", labels=("spool",)
+)
+SPOOL_AGE = Definition(
+    "usersync_spool_oldest_age_seconds", "For how long the oldest of them has waited.", "s", labels=("spool",)
+)
+SPOOL_BYTES = Definition("usersync_spool_bytes", "What the spool takes on the disk.", "By", labels=("spool",))
+SPOOL_REFUSED = Definition(
+    "usersync_spool_refused_events",
+    "Audit events that the database could not take in any form.",
+    "{event}",
+    labels=("spool",),
+)
+SPOOL_DAMAGED = Definition(
+    "usersync_spool_damaged_files", "Spool files that were set aside unread.", "{file}", labels=("spool",)
+)
+
+EVENTS = Definition(
+    "usersync_audit_events", "Audit events of this process, by what became of them.", "{event}", "counter",
+    ("result",),
+)  # fmt: skip
+WAITING = Definition(
+    "usersync_audit_waiting_events", "Audit events not yet in the database.", "{event}", labels=("place",)
+)
+WAITING_AGE = Definition(
+    "usersync_audit_oldest_waiting_seconds", "For how long the oldest of them has waited.", "s"
+)
+BATCHES = Definition("usersync_audit_batches", "Batches that the database took.", "{batch}", "counter")
+BATCH_SECONDS = Definition("usersync_audit_batch_seconds", "How long it took for them.", "s", "counter")
+FAILURES = Definition(
+    "usersync_audit_consecutive_failures",
+    "Failed attempts to send since the last that succeeded.",
+    "{attempt}",
+)
+SPOOLING = Definition(
+    "usersync_audit_spooling", "Whether events go to the spool: 1, or 0 where they go to memory only."
+)
+
+
+def of_status(status: SyncStatus) -> Iterator[Sample]:
+    """What ``usersync status`` knows. Reading it reads both tables of users."""
+    yield Sample(AUTH_USERS, status.auth_users)
+    yield Sample(USERS, status.users)
+    yield Sample(DIFFERING, status.missing, ("missing",))
+    yield Sample(DIFFERING, status.stale, ("stale",))
+    yield Sample(DIFFERING, status.orphaned, ("orphaned",))
+    yield from (Sample(LEDGER, count, (sqlstate,)) for sqlstate, count in sorted(status.by_sqlstate.items()))
+    yield Sample(LAG, status.lag.total_seconds() if status.lag else 0)
+    oldest = status.oldest_failure_at
+    yield Sample(OLDEST_FAILURE, (status.observed_at - oldest).total_seconds() if oldest else 0)
+    if status.last_run is not None:
+        yield Sample(LAST_RUN, (status.observed_at - status.last_run.updated_at).total_seconds())
+        yield Sample(LAST_RUN_FINISHED, status.last_run.finished)
+
+
+def of_spools(spools: Iterable[SpoolSurvey], now: float) -> Iterator[Sample]:
+    """What waits on this machine, of every process, living or dead; ``now`` in seconds since 1970."""
+    for spool in spools:
+        where = (spool.directory.name,)
+        oldest = min((file.oldest_at.timestamp() for file in spool.files if file.oldest_at), default=now)
+        yield Sample(SPOOL_EVENTS, spool.waiting, where)
+        yield Sample(SPOOL_AGE, max(now - oldest, 0), where)
+        yield Sample(SPOOL_BYTES, sum(file.size for file in spool.files), where)
+        yield Sample(SPOOL_REFUSED, spool.refused, where)
+        yield Sample(SPOOL_DAMAGED, len(spool.damaged), where)
+
+
+def of_audit_log(stats: AuditStats) -> Iterator[Sample]:
+    """What one process's audit log has done."""
+    results: Mapping[str, int] = {
+        "accepted": stats.accepted,
+        "stored": stats.stored,
+        "duplicate": stats.duplicates,
+        "rejected": stats.rejected,
+        "refused": stats.refused,
+        "dropped": stats.dropped,
+    }
+    yield from (Sample(EVENTS, count, (result,)) for result, count in results.items())
+    yield Sample(WAITING, stats.spooled, ("spool",))
+    yield Sample(WAITING, stats.in_memory, ("memory",))
+    yield Sample(WAITING, stats.adopted, ("adopted",))
+    yield Sample(WAITING_AGE, stats.oldest_age or 0)
+    yield Sample(BATCHES, stats.batches)
+    yield Sample(BATCH_SECONDS, stats.batch_seconds)
+    yield Sample(FAILURES, stats.consecutive_failures)
+    yield Sample(SPOOLING, stats.spool_error is None)
+
+
+def definitions() -> tuple[Definition, ...]:
+    """Every figure there is."""
+    return tuple(each for each in globals().values() if isinstance(each, Definition))

@@ -1,0 +1,51 @@
+"""For OpenTelemetry (extra ``opentelemetry``).
+
+::
+
+    from opentelemetry.metrics import get_meter
+    from usersync.metrics.opentelemetry import observe
+
+    observe(get_meter("my_app"), audit=audit)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from usersync.metrics import Definition, definitions
+from usersync.metrics.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from opentelemetry.metrics import Meter
+
+
+def observe(meter: Meter, **sources: Any) -> Reading:
+    """Make an instrument for each figure, observed when a reader asks; takes what
+    :class:`~usersync.metrics.reading.Reading` takes, and returns it.
+    """
+    reading = Reading(**sources)
+    for definition in definitions():
+        make = (
+            meter.create_observable_counter if definition.kind == "counter" else meter.create_observable_gauge
+        )
+        make(
+            definition.name.replace("_", ".", 1),
+            callbacks=[_callback(reading, definition)],
+            unit=definition.unit,
+            description=definition.help,
+        )
+    return reading
+
+
+def _callback(reading: Reading, definition: Definition) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observations(_: CallbackOptions) -> Iterable[Observation]:
+        for sample in reading.samples():
+            if sample.definition is definition:
+                labels = dict(zip(definition.labels, sample.labels, strict=True))
+                yield Observation(float(sample.value), labels)
+
+    return observations

@@ -1,0 +1,77 @@
+"""Reads the figures where they are, for a collector that asks now and then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from usersync import metrics
+from usersync.audit.survey import survey_spools
+from usersync.errors import UsersyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from usersync.audit import AuditLog
+    from usersync.client import UserSync
+    from usersync.metrics import Sample
+
+_log = logging.getLogger("usersync.metrics")
+
+
+class Reading:
+    """The figures of what it is given: both tables of users (``sync``), what this process's audit log has
+    done (``audit``), and what waits on this machine, of whichever process (``spool_dir``).
+
+    The tables are read again only when the last answer is older than ``max_age`` seconds, since that reads
+    all of them. While the database cannot be asked, ``usersync_up`` is 0 and the other figures of the tables
+    are left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        sync: UserSync | None = None,
+        audit: AuditLog | None = None,
+        spool_dir: Path | None = None,
+        max_age: float = 60.0,
+    ) -> None:
+        self._sync = sync
+        self._audit = audit
+        self._spool_dir = spool_dir
+        self._max_age = max_age
+        self._lock = threading.Lock()
+        self._of_tables: list[Sample] = []
+        self._asked_at = float("-inf")
+        #: Why the database could not be asked, if it could not.
+        self.error: UsersyncError | None = None
+
+    def samples(self) -> Iterator[Sample]:
+        """Every figure. Blocks while it asks the database, and raises nothing because of it."""
+        if self._sync is not None:
+            yield from self._tables(self._sync)
+        if self._audit is not None:
+            yield from metrics.of_audit_log(self._audit.stats())
+        if self._spool_dir is not None:
+            try:
+                yield from metrics.of_spools(survey_spools(self._spool_dir), time.time())
+            except OSError as error:
+                _log.warning("cannot look into the spool: %s", error)
+
+    def _tables(self, sync: UserSync) -> list[Sample]:
+        with self._lock:
+            if time.monotonic() - self._asked_at >= self._max_age:
+                try:
+                    status = sync.status()
+                except UsersyncError as error:
+                    self._of_tables, self.error = [metrics.Sample(metrics.UP, 0)], error
+                    _log.warning("cannot ask the database: %s", error)
+                else:
+                    self._of_tables, self.error = [metrics.Sample(metrics.UP, 1)], None
+                    self._of_tables += metrics.of_status(status)
+                # After asking: who waited for a slow answer gets it too.
+                self._asked_at = time.monotonic()
+            return self._of_tables

@@ -1,0 +1,234 @@
+"""``usersync init``: looking at a database, and proposing settings for it. Writes nothing.
+
+First :func:`look_for_tables`, then, with one of its choices, :func:`propose`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from usersync.errors import ConflictError
+from usersync.plans.adoption import users_triggers
+from usersync.plans.init.choice import Choice, choices, is_usual, refusal
+from usersync.plans.init.columns import Proposed, propose_columns
+from usersync.plans.init.recovered import recovered
+from usersync.plans.init.sources import Evidence
+from usersync.plans.init.surroundings import notes_on_users, on_delete_for
+from usersync.plans.init.survey import (
+    Candidate,
+    Key,
+    Metadata,
+    Trial,
+    describe_table,
+    find_candidates,
+    sample_metadata,
+    try_mapping,
+)
+from usersync.plans.inspection import find, inspect
+from usersync.plans.strangers import Stranger, strangers
+from usersync.settings import Settings, parse_settings
+from usersync.sql.render import render_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from usersync.mapping import TableName
+    from usersync.models import Finding
+    from usersync.plans.protocol import Plan, Row
+    from usersync.plans.recipes import Value
+
+__all__ = ["Choice", "Proposal", "Proposed", "Tables", "look_for_tables", "propose"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Where the application's users may be, the likeliest first."""
+
+    choices: tuple[Choice, ...]
+    #: Tables of the application that are called as tables of users are, and cannot be used as they are.
+    unfit: tuple[Candidate, ...]
+
+    def choose(self, table: TableName | None) -> Choice | TableName | None:
+        """The one that was named, else the likeliest; a name where there is no such table yet.
+
+        None where there is none at all. Raises :class:`ConflictError` for one that cannot be used.
+        """
+        for each in self.choices:
+            if table in {None, each.table}:
+                return each
+        for candidate in self.unfit:
+            if table in {None, candidate.table}:
+                raise refusal(candidate)
+        return table
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings for a database, and what was seen on the way to them."""
+
+    #: As :func:`~usersync.settings.parse_settings` reads it.
+    data: Mapping[str, Any]
+    settings: Settings
+    columns: tuple[Proposed, ...]
+    #: In words, by the name of the setting.
+    remarks: Mapping[str, str]
+    #: What only a person can decide, beside what is said at the columns.
+    decisions: tuple[str, ...]
+    #: What the settings do not change, and is good to know.
+    notes: tuple[str, ...]
+    #: What plan would say of these settings.
+    findings: tuple[Finding, ...]
+    #: The users table as it is, and its key; None where there is none.
+    about: Mapping[str, Any] | None
+    key: Key | None
+    strangers: tuple[Stranger, ...]
+    #: Those of the users table.
+    triggers: tuple[Row, ...]
+    metadata: Metadata | None
+    trial: Trial | None
+
+    @property
+    def needs_adoption(self) -> bool:
+        """Whether there is something that ``apply --adopt`` would take the place of."""
+        adopted = any(each.fixed is None and (each.is_copy or each.has_our_name) for each in self.strangers)
+        return adopted or any(row["is_ours"] and row["names"] for row in self.triggers)
+
+
+def look_for_tables(source: TableName, table: TableName | None = None) -> Plan[Tables]:
+    """Find the tables that may hold the application's users; ``table`` whatever it is called.
+
+    Raises :class:`ConflictError` where there is no auth server's table.
+    """
+    settings = replace(Settings(), source_table=source)
+    inspection = yield from inspect(render_bundle(settings))
+    if inspection.catalog["source_columns"] is None:
+        raise ConflictError(
+            f"there is no table {source} in this database",
+            hint="Is this the project's database? If the auth server keeps its users elsewhere, write "
+            "source_table into usersync.toml, and run usersync init again.",
+        )
+    written = tuple(
+        write.table
+        for each in strangers(settings, inspection.catalog)
+        for write in each.recipe.writes
+        if write.kind == "insert"
+    )
+    candidates = yield from find_candidates(source, (*written, *([table] if table else [])))
+    usable = choices(candidates, (*([table] if table else []), *written))
+    known = {each.table for each in usable}
+    unfit = [each for each in candidates if each.table not in known and _is_meant(each, table)]
+    return Tables(usable, tuple(unfit))
+
+
+def _is_meant(candidate: Candidate, table: TableName | None) -> bool:
+    return candidate.table == table or is_usual(candidate.table)
+
+
+def propose(source: TableName, chosen: Choice | TableName | None) -> Plan[Proposal]:
+    """Propose settings for this table of users; the defaults where there is none yet."""
+    if not isinstance(chosen, Choice):
+        return (yield from _propose_new(source, chosen))
+    data: dict[str, Any] = {"users_table": str(chosen.table)}
+    if source != Settings().source_table:
+        data["source_table"] = str(source)
+    if chosen.key.name != "id":
+        data["key"] = chosen.key.name
+    base = parse_settings({**data, "columns": {}})
+    about = yield from describe_table(base)
+    if about is None:
+        raise ConflictError(f"there is no table {chosen.table} any more", hint="Run usersync init again.")
+    metadata = yield from sample_metadata(base)
+    inspection = yield from inspect(render_bundle(base))
+    stored = inspection.noted and inspection.noted["settings"]
+    if stored and stored["users_table"] == str(chosen.table):
+        data, columns = recovered(stored, about, chosen.key.name)
+        data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
+        remark = "usersync is installed here, and these are the settings it was set up with."
+        return (yield from _conclude(data, columns, {"users_table": remark}, about, metadata, key=chosen.key))
+    found = strangers(base, inspection.catalog)
+    columns = propose_columns(about, chosen.key.name, _evidence(base, found, metadata or Metadata()))
+    tombstone = next(
+        (each.name for each in columns if each.entry and each.entry["from"] == ["deleted_at"]), None
+    )
+    data["on_delete"], remark = on_delete_for(chosen, about, found, tombstone)
+    data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
+    return (yield from _conclude(data, columns, {"on_delete": remark}, about, metadata, key=chosen.key))
+
+
+def _evidence(settings: Settings, found: tuple[Stranger, ...], metadata: Metadata) -> Evidence:
+    """What the recipes that write to this table say of its columns."""
+    written: dict[str, Value] = {}
+    followed, recipe = set[str](), None
+    for each in found:
+        for write in each.recipe.writes:
+            if write.table != settings.users_table:
+                continue
+            values = {name: value for name, value in write.values.items() if value is not None}
+            if write.kind == "insert":
+                written, recipe = {**values, **written}, recipe or each.function
+            else:
+                followed |= {name for name, value in values.items() if value.sources}
+    return Evidence(metadata, written, recipe, frozenset(followed))
+
+
+def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:
+    data: dict[str, Any] = {"users_table": str(table or Settings().users_table)}
+    if source != Settings().source_table:
+        data["source_table"] = str(source)
+    columns = tuple(
+        Proposed(each.name, {"from": [str(source) for source in each.sources]}, "")
+        for each in Settings().columns
+    )
+    data["columns"] = {each.name: dict(each.entry or {}) for each in columns}
+    remark = "There is no such table: usersync makes it, with these columns."
+    return (yield from _conclude(data, columns, {"users_table": remark}, None, None))
+
+
+def _conclude(
+    data: dict[str, Any],
+    columns: tuple[Proposed, ...],
+    remarks: dict[str, str],
+    about: Mapping[str, Any] | None,
+    metadata: Metadata | None,
+    *,
+    key: Key | None = None,
+) -> Plan[Proposal]:
+    """Look at the database again with the settings proposed, as plan would."""
+    settings = parse_settings(data)
+    bundle = render_bundle(settings)
+    inspection = yield from inspect(bundle)
+    if inspection.catalog["has_audit_table"] and not inspection.catalog["audit_table_created_by_usersync"]:
+        data = {**data, "audit_table": "public.audit_events"}
+        remarks["audit_table"] = (
+            f"{settings.audit_table} is your application's, so the log gets a table of its own. To use yours "
+            "instead, name it here, and its columns in [audit.columns]."
+        )
+        settings = parse_settings(data)
+        bundle = render_bundle(settings)
+        inspection = yield from inspect(bundle)
+    findings = find(settings, inspection, adopt=True)
+    trial = (yield from try_mapping(settings)) if about and about["is_ours"] else None
+    triggers = (yield from users_triggers(bundle)) if about else ()
+    errors = tuple(f"{each.message}. {each.hint or ''}" for each in findings if each.level == "error")
+    notes = tuple(notes_on_users(settings, about, metadata, trial)) if about else ()
+    return Proposal(
+        _ordered(data),
+        settings,
+        columns,
+        remarks,
+        errors,
+        notes,
+        findings,
+        about,
+        key,
+        strangers(settings, inspection.catalog),
+        triggers,
+        metadata,
+        trial,
+    )
+
+
+def _ordered(data: Mapping[str, Any]) -> dict[str, Any]:
+    """With the tables last, as TOML has to have them."""
+    return {name: data[name] for name in sorted(data, key="columns".__eq__)}

@@ -1,0 +1,42 @@
+"""The settings of a database that has usersync already, as a file: for whoever has lost theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usersync.plans.init.columns import Proposed
+from usersync.settings import Settings, parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from usersync.mapping import Column
+
+
+def recovered(
+    stored: Mapping[str, Any], about: Mapping[str, Any], key: str
+) -> tuple[dict[str, Any], tuple[Proposed, ...]]:
+    """What is not as by default, and every column of the table; ``stored`` is what usersync remembers."""
+    defaults = Settings().describe()
+    settings = parse_settings({name: stored[name] for name in defaults if name in stored})
+    data = {
+        name: value
+        for name, value in settings.describe().items()
+        if name == "users_table" or (name != "columns" and value != defaults[name])
+    }
+    mapped = {column.name: column for column in settings.columns}
+    names = [column["name"] for column in about["columns"] if column["name"] != key]
+    return data, tuple(
+        Proposed(name, _short(mapped[name]), "as usersync was set up here")
+        if name in mapped
+        else Proposed(name, None, "not mapped so far")
+        for name in dict.fromkeys([*names, *mapped])
+    )
+
+
+def _short(column: Column) -> dict[str, Any]:
+    """A column's entry without what goes without saying."""
+    entry = column.describe()
+    personal = any(source.is_personal for source in column.sources)
+    silent = {"owner": "auth", "trusted": False, "personal": personal}
+    return {option: value for option, value in entry.items() if silent.get(option, ...) != value}

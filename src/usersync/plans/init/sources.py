@@ -1,0 +1,198 @@
+"""Where a column's value most likely comes from: a recipe, its name, its comment, what users really have."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from usersync.errors import SettingsError
+from usersync.mapping import SOURCE_TYPES, TableName, looks_like_a_privilege, parse_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from usersync.plans.init.survey import Metadata
+    from usersync.plans.recipes import Value
+
+UNFIT = "unfit"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What there is to go by, beside the table itself."""
+
+    metadata: Metadata
+    #: What a recipe's trigger writes into the columns when a user is made, and which function that is.
+    written: Mapping[str, Value] = field(default_factory=dict)
+    recipe: str | None = None
+    #: Columns that a trigger keeps equal to the auth server's.
+    followed: frozenset[str] = frozenset()
+
+
+_PLAIN = {
+    "email": ("email", "email_address", "mail", "user_email"),
+    "phone": ("phone", "phone_number", "mobile", "mobile_number", "telephone"),
+    "is_anonymous": ("is_anonymous", "anonymous"),
+    "is_sso_user": ("is_sso_user",),
+    "email_confirmed_at": ("email_confirmed_at", "email_verified_at"),
+    "phone_confirmed_at": ("phone_confirmed_at", "phone_verified_at"),
+    "confirmed_at": ("confirmed_at",),
+    "invited_at": ("invited_at",),
+    "banned_until": ("banned_until",),
+    "created_at": ("created_at", "registered_at", "signed_up_at", "joined_at", "member_since"),
+    "deleted_at": ("deleted_at",),
+    "user_metadata": ("user_metadata", "raw_user_meta_data"),
+    "app_metadata": ("app_metadata", "raw_app_meta_data"),
+}
+_BY_NAME = {name: source for source, names in _PLAIN.items() for name in names}
+
+#: Keys of the metadata under which the same thing is found, best first.
+_SYNONYMS = {
+    "full_name": ("full_name", "name"),
+    "name": ("name", "full_name"),
+    "display_name": ("display_name", "full_name", "name"),
+    "first_name": ("first_name", "given_name"),
+    "given_name": ("given_name", "first_name"),
+    "last_name": ("last_name", "family_name"),
+    "family_name": ("family_name", "last_name"),
+    "avatar_url": ("avatar_url", "picture"),
+    "avatar": ("avatar_url", "picture"),
+    "picture": ("picture", "avatar_url"),
+    "image": ("avatar_url", "picture"),
+    "image_url": ("avatar_url", "picture"),
+    "photo_url": ("avatar_url", "picture"),
+    "username": ("username", "user_name", "preferred_username"),
+    "user_name": ("user_name", "username", "preferred_username"),
+    "handle": ("username", "user_name", "preferred_username"),
+    "nickname": ("nickname", "preferred_username", "user_name"),
+}
+
+_LEFT_ALONE = {
+    "updated_at": "each sign-in changes the auth server's, and this one is your application's",
+    "modified_at": "each sign-in changes the auth server's, and this one is your application's",
+    "last_sign_in_at": "each sign-in would write a row",
+    "last_login_at": "each sign-in would write a row",
+    "last_login": "each sign-in would write a row",
+}
+
+
+class Found(NamedTuple):
+    """Where a column's value comes from and in words why; no sources, and why none."""
+
+    sources: tuple[str, ...]
+    why: str
+    default: Any = None
+    #: A recipe does something here that it should not.
+    is_hole: bool = False
+
+
+def find_sources(column: Mapping[str, Any], evidence: Evidence) -> Found:
+    """Where the value of a column comes from, by all there is to go by."""
+    name = usual(column["name"])
+    value = evidence.written.get(column["name"])
+    if value and value.sources:
+        if looks_like_a_privilege(name) and any(each.startswith("user_") for each in value.sources):
+            taken = ", ".join(value.sources)
+            why = f"{evidence.recipe} takes it from {taken}, which every user can write for themselves"
+            return Found((), why, is_hole=True)
+        return Found(value.sources, f"as {evidence.recipe} fills it", value.default)
+    if name in _LEFT_ALONE:
+        return Found((), _LEFT_ALONE[name])
+    commented = _commented(column)
+    if commented:
+        return Found(commented, "its comment says so")
+    if name in _BY_NAME:
+        return Found((_BY_NAME[name],), "by its name")
+    return _metadata_sources(column, name, evidence)
+
+
+def usual(name: str) -> str:
+    """A name as it is spelt without capitals: ``full_name`` for ``fullName``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+_IN_COMMENT = re.compile(
+    r"(?:raw_)?(?P<which>user|app)_meta_?data\W+(?P<key>\w+)|auth\.users\.(?P<column>\w+)", re.IGNORECASE
+)
+
+
+def _commented(column: Mapping[str, Any]) -> tuple[str, ...]:
+    found = _IN_COMMENT.search(column["comment"] or "")
+    if found is None:
+        return ()
+    if found["column"]:
+        source = found["column"].lower()
+        return (source,) if source in SOURCE_TYPES and not source.startswith("raw_") else ()
+    if looks_like_a_privilege(column["name"]) and found["which"].lower() == "user":
+        return ()
+    return (f"{found['which'].lower()}_metadata.{found['key']}",)
+
+
+def _metadata_sources(column: Mapping[str, Any], name: str, evidence: Evidence) -> Found:
+    metadata = evidence.metadata
+    from_app = [f"app_metadata.{key}" for key in dict.fromkeys((column["name"], name))]
+    present = tuple(key for key in from_app if key in metadata.keys)
+    if present:
+        return Found(present, f"{_share(metadata, present)} have it in their app_metadata")
+    if looks_like_a_privilege(name):
+        return Found(
+            (), "it looks like a privilege, and app_metadata, which only your server can write, has none"
+        )
+    from_user = [
+        f"user_metadata.{key}" for key in dict.fromkeys((column["name"], *_SYNONYMS.get(name, (name,))))
+    ]
+    present = tuple(key for key in from_user if key in metadata.keys)
+    if evidence.recipe and not is_required(column):
+        found = f", though {_share(metadata, present)} have {' or '.join(present)}" if present else ""
+        return Found((), f"{evidence.recipe} does not fill it{found}")
+    if present:
+        return Found(present, f"{_share(metadata, present)} have it in their user_metadata")
+    expected = tuple(f"user_metadata.{key}" for key in _SYNONYMS.get(name, ()))
+    if expected and (is_required(column) or not metadata.sampled):
+        return Found(expected, "by its name; no user has it so far")
+    return Found((), "the auth server has nothing for it")
+
+
+def _share(metadata: Metadata, keys: tuple[str, ...]) -> str:
+    most = max(metadata.keys[key] for key in keys)
+    return f"{most:,} of {metadata.sampled:,} users"
+
+
+def type_for(column: Mapping[str, Any], sources: tuple[str, ...]) -> str | None:
+    """The type to be said in the settings, None where none has to be, or ``UNFIT``."""
+    delivered = {SOURCE_TYPES.get(WHOLE.get(source, source), "metadata") for source in sources}
+    category, is_array = column["category"], column["is_array"]
+    if delivered <= {"text", "metadata"} and category == "S" and not is_array:
+        return None
+    if len(delivered) > 1:
+        return UNFIT
+    (kind,) = delivered
+    if kind == "metadata":
+        return name_of_type(column)
+    if kind == "jsonb":
+        return {"jsonb": None, "json": "json"}.get(column["type"], UNFIT)
+    if kind == "timestamptz" and category == "D" and not is_array:
+        return None if column["type"] == "timestamp with time zone" else name_of_type(column)
+    return None if kind == "boolean" and column["type"] == "boolean" else UNFIT
+
+
+WHOLE = {"user_metadata": "raw_user_meta_data", "app_metadata": "raw_app_meta_data"}
+
+
+def name_of_type(column: Mapping[str, Any]) -> str:
+    name = column["type"]
+    if column["type_schema"]:
+        name = str(TableName(column["type_schema"], column["type_name"])) + (
+            "[]" if column["is_array"] else ""
+        )
+    try:
+        parse_type(name, "")
+    except SettingsError:
+        return UNFIT
+    return str(name)
+
+
+def is_required(column: Mapping[str, Any]) -> bool:
+    """Whether a row needs a value for it."""
+    return bool(column["refuses_null"]) and column["default"] is None and not column["by_itself"]

@@ -1,0 +1,123 @@
+"""What is round a users table: what becomes of a row whose user goes, and what would refuse a row."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from usersync.plans.strangers import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.plans.init.choice import Choice
+    from usersync.plans.init.survey import Metadata, Trial
+    from usersync.plans.strangers import Stranger
+    from usersync.settings import Settings
+
+#: As pg_constraint has it.
+ON_DELETE = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
+_BLOCKING = {"a", "r"}
+
+
+def on_delete_for(
+    chosen: Choice, about: Mapping[str, Any], found: tuple[Stranger, ...], tombstone: str | None
+) -> tuple[str, str]:
+    """What is to become of the row of a deleted user, and in words why: as today, where that is known.
+
+    ``tombstone`` is the column that takes the time of deletion, if there is one.
+    """
+    table, key = chosen.table, chosen.key
+    drop = f"alter table {table.quoted} drop constraint {key.reference};"
+    if key.on_delete == "c":
+        return "delete", (
+            f"As today: the foreign key {key.reference} deletes the row with the user. To keep a row "
+            f"without the person instead, drop that key ({drop}) and say anonymize.{_blocked(about)}"
+        )
+    if key.on_delete in _BLOCKING:
+        return "anonymize", (
+            f"{_EMPTIED} But the foreign key {key.reference} keeps the auth server from deleting a user who "
+            f'has a row here ("Database error deleting user"). Drop it: {drop}'
+        )
+    if key.on_delete == "n":
+        return "anonymize", (
+            f"{_EMPTIED} But the foreign key {key.reference} empties {key.name} when the auth server deletes "
+            f"a user: the row is nobody's before usersync can see to it. Drop it: {drop}"
+        )
+    writes = [
+        (each.function, write) for each in found for write in each.recipe.writes if write.table == table
+    ]
+    for function, write in writes:
+        if write.kind == "delete":
+            return "delete", f"As today: {function} deletes the row with the user.{_blocked(about)}"
+        value = write.values.get(tombstone) if tombstone and write.kind == "update" else None
+        if value is not None and value.is_now:
+            return "soft", f"As today: {function} sets {tombstone}. Or: anonymize, keep, delete."
+    return "anonymize", _EMPTIED
+
+
+_EMPTIED = (
+    "The row of a deleted user stays, and its personal columns are emptied, as far as they are mapped; "
+    "others keep what is in them. Or: soft, keep, delete."
+)
+
+
+def _blocked(about: Mapping[str, Any]) -> str:
+    blocking = [
+        f"{each['table']} ({', '.join(each['columns'])})"
+        for each in about["referrers"]
+        if each["to"] == "users" and each["on_delete"] in _BLOCKING
+    ]
+    return f" A user whom {listed(tuple(blocking))} refers to cannot be deleted so." if blocking else ""
+
+
+def notes_on_users(
+    settings: Settings, about: Mapping[str, Any], metadata: Metadata | None, trial: Trial | None
+) -> Iterator[str]:
+    """What would refuse users, or cost them time; and how those who are there would fare."""
+    for rule in about["constraints"]:
+        if rule["deferred"]:
+            yield f"{rule['name']} is checked at COMMIT: usersync checks it earlier, in each sign-up."
+    if not about["is_ours"]:
+        yield "The table belongs to another role, whose code its checks would run: nothing was tried."
+    elif metadata is None or trial is None:
+        yield "The users who are there could not be looked at in time, so nothing was tried on them."
+    if trial is not None and trial.tried:
+        yield from _values(settings, about, trial)
+        yield from _rules(about, trial)
+
+
+def _values(settings: Settings, about: Mapping[str, Any], trial: Trial) -> Iterator[str]:
+    columns = {column["name"]: column for column in about["columns"]}
+    of_all = f"of {trial.tried:,} users tried"
+    for each in settings.columns:
+        column = columns[each.name]
+        if times := trial.times("misfit", each.name):
+            yield f"{times:,} {of_all} have a value that does not fit into {each.name} ({column['type']})."
+        if column["refuses_null"] and (times := trial.times("absent", each.name)):
+            yield f"{times:,} {of_all} have nothing for {each.name}, which refuses null."
+        if times := trial.times("taken", each.name):
+            yield f"{times:,} {of_all} have a value for {each.name} that another row has, and it is unique."
+
+
+def _rules(about: Mapping[str, Any], trial: Trial) -> Iterator[str]:
+    for rule in about["constraints"]:
+        if times := trial.times("refused", rule["name"]):
+            tried = f"{times:,} of {trial.tried:,} users tried"
+            yield f"{tried} would be refused by {rule['name']}: {rule['definition']}."
+        if trial.times("untried", rule["name"]):
+            yield f"{rule['name']} could not be tried: {rule['definition']}."
+
+
+_ASKS_PG_NET = re.compile(r"\bnet\.http_|\bsupabase_functions\.http_request\b", re.IGNORECASE)
+_ASKS_HTTP = re.compile(r"\bhttp(_(get|post|put|patch|delete|head))?\s*\(|\bdblink", re.IGNORECASE)
+
+
+def network_use(trigger: Mapping[str, Any]) -> str | None:
+    """In words, how a trigger of the users table uses the network; None if it does not, as far as is seen."""
+    text = f"{trigger['function']} {trigger['body']}"
+    if _ASKS_HTTP.search(_ASKS_PG_NET.sub("", text)):
+        return "asks the network and waits for the answer, and each sign-up with it"
+    if _ASKS_PG_NET.search(text):
+        return "sends a request through pg_net, which tries once and no more"
+    return None

@@ -1,0 +1,149 @@
+"""Getting to know a database: its tables of users, and what the auth server keeps. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.mapping import TableName
+from usersync.plans.protocol import Plan, query, query_row, read_only
+from usersync.plans.recipes.values import is_key
+from usersync.sql.render import read_sql, render_survey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from usersync.settings import Settings
+
+#: What tables of users are called, best first.
+USUAL_NAMES = ("users", "profiles", "user", "profile", "members", "accounts", "people", "user_profiles")
+
+#: No look at a table takes longer: what it would have said is then not known.
+_PATIENCE = "set local statement_timeout = '15s'"
+
+
+@dataclass(frozen=True)
+class Key:
+    """A column that is unique for itself and of type uuid."""
+
+    name: str
+    is_primary: bool
+    #: The foreign key by which it refers to the auth server's table, if it does; and as pg_constraint has it,
+    #: what that does when a user is deleted there.
+    reference: str | None
+    on_delete: str | None
+
+    @property
+    def refers(self) -> bool:
+        return self.reference is not None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A table that may hold the application's users."""
+
+    table: TableName
+    rows: int
+    keys: tuple[Key, ...]
+    primary_key: tuple[str, ...]
+    referrers: int
+    refers: bool
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a sample of users has in the auth server's table."""
+
+    sampled: int = 0
+    without_email: int = 0
+    #: How many have each key, by the name that the settings know it by: ``user_metadata.full_name``.
+    keys: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a sample of users fared with a mapping: how many of ``tried`` each thing happened to."""
+
+    tried: int = 0
+    tally: Mapping[str, int] = field(default_factory=dict)
+
+    def times(self, what: str, name: str) -> int:
+        """How often: a column ``absent``, ``misfit``, ``taken``; a constraint ``refused``, ``untried``."""
+        return self.tally.get(f"{what} {name}", 0)
+
+
+def find_candidates(source: TableName, named: tuple[TableName, ...] = ()) -> Plan[tuple[Candidate, ...]]:
+    """The tables that may hold the application's users; ``named`` are looked at whatever they are called."""
+
+    def look() -> Plan[tuple[Candidate, ...]]:
+        rows = yield from query(
+            read_sql("survey/candidates.sql"),
+            source_table=source.quoted,
+            usual_names=f"^({'|'.join(USUAL_NAMES)})$",
+            named=[f"{table.schema}.{table.name}" for table in named],
+        )
+        return tuple(_candidate(row) for row in rows)
+
+    return read_only(look())
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    return Candidate(
+        TableName(row["schema"], row["name"]),
+        row["rows"],
+        tuple(Key(**key) for key in row["keys"]),
+        tuple(row["primary_key"]),
+        row["referrers"],
+        row["refers"],
+    )
+
+
+def describe_table(settings: Settings) -> Plan[Mapping[str, Any] | None]:
+    """The users table's columns, constraints, and what refers to it; None if there is none."""
+
+    def look() -> Plan[Mapping[str, Any] | None]:
+        rows = yield from query(
+            read_sql("survey/table.sql"),
+            users_table=settings.users_table.quoted,
+            source_table=settings.source_table.quoted,
+        )
+        return rows[0]["about"] if rows else None
+
+    return read_only(look())
+
+
+def sample_metadata(settings: Settings) -> Plan[Metadata | None]:
+    """What users have in the auth server's table, or None where that could not be read in time."""
+
+    def look() -> Plan[Metadata]:
+        yield from query(_PATIENCE)
+        found = (yield from query_row(render_survey("metadata", settings)))["metadata"]
+        keys = {
+            f"{entry['source']}.{entry['key']}": entry["times"]
+            for entry in found["keys"]
+            if is_key(entry["key"])
+        }
+        return Metadata(found["sampled"], found["without_email"], keys)
+
+    return _if_it_can_be(read_only(look()))
+
+
+def try_mapping(settings: Settings) -> Plan[Trial | None]:
+    """How a sample of users would fare with these settings, or None where that could not be tried in time."""
+
+    def look() -> Plan[Trial]:
+        yield from query(_PATIENCE)
+        found = (yield from query_row(render_survey("trial", settings)))["trial"]
+        return Trial(found["tried"], found["tally"])
+
+    return _if_it_can_be(read_only(look()))
+
+
+def _if_it_can_be(plan: Plan[Any]) -> Plan[Any]:
+    try:
+        return (yield from plan)
+    except ConnectionFailedError:
+        raise
+    except UsersyncError:
+        return None

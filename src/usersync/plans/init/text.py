@@ -1,0 +1,102 @@
+"""A proposal as ``usersync.toml``, with a comment for each thing that somebody will ask about."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from usersync.plans.init.columns import left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.plans.init import Proposal
+    from usersync.plans.init.columns import Proposed
+
+_WIDTH = 100
+
+
+def settings_text(proposal: Proposal) -> str:
+    """The file. Read again it is the settings of the proposal."""
+    return "\n".join(_lines(proposal)) + "\n"
+
+
+def _lines(proposal: Proposal) -> Iterator[str]:
+    data = proposal.data
+    yield from comment("Proposed by usersync init from what is in the database. It is yours to change.")
+    yield from comment("usersync plan shows what it would do; docs/settings.md has all settings.")
+    for line in proposal.decisions:
+        yield from comment(f"DECIDE: {line}")
+    for line in proposal.notes:
+        yield from comment(line)
+    yield ""
+    for name, value in data.items():
+        if name != "columns":
+            yield from comment(proposal.remarks.get(name, ""))
+            yield f"{key(name)} = {toml(value)}"
+            yield ""
+    yield from comment(
+        'owner = "app": filled when a row is made, and your application\'s from there on. '
+        "Without it, a column is kept equal to the auth server's."
+    )
+    yield "[columns]"
+    for column in proposal.columns:
+        yield from _column(column)
+    for why, names in left_out(proposal.columns).items():
+        yield from comment(f"Left out ({why}): {', '.join(names)}")
+
+
+def _column(column: Proposed) -> Iterator[str]:
+    if column.decide:
+        yield from comment(f"DECIDE: {column.name}: {column.decide}.")
+    if column.entry is not None:
+        line = f"{key(column.name)} = {entry(column.entry)}"
+        why = f"  # {inert(column.why)}" if column.why else ""
+        if len(line + why) > _WIDTH:
+            yield from comment(column.why)
+            why = ""
+        yield line + why
+    elif column.suggestion is not None:
+        yield f"# {inert(key(column.name))} = {entry(column.suggestion)}"
+
+
+def comment(text: str) -> Iterator[str]:
+    """Lines of comment; nothing for no text."""
+    for line in textwrap.wrap(inert(text), _WIDTH - 2, break_long_words=False, break_on_hyphens=False):
+        yield f"# {line}"
+
+
+def inert(text: str) -> str:
+    """Text of unknown origin without what a comment may not hold, a line break above all."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def entry(options: Mapping[str, Any]) -> str:
+    """A column as short as it can be written."""
+    sources = options["from"]
+    if isinstance(sources, list) and len(sources) == 1:
+        sources = sources[0]
+    if len(options) == 1:
+        return toml(sources)
+    return toml({**options, "from": sources})
+
+
+def key(name: str) -> str:
+    """A key of TOML, in quotes where it has to be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
+
+
+def toml(value: object) -> str:
+    """A value of TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key(name)} = {toml(each)}' for name, each in value.items())} }}"
+    # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

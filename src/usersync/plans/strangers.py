@@ -1,0 +1,212 @@
+"""Triggers of others on the auth server's table: what each does, and what it means beside usersync's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.mapping import quote
+from usersync.models import Finding
+from usersync.plans.recipes import read_recipe
+from usersync.plans.recipes.reading import is_harmless
+from usersync.plans.recipes.tokens import UnreadableError, tokens
+from usersync.sql.expressions import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.plans.recipes import Recipe, Value, Write
+    from usersync.settings import Settings
+
+OUR_TRIGGERS = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")
+
+# Bits of pg_trigger.tgtype.
+ROW, BEFORE, INSERT = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A trigger on the auth server's table that is not usersync's."""
+
+    name: str
+    function: str
+    recipe: Recipe
+    #: What it does beyond copying what the mapping copies, in words; empty if it does no more.
+    beyond: tuple[str, ...]
+    #: What keeps it from being taken away and brought back as it was, in words, or None.
+    fixed: str | None
+    has_our_name: bool
+    #: Inserts into the users table where usersync has done that before, and then fails the sign-up.
+    collides: bool
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether usersync can take its place."""
+        return not self.beyond and self.fixed is None
+
+    @property
+    def new_name(self) -> str | None:
+        """Where it goes on running, if it has the name of one of ours and does more than that one."""
+        return f"before_usersync_{self.name}" if self.has_our_name and not self.is_copy else None
+
+
+def strangers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[Stranger, ...]:
+    """The triggers of others on the auth server's table, and what each does."""
+    return tuple(
+        _stranger(trigger, settings, catalog) for trigger in catalog["source_triggers"] if not trigger["ours"]
+    )
+
+
+def _stranger(trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[str, Any]) -> Stranger:
+    recipe = read_recipe(trigger["body"], trigger["language"])
+    beyond = [*recipe.beyond]
+    if not _fires_plainly(trigger["definition"]):
+        beyond.append("fires only under a condition of its own")
+    for write in recipe.writes:
+        beyond += _beyond(write, settings, catalog["users_columns"])
+    if not recipe.writes and not beyond:
+        beyond.append("copies nothing")
+    inserts = any(each.table == settings.users_table and each.fails_on_conflict for each in recipe.writes)
+    return Stranger(
+        trigger["name"],
+        f"{trigger['function']}()",
+        recipe,
+        tuple(dict.fromkeys(beyond)),
+        _fixed(trigger),
+        trigger["name"] in OUR_TRIGGERS,
+        inserts and trigger["enabled"] != "D" and _comes_after_ours(trigger, settings),
+    )
+
+
+def _fires_plainly(definition: str) -> bool:
+    """Whether it fires for each row, or for each whose values changed, which usersync looks at itself."""
+    when = re.search(r"\bWHEN \((.*)\) EXECUTE FUNCTION ", definition, re.DOTALL)
+    if when is None:
+        return True
+    try:
+        return is_harmless(tokens(when[1]))
+    except UnreadableError:
+        return False
+
+
+def _beyond(write: Write, settings: Settings, columns: Mapping[str, Any]) -> Iterator[str]:
+    if write.table != settings.users_table:
+        yield {"insert": "inserts into", "update": "updates", "delete": "deletes from"}[
+            write.kind
+        ] + f" {write.table}"
+        return
+    mapped = {column.name for column in settings.columns}
+    for name, value in write.values.items():
+        if value is None:
+            yield f"computes {name}"
+        elif name == settings.key:
+            if value.sources != ("id",):
+                yield f"writes another key than the user's id into {name}"
+        elif name not in mapped and not _comes_by_itself(value, columns.get(name)):
+            yield f"fills {name}, which is not mapped"
+
+
+def _comes_by_itself(value: Value, column: Mapping[str, Any] | None) -> bool:
+    """The time of writing, and what is the column's default anyway."""
+    if value.is_now:
+        return True
+    if column is None or value.sources:
+        return False
+    default = column["default"] or "NULL"
+    return re.fullmatch(re.escape(literal(value.default)) + r"(::.*)?", default, re.IGNORECASE) is not None
+
+
+def _fixed(trigger: Mapping[str, Any]) -> str | None:
+    if trigger["is_constraint"]:
+        return "is a constraint trigger, which only the owner of the auth server's table can remove"
+    if trigger["enabled"] != "O":
+        return "is disabled, which only the owner of the auth server's table could bring back"
+    if not trigger["executable"]:
+        return (
+            f"runs {trigger['function']}(), which this role may not execute, and so could not make it again"
+        )
+    return None
+
+
+def _comes_after_ours(trigger: Mapping[str, Any], settings: Settings) -> bool:
+    kind = trigger["type"]
+    if kind & BEFORE or not kind & INSERT:
+        return False
+    if " DEFERRABLE INITIALLY DEFERRED " in trigger["definition"]:
+        return True
+    if bool(kind & ROW) == (settings.sign_up_trigger == "row"):
+        return bool(trigger["name"] > OUR_TRIGGERS[0])
+    return not kind & ROW
+
+
+def stranger_findings(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> Iterator[Finding]:
+    """What other triggers on the auth server's table mean for usersync, and usersync for them."""
+    for each in strangers(settings, catalog):
+        if each.has_our_name and (not adopt or each.fixed):
+            yield _in_our_place(each, settings)
+        elif each.collides and not (adopt and each.is_copy):
+            yield _collision(each, settings)
+        elif not each.is_copy:
+            yield from _beside_ours(each, settings, catalog)
+        elif not adopt:
+            yield Finding(
+                "note",
+                f"the trigger {each.name} on {settings.source_table} runs {each.function}, which copies what "
+                "usersync copies, and fails the sign-up when it fails",
+                "usersync apply --adopt takes its place, and rollback brings it back.",
+            )
+
+
+def _in_our_place(each: Stranger, settings: Settings) -> Finding:
+    if each.fixed:
+        what = f"usersync apply --adopt cannot take its place, because it {each.fixed}. So"
+    elif each.is_copy:
+        what = (
+            "It copies a row, as usersync does: usersync apply --adopt takes its place, and rollback brings "
+            "it back. Or"
+        )
+    else:
+        what = (
+            f"It {listed(each.beyond)}, so usersync apply --adopt leaves it running, under the name "
+            f"{each.new_name}, until rollback. Or carry over what else it does, and"
+        )
+    return Finding(
+        "error",
+        f"the trigger {each.name} on {settings.source_table} is not usersync's: it runs {each.function}",
+        f"{what} drop it yourself, with its function because the table is not yours to alter: "
+        f"drop function {each.function} cascade;",
+    )
+
+
+def _collision(each: Stranger, settings: Settings) -> Finding:
+    return Finding(
+        "error",
+        f"the trigger {each.name} on {settings.source_table} runs {each.function} after usersync's, and "
+        "inserts the same row without ON CONFLICT, which fails",
+        "usersync apply --adopt takes its place, and rollback brings it back."
+        if each.is_copy
+        else f"Add on conflict ({quote(settings.key)}) do nothing to its INSERT, or drop it: "
+        f"drop function {each.function} cascade;",
+    )
+
+
+def _beside_ours(each: Stranger, settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+    trigger = next(one for one in catalog["source_triggers"] if one["name"] == each.name)
+    if trigger["enabled"] == "D" or not trigger["type"] & INSERT or trigger["type"] & BEFORE:
+        return
+    first = "" if _comes_after_ours(trigger, settings) else " before usersync's"
+    what = listed(each.beyond or (str(each.fixed),))
+    hint = f"It {what}, and stays. What it raises fails the sign-up, as before."
+    if first and settings.sign_up_trigger != "row":
+        hint += ' If it needs the mirrored row, set sign_up_trigger = "row"; triggers of a kind fire by name.'
+    yield Finding(
+        "note",
+        f"the trigger {each.name} on {settings.source_table} runs {each.function}{first} on a sign-up",
+        hint,
+    )
+
+
+def listed(parts: tuple[str, ...]) -> str:
+    """``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

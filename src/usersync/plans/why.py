@@ -1,0 +1,185 @@
+"""Everything that is known of one user: both rows, where they differ, and what a sync would do now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+from usersync.errors import UserNotFoundError
+from usersync.mapping import Column, Owner, quote
+from usersync.plans.protocol import BEGIN, ROLLBACK, query, query_row
+from usersync.plans.users import failures
+from usersync.sql.expressions import as_text, comparable, differs, literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from usersync.models import Failure
+    from usersync.plans.protocol import Plan
+    from usersync.settings import Settings
+
+Prospect = Literal["nothing", "written", "removed", "degraded", "failed"]
+
+_MOST_FOUND = 20
+
+#: What of the auth server's row says how the user is, beside what is mapped.
+_FACTS = (
+    "created_at", "last_sign_in_at", "email_confirmed_at", "phone_confirmed_at", "banned_until", "deleted_at",
+    "is_anonymous", "is_sso_user",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """One mapped column: what the auth server has for it, and what the users table holds, as text."""
+
+    name: str
+    owner: Owner
+    #: Each place that is looked at for the value, in this order, with what is there.
+    sources: Mapping[str, str | None]
+    #: What comes of them, the default included; null where there is none, or the user is deleted.
+    wanted: str | None
+    stored: str | None
+    differs: bool
+    #: What a sync would store now; equal to ``stored`` where it would not.
+    would_be: str | None
+
+
+@dataclass(frozen=True)
+class UserReport:
+    """What is known of a user."""
+
+    user_id: UUID
+    #: What the auth server knows; None if it has no such user.
+    auth: Mapping[str, Any] | None
+    has_row: bool
+    #: The transaction that wrote the row last; and when, where the server keeps that
+    #: (``track_commit_timestamp``).
+    written_by: str | None
+    written_at: datetime | None
+    columns: tuple[ColumnReport, ...]
+    failure: Failure | None
+    prospect: Prospect
+    #: Why it would be less than a whole row.
+    prospective_failure: Failure | None
+
+    @property
+    def in_step(self) -> bool:
+        """Whether there is nothing to do and nothing in the ledger."""
+        return self.prospect == "nothing" and self.failure is None
+
+
+def find_users(settings: Settings, text: str) -> Plan[list[UUID]]:
+    """The ids of those whom an id, an e-mail address or a phone number means, oldest first, 20 at most."""
+    try:
+        return [UUID(text)]
+    except ValueError:
+        pass
+    found = yield from query(
+        f'select "id" from {settings.source_table.quoted} '
+        'where lower("email") = lower(%(text)s) or "phone" = ltrim(%(text)s, \'+\') '
+        f'order by "created_at", "id" limit {_MOST_FOUND}',
+        text=text,
+    )
+    return [row["id"] for row in found]
+
+
+def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
+    """Everything known of a user. What a sync would do is tried in a transaction that is rolled back.
+
+    The connection must not be in a transaction. Raises :class:`UserNotFoundError` if neither side knows the
+    user.
+    """
+    before = yield from _look(settings, user_id)
+    failure = yield from _failure(user_id)
+    if before["auth"] is None and not before["has_row"] and failure is None:
+        raise UserNotFoundError(
+            f"no user {user_id} in {settings.source_table} or in {settings.users_table}",
+            hint="Check the id, and that this is the right project.",
+        )
+    yield BEGIN
+    try:
+        yield from query("select usersync.sync_users(array[%(id)s]::uuid[])", id=user_id)
+        after = yield from _look(settings, user_id)
+        failed = yield from _failure(user_id)
+    finally:
+        yield ROLLBACK
+    return UserReport(
+        user_id,
+        auth=before["auth"],
+        has_row=before["has_row"],
+        written_by=before["written_by"],
+        written_at=before["written_at"],
+        columns=tuple(_report(column, before, after) for column in settings.columns),
+        failure=failure,
+        prospect=_prospect(before, after, failed),
+        prospective_failure=failed,
+    )
+
+
+def _failure(user_id: UUID) -> Plan[Failure | None]:
+    found = yield from failures(limit=1, user_id=user_id)
+    return found[0] if found else None
+
+
+def _prospect(before: Mapping[str, Any], after: Mapping[str, Any], failed: Failure | None) -> Prospect:
+    if failed is not None:
+        return failed.outcome
+    if before["row_version"] == after["row_version"]:
+        return "nothing"
+    return "written" if _is_alive(after["auth"]) else "removed"
+
+
+def _is_alive(auth: Mapping[str, Any] | None) -> bool:
+    return auth is not None and auth["deleted_at"] is None
+
+
+def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any]) -> ColumnReport:
+    at = before["columns"][column.name]
+    return ColumnReport(
+        column.name,
+        column.owner,
+        dict(zip(map(str, column.sources), at["sources"], strict=True)),
+        at["wanted"],
+        at["stored"],
+        differs=at["differs"],
+        would_be=after["columns"][column.name]["stored"],
+    )
+
+
+def _look(settings: Settings, user_id: UUID) -> Plan[dict[str, Any]]:
+    """Both rows, as they are for this transaction."""
+    return dict((yield from query_row(_looking(settings), id=user_id)))
+
+
+def _looking(settings: Settings) -> str:
+    columns = ", ".join(f"{literal(column.name)}, {_column(settings, column)}" for column in settings.columns)
+    facts = ", ".join(f"{literal(name)}, to_jsonb(source.*) -> {literal(name)}" for name in _FACTS)
+    key = f"target.{quote(settings.key)}"
+    return f"""
+        select
+            case when source."id" is not null then jsonb_build_object({facts}) end as auth,
+            {key} is not null as has_row,
+            target.xmin::text as written_by,
+            case when current_setting('track_commit_timestamp')::boolean
+                then pg_xact_commit_timestamp(target.xmin) end as written_at,
+            target.ctid::text || ' ' || target.xmin::text as row_version,
+            {f"jsonb_build_object({columns})" if columns else "'{}'::jsonb"} as columns
+        from (select %(id)s::uuid as id) as asked
+        left join {settings.source_table.quoted} as source on source."id" = asked.id
+        left join {settings.users_table.quoted} as target on {key} = asked.id
+    """
+
+
+def _column(settings: Settings, column: Column) -> str:
+    sources: Sequence[str] = [as_text(Column(column.name, (each,)), "source") for each in column.sources]
+    alive = 'source."id" is not null and source."deleted_at" is null'
+    other = differs(column) if column.owner == "auth" else "false"
+    return (
+        f"jsonb_build_object('sources', jsonb_build_array({', '.join(sources)}), "
+        f"'wanted', case when {alive} then {as_text(column, 'source')} end, "
+        f"'stored', ({comparable(column, 'target')})::text, "
+        f"'differs', {alive} and target.{quote(settings.key)} is not null and {other})"
+    )

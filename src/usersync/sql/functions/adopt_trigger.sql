@@ -1,0 +1,58 @@
+-- Takes the place of a trigger on the auth server's table: it goes, and what it was is kept for give_back. With
+-- new_name it goes on running under that name, which makes room for one of ours. Its function stays as it is.
+create or replace function usersync.adopt_trigger(trigger_name text, new_name text default null) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+declare
+    adopted record;
+begin
+    -- At once the lock that removing it takes: a sign-up that has read the table and waits for a weaker one to write
+    -- to it would wait for us, and we for it.
+    lock table only "@source_table" in access exclusive mode;
+    select
+        pg_get_triggerdef(pg_trigger.oid) as definition,
+        tgfoid::regprocedure::text as function_name,
+        concat_ws(E';\n',
+            pg_get_functiondef(tgfoid),
+            format('comment on function %s is %L', tgfoid::regprocedure, obj_description(tgfoid, 'pg_proc')),
+            case when proacl is not null then format('revoke all on function %s from public', tgfoid::regprocedure) end,
+            (
+                select string_agg(
+                    format(
+                        'grant execute on function %s to %s', tgfoid::regprocedure,
+                        case when grantee = 0 then 'public' else grantee::regrole::text end
+                        || case when is_grantable then ' with grant option' else '' end
+                    ),
+                    E';\n'
+                )
+                from aclexplode(proacl) where grantee <> proowner
+            )
+        ) as function_definition
+    into strict adopted
+    from pg_trigger
+    join pg_proc on pg_proc.oid = tgfoid
+    where tgrelid = '@source_table'::regclass and tgname = adopt_trigger.trigger_name and not tgisinternal;
+
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition, moved_to)
+    values (
+        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition,
+        adopt_trigger.new_name
+    )
+    on conflict (kind, name) do update set
+        function_name = excluded.function_name,
+        definition = excluded.definition,
+        function_definition = excluded.function_definition,
+        moved_to = excluded.moved_to,
+        adopted_at = now();
+    if new_name is not null then
+        execute overlay(
+            adopted.definition placing format('CREATE OR REPLACE TRIGGER %I ', new_name)
+            from 1 for length(format('CREATE TRIGGER %I ', trigger_name))
+        );
+    end if;
+    perform usersync.remove_trigger(trigger_name);
+end;
+$usersync$;
+comment on function usersync.adopt_trigger(text, text) is
+    'usersync: takes the place of a trigger on the auth server''s table, and keeps what it was.';

@@ -1,0 +1,39 @@
+-- How many users are in the ledger, since when, and what the last reconciling run came to.
+create or replace function usersync.ledger_status() returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $usersync$
+begin
+    return (
+        select jsonb_build_object(
+            'degraded', count(*) filter (where failure.outcome = 'degraded'),
+            'failed', count(*) filter (where failure.outcome = 'failed'),
+            'oldest_failure_at', min(failure.first_failed_at)
+        )
+        from usersync.sync_failures as failure
+    ) || jsonb_build_object(
+        'by_sqlstate', (
+            select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
+            from (
+                select failure.sqlstate, count(*) as users from usersync.sync_failures as failure group by 1
+            ) as counted
+        )
+    ) || jsonb_build_object(
+        'last_run', (
+            select jsonb_build_object(
+                'run_id', run.run_id,
+                'finished', bool_and(run.state = 'finished'),
+                'updated_at', max(run.updated_at),
+                'examined', sum(run.examined)
+            )
+            from usersync.sync_runs as run
+            group by run.run_id
+            order by max(run.updated_at) desc
+            limit 1
+        ),
+        'observed_at', clock_timestamp()
+    );
+end;
+$usersync$;
+comment on function usersync.ledger_status() is
+    'usersync: how many users are in the ledger, since when, and what the last reconciling run came to.';

@@ -1,0 +1,112 @@
+-- What clients may do beyond the functions with names of their own: an operation, its arguments and its answer,
+-- the latter two as JSON. The Data API reaches functions in "public" alone, and there this is the only one more;
+-- Python comes the same way, by connection as by HTTP. Each operation may be asked for again, by whoever got no answer.
+create or replace function public.usersync(operation text, arguments jsonb default '{}') returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+<<given>>
+declare
+    user_id uuid := arguments ->> 'user_id';
+    run_id uuid := arguments ->> 'run_id';
+    page_size integer := arguments ->> 'page_size';
+    ids uuid[];
+begin
+    case operation
+    when 'user_exists' then
+        return to_jsonb(usersync.user_exists(user_id));
+    when 'sync_user' then
+        return to_jsonb(usersync.sync_user(user_id)) || jsonb_build_object(
+            'copied', '@source_table'::regclass is not distinct from to_regclass('usersync.auth_users'));
+    when 'sync_users' then
+        ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
+        perform usersync.sync_users(ids);
+        return to_jsonb(cardinality(ids));
+    when 'ledger_status' then
+        return usersync.ledger_status();
+    when 'failures' then
+        return usersync.list_failures(
+            user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
+    when 'failed_ids' then
+        return to_jsonb(array(
+            select failure.user_id from usersync.sync_failures as failure
+            where (given.user_id is null or failure.user_id = given.user_id)
+                and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
+                and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
+            order by failure.user_id limit given.page_size
+        ));
+    when 'count_failed' then
+        return (
+            select jsonb_build_object(
+                'degraded', count(*) filter (where failure.outcome = 'degraded'),
+                'failed', count(*) filter (where failure.outcome = 'failed')
+            )
+            from usersync.sync_failures as failure
+            where given.user_id is null or failure.user_id = given.user_id
+        );
+    when 'unlink_events' then
+        return to_jsonb(usersync.unlink_events(user_id, page_size));
+    when 'count_removals' then
+        return to_jsonb(usersync.count_removals());
+    when 'compare' then
+        return to_jsonb(usersync.reconcile_page(
+            (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
+    when 'start_run' then
+        perform usersync.start_run(
+            run_id,
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
+            array(select id::uuid from jsonb_array_elements_text(arguments -> 'last_ids') as id),
+            page_size);
+        return null;
+    when 'unfinished_run' then
+        return (
+            select coalesce(jsonb_agg(to_jsonb(run) order by run.part), '[]')
+            from usersync.sync_runs as run
+            where run.run_id = (
+                select unfinished.run_id from usersync.sync_runs as unfinished
+                where unfinished.state <> 'finished' order by unfinished.updated_at desc limit 1
+            )
+        );
+    when 'run_part' then
+        return (
+            select to_jsonb(run) from usersync.sync_runs as run
+            where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer
+        );
+    when 'advance_run' then
+        return to_jsonb(usersync.advance_run(run_id, (arguments ->> 'part')::integer));
+    when 'limit_pages' then
+        update usersync.sync_runs as run set page_size = least(run.page_size, given.page_size)
+        where run.run_id = given.run_id and run.part = (arguments ->> 'part')::integer;
+        return null;
+    when 'interrupt_run' then
+        update usersync.sync_runs as run set state = 'interrupted', updated_at = clock_timestamp()
+        where run.run_id = given.run_id and run.state = 'running';
+        return null;
+    when 'receive_users' then
+        return to_jsonb(usersync.receive_users(
+            arguments -> 'users', coalesce((arguments ->> 'seen_at')::timestamptz, clock_timestamp())));
+    when 'start_receiving' then
+        perform usersync.receive_users('[]', now());
+        return to_jsonb(clock_timestamp());
+    when 'count_unseen' then
+        return to_jsonb(usersync.count_unseen((arguments ->> 'since')::timestamptz));
+    when 'unseen_ids' then
+        return to_jsonb(array(
+            select stored.id from usersync.auth_users as stored
+            where stored.seen_at < (arguments ->> 'since')::timestamptz
+                and (arguments ->> 'after_id' is null or stored.id > (arguments ->> 'after_id')::uuid)
+            order by stored.id limit given.page_size
+        ));
+    when 'forget_user' then
+        delete from usersync.auth_users as stored
+        where stored.id = given.user_id and stored.seen_at < (arguments ->> 'since')::timestamptz;
+        return null;
+    else
+        raise exception 'this usersync has no operation %', quote_nullable(operation)
+            using errcode = 'US302', hint = 'Is it older than the client? Run: usersync apply';
+    end case;
+end;
+$usersync$;
+comment on function public.usersync(text, jsonb) is
+    'usersync: what clients do beyond the functions with names of their own, by operation.';

@@ -1,0 +1,77 @@
+-- A table as somebody who is to fill it has to know it. Reads the catalog only.
+select jsonb_build_object(
+    'rows', greatest(reltuples, 0)::bigint,
+    -- Its checks and types run code of whoever it belongs to.
+    'is_ours', pg_has_role(relowner, 'USAGE'),
+    'columns', (
+        select jsonb_agg(jsonb_build_object(
+            'name', attname,
+            'type', format_type(atttypid, atttypmod),
+            -- The name that the settings know it by, where it is not one of PostgreSQL's own.
+            'type_schema', case when own.typnamespace <> 'pg_catalog'::regnamespace then type_namespace.nspname end,
+            'type_name', own.typname,
+            'is_array', element.oid is not null,
+            'category', coalesce(element.typcategory, pg_type.typcategory),
+            'labels', array(select enumlabel from pg_enum where enumtypid = own.oid order by enumsortorder),
+            'refuses_null', attnotnull or pg_type.typnotnull,
+            'default', case when attgenerated = '' then coalesce(pg_get_expr(adbin, adrelid), pg_type.typdefault) end,
+            'by_itself', case
+                when attgenerated <> '' then 'generated'
+                when attidentity <> '' then 'an identity'
+            end,
+            'comment', col_description(attrelid, attnum),
+            'is_unique', exists (
+                select from pg_index
+                where indrelid = pg_class.oid and indisunique and indnkeyatts = 1
+                    and (indkey[0] = attnum or indexprs is not null and exists (
+                        select from pg_depend
+                        where classid = 'pg_class'::regclass and objid = indexrelid
+                            and refobjid = pg_class.oid and refobjsubid = attnum
+                    ))
+            ),
+            'refers_to', (
+                select confrelid::regclass::text from pg_constraint
+                where conrelid = pg_class.oid and contype = 'f' and attnum = any(conkey)
+                order by conname limit 1
+            )
+        ) order by attnum)
+        from pg_attribute
+        join pg_type on pg_type.oid = atttypid
+        left join pg_type as element on element.oid = pg_type.typelem and pg_type.typcategory = 'A'
+        join pg_type as own on own.oid = coalesce(element.oid, pg_type.oid)
+        join pg_namespace as type_namespace on type_namespace.oid = own.typnamespace
+        left join pg_attrdef on adrelid = attrelid and adnum = attnum
+        where attrelid = pg_class.oid and attnum > 0 and not attisdropped
+    ),
+    'constraints', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', conname,
+            'kind', contype,
+            'definition', pg_get_constraintdef(pg_constraint.oid),
+            'columns', array(
+                select attname from pg_attribute where attrelid = conrelid and attnum = any(conkey) order by attnum
+            ),
+            'deferred', condeferred
+        ) order by conname), '[]')
+        from pg_constraint
+        where conrelid = pg_class.oid and (contype in ('c', 'u', 'x') or condeferred)
+    ),
+    'referrers', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', conname,
+            'table', conrelid::regclass::text,
+            'columns', array(
+                select attname from pg_attribute where attrelid = conrelid and attnum = any(conkey) order by attnum
+            ),
+            'to', case when confrelid = pg_class.oid then 'users' else 'auth' end,
+            'on_delete', confdeltype
+        ) order by confrelid = pg_class.oid desc, conrelid::regclass::text, conname), '[]')
+        from pg_constraint
+        join pg_class as referrer on referrer.oid = conrelid
+        where contype = 'f' and conparentid = 0
+            and confrelid in (pg_class.oid, to_regclass(%(source_table)s)) and conrelid <> pg_class.oid
+            and relnamespace <> all(array(select oid from pg_namespace where nspname in ('auth', 'usersync')))
+    )
+) as about
+from pg_class
+where pg_class.oid = to_regclass(%(users_table)s)

@@ -1,0 +1,86 @@
+"""The command with a URL and a key, and no address of a database."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from postgrest import SECRET_KEY
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def over_api(usersync, gateway, monkeypatch):
+    """Call the command where only a Data API is known; returns its exit code and what it says as JSON."""
+    monkeypatch.setenv("SUPABASE_URL", gateway.url)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
+
+    def call(*arguments):
+        done = usersync(*arguments, "--json")
+        assert SECRET_KEY not in done.out + done.err
+        return done.code, json.loads(done.out)
+
+    return call
+
+
+def test_the_commands_of_every_day_run_over_the_api(project, over_api, appear, usersync):
+    user, other = appear(2)
+    assert over_api("status")[1]["missing"] == 2
+    assert "(Data API)  not in step" in usersync("status").out
+    assert over_api("sync", "--dry-run")[1]["missing"] == 2
+    assert over_api("sync", "--user", user)[0] == 0
+    assert project.row(user)
+    assert over_api("sync", "--workers", 2)[0] == 0
+    assert project.row(other)
+    assert over_api("failures")[1]["failures"] == []
+    assert over_api("retry")[1]["retried"] == 0
+    assert over_api("status")[1]["in_step"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["doctor", "plan", "apply --yes", "rollback --yes", "audit tail", "audit search", "audit tracked"],
+)
+def test_the_others_say_that_they_need_a_database(over_api, command):
+    code, said = over_api(*command.split())
+    assert (code, said["error"]["code"]) == (2, "US103")
+    assert "SUPABASE_DB_URL" in said["error"]["hint"]
+
+
+def test_what_waits_in_a_spool_is_delivered_over_the_api(project, over_api, tmp_path):
+    assert over_api("audit", "spool", "--drain", "--dir", tmp_path)[0] == 0
+
+
+def test_an_address_wins_over_the_api(project, usersync, monkeypatch):
+    monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_publishable_which_would_not_do")
+    monkeypatch.setenv("DATABASE_URL", project.database.dsn())
+    assert usersync("status").code == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "says"),
+    [
+        (
+            {"SUPABASE_URL": "https://a.supabase.co"},
+            "US102",
+            "SUPABASE_SECRET_KEY or SUPABASE_SERVICE_ROLE_KEY",
+        ),
+        ({"SUPABASE_SECRET_KEY": SECRET_KEY}, "US102", "SUPABASE_URL is not set"),
+        (
+            {"SUPABASE_URL": "https://a.supabase.co", "SUPABASE_SECRET_KEY": "sb_publishable_abcdefgh"},
+            "US102",
+            "publishable",
+        ),
+        ({}, "US101", "no database address"),
+    ],
+)
+def test_what_is_missing_is_named(usersync, monkeypatch, variables, code, says):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = usersync("status", "--json")
+    error = json.loads(done.out)["error"]
+    assert (done.code, error["code"]) == (2, code)
+    assert says in error["message"]

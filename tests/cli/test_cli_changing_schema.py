@@ -1,0 +1,102 @@
+"""Somebody else's migrations, between any two steps of ours: each step says so, and nothing is half done."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.testing import GoTrueError
+
+pytestmark = pytest.mark.newest_server
+
+PROJECT = """
+    create table public.users (id uuid primary key, email text, full_name text);
+    create function public.handle_new_user() returns trigger language plpgsql security definer
+    set search_path = '' as $$ begin
+      insert into public.users (id, email, full_name)
+      values (new.id, new.email, new.raw_user_meta_data->>'full_name');
+      return new;
+    end $$;
+    create trigger on_auth_user_created after insert on auth.users
+      for each row execute function public.handle_new_user();
+"""
+
+
+@pytest.fixture
+def step(usersync, database, monkeypatch, postgres, directory):
+    """Call the command and return how it ended; ``init`` was called already."""
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    postgres.execute(PROJECT)
+
+    def call(*arguments, code=0):
+        done = usersync(*arguments)
+        assert done.code == code, done.out + done.err
+        return done
+
+    call("init")
+    return call
+
+
+CHANGES = {
+    "alter table public.users drop column full_name": "public.users has no column full_name, which is mapped",
+    "alter table public.users rename to users_old": "there is no table public.users, so it would be created",
+    "alter table public.users drop constraint users_pkey cascade": "has no primary key or unique constraint",
+    "alter table public.users alter column id type text": "the auth server's ids are uuid",
+    "alter table public.users alter column email type int using 1": "public.users.email is of type",
+    "alter table public.users add column team text not null": "public.users.team refuses null",
+    "drop table public.users cascade; create view public.users as select 1 as id": "is not a table",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_between_init_and_apply(step, postgres, catalog, change):
+    postgres.execute(change)
+    before = catalog()
+    blocks = "refuses null" not in CHANGES[change] and "would be created" not in CHANGES[change]
+    planned = step("plan", "--adopt", code=int(blocks))
+    assert CHANGES[change] in planned.out.replace("\n    ", " ")
+    assert catalog() == before
+    if blocks:
+        step("apply", "--adopt", "--yes", code=1)
+        assert catalog() == before
+
+
+#: Changing the type of the key is refused by PostgreSQL by then: the audit log refers to it.
+@pytest.mark.parametrize("change", [each for each in CHANGES if "column id" not in each])
+def test_after_apply_sign_ups_go_on_and_doctor_says_what_is_wrong(step, postgres, auth, catalog, change):
+    """And rollback takes everything back, whatever has become of the table."""
+    step("apply", "--adopt", "--yes")
+    postgres.execute(change)
+    user = auth.sign_up_email("ada@example.com")
+    step("doctor", code=1)
+    ledger = postgres.execute("select user_id from usersync.sync_failures").fetchall()
+    there = "drop constraint" in change or "add column" in change or "drop column" in change
+    assert (user,) in ledger or there
+    step("rollback", "--yes", "--drop-audit-log")
+    assert not [name for _, name in catalog() if name.startswith("usersync")]
+    assert ("trigger", "on_auth_user_created on auth.users") in catalog()
+
+
+def test_the_recipe_is_pasted_again_after_it_was_adopted(step, postgres, auth, catalog):
+    before = catalog()
+    step("apply", "--adopt", "--yes")
+    again = PROJECT[PROJECT.index("create trigger") :].replace("create trigger", "create or replace trigger")
+    postgres.execute(again)
+    assert "--adopt takes its place" in step("plan", code=1).out.replace("\n    ", " ")
+    step("apply", "--yes", code=1)
+    step("apply", "--adopt", "--yes")
+    auth.sign_up_email("ada@example.com")
+    assert postgres.execute("select count(*) from public.users").fetchone() == (1,)
+    step("rollback", "--yes", "--drop-audit-log")
+    assert catalog() == before
+
+
+def test_the_function_that_was_adopted_is_changed_before_rollback(step, postgres, auth):
+    step("apply", "--adopt", "--yes")
+    postgres.execute(
+        "create or replace function public.handle_new_user() returns trigger language plpgsql as "
+        "$$ begin raise exception 'changed'; end $$"
+    )
+    auth.sign_up_email("ada@example.com")
+    step("rollback", "--yes")
+    with pytest.raises(GoTrueError):  # theirs, as it is by now
+        auth.sign_up_email("bea@example.com")

@@ -1,0 +1,143 @@
+"""What is set, where it was said, and what wins."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postgrest import SECRET_KEY
+from usersync.cli.origins import lines_of_keys
+
+PASSWORD = "hunter2"  # noqa: S105 - is to be hidden
+DSN = f"postgresql://postgres:{PASSWORD}@db.example.com:5432/postgres"
+URL = "https://abcdefghijklmnopqrst.supabase.co"
+
+
+@pytest.fixture
+def shown(usersync):
+    """Call the command and return its exit code and its document; no secret is in either form of it."""
+
+    def call(*arguments, code=0):
+        done = [usersync("config", *arguments, *form) for form in ((), ("--json",))]
+        for each in done:
+            assert each.code == code, each
+            assert PASSWORD not in each.out + each.err
+            assert SECRET_KEY not in each.out + each.err
+        return json.loads(done[1].out)
+
+    return call
+
+
+def used(document):
+    return {(each["name"], each["source"]) for each in document["variables"] if each["used"]}
+
+
+def test_where_nothing_is_set_it_says_so(shown):
+    document = shown(code=1)
+    assert document["target"] is None
+    assert "no database address" in document["problem"]
+    assert used(document) == set()
+    assert {each["source"] for each in document["settings"]} == {"default"}
+
+
+def test_the_environment_wins_over_the_nearer_file_and_that_over_the_other(shown, directory, monkeypatch):
+    (directory / ".env").write_text(f"# the team's\n\nDATABASE_URL={DSN}\nSUPABASE_URL={URL}\n")
+    assert used(shown()) == {("DATABASE_URL", ".env:3")}
+    (directory / ".env.local").write_text(f'\nexport SUPABASE_DB_URL="{DSN}"\n')
+    assert ("SUPABASE_DB_URL", ".env.local:2") in used(shown())
+    assert ("DATABASE_URL", ".env:3") not in used(shown())
+    monkeypatch.setenv("DATABASE_URL", DSN.replace("db.", "env."))
+    document = shown()
+    assert ("DATABASE_URL", "environment") in used(document)
+    assert document["target"] == "env.example.com:5432/postgres"
+    assert ("--dsn", "command line") in used(shown("--dsn", DSN))
+
+
+def test_without_an_address_the_api_is_used(shown, directory):
+    (directory / ".env.local").write_text(f"SUPABASE_URL={URL}\nSUPABASE_SECRET_KEY={SECRET_KEY}\n")
+    document = shown()
+    assert document["target"] == "abcdefghijklmnopqrst.supabase.co (Data API)"
+    values = {each["name"]: each["value"] for each in document["variables"]}
+    assert values["SUPABASE_SECRET_KEY"] == "a secret key [hidden]"  # noqa: S105 - is hidden
+    assert values["SUPABASE_URL"] == URL
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("DATABASE_URL=postgresql://u:hunter2@@h/d", "@ or a /"),
+        (f"DATABASE_URL={URL}", "HTTP address"),
+        (f"SUPABASE_URL={URL}\nSUPABASE_SECRET_KEY=sb_publishable_hunter2", "publishable"),
+        (f"SUPABASE_URL=http://h\nSUPABASE_SECRET_KEY={SECRET_KEY}", "read the key"),
+        (f"SUPABASE_URL=https://u:hunter2@h\nSUPABASE_SECRET_KEY={SECRET_KEY}", "a password"),
+    ],
+)
+def test_what_cannot_be_used_is_a_problem(shown, directory, line, problem):
+    (directory / ".env").write_text(line)
+    document = shown(code=1)
+    assert any(problem in (each["problem"] or "") for each in document["variables"])
+
+
+def test_a_file_that_cannot_be_read_is_named(usersync, directory):
+    (directory / ".env").write_bytes(b"A=\xff\xfe")
+    assert "cannot read .env" in usersync("config").err
+
+
+SETTINGS = """
+# a comment
+on_delete = "soft"
+[columns]
+# another
+email = [
+  "email",
+]
+deleted_at = "deleted_at"
+
+[columns.plan]
+from = "app_metadata.plan"
+owner = "app"
+
+[audit.columns]
+id = "event_id"
+"""
+
+
+@pytest.mark.parametrize("name", ["usersync.toml", "pyproject.toml", "other.toml"])
+def test_each_setting_has_its_line(shown, directory, name):
+    text = SETTINGS
+    if name == "pyproject.toml":
+        text = text.replace("# a comment", "[tool.usersync]").replace("[columns", "[tool.usersync.columns")
+        text = text.replace("[audit", "[tool.usersync.audit")
+    (directory / name).write_text(text)
+    document = shown(*(("--config", name) if name == "other.toml" else ()), "--dsn", DSN)
+    lines = {each["name"]: each["source"] for each in document["settings"]}
+    assert lines["on_delete"] == f"{name}:3"
+    assert lines["columns.email"] == f"{name}:6"
+    assert lines["columns.deleted_at"] == f"{name}:9"
+    assert lines["columns.plan"] == f"{name}:11"
+    assert lines["audit.columns.id"] == f"{name}:16"
+    assert lines["users_table"] == "default"
+    assert document["settings_file"] == name
+
+
+KEYS = st.from_regex(r"\A[a-z]{1,3}\Z")
+VALUES = st.sampled_from(
+    ["1", '"x"', "'''a\n[b]\nc = 1'''", '[\n  1,\n  "]",\n]', "{ k = 1 }", '"""\nq = 2\n"""', "true # no"]
+)
+
+
+@given(st.lists(st.tuples(KEYS, VALUES), max_size=6, unique_by=lambda each: each[0]), st.integers(0, 3))
+def test_a_line_is_where_the_key_is_written(entries, blanks):
+    """Whatever stands in values: what looks like a key or a table in a text is none."""
+    gap = "\n# c = 1\n" * blanks
+    text = "".join(f"{gap}{key} = {value}\n" for key, value in entries)
+    tomllib.loads(text)
+    lines = text.splitlines()
+    found = lines_of_keys(text)
+    assert {path[0] for path in found} == {key for key, _ in entries}
+    for key, _ in entries:
+        assert lines[found[key,] - 1].startswith(f"{key} = ")

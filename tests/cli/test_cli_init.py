@@ -1,0 +1,436 @@
+"""``usersync init``: what it finds, what it writes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+from fix_terminal import Terminal
+from psycopg.types.json import Jsonb
+
+from usersync.settings import load_settings, parse_settings
+
+pytestmark = pytest.mark.newest_server
+
+USERS = "create table public.users (id uuid primary key references auth.users on delete cascade, email text)"
+
+
+@pytest.fixture
+def dsn(database, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    return database.dsn()
+
+
+@pytest.fixture
+def proposed(usersync, dsn, directory):
+    """What is proposed, as data; the file is as good as the data."""
+
+    def call(*arguments):
+        done = usersync("init", "--json", "--force", *arguments)
+        assert done.code == 0, done.out
+        data = done.json
+        assert load_settings(directory / "usersync.toml") == parse_settings(data["settings"])
+        assert (directory / "usersync.toml").read_text() == data["toml"]
+        return data
+
+    return call
+
+
+def entries(data):
+    return {each["name"]: each["entry"] for each in data["columns"]}
+
+
+def about(data, name):
+    return next(each for each in data["columns"] if each["name"] == name)
+
+
+def test_it_explains_writes_and_changes_nothing(usersync, dsn, directory, postgres, catalog):
+    postgres.execute(
+        USERS + "; create table public.orders (id int primary key, buyer uuid references public.users)"
+    )
+    before = catalog()
+    done = usersync("init")
+    assert done.code == 0
+    assert catalog() == before
+    assert "public.users" in done.out
+    assert "refers to auth.users, on delete cascade" in done.out
+    assert "public.orders (buyer)    on delete no action" in done.out
+    assert done.out.splitlines()[-1].split() == ["Next:", "usersync", "plan"]
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    settings = load_settings(directory / "usersync.toml")
+    assert (str(settings.users_table), settings.on_delete) == ("public.users", "delete")
+    assert usersync("plan").code == 0
+
+
+def test_a_file_that_is_there_is_not_overwritten_unasked(usersync, dsn, directory, postgres):
+    postgres.execute(USERS)
+    path = directory / "usersync.toml"
+    path.write_text("# mine\n")
+    for arguments in ([], ["--yes"], ["--json"]):
+        done = usersync("init", *arguments)
+        assert done.code == 2
+        assert "usersync.toml is there already" in done.err + done.out
+    assert usersync("init", "--stdout").code == 0
+    assert path.read_text() == "# mine\n"
+    assert usersync("init", "--config", "other.toml").code == 0
+    assert load_settings(directory / "other.toml").on_delete == "delete"
+    assert usersync("init", "--force").code == 0
+    assert load_settings(path).on_delete == "delete"
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_on_a_terminal_it_asks_before_it_overwrites(dsn, directory, postgres, answer):
+    postgres.execute(USERS)
+    path = directory / "usersync.toml"
+    path.write_text("# mine\n")
+    with Terminal("init") as terminal:
+        terminal.wait_for("Overwrite usersync.toml? [y/N]")
+        terminal.type(f"{answer}\n")
+        assert terminal.end() == (0 if answer == "y" else 1)
+    assert (path.read_text() == "# mine\n") == (answer == "n")
+
+
+def test_stdout_is_the_file_and_nothing_else(usersync, dsn, directory, postgres):
+    postgres.execute(USERS)
+    done = usersync("init", "--stdout")
+    (directory / "piped.toml").write_text(done.out)
+    assert load_settings(directory / "piped.toml").on_delete == "delete"
+    assert "Columns" in done.err
+    assert not (directory / "usersync.toml").exists()
+
+
+SEVERAL = f"{USERS}; create table public.profiles (id uuid primary key references auth.users, bio text)"
+
+
+def test_several_tables_are_asked_about_where_there_is_somebody_to_ask(usersync, dsn, directory, postgres):
+    postgres.execute(SEVERAL)
+    with Terminal("init") as terminal:
+        terminal.wait_for("Which one holds your users? [1]")
+        assert "2.  public.profiles" in terminal.text
+        terminal.type("2\n")
+        assert terminal.end() == 0
+    assert str(load_settings(directory / "usersync.toml").users_table) == "public.profiles"
+    (directory / "usersync.toml").unlink()
+    done = usersync("init")
+    assert "Also      public.profiles" in done.out
+    assert str(load_settings(directory / "usersync.toml").users_table) == "public.users"
+
+
+@pytest.mark.parametrize("key", ["end of input", "Ctrl-C"])
+def test_leaving_the_question_writes_nothing(dsn, directory, postgres, key):
+    postgres.execute(SEVERAL)
+    with Terminal("init") as terminal:
+        terminal.wait_for("Which one holds your users? [1]: ")
+        if key == "Ctrl-C":
+            assert terminal.interrupt() in {130, -2}  # -2: pressed once more, when all was said
+        else:
+            terminal.type("\x04")
+            assert terminal.end() == 1
+        assert "Traceback" not in terminal.text
+    assert not (directory / "usersync.toml").exists()
+
+
+def test_a_table_can_be_named_there_or_not(proposed, postgres):
+    postgres.execute("create schema app; create table app.folks (n int, who uuid unique, mail text)")
+    data = proposed("--table", "app.folks")
+    assert data["settings"]["users_table"] == "app.folks"
+    assert data["settings"]["key"] == "who"
+    assert entries(data) == {"n": None, "mail": {"from": ["email"]}}
+    assert "usersync makes it" in proposed("--table", "app.members")["toml"]
+    assert "usersync makes it" in proposed()["toml"]
+
+
+@pytest.mark.parametrize("name", ["a.b.c", "", "we$ird", "x" * 70])
+def test_a_name_that_is_none_is_wrong_usage(usersync, dsn, directory, name):
+    assert usersync("init", "--table", name or '""').code == 2
+    assert not (directory / "usersync.toml").exists()
+
+
+REFUSED = {
+    "create table public.users (tenant int, id uuid, primary key (tenant, id))": (
+        "public.users has a primary key of several columns (tenant, id)",
+        'alter table "public"."users" add unique ("id")',
+    ),
+    "create table public.users (id bigserial primary key, email text)": (
+        "public.users has no column of type uuid that is unique for itself",
+        "add column auth_id uuid unique",
+    ),
+    "create table public.users (id uuid, n int); create unique index on public.users (id) where n > 1": (
+        "public.users has no column of type uuid that is unique for itself",
+        "add column auth_id uuid unique",
+    ),
+}
+
+
+@pytest.mark.parametrize("table", REFUSED)
+def test_a_table_that_cannot_be_used_is_refused_with_the_reason(usersync, dsn, directory, postgres, table):
+    postgres.execute(table)
+    done = usersync("init", "--json")
+    assert done.code == 1
+    message, hint = REFUSED[table]
+    assert message in done.json["error"]["message"]
+    assert hint in done.json["error"]["hint"]
+    assert not (directory / "usersync.toml").exists()
+
+
+def test_a_table_that_cannot_be_used_does_not_hide_one_that_can(proposed, postgres):
+    postgres.execute(
+        "create table public.users (id bigserial primary key);"
+        "create table public.profiles (id bigserial primary key, user_id uuid unique references auth.users)"
+    )
+    data = proposed()["settings"]
+    assert (data["users_table"], data["key"]) == ("public.profiles", "user_id")
+
+
+def test_the_table_that_a_recipe_writes_to_comes_first(proposed, postgres):
+    postgres.execute(SEVERAL)
+    postgres.execute(
+        "create function public.f() returns trigger language plpgsql as "
+        "'begin insert into public.profiles (id) values (new.id); return new; end';"
+        "create trigger t after insert on auth.users for each row execute function public.f()"
+    )
+    data = proposed()
+    assert data["settings"]["users_table"] == "public.profiles"
+    assert data["other_tables"] == ["public.users"]
+    assert data["triggers_on_auth_users"] == [
+        {"name": "t", "function": "public.f()", "copies": True, "beyond": []}
+    ]
+    assert data["needs_adoption"]
+
+
+PRIVILEGES = ("role", "is_admin", "isAdmin", "permissions", "plan", "email_verified", "org_id")
+
+
+def test_what_looks_like_a_privilege_never_comes_from_what_users_write(proposed, postgres, auth):
+    columns = ", ".join(f'"{name}" text' for name in PRIVILEGES)
+    postgres.execute(f"create table public.users (id uuid primary key, nickname text, {columns})")
+    auth.sign_up_email(data={"nickname": "ada", **dict.fromkeys(PRIVILEGES, "admin")})
+    found = entries(proposed())
+    assert found["nickname"]["from"] == ["user_metadata.nickname"]
+    assert {found[name] for name in PRIVILEGES} == {None}
+    auth.admin_create(app_metadata={"role": "editor", "plan": "pro"})
+    found = entries(proposed())
+    assert [found[name]["from"] for name in ("role", "plan")] == [
+        ["app_metadata.role"],
+        ["app_metadata.plan"],
+    ]
+    assert found["is_admin"] is None
+
+
+HOSTILE = (
+    'quo"te',
+    "it's",
+    "new\nline",
+    "tab\there",
+    "DECIDE: = 1 ]",
+    "users_table",
+    "ünï🦄",
+    "dot.ted",
+    "do$$llar",
+    "# comment",
+    "back\\slash",
+)
+
+
+def test_names_that_would_break_a_file_do_not(proposed, usersync, postgres, auth):
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in HOSTILE}
+    columns = ", ".join(f"{name} text not null" for name in quoted.values())
+    postgres.execute(
+        f'create schema "we""ird"; create table "we""ird"."us.ers" ("i\'d" uuid primary key, {columns})'
+    )
+    postgres.execute(f"""
+        comment on column "we""ird"."us.ers".{quoted["it's"]} is E'auth.users.email\\n[columns]\\nx = 1';
+        alter table "we""ird"."us.ers" add constraint "ch\neck" check (length({quoted["it's"]}) > 99);
+    """)
+    auth.sign_up_email(data=dict.fromkeys(HOSTILE, "x"))
+    data = proposed("--table", '"we""ird"."us.ers"')
+    found = entries(data)
+    assert found["it's"] == {"from": ["email"]}
+    assert found['quo"te']["from"] == ['user_metadata.quo"te']
+    assert {name for name in HOSTILE if found[name] is None} == {
+        "new\nline",
+        "tab\there",
+        "dot.ted",
+        "do$$llar",
+    }
+    assert "1 of 1 users tried would be refused by ch?eck" in data["toml"]
+    assert usersync("plan").code == 0
+
+
+def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth):
+    postgres.execute("""
+        create domain public.positive as int check (value > 0);
+        create table public.users (
+            id uuid primary key, email text unique, age public.positive, username text not null unique,
+            constraint long_enough check (length(username) >= 5))
+    """)
+    for age, name in ((1, "ada"), (-1, "longname"), ("x", "longer"), (None, None)):
+        auth.sign_up_email(data={"age": age, "username": name})
+    auth.sign_up_email("taken@example.com", data={"username": "another"})
+    postgres.execute(
+        "insert into public.users (id, email, username) "
+        "values (gen_random_uuid(), 'taken@example.com', 'theirs')"
+    )
+    notes = proposed()["notes"]
+    assert "2 of 5 users tried have a value that does not fit into age (public.positive)." in notes
+    # "ada", and the default that who has none would get.
+    assert any("2 of 5 users tried would be refused by long_enough" in each for each in notes)
+    assert "1 of 5 users tried have a value for email that another row has, and it is unique." in notes
+
+
+def test_no_code_of_another_roles_table_is_run(proposed, postgres, superuser, auth):
+    superuser.execute("""
+        create table public.users (id uuid primary key, email text);
+        create function public.runs(text) returns boolean language plpgsql security definer as
+          $$ begin raise exception 'it ran'; end $$;
+        alter table public.users add constraint runs check (public.runs(email));
+        grant all on public.users to postgres
+    """)
+    auth.sign_up_email()
+    notes = proposed()["notes"]
+    assert any("belongs to another role" in each for each in notes)
+    assert not any("runs" in each.split() for each in notes)
+
+
+def test_what_is_checked_at_commit_is_named(proposed, postgres):
+    postgres.execute(
+        "create table public.teams (id int primary key);"
+        "create table public.users (id uuid primary key, email text unique deferrable initially deferred, "
+        "team int constraint plays_for references public.teams deferrable initially deferred)"
+    )
+    late = [each.partition(" ")[0] for each in proposed()["notes"] if "is checked at COMMIT" in each]
+    assert late == ["plays_for", "users_email_key"]
+
+
+def test_a_check_that_cannot_be_tried_says_so(proposed, postgres, auth):
+    postgres.execute("""
+        create table public.users (id uuid primary key, email text);
+        create function public.strict(text) returns boolean language plpgsql as
+          $$ begin raise exception 'no'; end $$;
+        alter table public.users add constraint strict check (public.strict(email))
+    """)
+    auth.sign_up_email()
+    assert any(each.startswith("strict could not be tried") for each in proposed()["notes"])
+
+
+ON_DELETE = {
+    "references auth.users on delete cascade": ("delete", "deletes the row with the user"),
+    "references auth.users": ("anonymize", "Database error deleting user"),
+    "references auth.users on delete set null": ("anonymize", "nobody's before usersync"),
+    "": ("anonymize", "personal columns are emptied"),
+}
+
+
+@pytest.mark.parametrize("reference", ON_DELETE)
+def test_what_becomes_of_a_deleted_user_is_as_it_was(proposed, postgres, reference):
+    postgres.execute(f"create table public.users (id int, auth_id uuid unique {reference}, email text)")
+    data = proposed()
+    value, words = ON_DELETE[reference]
+    assert data["settings"]["on_delete"] == value
+    assert words in data["toml"].replace("\n# ", " ")
+
+
+def test_triggers_of_the_users_table_are_looked_into(proposed, usersync, postgres):
+    postgres.execute(
+        USERS
+        + ";"
+        + """
+        create table public.seen (id uuid);
+        create function public.seen() returns trigger language plpgsql as
+          $$ begin insert into seen values (new.id); return new; end $$;
+        create function public.hook() returns trigger language plpgsql set search_path = '' as
+          $$ begin perform net.http_post('x'); return new; end $$;
+        create function public.sync() returns trigger language plpgsql as
+          $$ begin perform extensions.http_get('x'); return new; end $$;
+        create trigger a after insert on public.users for each row execute function public.seen();
+        create trigger b after insert on public.users for each row execute function public.hook();
+        create trigger c after insert on public.users for each row execute function public.sync();
+    """
+    )
+    triggers = {each["name"]: each for each in proposed()["triggers_on_users"]}
+    assert triggers["a"]["relies_on_search_path_for"] == ["seen"]
+    assert "pg_net" in triggers["b"]["network"]
+    assert "waits for the answer" in triggers["c"]["network"]
+    assert "usersync apply --adopt gives it one" in usersync("init", "--force").out.replace("\n      ", " ")
+
+
+def test_an_audit_table_of_the_applications_own_is_left_alone(proposed, usersync, postgres):
+    postgres.execute(USERS + "; create table public.audit_logs (id int)")
+    assert proposed()["settings"]["audit_table"] == "public.audit_events"
+    assert usersync("plan").code == 0
+
+
+def test_large_and_odd_metadata_are_no_obstacle(proposed, postgres, auth):
+    postgres.execute("create table public.users (id uuid primary key, nickname text)")
+    statement = "insert into auth.users (id, raw_user_meta_data) values (gen_random_uuid(), %s)"
+    for value in ([1], "text", None, {"nickname": None}, {"nickname": "x" * 5_000_000}, {"k" * 5000: 1}):
+        auth.connection.execute(statement, [Jsonb(value)])
+    auth.connection.execute("insert into auth.users (id) values (gen_random_uuid())")
+    auth.connection.execute(statement, [Jsonb({f"key{n}": n for n in range(1000)} | {"nickname": "ada"})])
+    data = proposed()
+    assert entries(data)["nickname"]["from"] == ["user_metadata.nickname"]
+
+
+def test_without_the_auth_servers_table_it_says_where_to_look(usersync, dsn, directory, superuser):
+    superuser.execute("drop schema auth cascade")
+    done = usersync("init", "--json")
+    assert (done.code, done.json["error"]["code"]) == (1, "US303")
+    assert "source_table" in done.json["error"]["hint"]
+
+
+def test_the_auth_servers_table_is_the_one_that_the_file_names(usersync, dsn, directory, superuser):
+    superuser.execute("alter table auth.users rename to people")
+    path = directory / "usersync.toml"
+    path.write_text('source_table = "auth.people"')
+    assert usersync("init", "--force").code == 0
+    assert str(load_settings(path).source_table) == "auth.people"
+    path.write_text("not toml at all")
+    assert usersync("init", "--stdout").code == 2
+    assert usersync("init", "--force").code == 1  # for want of auth.users, and not for the file
+
+
+def test_settings_that_are_not_read_any_more_are_pointed_out(usersync, dsn, directory):
+    (directory / "pyproject.toml").write_text('[tool.usersync]\non_delete = "keep"\n')
+    assert "the settings in pyproject.toml are not read any more" in usersync("init").out
+
+
+def test_a_role_that_may_not_look_is_told_so(usersync, database, directory, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn("authenticator"))
+    done = usersync("init", "--json")
+    assert (done.code, done.json["error"]["code"]) == (1, "US202")
+    assert not (directory / "usersync.toml").exists()
+
+
+def test_a_directory_that_cannot_be_written_to_is_named(usersync, dsn, directory):
+    done = usersync("init", "--config", directory / "missing" / "usersync.toml")
+    assert done.code == 2
+    assert "cannot write" in done.err
+
+
+def test_a_table_that_others_have_locked_is_waited_for_no_longer_than_it_takes(
+    usersync, dsn, postgres, superuser
+):
+    postgres.execute(USERS)
+    with superuser.transaction():
+        superuser.execute("lock table public.users in access exclusive mode")
+        assert usersync("init").code == 0
+
+
+def test_who_has_lost_the_file_gets_it_back(usersync, dsn, directory, postgres, proposed):
+    postgres.execute("create table public.users (id uuid primary key, mail text, nick text, at timestamptz)")
+    path = directory / "usersync.toml"
+    path.write_text("""
+        on_delete = "keep"
+        lock_timeout_ms = 100
+        [columns]
+        mail = { from = "email", personal = false }
+        nick = { from = ["user_metadata.nick", "phone"], owner = "app", on_conflict = "suffix" }
+    """)
+    assert usersync("apply", "--yes").code == 0
+    settings = load_settings(path)
+    path.unlink()
+    data = proposed()
+    assert load_settings(path) == settings
+    assert about(data, "mail")["entry"] == {"from": ["email"], "personal": False}
+    assert about(data, "at")["entry"] is None
+    assert "lock_timeout_ms = 100" in data["toml"]
+    assert data["triggers_on_auth_users"] == []
+    assert usersync("plan", "--json").json["state"] == "up to date"

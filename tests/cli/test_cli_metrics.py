@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import re
+import signal
+import urllib.request
+
+import pytest
+from fix_terminal import Terminal
+from prometheus_client.parser import text_string_to_metric_families
+
+pytestmark = pytest.mark.newest_server
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
+
+
+def values(text):
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_they_are_printed_as_prometheus_reads_them(usersync, project, directory):
+    project.auth.sign_up_email()
+    done = usersync("metrics", "--dsn", project.database.dsn(), "--dir", directory)
+    assert done.code == 0
+    assert values(done.out)["usersync_auth_users"] == 1
+    found = usersync("metrics", "--dsn", project.database.dsn(), "--dir", directory, "--json").json
+    assert {"name": "usersync_auth_users", "labels": {}, "value": 1.0, "unit": "{user}"} in found["metrics"]
+    assert found["error"] is None
+
+
+def test_a_file_is_replaced_as_a_whole(usersync, project, directory):
+    file = directory / "usersync.prom"
+    file.write_text("old")
+    done = usersync("metrics", "--dsn", project.database.dsn(), "--dir", directory, "--textfile", file)
+    assert (done.code, "Written:" in done.out) == (0, True)
+    assert values(file.read_text())["usersync_up"] == 1
+    assert list(directory.iterdir()) == [file]
+
+
+def test_while_the_database_is_away_the_rest_is_there_all_the_same(usersync, directory):
+    file = directory / "usersync.prom"
+    done = usersync("metrics", "--dsn", NOWHERE, "--dir", directory / "none", "--textfile", file)
+    assert done.code == 3
+    assert "cannot connect" in done.err.lower() or "US101" in done.err
+    assert values(file.read_text()) == {"usersync_up": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--serve", "nowhere"], "neither PORT nor HOST:PORT"),
+        (["--serve", "99999"], "neither PORT nor HOST:PORT"),
+        (["--serve", "0", "--json"], "neither --textfile nor --json"),
+        (["--serve", "256.1.1.1:0"], "cannot listen at 256.1.1.1:0"),
+        (["--textfile", "missing/x.prom"], "cannot write missing/x.prom"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(usersync, directory, options, says):
+    done = usersync("metrics", "--dsn", NOWHERE, "--dir", directory, *options)
+    assert done.code == 2
+    assert says in done.err + done.out
+
+
+def test_they_are_served_until_ctrl_c(project, directory):
+    with Terminal("metrics", "--dsn", project.database.dsn(), "--dir", directory, "--serve", "0") as terminal:
+        terminal.wait_for("/metrics")
+        url = re.search(r"http://\S+/metrics", terminal.text)[0]
+        for _ in range(2):
+            with urllib.request.urlopen(url) as answer:  # noqa: S310 - http, as matched
+                assert values(answer.read().decode())["usersync_up"] == 1
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 0
+        assert "Traceback" not in terminal.text

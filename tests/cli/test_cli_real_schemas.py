@@ -1,0 +1,252 @@
+"""Projects as they are found: each is looked at, installed, hammered, upgraded, and given back as it was.
+
+A schema is ``tests/schemas/NAME.sql``; what ``usersync init`` proposes for it is beside it as ``NAME.toml``.
+To refresh those after a change that is meant: make golden
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import random
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from usersync.settings import load_settings
+from usersync.testing import GoTrueError
+
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+
+#: Another number is another sequence of events.
+SEED = int(os.environ.get("USERSYNC_SEED", "1"))
+
+TENANT = {"tenant_id": "11111111-1111-4111-8111-111111111111"}
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is peculiar to one of them."""
+
+    #: What a person decides: columns added to the file, and changes to the table.
+    decided: str = ""
+    prepared: str = ""
+    #: The (SQLSTATE, column) under which users may stand in the ledger.
+    ledger: frozenset = field(default_factory=frozenset)
+    #: What the application's own constraints and triggers refuse the auth server, with or without usersync.
+    refused: frozenset = field(default_factory=frozenset)
+
+
+#: An address is unique to the application, and single sign-on has it twice.
+TAKEN = frozenset({("23505", "email")})
+
+PROJECTS = {
+    "nextjs_saas": Project(refused=frozenset({"hard_delete"})),
+    "user_management": Project(),
+    "multi_tenant": Project(ledger=frozenset({("23502", "tenant_id"), ("23502", "email")})),
+    # The trigger that also opens wallets stays, and inserts an address that single sign-on has twice.
+    "marketplace": Project(refused=frozenset({"sso_again"})),
+    "legacy_bigint": Project(ledger=TAKEN),
+    "unique_username": Project(),
+    "kinds_of_types": Project(ledger=frozenset({("23514", "age"), ("22P02", "age")})),
+    "required_columns": Project(
+        decided='country = { from = "app_metadata.country", default = "DE", owner = "app" }\n'
+        'tier = { from = "app_metadata.tier", type = "public.account_tier", default = "free" }\n'
+        'terms_accepted_at = { from = "created_at", owner = "app" }\n',
+        prepared="alter table public.users alter column referral_code set default gen_random_uuid()::text",
+        ledger=TAKEN | {("23502", "email")},
+    ),
+    "soft_delete": Project(ledger=TAKEN),
+    "own_triggers": Project(),
+    "webhook": Project(),
+    "camel_case": Project(ledger=TAKEN),
+    "users_and_profiles": Project(),
+    "no_table": Project(),
+}
+
+SIGN_UPS = {
+    "email": lambda auth, n: auth.sign_up_email(
+        f"ada-{n}@example.com", data={"full_name": "Ada L.", "name": "Ada", "age": n - 3}
+    ),
+    "phone": lambda auth, n: auth.sign_up_phone(f"1555{n:07}"),
+    "oauth": lambda auth, n: auth.sign_up_oauth(
+        "github", f"bea-{n}@example.com", claims={"avatar_url": "https://a.example.com", "user_name": "bea"}
+    ),
+    "sso": lambda auth, n: auth.sign_up_sso(f"sso-{n}@example.com"),
+    "sso_again": lambda auth, _: auth.sign_up_sso("same@example.com"),
+    "anonymous": lambda auth, _: auth.sign_up_anonymous(),
+    "invite": lambda auth, n: auth.invite(f"invited-{n}@example.com"),
+    "admin": lambda auth, n: auth.admin_create(
+        f"made-{n}@example.com", app_metadata={**TENANT, "roles": ["a"]}, ban=timedelta(days=1)
+    ),
+    "import": lambda auth, n: auth.import_users(3, domain=f"import-{n}.example.com")[0],
+}
+CHANGES = {
+    "change_email": lambda auth, user, n: auth.change_email(user, f"new-{n}@example.com"),
+    "change_phone": lambda auth, user, n: auth.change_phone(user, f"1666{n:07}"),
+    "metadata": lambda auth, user, n: auth.update_user_metadata(
+        user, full_name=f"Name {n}", age=n, user_name="ada"
+    ),
+    "odd_metadata": lambda auth, user, _: auth.update_user_metadata(user, age="old", name={"a": 1}),
+    "app_metadata": lambda auth, user, _: auth.update_app_metadata(user, **TENANT),
+    "sign_in": lambda auth, user, _: auth.refresh_token(user),
+    "ban": lambda auth, user, n: auth.ban(user, timedelta(days=n + 1)),
+    "unban": lambda auth, user, _: auth.unban(user),
+    "soft_delete": lambda auth, user, _: auth.soft_delete(user),
+    "hard_delete": lambda auth, user, _: auth.hard_delete(user),
+}
+BEFORE = ("email", "oauth", "admin", "anonymous", "sso")
+
+
+def living(superuser):
+    query = "select id from auth.users where deleted_at is null order by email, id"
+    return [user for (user,) in superuser.execute(query)]
+
+
+def hammer(auth, superuser, *, seed, steps):
+    """Let people come, change and go, and return how often what was refused."""
+    choice, refused = random.Random(f"{SEED} {seed}"), Counter()  # noqa: S311 - the same each time
+    for n in range(steps):
+        users = living(superuser)
+        kinds = SIGN_UPS if n < len(SIGN_UPS) or choice.random() < 0.4 else CHANGES
+        kind = list(SIGN_UPS)[n] if n < len(SIGN_UPS) else choice.choice(list(kinds))
+        try:
+            if kinds is SIGN_UPS:
+                SIGN_UPS[kind](auth, seed * 1000 + n)
+            elif users:
+                CHANGES[kind](auth, choice.choice(users), seed * 1000 + n)
+        except GoTrueError as error:
+            if error.status == 500:  # what the database refused, not what the auth server itself does
+                refused[kind] += 1
+    return refused
+
+
+@dataclass
+class Run:
+    """One project on its way."""
+
+    name: str
+    usersync: object
+    postgres: object
+    superuser: object
+    auth: object
+    directory: Path
+
+    @property
+    def project(self):
+        return PROJECTS[self.name]
+
+    @property
+    def settings(self):
+        return load_settings(self.directory / "usersync.toml")
+
+    def call(self, *arguments, codes=(0,)):
+        done = self.usersync(*arguments)
+        assert done.code in codes, f"{arguments}: {done.out}{done.err}"
+        return done
+
+    def rows(self):
+        query = (
+            f"select ctid::text, xmin::text, u::text from {self.settings.users_table.quoted} as u order by 1"
+        )
+        return self.superuser.execute(query).fetchall()
+
+    def ledger(self):
+        query = "select user_id, sqlstate, column_name from usersync.sync_failures"
+        return {user: (sqlstate, column) for user, sqlstate, column in self.superuser.execute(query)}
+
+    def in_step(self):
+        """Reconcile: everybody has a row or a reason, and a second run writes nothing."""
+        codes = (0, 1) if self.project.ledger else (0,)
+        self.call("sync", "--json", codes=codes)
+        assert set(self.ledger().values()) <= self.project.ledger
+        key = self.settings.key.replace('"', '""')
+        query = f'select "{key}" from {self.settings.users_table.quoted}'
+        there = {user for (user,) in self.superuser.execute(query)}
+        assert set(living(self.superuser)) - there <= self.ledger().keys()
+        before = self.rows()
+        again = self.call("sync", "--json", codes=codes).json
+        assert again["missing"] + again["stale"] + again["orphaned"] <= len(self.ledger())
+        assert self.rows() == before
+
+
+@pytest.fixture
+def run(request, usersync, postgres, superuser, auth, database, directory, monkeypatch):  # noqa: PLR0917
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    postgres.prepare_threshold = None
+    postgres.execute((SCHEMAS / f"{request.param}.sql").read_text())
+    for n, kind in enumerate(BEFORE):
+        with suppress(GoTrueError):  # the recipe's own, which is why people come to us
+            SIGN_UPS[kind](auth, n)
+    return Run(request.param, usersync, postgres, superuser, auth, directory)
+
+
+def same_as_golden(name, text):
+    golden = SCHEMAS / f"{name}.toml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text, encoding="utf-8")
+    wanted = golden.read_text(encoding="utf-8") if golden.exists() else ""
+    difference = "\n".join(
+        difflib.unified_diff(wanted.splitlines(), text.splitlines(), "golden", "made", n=1)
+    )
+    assert not difference, f"{difference}\n\nIf this is meant: make golden"
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("run", PROJECTS, indirect=True)
+def test_a_real_project_from_init_to_rollback(run, catalog):
+    untouched = catalog()
+    run.call("init", "--yes")
+    assert catalog() == untouched
+    text = (run.directory / "usersync.toml").read_text()
+    same_as_golden(run.name, text)
+    decides = run.project.decided or run.project.prepared
+    assert not decides or "DECIDE" in text
+    (run.directory / "usersync.toml").write_text(text + run.project.decided)
+    run.postgres.execute(run.project.prepared)
+
+    before = catalog()
+    run.call("plan", "--adopt")
+    assert catalog() == before
+    run.call("apply", "--adopt", "--yes", codes=(0, 1) if run.project.ledger else (0,))
+    refused = hammer(run.auth, run.superuser, seed=1, steps=70)
+    assert set(refused) <= run.project.refused
+    run.in_step()
+
+    upgrade(run)
+    assert set(hammer(run.auth, run.superuser, seed=2, steps=15)) <= run.project.refused
+    run.in_step()
+
+    made = ["--drop-users-table"] if run.name == "no_table" else []
+    if not made:
+        run.postgres.execute(f"alter table {run.settings.users_table.quoted} drop column auth_confirmed_at")
+    run.call("rollback", "--yes", "--drop-audit-log", *made)
+    assert catalog() == before
+    hammer(run.auth, run.superuser, seed=3, steps=5)
+
+
+def upgrade(run):
+    """A column comes to the table and is mapped: plan counts what would be overwritten, apply does it."""
+    table, key = run.settings.users_table.quoted, run.settings.key
+    run.postgres.execute(f"alter table {table} add column auth_confirmed_at timestamptz")
+    path = run.directory / "usersync.toml"
+    path.write_text(path.read_text() + 'auth_confirmed_at = "email_confirmed_at"\n')
+    equal = (
+        f'select count(*) from {table} as t join auth.users as u on u.id = t."{key}" '
+        "where u.deleted_at is null and u.email_confirmed_at is not null and t.auth_confirmed_at is {}null"
+    )
+    (differing,) = run.superuser.execute(equal.format("")).fetchone()
+    assert differing > 0
+    planned = run.call("plan", "--json", "--sql").json
+    assert any(f"auth_confirmed_at in {differing}" in each["message"] for each in planned["findings"])
+    assert any("auth_confirmed_at" in each["sql"] for each in planned["changes"])
+    run.call("apply", "--yes", codes=(0, 1) if run.project.ledger else (0,))
+    assert run.superuser.execute(equal.format("")).fetchone() == (0,)
+
+
+def test_every_schema_is_among_the_projects():
+    assert {path.stem for path in SCHEMAS.glob("*.sql")} == set(PROJECTS)

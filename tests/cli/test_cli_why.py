@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+
+@pytest.fixture
+def why(usersync, project):
+    return lambda *words: usersync("why", *words, "--dsn", project.database.dsn())
+
+
+def state(project):
+    """Everything that explaining must leave as it was."""
+    users = project.owner.execute(
+        f"select xmin::text, u::text from {project.users} as u order by 2"
+    ).fetchall()
+    return users, project.client.failures()
+
+
+def test_a_user_in_step(why, project):
+    user = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada Lovelace"})
+    before = state(project)
+    done = why(user)
+    assert done.code == 0
+    assert "in step" in done.out
+    assert done.out.count("Ada Lovelace") == 2
+    assert "signed up just now" in done.out or "signed up 1" in done.out
+    assert "Nothing: the row is as it should be." in done.out
+    assert state(project) == before
+
+
+@pytest.mark.newest_server
+def test_a_user_is_found_by_address_and_number(why, project):
+    user = project.auth.sign_up_email("ada@example.com")
+    assert why("ADA@example.com", "--json").json["user_id"] == str(user)
+    phone = project.auth.sign_up_phone("15550001")
+    assert why("+15550001", "--json").json["user_id"] == str(phone)
+    nobody = why("nobody@example.com")
+    assert nobody.code == 1
+    assert "nobody in auth.users has this address or number" in nobody.err
+    unknown = why(uuid.uuid4())
+    assert unknown.code == 1
+    assert "no user" in unknown.err
+    project.auth.sign_up_sso("ada@example.com")
+    several = why("ada@example.com")
+    assert several.code == 2
+    assert "2 users have this address" in several.err
+    assert str(user) in several.err
+
+
+def test_a_row_that_was_changed(why, project):
+    user = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
+    project.owner.execute(f"update {project.users} set {project.column('full_name')} = 'Eve' where true")
+    before = state(project)
+    done = why(user)
+    assert done.code == 1
+    assert "not in step" in done.out
+    assert "  differs\n" in done.out
+    assert "The row would be written, and be whole." in done.out
+    assert f"usersync sync --user {user}" in done.out
+    found = why(user, "--json").json
+    (column,) = (each for each in found["columns"] if each["differs"])
+    assert (column["wanted"], column["stored"], column["would_be"]) == ("Ada", "Eve", "Ada")
+    one = why(user, project.columns["full_name"])
+    assert one.code == 1
+    assert "user_metadata.full_name" in one.out
+    assert "It follows the auth server, and was changed here" in one.out
+    assert state(project) == before
+
+
+def test_a_user_who_could_not_be_synced(why, project):
+    project.owner.execute(f"alter table {project.users} add column team text not null default 'x'")
+    project.owner.execute(f"alter table {project.users} alter column team drop default")
+    user = project.auth.sign_up_email("ada@example.com")
+    before = state(project)
+    done = why(user)
+    assert done.code == 1
+    assert "has no row" in done.out
+    assert "In the ledger:" in done.out
+    assert "No row could be written:" in done.out
+    assert done.out.count("23502") == 2
+    assert state(project) == before
+    project.owner.execute(f"alter table {project.users} alter column team set default 'x'")
+    assert "The row would be written, and be whole." in why(user).out
+    assert state(project) == before
+
+
+@pytest.mark.newest_server
+def test_a_deleted_user(why, project):
+    user = project.auth.sign_up_email("ada@example.com")
+    project.auth.hard_delete(user)
+    done = why(user)
+    assert done.code == 0
+    assert "has no such user" in done.out
+    assert "what is stored follows from on_delete" in why(user, project.columns["email"]).out
+    assert "ada@" not in done.out
+
+
+@pytest.mark.newest_server
+def test_a_column_that_is_not_mapped(why, project):
+    user = project.auth.sign_up_email()
+    done = why(user, "shoe_size")
+    assert done.code == 2
+    assert "'shoe_size' is not a mapped column" in done.err
+    assert project.columns["email"] in done.err

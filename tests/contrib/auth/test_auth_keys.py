@@ -1,0 +1,260 @@
+"""How often the auth server is asked for its keys, and what becomes of tokens while it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from auth_server import AuthServer, Key
+
+from usersync.contrib.auth import AsyncTokenVerifier, InvalidTokenError, KeysUnavailableError, TokenVerifier
+from usersync.contrib.auth import keys as keys_module
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time as the keys see it; ``clock.now += 60`` lets a minute pass."""
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(keys_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """A fetch that has begun, and goes on when it is told to."""
+
+    class Held:
+        begun, go = threading.Event(), threading.Event()
+
+    download = keys_module._download
+
+    def wait_and_download(url):
+        Held.begun.set()
+        assert Held.go.wait(20)
+        return download(url)
+
+    monkeypatch.setattr(keys_module, "_download", wait_and_download)
+    return Held
+
+
+def settled(verifier) -> None:
+    """Wait until a fetch in the background is done."""
+    fetch = verifier._keys._fetch
+    assert fetch is not None
+    fetch.result(20)
+
+
+def test_keys_are_fetched_once(auth_server, verify):
+    assert auth_server.requests == 0
+    for _ in range(20):
+        verify(auth_server.token())
+    assert auth_server.requests == 1
+
+
+def test_a_crowd_that_comes_first_asks_once(auth_server):
+    blocking, asyncio_ = TokenVerifier(auth_server.url), AsyncTokenVerifier(auth_server.url)
+    token = auth_server.token()
+    with ThreadPoolExecutor(16) as pool:
+        users = list(pool.map(blocking.verify, [token] * 64))
+    assert auth_server.requests == 1
+
+    async def crowd():
+        return await asyncio.gather(*(asyncio_.verify(token) for _ in range(500)))
+
+    users += asyncio.run(crowd())
+    assert auth_server.requests == 2
+    assert len({user.id for user in users}) == 1
+
+
+def test_a_key_that_comes_into_use_is_found(auth_server, clock):
+    verifier = TokenVerifier(auth_server.url)
+    verifier.verify(auth_server.token())
+    old = auth_server.key
+    auth_server.rotate()
+    clock.now += keys_module.PAUSE_S
+    verifier.verify(auth_server.token())
+    verifier.verify(auth_server.token(key=old))
+    assert auth_server.requests == 2
+
+
+def test_a_key_that_is_withdrawn_is_forgotten(auth_server, clock):
+    verifier = TokenVerifier(auth_server.url)
+    stolen = auth_server.token()
+    verifier.verify(stolen)
+    auth_server.key = Key()
+    auth_server.published = [auth_server.key.public]
+    clock.now += keys_module.FRESH_S + 1
+    verifier.verify(stolen)  # with what is known; the fetch that this begins is in the background
+    settled(verifier)
+    with pytest.raises(InvalidTokenError, match="does not publish"):
+        verifier.verify(stolen)
+    assert auth_server.requests == 2
+
+
+def test_a_flood_of_unknown_keys_does_not_reach_the_auth_server(auth_server, clock):
+    verifier = TokenVerifier(auth_server.url)
+    verifier.verify(auth_server.token())
+    forged = [auth_server.token(key=Key()) for _ in range(20)]
+
+    def try_it(token) -> str:
+        with pytest.raises(InvalidTokenError) as caught:
+            verifier.verify(token)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all("does not publish" in each for each in pool.map(try_it, forged * 20))
+    assert auth_server.requests == 1
+    clock.now += keys_module.PAUSE_S
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(try_it, forged * 20))
+    assert auth_server.requests == 2
+    verifier.verify(auth_server.token())
+
+
+def test_a_flood_while_the_auth_server_fails_does_not_reach_it_either(auth_server, clock):
+    auth_server.answer = (500, "text/plain", b"no")
+    verifier = TokenVerifier(auth_server.url)
+
+    def try_it(_: int) -> None:
+        with pytest.raises(KeysUnavailableError):
+            verifier.verify(auth_server.token())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(try_it, range(400)))
+    assert auth_server.requests == 1
+    clock.now += keys_module.PAUSE_AFTER_FAILURE_S
+    try_it(0)
+    assert auth_server.requests == 2
+
+
+def test_keys_that_are_known_outlive_an_outage_and_not_for_ever(auth_server, clock):
+    verifier = TokenVerifier(auth_server.url)
+    verifier.verify(auth_server.token())
+    auth_server.answer = (503, "text/html", b"<html>down</html>")
+    clock.now += keys_module.USABLE_S
+    verifier.verify(auth_server.token())
+    settled(verifier)
+    verifier.verify(auth_server.token())
+    clock.now += 60
+    with pytest.raises(KeysUnavailableError, match="HTTP 503"):
+        verifier.verify(auth_server.token())
+    auth_server.answer = (200, "application/json", b"")
+    clock.now += keys_module.PAUSE_AFTER_FAILURE_S
+    verifier.verify(auth_server.token())
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((500, "text/plain", b"no"), "HTTP 500"),
+        ((404, "text/plain", b"no"), "HTTP 404"),
+        ((301, "text/plain", b"no"), "HTTP 301"),
+        ((200, "text/html", b"<html><body>Sign in to the Wi-Fi</body></html>"), "no JSON Web Key Set"),
+        ((200, "application/json", b"[]"), "no JSON Web Key Set"),
+        ((200, "application/json", b'{"keys": 7}'), "no JSON Web Key Set"),
+        ((200, "application/json", b'"' + b"x" * (300 << 10) + b'"'), "larger than 256 KiB"),
+        ((200, "application/json", b"[" * 100_000), "no JSON Web Key Set"),
+        ((200, "application/json", b"\xff\xfe\x00"), "no JSON Web Key Set"),
+    ],
+    ids=range(9),
+)
+def test_an_answer_that_is_none(auth_server, verify, answer, words):
+    auth_server.answer = answer
+    with pytest.raises(KeysUnavailableError, match=words) as caught:
+        verify(auth_server.token())
+    assert auth_server.url in str(caught.value)
+    assert auth_server.requests == 1
+
+
+def test_nobody_there(make_verifier):
+    with AuthServer() as gone:
+        token = gone.token()
+    with pytest.raises(KeysUnavailableError, match="refused"):
+        make_verifier(url=gone.url)(token)
+
+
+def test_keys_that_cannot_be_read_cost_no_others(auth_server, verify):
+    good = auth_server.published
+    bad = [
+        None,
+        7,
+        "x",
+        [],
+        {},
+        {"kty": []},
+        {"kty": "EC", "kid": "a"},
+        {"kty": "EC", "crv": "P-256", "x": "!"},
+    ]
+    auth_server.published = [*bad, *good, {"kty": "RSA", "kid": "b", "n": "AQAB", "e": "AQAB"}]
+    verify(auth_server.token())
+
+
+def test_a_project_without_key_pairs_has_no_keys_and_that_is_an_answer(auth_server, verify):
+    auth_server.published = []
+    with pytest.raises(InvalidTokenError, match="does not publish"):
+        verify(auth_server.token())
+
+
+def test_a_key_for_something_else_is_not_used(auth_server, verify):
+    auth_server.key.public["use"] = "enc"
+    with pytest.raises(InvalidTokenError, match="does not publish"):
+        verify(auth_server.token())
+
+
+def test_the_loop_turns_while_keys_are_fetched(auth_server, held):
+    """The auth server does not answer until the loop, were it blocked, has done other work."""
+    verifier = AsyncTokenVerifier(auth_server.url)
+
+    async def main():
+        waiting = asyncio.create_task(verifier.verify(auth_server.token()))
+        assert await asyncio.to_thread(held.begun.wait, 20)
+        assert not waiting.done()
+        held.go.set()
+        assert (await waiting).role == "authenticated"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("flavour", ["blocking", "asyncio"])
+def test_an_auth_server_that_hangs_is_waited_for_as_long_as_was_said(auth_server, monkeypatch, flavour):
+    monkeypatch.setattr("usersync.contrib.auth.verifier.WAIT_S", 0.05)
+    auth_server.answer = None
+    token = auth_server.token()
+    verifier = (
+        TokenVerifier(auth_server.url) if flavour == "blocking" else AsyncTokenVerifier(auth_server.url)
+    )
+    with pytest.raises(KeysUnavailableError, match="no answer in time"):
+        asyncio.run(verifier.verify(token)) if flavour == "asyncio" else verifier.verify(token)
+
+
+def test_a_waiter_who_is_cancelled_takes_nobody_along(auth_server, held):
+    verifier, token = AsyncTokenVerifier(auth_server.url), auth_server.token()
+
+    async def main():
+        first, *others = [asyncio.create_task(verifier.verify(token)) for _ in range(6)]
+        assert await asyncio.to_thread(held.begun.wait, 20)
+        first.cancel()
+        await asyncio.wait([first])
+        assert first.cancelled()
+        held.go.set()
+        assert len(await asyncio.gather(*others)) == 5
+
+    asyncio.run(main())
+    assert auth_server.requests == 1
+
+
+def test_a_fetch_that_was_lost_is_begun_again(auth_server, clock):
+    """As in a child that was forked in the middle of one: the thread is the parent's."""
+    verifier = TokenVerifier(auth_server.url)
+    verifier._keys._begun_at, verifier._keys._fetch = clock.now, Future()
+    clock.now += keys_module._LOST_S
+    verifier.verify(auth_server.token())

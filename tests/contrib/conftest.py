@@ -1,0 +1,126 @@
+"""An auth server that signs tokens, and a database with usersync in it, as a web application sees them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from auth_server import AuthServer
+
+from usersync import AuditLog
+from usersync.settings import Settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import psycopg
+
+    from usersync.testing import SupabaseCluster, SupabaseDatabase
+
+
+@pytest.fixture
+def auth_server() -> Iterator[AuthServer]:
+    with AuthServer() as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A project: its database, who owns it, and its auth server, which has two sides."""
+
+    database: SupabaseDatabase
+    owner: psycopg.Connection[Any]
+    auth: GoTrue
+    tokens: AuthServer
+
+    @property
+    def dsn(self) -> str:
+        return self.database.dsn()
+
+    def sign_up(self) -> UUID:
+        """A user who has a row."""
+        return self.auth.sign_up_email()
+
+    def sign_up_unseen(self) -> UUID:
+        """A user without a row, as a restore with triggers off leaves them."""
+        user_id = uuid4()
+        with self.database.connect("supabase_admin") as superuser:
+            superuser.execute("set session_replication_role = replica")
+            superuser.execute(
+                "insert into auth.users (id, email, created_at) values (%s, %s, now())",
+                [user_id, f"{user_id}@example.com"],
+            )
+        return user_id
+
+    def has_row(self, user_id: UUID) -> bool:
+        found = self.owner.execute("select 1 from public.users where id = %s", [user_id])
+        return found.fetchone() is not None
+
+    def bearer(self, user_id: UUID | None = None, **claims: Any) -> dict[str, str]:
+        """The header of a request of this user's."""
+        return {"Authorization": f"Bearer {self.tokens.token(user_id or self.sign_up(), **claims)}"}
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events, in the order in which they were recorded."""
+        rows = self.owner.execute("select to_jsonb(log) from public.audit_logs as log order by id").fetchall()
+        return [row[0] for row in rows]
+
+
+@pytest.fixture
+def backend(cluster: SupabaseCluster, auth_server: AuthServer, _tidy: None) -> Iterator[Backend]:
+    template = cluster.template("installed_plain", build=lambda each: install(each, Settings()))
+    database = cluster.clone(template)
+    with (
+        database.connect() as owner,
+        GoTrue(database.dsn("supabase_auth_admin")) as auth,
+    ):
+        yield Backend(database, owner, auth, auth_server)
+    cluster.drop(database)
+
+
+@pytest.fixture
+def audit(backend: Backend, tmp_path: Path) -> Iterator[AuditLog]:
+    with AuditLog(backend.dsn, spool_dir=tmp_path / "spool", project="test") as log:
+        yield log
+
+
+@pytest.fixture
+def events(audit: AuditLog, backend: Backend) -> Callable[[], list[dict[str, Any]]]:
+    """What was recorded, once it is in the database."""
+
+    def read() -> list[dict[str, Any]]:
+        assert audit.flush()
+        return backend.events()
+
+    return read
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+    """Wait until the condition holds; fails if it does not in time."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., Any]:
+    return eventually
+
+
+@pytest.fixture
+def _tidy(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No thread outlives the test, and nothing below a warning is kept."""
+    caplog.set_level(logging.WARNING, "usersync")
+    yield
+    ours = {"usersync-audit", "usersync-background"}
+    eventually(lambda: not [each for each in threading.enumerate() if each.name in ours])

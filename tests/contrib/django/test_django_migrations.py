@@ -1,0 +1,192 @@
+"""Migrations that bring usersync, and the check that says when the database is behind."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from django.core import checks
+from django.core.management import call_command
+from django_site import described
+
+from usersync import UserSync
+from usersync.errors import ConflictError, SettingsError
+from usersync.testing import GoTrue
+
+pytestmark = pytest.mark.newest_server
+
+APPS = ["usersync.contrib.django", "django_shop"]
+COLUMNS = {"columns": {"email": "email"}}
+
+
+@pytest.fixture
+def database(cluster):
+    """Without usersync in it."""
+    database = cluster.clone(cluster.template("supabase_old", regime="old"))
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def shop(site, configure):
+    configure(django={"INSTALLED_APPS": APPS}, SETTINGS=COLUMNS)
+    return site
+
+
+def migrate(*arguments, **options):
+    output = io.StringIO()
+    call_command("migrate", *arguments, stdout=output, stderr=output, **options)
+    return output.getvalue()
+
+
+def installed(site):
+    return site.owner.execute("select to_regnamespace('usersync') is not null").fetchone()[0]
+
+
+def warnings(alias="default"):
+    return [(each.id, each.msg) for each in checks.run_checks(tags=["usersync"], databases=[alias])]
+
+
+def test_migrate_installs_on_the_tables_that_are_there(shop):
+    assert "Applying django_shop.0002_usersync" in migrate()
+    with GoTrue(shop.database.dsn("supabase_auth_admin")) as auth:
+        user_id = auth.sign_up_email("ada@example.com")
+    found = shop.owner.execute("select id, email from users").fetchall()
+    assert found == [(user_id, "ada@example.com")]
+    assert "No migrations to apply" in migrate()
+    assert warnings() == []
+
+
+def test_what_is_there_already_stays_as_it_is(shop):
+    migrate()
+    before = shop.owner.execute("select xmin, oid from pg_proc order by oid").fetchall()
+    migrate("django_shop", "0003", fake=True)
+    shop.owner.execute("delete from django_migrations where name = '0003_upgrade'")
+    assert "Applying django_shop.0003_upgrade" in migrate()
+    assert shop.owner.execute("select xmin, oid from pg_proc order by oid").fetchall() == before
+
+
+def test_an_upgrade_is_taken_back_by_nothing_and_the_first_one_by_all(shop):
+    migrate()
+    with GoTrue(shop.database.dsn("supabase_auth_admin")) as auth:
+        auth.sign_up_email("ada@example.com")
+        migrate("django_shop", "0002")
+        assert installed(shop)
+        migrate("django_shop", "0001")
+        assert not installed(shop)
+        auth.sign_up_email("bea@example.com")
+    assert shop.owner.execute("select email from users").fetchall() == [("ada@example.com",)]
+    migrate()
+    with UserSync(shop.database.dsn()) as sync:
+        assert sync.sync_all_missing_users().synced == 1
+
+
+def test_what_it_would_run_can_be_read_and_run_by_hand(shop):
+    migrate("django_shop", "0001")
+    script = io.StringIO()
+    call_command("sqlmigrate", "django_shop", "0002", stdout=script)
+    assert not installed(shop)
+    shop.owner.execute(script.getvalue())
+    migrate("django_shop", "0002", fake=True)
+    assert warnings() == []
+    call_command("sqlmigrate", "django_shop", "0002", backwards=True, stdout=script)
+    assert "usersync rollback" in script.getvalue()
+
+
+def test_a_migration_that_is_one_transaction_is_refused_and_changes_nothing(site, configure):
+    configure(django={"INSTALLED_APPS": ["usersync.contrib.django", "django_atomic"]})
+    with pytest.raises(SettingsError, match="transactions of its own") as raised:
+        migrate()
+    assert "atomic = False" in raised.value.hint
+    assert not installed(site)
+
+
+def test_what_stands_in_the_way_fails_the_migration_with_the_reason(shop):
+    shop.owner.execute(
+        "create function public.ensure_user_exists(uuid) returns int language sql as 'select 1'"
+    )
+    with pytest.raises(ConflictError, match="ensure_user_exists"):
+        migrate()
+    assert not installed(shop)
+    shop.owner.execute("drop function public.ensure_user_exists(uuid)")
+    migrate()
+    assert installed(shop)
+
+
+def test_another_database_is_not_concerned(shop, use, cluster):
+    other = cluster.clone(cluster.template("supabase_old", regime="old"))
+    try:
+        use(default=described(shop.database), other=described(other))
+        migrate(database="other")
+        with other.connect() as owner:
+            assert owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
+            assert owner.execute("select to_regclass('users')::text").fetchone() == ("users",)
+        assert warnings("other") == []
+    finally:
+        use()
+        cluster.drop(other)
+
+
+def test_where_there_is_no_database_with_usersync_nothing_is_installed(shop, configure):
+    configure(DATABASE=None)
+    assert "Applying django_shop.0003_upgrade" in migrate()
+    assert not installed(shop)
+    assert warnings() == []
+
+
+def test_no_model_and_so_nothing_for_makemigrations(shop):
+    migrate()
+    output = io.StringIO()
+    call_command("makemigrations", "usersync", check=True, dry_run=True, stdout=output)
+    assert "No changes detected" in output.getvalue()
+
+
+def test_the_check_is_silent_while_a_migration_is_about_to_mend_it(shop):
+    assert warnings() == []
+    assert "usersync.W" not in migrate()
+
+
+def test_the_check_says_when_the_database_is_behind(shop):
+    migrate()
+    shop.owner.execute("alter function public.ensure_user_exists(uuid) security invoker")
+    ((number, message),) = warnings()
+    assert (number, "function public.ensure_user_exists(uuid)" in message) == ("usersync.W001", True)
+    migrate("django_shop", "0002")
+    # Unapplied now, so that migrating is what mends it.
+    assert warnings() == []
+    migrate()
+    assert warnings() == []
+
+
+def test_the_check_says_when_usersync_is_not_installed(site, configure):
+    configure(django={"INSTALLED_APPS": ["usersync.contrib.django"]})
+    ((number, message),) = warnings()
+    assert (number, "schema usersync" in message) == ("usersync.W001", True)
+
+
+def test_the_check_says_when_it_cannot_be_installed(shop):
+    migrate("django_shop", "0001")
+    shop.owner.execute("alter table users drop column email")
+    ((number, message),) = warnings()
+    assert (number, "no column email" in message) == ("usersync.W002", True)
+
+
+def test_the_check_says_when_the_database_is_newer(shop):
+    migrate()
+    shop.owner.execute('update usersync.settings set settings = settings || \'{"library_version": "99.0"}\'')
+    ((number, message),) = warnings()
+    assert (number, "99.0" in message) == ("usersync.W002", True)
+
+
+@pytest.mark.parametrize("wrong", [{"PORT": "1"}, {"USER": "authenticator"}])
+def test_the_check_says_when_it_cannot_look(shop, use, wrong):
+    migrate()
+    options = {"PASSWORD": shop.database.passwords["authenticator"]} if "USER" in wrong else {}
+    use(default=described(shop.database, **wrong, **options))
+    ((number, _),) = warnings()
+    assert number == "usersync.W002"
+
+
+def test_without_a_database_to_look_at_nothing_is_asked(shop, use):
+    use(default=described(shop.database, PORT="1"))
+    assert checks.run_checks(tags=["usersync"]) == []

@@ -1,0 +1,46 @@
+"""An application of FastAPI's with everything in it, and clients of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from usersync import AsyncUserSync
+from usersync.contrib.auth import AsyncTokenVerifier
+from usersync.contrib.fastapi import AuditContextMiddleware, CurrentUser, lifespan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def sync(backend: Any) -> AsyncUserSync:
+    return AsyncUserSync(backend.dsn)
+
+
+@pytest.fixture
+def current_user(backend: Any, sync: AsyncUserSync) -> CurrentUser:
+    return CurrentUser(AsyncTokenVerifier(backend.tokens.url), sync)
+
+
+@pytest.fixture
+def app(sync: AsyncUserSync) -> FastAPI:
+    """An application without routes."""
+    application = FastAPI(lifespan=lifespan(sync))
+    application.add_middleware(AuditContextMiddleware, trusted_proxies=["10.0.0.0/8"])
+    return application
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, client=("10.0.0.1", 50000)) as client:
+        yield client
+
+
+@pytest.fixture
+def client_from(app: FastAPI) -> Callable[..., TestClient]:
+    """A client at an address, of an application whose lifespan ``client`` holds open."""
+    return lambda address, **options: TestClient(app, client=(address, 50000), **options)

@@ -1,0 +1,267 @@
+"""Who is asking has a row before the handler runs; and a request never fails, or waits long, for that."""
+
+# FastAPI reads annotations where they are written, so they are not left to be strings.
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+from auth_server import Key
+from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from proxy import Proxy
+from usersync import AsyncUserSync
+from usersync.contrib import ensuring
+from usersync.contrib.auth import AsyncTokenVerifier
+from usersync.contrib.fastapi import AuditContextMiddleware, CurrentUser, VerifiedUser, lifespan
+from usersync.contrib.starlette import CurrentUser as PlainCurrentUser
+from usersync.errors import SettingsError
+
+pytestmark = pytest.mark.newest_server
+
+
+def serve(current_user, *resources) -> TestClient:
+    app = FastAPI(lifespan=lifespan(*resources))
+    app.add_middleware(AuditContextMiddleware)
+
+    @app.get("/whoami")
+    async def whoami(user: Annotated[VerifiedUser, Depends(current_user)]) -> UUID:
+        return user.id
+
+    return TestClient(app)
+
+
+@pytest.fixture
+def make_client(backend):
+    """A client of an application that checks tokens of ``backend`` and ensures rows through ``dsn``."""
+
+    def make(dsn=None, **options) -> TestClient:
+        sync = AsyncUserSync(dsn or backend.dsn)
+        return serve(CurrentUser(AsyncTokenVerifier(backend.tokens.url), sync, **options), sync)
+
+    return make
+
+
+def nowhere(backend) -> str:
+    """An address at which no server listens."""
+    return make_conninfo(backend.dsn, port=1)
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_user_without_a_row_has_one_when_the_handler_runs(backend, make_client, required):
+    user_id = backend.sign_up_unseen()
+    assert not backend.has_row(user_id)
+    with make_client(required=required) as client:
+        assert client.get("/whoami", headers=backend.bearer(user_id)).json() == str(user_id)
+    assert backend.has_row(user_id)
+
+
+def test_a_user_who_was_seen_costs_nothing(backend, make_client):
+    user_id = backend.sign_up()
+    with make_client(required=True) as client:
+        headers = backend.bearer(user_id)
+        assert client.get("/whoami", headers=headers).status_code == 200
+        backend.owner.execute("drop function public.ensure_user_exists(uuid)")
+        assert client.get("/whoami", headers=headers).status_code == 200
+        assert client.get("/whoami", headers=backend.bearer()).status_code == 503
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearer\tx", "x" * 9000]
+)
+def test_without_a_token_nobody_is_asking(make_client, authorization):
+    with make_client() as client:
+        response = client.get("/whoami", headers={"Authorization": authorization} if authorization else {})
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_tokens_that_are_refused(backend, make_client, caplog):
+    caplog.set_level(logging.DEBUG)
+    tokens = backend.tokens
+    bad = {
+        "expired": tokens.token(exp=int(time.time()) - 3600),
+        "another key": tokens.token(key=Key()),
+        "another audience": tokens.token(aud="other"),
+        "unsigned": tokens.token().rpartition(".")[0] + ".",
+        "shared secret": tokens.shared_token(),
+        "huge": tokens.token(user_metadata={"x": "y" * 20_000}),
+        "garbage": "garbage",
+    }
+    with make_client() as client:
+        for token in bad.values():
+            response = client.get("/whoami", headers={"Authorization": f"Bearer {token}"})
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
+            for part in token.split("."):
+                assert len(part) < 8 or part not in response.text + str(response.headers) + caplog.text
+    assert not backend.events()
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_is_read_in_any_case(backend, make_client, scheme):
+    token = backend.bearer()["Authorization"].removeprefix("Bearer ")
+    with make_client() as client:
+        assert client.get("/whoami", headers={"Authorization": f"{scheme}  {token} "}).status_code == 200
+
+
+def test_while_the_auth_server_has_no_keys_to_give_tokens_are_neither_good_nor_bad(backend, make_client):
+    backend.tokens.answer = (500, "text/html", b"<html>")
+    with make_client() as client:
+        response = client.get("/whoami", headers=backend.bearer())
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert backend.tokens.url not in response.text
+
+
+def test_while_the_database_is_away_requests_go_on(backend, make_client, caplog):
+    with make_client(nowhere(backend)) as client:
+        for _ in range(5):
+            assert client.get("/whoami", headers=backend.bearer()).status_code == 200
+    assert caplog.text.count("users cannot be looked up for the time being") == 1
+
+
+def test_where_the_row_is_required_they_do_not(backend, make_client):
+    with make_client(nowhere(backend), required=True) as client:
+        response = client.get("/whoami", headers=backend.bearer())
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+
+
+def test_without_usersync_in_the_database_requests_go_on(backend, make_client):
+    backend.owner.execute("drop function public.ensure_user_exists(uuid)")
+    with make_client() as client:
+        assert client.get("/whoami", headers=backend.bearer()).status_code == 200
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_user_whom_the_auth_server_does_not_know(backend, make_client, required):
+    """As one who was deleted, and whose token is good for a while yet."""
+    with make_client(required=required) as client:
+        response = client.get("/whoami", headers=backend.bearer(uuid4()))
+        assert response.status_code == (503 if required else 200)
+
+
+def test_a_user_whose_row_cannot_be_made_is_not_tried_with_every_request(backend, make_client):
+    backend.owner.execute("alter table public.users add column team text not null")
+    user_id = backend.sign_up_unseen()
+    with make_client() as client:
+        for _ in range(5):
+            assert client.get("/whoami", headers=backend.bearer(user_id)).status_code == 200
+    (attempts,) = backend.owner.execute("select attempts from usersync.sync_failures").fetchone()
+    assert attempts == 1
+
+
+@pytest.fixture
+def proxy(backend):
+    with Proxy(backend.database.host, backend.database.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(ensuring, "PAUSE_S", 0.2)
+    monkeypatch.setattr(ensuring, "_LOST_S", 0.5)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_connection_that_goes_silent_holds_up_one_request_and_is_left(
+    backend, make_client, proxy, caplog, eventually
+):
+    """And then users are looked up again, though nobody restarts anything."""
+    with make_client(proxy.through(backend.dsn), timeout=0.1) as client:
+        assert client.get("/whoami", headers=backend.bearer()).status_code == 200
+        proxy.silent.set()
+        unseen = backend.sign_up_unseen()
+        assert client.get("/whoami", headers=backend.bearer(unseen)).status_code == 200
+        assert not backend.has_row(unseen)
+        assert "no answer from the database in 0.1 s" in caplog.text
+        proxy.silent.clear()
+
+        def ensured() -> bool:
+            assert client.get("/whoami", headers=backend.bearer(unseen)).status_code == 200
+            return backend.has_row(unseen)
+
+        eventually(ensured)
+
+
+def test_requests_of_one_user_that_come_together_share_an_attempt(backend, make_client):
+    """As from a page that asks for six things at once."""
+    headers = backend.bearer(backend.sign_up_unseen())
+    with make_client() as client, backend.database.connect() as holder, ThreadPoolExecutor(6) as threads:
+        # The attempt fails once the lock is not to be had in time, and leaves a line in the ledger.
+        holder.execute("begin; lock table public.users in share mode")
+        answers = [threads.submit(client.get, "/whoami", headers=headers) for _ in range(6)]
+        assert {each.result().status_code for each in answers} == {200}
+        holder.execute("rollback")
+    assert backend.owner.execute("select attempts from usersync.sync_failures").fetchall() == [(1,)]
+
+
+def test_a_crowd_that_nobody_has_seen_before_is_ensured_in_full(backend):
+    """As when a busy process has just started."""
+    with backend.database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica")
+        rows = superuser.execute(
+            "insert into auth.users (id, email, created_at) "
+            "select gen_random_uuid(), n || '@example.com', now() "
+            "from generate_series(1, 200) as n returning id"
+        ).fetchall()
+    pool = AsyncConnectionPool(backend.dsn, open=False)
+    verifier = AsyncTokenVerifier(backend.tokens.url)
+    current_user = CurrentUser(verifier, AsyncUserSync(pool), required=True, timeout=60)
+    app = serve(current_user, pool).app
+
+    async def main():
+        transport = httpx2.ASGITransport(app)
+        async with pool, httpx2.AsyncClient(transport=transport, base_url="http://app") as client:
+            calls = [client.get("/whoami", headers=backend.bearer(row[0])) for row in rows]
+            return await asyncio.gather(*calls)
+
+    assert {response.status_code for response in asyncio.run(main())} == {200}
+    assert backend.owner.execute("select count(*) from public.users").fetchone() == (200,)
+
+
+def test_the_documentation_page_knows_how_to_sign_in(backend, make_client):
+    with make_client() as client:
+        schema = client.get("/openapi.json").json()
+    assert schema["components"]["securitySchemes"]["Supabase"]["scheme"] == "bearer"
+    assert schema["paths"]["/whoami"]["get"]["security"] == [{"Supabase": []}]
+
+
+def test_without_the_middleware_the_actor_is_missing_and_that_is_said_once(backend, sync, caplog):
+    current_user = CurrentUser(AsyncTokenVerifier(backend.tokens.url), sync)
+    app = FastAPI(lifespan=lifespan(sync), dependencies=[Depends(current_user)])
+    app.get("/")(lambda: None)
+    with TestClient(app) as client:
+        for _ in range(3):
+            assert client.get("/", headers=backend.bearer()).status_code == 200
+    assert caplog.text.count("add AuditContextMiddleware") == 1
+
+
+def test_a_required_row_needs_somebody_who_makes_it(backend):
+    verifier = AsyncTokenVerifier(backend.tokens.url)
+    assert CurrentUser(verifier)
+    with pytest.raises(SettingsError, match="required=True needs a sync"):
+        CurrentUser(verifier, required=True)
+
+
+def test_in_starlette_it_is_called_by_the_handler(backend, sync):
+    current_user = PlainCurrentUser(AsyncTokenVerifier(backend.tokens.url), sync)
+
+    async def whoami(request: Request) -> JSONResponse:
+        return JSONResponse(str((await current_user(request)).id))
+
+    user_id = backend.sign_up_unseen()
+    with TestClient(Starlette(routes=[Route("/whoami", whoami)], lifespan=lifespan(sync))) as client:
+        assert client.get("/whoami").status_code == 401
+        assert client.get("/whoami", headers=backend.bearer(user_id)).json() == str(user_id)
+    assert backend.has_row(user_id)

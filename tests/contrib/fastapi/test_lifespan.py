@@ -1,0 +1,107 @@
+"""What is opened and closed with the application, and what becomes of events when a worker is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from psycopg_pool import AsyncConnectionPool
+from serving import Served, environment
+
+from usersync import AsyncUserSync, AuditLog
+from usersync.contrib import starlette
+from usersync.contrib.fastapi import lifespan
+
+pytestmark = pytest.mark.newest_server
+
+HERE = Path(__file__).parent
+
+
+def test_what_it_is_given_is_open_while_the_application_runs(backend, tmp_path):
+    pool = AsyncConnectionPool(backend.dsn, open=False, min_size=1)
+    sync, audit = AsyncUserSync(pool), AuditLog(backend.dsn, spool_dir=tmp_path)
+    app = FastAPI(lifespan=lifespan(pool, sync, audit))
+
+    @app.get("/")
+    async def users() -> int:
+        audit.record("a.b")
+        return (await sync.status()).users
+
+    backend.sign_up()
+    assert pool.closed
+    with TestClient(app) as client:
+        assert client.get("/").json() == 1
+        assert not pool.closed
+    assert pool.closed
+    assert [each["action"] for each in backend.events()] == ["a.b"]
+    # What is still at work when the worker ends may record: the next worker sends it.
+    assert audit.record("a.c")
+    audit.close()
+
+
+def test_they_are_closed_in_reverse_and_whatever_happens():
+    said = []
+
+    class Resource:
+        def __init__(self, name):
+            self.name = name
+
+        async def __aenter__(self):
+            said.append(f"{self.name} opens")
+
+        async def __aexit__(self, *_):
+            said.append(f"{self.name} closes")
+
+    async def main():
+        async with lifespan(Resource("a"), Resource("b"))(None):
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        asyncio.run(main())
+    assert said == ["a opens", "b opens", "b closes", "a closes"]
+
+
+def test_what_cannot_be_closed_does_not_hold_up_the_end(monkeypatch, caplog):
+    """As a client whose connection has gone silent, and who is being waited for."""
+    monkeypatch.setattr(starlette, "_CLOSE_TIMEOUT_S", 0.1)
+
+    @contextlib.asynccontextmanager
+    async def stuck():
+        yield
+        await asyncio.Event().wait()
+
+    async def main():
+        async with lifespan(stuck())(None):
+            pass
+
+    asyncio.run(main())
+    assert "could not be closed in 0.1 s" in caplog.text
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "recycled"])
+def test_a_worker_that_ends_in_the_middle_of_a_request_loses_no_accepted_event(
+    backend, tmp_path, eventually, by
+):
+    given = environment(backend, tmp_path)
+    with Served(HERE, "recycled:app", given, "--timeout-graceful-shutdown", "0") as worker:
+        with (
+            worker.client() as client,
+            client.stream("GET", "/work", headers={"X-Request-ID": "r"}) as response,
+        ):
+            ids = list(itertools.islice(response.iter_lines(), 50))
+            worker.end(by)
+        if by == signal.SIGTERM:
+            # The request was told, and what it said then is sent before the worker is gone.
+            assert backend.events()[-1]["action"] == "work.broken_off"
+        # Nothing is recorded from here on: that a worker starts is enough for the last one's events.
+        worker.start()
+        eventually(lambda: len(backend.events()) >= len(ids))
+    done = [each for each in backend.events() if each["action"] == "work.done"]
+    assert sorted(each["id"] for each in done) == sorted(ids)
+    assert {each["request_id"] for each in backend.events()} == {"r"}

@@ -1,0 +1,187 @@
+"""The router: what it answers, and that nobody gets at it who should not."""
+
+# FastAPI reads annotations where they are written, so they are not left to be strings.
+import asyncio
+from typing import Annotated
+
+import httpx2
+import pytest
+import schemathesis
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+
+from usersync import AsyncUserSync
+from usersync.contrib.fastapi import VerifiedUser, user_sync_router
+from usersync.errors import SettingsError
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def administered(app, sync, current_user) -> FastAPI:
+    """The application with the router in it, for administrators."""
+
+    def admin(user: Annotated[VerifiedUser, Depends(current_user)]) -> None:
+        if user.claims["app_metadata"].get("role") != "admin":
+            raise HTTPException(403, "Only for administrators.")
+
+    app.include_router(user_sync_router(sync, protected_by=admin))
+    return app
+
+
+@pytest.fixture
+def admin(backend) -> dict[str, str]:
+    """The header of an administrator's requests."""
+    return backend.bearer(app_metadata={"role": "admin"})
+
+
+@pytest.fixture
+def client(administered) -> TestClient:
+    with TestClient(administered) as client:
+        yield client
+
+
+def test_status(client, backend, admin):
+    backend.sign_up_unseen()
+    found = client.get("/user-sync/status", headers=admin).json()
+    assert found["observed_at"]
+    assert found["lag"] >= 0
+    del found["observed_at"], found["lag"]
+    assert found == {
+        "in_step": False,
+        "auth_users": 2,
+        "users": 1,
+        "missing": 1,
+        "stale": 0,
+        "orphaned": 0,
+        "degraded": 0,
+        "failed": 0,
+    }
+
+
+@pytest.mark.parametrize("method", ["post", "get"])
+def test_sync(client, backend, admin, method):
+    missing = [backend.sign_up_unseen() for _ in range(3)]
+    sync = getattr(client, method)
+    dry = sync("/user-sync/sync", headers=admin, params={"dry_run": True}).json()
+    assert (dry["dry_run"], dry["missing"], dry["synced"]) == (True, 3, 0)
+    assert not any(map(backend.has_row, missing))
+    done = sync("/user-sync/sync", headers=admin).json()
+    assert (done["synced"], done["errors"], done["examined"]) == (3, 0, 4)
+    assert all(map(backend.has_row, missing))
+    assert sync("/user-sync/sync", headers=admin).json()["synced"] == 0
+    assert client.get("/user-sync/status", headers=admin).json()["in_step"]
+
+
+ROUTES = [("get", "/user-sync/status"), ("post", "/user-sync/sync"), ("get", "/user-sync/sync")]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_only_who_the_application_lets_in(client, backend, admin, method, path):
+    missing = backend.sign_up_unseen()
+    call = getattr(client, method)
+    assert call(path).status_code == 401
+    assert call(path, headers=backend.bearer(exp=1)).status_code == 401
+    assert call(path, headers=backend.bearer()).status_code == 403
+    assert not backend.has_row(missing)
+    assert call(path, headers=admin).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_a_page_of_somebody_elses_cannot_have_it_done(app, sync, backend, method, path):
+    """Where the application knows its users by a cookie, the browser would send that along."""
+    app.include_router(user_sync_router(sync, protected_by=lambda: None))
+    call, missing = getattr(TestClient(app), method), backend.sign_up_unseen()
+    for site in ("cross-site", "same-site"):
+        assert call(path, headers={"Sec-Fetch-Site": site}).status_code == 403
+        assert call(path, headers={"Sec-Fetch-Site": site, "Authorization": "Basic YTpi"}).status_code == 403
+    assert not backend.has_row(missing)
+    for site in ("none", "same-origin"):
+        assert call(path, headers={"Sec-Fetch-Site": site}).status_code == 200
+    # A token is sent by a page's own code only, which the application has to allow (CORS).
+    assert call(path, headers={"Sec-Fetch-Site": "cross-site"} | backend.bearer()).status_code == 200
+
+
+def test_a_dependency_that_returns_false_has_refused(sync):
+    app = FastAPI()
+    app.include_router(user_sync_router(sync, protected_by=lambda: False, prefix="/internal"))
+    assert TestClient(app).get("/internal/status").status_code == 403
+    assert TestClient(app).get("/user-sync/status").status_code == 404
+
+
+@pytest.mark.parametrize("nothing", [None, "admin", True, Depends(lambda: None)])
+def test_without_protection_there_is_no_router(sync, nothing):
+    with pytest.raises(SettingsError, match="protected_by: expected a dependency"):
+        user_sync_router(sync, protected_by=nothing)
+    with pytest.raises(TypeError):
+        user_sync_router(sync)
+
+
+def test_that_somebody_is_signed_in_protects_nothing(sync, current_user):
+    with pytest.raises(SettingsError, match="everybody who signs up"):
+        user_sync_router(sync, protected_by=current_user)
+
+
+def test_one_run_at_a_time(administered, backend, admin):
+    async def main():
+        transport = httpx2.ASGITransport(administered)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://app") as client:
+            calls = [client.post("/user-sync/sync", headers=admin) for _ in range(5)]
+            return await asyncio.gather(*calls), await client.post("/user-sync/sync", headers=admin)
+
+    together, later = asyncio.run(main())
+    assert sorted(response.status_code for response in together) == [200, 409, 409, 409, 409]
+    assert later.status_code == 200
+
+
+def test_an_option_that_is_misspelt_does_not_do_the_opposite(client, backend, admin):
+    missing = backend.sign_up_unseen()
+    assert client.post("/user-sync/sync", headers=admin, params={"dryrun": "1"}).status_code == 422
+    assert client.post("/user-sync/sync", headers=admin, params={"dry_run": "perhaps"}).status_code == 422
+    assert not backend.has_row(missing)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_usersync_in_the_database_it_says_so(client, backend, admin, method, path):
+    client.get("/user-sync/status", headers=admin)
+    backend.owner.execute("drop schema usersync cascade; drop function public.user_sync_status()")
+    response = getattr(client, method)(path, headers=admin)
+    assert response.status_code == 503
+    assert response.json()["detail"].startswith("US301: usersync is not installed")
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_the_database_it_says_so(app, backend, method, path):
+    dsn = backend.dsn.replace(f":{backend.database.port}/", ":1/")
+    app.include_router(user_sync_router(AsyncUserSync(dsn), protected_by=lambda: None))
+    response = getattr(TestClient(app), method)(path)
+    assert response.status_code == 503
+    assert response.json()["detail"].startswith("US201: cannot connect to")
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_the_router_does_what_its_schema_says(administered, backend, mode):
+    """Called in every way that the schema allows, and in many that it does not allow."""
+    token = backend.tokens.token(backend.sign_up(), app_metadata={"role": "admin"})
+    schema = schemathesis.openapi.from_asgi("/openapi.json", administered)
+
+    @schema.auth()
+    class Admin:
+        def get(self, *_):
+            return token
+
+        def set(self, case, data, _):
+            case.headers["Authorization"] = f"Bearer {data}"
+
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert {(each.method, each.path) for each in operations} == set(ROUTES)
+    for operation in operations:
+
+        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def call(case):
+            case.call_and_validate()
+
+        call()

@@ -1,0 +1,102 @@
+"""A project whose table of products is tracked, and engines of SQLAlchemy's for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import create_engine, event
+
+from usersync import AuditLog
+from usersync.audit.redaction import Redactor
+from usersync.plans import tracking
+from usersync.plans.tracking import TrackOptions
+from usersync.runner import run
+from usersync.settings import Settings
+from usersync.testing.install import install
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import psycopg
+    from sqlalchemy import Engine
+
+    from usersync.testing import SupabaseCluster, SupabaseDatabase
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A database with products in it, whose changes are tracked."""
+
+    database: SupabaseDatabase
+    owner: psycopg.Connection[Any]
+
+    def url(self, driver: str = "psycopg", dsn: str | None = None) -> str:
+        return (dsn or self.database.dsn()).replace("postgresql://", f"postgresql+{driver}://")
+
+    def events(self, fields: str) -> list[Any]:
+        """These fields of all events in the order in which they happened; single values if it is one."""
+        rows = self.owner.execute(
+            f"select {fields} from public.audit_logs order by occurred_at, id"
+        ).fetchall()
+        return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows
+
+    def actors(self) -> list[tuple[str, str]]:
+        """Of each event, what became of which product, and who did it."""
+        return self.events("changes -> 'name' ->> 1, actor_id")
+
+
+@pytest.fixture
+def shop_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
+    database = cluster.clone(
+        cluster.template("installed_plain", build=lambda each: install(each, Settings()))
+    )
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def shop(shop_database: SupabaseDatabase) -> Iterator[Shop]:
+    with shop_database.connect() as owner:
+        owner.execute(
+            "create table public.products (id int generated always as identity primary key, "
+            "name text not null, stock int not null default 0)"
+        )
+        plan = tracking.track(Settings(), "public.products", TrackOptions(), Redactor().is_secret)
+        run(plan, owner)
+        yield Shop(shop_database, owner)
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Iterator[AuditLog]:
+    """A log that only records, in transactions of others."""
+    with AuditLog(None, spool_dir=tmp_path, exit_timeout=0) as log:
+        yield log
+
+
+@pytest.fixture
+def make_engine(shop: Shop) -> Iterator[Callable[..., Engine]]:
+    """Make an engine, which is disposed of when the test ends."""
+    engines: list[Engine] = []
+
+    def make(url: str | None = None, **options: Any) -> Engine:
+        engines.append(create_engine(url or shop.url(), **options))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def statements() -> Callable[[Engine], list[str]]:
+    """What an engine sends from here on, other than what it begins and ends transactions with."""
+
+    def listen(engine: Engine) -> list[str]:
+        sent: list[str] = []
+        event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
+        return sent
+
+    return listen

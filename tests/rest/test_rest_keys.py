@@ -1,0 +1,217 @@
+"""Which keys and URLs are taken, why the others are not, and that a key is never seen again."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import io
+import logging
+import pickle
+import time
+import traceback
+import uuid
+
+import pytest
+from hostile import answering
+from rich.console import Console
+from rich.traceback import Traceback
+
+from postgrest import SECRET_KEY, SERVICE_KEY, mint
+from usersync import AsyncUserSync, AuditLog, DataApi, UserSync
+from usersync.errors import ApiKeyError, SettingsError, UsersyncError
+
+PROJECT, OTHER = "abcdefghijklmnopqrst", "zyxwvutsrqponmlkjihg"
+URL = f"https://{PROJECT}.supabase.co"
+SOMEBODY = uuid.UUID(int=7)
+
+
+def service(**claims):
+    return mint(**{"role": "service_role", "ref": PROJECT, **claims})
+
+
+def shown(error: BaseException) -> str:
+    """All that could be printed of an error: its text, its traceback, and each frame's variables."""
+    frames = error.__traceback__
+    while frames and "/tests/" in frames.tb_frame.f_code.co_filename:
+        frames = frames.tb_next
+    error = error.with_traceback(frames)
+    console = Console(file=io.StringIO(), width=400, force_terminal=False)
+    console.print(
+        Traceback.from_exception(
+            type(error),
+            error,
+            error.__traceback__,
+            show_locals=True,
+            locals_max_string=None,
+            locals_max_length=None,
+        )
+    )
+    texts = [repr(error), str(error), str(getattr(error, "hint", "")), *traceback.format_exception(error)]
+    return "".join(texts) + console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("", "is empty"),
+        ("  \n", "is empty"),
+        (None, "is empty"),
+        ("sb_publishable_ACJWlzQHlZjBrEguHvfOxg_3BJgxAaH", "publishable key"),
+        ("sbp_0102030405060708090001020304050607080900", "management API"),
+        ("postgresql://postgres:pass@db/postgres", "address of a database"),
+        ("https://abc.supabase.co", "is a URL"),
+        ("your-service-role-key", "placeholder"),
+        ("<service_role key>", "placeholder"),
+        ("sb_secret_", "cut off"),
+        ("sb_secret_abc\ndef_ghijklmnop", "characters that no key has"),
+        ("sb_secret_ключ_ghijklmnop", "characters that no key has"),
+        ("x" * 20_000, "longer than any key"),
+        ("hunter2hunter2", "neither"),
+        ("eyJhbGciOiJub25lIn0.e30", "neither"),
+        ("a.!!!!.c", "characters"),
+        ("a.bm90anNvbg.c", "neither"),
+        ("a.W10.c", "neither"),
+        (mint(role="anon", ref=PROJECT), "anon key"),
+        (mint(role="authenticated", sub=str(SOMEBODY)), "signed-in user"),
+        (mint(role="service_role", sub=str(SOMEBODY)), "signed-in user"),
+        (mint(role="postgres"), "another role"),
+        (mint(), "another role"),
+        (service(ref=OTHER), f"another project ({OTHER}), and the URL is that of {PROJECT}"),
+        (service(exp=int(time.time()) - 10), "it expired on 20"),
+        (service(exp=-1e300), "expired long ago"),
+    ],
+)
+def test_a_key_that_will_not_do_is_refused_with_the_reason(key, reason):
+    with pytest.raises(ApiKeyError) as caught:
+        DataApi(URL, key)
+    assert reason in str(caught.value)
+    assert caught.value.hint
+    if key and len(key) > 12:
+        assert key not in shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key", [SECRET_KEY, f" {SECRET_KEY}\n", service(), service(ref=None), service(exp=None)]
+)
+def test_both_kinds_of_secret_key_are_taken(key):
+    assert DataApi(URL, key).project == PROJECT
+
+
+def test_each_kind_goes_into_the_headers_that_it_belongs_in():
+    assert DataApi(URL, SECRET_KEY).headers() == {"apikey": SECRET_KEY}
+    key = service()
+    assert DataApi(URL, key).headers() == {"apikey": key, "authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "is empty"),
+        (None, "is empty"),
+        ("abc.supabase.co", "https://"),
+        ("postgresql://u:p@h/d", "address of a database"),
+        ("ftp://abc.supabase.co", "https://"),
+        ("http://abc.supabase.co", "could read the key"),
+        ("http://192.168.1.7:8000", "could read the key"),
+        ("http://localhost.evil.example", "could read the key"),
+        ("https://user:pass@abc.supabase.co", "user"),
+        ("https://", "has no host"),
+        ("https://abc.supabase.co:port", "cannot be read"),
+        ("https://[::1", "cannot be read"),
+        ("https://abc.supabase.co/?apikey=x", "more than an address"),
+        ("https://abc.supabase.co/rest v1", "more than an address"),
+        ("https://supabase.com/dashboard/project/abcdefghijklmnopqrst", "the dashboard"),
+        ("https://exämple.com", "characters"),
+    ],
+)
+def test_a_url_that_will_not_do_is_refused_with_the_reason(url, reason):
+    with pytest.raises(ApiKeyError) as caught:
+        DataApi(url, SECRET_KEY)
+    assert reason in str(caught.value)
+    assert SECRET_KEY not in shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        (f"{URL}/", URL),
+        (f" {URL}/rest/v1/ ", URL),
+        (f"{URL}/auth/v1", URL),
+        ("https://ABC.example.com:8443/supabase/", "https://abc.example.com:8443/supabase"),
+        ("http://localhost:54321", "http://localhost:54321"),
+        ("http://127.0.0.1:54321/rest/v1", "http://127.0.0.1:54321"),
+        ("http://[::1]:54321", "http://[::1]:54321"),
+    ],
+)
+def test_a_url_is_taken_as_people_paste_it(url, taken):
+    assert DataApi(url, SECRET_KEY).url == taken
+
+
+def test_nothing_that_holds_a_key_shows_it_or_takes_it_along():
+    api = DataApi(URL, SECRET_KEY)
+    with UserSync(api) as sync, AuditLog(api, durability="memory") as log:
+        holders = [api, sync, log, {"api": api}, [api], sync._link]
+        console = Console(file=io.StringIO(), width=400)
+        for each in holders:
+            console.print(each)
+            console.print(vars(each) if hasattr(each, "__dict__") else each)
+            assert SECRET_KEY not in f"{each!r}{each}"
+        assert SECRET_KEY not in console.file.getvalue()
+    with pytest.raises(TypeError, match="not to be pickled"):
+        pickle.dumps(api)
+    assert SECRET_KEY not in f"{copy.copy(api)!r}{copy.deepcopy(api)!r}"
+
+
+REFLECTING = {
+    "in the body": answering("401 Unauthorized", f'{{"message": "Invalid key {SECRET_KEY}"}}'.encode()),
+    "as a page": answering("500 Oh", f"<title>{SECRET_KEY}</title>".encode()),
+    "in a header": answering("302 Found", Location=f"https://{SECRET_KEY}/"),
+    "cut off": answering("200 OK", b"[", length=500),
+    "not at all": answering("200 OK", b"{}"),
+    "as nonsense": lambda connection, _: connection.sendall(SECRET_KEY.encode() + b"\r\n\r\n"),
+    "by silence": lambda connection, _: connection.recv(1),
+}
+
+
+@pytest.mark.parametrize("how", REFLECTING)
+def test_no_error_log_or_frame_shows_the_key(misbehaving, ask, caplog, how):
+    """Whatever the server throws back, and with every logger of the libraries at its most talkative."""
+    for name in ("", "httpx", "httpcore", "asyncio", "usersync"):
+        caplog.set_level(logging.DEBUG, name)
+    api = DataApi(misbehaving(REFLECTING[how]).url, SECRET_KEY, timeout=0.6)
+    with pytest.raises(UsersyncError) as caught:
+        ask(api, "status")
+    assert SECRET_KEY not in shown(caught.value)
+    # httpcore's own debug log quotes a response to the letter, and so this server, which has the key.
+    said = [record.getMessage() for record in caplog.records]
+    assert SECRET_KEY not in "".join(each for each in said if "receive_response_headers." not in each)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def test_a_cancelled_call_shows_no_key(misbehaving):
+    api = DataApi(misbehaving(lambda connection, _: connection.recv(1)).url, SECRET_KEY)
+
+    async def call():
+        async with AsyncUserSync(api) as client, asyncio.timeout(0.1):
+            await client.status()
+
+    with pytest.raises(TimeoutError) as caught:
+        asyncio.run(call())
+    assert SECRET_KEY not in shown(caught.value)
+
+
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://user:hunter2@proxy:1")
+    with pytest.raises(SettingsError) as caught, UserSync(DataApi(URL, SECRET_KEY)) as sync:
+        sync.status()
+    assert "hunter2" not in shown(caught.value)
+    assert SECRET_KEY not in shown(caught.value)
+
+
+def test_a_proxy_of_the_environment_is_used(misbehaving, ask, monkeypatch):
+    proxy = misbehaving(answering("200 OK", b"true"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    assert ask(DataApi("http://api.localhost:1", SERVICE_KEY), "ensure_user_exists", SOMEBODY) is True
+    assert proxy.requests[0].startswith(b"POST http://api.localhost:1/rest/v1/rpc/ensure_user_exists ")

@@ -1,0 +1,145 @@
+"""Against a real PostgREST: keys, rights, limits of time, and what is said where something is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from postgrest import SECRET_KEY, SERVICE_KEY, mint
+from usersync import DataApi, UserSync
+from usersync.errors import (
+    ApiKeyError,
+    DatabaseError,
+    NeedsDatabaseError,
+    NotInstalledError,
+    PrivilegeMissingError,
+)
+from usersync.plans.protocol import query
+from usersync.plans.users import failures
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def sync(api):
+    with UserSync(api) as sync:
+        yield sync
+
+
+def slow_writes(project, seconds: float, only: str = "") -> None:
+    """Have each row of the users table take its time, as an application's trigger may."""
+    project.owner.execute(
+        f"create or replace function public.slow() returns trigger language plpgsql as "
+        f"$$ begin perform pg_sleep({seconds}); return new; end $$"
+    )
+    project.owner.execute(
+        f"create trigger slow before insert or update on {project.users} "
+        "for each row execute function public.slow()"
+    )
+
+
+def limit_time(project, milliseconds: int) -> None:
+    """Supabase gives the Data API's role eight seconds; this is for those who cannot wait so long."""
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute(
+            f'alter role authenticator in database "{project.database.name}" '
+            f"set statement_timeout = {milliseconds}"
+        )
+
+
+@pytest.fixture
+def sync_later(serve, project):
+    """A client of an API that is started when asked for: it reads the role's settings when it connects."""
+    clients = []
+
+    def make():
+        clients.append(UserSync(DataApi(serve(project.database).url, SECRET_KEY)))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("key", [SECRET_KEY, SERVICE_KEY], ids=["secret", "service-role"])
+def test_each_kind_of_key_is_sent_as_it_demands(project, gateway, key):
+    user = project.auth.sign_up_email("ada@example.com")
+    with UserSync(DataApi(gateway.url, key)) as sync:
+        assert sync.user_exists(user)
+    ((_, headers),) = gateway.seen
+    assert headers["apikey"] == key
+    assert headers.get("authorization") == (None if key == SECRET_KEY else f"Bearer {key}")
+
+
+def test_a_key_that_the_server_does_not_know_is_refused_with_its_words(gateway):
+    forged = mint(role="service_role")[:-3] + "AAA"
+    for key in ("sb_secret_another-one-that-was-revoked", forged):
+        with UserSync(DataApi(gateway.url, key)) as sync, pytest.raises(ApiKeyError, match="refuses the key"):
+            sync.status()
+
+
+def test_a_right_that_is_missing_is_named(project, sync):
+    project.owner.execute("revoke execute on function public.user_sync_status() from service_role")
+    with pytest.raises(PrivilegeMissingError, match="permission denied for function user_sync_status"):
+        sync.status()
+
+
+def test_a_database_without_usersync_says_so(database, serve):
+    with (
+        UserSync(DataApi(serve(database).url, SECRET_KEY)) as sync,
+        pytest.raises(NotInstalledError) as caught,
+    ):
+        sync.status()
+    assert "usersync apply" in caught.value.hint
+
+
+def test_a_schema_that_is_not_served_is_named(project, serve):
+    project.owner.execute("create schema api; grant usage on schema api to anon, service_role")
+    gateway = serve(project.database, PGRST_DB_SCHEMAS="api")
+    with (
+        UserSync(DataApi(gateway.url, SECRET_KEY)) as sync,
+        pytest.raises(NeedsDatabaseError, match="public"),
+    ):
+        sync.status()
+
+
+def test_public_need_not_be_the_first_schema_that_is_served(project, serve):
+    project.owner.execute("create schema api; grant usage on schema api to anon, service_role")
+    gateway = serve(project.database, PGRST_DB_SCHEMAS="api,public")
+    with UserSync(DataApi(gateway.url, SECRET_KEY)) as sync:
+        assert sync.status().in_step
+
+
+def test_what_only_a_connection_can_do_says_so(sync):
+    with pytest.raises(NeedsDatabaseError) as caught:
+        sync._link.run(query("select 1"))
+    assert "SUPABASE_DB_URL" in caught.value.hint
+    assert sync._link.run(failures()) == []
+
+
+def test_pages_that_take_too_long_are_halved_until_they_do_not(project, sync_later, appear):
+    appear(12)
+    slow_writes(project, 0.05)
+    limit_time(project, 400)
+    result = sync_later().reconcile(page_size=12)
+    assert (result.counts.missing, result.errors) == (12, 0)
+    assert project.client.status().in_step
+
+
+def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_later, appear):
+    appear(30)
+    whole = project.client.status()
+    project.owner.execute(
+        "create or replace function public.user_sync_status() returns jsonb language plpgsql "
+        "security definer as $$ begin perform pg_sleep(20); return '{}'; end $$"
+    )
+    limit_time(project, 400)
+    assert sync_later().status() == whole
+
+
+def test_what_takes_too_long_in_any_size_says_what_to_do(project, sync_later, appear):
+    appear(1)
+    slow_writes(project, 20)
+    limit_time(project, 200)
+    with pytest.raises(DatabaseError, match="57014") as caught:
+        sync_later().reconcile(page_size=4)
+    assert "8 s" in caught.value.hint

@@ -1,0 +1,105 @@
+"""Ends of processes, forks, threads, and an environment without httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hostile import answering
+
+from postgrest import SECRET_KEY
+from usersync import AsyncUserSync, DataApi, UserSync
+
+SOMEBODY = uuid.UUID(int=7)
+TRUE = answering("200 OK", b"true")
+
+
+def python(code: str, url: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"SUPABASE_URL": url, "SUPABASE_SECRET_KEY": SECRET_KEY}
+    # Newer Pythons warn of every fork in a process with threads; that such forks work is tested here.
+    warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    return subprocess.run(
+        [sys.executable, *warnings, "-c", textwrap.dedent(code)],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_client_that_nobody_closes_does_not_keep_the_process(misbehaving):
+    done = python(
+        """
+        from usersync import DataApi, UserSync
+        client = UserSync(DataApi.from_env())
+        assert client.ensure_user_exists("00000000-0000-0000-0000-000000000007")
+        """,
+        misbehaving(TRUE).url,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_forked_process_asks_by_itself(misbehaving):
+    server = misbehaving(TRUE)
+    done = python(
+        """
+        import os
+        from usersync import DataApi, UserSync
+        client = UserSync(DataApi.from_env())
+        assert client.ensure_user_exists("00000000-0000-0000-0000-000000000007")
+        if os.fork() == 0:
+            os._exit(0 if client.ensure_user_exists("00000000-0000-0000-0000-000000000008") else 1)
+        _, status = os.wait()
+        assert status == 0, status
+        assert client.ensure_user_exists("00000000-0000-0000-0000-000000000009")
+        client.close()
+        """,
+        server.url,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("kind", ["UserSync", "AuditLog"])
+def test_where_httpx_is_missing_it_says_how_to_get_it(kind):
+    done = python(
+        f"""
+        import sys
+        sys.modules["httpx"] = None
+        from usersync import DataApi, {kind}
+        from usersync.errors import SettingsError
+        try:
+            {kind}(DataApi.from_env())
+        except SettingsError as error:
+            print(error.hint)
+        """,
+        "https://abc.supabase.co",
+    )
+    assert (done.stdout, done.stderr) == ('pip install "usersync[api]"\n', "")
+
+
+def test_many_threads_share_a_client(misbehaving):
+    with UserSync(DataApi(misbehaving(TRUE).url, SECRET_KEY)) as sync, ThreadPoolExecutor(16) as threads:
+        ids = [uuid.UUID(int=number) for number in range(64)]
+        assert all(threads.map(sync.ensure_user_exists, ids))
+
+
+def test_a_client_that_was_closed_opens_again(misbehaving):
+    sync = UserSync(DataApi(misbehaving(TRUE).url, SECRET_KEY))
+    for number in range(3):
+        assert sync.ensure_user_exists(uuid.UUID(int=number))
+        sync.close()
+    sync.close()
+
+
+def test_many_tasks_share_a_client(misbehaving):
+    api = DataApi(misbehaving(TRUE).url, SECRET_KEY)
+
+    async def call():
+        async with AsyncUserSync(api) as sync:
+            return await asyncio.gather(*(sync.ensure_user_exists(uuid.UUID(int=n)) for n in range(64)))
+
+    assert all(asyncio.run(call()))

@@ -1,0 +1,320 @@
+"""``apply --adopt``: a hand-written sync is replaced where it only copies, and comes back with rollback."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from usersync.errors import ConflictError
+from usersync.plans import schema
+from usersync.runner import run
+from usersync.settings import parse_settings
+from usersync.testing import GoTrue, GoTrueError
+
+pytestmark = pytest.mark.newest_server
+
+SETTINGS = parse_settings({"columns": {"email": "email", "full_name": "user_metadata.full_name"}})
+
+TABLE = """
+    create table public.users (
+        id uuid primary key, email text, full_name text, created_at timestamptz default now());
+    create table public.teams (owner uuid);
+"""
+
+#: Everything about it that there is to be brought back.
+RECIPE = """
+    create function public.handle_new_user() returns trigger language plpgsql security definer
+    set search_path = '' as $$
+    begin
+      insert into public.users (id, email, full_name, created_at)
+      values (new.id, new.email, new.raw_user_meta_data->>'full_name', now());
+      return new;
+    end $$;
+    comment on function public.handle_new_user() is 'It''s pasted';
+    revoke all on function public.handle_new_user() from public, anon;
+    grant execute on function public.handle_new_user() to authenticated with grant option;
+    create function public.follow() returns trigger language plpgsql security definer as $$
+    begin update public.users set email = new.email where id = new.id; return new; end $$;
+"""
+
+TRIGGERS = """
+    create trigger on_auth_user_created after insert on auth.users
+      for each row execute function public.handle_new_user();
+    create trigger "Follow the e-mail" after update of email on auth.users
+      for each row when (old.email is distinct from new.email) execute function public.follow();
+"""
+
+MORE = RECIPE.replace(
+    "return new;\n    end", "insert into public.teams values (new.id); return new;\n    end", 1
+)
+
+
+def run_sql(installer, *scripts):
+    for script in scripts:
+        installer.connection.execute(script)
+
+
+@pytest.fixture
+def plain(installer, catalog):
+    """A project that lives on a recipe, and what its catalog holds."""
+    run_sql(installer, TABLE, RECIPE, TRIGGERS)
+    return catalog()
+
+
+def made_by_us(catalog, before):
+    """What is there now and was not before, but for what usersync leaves: its own schema and the log."""
+    changed = {key: body for key, body in catalog().items() if before.get(key) != body}
+    lost = before.keys() - catalog().keys()
+    return {key for key in changed if "audit_logs" not in key[1]} | lost
+
+
+def test_a_recipe_that_copies_is_replaced_and_comes_back_exactly(installer, catalog, auth, plain):
+    old = auth.sign_up_email("old@example.com", data={"full_name": "Old"})
+    applied = schema_of(installer, adopt=True)
+    assert [f"{each.kind} {each.subject}" for each in applied.changes if "handle" in each.subject][-1] == (
+        "drop trigger on_auth_user_created of public.handle_new_user()"
+    )
+    triggers = installer.connection.execute(
+        "select tgname, tgfoid::regproc::text from pg_trigger where tgrelid = 'auth.users'::regclass "
+        "and not tgisinternal order by 1"
+    ).fetchall()
+    assert triggers == [
+        ("on_auth_user_created", "usersync.handle_new_user"),
+        ("on_auth_user_deleted", "usersync.handle_deleted_user"),
+        ("on_auth_user_updated", "usersync.handle_updated_user"),
+    ]
+    user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
+    auth.change_email(old, "new@example.com")
+    assert people(installer) == {(user, "ada@example.com", "Ada"), (old, "new@example.com", "Old")}
+    assert installer.plan(SETTINGS).changes == ()
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    assert catalog() == plain
+    later = auth.sign_up_email("later@example.com", data={"full_name": "Later"})
+    auth.change_email(later, "still@example.com")
+    assert (later, "still@example.com", "Later") in people(installer)
+
+
+def schema_of(installer, *, adopt, settings=SETTINGS):
+    return run(schema.apply(settings, adopt=adopt), installer.connection)
+
+
+def people(installer):
+    return set(installer.connection.execute("select id, email, full_name from public.users").fetchall())
+
+
+def test_without_adopt_nothing_is_replaced_and_it_is_said_what_would_be(installer, catalog, plain):
+    planned = installer.plan(SETTINGS)
+    (error,) = planned.errors
+    assert "usersync apply --adopt takes its place" in error.hint
+    assert any(
+        '"Follow the e-mail"' in each.message or "Follow the e-mail" in each.message
+        for each in planned.findings
+    )
+    with pytest.raises(ConflictError):
+        installer.apply(SETTINGS)
+    assert catalog() == plain
+    assert run(schema.plan(SETTINGS, adopt=True), installer.connection).errors == ()
+    assert catalog() == plain
+
+
+@pytest.mark.parametrize("name", ["on_auth_user_created", "mine"])
+def test_what_does_more_is_kept_and_goes_on(installer, catalog, auth, name):
+    run_sql(installer, TABLE, MORE, TRIGGERS.replace("on_auth_user_created", name))
+    before = catalog()
+    notes = [each for each in schema_of(installer, adopt=True).findings if "handle_new_user" in each.message]
+    assert "inserts into public.teams" in notes[0].hint
+    user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
+    assert people(installer) == {(user, "ada@example.com", "Ada")}
+    assert installer.connection.execute("select * from public.teams").fetchall() == [(user,)]
+    kept = "before_usersync_on_auth_user_created" if name != "mine" else "mine"
+    assert ("trigger", f"{kept} on auth.users") in catalog()
+    assert installer.plan(SETTINGS).changes == ()
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    assert catalog() == before
+
+
+NOT_COPIES = {
+    "a column that is not mapped": RECIPE.replace("created_at)", "nickname)").replace(
+        "now());", "new.phone);"
+    ),
+    "a column that is computed": RECIPE.replace("new.email, new", "split_part(new.email, '@', 1), new"),
+    "a function in SQL": RECIPE.replace("return new;\n", "perform pg_sleep(0); return new;\n", 1),
+    "another table": RECIPE.replace("into public.users", "into public.teams_of"),
+}
+
+
+@pytest.mark.parametrize("how", NOT_COPIES)
+def test_what_the_mapping_does_not_cover_is_more_than_a_copy(installer, how):
+    run_sql(installer, TABLE, NOT_COPIES[how], TRIGGERS)
+    planned = run(schema.plan(SETTINGS, adopt=True), installer.connection)
+    (moved,) = [
+        each for each in planned.changes if each.subject.startswith("trigger on_auth_user_created of")
+    ]
+    assert "goes on as before_usersync_on_auth_user_created" in moved.reason
+
+
+def test_a_when_clause_of_its_own_is_more_than_a_copy(installer):
+    run_sql(installer, TABLE, RECIPE)
+    run_sql(
+        installer,
+        "create trigger mine after insert on auth.users for each row when (new.email like '%@corp.com') "
+        "execute function public.handle_new_user()",
+    )
+    notes = run(schema.plan(SETTINGS, adopt=True), installer.connection).findings
+    assert any("fires only under a condition of its own" in (each.hint or "") for each in notes)
+
+
+FIXED = {
+    "constraint trigger": "create constraint trigger on_auth_user_created after insert on auth.users "
+    "deferrable initially deferred for each row execute function public.handle_new_user()",
+    "disabled": "create trigger on_auth_user_created after insert on auth.users "
+    "for each row execute function public.handle_new_user()",
+}
+
+
+@pytest.mark.parametrize("how", FIXED)
+def test_what_could_not_be_brought_back_as_it_was_is_not_taken(installer, catalog, superuser, how):
+    run_sql(installer, TABLE, RECIPE, FIXED[how])
+    if how == "disabled":
+        superuser.execute("alter table auth.users disable trigger on_auth_user_created")
+    before = catalog()
+    (error,) = run(schema.plan(SETTINGS, adopt=True), installer.connection).errors
+    assert "cannot take its place" in error.hint
+    with pytest.raises(ConflictError):
+        schema_of(installer, adopt=True)
+    assert catalog() == before
+
+
+DEFERRED = "constraint trigger mine after insert on auth.users deferrable initially deferred for each row"
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    ["trigger zz after insert on auth.users for each statement", DEFERRED],
+    ids=["late", "deferred"],
+)
+def test_a_trigger_that_would_insert_the_row_again_stops_the_installation(installer, catalog, trigger):
+    run_sql(installer, TABLE, RECIPE, f"create {trigger} execute function public.handle_new_user()")
+    before = catalog()
+    (error,) = installer.plan(SETTINGS).errors
+    assert "inserts the same row without ON CONFLICT, which fails" in error.message
+    with pytest.raises(ConflictError):
+        installer.apply(SETTINGS)
+    assert catalog() == before
+
+
+def test_that_such_a_trigger_fails_is_so(installer, auth):
+    """What the finding above says, seen happening: the triggers come after the installation."""
+    statement_level = RECIPE.replace("values (new", "select (new").replace(
+        "now());", "now() from new_users as new;"
+    )
+    statement_level = statement_level.replace("select (new.id", "select new.id")
+    run_sql(installer, TABLE, RECIPE)
+    installer.apply(SETTINGS)
+    run_sql(installer, f"create {DEFERRED} execute function public.handle_new_user()")
+    user = auth.sign_up_email("ada@example.com")
+    ledger = "select user_id, sqlstate, raised_in like '%handle_new_user()%' from usersync.sync_failures"
+    assert installer.connection.execute(ledger).fetchall() == [(user, "23505", True)]
+    run_sql(
+        installer,
+        "drop function public.handle_new_user() cascade",
+        statement_level.partition(";\n    create")[0],
+    )
+    run_sql(
+        installer,
+        "create trigger zz after insert on auth.users referencing new table as new_users for each statement "
+        "execute function public.handle_new_user()",
+    )
+    with pytest.raises(GoTrueError):
+        auth.sign_up_email("bea@example.com")
+
+
+def test_what_somebody_did_meanwhile_is_left_alone(installer, catalog, auth, plain):
+    schema_of(installer, adopt=True)
+    run_sql(
+        installer,
+        "drop function public.handle_new_user() cascade",
+        "create or replace function public.follow() returns trigger language plpgsql as "
+        "'begin return new; end'",
+        'create trigger "Follow the e-mail" before update on auth.users for each row '
+        "execute function public.follow()",
+    )
+    theirs = catalog()[("trigger", '"Follow the e-mail" on auth.users')]
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    after = catalog()
+    assert after[("trigger", '"Follow the e-mail" on auth.users')] == theirs
+    gone = {key for key in plain if "handle_new_user" in plain[key] or "handle_new_user" in key[1]}
+    assert {key: after.get(key) for key in gone} == {key: plain[key] for key in gone}
+
+
+RELIANT = """
+    create schema extensions_of_ours;
+    create table public.seen (id uuid, at timestamptz);
+    create function public.noted(id uuid) returns void language sql as
+      $$ insert into seen values (id, now()) $$;
+    create function public.watch() returns trigger language plpgsql security definer as $$
+    begin
+      perform public.noted(new.id);  -- which relies on the path in turn
+      return new;
+    end $$;
+    create function public.touch() returns trigger language plpgsql as
+      $$ begin new.created_at := coalesce(new.created_at, now()); return new; end $$;
+    create function public.pinned() returns trigger language plpgsql set search_path = public as
+      $$ begin perform noted(new.id); return new; end $$;
+    create trigger a_watch after insert on public.users for each row execute function public.watch();
+    create trigger b_touch before insert or update on public.users
+      for each row execute function public.touch();
+    create trigger c_pinned after insert on public.users for each row execute function public.pinned();
+"""
+
+
+def test_a_trigger_that_relies_on_a_search_path_is_given_one_and_loses_it_again(installer, catalog, auth):
+    run_sql(installer, TABLE, RELIANT)
+    before = catalog()
+    installer.apply(SETTINGS)
+    broken = auth.sign_up_email("ada@example.com")
+    ledger = "select user_id, sqlstate from usersync.sync_failures"
+    assert installer.connection.execute(ledger).fetchall() == [(broken, "42P01")]
+    planned = run(schema.plan(SETTINGS, adopt=True), installer.connection)
+    (change,) = planned.changes
+    assert (change.subject, change.kind) == ("search_path of public.watch()", "alter")
+    assert "seen" in change.reason
+    schema_of(installer, adopt=True)
+    installer.connection.execute("select public.sync_existing_auth_users()")
+    assert installer.connection.execute(ledger).fetchall() == []
+    assert installer.connection.execute("select id from public.seen").fetchall() == [(broken,), (broken,)]
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    assert catalog() == before
+
+
+def test_a_function_that_is_not_ours_to_alter_is_left_alone(installer, superuser):
+    run_sql(installer, TABLE, RELIANT)
+    superuser.execute("alter function public.watch() owner to supabase_admin")
+    assert run(schema.plan(SETTINGS, adopt=True), installer.connection).errors == ()
+    schema_of(installer, adopt=True)
+    assert run(schema.plan(SETTINGS, adopt=True), installer.connection).changes == ()
+
+
+def test_nobody_who_signs_up_meanwhile_is_left_out(installer, database, plain):
+    """The recipe goes and ours comes in one transaction, so each sign-up meets the one or the other."""
+    done = threading.Event()
+    signed_up = []
+
+    def sign_up():
+        with GoTrue(database.dsn("supabase_auth_admin")) as auth:
+            while not done.is_set():
+                signed_up.append(auth.sign_up_email())
+
+    thread = threading.Thread(target=sign_up)
+    thread.start()
+    try:
+        for _ in range(5):
+            schema_of(installer, adopt=True)
+            installer.rollback(SETTINGS, drop_audit_log=True)
+    finally:
+        done.set()
+        thread.join()
+    assert signed_up
+    there = {user for user, *_ in people(installer)}
+    assert set(signed_up) == there

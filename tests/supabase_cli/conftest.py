@@ -1,0 +1,88 @@
+"""The real Supabase CLI, from npm, in a project folder of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from usersync.testing import SupabaseDatabase
+
+_VERSION = "3.1.0"
+
+
+@dataclass(frozen=True)
+class SupabaseProject:
+    """A project folder, and the command in it. Nothing needs Docker or an account."""
+
+    command: Path
+    folder: Path
+
+    def __call__(self, *arguments: str, at: SupabaseDatabase | None = None) -> str:
+        """Run the command, against a database if one is named; returns what it printed."""
+        remote = [f"--remote={self.url(at)}"] if at else []
+        done = subprocess.run(
+            [self.command, *arguments, *remote, "--yes"],
+            cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            env=os.environ | {"HOME": str(self.folder), "SUPABASE_TELEMETRY_DISABLED": "1", "NO_COLOR": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def usersync(self, *arguments: str) -> str:
+        """Run ours in the same folder."""
+        return subprocess.run(
+            [sys.executable, "-m", "usersync", *arguments],
+            cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    def url(self, database: SupabaseDatabase) -> str:
+        """The address in the form that the CLI reads: it insists on TLS otherwise."""
+        return database.dsn() + "?sslmode=disable"
+
+    def advice(self, at: SupabaseDatabase) -> list[dict[str, Any]]:
+        """What the advisors say, of any kind and from the lowest level on."""
+        out = self("db", "advisors", "--level", "info", "--output-format", "json", at=at)
+        return json.loads(out)["results"]
+
+
+@pytest.fixture(scope="session")
+def supabase_command(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Installed from npm, once a run: the workers share it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm, to install the Supabase CLI")
+    root = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        root = root.parent
+    folder = root / "supabase-cli"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = folder / "node_modules" / ".bin" / "supabase"
+        if not command.exists():
+            install = (npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", folder)
+            done = subprocess.run(
+                [*install, f"supabase@{_VERSION}"], cwd=folder, capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                pytest.skip(f"npm could not install the Supabase CLI: {done.stderr.strip()[-300:]}")
+    return command
+
+
+@pytest.fixture
+def supabase(supabase_command: Path, tmp_path: Path) -> SupabaseProject:
+    """A project folder as ``supabase init`` makes it."""
+    project = SupabaseProject(supabase_command, tmp_path)
+    project("init")
+    return project

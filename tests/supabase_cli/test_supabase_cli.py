@@ -1,0 +1,108 @@
+"""What ``usersync sql --supabase`` writes, in the hands of the real Supabase CLI."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+
+from usersync.settings import Settings
+from usersync.testing.install import install
+
+
+@pytest.fixture
+def pushed(supabase, database):
+    """The database, with usersync in it by the CLI's hand."""
+    supabase.usersync("sql", "--supabase")
+    supabase("db", "push", at=database)
+    return database
+
+
+@pytest.fixture
+def applied(cluster):
+    """Another database, with usersync in it by our own hand."""
+    database = cluster.clone(cluster.template("supabase_old", regime="old"))
+    install(database, Settings())
+    yield database
+    cluster.drop(database)
+
+
+@pytest.mark.newest_server
+def test_a_pushed_migration_is_a_whole_installation(supabase, pushed, auth):
+    planned = json.loads(supabase.usersync("plan", "--dsn", pushed.dsn(), "--json"))
+    assert planned["state"] == "up to date"
+    user_id = auth.sign_up_email("ada@example.com")
+    with pushed.connect() as postgres:
+        assert postgres.execute("select id from public.users").fetchall() == [(user_id,)]
+
+
+@pytest.mark.newest_server
+def test_the_history_has_what_the_folder_has(supabase, pushed):
+    (file,) = (supabase.folder / "supabase/migrations").iterdir()
+    version = file.name.partition("_")[0]
+    (line,) = (line for line in supabase("migration", "list", at=pushed).splitlines() if version in line)
+    assert line.count(version) == 2, "in the folder and in the database"
+    # Another project's push would be refused if the history held what no folder has.
+    assert supabase("db", "push", "--dry-run", at=pushed).count(version) == 0
+
+
+@pytest.mark.newest_server
+def test_usersync_writes_nothing_into_the_clis_history(supabase, applied):
+    supabase.usersync("sql", "--supabase")
+    with applied.connect("supabase_admin") as superuser, pytest.raises(psycopg.errors.UndefinedTable):
+        superuser.execute("select from supabase_migrations.schema_migrations")
+    # And a push over our own installation changes nothing.
+    supabase("db", "push", at=applied)
+    planned = json.loads(supabase.usersync("plan", "--dsn", applied.dsn(), "--json"))
+    assert planned["state"] == "up to date"
+
+
+@pytest.mark.newest_server
+def test_both_ways_to_install_give_the_same_schema(supabase, pushed, applied, cluster):
+    # The history itself is the CLI's.
+    schemas = ("--schema", "public", "--schema", "usersync", "--schema", "auth")
+    assert (
+        supabase(
+            "db", "diff", "--from", supabase.url(pushed), "--to", supabase.url(applied), *schemas
+        ).strip()
+        == ""
+    )
+    bare = cluster.clone(cluster.template("supabase_old", regime="old"))
+    try:
+        other = supabase("db", "diff", "--from", supabase.url(bare), "--to", supabase.url(applied), *schemas)
+        assert "public" in other
+        assert "record_audit_events" in other
+    finally:
+        cluster.drop(bare)
+
+
+@pytest.mark.parametrize("regime", ["old", "new"])
+@pytest.mark.newest_server
+def test_the_advisors_have_nothing_to_say(supabase, pushed):
+    said = supabase.advice(pushed)
+    # Of a table that was made a moment ago no index has been used.
+    assert [each for each in said if each["name"] != "unused_index"] == []
+    with pushed.connect("supabase_admin") as superuser:
+        superuser.execute("create table public.open (id int primary key); grant all on public.open to anon")
+    assert "rls_disabled_in_public" in {each["name"] for each in supabase.advice(pushed)}
+
+
+def test_the_linter_finds_nothing_in_our_functions(supabase, pushed, cluster):
+    """It needs plpgsql_check, which not every PostgreSQL has."""
+    with pushed.connect("supabase_admin") as superuser:
+        if not superuser.execute(
+            "select true from pg_available_extensions where name = 'plpgsql_check'"
+        ).fetchone():
+            pytest.skip("this PostgreSQL has no plpgsql_check")
+        superuser.execute("create extension plpgsql_check")
+        server = superuser.info.server_version
+        superuser.execute(
+            "create function public.f() returns int language plpgsql as 'begin return nothing; end'"
+        )
+    linted = json.loads(supabase("db", "lint", "--level", "warning", at=pushed))
+    said = [(each["function"], issue["message"]) for each in linted for issue in each["issues"]]
+    assert said.pop(0)[0] == "public.f"
+    # It looks into the branch for servers that have this function on those that do not, too.
+    newer = [("usersync.fits", "function pg_input_is_valid(text, text) does not exist")]
+    assert said == (newer if server < 160000 else [])

@@ -1,0 +1,99 @@
+"""The live suite itself: it passes where all is well, fails where it is not, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from auth_stand_in import AuthServer
+from postgrest import SERVICE_KEY, mint
+
+pytestmark = pytest.mark.newest_server
+
+ROOT = Path(__file__).parents[2]
+_SETTINGS = re.compile(r"^(SUPABASE_|GOTRUE_|DATABASE_URL|USERSYNC_LIVE)")
+
+
+@pytest.fixture
+def live_suite(tmp_path):
+    """Run it as ``make live`` does, with these settings and no others; its report, and whether it passed."""
+
+    def run(**settings):
+        env = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
+        command = [sys.executable, "-m", "pytest", "tests/live", "-q", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, f"--basetemp={tmp_path}"],
+            cwd=ROOT,
+            env=env | {"USERSYNC_LIVE": "1"} | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr, done.returncode == 0
+
+    return run
+
+
+def counts(postgres):
+    return postgres.execute(
+        "select (select count(*) from auth.users), to_regclass('public.users'), to_regnamespace('usersync')"
+    ).fetchone()
+
+
+def test_an_auth_server_and_a_database_and_nothing_else(live_suite, database, postgres):
+    before = counts(postgres)
+    with AuthServer(database, SERVICE_KEY) as server:
+        said, passed = live_suite(
+            GOTRUE_URL=server.url, SUPABASE_SERVICE_ROLE_KEY=SERVICE_KEY, SUPABASE_DB_URL=database.dsn()
+        )
+    assert passed, said
+    assert "there is no Data API" in said
+    assert int(re.search(r"(\d+) passed", said)[1]) >= 18
+    assert counts(postgres) == before
+
+
+def test_with_a_data_api_in_a_project_that_has_usersync(live_suite, project, gateway):
+    here = project.auth.sign_up_email("ada@example.com")
+    with AuthServer(project.database, SERVICE_KEY, phone=False) as server:
+        said, passed = live_suite(
+            GOTRUE_URL=server.url,
+            SUPABASE_URL=gateway.url,
+            SUPABASE_SERVICE_ROLE_KEY=SERVICE_KEY,
+            SUPABASE_ANON_KEY=mint(role="anon"),
+            SUPABASE_DB_URL=project.database.dsn(),
+        )
+    assert passed, said
+    assert "not offered here: POST /signup: 400 phone_provider_disabled" in said
+    assert int(re.search(r"(\d+) passed", said)[1]) >= 26
+    # What was there before is there still, and nothing else.
+    assert project.owner.execute("select array_agg(id) from auth.users").fetchone() == ([here],)
+    assert project.row(here)["email"] == "ada@example.com"
+    assert project.client.status().users == 1
+    assert project.owner.execute(
+        f"select count(*) from {project.settings.audit_table.quoted}"
+    ).fetchone() == (0,)
+
+
+def test_it_fails_where_users_do_not_arrive(live_suite, project):
+    project.owner.execute("drop function usersync.handle_new_user() cascade")
+    with AuthServer(project.database, SERVICE_KEY) as server:
+        said, passed = live_suite(
+            GOTRUE_URL=server.url,
+            SUPABASE_SERVICE_ROLE_KEY=SERVICE_KEY,
+            SUPABASE_DB_URL=project.database.dsn(),
+        )
+    assert not passed
+    assert "test_whoever_signs_up_has_a_row[link to sign up]" in said
+
+
+def test_without_settings_it_says_what_is_missing(live_suite):
+    said, passed = live_suite()
+    assert passed
+    assert "not set: SUPABASE_URL (the project's URL; or GOTRUE_URL" in said
+    assert "SUPABASE_SECRET_KEY" in said
+    assert "SUPABASE_DB_URL (the database, as postgres)" in said
