@@ -798,7 +798,10 @@ CREATE OR REPLACE FUNCTION usersync.handle_new_user()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+ SET enable_seqscan TO 'off'
 AS $function$
+#variable_conflict use_column
 declare
     ids uuid[];
 begin
@@ -806,6 +809,25 @@ begin
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
+    end if;
+    if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
+        begin
+            if not exists (
+                select from pg_trigger
+                where tgrelid = '"public"."users"'::regclass
+                    and (tgdeferrable or (tgtype & 4 <> 0 and not tgisinternal))
+            ) and not exists (select from pg_inherits where inhparent = '"public"."users"'::regclass) then
+                insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
+                select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null;
+                if found then
+                    return null;
+                end if;
+            end if;
+        exception when others or assert_failure then
+            if sqlstate = '55P03' then
+                perform set_config('usersync.has_waited', 'yes', true);
+            end if;
+        end;
     end if;
     if tg_level = 'ROW' then
         ids := array[new."id"];
@@ -847,7 +869,7 @@ begin
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
     end if;
-    if row(new."id", new."email", new."phone", coalesce(new."raw_user_meta_data" #> array['full_name'], new."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(new."raw_user_meta_data" #> array['avatar_url'], new."raw_user_meta_data" #> array['picture']) #>> '{}', new."is_anonymous", new."email_confirmed_at", new."phone_confirmed_at", new."banned_until", new."created_at", new."deleted_at") is distinct from row(old."id", old."email", old."phone", coalesce(old."raw_user_meta_data" #> array['full_name'], old."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(old."raw_user_meta_data" #> array['avatar_url'], old."raw_user_meta_data" #> array['picture']) #>> '{}', old."is_anonymous", old."email_confirmed_at", old."phone_confirmed_at", old."banned_until", old."created_at", old."deleted_at") then
+    if row(new."id", new."email", new."phone", coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}', coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}', new."is_anonymous", new."email_confirmed_at", new."phone_confirmed_at", new."banned_until", new."created_at", new."deleted_at") is distinct from row(old."id", old."email", old."phone", coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}', coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}', old."is_anonymous", old."email_confirmed_at", old."phone_confirmed_at", old."banned_until", old."created_at", old."deleted_at") then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op);
     end if;
@@ -1211,7 +1233,7 @@ declare
 begin
     for name, expression in
         select mapped.name, mapped.expression
-        from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"']) as mapped (name, expression)
+        from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"']) as mapped (name, expression)
     loop
         begin
             execute format(
@@ -1459,12 +1481,12 @@ begin
                 source."id" is not null and source."deleted_at" is null as is_live,
                 target."id" is not null as has_row,
                 source."created_at" as created_at,
-                array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."phone" is distinct from source."phone" then 'phone' end, case when target."full_name" is distinct from coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}' then 'full_name' end, case when target."avatar_url" is distinct from coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}' then 'avatar_url' end, case when target."is_anonymous" is distinct from source."is_anonymous" then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from source."email_confirmed_at" then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from source."phone_confirmed_at" then 'phone_confirmed_at' end, case when target."banned_until" is distinct from source."banned_until" then 'banned_until' end, case when target."created_at" is distinct from source."created_at" then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null) as differing,
+                array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."phone" is distinct from source."phone" then 'phone' end, case when target."full_name" is distinct from coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}' then 'full_name' end, case when target."avatar_url" is distinct from coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}' then 'avatar_url' end, case when target."is_anonymous" is distinct from source."is_anonymous" then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from source."email_confirmed_at" then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from source."phone_confirmed_at" then 'phone_confirmed_at' end, case when target."banned_until" is distinct from source."banned_until" then 'banned_until' end, case when target."created_at" is distinct from source."created_at" then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null) as differing,
                 case
                     when source."id" is null or source."deleted_at" is not null then
                         case when target."id" is not null and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true then 'orphaned' end
                     when target."id" is null then 'missing'
-                    when row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at") then 'stale'
+                    when row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at") then 'stale'
                 end as class
             from (
                 select source.* from "auth"."users" as source
@@ -1905,20 +1927,11 @@ begin
         -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
         perform set_config('lock_timeout', '10ms', true);
     end if;
+    if fired_by in ('UPDATE', 'DELETE') then
+        perform set_config('usersync.has_changed_users', 'yes', true);
+    end if;
     begin
-        if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
-        else
-            insert into "public"."users" as target ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
-            select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"
-            from "auth"."users" as source
-            where source."id" = any(sync_users.ids) and source."deleted_at" is null
-            on conflict ("id") do update
-                set ("email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at") = row(excluded."email", excluded."phone", excluded."full_name", excluded."avatar_url", excluded."is_anonymous", excluded."email_confirmed_at", excluded."phone_confirmed_at", excluded."banned_until", excluded."created_at", excluded."deleted_at")
-                where row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(excluded."id", excluded."email", excluded."phone", excluded."full_name", excluded."avatar_url", excluded."is_anonymous", excluded."email_confirmed_at", excluded."phone_confirmed_at", excluded."banned_until", excluded."created_at", excluded."deleted_at");
-            get diagnostics written = row_count;
-        end if;
-
+        written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
         if written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
@@ -1929,13 +1942,8 @@ begin
             set constraints all immediate;
         end if;
         has_triggers := exists (
-            select from pg_trigger
-            where tgrelid in (
-                select '"public"."users"'::regclass
-                union all
-                select inhrelid from pg_inherits where inhparent = '"public"."users"'::regclass
-            ) and not tgisinternal
-        );
+            select from pg_trigger where tgrelid = '"public"."users"'::regclass and not tgisinternal
+        ) or exists (select from pg_inherits where inhparent = '"public"."users"'::regclass);
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
             unlike := usersync.note_unlike_users(ids);
@@ -2026,7 +2034,7 @@ begin
         case when source."id" is not null and target."id" is not null then 'US001' else 'US002' end,
         nullif(array_to_string(case
             when source."id" is not null and target."id" is not null
-                then array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."phone" is distinct from source."phone" then 'phone' end, case when target."full_name" is distinct from coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}' then 'full_name' end, case when target."avatar_url" is distinct from coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}' then 'avatar_url' end, case when target."is_anonymous" is distinct from source."is_anonymous" then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from source."email_confirmed_at" then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from source."phone_confirmed_at" then 'phone_confirmed_at' end, case when target."banned_until" is distinct from source."banned_until" then 'banned_until' end, case when target."created_at" is distinct from source."created_at" then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null)
+                then array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."phone" is distinct from source."phone" then 'phone' end, case when target."full_name" is distinct from coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}' then 'full_name' end, case when target."avatar_url" is distinct from coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}' then 'avatar_url' end, case when target."is_anonymous" is distinct from source."is_anonymous" then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from source."email_confirmed_at" then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from source."phone_confirmed_at" then 'phone_confirmed_at' end, case when target."banned_until" is distinct from source."banned_until" then 'banned_until' end, case when target."created_at" is distinct from source."created_at" then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null)
         end, ', '), ''),
         case
             when source."id" is null then
@@ -2036,7 +2044,7 @@ begin
             else format(
                 'The row was written, and holds another value all the same: a trigger of the application changes '
                 'what is written (as of %s).',
-                left(md5(concat(triggers, row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"), row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"))), 8)
+                left(md5(concat(triggers, row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"), row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"))), 8)
             )
         end
     from unnest(unlike_users.ids) as examined (user_id)
@@ -2050,7 +2058,7 @@ begin
     ) as target on true
     where case
         when source."id" is null then target."id" is not null and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true
-        else row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at")
+        else row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at")
     end;
 end;
 $function$
@@ -2196,7 +2204,7 @@ declare
 begin
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
-    from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"']) as mapped (name, expression)
+    from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"']) as mapped (name, expression)
     join pg_attribute as demanded on
         demanded.attrelid = '"public"."users"'::regclass
         and demanded.attname = mapped.name
@@ -2237,7 +2245,7 @@ begin
     end if;
 
     insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
-    select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"
+    select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"
     from "auth"."users" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
@@ -2253,11 +2261,11 @@ begin
     end if;
     update "public"."users" as target
     set ("email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at") = (
-        select source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from "auth"."users" as source where source."id" = target."id"
+        select source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from "auth"."users" as source where source."id" = target."id"
     )
     where target."id" = any(write_rows.ids)
         and (
-            select row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" #> array['full_name'], source."raw_user_meta_data" #> array['name']) #>> '{}', coalesce(source."raw_user_meta_data" #> array['avatar_url'], source."raw_user_meta_data" #> array['picture']) #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at")
+            select row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at")
             from "auth"."users" as source
             where source."id" = target."id" and source."deleted_at" is null
         );

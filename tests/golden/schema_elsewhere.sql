@@ -798,7 +798,10 @@ CREATE OR REPLACE FUNCTION usersync.handle_new_user()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+ SET enable_seqscan TO 'off'
 AS $function$
+#variable_conflict use_column
 declare
     ids uuid[];
 begin
@@ -806,6 +809,25 @@ begin
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
+    end if;
+    if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
+        begin
+            if not exists (
+                select from pg_trigger
+                where tgrelid = '"app"."members"'::regclass
+                    and (tgdeferrable or (tgtype & 4 <> 0 and not tgisinternal))
+            ) and not exists (select from pg_inherits where inhparent = '"app"."members"'::regclass) then
+                insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
+                select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from new_users as source where source."deleted_at" is null;
+                if found then
+                    return null;
+                end if;
+            end if;
+        exception when others or assert_failure then
+            if sqlstate = '55P03' then
+                perform set_config('usersync.has_waited', 'yes', true);
+            end if;
+        end;
     end if;
     if tg_level = 'ROW' then
         ids := array[new."id"];
@@ -1211,7 +1233,7 @@ declare
 begin
     for name, expression in
         select mapped.name, mapped.expression
-        from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" #> array[''plan''], to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
+        from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
     loop
         begin
             execute format(
@@ -1905,20 +1927,11 @@ begin
         -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
         perform set_config('lock_timeout', '10ms', true);
     end if;
+    if fired_by in ('UPDATE', 'DELETE') then
+        perform set_config('usersync.has_changed_users', 'yes', true);
+    end if;
     begin
-        if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
-        else
-            insert into "app"."members" as target ("auth_id", "email", "plan", "age", "gone")
-            select source."id", source."email", coalesce(source."raw_app_meta_data" #> array['plan'], to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
-            from "auth"."users" as source
-            where source."id" = any(sync_users.ids) and source."deleted_at" is null
-            on conflict ("auth_id") do update
-                set ("email", "age", "gone") = row(excluded."email", excluded."age", excluded."gone")
-                where row(target."auth_id", target."email", target."age", target."gone") is distinct from row(excluded."auth_id", excluded."email", excluded."age", excluded."gone");
-            get diagnostics written = row_count;
-        end if;
-
+        written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
         if written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
@@ -1929,13 +1942,8 @@ begin
             set constraints all immediate;
         end if;
         has_triggers := exists (
-            select from pg_trigger
-            where tgrelid in (
-                select '"app"."members"'::regclass
-                union all
-                select inhrelid from pg_inherits where inhparent = '"app"."members"'::regclass
-            ) and not tgisinternal
-        );
+            select from pg_trigger where tgrelid = '"app"."members"'::regclass and not tgisinternal
+        ) or exists (select from pg_inherits where inhparent = '"app"."members"'::regclass);
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
             unlike := usersync.note_unlike_users(ids);
@@ -2196,7 +2204,7 @@ declare
 begin
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
-    from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" #> array[''plan''], to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
+    from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
     join pg_attribute as demanded on
         demanded.attrelid = '"app"."members"'::regclass
         and demanded.attname = mapped.name
@@ -2237,7 +2245,7 @@ begin
     end if;
 
     insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
-    select source."id", source."email", coalesce(source."raw_app_meta_data" #> array['plan'], to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
+    select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
     from "auth"."users" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null

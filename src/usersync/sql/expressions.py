@@ -101,7 +101,11 @@ def _text(source: Source, row: str) -> str:
 
 def _json(source: Source, row: str) -> str:
     column = f"{row}.{quote(source.column)}"
-    return f"{column} #> {_path(source)}" if source.path else f"to_jsonb({column})"
+    if not source.path:
+        return f"to_jsonb({column})"
+    if len(source.path) == 1:
+        return f"{column} -> {literal(source.path[0])}"
+    return f"{column} #> {_path(source)}"
 
 
 def _path(source: Source) -> str:
@@ -158,7 +162,6 @@ class Fragments:
             "key": self._key,
             "columns": self._names(self._all),
             "auth_columns": self._set(self._auth),
-            "excluded_auth_columns": self._set(self._auth, "excluded."),
             "removed_columns": self._set(self._removed()),
         }
 
@@ -174,9 +177,6 @@ class Fragments:
             "source_values": self._values(self._all, "source"),
             "stored_auth_values": self._stored("target"),
             "source_auth_values": self._compared("source"),
-            "excluded_auth_values": _join(
-                [f"excluded.{self._key}", *(comparable(column, "excluded") for column in self._auth)]
-            ),
             "new_auth_values": self._watched("new"),
             "old_auth_values": self._watched("old"),
             "assigned_auth_values": _join(expression(column, "source") for column in self._auth)
@@ -193,11 +193,11 @@ class Fragments:
             ),
         }
 
-    def _names(self, columns: Iterable[Column], prefix: str = "") -> str:
-        return _join([prefix + self._key, *(prefix + quote(column.name) for column in columns)])
+    def _names(self, columns: Iterable[Column]) -> str:
+        return _join([self._key, *(quote(column.name) for column in columns)])
 
-    def _set(self, columns: list[Column], prefix: str = "") -> str:
-        return _join(prefix + quote(column.name) for column in columns) or prefix + self._key
+    def _set(self, columns: list[Column]) -> str:
+        return _join(quote(column.name) for column in columns) or self._key
 
     def _values(self, columns: Iterable[Column], row: str) -> str:
         return _join([f'{row}."id"', *(expression(column, row) for column in columns)])

@@ -1,8 +1,18 @@
--- Trigger on the auth server's table, after INSERT. Hands the ids on and raises nothing.
+-- Trigger on the auth server's table, after INSERT. Raises nothing.
+--
+-- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
+-- left to sync_users where something might change or defer what is written (a trigger of the application's for
+-- INSERT, a deferrable constraint, partitions, which may have either), where the transaction has changed users
+-- already (what came in need not be what is there by now), and where the INSERT fails, for whatever reason.
+--
+-- enable_seqscan: it is the index of the catalog that is to be used.
 create or replace function usersync.handle_new_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '@lock_timeout'
+set enable_seqscan = off
 as $usersync$
+#variable_conflict use_column
 declare
     ids uuid[];
 begin
@@ -10,6 +20,25 @@ begin
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
+    end if;
+    if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
+        begin
+            if not exists (
+                select from pg_trigger
+                where tgrelid = '@users_table'::regclass
+                    and (tgdeferrable or (tgtype & 4 <> 0 and not tgisinternal))
+            ) and not exists (select from pg_inherits where inhparent = '@users_table'::regclass) then
+                insert into "@users_table" ("@columns")
+                select '@source_values' from new_users as source where source."deleted_at" is null;
+                if found then
+                    return null;
+                end if;
+            end if;
+        exception when others or assert_failure then
+            if sqlstate = '55P03' then
+                perform set_config('usersync.has_waited', 'yes', true);
+            end if;
+        end;
     end if;
     if tg_level = 'ROW' then
         ids := array[new."id"];

@@ -1,12 +1,11 @@
--- The one way into the users table. Brings the rows of these users in line with the auth server's table and
--- raises for nothing that the application's schema can do. Called by the triggers in the auth server's own
--- session, and by everything else as the owner.
+-- The one way into the users table, but for the one INSERT that nearly every sign-up is done with (handle_new_user).
+-- Brings the rows of these users in line with the auth server's table and raises for nothing that the application's
+-- schema can do. Called by the triggers in the auth server's own session, and by everything else as the owner.
 --
 -- fired_by: the operation of the trigger that calls, PAGE for the reconciler, or null for a call in a transaction
--- that may be the application's. What the calling statement has itself written to
--- the auth server's table is nobody else's to change before it ends, so triggers copy it as it stands; everybody
--- else has to take care. Users whom it has inserted are new here and to the ledger, so there is one statement
--- for them and no look into the ledger, which is a good third of what a sign-up would pay.
+-- that may be the application's. What the calling statement has itself written to the auth server's table is nobody
+-- else's to change before it ends, so triggers copy it as it stands; everybody else has to take care. Users whom it
+-- has inserted are new to the ledger, so there is no look into it.
 --
 -- enable_seqscan: a plan that was made while the tables were empty would be kept while they grow.
 create or replace function usersync.sync_users(ids uuid[], fired_by text default null) returns void
@@ -37,20 +36,11 @@ begin
         -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
         perform set_config('lock_timeout', '10ms', true);
     end if;
+    if fired_by in ('UPDATE', 'DELETE') then
+        perform set_config('usersync.has_changed_users', 'yes', true);
+    end if;
     begin
-        if fired_by is distinct from 'INSERT' then
-            written := usersync.write_rows(ids, held => coalesce(fired_by in ('UPDATE', 'DELETE'), false));
-        else
-            insert into "@users_table" as target ("@columns")
-            select '@source_values'
-            from "@source_table" as source
-            where source."id" = any(sync_users.ids) and source."deleted_at" is null
-            on conflict ("@key") do update
-                set ("@auth_columns") = row("@excluded_auth_columns")
-                where row('@stored_auth_values') is distinct from row('@excluded_auth_values');
-            get diagnostics written = row_count;
-        end if;
-
+        written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
         if written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
@@ -61,13 +51,8 @@ begin
             set constraints all immediate;
         end if;
         has_triggers := exists (
-            select from pg_trigger
-            where tgrelid in (
-                select '@users_table'::regclass
-                union all
-                select inhrelid from pg_inherits where inhparent = '@users_table'::regclass
-            ) and not tgisinternal
-        );
+            select from pg_trigger where tgrelid = '@users_table'::regclass and not tgisinternal
+        ) or exists (select from pg_inherits where inhparent = '@users_table'::regclass);
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
             unlike := usersync.note_unlike_users(ids);

@@ -1,0 +1,62 @@
+"""The one INSERT that a sign-up is done with steps aside wherever the rows need more than that."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.newest_server
+
+#: What a trigger of the application's on auth.users does in the statement that makes the user.
+MEDDLING = {
+    "changes the user": "update auth.users set email = 'changed-' || email where id = new.id",
+    "soft-deletes the user": "update auth.users set deleted_at = now() where id = new.id",
+    "deletes the user": "delete from auth.users where id = new.id",
+    "makes the row": "insert into {users} ({key}, {email}) values (new.id, 'made by the application')",
+    "makes the row of every other": (
+        "insert into {users} ({key}, {email}) select new.id, 'x' where right(new.email, 13) < '5@example.com'"
+    ),
+    "makes and drops the row": (
+        "insert into {users} ({key}) values (new.id); delete from {users} where {key} = new.id"
+    ),
+}
+
+
+@pytest.mark.parametrize("meddling", MEDDLING.values(), ids=MEDDLING)
+def test_a_trigger_that_meddles_in_the_same_statement(project, sql, ledger, meddling):
+    sql(
+        "create function public.meddle() returns trigger language plpgsql security definer as $$ begin "
+        + meddling
+        + "; return null; end $$"
+    )
+    sql("create trigger a_meddler after insert on auth.users for each row execute function public.meddle()")
+    user = project.auth.import_users(10)[3]
+    assert project.client.status().in_step
+    assert ledger() == {}
+    there = sql("select email::text from auth.users where id = %s and deleted_at is null", user)
+    row = project.row(user)
+    assert [(row["email"],)] == there if there else row is None
+
+
+def test_after_a_change_in_the_same_transaction(project, sql):
+    """A user who is deleted and made anew under the same id, in one transaction."""
+    user = project.auth.sign_up_email("ada@example.com")
+    with project.auth.request():
+        project.auth.connection.execute("delete from auth.users where id = %s", [user])
+        project.auth.connection.execute(
+            "insert into auth.users (id, email) values (%s, 'lovelace@example.com')", [user]
+        )
+    assert project.row(user)["email"] == "lovelace@example.com"
+    assert project.client.status().in_step
+
+
+@pytest.mark.parametrize("level", ["statement", "row"])
+def test_a_trigger_of_the_applications_sees_each_row_once(project, sql, level):
+    """A trigger for INSERT on the users table is why the INSERT is left to sync_users, and nothing runs twice."""
+    sql("create table public.seen (n integer)")
+    sql(
+        "create function public.see() returns trigger language plpgsql as"
+        " $$ begin insert into public.seen values (1); return null; end $$"
+    )
+    sql(f"create trigger see after insert on {{users}} for each {level} execute function public.see()")
+    project.auth.import_users(3)
+    assert sql("select count(*) from public.seen") == [(3 if level == "row" else 1,)]
