@@ -102,7 +102,7 @@ def test_two_empty_tables_are_in_step(project, client, workers):
     seen = []
     result = client.reconcile(workers=workers, on_progress=seen.append)
     assert (result.synced, result.errors, result.counts) == (0, 0, Counts())
-    assert len(seen) == workers
+    assert len(seen) == 1  # where nothing differs, nothing is left to be shared
     assert client.reconcile(dry_run=True).differences == ()
     assert project.client.status().in_step
 

@@ -51,7 +51,7 @@ def test_after_a_change_in_the_same_transaction(project, sql):
 
 @pytest.mark.parametrize("level", ["statement", "row"])
 def test_a_trigger_of_the_applications_sees_each_row_once(project, sql, level):
-    """A trigger for INSERT on the users table is why the INSERT is left to sync_users, and nothing runs twice."""
+    """With one, the INSERT is left to sync_users, and nothing runs twice."""
     sql("create table public.seen (n integer)")
     sql(
         "create function public.see() returns trigger language plpgsql as"

@@ -201,6 +201,14 @@ class Lives(RuleBasedStateMachine):
                 assert row["full_name"] == metadata.get("full_name", metadata.get("name"))
 
     @invariant()
+    def one_pass_says_the_same_as_the_pages(self):
+        if self.how in UNREADABLE:
+            return
+        (in_step,) = self.project.owner.execute("select in_step from usersync.compare_at_once()").fetchone()
+        differing = self.project.client.reconcile(dry_run=True).counts.differing
+        assert in_step == (not differing and not self.project.client.failures())
+
+    @invariant()
     def the_ledger_holds_no_address(self):
         for failure in self.project.client.failures():
             assert "@" not in failure.message

@@ -95,6 +95,7 @@ AS $function$
 #variable_conflict use_column
 declare
     page record;
+    compared record;
     cursor_id uuid := coalesce(first_id, '00000000-0000-0000-0000-000000000000');
     synced bigint := 0;
     errors bigint := 0;
@@ -104,6 +105,12 @@ begin
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
     if first_id is null then
+        if page_size is null then
+            compared := usersync.compare_at_once();
+            if compared.in_step then
+                return jsonb_build_object('synced', 0, 'errors', 0, 'examined', compared.examined, 'next_id', null);
+            end if;
+        end if;
         perform usersync.check_removals();
     end if;
     loop
@@ -150,6 +157,11 @@ declare
     orphaned bigint := 0;
     oldest_missing timestamptz;
 begin
+    if compared.in_step then
+        auth_users := compared.auth_users;
+        users := compared.users;
+        cursor_id := null;
+    end if;
     while cursor_id is not null loop
         page := usersync.reconcile_page(cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 20000, true);
         auth_users := auth_users + page.auth_users;
@@ -1397,12 +1409,14 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET enable_sort TO 'off'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
 declare
     page_end uuid;
+    is_empty boolean;
     ledger_ids uuid[];
     differing_ids uuid[];
     stale_ids uuid[];
@@ -1442,80 +1456,97 @@ begin
             and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id)
     );
 
-    select
-        count(*),
-        count(*) filter (where compared.is_live),
-        count(*) filter (where compared.has_row),
-        count(*) filter (where compared.class = 'missing'),
-        count(*) filter (where compared.class = 'stale'),
-        count(*) filter (where compared.class = 'orphaned'),
-        min(compared.created_at) filter (where compared.class = 'missing'),
-        array_agg(compared.user_id) filter (where compared.class is not null),
-        array_agg(compared.user_id) filter (where compared.class = 'stale'),
-        jsonb_agg(
-            jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
-            order by compared.user_id
-        ) filter (where compared.columns is not null)
-    into
-        reconcile_page.examined,
-        reconcile_page.auth_users,
-        reconcile_page.users,
-        reconcile_page.missing,
-        reconcile_page.stale,
-        reconcile_page.orphaned,
-        reconcile_page.oldest_missing,
-        differing_ids,
-        stale_ids,
-        reconcile_page.differences
-    from (
+    is_empty := not reconcile_page.dry_run and not exists (
+        select from "app"."members" as target
+        where target."auth_id" between reconcile_page.first_id and page_end
+    );
+    if is_empty then
+        -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
+        differing_ids := array(
+            select source."id" from "auth"."users" as source
+            where source."id" between reconcile_page.first_id and page_end
+        );
+        reconcile_page.examined := cardinality(differing_ids);
+        reconcile_page.stale := 0;
+        reconcile_page.orphaned := 0;
+    else
         select
-            classified.*,
-            case
-                when not reconcile_page.dry_run or classified.class is null then null
-                when classified.class = 'stale' then classified.differing
-                else '{}'
-            end as columns
+            count(*),
+            count(*) filter (where compared.is_live),
+            count(*) filter (where compared.has_row),
+            count(*) filter (where compared.class = 'missing'),
+            count(*) filter (where compared.class = 'stale'),
+            count(*) filter (where compared.class = 'orphaned'),
+            min(compared.created_at) filter (where compared.class = 'missing'),
+            array_agg(compared.user_id) filter (where compared.class is not null),
+            array_agg(compared.user_id) filter (where compared.class = 'stale'),
+            jsonb_agg(
+                jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
+                order by compared.user_id
+            ) filter (where compared.columns is not null)
+        into
+            reconcile_page.examined,
+            reconcile_page.auth_users,
+            reconcile_page.users,
+            reconcile_page.missing,
+            reconcile_page.stale,
+            reconcile_page.orphaned,
+            reconcile_page.oldest_missing,
+            differing_ids,
+            stale_ids,
+            reconcile_page.differences
         from (
             select
-                coalesce(source."id", target."auth_id") as user_id,
-                source."id" is not null and source."deleted_at" is null as is_live,
-                target."auth_id" is not null as has_row,
-                source."created_at" as created_at,
-                array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
+                classified.*,
                 case
-                    when source."id" is null or source."deleted_at" is not null then
-                        case when target."auth_id" is not null and (target."gone" is not null) is not true then 'orphaned' end
-                    when target."auth_id" is null then 'missing'
-                    when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at") then 'stale'
-                end as class
+                    when not reconcile_page.dry_run or classified.class is null then null
+                    when classified.class = 'stale' then classified.differing
+                    else '{}'
+                end as columns
             from (
-                select source.* from "auth"."users" as source
-                where source."id" between reconcile_page.first_id and page_end
-            ) as source
-            full join (
-                select target.* from "app"."members" as target
-                where target."auth_id" between reconcile_page.first_id and page_end
-            ) as target on target."auth_id" = source."id"
-        ) as classified
-        offset 0
-    ) as compared;
+                select
+                    coalesce(source."id", target."auth_id") as user_id,
+                    source."id" is not null and source."deleted_at" is null as is_live,
+                    target."auth_id" is not null as has_row,
+                    source."created_at" as created_at,
+                    array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
+                    case
+                        when source."id" is null or source."deleted_at" is not null then
+                            case when target."auth_id" is not null and (target."gone" is not null) is not true then 'orphaned' end
+                        when target."auth_id" is null then 'missing'
+                        when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at") then 'stale'
+                    end as class
+                from (
+                    select source.* from "auth"."users" as source
+                    where source."id" between reconcile_page.first_id and page_end
+                ) as source
+                full join (
+                    select target.* from "app"."members" as target
+                    where target."auth_id" between reconcile_page.first_id and page_end
+                ) as target on target."auth_id" = source."id"
+            ) as classified
+            offset 0
+        ) as compared;
+    end if;
 
     if not reconcile_page.dry_run then
-        -- What a trigger of the application turned into something else would only be turned again: such users
-        -- wait until the trigger, or either side's values, have changed.
-        differing_ids := array(
-            select unnest(differing_ids)
-            union
-            select unnest(ledger_ids)
-            except
-            select unlike.user_id
-            from usersync.unlike_users(array(
-                select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
-            )) as unlike
-            join usersync.sync_failures as failure using (user_id, sqlstate, message)
-            where unlike.sqlstate = 'US001'
-        );
+        if cardinality(ledger_ids) > 0 then
+            -- What a trigger of the application turned into something else would only be turned again: such users
+            -- wait until the trigger, or either side's values, have changed.
+            differing_ids := array(
+                select unnest(differing_ids)
+                union
+                select unnest(ledger_ids)
+                except
+                select unlike.user_id
+                from usersync.unlike_users(array(
+                    select failure.user_id from usersync.sync_failures as failure
+                    where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
+                )) as unlike
+                join usersync.sync_failures as failure using (user_id, sqlstate, message)
+                where unlike.sqlstate = 'US001'
+            );
+        end if;
         perform usersync.sync_users(differing_ids, 'PAGE');
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
         perform usersync.note_unlike_users(array(
@@ -1525,6 +1556,16 @@ begin
         ));
     end if;
 
+    if is_empty then
+        -- Whoever has a row by now, or was refused one; the others are deleted.
+        reconcile_page.missing := (
+            select count(*) from "app"."members" as target
+            where target."auth_id" between reconcile_page.first_id and page_end
+        ) + (
+            select count(*) from usersync.sync_failures as failure
+            where failure.user_id = any(differing_ids) and failure.outcome = 'failed'
+        );
+    end if;
     select
         count(*) filter (where failure.outcome = 'degraded'),
         count(*) filter (where failure.outcome = 'failed')
@@ -2240,16 +2281,13 @@ declare
     inserted bigint;
     updated bigint;
 begin
-    if not held then
-        perform from "auth"."users" as source where source."id" = any(write_rows.ids) for key share;
-    end if;
-
     insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
     select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
     from "auth"."users" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
         and (select true from "app"."members" as target where target."auth_id" = source."id") is null
+    for key share of source
     on conflict ("auth_id") do nothing;
     get diagnostics inserted = row_count;
     if inserted = cardinality(ids) then
@@ -2257,6 +2295,7 @@ begin
     end if;
 
     if not held then
+        perform from "auth"."users" as source where source."id" = any(write_rows.ids) for key share;
         perform from "app"."members" as target where target."auth_id" = any(write_rows.ids) for no key update;
     end if;
     update "app"."members" as target

@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 
 from usersync.errors import DatabaseError, RemovalCapError, SettingsError
 from usersync.models import Counts, Difference
-from usersync.plans.pages import FIRST_ID, LAST_ID, RUN_PART, compare_pages, fewer, further
-from usersync.plans.protocol import Plan, anything, operate
+from usersync.plans.pages import FIRST_ID, LAST_ID, RUN_PART, compare_pages, fewer, further, ran_out_of_time
+from usersync.plans.protocol import Plan, anything, operate, optional
 
 if TYPE_CHECKING:
     from usersync.plans.protocol import Row
@@ -64,10 +64,13 @@ def check_options(
 def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan[Run]:
     """Check that not too much would be removed, and open a run of as many parts as there are workers.
 
-    Raises :class:`RemovalCapError`; nothing has been written then.
+    Where both tables agree, the run is finished at once. Raises :class:`RemovalCapError`; nothing has been
+    written then.
     """
-    total = yield from check_removals(removal_cap)
-    bounds = [2**128 * part // workers for part in range(workers + 1)]
+    examined = yield from _examined_in_step()
+    total = (yield from check_removals(removal_cap)) if examined is None else examined
+    parts = workers if examined is None else 1
+    bounds = [2**128 * part // parts for part in range(parts + 1)]
     run_id = uuid4()
     yield from operate(
         "start_run",
@@ -76,8 +79,20 @@ def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan
         first_ids=[UUID(int=bound) for bound in bounds[:-1]],
         last_ids=[UUID(int=bound - 1) for bound in bounds[1:]],
         page_size=page_size,
+        examined=examined,
     )
-    return Run(run_id, tuple(range(1, workers + 1)), total)
+    return Run(run_id, tuple(range(1, parts + 1)), total, Counts(examined=examined or 0))
+
+
+def _examined_in_step() -> Plan[int | None]:
+    """How many users were compared, if nothing differs at all; None where pages have to find that out."""
+    try:
+        row = yield from operate("compare_at_once", returns={"in_step": bool, "examined": optional(int)})
+    except DatabaseError as error:
+        if not ran_out_of_time(error):
+            raise
+        return None
+    return row["examined"] if row["in_step"] else None
 
 
 _REMOVALS = {"removals": int, "users": int, "auth_users": int, "allowed": int}

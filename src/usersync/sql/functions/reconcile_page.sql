@@ -3,7 +3,8 @@
 -- next_id is where the next page begins, null after the last one.
 --
 -- Whatever the planner believes about the tables' sizes, an empty one that was analyzed included, it is to
--- walk both primary keys: hence no sequential scans, and a full join, which has no nested loop to offer.
+-- walk both primary keys: hence no sequential scans, no sorting of all that is left, and a full join, which has no
+-- nested loop to offer.
 create or replace function usersync.reconcile_page(
     first_id uuid,
     last_id uuid,
@@ -24,12 +25,14 @@ create or replace function usersync.reconcile_page(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_sort = off
 set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
 declare
     page_end uuid;
+    is_empty boolean;
     ledger_ids uuid[];
     differing_ids uuid[];
     stale_ids uuid[];
@@ -69,80 +72,97 @@ begin
             and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id)
     );
 
-    select
-        count(*),
-        count(*) filter (where compared.is_live),
-        count(*) filter (where compared.has_row),
-        count(*) filter (where compared.class = 'missing'),
-        count(*) filter (where compared.class = 'stale'),
-        count(*) filter (where compared.class = 'orphaned'),
-        min(compared.created_at) filter (where compared.class = 'missing'),
-        array_agg(compared.user_id) filter (where compared.class is not null),
-        array_agg(compared.user_id) filter (where compared.class = 'stale'),
-        jsonb_agg(
-            jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
-            order by compared.user_id
-        ) filter (where compared.columns is not null)
-    into
-        reconcile_page.examined,
-        reconcile_page.auth_users,
-        reconcile_page.users,
-        reconcile_page.missing,
-        reconcile_page.stale,
-        reconcile_page.orphaned,
-        reconcile_page.oldest_missing,
-        differing_ids,
-        stale_ids,
-        reconcile_page.differences
-    from (
+    is_empty := not reconcile_page.dry_run and not exists (
+        select from "@users_table" as target
+        where target."@key" between reconcile_page.first_id and page_end
+    );
+    if is_empty then
+        -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
+        differing_ids := array(
+            select source."id" from "@source_table" as source
+            where source."id" between reconcile_page.first_id and page_end
+        );
+        reconcile_page.examined := cardinality(differing_ids);
+        reconcile_page.stale := 0;
+        reconcile_page.orphaned := 0;
+    else
         select
-            classified.*,
-            case
-                when not reconcile_page.dry_run or classified.class is null then null
-                when classified.class = 'stale' then classified.differing
-                else '{}'
-            end as columns
+            count(*),
+            count(*) filter (where compared.is_live),
+            count(*) filter (where compared.has_row),
+            count(*) filter (where compared.class = 'missing'),
+            count(*) filter (where compared.class = 'stale'),
+            count(*) filter (where compared.class = 'orphaned'),
+            min(compared.created_at) filter (where compared.class = 'missing'),
+            array_agg(compared.user_id) filter (where compared.class is not null),
+            array_agg(compared.user_id) filter (where compared.class = 'stale'),
+            jsonb_agg(
+                jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
+                order by compared.user_id
+            ) filter (where compared.columns is not null)
+        into
+            reconcile_page.examined,
+            reconcile_page.auth_users,
+            reconcile_page.users,
+            reconcile_page.missing,
+            reconcile_page.stale,
+            reconcile_page.orphaned,
+            reconcile_page.oldest_missing,
+            differing_ids,
+            stale_ids,
+            reconcile_page.differences
         from (
             select
-                coalesce(source."id", target."@key") as user_id,
-                source."id" is not null and source."deleted_at" is null as is_live,
-                target."@key" is not null as has_row,
-                source."created_at" as created_at,
-                array_remove(array['@differing_columns']::text[], null) as differing,
+                classified.*,
                 case
-                    when source."id" is null or source."deleted_at" is not null then
-                        case when target."@key" is not null and ('@is_removed') is not true then 'orphaned' end
-                    when target."@key" is null then 'missing'
-                    when row('@stored_auth_values') is distinct from row('@source_auth_values') then 'stale'
-                end as class
+                    when not reconcile_page.dry_run or classified.class is null then null
+                    when classified.class = 'stale' then classified.differing
+                    else '{}'
+                end as columns
             from (
-                select source.* from "@source_table" as source
-                where source."id" between reconcile_page.first_id and page_end
-            ) as source
-            full join (
-                select target.* from "@users_table" as target
-                where target."@key" between reconcile_page.first_id and page_end
-            ) as target on target."@key" = source."id"
-        ) as classified
-        offset 0
-    ) as compared;
+                select
+                    coalesce(source."id", target."@key") as user_id,
+                    source."id" is not null and source."deleted_at" is null as is_live,
+                    target."@key" is not null as has_row,
+                    source."created_at" as created_at,
+                    array_remove(array['@differing_columns']::text[], null) as differing,
+                    case
+                        when source."id" is null or source."deleted_at" is not null then
+                            case when target."@key" is not null and ('@is_removed') is not true then 'orphaned' end
+                        when target."@key" is null then 'missing'
+                        when row('@stored_auth_values') is distinct from row('@source_auth_values') then 'stale'
+                    end as class
+                from (
+                    select source.* from "@source_table" as source
+                    where source."id" between reconcile_page.first_id and page_end
+                ) as source
+                full join (
+                    select target.* from "@users_table" as target
+                    where target."@key" between reconcile_page.first_id and page_end
+                ) as target on target."@key" = source."id"
+            ) as classified
+            offset 0
+        ) as compared;
+    end if;
 
     if not reconcile_page.dry_run then
-        -- What a trigger of the application turned into something else would only be turned again: such users
-        -- wait until the trigger, or either side's values, have changed.
-        differing_ids := array(
-            select unnest(differing_ids)
-            union
-            select unnest(ledger_ids)
-            except
-            select unlike.user_id
-            from usersync.unlike_users(array(
-                select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
-            )) as unlike
-            join usersync.sync_failures as failure using (user_id, sqlstate, message)
-            where unlike.sqlstate = 'US001'
-        );
+        if cardinality(ledger_ids) > 0 then
+            -- What a trigger of the application turned into something else would only be turned again: such users
+            -- wait until the trigger, or either side's values, have changed.
+            differing_ids := array(
+                select unnest(differing_ids)
+                union
+                select unnest(ledger_ids)
+                except
+                select unlike.user_id
+                from usersync.unlike_users(array(
+                    select failure.user_id from usersync.sync_failures as failure
+                    where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
+                )) as unlike
+                join usersync.sync_failures as failure using (user_id, sqlstate, message)
+                where unlike.sqlstate = 'US001'
+            );
+        end if;
         perform usersync.sync_users(differing_ids, 'PAGE');
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
         perform usersync.note_unlike_users(array(
@@ -152,6 +172,16 @@ begin
         ));
     end if;
 
+    if is_empty then
+        -- Whoever has a row by now, or was refused one; the others are deleted.
+        reconcile_page.missing := (
+            select count(*) from "@users_table" as target
+            where target."@key" between reconcile_page.first_id and page_end
+        ) + (
+            select count(*) from usersync.sync_failures as failure
+            where failure.user_id = any(differing_ids) and failure.outcome = 'failed'
+        );
+    end if;
     select
         count(*) filter (where failure.outcome = 'degraded'),
         count(*) filter (where failure.outcome = 'failed')

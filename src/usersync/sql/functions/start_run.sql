@@ -1,17 +1,27 @@
 -- Opens a reconciling run of one part for each range of ids, and forgets runs of three months ago. Its id is the
--- caller's to choose, so that one who got no answer can ask again.
-create or replace function usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer)
-returns void
+-- caller's to choose, so that one who got no answer can ask again. examined: how many users were looked at, where
+-- nothing differs and there is nothing left to do.
+create or replace function usersync.start_run(
+    run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer, examined bigint default null
+) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 begin
     delete from usersync.sync_runs as run where run.updated_at < now() - interval '90 days';
-    insert into usersync.sync_runs (run_id, part, part_count, next_id, last_id, page_size)
-    select start_run.run_id, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
+    insert into usersync.sync_runs (run_id, part, part_count, state, next_id, last_id, page_size, examined)
+    select
+        start_run.run_id,
+        range.part,
+        cardinality(start_run.first_ids),
+        case when start_run.examined is null then 'running' else 'finished' end,
+        case when start_run.examined is null then range.first_id end,
+        range.last_id,
+        start_run.page_size,
+        coalesce(start_run.examined, 0)
     from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part)
     on conflict (run_id, part) do nothing;
 end;
 $usersync$;
-comment on function usersync.start_run(uuid, uuid[], uuid[], integer) is 'usersync: opens a reconciling run.';
+comment on function usersync.start_run(uuid, uuid[], uuid[], integer, bigint) is 'usersync: opens a reconciling run.';

@@ -9,6 +9,7 @@ as $usersync$
 #variable_conflict use_column
 declare
     page record;
+    compared record;
     cursor_id uuid := coalesce(first_id, '00000000-0000-0000-0000-000000000000');
     synced bigint := 0;
     errors bigint := 0;
@@ -18,6 +19,12 @@ begin
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
     if first_id is null then
+        if page_size is null then
+            compared := usersync.compare_at_once();
+            if compared.in_step then
+                return jsonb_build_object('synced', 0, 'errors', 0, 'examined', compared.examined, 'next_id', null);
+            end if;
+        end if;
         perform usersync.check_removals();
     end if;
     loop

@@ -1,4 +1,4 @@
--- The truth about both tables, as one JSON object. Reads both once, page by page, and writes nothing.
+-- The truth about both tables, as one JSON object. Reads both, once where they agree, and writes nothing.
 create or replace function public.user_sync_status() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -7,6 +7,7 @@ as $usersync$
 declare
     page record;
     cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
+    compared record := usersync.compare_at_once();
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -14,6 +15,11 @@ declare
     orphaned bigint := 0;
     oldest_missing timestamptz;
 begin
+    if compared.in_step then
+        auth_users := compared.auth_users;
+        users := compared.users;
+        cursor_id := null;
+    end if;
     while cursor_id is not null loop
         page := usersync.reconcile_page(cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', 20000, true);
         auth_users := auth_users + page.auth_users;

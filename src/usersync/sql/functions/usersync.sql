@@ -52,12 +52,15 @@ begin
     when 'compare' then
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
+    when 'compare_at_once' then
+        return to_jsonb(usersync.compare_at_once());
     when 'start_run' then
         perform usersync.start_run(
             run_id,
             array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
             array(select id::uuid from jsonb_array_elements_text(arguments -> 'last_ids') as id),
-            page_size);
+            page_size,
+            (arguments ->> 'examined')::bigint);
         return null;
     when 'unfinished_run' then
         return (

@@ -2,12 +2,12 @@
 -- differs is updated. Not by one upsert, which would fail for every row that is there already once the table has
 -- a column that new rows cannot fill.
 --
--- held: nobody else can be changing these users in the auth server's table. Where somebody may, no value
--- overwrites a newer one, nobody who was deleted comes back, and the auth server waits for none of it: its rows
--- are held FOR KEY SHARE, which keeps them from being deleted (or given another phone number) and from nothing
+-- No value overwrites a newer one, nobody who was deleted comes back, and the auth server waits for none of it: its
+-- rows are held FOR KEY SHARE, which keeps them from being deleted (or given another phone number) and from nothing
 -- else. A row that is missing is inserted; where somebody was faster, theirs stands. A row that is there is held
 -- first and compared afterwards, by a statement that sees what the auth server's table holds by then: whoever
--- changes it later cannot mirror it before this has ended.
+-- changes it later cannot mirror it before this has ended. held: nobody else can be changing these users in the auth
+-- server's table, so that holding the rows can be left out.
 --
 -- A user's other row is looked up in a scalar subquery, here and elsewhere, because that is no join: whatever the
 -- planner believes about the tables' sizes, it has the primary key to go by and nothing else. A join that was
@@ -26,16 +26,13 @@ declare
     inserted bigint;
     updated bigint;
 begin
-    if not held then
-        perform from "@source_table" as source where source."id" = any(write_rows.ids) for key share;
-    end if;
-
     insert into "@users_table" ("@columns")
     select '@source_values'
     from "@source_table" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
         and (select true from "@users_table" as target where target."@key" = source."id") is null
+    for key share of source
     on conflict ("@key") do nothing;
     get diagnostics inserted = row_count;
     if inserted = cardinality(ids) then
@@ -43,6 +40,7 @@ begin
     end if;
 
     if not held then
+        perform from "@source_table" as source where source."id" = any(write_rows.ids) for key share;
         perform from "@users_table" as target where target."@key" = any(write_rows.ids) for no key update;
     end if;
     update "@users_table" as target

@@ -1,0 +1,93 @@
+"""One pass over both tables says that they agree, or leaves it to the pages to say what differs."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg import errors
+
+from usersync.models import Counts
+
+pytestmark = pytest.mark.newest_server
+
+ONE = "{key} = (select {key} from {users} where {deleted_at} is null limit 1)"
+
+#: What nobody saw, and a run is to find.
+DIFFERENCES = {
+    "a user without a row": "delete from {users} where " + ONE,
+    "another address": "update {users} set {email} = 'x' where " + ONE,
+    "an address that is gone": "update {users} set {email} = null where " + ONE,
+    "a row without a user": "insert into {users} ({key}, {email}) values (gen_random_uuid(), 'x')",
+    "two rows that were swapped": (
+        "update {users} as one set {full_name} = other.{full_name} from {users} as other"
+        " where one.{key} <> other.{key} and one.{deleted_at} is null and other.{deleted_at} is null"
+    ),
+    "a tombstone that holds an address": (
+        "update {users} set {email} = 'ada@example.com' where {deleted_at} is not null"
+    ),
+    "a line in the ledger": (
+        "insert into usersync.sync_failures (user_id, outcome, sqlstate, message)"
+        " select {key}, 'degraded', '23505', 'x' from {users} limit 1"
+    ),
+}
+
+
+@pytest.fixture
+def everybody(project):
+    """Users of every sort: alive, soft-deleted with a row and without, deleted."""
+    users = project.auth.import_users(6)
+    project.auth.soft_delete(users[0])
+    project.auth.hard_delete(users[1])
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica")
+        superuser.execute("insert into auth.users (id, deleted_at) values (gen_random_uuid(), now())")
+    return users
+
+
+def compared(project):
+    return project.owner.execute("select * from usersync.compare_at_once()").fetchone()
+
+
+def test_a_run_that_finds_nothing_goes_through_no_page(project, everybody, sql):
+    assert compared(project) == (True, 7, 4, 6)
+    sql("drop function usersync.reconcile_page")
+    assert project.client.reconcile().counts == Counts(examined=7)
+    assert sql("select state, next_id, examined from usersync.sync_runs") == [("finished", None, 7)]
+    status = project.client.status()
+    assert (status.auth_users, status.users, status.in_step) == (4, 6, True)
+    done = sql("select public.sync_existing_auth_users()")[0][0]
+    assert done == {"synced": 0, "errors": 0, "examined": 7, "next_id": None}
+    sql("delete from {users} where {deleted_at} is null")
+    with pytest.raises(errors.UndefinedFunction):
+        project.owner.execute("select public.user_sync_status()")
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES.values(), ids=DIFFERENCES)
+def test_whatever_differs_is_found(project, everybody, sql, difference):
+    sql(difference)
+    assert compared(project)[0] is False
+    project.client.reconcile(removal_cap=1)
+    assert compared(project)[0] is True
+
+
+@pytest.mark.settings(
+    columns={
+        "money": {"from": "user_metadata.full_name", "type": "money"},
+        "bits": {"from": "user_metadata.full_name", "type": "bit varying(5)"},
+    }
+)
+def test_types_that_have_no_digest_are_left_to_the_pages(project):
+    """They can be compared, and cannot be hashed."""
+    user = project.auth.sign_up_email("ada@example.com", data={"full_name": "1"})
+    assert compared(project)[0] is False
+    assert project.client.status().in_step
+    assert project.client.reconcile().counts == Counts(examined=1)
+    assert project.row(user)["bits"] == "1"
+
+
+def test_a_disk_too_small_for_the_join_is_no_error(project, superuser):
+    project.auth.import_users(3_000)
+    assert compared(project)[0] is True
+    superuser.execute(f"alter database {project.database.name} set temp_file_limit = '1kB'")
+    superuser.execute(f"alter database {project.database.name} set work_mem = '64kB'")
+    with project.database.connect("postgres") as connection:
+        assert connection.execute("select in_step from usersync.compare_at_once()").fetchone() == (False,)
