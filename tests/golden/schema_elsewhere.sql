@@ -948,7 +948,18 @@ declare
 begin
     -- In the order of ids throughout, so that two who send the same events cannot wait for each other in a circle.
     with sent as materialized (
-        select each_event.*, usersync.user_of_event(user_id, actor_type, actor_id) as wanted
+        -- The user that an event is linked to: the one it names, else its actor where that is a user. Said here and
+        -- not in a function, which would be called for each event and take a seventh of what storing it takes.
+        select
+            each_event.*,
+            coalesce(
+                user_id,
+                case
+                    when coalesce(actor_type, 'user') = 'user'
+                        and actor_id ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+                    then actor_id::uuid
+                end
+            ) as wanted
         from jsonb_populate_recordset(null::usersync.audit_event, insert_audit_events.events) as each_event
         order by id
     ),
@@ -2189,25 +2200,6 @@ AS $function$
 begin
     return exists (select from "app"."members" as target where target."auth_id" = user_exists.user_id);
 end;
-$function$
-
-
--- function usersync.user_of_event(uuid, text, text)
-owner postgres; usersync: the user whom an event is linked to.
-CREATE OR REPLACE FUNCTION usersync.user_of_event(user_id uuid, actor_type text, actor_id text)
- RETURNS uuid
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-select coalesce(
-    user_id,
-    case
-        when coalesce(actor_type, 'user') = 'user'
-            and actor_id ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-        then actor_id::uuid
-    end
-)
 $function$
 
 
