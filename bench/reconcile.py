@@ -7,11 +7,13 @@ ledger or resuming. Memory is that of the server process that did the work.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from measuring import Row, faster, medians, plain, slower, superuser_of, take_turns, timed
 from usersync import UserSync
+from usersync.plans.reconcile import PAGE_SIZE
 from usersync.settings import Settings
 from usersync.sql.render import Renderer
 from usersync.testing.install import install
@@ -102,6 +104,25 @@ class Filled:
         self.empty()
         return timed(lambda: self.superuser.execute(self._render(BARE_INSERT))) / self._users
 
+    def paged_insert(self, hold: str) -> float:
+        """Seconds a user of the same by ranges of ids, each committed; holding the users' rows or not."""
+        self.empty()
+        bounds = [
+            id_
+            for (id_,) in self.superuser.execute(
+                "select id from (select id, row_number() over (order by id) as n from auth.users) as ids "
+                f"where n % {PAGE_SIZE} = 1 or n = {self._users} order by id"
+            )
+        ]
+        insert = self._render(BARE_INSERT).replace(
+            "on conflict", f"and source.id between %s and %s {hold} on conflict"
+        )
+        pages = list(pairwise(bounds))
+        self.superuser.execute("set enable_seqscan = off")
+        took = timed(lambda: [self.superuser.execute(insert, page) for page in pages])
+        self.superuser.execute("reset enable_seqscan")
+        return took / self._users
+
     def bare_comparison(self) -> float:
         """Seconds a user of one full join."""
         return timed(lambda: self.superuser.execute(self._render(BARE_COMPARISON))) / self._users
@@ -157,6 +178,8 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
             "ours": here.reconcile_all,
             "analyzed empty": here.reconcile_analyzed_empty,
             "INSERT … SELECT": here.bare_insert,
+            "INSERT … SELECT by pages": lambda: here.paged_insert(""),
+            "the same, rows held": lambda: here.paged_insert("for key share of source"),
             "one by one": lambda: here.one_by_one(2_000),
         },
         rounds,

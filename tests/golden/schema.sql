@@ -150,6 +150,7 @@ AS $function$
 declare
     page record;
     cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
+    compared record := usersync.compare_at_once();
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -242,12 +243,15 @@ begin
     when 'compare' then
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
+    when 'compare_at_once' then
+        return to_jsonb(usersync.compare_at_once());
     when 'start_run' then
         perform usersync.start_run(
             run_id,
             array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
             array(select id::uuid from jsonb_array_elements_text(arguments -> 'last_ids') as id),
-            page_size);
+            page_size,
+            (arguments ->> 'examined')::bigint);
         return null;
     when 'unfinished_run' then
         return (
@@ -472,6 +476,57 @@ begin
     );
 exception when others then
     return null;
+end;
+$function$
+
+
+-- function usersync.compare_at_once()
+owner postgres; usersync: whether both tables agree, in one pass over each.
+CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_mergejoin TO 'off'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+#variable_conflict use_column
+declare
+    seed bigint := hashtextextended(gen_random_uuid()::text, 0);
+begin
+    in_step := false;
+    users := (select count(*) from "public"."users" as target where target."id" is not null);
+    auth_users := (select count(*) from "auth"."users" as source where source."deleted_at" is null);
+    if auth_users > users or exists (select from usersync.sync_failures) then
+        return;
+    end if;
+    select
+        count(*),
+        count(*) filter (
+            where case
+                when here.is_live then here.digest is distinct from there.digest
+                else (
+                    select (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true
+                    from "public"."users" as target where target."id" = there.user_id
+                )
+            end
+        ) = 0
+    into examined, in_step
+    from (
+        select source."id" as user_id, source."deleted_at" is null as is_live,
+            hash_record_extended(row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"), seed) as digest
+        from "auth"."users" as source
+    ) as here
+    full join (
+        select target."id" as user_id, hash_record_extended(row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"), seed) as digest
+        from "public"."users" as target
+        where target."id" is not null
+    ) as there on there.user_id = here.user_id;
+exception
+    -- A type that has no hash; a disk, or what may be written to it, too small for the join.
+    when undefined_function or insufficient_resources then
+        in_step := false;
 end;
 $function$
 
@@ -1420,7 +1475,6 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
- SET enable_sort TO 'off'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
@@ -1463,8 +1517,8 @@ begin
     -- The ledger may name users whom neither table has: they belong to the page that they follow.
     ledger_ids := array(
         select failure.user_id from usersync.sync_failures as failure
-        where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
-            and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id)
+        where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+            and failure.user_id is distinct from reconcile_page.next_id
     );
 
     is_empty := not reconcile_page.dry_run and not exists (
@@ -1582,8 +1636,8 @@ begin
         count(*) filter (where failure.outcome = 'failed')
     into reconcile_page.degraded, reconcile_page.failed
     from usersync.sync_failures as failure
-    where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
-        and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id);
+    where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+        and failure.user_id is distinct from reconcile_page.next_id;
 end;
 $function$
 
@@ -1849,9 +1903,9 @@ end;
 $function$
 
 
--- function usersync.start_run(uuid, uuid[], uuid[], integer)
+-- function usersync.start_run(uuid, uuid[], uuid[], integer, bigint)
 owner postgres; usersync: opens a reconciling run.
-CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer)
+CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer, examined bigint DEFAULT NULL::bigint)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1859,8 +1913,16 @@ AS $function$
 #variable_conflict use_column
 begin
     delete from usersync.sync_runs as run where run.updated_at < now() - interval '90 days';
-    insert into usersync.sync_runs (run_id, part, part_count, next_id, last_id, page_size)
-    select start_run.run_id, range.part, cardinality(start_run.first_ids), range.first_id, range.last_id, start_run.page_size
+    insert into usersync.sync_runs (run_id, part, part_count, state, next_id, last_id, page_size, examined)
+    select
+        start_run.run_id,
+        range.part,
+        cardinality(start_run.first_ids),
+        case when start_run.examined is null then 'running' else 'finished' end,
+        case when start_run.examined is null then range.first_id end,
+        range.last_id,
+        start_run.page_size,
+        coalesce(start_run.examined, 0)
     from unnest(start_run.first_ids, start_run.last_ids) with ordinality as range (first_id, last_id, part)
     on conflict (run_id, part) do nothing;
 end;
@@ -2318,7 +2380,7 @@ AS $function$
 #variable_conflict use_column
 declare
     names text[] := array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'];
-    expressions text[] := array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'];
+    expressions text[] := array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'];
     owners text[] := array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'];
     policies text[] := array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'];
     tries integer[] := array_fill(0, array[cardinality(names)]);
@@ -2350,7 +2412,7 @@ begin
             expressions[colliding] := (
                 select format(
                     'left((%s)::text, %s) || ''_'' || left(replace(source."id"::text, ''-'', ''''), %s)',
-                    (array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" #> array[''full_name''], source."raw_user_meta_data" #> array[''name'']) #>> ''{}''', 'coalesce(source."raw_user_meta_data" #> array[''avatar_url''], source."raw_user_meta_data" #> array[''picture'']) #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'])[colliding],
+                    (array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'])[colliding],
                     case when width > 0 then greatest(width - digits - 1, 0) else 1 << 20 end,
                     digits
                 )

@@ -3,8 +3,7 @@
 -- next_id is where the next page begins, null after the last one.
 --
 -- Whatever the planner believes about the tables' sizes, an empty one that was analyzed included, it is to
--- walk both primary keys: hence no sequential scans, no sorting of all that is left, and a full join, which has no
--- nested loop to offer.
+-- walk both primary keys: hence no sequential scans, and a full join, which has no nested loop to offer.
 create or replace function usersync.reconcile_page(
     first_id uuid,
     last_id uuid,
@@ -25,7 +24,6 @@ create or replace function usersync.reconcile_page(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
-set enable_sort = off
 set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
 as $usersync$
@@ -68,8 +66,8 @@ begin
     -- The ledger may name users whom neither table has: they belong to the page that they follow.
     ledger_ids := array(
         select failure.user_id from usersync.sync_failures as failure
-        where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
-            and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id)
+        where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+            and failure.user_id is distinct from reconcile_page.next_id
     );
 
     is_empty := not reconcile_page.dry_run and not exists (
@@ -187,8 +185,8 @@ begin
         count(*) filter (where failure.outcome = 'failed')
     into reconcile_page.degraded, reconcile_page.failed
     from usersync.sync_failures as failure
-    where failure.user_id between reconcile_page.first_id and reconcile_page.last_id
-        and (reconcile_page.next_id is null or failure.user_id < reconcile_page.next_id);
+    where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+        and failure.user_id is distinct from reconcile_page.next_id;
 end;
 $usersync$;
 comment on function usersync.reconcile_page(uuid, uuid, integer, boolean) is

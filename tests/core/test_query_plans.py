@@ -1,0 +1,258 @@
+"""What runs in a trigger or in a page of the reconciler goes by an index and reads little, however large the
+tables are and whatever the planner believes about them.
+
+Not by EXPLAIN, which sees nothing of what a function runs, but by what PostgreSQL counts of the rows that a
+transaction reads: by sequential scans, and by way of an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from contextlib import contextmanager
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from fix_project import Project
+from usersync import UserSync
+from usersync.plans import tracking
+from usersync.plans.tracking import TrackOptions
+from usersync.runner import run
+from usersync.settings import parse_settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+
+USERS, EVENTS, OF_OTHERS = 12_000, 7_000, 2_000
+
+#: When the planner looks at the tables.
+WHEN = ("never", "while they are empty", "when they are full")
+
+TABLES = "auth.users, public.users, usersync.sync_failures, public.audit_logs"
+
+#: Everybody has a row and a line in the ledger, the first one has many events, the others one each.
+FILL = """
+    insert into auth.users (id, aud, role, email, phone, raw_user_meta_data, created_at)
+    select md5('user' || n)::uuid, 'authenticated', 'authenticated', 'user' || n || '@example.com', '49' || n,
+        jsonb_build_object('full_name', 'User ' || n), now()
+    from generate_series({first}, {users}) as n;
+    insert into usersync.sync_failures (user_id, outcome, sqlstate, message)
+    select md5('user' || n)::uuid, 'degraded', '23505', 'x' from generate_series({first}, {users}, 4) as n;
+    insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, user_id, source)
+    select gen_random_uuid(), now(), 'a.b', 'succeeded', 'user',
+        md5('user' || case when n <= {events} then 1 else n - {events} end)::uuid, 'app'
+    from generate_series(1, {events} + {others}) as n
+"""
+
+READ = """
+    select schemaname || '.' || relname, seq_tup_read, coalesce(idx_tup_fetch, 0)
+    from pg_stat_xact_all_tables
+    where seq_tup_read + coalesce(idx_tup_fetch, 0) > 0 and schemaname not like 'pg_toast%'
+"""
+
+
+LAST = uuid.UUID(int=2**128 - 1)
+
+
+def user(number):
+    return uuid.UUID(bytes=hashlib.md5(f"user{number}".encode()).digest())  # noqa: S324 - as in FILL
+
+
+@pytest.fixture(params=WHEN)
+def analyzed(request):
+    return request.param
+
+
+@pytest.fixture
+def policy():
+    return "anonymize"
+
+
+@pytest.fixture
+def full(cluster, analyzed, policy):
+    """A project with many users, and a superuser's session in which counts what is read."""
+    settings = parse_settings({"on_delete": policy})
+
+    def build(database):
+        install(database, settings)
+        with database.connect("supabase_admin") as superuser:
+            if analyzed == "while they are empty":
+                superuser.execute(f"analyze {TABLES}")
+            superuser.execute(FILL.format(first=1, users=USERS, events=EVENTS, others=OF_OTHERS))
+            if analyzed == "when they are full":
+                superuser.execute(f"analyze {TABLES}")
+
+    label = f"full_{WHEN.index(analyzed)}_{policy}"
+    database = cluster.clone(cluster.template(label, build=build))
+    with (
+        database.connect("supabase_admin") as superuser,
+        GoTrue(superuser) as auth,
+        UserSync(superuser) as client,
+    ):
+        yield Project(database, settings, {}, auth, superuser, client)
+    cluster.drop(database)
+
+
+@contextmanager
+def reading(project, *, at_most):
+    """What is done in the block goes by an index, reads no more rows than that, and is rolled back."""
+    connection = project.owner
+    with connection.transaction(force_rollback=True):
+        before = counted(connection)
+        yield
+        after = counted(connection)
+    by_scan, by_index = (
+        {name: counts[way] - before.get(name, (0, 0))[way] for name, counts in after.items()}
+        for way in (0, 1)
+    )
+    assert not any(by_scan.values()), by_scan
+    assert sum(by_index.values()) <= at_most, by_index
+
+
+def counted(connection):
+    """Rows that the transaction has read of each of our tables: by sequential scans, and by an index."""
+    rows = connection.execute(READ).fetchall()
+    return {name: read for name, *read in rows if not name.startswith("pg_catalog.")}
+
+
+def with_a_trigger(project):
+    """The application has a trigger for INSERT on the users table: each row is looked at once more."""
+    project.owner.execute(
+        "create function public.see() returns trigger language plpgsql as $$ begin return new; end $$;"
+        "create trigger see before insert on public.users for each row execute function public.see()"
+    )
+
+
+def with_a_constraint(project):
+    """Which the row of a new user breaks."""
+    project.owner.execute(
+        "alter table public.users add constraint no check (email <> 'new@example.com') not valid"
+    )
+
+
+def sign_up(project):
+    project.auth.sign_up_email("new@example.com")
+
+
+def record(project, *events):
+    answer = project.owner.execute("select public.record_audit_events(%s)", [Jsonb(list(events))]).fetchone()
+    assert answer[0]["rejected"] == 0
+
+
+TRIGGERS = {
+    "a sign-up": sign_up,
+    "a sign-up with a trigger": lambda project: (with_a_trigger(project), sign_up(project)),
+    "a sign-up that is refused": lambda project: (with_a_constraint(project), sign_up(project)),
+    "a sign-in": lambda project: project.auth.sign_in(user(7)),
+    "a changed address": lambda project: project.auth.change_email(user(7), "new@example.com"),
+    "a soft delete": lambda project: project.auth.soft_delete(user(7)),
+    "a hard delete": lambda project: project.auth.hard_delete(user(7)),
+    "ensure": lambda project: project.client.ensure_user_exists(user(7)),
+    "ensure of nobody": lambda project: project.client.ensure_user_exists(uuid.uuid4()),
+    "an event": lambda project: record(
+        project, {"id": str(uuid.uuid4()), "action": "a.b", "actor_id": str(user(7)), "occurred_at": "now"}
+    ),
+    "an event without a time": lambda project: record(project, {"id": str(uuid.uuid4()), "action": "a.b"}),
+    "an event of nobody": lambda project: record(
+        project,
+        {"id": str(uuid.uuid4()), "action": "a.b", "user_id": str(uuid.uuid4()), "occurred_at": "now"},
+    ),
+}
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("what", TRIGGERS)
+def test_what_a_trigger_or_a_call_runs_reads_a_few_rows(full, what):
+    with reading(full, at_most=100):
+        TRIGGERS[what](full)
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("policy", ["delete"])
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_deletion_reads_the_events_of_that_user_and_no_more_than_it_may_unlink(full, number):
+    """The first user has more than that, and is left to the ledger."""
+    with reading(full, at_most=5_200):
+        full.auth.hard_delete(user(number))
+        assert full.client.user_exists(user(number)) == (number == 1)
+
+
+@pytest.mark.newest_server
+def test_a_change_of_a_tracked_table_reads_a_few_rows(full):
+    full.owner.execute("create table public.products (id integer primary key, name text)")
+    full.owner.execute("insert into public.products select n, n from generate_series(1, 10000) as n")
+    run(tracking.track(full.settings, "public.products", TrackOptions(), lambda _: False), full.owner)
+    full.owner.execute("select set_config('usersync.actor_id', %s, false)", [str(user(7))])
+    with reading(full, at_most=20):
+        full.owner.execute("update public.products set name = 'x' where id = 1")
+    full.owner.execute("alter table public.products drop constraint products_pkey")
+    with pytest.raises(AssertionError, match="products"), reading(full, at_most=20):
+        full.owner.execute("update public.products set name = 'x' where id = 1")
+
+
+#: What a page finds, and how often it may read each of its rows.
+PAGES = {
+    "nothing": ("select", 16),
+    "nobody has a row": ("delete from public.users; delete from usersync.sync_failures", 16),
+    "everybody is stale": ("update public.users set email = 'x'", 20),
+    "nobody is left": ("delete from auth.users", 20),
+}
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("what", PAGES)
+def test_a_page_reads_its_own_rows(full, what, dry_run):
+    change, times = PAGES[what]
+    with full.owner.transaction(force_rollback=True):
+        full.owner.execute("set local session_replication_role = replica")
+        full.owner.execute(change)
+        full.owner.execute("set local session_replication_role = default")
+        with reading(full, at_most=50 * times):
+            full.owner.execute(
+                "select usersync.reconcile_page(%s, %s, 50, %s)",
+                [user(2), LAST, dry_run],
+            )
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("analyzed", ["never"])
+def test_one_pass_reads_each_row_a_few_times(full):
+    connection = full.owner
+    with connection.transaction(force_rollback=True):
+        connection.execute("truncate usersync.sync_failures")
+        before = counted(connection)
+        assert connection.execute("select in_step from usersync.compare_at_once()").fetchone() == (True,)
+        after = counted(connection)
+    for table in ("auth.users", "public.users"):
+        assert sum(after[table]) - sum(before.get(table, (0, 0))) <= 2 * USERS
+
+
+def a_page(project):
+    project.owner.execute("select usersync.reconcile_page(%s, %s, 600, true)", [uuid.UUID(int=0), LAST])
+
+
+#: What is done, with how many users first and then, and how many rows it may read.
+WARM = {name: (do, 8, 3_000, 120) for name, do in TRIGGERS.items()} | {"a page": (a_page, 500, 8_000, 4_000)}
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("what", WARM)
+def test_a_plan_that_was_made_while_the_tables_were_small_is_as_good(database, superuser, what):
+    """A session keeps its plans, and that of the auth server lasts long."""
+    do, first, then, at_most = WARM[what]
+    settings = parse_settings({})
+    install(database, settings)
+    superuser.execute(FILL.format(first=1, users=first, events=1, others=7))
+    with (
+        database.connect("supabase_admin") as session,
+        GoTrue(session) as auth,
+        UserSync(session) as client,
+    ):
+        warm = Project(database, settings, {}, auth, session, client)
+        for _ in range(7):
+            with session.transaction(force_rollback=True):
+                do(warm)
+        superuser.execute(FILL.format(first=first + 1, users=then, events=1, others=1_000))
+        with reading(warm, at_most=at_most):
+            do(warm)
