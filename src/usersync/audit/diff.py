@@ -23,11 +23,12 @@ _SCALARS = (str, int, float, bool, type(None))
 def difference(before: object, after: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
     """The fields in which two mappings or models differ. None stands for: there was, or is, nothing."""
     secrets: set[str] = set()
-    old, new = (_fields(each, redactor, limits, secrets) for each in (before, after))
+    old, new = _fields(before, redactor, limits, secrets), _fields(after, redactor, limits, secrets)
+    made_or_gone = before is None or after is None
     return {
         name: _pair(old.get(name), new.get(name), None if name in secrets else redactor, limits)
         for name in old | new
-        if before is None or after is None or _differ(old.get(name), new.get(name), limits)
+        if made_or_gone or _differ(old.get(name), new.get(name), limits)
     }
 
 

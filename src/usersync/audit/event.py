@@ -13,7 +13,7 @@ from usersync.audit.context import FIELDS, current, merged, with_actor
 from usersync.audit.diff import difference, stated
 from usersync.audit.objects import class_name, fields_of, identity_of
 from usersync.audit.redaction import Redactor
-from usersync.audit.scalars import cut
+from usersync.audit.scalars import SCALARS, cut
 from usersync.audit.values import Json, Limits, encode, to_json
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ class EventBuilder:
         metadata = fields.pop("metadata", None)
         body: dict[str, Json] = {"action": label(given.action), "outcome": label(given.outcome)}
         ip = fields.pop("ip", None)
-        body |= _actor(fields)
+        _name_actor(body, fields)
         if given.entity is not None:
-            body |= _entity(given.entity)
+            _name_entity(body, given.entity)
         changes = self._changes(given, limits)
         if changes:
             body["changes"] = changes
@@ -136,28 +136,28 @@ def _in_context(known: dict[str, Any]) -> dict[str, Any]:
     return dict(with_actor(merged(context, known))) if context or not known.keys() <= FIELDS else known
 
 
-def _actor(fields: dict[str, Any]) -> dict[str, Json]:
-    user_agent = fields.pop("user_agent", None)
-    result: dict[str, Json] = {name: label(value) for name, value in fields.items() if value is not None}
-    if user_agent is not None:
-        result["user_agent"] = label(user_agent, USER_AGENT_LENGTH)
-    if "actor_id" in result and "actor_type" not in result:
-        result["actor_type"] = "user"
-    return result
+def _name_actor(body: dict[str, Json], fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if value is not None:
+            body[name] = label(value, USER_AGENT_LENGTH if name == "user_agent" else LABEL_LENGTH)
+    if "actor_id" in body:
+        body.setdefault("actor_type", "user")
 
 
-def _entity(entity: object) -> dict[str, Json]:
+def _name_entity(body: dict[str, Json], entity: object) -> None:
     """``("product", 42)``; ``"product/42"`` and ``"product"`` do as well."""
     parts: Any = entity
     if isinstance(entity, str):
         parts = entity.split("/", 1)
     if isinstance(parts, tuple | list) and len(parts) == _PAIR:
-        kind: dict[str, Json] = {"entity_type": label(parts[0])}
+        body["entity_type"] = label(parts[0])
         # A record that is not stored yet has no id.
-        return kind if parts[1] is None else kind | {"entity_id": label(parts[1])}
+        if parts[1] is not None:
+            body["entity_id"] = label(parts[1])
+        return
     if isinstance(parts, tuple | list) and len(parts) == 1:
         parts = parts[0]
-    return {"entity_type": label(parts)}
+    body["entity_type"] = label(parts)
 
 
 def _locate(body: dict[str, Json], ip: object, metadata: dict[str, Json]) -> None:
@@ -198,12 +198,19 @@ def label(value: object, limit: int = LABEL_LENGTH) -> str:
     """
     if type(value) is str and len(value) <= limit and value.isascii() and "\x00" not in value:
         return value
-    try:
-        if fields_of(value) is not None:
-            found = identity_of(value)
-            value = found if found is not None else f"[object: {class_name(value)}]"
-    except Exception:  # noqa: BLE001 - the object's own code raised
-        value = f"[unreadable: {class_name(value)}]"
+    if type(value) not in SCALARS:
+        value = _identity(value)
     written = to_json(value, _REDACTOR, _LABEL)
     text = written if isinstance(written, str) else encode(written).decode()
     return text if len(text) <= limit else cut(text, limit - _MARKER_LENGTH)
+
+
+def _identity(value: object) -> object:
+    """The value, or what stands for it if it is a record."""
+    try:
+        if fields_of(value) is None:
+            return value
+        found = identity_of(value)
+    except Exception:  # noqa: BLE001 - the object's own code raised
+        return f"[unreadable: {class_name(value)}]"
+    return found if found is not None else f"[object: {class_name(value)}]"
