@@ -17,6 +17,7 @@ from usersync.connecting import VARIABLES, check_dsn, connection_failed, is_lost
 from usersync.environment import look_up
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
+from usersync.rest.api import KEY_VARIABLES
 from usersync.rest.exchange import converse
 from usersync.runner import run, translate
 
@@ -38,11 +39,12 @@ def find_source(*, directory: Path | None = None) -> str | DataApi:
     """
     if found := look_up(*VARIABLES, directory=directory):
         return check_dsn(found.value, found.variable)
-    if look_up("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY", directory=directory):
+    # The URL alone says nothing: it is set to check tokens, too.
+    if look_up(*KEY_VARIABLES, directory=directory):
         return DataApi.from_env(directory=directory)
     raise SettingsError(
-        "no database address: neither --dsn, nor SUPABASE_DB_URL or DATABASE_URL, nor SUPABASE_URL with "
-        "SUPABASE_SECRET_KEY, in the environment, .env.local or .env",
+        "no database address: none was given, and there is no SUPABASE_DB_URL or DATABASE_URL, nor "
+        "SUPABASE_URL with SUPABASE_SECRET_KEY, in the environment, .env.local or .env",
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FILE_NAME = "usersync.toml"
 
 SOURCE_COPY = TableName("usersync", "auth_users")
-#: What its columns hold, the admin API tells; see ``create_source_copy.sql``.
+#: What its columns hold, the admin API tells; see ``migrations/0004_source_copy.up.sql``.
 COPIED_COLUMNS = frozenset(SOURCE_TYPES) - {"instance_id", "is_sso_user", "is_super_admin"}
 
 OnDelete = Literal["anonymize", "soft", "keep", "delete"]

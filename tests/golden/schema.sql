@@ -199,9 +199,9 @@ AS $function$
 #variable_conflict use_column
 <<given>>
 declare
-    user_id uuid := arguments ->> 'user_id';
-    run_id uuid := arguments ->> 'run_id';
-    page_size integer := arguments ->> 'page_size';
+    user_id uuid := (arguments ->> 'user_id')::uuid;
+    run_id uuid := (arguments ->> 'run_id')::uuid;
+    page_size integer := (arguments ->> 'page_size')::integer;
     ids uuid[];
 begin
     case operation
@@ -881,8 +881,8 @@ begin
         begin
             if not exists (
                 select from pg_trigger
-                where tgrelid = '"public"."users"'::regclass
-                    and (tgdeferrable or (tgtype & 4 <> 0 and not tgisinternal))
+                where tgrelid in ('"public"."users"'::regclass, '"auth"."users"'::regclass) and tgtype & 4 <> 0
+                    and (tgdeferrable or (tgrelid = '"public"."users"'::regclass and not tgisinternal))
             ) and not exists (select from pg_inherits where inhparent = '"public"."users"'::regclass) then
                 insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
                 select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null;
@@ -3972,6 +3972,69 @@ bigint; not null
 
 -- table usersync.audit_rejects_reject_id_seq column log_cnt
 bigint; not null
+
+-- table usersync.auth_users
+kind r; owner postgres; rls f f; A copy of the auth server's users, as its admin API told them; seen_at is when it last did.
+
+-- table usersync.auth_users column aud
+text
+
+-- table usersync.auth_users column banned_until
+timestamp with time zone
+
+-- table usersync.auth_users column confirmed_at
+timestamp with time zone
+
+-- table usersync.auth_users column created_at
+timestamp with time zone
+
+-- table usersync.auth_users column deleted_at
+timestamp with time zone
+
+-- table usersync.auth_users column email
+text
+
+-- table usersync.auth_users column email_confirmed_at
+timestamp with time zone
+
+-- table usersync.auth_users column id
+uuid; not null
+
+-- table usersync.auth_users column invited_at
+timestamp with time zone
+
+-- table usersync.auth_users column is_anonymous
+boolean; not null; default false
+
+-- table usersync.auth_users column last_sign_in_at
+timestamp with time zone
+
+-- table usersync.auth_users column phone
+text
+
+-- table usersync.auth_users column phone_confirmed_at
+timestamp with time zone
+
+-- table usersync.auth_users column raw_app_meta_data
+jsonb
+
+-- table usersync.auth_users column raw_user_meta_data
+jsonb
+
+-- table usersync.auth_users column role
+text
+
+-- table usersync.auth_users column seen_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.auth_users column updated_at
+timestamp with time zone
+
+-- table usersync.auth_users constraint auth_users_pkey
+PRIMARY KEY (id)
+
+-- table usersync.auth_users index
+CREATE UNIQUE INDEX auth_users_pkey ON usersync.auth_users USING btree (id)
 
 -- table usersync.functions
 kind r; owner postgres; rls f f; The functions as they were installed: the checksum of the text, and the fingerprint of what came of it.

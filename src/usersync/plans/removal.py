@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from usersync.models import Change, SchemaPlan
 from usersync.plans.protocol import Plan, query_row
 from usersync.plans.tracked_tables import tracked_functions
-from usersync.settings import SOURCE_COPY
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import is_of_tracked_table
 
@@ -53,9 +52,6 @@ def plan_removal(
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
     ]
-    if settings.copies_source:
-        copy = f"drop table if exists {SOURCE_COPY.quoted};"
-        changes.append(Change("drop", f"table {SOURCE_COPY}", "it is a copy", copy))
     changes.append(Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql")))
     changes += _users_table(settings, inspection, drop=drop_users_table)
     return SchemaPlan(tuple(changes))

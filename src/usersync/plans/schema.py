@@ -214,9 +214,6 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
-    if settings.copies_source and inspection.catalog["source_columns"] is None:
-        reason = "a copy, because the auth server has a database of its own"
-        yield Change("create", "table of the auth server's users", reason, bundle.create_source_copy)
     for migration in bundle.migrations:
         lost = sorted(set(migration.tables) - set(inspection.catalog["installed_tables"]))
         if lost or str(migration.version) not in noted["migrations"]:

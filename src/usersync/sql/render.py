@@ -140,7 +140,6 @@ class Bundle:
 
     bootstrap: str
     migrations: tuple[Migration, ...]
-    create_source_copy: str
     create_users_table: str
     create_audit_table: str
     release_audit_table: str
@@ -182,7 +181,6 @@ def render_bundle(settings: Settings) -> Bundle:
     bundle = Bundle(
         bootstrap=statement("bootstrap"),
         migrations=tuple(_migrations(renderer)),
-        create_source_copy=statement("create_source_copy") if settings.copies_source else "",
         create_users_table=statement("create_users_table"),
         create_audit_table=statement("create_audit_table"),
         release_audit_table=statement("release_audit_table"),

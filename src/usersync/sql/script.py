@@ -47,7 +47,6 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
         _guard(bundle),
         bundle.bootstrap,
         *(bookkeeping_of_migration(each) + each.up for each in bundle.migrations),
-        *([bundle.create_source_copy] if bundle.create_source_copy else []),
         bundle.create_users_table,
         *(each.text + bookkeeping_of_function(each) for each in bundle.functions),
         bundle.secure,

@@ -2,8 +2,9 @@
 --
 -- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
 -- left to sync_users where something might change or defer what is written (a trigger of the application's for
--- INSERT, a deferrable constraint, partitions, which may have either), where the transaction has changed users
--- already (what came in need not be what is there by now), and where the INSERT fails, for whatever reason.
+-- INSERT, a deferrable constraint, partitions, which may have either), where a deferrable trigger on the auth server's
+-- table might fail at COMMIT, where the transaction has changed users already (what came in need not be what is there
+-- by now), and where the INSERT fails, for whatever reason.
 --
 -- enable_seqscan: it is the index of the catalog that is to be used.
 create or replace function usersync.handle_new_user() returns trigger
@@ -25,8 +26,8 @@ begin
         begin
             if not exists (
                 select from pg_trigger
-                where tgrelid = '@users_table'::regclass
-                    and (tgdeferrable or (tgtype & 4 <> 0 and not tgisinternal))
+                where tgrelid in ('@users_table'::regclass, '@source_table'::regclass) and tgtype & 4 <> 0
+                    and (tgdeferrable or (tgrelid = '@users_table'::regclass and not tgisinternal))
             ) and not exists (select from pg_inherits where inhparent = '@users_table'::regclass) then
                 insert into "@users_table" ("@columns")
                 select '@source_values' from new_users as source where source."deleted_at" is null;

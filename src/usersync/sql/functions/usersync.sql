@@ -8,9 +8,9 @@ as $usersync$
 #variable_conflict use_column
 <<given>>
 declare
-    user_id uuid := arguments ->> 'user_id';
-    run_id uuid := arguments ->> 'run_id';
-    page_size integer := arguments ->> 'page_size';
+    user_id uuid := (arguments ->> 'user_id')::uuid;
+    run_id uuid := (arguments ->> 'run_id')::uuid;
+    page_size integer := (arguments ->> 'page_size')::integer;
     ids uuid[];
 begin
     case operation

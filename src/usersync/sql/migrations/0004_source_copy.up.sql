@@ -1,5 +1,7 @@
--- Makes the copy of the auth server's table, for an auth server that keeps its users in another database: what its
--- admin API says of a user, under the names of its own columns. "usersync sync --from-api" fills it.
+-- Makes room for a copy of the auth server's table, for an auth server that keeps its users in another database: what
+-- its admin API says of a user, under the names of its own columns. "usersync sync --from-api" fills it, where
+-- source_table names it; elsewhere it stays empty.
+
 create table if not exists usersync.auth_users (
     id uuid primary key,
     aud text,
