@@ -63,11 +63,7 @@ def test_an_address_wins_over_the_api(project, usersync, monkeypatch):
 @pytest.mark.parametrize(
     ("variables", "code", "says"),
     [
-        (
-            {"SUPABASE_URL": "https://a.supabase.co"},
-            "US102",
-            "SUPABASE_SECRET_KEY or SUPABASE_SERVICE_ROLE_KEY",
-        ),
+        ({"SUPABASE_URL": "https://a.supabase.co"}, "US101", "nor SUPABASE_URL with SUPABASE_SECRET_KEY"),
         ({"SUPABASE_SECRET_KEY": SECRET_KEY}, "US102", "SUPABASE_URL is not set"),
         (
             {"SUPABASE_URL": "https://a.supabase.co", "SUPABASE_SECRET_KEY": "sb_publishable_abcdefgh"},

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from fix_project import Project
 from usersync import UserSync
 from usersync.plans import tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.testing import GoTrue

@@ -16,7 +16,7 @@ from usersync.audit.redaction import Redactor
 from usersync.contrib.django import audit
 from usersync.errors import SettingsError
 from usersync.plans import tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 from usersync.settings import Settings
 

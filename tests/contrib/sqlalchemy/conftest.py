@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, event
 from usersync import AuditLog
 from usersync.audit.redaction import Redactor
 from usersync.plans import tracking
-from usersync.plans.tracking import TrackOptions
+from usersync.plans.tracking_state import TrackOptions
 from usersync.runner import run
 from usersync.settings import Settings
 from usersync.testing.install import install
