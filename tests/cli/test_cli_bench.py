@@ -73,6 +73,14 @@ def test_for_people(bench, database):
 
 
 @pytest.mark.newest_server
+def test_it_ends_in_time(bench, monkeypatch):
+    """Far away, with fewer rounds than were asked for, and says so."""
+    monkeypatch.setattr("usersync.plans.bench._RUN_S", 0)
+    monkeypatch.setattr("usersync.plans.bench._TRANSACTION_S", 0)
+    assert "2 rounds of 10: the minute was over" in bench().out
+
+
+@pytest.mark.newest_server
 def test_the_auth_servers_statements_are_sent_as_it_sends_them(bench, superuser):
     """By its role and on its search path where that can be had; what others' triggers take is not ours."""
     superuser.execute("""

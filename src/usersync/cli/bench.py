@@ -34,10 +34,13 @@ class BenchView:
 
     result: BenchResult
     target: str
+    asked: int
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:
-        yield f"{bold(self.target)}, {count(self.result.rounds, 'round')}"
+        done = self.result.rounds
+        rest = "" if done == self.asked else f" of {number(self.asked)}: the minute was over"
+        yield f"{bold(self.target)}, {count(done, 'round')}{rest}"
         yield ""
         head = ("µs in the server", "without", "usersync adds", "others add", "usersync's share")
         yield from align([tuple(map(faint, head)), *map(_cells, self.result.operations)])
@@ -138,4 +141,4 @@ def bench(call: Call, rounds: int, *, yes: bool) -> View:
                 f"{number(rounds * ROWS_A_ROUND)} dead rows."
             )
         call.output.tell(faint("Measuring, for a minute at most…"))
-        return BenchView(run(measure(around, new_user, rounds=rounds), connection), call.target)
+        return BenchView(run(measure(around, new_user, rounds=rounds), connection), call.target, rounds)
