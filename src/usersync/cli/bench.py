@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.text import align, bold, count, duration, faint, number, plain, wrap
+from usersync.cli.text import align, bold, count, faint, number, plain, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,12 +69,12 @@ class BenchView:
             "Medians, with the quartiles in brackets, as PostgreSQL tells them of the statement and of each "
             "trigger; without the commit. "
             f"A round trip from here takes {_spread(found.round_trip)} µs, and what usersync adds to the "
-            f"INSERT of a sign-up is {part:.2g} times that."
+            f"INSERT of a sign-up is {part:.1%} of that."
         )
         who = f"as {found.auth_role}" if found.auth_role else "as the role of this connection"
         yield (
             f"The auth server's statements were sent {plain(who)}. All was rolled back; no transaction was "
-            f"open for longer than {duration(found.longest_transaction)}."
+            f"open for longer than {number(found.longest_transaction * 1000)} ms."
         )
         if found.other_triggers:
             yield f"Others: {plain(', '.join(found.other_triggers))}."
