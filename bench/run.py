@@ -65,7 +65,6 @@ def main() -> None:
     text = page(document)
     sys.stdout.write(text)
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "results.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         (options.out / "results.md").write_text(text)
 
@@ -93,6 +92,12 @@ def arguments() -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')}: expected 1 or more")
     if options.out is None and not options.quick:
         options.out = RESULTS
+    if options.out is not None:
+        # Now, and not after an hour.
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--out: {error}")
     return options
 
 

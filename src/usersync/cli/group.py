@@ -28,6 +28,7 @@ SECTIONS: Sections = {
         Entry("failures", "Show who could not be synced, or not completely, and why."),
         Entry("retry", "Try the users of the ledger again."),
         Entry("metrics", "Watch both tables of users and the audit spool of this machine."),
+        Entry("bench", "Measure what usersync adds to a sign-up, a sign-in and an audited write."),
         Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),
     ),
 }
