@@ -287,6 +287,31 @@ def test_the_end_of_the_interpreter_sends_what_waits(store, spool_dir):
     assert sorted(store.ids()) == sorted(result.stdout.split())
 
 
+FORGOTTEN = """
+    import gc, os, sys, threading
+    from pathlib import Path
+    from usersync import AuditLog
+
+    def work():
+        log = AuditLog(sys.argv[1], spool_dir=Path(sys.argv[2]), project="test", durability="memory",
+                       exit_timeout=20)
+        print(log.record("a.b"), flush=True)
+
+    work()
+    gc.collect()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_log_that_nobody_holds_is_told_of_a_fork_and_of_the_end(store, spool_dir):
+    result = run_python(FORGOTTEN, store.dsn, spool_dir)
+    assert result.stderr == ""
+    assert store.ids() == result.stdout.split()
+
+
 def test_the_end_is_not_held_up_and_the_next_process_sends_the_rest(store, make_log, proxy, spool_dir):
     proxy.silent.set()
     result = run_python(EXIT, proxy.through(store.dsn), spool_dir, "late", 0.2)

@@ -42,10 +42,23 @@ class Lived(Protocol):
 
 _living: weakref.WeakSet[Any] = weakref.WeakSet()
 
+#: What has a thread of its own lives until it is closed, or nobody would tell it of a fork or of the end.
+_busy: set[Any] = set()
+
 
 def watch(lived: Lived) -> None:
     """Have ``lived`` told of forks and of the end."""
     _living.add(lived)
+
+
+def keep(lived: Lived) -> None:
+    """Let ``lived`` stay, though nobody may hold it any more, until it is released."""
+    _busy.add(lived)
+
+
+def release(lived: Lived) -> None:
+    """It has ended by itself."""
+    _busy.discard(lived)
 
 
 def leave_alone(inherited: object, descriptors: Iterable[int]) -> None:

@@ -269,6 +269,7 @@ class AuditLog:
         with self._lock:
             self._closed = True
             engine = self._engine
+        lifecycle.release(self)
         return engine.close(timeout) if engine is not None else True
 
     def stats(self) -> AuditStats:
@@ -303,6 +304,8 @@ class AuditLog:
                 self.forget()
             if self._engine is None:
                 self._engine = Engine(self._source, self._root, self._options)
+                if not self._closed:
+                    lifecycle.keep(self)
             return self._engine
 
     def _new_builder(self) -> EventBuilder:
