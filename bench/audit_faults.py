@@ -244,7 +244,7 @@ class BlackHole:
     """A proxy in a process of its own, so that its work is not ours, between the log and the server."""
 
     def __init__(self, stack: ExitStack, host: str, port: int) -> None:
-        command = [sys.executable, str(ATTACKS / "proxy.py"), host, str(port)]
+        command = [sys.executable, str(ATTACKS.parent / "proxy.py"), host, str(port)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._process = stack.enter_context(process)
         assert process.stdout is not None
