@@ -85,7 +85,8 @@ def erase(
     words = words_for(settings)
     known = yield from _is_known(settings, user_id)
     found = Erasure(user_id, dry_run, spooled=spooled)
-    # Before the row, whose deletion takes the link off the events that name the user by nothing else.
+    # First: where the table is tracked, emptying the row makes one more event, with what was in it.
+    found = replace(found, row=(yield from _erase_row(settings, user_id, dry_run=dry_run)))
     is_named, erased = yield from _erase_events(
         settings, user_id, words, dry_run=dry_run, on_progress=on_progress
     )
@@ -93,7 +94,6 @@ def erase(
         found,
         events=erased,
         rejects=(yield from _erase_rejects(user_id, words, dry_run=dry_run)),
-        row=(yield from _erase_row(settings, user_id, dry_run=dry_run)),
         copied=(yield from _erase_copy(settings, user_id, dry_run=dry_run)),
         failures=(yield from _erase_failure(user_id, dry_run=dry_run)),
     )
@@ -103,6 +103,9 @@ def erase(
         )
     if dry_run:
         return found
+    if settings.on_delete == "delete":
+        # After the events: it takes the link off those that name the user by nothing else.
+        yield from operate("sync_user", returns=anything, user_id=user_id)
     return replace(found, recorded=(yield from _record(settings, found)))
 
 
@@ -117,46 +120,21 @@ def _is_known(settings: Settings, user_id: UUID) -> Plan[bool]:
 
 
 def _erase_row(settings: Settings, user_id: UUID, *, dry_run: bool) -> Plan[bool]:
-    """What ``on_delete`` makes of the row, and then a tombstone of whatever that leaves."""
-    renderer = Renderer(
-        settings if settings.on_delete == "delete" else replace(settings, on_delete="anonymize")
+    """Make the row what ``anonymize`` makes of it, whatever ``on_delete`` has left."""
+    renderer = Renderer(replace(settings, on_delete="anonymize"))
+    condition = renderer.render(
+        """where target."@key" = %(id)s and ('@is_removed') is not true and not exists ("""
+        'select from "@source_table" as source '
+        'where source."id" = target."@key" and source."deleted_at" is null)'
     )
     if dry_run:
-        counted = yield from query_row(
-            renderer.render(
-                'select count(*) as rows from "@users_table" as target '
-                """where target."@key" = %(id)s and ('@is_removed') is not true"""
-            )
-            .replace("%", "%%")
-            .replace("%%(id)s", "%(id)s"),
-            id=user_id,
-        )
-        return bool(counted["rows"])
-    before = yield from _row_version(settings, user_id)
-    yield from operate("sync_user", returns=anything, user_id=user_id)
-    tombstone = Renderer(replace(settings, on_delete="anonymize"))
-    # A row that was to be deleted and could not be is emptied all the same.
-    yield from query(
-        tombstone.render(
+        statement = renderer.render('select 1 from "@users_table" as target ')
+    else:
+        statement = renderer.render(
             'update "@users_table" as target set ("@removed_columns") = row(\'@removed_values\') '
-            """where target."@key" = %(id)s and ('@is_removed') is not true and not exists ("""
-            'select from "@source_table" as source '
-            'where source."id" = target."@key" and source."deleted_at" is null)'
         )
-        .replace("%", "%%")
-        .replace("%%(id)s", "%(id)s"),
-        id=user_id,
-    )
-    return before != (yield from _row_version(settings, user_id))
-
-
-def _row_version(settings: Settings, user_id: UUID) -> Plan[str | None]:
-    rows = yield from query(
-        f"select concat(ctid, ' ', xmin) as version from {_named(settings.users_table)} "
-        f"where {_named(settings.key)} = %(id)s",
-        id=user_id,
-    )
-    return rows[0]["version"] if rows else None
+    returning = "" if dry_run else " returning 1"
+    return bool((yield from query(_bound(f"{statement}{condition}{returning}"), id=user_id)))
 
 
 def _erase_copy(settings: Settings, user_id: UUID, *, dry_run: bool) -> Plan[bool]:

@@ -134,6 +134,17 @@ def test_an_alive_user_is_refused_and_an_unknown_one(log, project, user):
     assert whole(project) == before
 
 
+def test_whoever_signs_up_again_is_somebody_new(log, project, user):
+    log.record(of(user))
+    project.auth.hard_delete(user)
+    project.client.erase(user)
+    again = project.auth.sign_up_email("ada@example.com")
+    log.record(of(again))
+    assert (project.row(again)["email"], project.row(user)["email"]) == ("ada@example.com", None)
+    assert project.client.erase(user).anything is False
+    assert [str(row["ip"]) for row in log.rows() if row["actor_id"] == str(again)] == ["192.0.2.1"]
+
+
 POLICIES = [{"on_delete": policy} for policy in ("anonymize", "soft", "keep", "delete")]
 
 
@@ -142,6 +153,7 @@ POLICIES = [{"on_delete": policy} for policy in ("anonymize", "soft", "keep", "d
 def test_the_row_under_each_policy(log, project, user, shape, extra):
     log.record(of(user))
     getattr(project.auth, shape)(user)
+    dry = project.client.erase(user, dry_run=True)
     erased = project.client.erase(user)
     row = project.row(user)
     if extra["on_delete"] == "delete":
@@ -150,6 +162,7 @@ def test_the_row_under_each_policy(log, project, user, shape, extra):
         assert (row["email"], row["full_name"]) == (None, None)
         assert row["deleted_at"] is not None
     assert erased.row is (extra["on_delete"] in {"soft", "keep"})
+    assert dry.row is erased.row
     assert "ada@example.com" not in whole(project)
     project.client.reconcile()
     assert "ada@example.com" not in whole(project)
@@ -164,6 +177,16 @@ def test_a_row_that_may_not_be_deleted_is_emptied(log, project, user):
     assert project.row(user)["email"] == "ada@example.com"
     assert project.client.erase(user).row is True
     assert (project.row(user)["email"], project.row(user)["full_name"]) == (None, None)
+
+
+@pytest.mark.parametrize("extra", POLICIES[3:], indirect=True, ids=["delete"])
+def test_a_row_that_was_left_over_goes_after_its_events(log, project, user, vanish):
+    """An event that has nothing but the link is found before the link is gone."""
+    log.record(of(None, actor_id=None, user_id=str(user)))
+    vanish(user)
+    assert project.client.erase(user).events == 1
+    assert project.row(user) is None
+    assert "ada@example.com" not in whole(project)
 
 
 def test_what_was_put_aside_and_the_ledger(log, project, user):

@@ -63,6 +63,23 @@ def test_from_dry_run_to_done(erase, audited, user):
     assert "nothing is left to erase" in erase(user, "--yes").out
 
 
+def test_a_users_table_that_is_tracked(erase, audited, user):
+    """Emptying the row is one more change, and holds what was in it."""
+    project = audited.project
+    assert audited("track", str(project.settings.users_table)).code == 0
+    project.owner.execute(f"update {project.users} set {project.column('full_name')} = 'Countess'")
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica")
+        superuser.execute("delete from auth.users")
+    done = erase(user, "--yes", "--json")
+    assert done.json["erased"]["row"] is True
+    assert project.row(user)["email"] is None
+    found = str(project.owner.execute("select log::text from public.audit_logs as log").fetchall())
+    assert "Countess" not in found
+    assert "ada@example.com" not in found
+    assert found.count("update") >= 2 or found.count("UPDATE") >= 2
+
+
 def test_what_waits_on_this_machine(erase, project, user, spool_dir):
     """Of a living process and of a dead one; what others did stays as it is."""
     project.auth.hard_delete(user)
