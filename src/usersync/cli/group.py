@@ -12,6 +12,7 @@ SECTIONS: Sections = {
         Entry("demo", "The whole story in seconds, on a database of its own."),
         Entry("doctor", "Check everything that can be wrong, each with its fix."),
         Entry("why", "Explain one user: both rows, where they differ, and what a sync would do."),
+        Entry("delete-plan", "Show what would go or change if this user were deleted. Changes nothing."),
         Entry("explain", "Explain an error (US301) or a check of the doctor (D004)."),
     ),
     "Set up": (
@@ -27,6 +28,7 @@ SECTIONS: Sections = {
         Entry("sync", "Bring the users table in line, page by page."),
         Entry("failures", "Show who could not be synced, or not completely, and why."),
         Entry("retry", "Try the users of the ledger again."),
+        Entry("erase", "Erase what is personal of a user who was deleted; what they did stays."),
         Entry("metrics", "Watch both tables of users and the audit spool of this machine."),
         Entry("bench", "Measure what usersync adds to a sign-up, a sign-in and an audited write."),
         Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),
