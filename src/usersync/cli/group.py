@@ -12,6 +12,7 @@ SECTIONS: Sections = {
         Entry("demo", "The whole story in seconds, on a database of its own."),
         Entry("doctor", "Check everything that can be wrong, each with its fix."),
         Entry("why", "Explain one user: both rows, where they differ, and what a sync would do."),
+        Entry("delete-plan", "Show what would go or change if this user were deleted. Changes nothing."),
         Entry("explain", "Explain an error (US301) or a check of the doctor (D004)."),
     ),
     "Set up": (

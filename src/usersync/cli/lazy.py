@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One subcommand: its name is that of its module and of the command in it."""
+    """One subcommand: its module, and the command in it, are called the same, with an underscore for a hyphen."""
 
     name: str
     help: str
@@ -27,9 +27,10 @@ class Entry:
 
     def load(self) -> click.Command:
         """Import it."""
-        found = getattr(import_module(f"{self.package}.{self.name}"), self.name)
+        name = self.name.replace("-", "_")
+        found = getattr(import_module(f"{self.package}.{name}"), name)
         if not isinstance(found, click.Command):
-            raise TypeError(f"{self.package}.{self.name}.{self.name} is no command")
+            raise TypeError(f"{self.package}.{name}.{name} is no command")
         return found
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.failures import failure_lines
+from usersync.cli.naming import named_user
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import ago, align, bad, bold, clip, faint, good, plain, typed, warning, wrap
-from usersync.errors import SettingsError, UserNotFoundError
+from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,17 +192,7 @@ def why(call: Call, user: str, column: str | None) -> View:
     from usersync.plans import why as plans  # noqa: PLC0415 - only when it is wanted
 
     settings = call.settings_there
-    found = call.run(plans.find_users(settings, user))
-    if not found:
-        raise UserNotFoundError(
-            f"nobody in {settings.source_table} has this address or number",
-            hint="A deleted user is found by id only.",
-        )
-    if len(found) > 1:
-        raise SettingsError(
-            f"{len(found)} users have this address: {', '.join(map(str, found))}", hint="Name one by id."
-        )
-    report = call.run(plans.explain_user(settings, found[0]))
+    report = call.run(plans.explain_user(settings, named_user(call, user)))
     if column is None:
         return WhyView(report, call.target, settings)
     return WhyColumnView(report, _column(report, column), call.target)

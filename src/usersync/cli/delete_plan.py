@@ -1,0 +1,155 @@
+"""``usersync delete-plan``: what would go or change if a user were deleted, table by table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.naming import named_user
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, warning, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.output import View
+    from usersync.plans.deletion import Consequence, DeletionPlan
+    from usersync.settings import Settings
+
+#: Below, reading a whole table is not felt.
+_LARGE_TABLE = 10_000
+
+_ROW = {
+    "none": "has no row of this user",
+    "emptied": "the row stays; its personal columns are emptied (on_delete = anonymize)",
+    "marked": "the row stays as it is, with the time of deletion (on_delete = soft)",
+    "kept": "the row stays as it is (on_delete = keep)",
+    "deleted": "the row is deleted (on_delete = delete)",
+    "cascaded": "the row is deleted, by its foreign key to the auth server's table and before on_delete has a say",
+}
+
+
+@dataclass(frozen=True)
+class DeletePlanView:
+    """Each table that a deletion reaches, and what stands in its way."""
+
+    plan: DeletionPlan
+    target: str
+    settings: Settings
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.plan.blocked else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        plan = self.plan
+        yield f"{bold(str(plan.user_id))}  {self._verdict()}"
+        yield from wrap(self._auth(), width, first="  ")
+        yield from wrap(f"{self.settings.users_table}: {_ROW[plan.row]}", width, first="  ")
+        felt = [each for each in plan.consequences if each.effect != "nothing"]
+        if felt:
+            yield ""
+            heads = tuple(map(faint, ("table", "rows", "become", "by the foreign key")))
+            yield from align([heads, *map(_row, felt)], indent="  ")
+        yield ""
+        yield from self._others(width)
+        yield from self._remarks(width)
+        yield from self._shapes(width)
+
+    def _verdict(self) -> str:
+        blocking = [each for each in self.plan.consequences if each.effect == "blocks"]
+        if any(each.origin == "auth" for each in blocking):
+            return bad("cannot be deleted")
+        if blocking:
+            return bad("can be deleted, but the row stays, and the ledger says so")
+        if any(each.effect == "unknown" for each in self.plan.consequences):
+            return warning("could be deleted, as far as is seen")
+        return good("can be deleted")
+
+    def _auth(self) -> str:
+        if not self.plan.in_auth:
+            return f"{self.settings.source_table}: the user is gone already"
+        rest = ", soft-deleted already" if self.plan.soft_deleted else ""
+        return f"{self.settings.source_table}: the row goes{rest}"
+
+    def _others(self, width: int) -> Iterator[str]:
+        plan = self.plan
+        if plan.linked_events:
+            what = "lose their link" if plan.unlinks_events else "stay linked"
+            events = _counted(plan.linked_events, "event")
+            yield from wrap(f"Audit log: {events} {what}; what was done, and by whom, stays.", width)
+        if plan.storage_objects:
+            objects = _counted(plan.storage_objects, "object")
+            yield from wrap(f"Storage: {objects} of the user's stay, and the files with them.", width)
+        quiet = sum(each.effect == "nothing" for each in plan.consequences)
+        if quiet:
+            yield from wrap(f"{count(quiet, 'foreign key')} more, which no row here goes by.", width)
+
+    def _remarks(self, width: int) -> Iterator[str]:
+        for each in self.plan.consequences:
+            if not each.indexed and (each.estimated_rows >= _LARGE_TABLE or each.rows is None):
+                yield from wrap(
+                    f"{plain(each.table)} ({plain(', '.join(each.columns))}) has no index: each row that is "
+                    f"deleted reads all of its {number(each.estimated_rows)} rows.",
+                    width,
+                    first=warning("slow: "),
+                )
+
+    def _shapes(self, width: int) -> Iterator[str]:
+        soft = {"emptied": "emptied", "marked": "marked", "kept": "kept", "none": "none"}
+        policy = {"anonymize": "emptied", "soft": "marked", "keep": "kept", "delete": "deleted"}
+        row = soft.get(self.plan.row, policy[self.plan.on_delete])
+        fate = f"the users table {_ROW[row]}" if row == "none" else _ROW[row]
+        yield from wrap(
+            f"A soft delete (admin API) sets off no foreign key of the auth server's table: {fate}.",
+            width,
+            first=faint("soft: "),
+        )
+        yield from wrap(
+            "TRUNCATE of the auth server's table fires no trigger of ours; the next 'usersync sync' sees to the rows.",
+            width,
+            first=faint("truncate: "),
+        )
+
+    def data(self) -> dict[str, Any]:
+        return {"database": self.target, **asdict(self.plan), "blocked": self.plan.blocked}
+
+
+def _row(each: Consequence) -> tuple[str, str, str, str]:
+    rows = "?" if each.rows is None else f"{'more than ' if each.more else ''}{number(each.rows)}"
+    effect = each.effect if each.effect != "unknown" else "unknown"
+    shown = bad(effect) if effect == "blocks" else warning(effect) if effect == "unknown" else effect
+    why = f" ({plain(each.reason)})" if each.reason else ""
+    key = f"{each.constraint} to {each.refers_to}, on delete {each.on_delete}"
+    return plain(each.table), rows, shown, f"{plain(key)}{why}"
+
+
+def _counted(rows: int, one: str) -> str:
+    from usersync.plans.deletion import MOST_ROWS  # noqa: PLC0415 - only when it is wanted
+
+    return f"more than {number(MOST_ROWS)} {one}s" if rows > MOST_ROWS else count(rows, one)
+
+
+@click.command(
+    "delete-plan",
+    epilog=examples(
+        ("usersync delete-plan ID", "table by table, and what stands in the way"),
+        ("usersync delete-plan ada@example.com", "by e-mail address or phone number"),
+        ("usersync delete-plan ID --json", "for a program"),
+    ),
+)
+@click.argument("user")
+@common_options
+def delete_plan(call: Call, user: str) -> View:
+    """Show what would go or change if this user were deleted. Changes nothing.
+
+    Follows every foreign key that leads to the user, from row to row; of each, 10,000 rows at most are counted. Exit
+    code 1 if something stands in the way.
+    """
+    from usersync.plans.deletion import plan_deletion  # noqa: PLC0415 - only when it is wanted
+
+    settings = call.settings_there
+    found = named_user(call, user)
+    return DeletePlanView(call.run(plan_deletion(settings, found)), call.target, settings)
