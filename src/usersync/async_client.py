@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from usersync.async_links import async_link_to
 from usersync.links import find_source
-from usersync.models import Counts, Failure, SyncResult, SyncStatus
-from usersync.plans import reconcile, users
+from usersync.models import Counts, Erasure, Failure, SyncResult, SyncStatus
+from usersync.plans import erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ class AsyncUserSync:
         found = users.user_id_of(user_id)
         self._known.forget(found)
         return await self._link.run(users.remove_user(found))
+
+    async def erase(self, user_id: UUID | str, *, dry_run: bool = False) -> Erasure:
+        """Erase what is personal of a user whom the auth server no longer has; what they did stays."""
+        found = users.user_id_of(user_id)
+        self._known.forget(found)
+        return await self._link.run(erasure.erase(found, dry_run=dry_run))
 
     async def status(self) -> SyncStatus:
         """Count users on both sides and what differs."""

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.errors import SettingsError
 from usersync.mapping import check_name, parse_type
+from usersync.personal import PERSONAL, spelt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_LONGEST_WORD = 100
 
 #: The fields of an event, and the types they have in a table of usersync's making.
 FIELDS: Mapping[str, str] = {
@@ -42,9 +45,11 @@ class AuditColumn:
 
 @dataclass(frozen=True)
 class AuditColumns:
-    """Field to column. Empty means a table of usersync's own making, where both have the same name."""
+    """Field to column, where empty means a table of usersync's own making, in which both have the same name;
+    and the words by which ``usersync erase`` knows what is personal."""
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
+    personal: tuple[str, ...] = PERSONAL
 
     @property
     def is_own(self) -> bool:
@@ -62,14 +67,18 @@ class AuditColumns:
             "columns": {
                 name: {"column": column.name, "type": column.type} if column.type else column.name
                 for name, column in self.columns.items()
-            }
+            },
+            "personal": list(self.personal),
         }
 
 
 def parse_audit(value: object, where: str) -> AuditColumns:
-    """Read the section ``[audit]``, which holds ``[audit.columns]``."""
-    if not isinstance(value, dict) or set(value) - {"columns"}:
-        raise SettingsError(f"{where}: expected a table that holds {where}.columns and nothing else")
+    """Read the section ``[audit]``, which holds ``personal`` and ``[audit.columns]``."""
+    if not isinstance(value, dict) or set(value) - {"columns", "personal"}:
+        raise SettingsError(
+            f"{where}: expected a table that holds {where}.columns, {where}.personal and nothing else"
+        )
+    personal = _parse_personal(value.get("personal", list(PERSONAL)), f"{where}.personal")
     given = value.get("columns", {})
     if not isinstance(given, dict):
         raise SettingsError(f"{where}.columns: expected a table")
@@ -82,7 +91,16 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         )
     if len({column.name for column in columns.values()}) < len(columns):
         raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
-    return AuditColumns(columns)
+    return AuditColumns(columns, personal)
+
+
+def _parse_personal(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise SettingsError(f'{where}: expected a list of words, as in ["email", "phone"]')
+    for each in value:
+        if len(each) > _LONGEST_WORD or not spelt(each).strip("_"):
+            raise SettingsError(f"{where}: {each[:_LONGEST_WORD]!r} is no word that a key could have in it")
+    return tuple(value)
 
 
 def _parse_column(name: str, entry: object, where: str) -> AuditColumn:

@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Self
 
 from usersync.links import find_source, link_to
-from usersync.models import Counts, Failure, SyncResult, SyncStatus
-from usersync.plans import reconcile, users
+from usersync.models import Counts, Erasure, Failure, SyncResult, SyncStatus
+from usersync.plans import erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
 
 if TYPE_CHECKING:
@@ -85,6 +85,18 @@ class UserSync:
         found = users.user_id_of(user_id)
         self._known.forget(found)
         return self._link.run(users.remove_user(found))
+
+    def erase(self, user_id: UUID | str, *, dry_run: bool = False) -> Erasure:
+        """Erase what is personal of a user whom the auth server no longer has; what they did stays.
+
+        Reads the whole audit log, in short transactions; stopped, it can be called again. Does not reach the
+        spools of events that wait on some machine: ``usersync erase`` does. Needs a connection. Raises
+        :class:`~usersync.errors.UserStillExistsError`, and :class:`~usersync.errors.UserNotFoundError` if
+        nothing is known of the user.
+        """
+        found = users.user_id_of(user_id)
+        self._known.forget(found)
+        return self._link.run(erasure.erase(found, dry_run=dry_run))
 
     def status(self) -> SyncStatus:
         """Count users on both sides and what differs. Reads both tables once, page by page."""

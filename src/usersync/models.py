@@ -159,6 +159,33 @@ def _time(text: str | None) -> datetime | None:
 
 
 @dataclass(frozen=True)
+class Erasure:
+    """What was erased of one user; or with ``dry_run`` would be."""
+
+    user_id: UUID
+    dry_run: bool
+    #: Whether the row of the users table was emptied, or deleted.
+    row: bool = False
+    #: Whether the copy of the auth server's row was emptied.
+    copied: bool = False
+    #: Lines of the ledger whose message was erased.
+    failures: int = 0
+    #: Events that were put aside (``usersync.audit_rejects``).
+    rejects: int = 0
+    #: Events in the log that had something personal in them.
+    events: int = 0
+    #: Events in the spools of this machine.
+    spooled: int = 0
+    #: Whether ``user.erased`` was recorded.
+    recorded: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was anything to erase."""
+        return bool(self.row or self.copied or self.failures or self.rejects or self.events or self.spooled)
+
+
+@dataclass(frozen=True)
 class Finding:
     """Something that was looked at before a change: an ``error`` stops the change, a ``note`` does not."""
 

@@ -97,7 +97,9 @@ class Settings:
     audit: AuditColumns = _setting(
         "`[audit.columns]`: which column of an audit table of the application's own takes which field of an "
         "event. `id` has to be mapped, to a column with a unique constraint: it is what makes an event "
-        "arrive once. Fields that are not mapped go into the column for `metadata`.",
+        "arrive once. Fields that are not mapped go into the column for `metadata`. `[audit] personal`: the "
+        "words by which `usersync erase` knows the keys in `changes` and `metadata` that hold something "
+        "personal.",
         default=AuditColumns(),
     )
 

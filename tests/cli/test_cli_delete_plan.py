@@ -94,9 +94,11 @@ def test_circles_itself_composite_keys_and_partitions(plan, project, user):
         alter table public.teams add foreign key (boss, part) references public.teams on delete cascade;
         create table public."we""ird %s" (id int primary key, team int, part int,
             foreign key (team, part) references public.teams (id, part) on delete cascade);
-        create table public.posts (id int primary key, w int references public."we""ird %s" on delete cascade);
+        create table public.posts (id int primary key, up int references public."we""ird %s"
+            on delete cascade);
         alter table public."we""ird %s" add last_post int references public.posts on delete no action;
-        insert into public.teams values (1, 1, '{user}', null), (2, 1, null, 1), (3, 1, null, 2), (1, 2, null, null);
+        insert into public.teams values (1, 1, '{user}', null), (2, 1, null, 1), (3, 1, null, 2),
+            (1, 2, null, null);
         insert into public."we""ird %s" values (1, 3, 1), (2, 1, 2), (3, null, null);
         insert into public.posts values (1, 1), (2, 2), (3, 3);
         update public."we""ird %s" set last_post = 1 where id = 1;

@@ -76,7 +76,7 @@ def test_each_option_of_each_command_is_explained(name):
     ("arguments", "words"),
     [
         (["statsu"], "did you mean 'status'?"),
-        (["xyzzy"], "there are demo, doctor, why, explain, init, plan"),
+        (["xyzzy"], "there are demo, doctor, why, delete-plan, explain, init"),
         (["--json", "status"], "No such option '--json'"),
         (["status", "--wathc"], "did you mean '--watch'?"),
         (["sync", "--workers", "0"], "0 is not in the range 1<=x<=32"),

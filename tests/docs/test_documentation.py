@@ -65,7 +65,7 @@ def test_links_between_pages_lead_somewhere(page):
             assert anchor in anchors(there), target
 
 
-@pytest.mark.parametrize("page", ["audit.md", "known-troubles.md"])
+@pytest.mark.parametrize("page", ["audit.md", "known-troubles.md", "lifecycle.md"])
 def test_every_test_that_a_table_of_proofs_names_exists(page):
     tests = "\n".join(each.read_text() for each in ROOT.glob("tests/**/test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text()))

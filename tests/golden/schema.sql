@@ -650,6 +650,53 @@ end || ']'
 $function$
 
 
+-- function usersync.erase_keys(jsonb, text[], boolean, integer)
+owner postgres; usersync: a document without what is under personal keys.
+CREATE OR REPLACE FUNCTION usersync.erase_keys(document jsonb, words text[], personal boolean DEFAULT false, depth integer DEFAULT 0)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    case jsonb_typeof(document)
+    when 'object' then
+        if personal or depth >= 32 then
+            return '"[erased]"';
+        end if;
+        return (
+            select coalesce(jsonb_object_agg(entry.key, usersync.erase_keys(
+                entry.value,
+                words,
+                exists (select from unnest(words) as word where position(word in spelt.key) > 0),
+                depth + 1
+            )), '{}')
+            from jsonb_each(document) as entry
+            cross join lateral (
+                select concat('_', regexp_replace(lower(regexp_replace(
+                    regexp_replace(entry.key collate "C", '([A-Z]+)([A-Z][a-z])', '\1_\2', 'g'),
+                    '([a-z0-9])([A-Z])', '\1_\2', 'g'
+                )), '[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u007f]+', '_', 'g'), '_')
+            ) as spelt (key)
+        );
+    when 'array' then
+        if depth >= 32 then
+            return '"[erased]"';
+        end if;
+        return (
+            select coalesce(
+                jsonb_agg(usersync.erase_keys(element.value, words, personal, depth + 1) order by element.turn), '[]')
+            from jsonb_array_elements(document) with ordinality as element (value, turn)
+        );
+    when 'string', 'number' then
+        return case when personal then '"[erased]"' else document end;
+    else
+        return document;
+    end case;
+end;
+$function$
+
+
 -- function usersync.fault_of_event(jsonb)
 owner postgres; usersync: what is wrong with an event.
 CREATE OR REPLACE FUNCTION usersync.fault_of_event(event jsonb, OUT code text, OUT reason text)

@@ -200,9 +200,11 @@ def _masked(found: Found) -> tuple[str, str | None]:
 def _settings(call: Call, settings: Settings) -> Iterator[Value]:
     where = _Origins(call)
     for name, value in settings.describe().items():
-        nested = value.get("columns") if name == "audit" else value
+        if name == "audit":
+            yield Value("audit.personal", value["personal"], where.of("audit", "personal"))
+        nested = value["columns"] if name == "audit" else value
         if not isinstance(nested, dict) or not nested:
-            yield Value(name, value, where.of(name))
+            yield Value(name, {"columns": {}} if name == "audit" else value, where.of(name))
             continue
         path = (name, "columns") if name == "audit" else (name,)
         for column, source in nested.items():

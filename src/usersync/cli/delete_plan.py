@@ -27,7 +27,7 @@ _ROW = {
     "marked": "the row stays as it is, with the time of deletion (on_delete = soft)",
     "kept": "the row stays as it is (on_delete = keep)",
     "deleted": "the row is deleted (on_delete = delete)",
-    "cascaded": "the row is deleted, by its foreign key to the auth server's table and before on_delete has a say",
+    "cascaded": "the row is deleted by its foreign key to the auth server's table, before on_delete is asked",
 }
 
 
@@ -108,7 +108,8 @@ class DeletePlanView:
             first=faint("soft: "),
         )
         yield from wrap(
-            "TRUNCATE of the auth server's table fires no trigger of ours; the next 'usersync sync' sees to the rows.",
+            "TRUNCATE of the auth server's table fires no trigger of ours; the next 'usersync sync' sees to "
+            "the rows.",
             width,
             first=faint("truncate: "),
         )
@@ -135,7 +136,7 @@ def _counted(rows: int, one: str) -> str:
 @click.command(
     "delete-plan",
     epilog=examples(
-        ("usersync delete-plan ID", "table by table, and what stands in the way"),
+        ("usersync delete-plan ID", "table by table, and what is in the way"),
         ("usersync delete-plan ada@example.com", "by e-mail address or phone number"),
         ("usersync delete-plan ID --json", "for a program"),
     ),
@@ -145,8 +146,8 @@ def _counted(rows: int, one: str) -> str:
 def delete_plan(call: Call, user: str) -> View:
     """Show what would go or change if this user were deleted. Changes nothing.
 
-    Follows every foreign key that leads to the user, from row to row; of each, 10,000 rows at most are counted. Exit
-    code 1 if something stands in the way.
+    Follows every foreign key that leads to the user, from row to row; of each, 10,000 rows at most are
+    counted. Exit code 1 if something stands in the way.
     """
     from usersync.plans.deletion import plan_deletion  # noqa: PLC0415 - only when it is wanted
 

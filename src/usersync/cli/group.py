@@ -28,6 +28,7 @@ SECTIONS: Sections = {
         Entry("sync", "Bring the users table in line, page by page."),
         Entry("failures", "Show who could not be synced, or not completely, and why."),
         Entry("retry", "Try the users of the ledger again."),
+        Entry("erase", "Erase what is personal of a user who was deleted; what they did stays."),
         Entry("metrics", "Watch both tables of users and the audit spool of this machine."),
         Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),
     ),

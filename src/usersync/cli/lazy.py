@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One subcommand: its module, and the command in it, are called the same, with an underscore for a hyphen."""
+    """One subcommand: its name is that of its module and of the command in it, where ``-`` is ``_``."""
 
     name: str
     help: str

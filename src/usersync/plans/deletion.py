@@ -1,7 +1,7 @@
 """What would go or change if a user were deleted from the auth server's table. Writes nothing.
 
-Foreign keys are followed row by row, not table by table: only so is a row told apart that would block from one that
-goes itself. What is looked at is one snapshot, so that a row is known by its place.
+Foreign keys are followed row by row, not table by table: only so is a row that would block told apart from
+one that goes itself. What is looked at is one snapshot, so that a row is known by its place.
 """
 
 from __future__ import annotations
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 
 Effect = Literal["blocks", "deleted", "set null", "set default", "nothing", "unknown"]
 
-#: What follows whom: the deletion in the auth server's table; or that of the row, which ``on_delete`` asks for.
+#: What it follows: the deletion in the auth server's table, or that of the row, which ``on_delete`` asks for.
 Origin = Literal["auth", "users"]
+
+#: What becomes of the row of the users table.
+RowFate = Literal["none", "emptied", "marked", "kept", "deleted", "cascaded"]
+_FATES: dict[str, RowFate] = {
+    "anonymize": "emptied", "soft": "marked", "keep": "kept", "delete": "deleted"
+}  # fmt: skip
 
 #: So many rows of each foreign key are followed and counted.
 MOST_ROWS = 10_000
@@ -64,10 +70,9 @@ class DeletionPlan:
     soft_deleted: bool
     has_row: bool
     on_delete: str
-    #: What becomes of the row of the users table.
-    row: Literal["none", "emptied", "marked", "kept", "deleted", "cascaded"]
+    row: RowFate
     consequences: tuple[Consequence, ...]
-    #: How many events of the audit log are linked to the user, ``MOST_ROWS`` at most; None if that is not known.
+    #: How many events are linked to the user: more than ``MOST_ROWS`` is one more; None if that is not known.
     linked_events: int | None
     #: Objects in the storage that name the user as their owner; they stay.
     storage_objects: int | None
@@ -96,10 +101,12 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
         f"set local statement_timeout = '{_PATIENCE}'"
     )
     users, source = settings.users_table, settings.source_table
+    key = _escaped(quote(settings.key))
     found = yield from query_row(
-        f'select (select true from {source.quoted} where "id" = %(id)s) is not null as in_auth, '
-        f'(select "deleted_at" is not null from {source.quoted} where "id" = %(id)s) is true as soft_deleted, '
-        f"exists (select from {users.quoted} where {quote(settings.key)} = %(id)s) as has_row",
+        f'select (select true from {_named(source)} where "id" = %(id)s) is not null as in_auth, '
+        f'exists (select from {_named(source)} where "id" = %(id)s and "deleted_at" is not null) '
+        "as soft_deleted, "
+        f"exists (select from {_named(users)} where {key} = %(id)s) as has_row",
         id=user_id,
     )
     if not found["in_auth"] and not found["has_row"]:
@@ -114,7 +121,7 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
     cascaded = bool(walk.going.get(tables["users"]))
     if settings.on_delete == "delete" and not cascaded:
         yield from walk.follow("users", users, settings.key, user_id)
-    row = "cascaded" if cascaded else _fate(settings, has_row=found["has_row"])
+    row: RowFate = "cascaded" if cascaded else _fate(settings, has_row=found["has_row"])
     unlinks = row in {"cascaded", "deleted"}
     return DeletionPlan(
         user_id,
@@ -128,10 +135,19 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
     )
 
 
-def _fate(settings: Settings, *, has_row: bool) -> Any:
+def _named(table: TableName) -> str:
+    return _escaped(table.quoted)
+
+
+def _escaped(text: str) -> str:
+    """Text in a statement that values are bound in."""
+    return text.replace("%", "%%")
+
+
+def _fate(settings: Settings, *, has_row: bool) -> RowFate:
     if not has_row:
         return "none"
-    return {"anonymize": "emptied", "soft": "marked", "keep": "kept", "delete": "deleted"}[settings.on_delete]
+    return _FATES[settings.on_delete]
 
 
 def _foreign_keys(settings: Settings) -> Plan[list[Row]]:
@@ -164,7 +180,8 @@ _FOREIGN_KEYS = """
         parent_columns.types as parent_types,
         operators.names as operators,
         child_columns.refusing as refusing,
-        has_table_privilege(conrelid, 'SELECT') and has_schema_privilege(child.relnamespace, 'USAGE') as readable,
+        has_table_privilege(conrelid, 'SELECT')
+            and has_schema_privilege(child.relnamespace, 'USAGE') as readable,
         exists (
             select from pg_index
             where indrelid = conrelid and indisvalid and indexprs is null
@@ -173,10 +190,16 @@ _FOREIGN_KEYS = """
         ) as indexed
     from pg_constraint
     join pg_class as child on child.oid = conrelid
+    -- Since PostgreSQL 15 the columns may be some only.
+    cross join lateral (
+        select case jsonb_typeof(to_jsonb(pg_constraint) -> 'confdelsetcols') when 'array' then array(
+            select jsonb_array_elements_text(to_jsonb(pg_constraint) -> 'confdelsetcols')::smallint
+        ) end as numbers
+    ) as set_null
     cross join lateral (
         select array_agg(attname::text order by turn) as names,
             array_agg(attname::text order by turn) filter (
-                where attnotnull and coalesce(attnum = any((to_jsonb(pg_constraint) ->> 'confdelsetcols')::smallint[]), true)
+                where attnotnull and coalesce(attnum = any(set_null.numbers), true)
             ) as refusing
         from unnest(conkey) with ordinality as part (number, turn)
         join pg_attribute on attrelid = conrelid and attnum = number
@@ -224,7 +247,8 @@ class _Walk:
             "oid"
         ]
         rows = yield from query(
-            f"select {self._wanted(oid)} from {table.quoted} as found where {quote(column)} = %(id)s",
+            f"select {self._wanted(oid)} from {_named(table)} as found "
+            f"where {_escaped(quote(column))} = %(id)s",
             id=user_id,
         )
         waiting = [(oid, self._new(oid, rows))]
@@ -358,10 +382,10 @@ def _linked_events(settings: Settings, user_id: UUID) -> Plan[int | None]:
     column = settings.audit.effective().get("user_id")
     if column is None:
         return None
-    place = f"{quote(column.name)} = %(id)s" + (f"::{column.type}" if column.type else "")
+    place = f"{_escaped(quote(column.name))} = %(id)s" + (f"::{column.type}" if column.type else "")
     return (
         yield from _guarded(
-            f"select count(*) as rows from (select from {settings.audit_table.quoted} where {place} "
+            f"select count(*) as rows from (select from {_named(settings.audit_table)} where {place} "
             f"limit {MOST_ROWS + 1}) as linked",
             id=str(user_id),
         )

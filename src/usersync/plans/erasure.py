@@ -1,0 +1,374 @@
+"""Erasing what is personal of a user who was deleted: row, ledger, copy, and events. What they did stays.
+
+Not behind the one door, ``public.usersync``: the log is append-only for whoever holds a service key, and this
+changes what is in it. It takes the owner's own connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from usersync.errors import ConflictError, DatabaseError, UserNotFoundError, UserStillExistsError
+from usersync.mapping import quote
+from usersync.models import Erasure
+from usersync.personal import words_of
+from usersync.plans.audit import installed_settings
+from usersync.plans.pages import fewer
+from usersync.plans.protocol import Plan, Row, anything, call, in_transaction, operate, query, query_row
+from usersync.settings import SOURCE_COPY
+from usersync.sql.expressions import literal
+from usersync.sql.render import Renderer
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from usersync.mapping import TableName
+    from usersync.settings import Settings
+
+#: How much of the log is read in one statement, 8 MB.
+PAGE_BLOCKS = 1_024
+REJECTS_BATCH = 500
+
+#: Told how many blocks of the log have been read, of how many.
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What keys are looked for: in all events of the user, and in those whose entity is the user."""
+
+    common: list[str]
+    own: list[str]
+
+
+def words_for(settings: Settings) -> Words:
+    """The words of the settings; and where the user is the entity, the personal columns under any name."""
+    columns = [column for column in settings.columns if column.personal]
+    own = [column.name for column in columns]
+    own += [source.path[-1] for column in columns for source in column.sources if source.path]
+    personal = settings.audit.personal
+    return Words(words_of(personal), words_of([*personal, *own]))
+
+
+def _named(table: TableName | str) -> str:
+    """A name in a statement that values are bound in."""
+    return (quote(table) if isinstance(table, str) else table.quoted).replace("%", "%%")
+
+
+def check_gone(settings: Settings, user_id: UUID) -> Plan[None]:
+    """Raise :class:`UserStillExistsError` while the auth server has the user alive."""
+    found = yield from query_row(
+        f"select exists (select from {_named(settings.source_table)} "
+        'where "id" = %(id)s and "deleted_at" is null) as alive',
+        id=user_id,
+    )
+    if found["alive"]:
+        raise UserStillExistsError(
+            f"user {user_id} is alive in {settings.source_table}, from where everything would come back",
+            hint="Delete the user there first (dashboard or admin API; a soft delete is enough), then erase.",
+        )
+
+
+def erase(
+    user_id: UUID, *, dry_run: bool = False, spooled: int = 0, on_progress: OnProgress = lambda *_: None
+) -> Plan[Erasure]:
+    """Erase what is personal of a user who is gone; with ``dry_run`` say how much there is.
+
+    Each step commits by itself, and may be asked for again. The connection must not be in a transaction.
+    ``spooled`` events were erased on this machine before. Raises :class:`UserStillExistsError`, and
+    :class:`UserNotFoundError` if nothing is known of the user anywhere.
+    """
+    settings = yield from installed_settings()
+    yield from check_gone(settings, user_id)
+    words = words_for(settings)
+    known = yield from _is_known(settings, user_id)
+    found = Erasure(user_id, dry_run, spooled=spooled)
+    # First: where the table is tracked, emptying the row makes one more event, with what was in it.
+    found = replace(found, row=(yield from _erase_row(settings, user_id, dry_run=dry_run)))
+    is_named, erased = yield from _erase_events(
+        settings, user_id, words, dry_run=dry_run, on_progress=on_progress
+    )
+    found = replace(
+        found,
+        events=erased,
+        rejects=(yield from _erase_rejects(user_id, words, dry_run=dry_run)),
+        copied=(yield from _erase_copy(settings, user_id, dry_run=dry_run)),
+        failures=(yield from _erase_failure(user_id, dry_run=dry_run)),
+    )
+    if not (known or found.anything or is_named):
+        raise UserNotFoundError(
+            f"nothing is known of a user {user_id}", hint="Check the id, and that this is the right project."
+        )
+    if dry_run:
+        return found
+    if settings.on_delete == "delete":
+        # After the events: it takes the link off those that name the user by nothing else.
+        yield from operate("sync_user", returns=anything, user_id=user_id)
+    return replace(found, recorded=(yield from _record(settings, found)))
+
+
+def _is_known(settings: Settings, user_id: UUID) -> Plan[bool]:
+    row = yield from query_row(
+        f'select exists (select from {_named(settings.source_table)} where "id" = %(id)s) '
+        f"or exists (select from {_named(settings.users_table)} "
+        f"where {_named(settings.key)} = %(id)s) as known",
+        id=user_id,
+    )
+    return bool(row["known"])
+
+
+def _erase_row(settings: Settings, user_id: UUID, *, dry_run: bool) -> Plan[bool]:
+    """Make the row what ``anonymize`` makes of it, whatever ``on_delete`` has left."""
+    renderer = Renderer(replace(settings, on_delete="anonymize"))
+    condition = renderer.render(
+        """where target."@key" = %(id)s and ('@is_removed') is not true and not exists ("""
+        'select from "@source_table" as source '
+        'where source."id" = target."@key" and source."deleted_at" is null)'
+    )
+    if dry_run:
+        statement = renderer.render('select 1 from "@users_table" as target ')
+    else:
+        statement = renderer.render(
+            'update "@users_table" as target set ("@removed_columns") = row(\'@removed_values\') '
+        )
+    returning = "" if dry_run else " returning 1"
+    return bool((yield from query(_bound(f"{statement}{condition}{returning}"), id=user_id)))
+
+
+def _erase_copy(settings: Settings, user_id: UUID, *, dry_run: bool) -> Plan[bool]:
+    if not settings.copies_source:
+        return False
+    told = "(email, phone, raw_app_meta_data, raw_user_meta_data)"
+    nothing = "(null, null, null, null)"
+    condition = f"where id = %(id)s and deleted_at is not null and row{told} is distinct from row{nothing}"
+    if dry_run:
+        rows = yield from query(f"select 1 from {SOURCE_COPY.quoted} {condition}", id=user_id)
+    else:
+        rows = yield from query(
+            f"update {SOURCE_COPY.quoted} set {told} = {nothing} {condition} returning 1",
+            id=user_id,
+        )
+    return bool(rows)
+
+
+def _erase_failure(user_id: UUID, *, dry_run: bool) -> Plan[int]:
+    """Of a line in the ledger, the message, which may quote anything. That there is a line is no secret."""
+    erased = literal("[erased]")
+    condition = f"where user_id = %(id)s and message <> {erased}"
+    if dry_run:
+        rows = yield from query(f"select 1 from usersync.sync_failures {condition}", id=user_id)
+    else:
+        rows = yield from query(
+            f"update usersync.sync_failures set message = {erased} {condition} returning 1", id=user_id
+        )
+    return len(rows)
+
+
+def _erase_rejects(user_id: UUID, words: Words, *, dry_run: bool) -> Plan[int]:
+    """The events that were put aside and name the user anywhere: they may be of any shape."""
+    chosen = (
+        "select reject_id, usersync.erase_keys(case jsonb_typeof(event) when 'object' "
+        "then event - 'ip' - 'user_agent' else event end, %(words)s) as erased from usersync.audit_rejects "
+        "where strpos(lower(event::text), %(id)s) > 0"
+    )
+    changed = (
+        f"from usersync.audit_rejects as rejected join ({chosen}) as given using (reject_id) "
+        "where given.erased is distinct from rejected.event"
+    )
+    values = {"id": str(user_id), "words": words.own}
+    if dry_run:
+        row = yield from query_row(
+            f"select count(*) as rows {changed}",
+            **values,
+        )
+        return int(row["rows"])
+    total = 0
+    while True:
+        rows = yield from query(
+            "update usersync.audit_rejects as target set event = picked.erased "
+            f"from (select reject_id, given.erased {changed} limit {REJECTS_BATCH}) as picked "
+            "where target.reject_id = picked.reject_id returning 1",
+            **values,
+        )
+        total += len(rows)
+        if len(rows) < REJECTS_BATCH:
+            return total
+
+
+def _erase_events(
+    settings: Settings, user_id: UUID, words: Words, *, dry_run: bool, on_progress: OnProgress
+) -> Plan[tuple[bool, int]]:
+    """Go through the whole log, page by page: no index has all the ways in which an event may name a user.
+
+    Returns whether any does, and how many had something personal in them. An event that is changed moves, and
+    may be come by again.
+    """
+    parts = yield from query(_PARTS, table=settings.audit_table.quoted)
+    if not parts:
+        raise ConflictError(f"{settings.audit_table} is not there, or no table", hint="Run: usersync doctor")
+    before, is_named, erased = 0, False, 0
+    total = sum(part["blocks"] for part in parts)
+    for part in parts:
+        statement = _page_statement(settings, part, dry_run=dry_run)
+        first, pages, last = 0, PAGE_BLOCKS, part["blocks"]
+        while first < last:
+            page = _page(
+                statement,
+                id=str(user_id),
+                uuid=user_id,
+                first=f"({first},0)",
+                last=f"({first + pages},0)",
+                common=words.common,
+                own=words.own,
+                part=part["name"],
+            )
+            try:
+                row = yield from in_transaction(page)
+            except DatabaseError as error:
+                pages = fewer(error, pages)
+                continue
+            first += pages
+            is_named, erased, last = is_named or row["is_named"], erased + row["erased"], row["blocks"]
+            on_progress(before + min(first, last), max(total, before + last))
+        before += part["blocks"]
+    return is_named, erased
+
+
+def _page(statement: str, **values: Any) -> Plan[Row]:
+    yield from query("select set_config('usersync.maintaining', 'audit', true)")
+    # Rows that a policy hides would be passed over: an error is what says so.
+    yield from query("set local row_security = off; set local search_path = pg_catalog")
+    return (yield from query_row(statement, **values))
+
+
+# The table itself, or its partitions, the oldest first.
+_PARTS = """
+    select
+        format('%%I.%%I', relnamespace::regnamespace::name, leaf.relname) as name,
+        pg_relation_size(leaf.oid) / current_setting('block_size')::bigint as blocks,
+        (
+            select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) from pg_attribute
+            where attrelid = leaf.oid and attnum > 0 and not attisdropped
+        ) as types
+    from (
+        select relid from pg_partition_tree(to_regclass(%(table)s)) where isleaf
+        union
+        select to_regclass(%(table)s)
+    ) as tree (oid)
+    join pg_class as leaf on leaf.oid = tree.oid
+    where leaf.relkind = 'r'
+    order by pg_get_expr(leaf.relpartbound, leaf.oid), leaf.oid
+"""
+
+
+def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
+    """One page of a table: which of its events are the user's, and what is left of them."""
+    fields, types = settings.audit.effective(), part["types"]
+    at = {name: f"stored.{quote(column.name)}" for name, column in fields.items()}
+    metadata = _document(settings.audit_table, "metadata", fields, types)
+    whose, entity = _conditions(at, metadata)
+    sets = {}
+    for name in ("changes", "metadata"):
+        document = _document(settings.audit_table, name, fields, types)
+        if document:
+            words = f"case when {entity} then %(own)s::text[] else %(common)s::text[] end"
+            sets[name] = f"usersync.erase_keys({document}, {words})"
+    gone = [name for name in ("ip", "user_agent") if name in fields]
+    differs = [
+        f"new_{name} is distinct from {_document(settings.audit_table, name, fields, types)}" for name in sets
+    ] + [f"{at[name]} is not null" for name in gone]
+    assigned = [
+        f"{quote(fields[name].name)} = picked.new_{name}::text::{types[fields[name].name]}" for name in sets
+    ] + [f"{quote(fields[name].name)} = null" for name in gone]
+    made = ", ".join(f"{value} as new_{name}" for name, value in sets.items())
+    reads = (
+        f"picked as materialized (select stored.ctid as place, {' or '.join(differs) or 'false'} as differs"
+        f"{''.join(f', new_{name}' for name in sets)} from {part['name']} as stored "
+        f"cross join lateral (select {made or '1'} offset 0) as made "
+        f"where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid and ({whose}))"
+    )
+    blocks = "pg_relation_size(%(part)s::regclass) / current_setting('block_size')::bigint as blocks"
+    if dry_run or not assigned:
+        counts = "count(*) > 0 as is_named, count(*) filter (where differs) as erased"
+        statement = f"with {reads} select {counts}, {blocks} from picked"
+    else:
+        statement = (
+            f"with {reads}, done as (update {part['name']} as log set {', '.join(assigned)} from picked "
+            "where log.ctid = picked.place and picked.differs returning 1) "
+            f"select exists (select from picked) as is_named, (select count(*) from done) as erased, {blocks}"
+        )
+    return _bound(statement)
+
+
+def _conditions(at: dict[str, str], metadata: str | None) -> tuple[str, str]:
+    """Whether an event is the user's: by its link, its actor, its entity or a link that could not be."""
+
+    def value(name: str) -> str | None:
+        if name in at:
+            return f"{at[name]}::text"
+        return f"{metadata} ->> {literal(name)}" if metadata else None
+
+    entity = f"lower({value('entity_id')}) is not distinct from %(id)s" if value("entity_id") else "false"
+    found = [f"lower({value(name)}) = %(id)s" for name in ("user_id", "actor_id", "entity_id") if value(name)]
+    if metadata:
+        found.append(f"{metadata} ->> 'original_user_id' = %(id)s")
+    return " or ".join(found) or "false", entity
+
+
+def _document(table: TableName, name: str, fields: Any, types: dict[str, str]) -> str | None:
+    """A column of JSON as jsonb; raises where it is of a type that cannot be looked into."""
+    if name not in fields:
+        return None
+    column = fields[name].name
+    kind = types.get(column)
+    if kind not in {"json", "jsonb"}:
+        raise ConflictError(
+            f"{name} of an event is kept in {table}, column {column}, of type {kind}: only in json and jsonb "
+            "can personal values be told from others",
+            hint="Change the column's type, or erase in that table by hand.",
+        )
+    return f"stored.{quote(column)}::jsonb"
+
+
+def _bound(statement: str) -> str:
+    """With every % doubled that is not one of the places for values."""
+    places = ("id", "first", "last", "common", "own", "part")
+    statement = statement.replace("%", "%%")
+    for name in places:
+        statement = statement.replace(f"%%({name})s", f"%({name})s")
+    return statement
+
+
+def _record(settings: Settings, found: Erasure) -> Plan[bool]:
+    """That it was done is an event as well; once, unless there was something to erase again."""
+    if not found.anything and (yield from _was_recorded(settings, found.user_id)):
+        return False
+    event = {
+        "action": "user.erased",
+        "actor_type": "system",
+        "entity_type": "user",
+        "entity_id": str(found.user_id),
+        "metadata": {"events": found.events, "row": found.row},
+        "source": "sync",
+    }
+    stored = yield from call("record_audit_events", returns={"stored": int, "rejected": int}, events=[event])
+    return bool(stored["stored"])
+
+
+def _was_recorded(settings: Settings, user_id: UUID) -> Plan[bool]:
+    fields = settings.audit.effective()
+    if not {"action", "entity_id"} <= set(fields):
+        return False
+    conditions = [
+        f"{_named(fields['action'].name)} = 'user.erased'",
+        f"{_named(fields['entity_id'].name)} = %(id)s",
+    ]
+    if "entity_type" in fields:
+        conditions.append(f"{_named(fields['entity_type'].name)} = 'user'")
+    rows = yield from query(
+        f"select 1 from {_named(settings.audit_table)} where {' and '.join(conditions)} limit 1",
+        id=str(user_id),
+    )
+    return bool(rows)

@@ -1,0 +1,459 @@
+"""What is personal of a deleted user goes, in every place; what they did stays; and nobody else can do it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from sql_log import HOSTILE_TABLE, event, send
+
+from fix_project import NAMES
+from postgrest import SECRET_KEY
+from usersync import DataApi, UserSync
+from usersync.errors import (
+    ConflictError,
+    DatabaseError,
+    NeedsDatabaseError,
+    SettingsError,
+    UserNotFoundError,
+    UserStillExistsError,
+)
+from usersync.personal import PERSONAL, erase_keys, words_of
+from usersync.plans import erasure
+from usersync.runner import run
+from usersync.settings import Settings, parse_settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+
+pytestmark = pytest.mark.newest_server
+
+NOBODY = UUID(int=9)
+FACTS = (
+    "id",
+    "occurred_at",
+    "recorded_at",
+    "action",
+    "outcome",
+    "actor_id",
+    "actor_type",
+    "entity_type",
+    "entity_id",
+)
+
+
+@pytest.fixture
+def extra(request):
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
+def settings(names, extra):
+    hostile = HOSTILE_TABLE if names == "hostile" else {}
+    return parse_settings(NAMES[names][0] | hostile | extra)
+
+
+@pytest.fixture
+def user(project):
+    return project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
+
+
+def of(user, **fields):
+    """An event with something personal in every place."""
+    personal = {
+        "ip": "192.0.2.1",
+        "user_agent": "Mozilla",
+        "changes": {"email": ["ada@example.com", None], "stock": [1, 2]},
+        "metadata": {"deep": [{"userPhone": 15550001, "client-ip": "192.0.2.1", "description": "kept"}]},
+    }
+    return event(**personal | {"actor_id": str(user)} | fields)
+
+
+def whole(project):
+    """Everything that the application's and our own tables hold, as text."""
+    tables = [
+        project.users,
+        project.settings.audit_table.quoted,
+        "usersync.sync_failures",
+        "usersync.audit_rejects",
+    ]
+    rows = [
+        project.owner.execute("select each::text from {} as each".format(table)).fetchall()  # noqa: UP032
+        for table in tables
+    ]
+    return json.dumps(rows)
+
+
+def test_facts_stay_and_what_is_personal_goes(log, project, user):
+    other = project.auth.sign_up_email("eve@example.com")
+    chosen = of(user)
+    log.record(
+        chosen,
+        of(user, actor_id=str(user).upper()),
+        of(user, actor_id="admin", actor_type="service", user_id=str(user)),
+        of(user, actor_id=None, entity_type="user", entity_id=str(user), changes={"full_name": ["Ada", "A"]}),
+        of(other, changes=None, metadata={"email": "eve@example.com"}),
+    )
+    project.auth.hard_delete(user)
+    before = log.rows()
+    dry = project.client.erase(user, dry_run=True)
+    assert (dry.events, dry.recorded) == (4, False)
+    assert log.rows() == before
+    done = project.client.erase(user)
+    assert (done.events, done.recorded) == (4, True)
+    assert "ada@example.com" not in whole(project)
+    after = {row["id"]: row for row in log.rows()}
+    for row in before:
+        assert {name: after[row["id"]][name] for name in FACTS} == {name: row[name] for name in FACTS}
+    theirs = [row for row in after.values() if row["actor_id"] == str(other)]
+    assert (str(theirs[0]["ip"]), theirs[0]["metadata"]) == ("192.0.2.1", {"email": "eve@example.com"})
+    first = after[UUID(chosen["id"])]
+    assert (first["ip"], first["user_agent"]) == (None, None)
+    assert first["changes"] == {"email": ["[erased]", None], "stock": [1, 2]}
+    assert first["metadata"] == {
+        "deep": [{"userPhone": "[erased]", "client-ip": "[erased]", "description": "kept"}]
+    }
+    (own,) = [row for row in after.values() if row["action"] == "user.erased"]
+    assert (own["entity_type"], own["entity_id"], own["user_id"]) == ("user", str(user), None)
+    again = project.client.erase(user)
+    assert (again.anything, again.recorded) == (False, False)
+
+
+def test_an_alive_user_is_refused_and_an_unknown_one(log, project, user):
+    log.record(of(user))
+    before = whole(project)
+    with pytest.raises(UserStillExistsError, match="alive") as caught:
+        project.client.erase(user)
+    assert "soft delete is enough" in caught.value.hint
+    with pytest.raises(UserNotFoundError, match=str(NOBODY)):
+        project.client.erase(NOBODY)
+    assert whole(project) == before
+
+
+def test_whoever_signs_up_again_is_somebody_new(log, project, user):
+    log.record(of(user))
+    project.auth.hard_delete(user)
+    project.client.erase(user)
+    again = project.auth.sign_up_email("ada@example.com")
+    log.record(of(again))
+    assert (project.row(again)["email"], project.row(user)["email"]) == ("ada@example.com", None)
+    assert project.client.erase(user).anything is False
+    assert [str(row["ip"]) for row in log.rows() if row["actor_id"] == str(again)] == ["192.0.2.1"]
+
+
+POLICIES = [{"on_delete": policy} for policy in ("anonymize", "soft", "keep", "delete")]
+
+
+@pytest.mark.parametrize("extra", POLICIES, indirect=True, ids=lambda each: each["on_delete"])
+@pytest.mark.parametrize("shape", ["hard_delete", "soft_delete"])
+def test_the_row_under_each_policy(log, project, user, shape, extra):
+    log.record(of(user))
+    getattr(project.auth, shape)(user)
+    dry = project.client.erase(user, dry_run=True)
+    erased = project.client.erase(user)
+    row = project.row(user)
+    if extra["on_delete"] == "delete":
+        assert row is None
+    else:
+        assert (row["email"], row["full_name"]) == (None, None)
+        assert row["deleted_at"] is not None
+    assert erased.row is (extra["on_delete"] in {"soft", "keep"})
+    assert dry.row is erased.row
+    assert "ada@example.com" not in whole(project)
+    project.client.reconcile()
+    assert "ada@example.com" not in whole(project)
+    assert project.client.erase(user).anything is False
+
+
+@pytest.mark.parametrize("extra", POLICIES[3:], indirect=True, ids=["delete"])
+def test_a_row_that_may_not_be_deleted_is_emptied(log, project, user):
+    project.owner.execute(f"create table notes (owner uuid references {project.users})")
+    project.owner.execute("insert into notes values (%s)", [user])
+    project.auth.hard_delete(user)
+    assert project.row(user)["email"] == "ada@example.com"
+    assert project.client.erase(user).row is True
+    assert (project.row(user)["email"], project.row(user)["full_name"]) == (None, None)
+
+
+@pytest.mark.parametrize("extra", POLICIES[3:], indirect=True, ids=["delete"])
+def test_a_row_that_was_left_over_goes_after_its_events(log, project, user, vanish):
+    """An event that has nothing but the link is found before the link is gone."""
+    log.record(of(None, actor_id=None, user_id=str(user)))
+    vanish(user)
+    assert project.client.erase(user).events == 1
+    assert project.row(user) is None
+    assert "ada@example.com" not in whole(project)
+
+
+def test_what_was_put_aside_and_the_ledger(log, project, user):
+    assert log.record(
+        event(id="none", actor_id=str(user), ip="x", metadata={"email": "ada@example.com"})
+    ) == (0, 0, 1)
+    assert log.record(event(id="none", metadata={"email": "eve@example.com"})) == (0, 0, 1)
+    project.auth.hard_delete(user)
+    project.owner.execute(
+        "insert into usersync.sync_failures (user_id, outcome, sqlstate, message) "
+        "values (%s, 'degraded', '23514', 'ada@example.com is refused')",
+        [user],
+    )
+    done = project.client.erase(user)
+    assert done.rejects == 1
+    assert "ada@example.com" not in whole(project)
+    assert "eve@example.com" in whole(project)
+    (kept,) = [
+        row[0]
+        for row in project.owner.execute("select event from usersync.audit_rejects").fetchall()
+        if row[0].get("actor_id") == str(user)
+    ]
+    assert kept["metadata"] == {"email": "[erased]"}
+    assert "ip" not in kept
+
+
+def test_an_event_that_could_not_be_linked_is_found(log, project, user):
+    project.auth.hard_delete(user)
+    project.owner.execute(f"delete from {project.users}")
+    log.record(of(None, actor_id=None, user_id=str(user)))
+    assert log.row()["metadata"]["original_user_id"] == str(user)
+    assert project.client.erase(user).events == 1
+    assert log.rows()[0]["ip"] is None or log.rows()[1]["ip"] is None
+
+
+def test_many_pages_stopped_and_gone_on_with(log, project, user, monkeypatch):
+    """Each page commits by itself; whoever runs it again finds the rest."""
+    monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
+    log.record(*[of(user) for _ in range(400)])
+    project.auth.hard_delete(user)
+    pages = []
+
+    def stop(done, total):
+        pages.append((done, total))
+        if sum(1 for row in log.rows() if row["ip"] is None) > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(erasure.erase(user, on_progress=stop), project.owner)
+    left = sum(row["ip"] is not None for row in log.rows())
+    assert 0 < left < 400
+    assert not [row for row in log.rows() if row["action"] == "user.erased"]
+    done = project.client.erase(user)
+    assert (done.events, done.recorded) == (left, True)
+    assert not [row for row in log.rows() if row["ip"]]
+
+
+def test_events_that_come_while_it_runs(log, session, project, user, monkeypatch):
+    monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
+    log.record(*[of(user) for _ in range(100)])
+    project.auth.hard_delete(user)
+    other = session()
+    coming = iter([True] * 3)
+
+    def meanwhile(*_):
+        if next(coming, False):
+            send(other, *[of(user) for _ in range(20)])
+
+    run(erasure.erase(user, on_progress=meanwhile), project.owner)
+    project.client.erase(user)
+    assert not [row for row in log.rows() if row["ip"]]
+    assert len(log.rows()) == 161
+
+
+def test_two_at_once_and_a_reconciling_run(log, project, user):
+    log.record(*[of(user) for _ in range(200)])
+    project.auth.hard_delete(user)
+    problems = []
+
+    def guarded(work):
+        try:
+            with project.database.connect("postgres") as connection:
+                work(connection)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test says it
+            problems.append(error)
+
+    works = [lambda c: run(erasure.erase(user), c)] * 2 + [lambda _: project.client.reconcile()]
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert not [row for row in log.rows() if row["ip"]]
+    assert project.row(user)["email"] is None
+
+
+def test_nobody_else_can_erase(log, project, user):
+    log.record(of(user))
+    project.auth.hard_delete(user)
+    table = project.settings.audit_table.quoted
+    for role in ("service_role", "authenticated", "anon"):
+        with project.database.connect(role) as connection:
+            connection.execute("select set_config('usersync.maintaining', 'audit', false)")
+            for attempt in (
+                f"update {table} set ip = null where true",
+                "select usersync.erase_keys('{}', '{}')",
+                "update usersync.audit_rejects set event = '{}' where true",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(attempt)
+            for operation in ("erase", "erase_events", "erase_keys"):
+                with pytest.raises(psycopg.Error):
+                    connection.execute(
+                        "select public.usersync(%s, %s)", [operation, Jsonb({"user_id": str(user)})]
+                    )
+            with pytest.raises(DatabaseError):
+                run(erasure.erase(user), connection)
+    # The log is as closed afterwards as before, to its owner too.
+    project.client.erase(user)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+        project.owner.execute(f"update {table} set ip = '192.0.2.9' where true")
+
+
+@pytest.mark.parametrize("extra", [{"audit": {"personal": ["iban"]}}], indirect=True, ids=["words"])
+def test_the_words_of_the_settings(log, project, user):
+    log.record(of(user, metadata={"bankIBAN": "DE00", "phone": "15550001"}, changes=None))
+    project.auth.hard_delete(user)
+    project.client.erase(user)
+    row = log.rows()[0]
+    assert row["metadata"] == {"bankIBAN": "[erased]", "phone": "15550001"}
+    assert row["ip"] is None
+
+
+@pytest.mark.parametrize("words", ["email", [1], [""], ["--"], ["x" * 101]])
+def test_words_that_are_none(words):
+    with pytest.raises(SettingsError, match=r"audit\.personal"):
+        parse_settings({"audit": {"personal": words}})
+
+
+def deep(levels):
+    found = {"email": "a@b"}
+    for _ in range(levels):
+        found = {"a": [found]}
+    return found
+
+
+DOCUMENTS = [
+    {
+        "email": "a@b",
+        "Email": "a@b",
+        "userEmail": "a@b",
+        "EMAILS": ["a@b"],
+        "e-mail": "a@b",
+        "mailbox": "kept",
+    },
+    {"ip": 1, "IPAddress": "x", "clientIp": "x", "description": "zip ship", "zip": 5, "ip2": "kept"},
+    {
+        "email": {"old": "a@b", "new": None},
+        "emails": [["a@b", None, True, 1.5], {"x": 1}],
+        "email_confirmed": True,
+    },
+    {
+        "größe.email": "x",
+        "élan email": "x",
+        "ÉMAIL": "kept",
+        "почта": "kept",
+        "": "kept",
+        "_": 1,
+        "a\nphone\t": "x",
+    },
+    {"phone": []},
+    {"phone": {}},
+    "text",
+    None,
+    [{"phone": "1"}, 5, "phone"],
+    deep(10),
+    deep(40),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=range(len(DOCUMENTS)))
+def test_database_and_spool_agree_on_what_is_personal(postgres, install_keys, document):
+    words = words_of(PERSONAL)
+    row = postgres.execute("select usersync.erase_keys(%s, %s)", [Jsonb(document), words]).fetchone()
+    here = erase_keys(document, words)
+    assert row[0] == here
+    assert erase_keys(here, words) == here
+    assert "a@b" not in json.dumps(here)
+
+
+@pytest.fixture
+def install_keys(database):
+    install(database, Settings())
+
+
+def test_what_is_kept_is_kept():
+    words = words_of(PERSONAL)
+    assert erase_keys(DOCUMENTS[0], words)["mailbox"] == "kept"
+    assert erase_keys(DOCUMENTS[1], words)["description"] == "zip ship"
+    assert erase_keys(DOCUMENTS[2], words) == {
+        "email": "[erased]",
+        "emails": [["[erased]", None, True, "[erased]"], "[erased]"],
+        "email_confirmed": True,
+    }
+
+
+def mapping(details):
+    columns = {
+        "id": "event_id",
+        "user_id": "who",
+        "action": "action",
+        "entity_id": "record_id",
+        "metadata": {"column": "details", "type": details},
+        "ip": {"column": "ip_address", "type": "text"},
+    }
+    return parse_settings({"audit_table": "public.my_log", "audit": {"columns": columns}})
+
+
+@pytest.fixture
+def mapped(cluster):
+    database = cluster.clone(cluster.template("supabase_old", regime="old"))
+
+    def prepare(details):
+        with database.connect("postgres") as owner:
+            owner.execute(
+                "create table public.my_log (event_id uuid primary key, who uuid, action text, "
+                f"record_id text, details {details}, ip_address text)"
+            )
+        install(database, mapping(details))
+        return database, GoTrue(database.dsn("supabase_auth_admin"))
+
+    yield prepare
+    cluster.drop(database)
+
+
+@pytest.mark.parametrize("details", ["json", "jsonb"])
+def test_a_table_of_the_applications_own(mapped, details):
+    database, auth = mapped(details)
+    with auth, database.connect("postgres") as owner:
+        user = auth.sign_up_email("ada@example.com")
+        send(owner, of(user), of(uuid4()))
+        auth.hard_delete(user)
+        done = run(erasure.erase(user), owner)
+        assert (done.events, done.recorded) == (1, True)
+        with owner.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute("select * from public.my_log").fetchall()
+        (row,) = [row for row in rows if row["details"].get("actor_id") == str(user)]
+        assert row["ip_address"] is None
+        assert row["details"]["user_agent"] == "[erased]"
+        assert row["details"]["changes"]["email"] == ["[erased]", None]
+        assert sum(row["ip_address"] is not None for row in rows) == 1
+        assert not run(erasure.erase(user), owner).anything
+
+
+def test_a_column_that_cannot_be_looked_into_is_refused_with_the_reason(mapped):
+    database, auth = mapped("text")
+    with auth, database.connect("postgres") as owner:
+        user = auth.sign_up_email("ada@example.com")
+        auth.hard_delete(user)
+        with pytest.raises(ConflictError, match="column details, of type text"):
+            run(erasure.erase(user), owner)
+
+
+def test_the_data_api_cannot(user):
+    with (
+        UserSync(DataApi("https://abcdefghijklmnopqrst.supabase.co", SECRET_KEY)) as client,
+        pytest.raises(NeedsDatabaseError),
+    ):
+        client.erase(user)
