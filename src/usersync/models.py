@@ -228,3 +228,5 @@ class Check:
     status: Literal["ok", "warning", "problem", "skipped"]
     detail: str
     fix: str | None = None
+    #: What of the fix ``usersync doctor --fix`` runs: SQL, or a command of usersync, each by itself.
+    safe_fixes: tuple[str, ...] = ()

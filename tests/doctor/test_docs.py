@@ -3,8 +3,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from usersync.plans.doctor import CHECKS
+from usersync.plans.doctor import CANARY
+from usersync.plans.doctor import CHECKS as LOOKING
 
+CHECKS = (*LOOKING, *CANARY)
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from psycopg import sql
 
-from usersync.plans.doctor import choose, examine
+from usersync.plans.doctor import choose, d031_clock, examine
 from usersync.plans.doctor.d022_timeouts import milliseconds
 from usersync.runner import run
 
@@ -67,3 +69,17 @@ def test_d023_says_whether_there_is_a_pooler(clinic):
 def _set(theatre, scope, setting):
     name = sql.Identifier(theatre.project.database.name)
     theatre.surgeon.execute(sql.SQL(scope + " set " + setting).format(database=name))
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize(("seconds", "said"), [(-120, "120 s behind"), (120, "120 s ahead of"), (5, None)])
+def test_d031_a_clock_that_is_wrong(clinic, monkeypatch, seconds, said):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(d031_clock, "datetime", Clock)
+    check = clinic.check("D031")
+    assert check.status == ("warning" if said else "ok")
+    assert said is None or said in check.detail

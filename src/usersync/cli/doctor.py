@@ -2,113 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from usersync.cli.doctor_view import DoctorView, Flown, Mended, remedy_lines
 from usersync.cli.options import DEFAULTS, Call, common_options, examples
-from usersync.cli.text import bad, bold, count, faint, good, plain, typed, warning, wrap
+from usersync.cli.text import count
+from usersync.errors import ConnectionFailedError, UsersyncError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import psycopg
 
     from usersync.cli.output import View
     from usersync.models import Check
-
-_INDENT = " " * 8
-
-_MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "ok": ("✓", good),
-    "warning": ("!", warning),
-    "problem": ("✗", bad),
-    "skipped": ("-", faint),
-}
-
-
-@dataclass(frozen=True)
-class DoctorView:
-    """A line for each check that is well; what is wrong and the fix under each that is not."""
-
-    checks: tuple[Check, ...]
-    target: str
-    strict: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """Warnings count with ``strict``. Where nothing could be checked, nothing is known to be well."""
-        found = self._tally()
-        failed = found["problem"] or (self.strict and found["warning"])
-        return 1 if failed or found["skipped"] == len(self.checks) else 0
-
-    def lines(self, width: int) -> Iterator[str]:
-        yield bold(self.target)
-        yield ""
-        for check in self.checks:
-            yield from _check_lines(check, width)
-        yield ""
-        yield self._summary()
-        if found := next((check.code for check in self.checks if check.fix), None):
-            yield faint(f"Why a check matters:  usersync explain {found}")
-
-    def data(self) -> dict[str, Any]:
-        return {
-            "database": self.target,
-            "checks": [asdict(check) for check in self.checks],
-            "summary": {status: self._tally()[status] for status in _MARKS},
-        }
-
-    def _tally(self) -> Counter[str]:
-        return Counter(check.status for check in self.checks)
-
-    def _summary(self) -> str:
-        found = self._tally()
-        parts = [
-            good(f"{found['ok']} ok"),
-            warning(count(found["warning"], "warning")) if found["warning"] else "no warnings",
-            bad(count(found["problem"], "problem")) if found["problem"] else "no problems",
-        ]
-        if found["skipped"]:
-            parts.append(f"{found['skipped']} skipped")
-        return ", ".join(parts)
-
-
-def _check_lines(check: Check, width: int) -> Iterator[str]:
-    mark, style = _MARKS[check.status]
-    head = f"{style(mark)} {check.code}  "
-    if check.fix is None:
-        yield from wrap(f"{check.title}: {plain(check.detail)}", width, first=head)
-        return
-    yield head + bold(check.title)
-    for line in check.detail.splitlines():
-        yield from wrap(plain(line), width, first=_INDENT)
-    yield from _fix_lines(check.fix.splitlines(), width)
-
-
-#: Leads each line of an advice, so that it stays a comment where it is pasted.
-_ADVICE = f"{_INDENT}  -- "
-_SHELL = ("usersync ", "pip ")
-
-
-def _fix_lines(fix: list[str], width: int) -> Iterator[str]:
-    """What to paste; where a part is for the database and a part for a shell, which is which."""
-    both = len({line.startswith(_SHELL) for line in fix if not line.startswith("--")}) > 1
-    if not both:
-        yield f"{_INDENT}fix:"
-    shown = None
-    for number, line in enumerate(fix):
-        follower = next((each for each in fix[number:] if not each.startswith("--")), line)
-        place = "fix, in a shell:" if follower.startswith(_SHELL) else "fix, as SQL:"
-        if both and place != shown:
-            shown = place
-            yield f"{_INDENT}{place}"
-        if line.startswith("-- "):
-            advice = wrap(plain(line[3:]), width - len(_ADVICE))
-            yield from (f"{_ADVICE}{typed(each)}" for each in advice)
-        else:
-            # Never wrapped, and every space kept: it is there to be pasted.
-            yield f"{_INDENT}  {typed(line if line.isprintable() else plain(line))}"
+    from usersync.plans.doctor.examination import CanaryCheck, Definition, Spool
+    from usersync.plans.doctor.mending import Remedy
+    from usersync.settings import Settings
 
 
 def _codes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -120,27 +32,138 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
         ("usersync doctor", "all checks"),
         ("usersync doctor --only D004,D017", "some of them"),
         ("usersync doctor --strict --json", "for a pipeline"),
+        ("usersync doctor --canary", "and try sign-ups, to be rolled back"),
+        ("usersync doctor --fix", "shows what is safe to mend, and asks"),
     )
 )
 @click.option("--only", "codes", callback=_codes, metavar="CODES", help="Only these checks, as in D004,D017.")
 @click.option("--strict", is_flag=True, help="Let warnings end with exit code 1, too.")
+@click.option(
+    "--canary",
+    is_flag=True,
+    help="Also try every kind of sign-up and change, in one transaction that is rolled back (D033 to D035).",
+)
+@click.option(
+    "--call-out", is_flag=True, help="Let the canary fly where triggers do what no rollback takes back."
+)
+@click.option("--fix", "mend", is_flag=True, help="Mend what is safe to be mended, after showing the SQL.")
+@click.option("--yes", is_flag=True, help="With --fix: do not ask. Needed where there is no terminal.")
 @common_options
-def doctor(call: Call, codes: tuple[str, ...], *, strict: bool) -> View:
+def doctor(
+    call: Call, codes: tuple[str, ...], *, strict: bool, canary: bool, call_out: bool, mend: bool, yes: bool
+) -> View:
     """Check everything that can be wrong, each with its fix.
 
-    Looks and writes nothing. Without a settings file, goes by what the database was set up with. Exit code
-    1 if there is a problem, or nothing could be checked; 3 if the database cannot be reached.
+    Looks and writes nothing, unless told to --fix. Without a settings file, goes by what the database was set
+    up with. Exit code 1 if there is a problem, or nothing could be checked; 3 if the database cannot be
+    reached.
     """
-    from usersync.plans.doctor import choose, examine  # noqa: PLC0415 - only when it is wanted
-    from usersync.plans.doctor.applied_settings import applied_settings  # noqa: PLC0415 - likewise
-    from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.plans.doctor import choose, choose_with_canary  # noqa: PLC0415 - only when it is wanted
 
-    checks = choose(codes)
+    checks, birds = choose_with_canary(codes) if canary else (choose(codes), ())
+    _refuse_idle_options(canary=canary, call_out=call_out, mend=mend, yes=yes)
+    if mend:
+        call.require_consent(yes=yes)
     with call.connection() as connection:
-        settings, order_known = call.settings, True
-        if call.settings_source == DEFAULTS:
-            settings, order_known = run(applied_settings(settings), connection)
+        surgery = Surgery(call, connection, checks)
+        view = DoctorView(surgery.examine(), call.target, strict)
+        if mend:
+            view = surgery.mend(view, yes=yes)
+        return view.after(surgery.fly(birds, call_out=call_out)) if canary else view
+
+
+def _refuse_idle_options(*, canary: bool, call_out: bool, mend: bool, yes: bool) -> None:
+    if call_out and not canary:
+        raise click.UsageError("--call-out is for --canary")
+    if yes and not mend:
+        raise click.UsageError("--yes is for --fix")
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """A call of the doctor's on one connection."""
+
+    call: Call
+    connection: psycopg.Connection[Any]
+    checks: tuple[Definition, ...]
+
+    @functools.cached_property
+    def _known(self) -> tuple[Settings, bool]:
+        from usersync.plans.doctor.applied_settings import applied_settings  # noqa: PLC0415 - late, see doctor
+        from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
+
+        if self.call.settings_source != DEFAULTS:
+            return self.call.settings, True
+        return run(applied_settings(self.call.settings), self.connection)
+
+    def examine(self) -> tuple[Check, ...]:
+        from usersync.plans.doctor import examine  # noqa: PLC0415 - late, see doctor
+        from usersync.runner import run  # noqa: PLC0415 - likewise
+
+        if not self.checks:
+            return ()
+        settings, order_known = self._known
         # Through a pooler, the process that the driver was told of is none of the server's (D023).
-        pid = connection.info.backend_pid
-        plan = examine(settings, checks, client_pid=pid, order_known=order_known)
-        return DoctorView(run(plan, connection), call.target, strict)
+        pid = self.connection.info.backend_pid
+        spool = _spool(self.call.target)
+        plan = examine(settings, self.checks, client_pid=pid, order_known=order_known, spool=spool)
+        return run(plan, self.connection)
+
+    def fly(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> Flown:
+        from usersync.canary import replay  # noqa: PLC0415 - late, see doctor
+        from usersync.plans.doctor import judge  # noqa: PLC0415 - likewise
+
+        self.call.output.tell(f"Trying sign-ups on {self.call.target}, to be rolled back")
+        done = replay(self.connection, self._known[0], call_out=call_out)
+        return Flown(judge(done, checks), done)
+
+    def mend(self, found: DoctorView, *, yes: bool) -> DoctorView:
+        """Show what is safe to be mended, ask, do it, and examine again."""
+        from usersync.plans.doctor.mending import remedies, sql_of  # noqa: PLC0415 - late, see doctor
+        from usersync.runner import run  # noqa: PLC0415 - likewise
+
+        wanted = remedies(found.checks)
+        if not wanted:
+            return found
+        scripts = [run(sql_of(self._known[0], each), self.connection) for each in wanted]
+        for remedy, script in zip(wanted, scripts, strict=True):
+            self.call.output.say(*remedy_lines(remedy, script))
+        if not yes:
+            self.call.ask(f"Run {count(len(wanted), 'fix', 'fixes')} in {self.call.target}?")
+        mended = tuple(map(self._mended, wanted, scripts))
+        return replace(found, checks=self.examine(), mended=mended)
+
+    def _mended(self, remedy: Remedy, script: str) -> Mended:
+        from usersync.plans.doctor.mending import mend  # noqa: PLC0415 - late, see doctor
+        from usersync.runner import run  # noqa: PLC0415 - likewise
+
+        try:
+            run(mend(self._known[0], remedy), self.connection)
+        except ConnectionFailedError:
+            raise
+        except UsersyncError as error:
+            # One fix that fails is not to keep the others from being made.
+            return Mended(remedy.codes, remedy.fix, script, str(error))
+        return Mended(remedy.codes, remedy.fix, script)
+
+
+def _spool(target: str) -> Spool | None:
+    """What waits here for this database; None where this account may not look."""
+    from usersync.audit.options import default_spool_dir, directory_name  # noqa: PLC0415 - late, see doctor
+    from usersync.audit.survey import survey_spool  # noqa: PLC0415 - likewise
+    from usersync.plans.doctor.examination import Spool  # noqa: PLC0415 - likewise
+
+    try:
+        found = survey_spool(default_spool_dir() / directory_name(target))
+    except OSError:
+        return None
+    moments = [file.oldest_at for file in found.files if file.oldest_at is not None]
+    unreadable = [file.path for file in found.files if file.problem is not None]
+    return Spool(
+        found.directory.name,
+        found.waiting,
+        sum(file.waiting for file in found.files if not file.owned),
+        min(moments, default=None),
+        sum(file.refused_count for file in found.files),
+        tuple(str(path) for path in (*found.damaged, *unreadable)),
+    )

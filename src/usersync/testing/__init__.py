@@ -1,8 +1,8 @@
 """A database shaped like Supabase's, the statements GoTrue sends to it, and a pytest plugin.
 
-For the tests of applications that use usersync, and for usersync's own. Nothing here is imported by the
-rest of the library, and importing this package imports no driver: pytest loads the plugin in every run
-of everybody who has usersync installed.
+For the tests of applications that use usersync, and for usersync's own. Of the rest of the library only the
+doctor's canary imports from here, because it sends the same statements. Importing this package imports no
+driver: pytest loads the plugin in every run of everybody who has usersync installed.
 """
 
 from __future__ import annotations

@@ -12,16 +12,19 @@ from usersync.errors import ConnectionFailedError, NotInstalledError, UsersyncEr
 from usersync.models import Check
 from usersync.plans import schema
 from usersync.plans.doctor.examination import Definition, Patient, SkipCheckError, Verdict, lines
-from usersync.plans.doctor.register import CHECKS, choose
+from usersync.plans.doctor.mending import APPLY
+from usersync.plans.doctor.register import CANARY, CHECKS, choose, choose_with_canary
 from usersync.plans.inspection import inspect
 from usersync.plans.protocol import Plan, query_row, read_only
 from usersync.sql.render import render_bundle
 
 if TYPE_CHECKING:
     from usersync.models import SchemaPlan
+    from usersync.plans.doctor.examination import CanaryCheck, Spool
+    from usersync.plans.doctor.replay import Replay
     from usersync.settings import Settings
 
-__all__ = ["CHECKS", "choose", "examine"]
+__all__ = ["CANARY", "CHECKS", "choose", "choose_with_canary", "examine", "judge"]
 
 
 def examine(
@@ -30,13 +33,14 @@ def examine(
     *,
     client_pid: int | None = None,
     order_known: bool = True,
+    spool: Spool | None = None,
 ) -> Plan[tuple[Check, ...]]:
     """Make these checks, in their order. The connection must not be in a transaction.
 
     Raises :class:`ConnectionFailedError` and nothing else: what goes wrong in a check is what it says.
     """
     try:
-        patient = yield from _admit(settings, client_pid, order_known=order_known)
+        patient = yield from _admit(settings, client_pid, order_known=order_known, spool=spool)
     except ConnectionFailedError:
         raise
     except UsersyncError as error:
@@ -47,14 +51,28 @@ def examine(
     return tuple(done)
 
 
-def _admit(settings: Settings, client_pid: int | None, *, order_known: bool) -> Plan[Patient]:
+def judge(replay: Replay, checks: tuple[CanaryCheck, ...] = CANARY) -> tuple[Check, ...]:
+    """What is to be said of the requests that were tried."""
+    return tuple(_judged(check, replay) for check in checks)
+
+
+def _judged(check: CanaryCheck, replay: Replay) -> Check:
+    try:
+        return _concluded(check, check.judge(replay))
+    except SkipCheckError as reason:
+        return Check(check.code, check.title, "skipped", str(reason))
+
+
+def _admit(
+    settings: Settings, client_pid: int | None, *, order_known: bool, spool: Spool | None
+) -> Plan[Patient]:
     bundle = render_bundle(settings)
     # Not in a transaction: where this is refused, inspect asks on, which an aborted one would not answer.
     inspection = yield from inspect(bundle)
     if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
         yield from schema.refuse_strangers()
     planned = yield from _planned(settings)
-    return Patient(settings, bundle, inspection, planned, client_pid, order_known)
+    return Patient(settings, bundle, inspection, planned, client_pid, order_known, spool)
 
 
 def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:
@@ -76,7 +94,7 @@ def _make(check: Definition, patient: Patient) -> Plan[Check]:
         raise
     except Exception as error:  # noqa: BLE001 - one check's failure is not to hide what the others find
         return _failed(check, error)
-    return _concluded(check, verdict)
+    return _concluded(check, verdict, apply_is_safe=patient.apply_is_safe)
 
 
 def _require(check: Definition, patient: Patient) -> None:
@@ -88,7 +106,7 @@ def _require(check: Definition, patient: Patient) -> None:
         raise SkipCheckError("usersync is not installed in this database (see D002)")
 
 
-def _concluded(check: Definition, verdict: Verdict) -> Check:
+def _concluded(check: Definition | CanaryCheck, verdict: Verdict, *, apply_is_safe: bool = False) -> Check:
     troubles = verdict.troubles
     if not troubles:
         return Check(check.code, check.title, "ok", verdict.all_well)
@@ -98,6 +116,13 @@ def _concluded(check: Definition, verdict: Verdict) -> Check:
         "problem" if any(trouble.level == "problem" for trouble in troubles) else "warning",
         lines(trouble.detail for trouble in troubles),
         lines(trouble.fix for trouble in troubles),
+        tuple(
+            dict.fromkeys(
+                trouble.fix
+                for trouble in troubles
+                if trouble.safe and (apply_is_safe or trouble.fix != APPLY)
+            )
+        ),
     )
 
 

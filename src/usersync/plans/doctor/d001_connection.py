@@ -59,6 +59,7 @@ def _library(patient: Patient) -> Iterator[Trouble]:
             f"this database was set up by usersync {installed}, and this is {__version__}",
             "usersync apply",
             "warning",
+            safe=True,
         )
 
 

@@ -42,12 +42,12 @@ def _history(patient: Patient) -> Iterator[Trouble]:
         )
     else:
         for change in patient.changes("migration"):
-            yield Trouble(f"{change.subject} is not in place: {change.reason}", "usersync apply")
+            yield Trouble(f"{change.subject} is not in place: {change.reason}", "usersync apply", safe=True)
 
 
 def _tables(missing: list[str]) -> Iterator[Trouble]:
     if missing:
-        yield Trouble(f"somebody dropped {', '.join(missing)}", RUN_ALL)
+        yield Trouble(f"somebody dropped {', '.join(missing)}", RUN_ALL, safe=True)
 
 
 CHECK = Definition("D003", "Migrations", look)

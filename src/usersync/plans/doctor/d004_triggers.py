@@ -31,11 +31,20 @@ def _troubles(wanted: tuple[tuple[str, str], ...], present: Mapping[str, Row]) -
     for name, sql in wanted:
         was = present.get(name)
         if was is None:
-            yield Trouble(f"the trigger {name} is missing: nobody is synced by it", "usersync apply")
+            yield Trouble(
+                f"the trigger {name} is missing: nobody is synced by it", "usersync apply", safe=True
+            )
         elif not was["enabled"]:
-            yield Trouble(f"the trigger {name} is disabled: nobody is synced by it", "usersync apply")
+            yield Trouble(
+                f"the trigger {name} is disabled: nobody is synced by it", "usersync apply", safe=True
+            )
         elif _normal(was["definition"]) != _normal(sql):
-            yield Trouble(f"the trigger {name} is not as installed: {was['definition']}", sql.strip())
+            yield Trouble(
+                f"the trigger {name} is not as installed: {was['definition']}",
+                sql.strip(),
+                # Somebody who put a function of their own there is to be asked.
+                safe=bool(re.search(r"(?i) execute function usersync\.", was["definition"])),
+            )
 
 
 def _normal(definition: str) -> str:

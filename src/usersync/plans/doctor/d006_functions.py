@@ -19,7 +19,7 @@ def look(patient: Patient) -> Plan[Verdict]:
     return settled(
         Verdict(
             f"{number(len(patient.bundle.functions), 'function')}, as release and settings have it",
-            tuple(Trouble(_what_is_wrong(change), "usersync apply") for change in changes),
+            tuple(Trouble(_what_is_wrong(change), "usersync apply", safe=True) for change in changes),
         )
     )
 

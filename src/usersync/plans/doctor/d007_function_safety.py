@@ -56,10 +56,14 @@ def _unsafe(row: Row, definers: set[str]) -> Iterator[Trouble]:
     name = row["name"]
     if row["definer"] != (row["signature"] in definers):
         mode, meant = ("DEFINER", "INVOKER") if row["definer"] else ("INVOKER", "DEFINER")
-        yield Trouble(f"{name} is SECURITY {mode}, and is meant to be SECURITY {meant}", "usersync apply")
+        yield Trouble(
+            f"{name} is SECURITY {mode}, and is meant to be SECURITY {meant}", "usersync apply", safe=True
+        )
     if not row["pinned"]:
         yield Trouble(
-            f"{name} does not pin its search path: its caller chooses what it calls", "usersync apply"
+            f"{name} does not pin its search path: its caller chooses what it calls",
+            "usersync apply",
+            safe=True,
         )
 
 

@@ -85,14 +85,17 @@ def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked doe
 def _troubles(reachable: list[Row], callable_ones: list[Row], locked_out: list[Row]) -> Iterator[Trouble]:
     for row in reachable:
         yield Trouble(
-            f"{row['roles']} may use {row['object']}", f"revoke all on {row['object']} from {row['roles']};"
+            f"{row['roles']} may use {row['object']}",
+            f"revoke all on {row['object']} from {row['roles']};",
+            safe=True,
         )
     for row in callable_ones:
-        yield Trouble(f"{row['roles']} may call {row['object']}", row["fix"])
+        yield Trouble(f"{row['roles']} may call {row['object']}", row["fix"], safe=True)
     for row in locked_out:
         yield Trouble(
             f"service_role may not call {row['object']}, so the Data API cannot",
             f"grant execute on function {row['object']} to service_role;",
+            safe=True,
         )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from settings_in_force(patient, "session_replication_role")
+    rows = yield from settings_in_force(patient.settings, "session_replication_role")
     silent = [row for row in rows if row["value"] == "replica"]
     return Verdict("triggers fire", tuple(_trouble(row) for row in silent))
 

@@ -18,7 +18,7 @@ _UNITS = {"": 1, "us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000
 
 
 def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from settings_in_force(patient, "statement_timeout")
+    rows = yield from settings_in_force(patient.settings, "statement_timeout")
     needed = patient.settings.lock_timeout_ms + _ROOM_MS
     short = [row for row in rows if 0 < milliseconds(row["value"]) < needed]
     said = ", ".join(

@@ -20,6 +20,7 @@ def look(patient: Patient) -> Plan[Verdict]:
                 Trouble(
                     f"{relation} can be changed: a trigger that keeps it append-only is missing or disabled",
                     "usersync apply",
+                    safe=True,
                 )
                 for relation in unguarded
             ),

@@ -29,7 +29,9 @@ def look(patient: Patient) -> Plan[Verdict]:
 def _misfits(patient: Patient) -> Iterator[Trouble]:
     settings, catalog = patient.settings, patient.inspection.catalog
     if settings.audit.is_own and not catalog["has_audit_table"]:
-        yield Trouble(f"there is no table {settings.audit_table}: no event can be stored", "usersync apply")
+        yield Trouble(
+            f"there is no table {settings.audit_table}: no event can be stored", "usersync apply", safe=True
+        )
     reached = exposure(settings, catalog)
     for finding in audit_findings(settings, catalog):
         if finding != reached:  # D026

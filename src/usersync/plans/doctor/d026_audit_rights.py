@@ -26,11 +26,14 @@ def _troubles(patient: Patient) -> Iterator[Trouble]:
     if not catalog["audit_table_created_by_usersync"]:
         return
     for role, privileges in sorted(catalog["audit_table_grants"].items()):
-        yield Trouble(f"{role} has been granted {privileges} on {settings.audit_table}", "usersync apply")
+        yield Trouble(
+            f"{role} has been granted {privileges} on {settings.audit_table}", "usersync apply", safe=True
+        )
     if not catalog["audit_table_is_closed"]:
         yield Trouble(
             f"{settings.audit_table} lacks its row-level security, or what lets the service role read it",
             "usersync apply",
+            safe=True,
         )
 
 

@@ -53,6 +53,7 @@ _FULL_MONTHS = """
 _NO_DEFAULT = Trouble(
     "the default partition is not there: an event of a month that has none is not stored, and waits",
     "usersync apply",
+    safe=True,
 )
 
 
@@ -83,6 +84,7 @@ def _missing(months: list[Row], full: list[Row]) -> Iterator[Trouble]:
                 "them there row by row",
                 lines([_PAUSE, _move(row["day"])]) if crowded else "select usersync.make_audit_partitions();",
                 "warning",
+                safe=not crowded,
             )
 
 

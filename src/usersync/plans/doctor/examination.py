@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from usersync.errors import UsersyncError
     from usersync.mapping import TableName
     from usersync.models import Change, SchemaPlan
+    from usersync.plans.doctor.replay import Replay
     from usersync.plans.inspection import Inspection
     from usersync.plans.protocol import Plan
     from usersync.settings import Settings
@@ -33,6 +35,8 @@ class Trouble:
     detail: str
     fix: str
     level: Literal["warning", "problem"] = "problem"
+    #: Whether the fix is about usersync's own objects only, and can be run without a person's judgement.
+    safe: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,21 @@ class Verdict:
 
     all_well: str
     troubles: tuple[Trouble, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spool:
+    """What waits on this machine for the database that is examined."""
+
+    #: The name that ``usersync audit spool --project`` knows it by.
+    project: str
+    waiting: int
+    #: How many of those are in files that no living process has.
+    abandoned: int
+    oldest_at: datetime | None
+    refused: int
+    #: Files that could not be read or were set aside.
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,8 @@ class Patient:
     client_pid: int | None = None
     #: Whether the mapping is in the order that the functions were made in.
     order_known: bool = True
+    #: None if nobody looked.
+    spool: Spool | None = None
 
     @property
     def names(self) -> dict[str, str]:
@@ -64,6 +85,14 @@ class Patient:
             "users_table": self.settings.users_table.quoted,
             "source_table": self.settings.source_table.quoted,
         }
+
+    @property
+    def apply_is_safe(self) -> bool:
+        """Whether ``usersync apply`` would only put back what was there: no other settings, no new table."""
+        stored = (self.inspection.noted or {}).get("settings") or {}
+        as_applied = all(stored.get(name) == value for name, value in self.settings.describe().items())
+        refuses = isinstance(self.planned, Exception) or bool(self.planned.errors)
+        return as_applied and self.order_known and not refuses and self.inspection.has_users_table
 
     def own_audit_table(self) -> TableName:
         """The audit log that usersync made; SkipCheckError if it is the application's, or not there."""
@@ -89,6 +118,15 @@ class Definition:
     title: str
     look: Callable[[Patient], Plan[Verdict]]
     needs: Need = "installation"
+
+
+@dataclass(frozen=True)
+class CanaryCheck:
+    """A numbered check of what became of the auth server's requests when they were tried."""
+
+    code: str
+    title: str
+    judge: Callable[[Replay], Verdict]
 
 
 def lines(parts: Iterable[str]) -> str:

@@ -35,12 +35,18 @@ from usersync.plans.doctor import (
     d027_audit_partitions,
     d028_rejected_events,
     d029_tracked_tables,
+    d030_network,
+    d031_clock,
+    d032_spool,
+    d033_canary_requests,
+    d034_canary_rows,
+    d035_canary_leftovers,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from usersync.plans.doctor.examination import Definition
+    from usersync.plans.doctor.examination import CanaryCheck, Definition
 
 CHECKS: tuple[Definition, ...] = (
     d001_connection.CHECK,
@@ -72,6 +78,16 @@ CHECKS: tuple[Definition, ...] = (
     d027_audit_partitions.CHECK,
     d028_rejected_events.CHECK,
     d029_tracked_tables.CHECK,
+    d030_network.CHECK,
+    d031_clock.CHECK,
+    d032_spool.CHECK,
+)
+
+#: Of ``--canary`` only: they judge what it tried.
+CANARY: tuple[CanaryCheck, ...] = (
+    d033_canary_requests.CHECK,
+    d034_canary_rows.CHECK,
+    d035_canary_leftovers.CHECK,
 )
 
 
@@ -79,7 +95,18 @@ def choose(codes: Collection[str]) -> tuple[Definition, ...]:
     """The checks of these codes, all of them for none. Raises :class:`SettingsError` for an unknown code."""
     known = {check.code for check in CHECKS}
     if unknown := sorted(set(codes) - known):
-        raise SettingsError(
-            f"no check {', '.join(unknown)}", hint=f"Checks are {CHECKS[0].code} to {CHECKS[-1].code}."
-        )
+        raise SettingsError(f"no check {', '.join(unknown)}", hint=_hint(unknown))
     return tuple(check for check in CHECKS if not codes or check.code in codes)
+
+
+def choose_with_canary(codes: Collection[str]) -> tuple[tuple[Definition, ...], tuple[CanaryCheck, ...]]:
+    """The same where the canary flies: its checks as well, all of them where none of them is named."""
+    of_canary = tuple(check for check in CANARY if check.code in codes)
+    others = set(codes) - {check.code for check in CANARY}
+    return (choose(others) if others or not codes else (), of_canary or CANARY)
+
+
+def _hint(unknown: Collection[str]) -> str:
+    if {check.code for check in CANARY}.issuperset(unknown):
+        return f"{CANARY[0].code} to {CANARY[-1].code} are made with --canary."
+    return f"Checks are {CHECKS[0].code} to {CHECKS[-1].code}."

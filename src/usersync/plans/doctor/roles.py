@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from usersync.plans.protocol import query
 
 if TYPE_CHECKING:
-    from usersync.plans.doctor.examination import Patient
     from usersync.plans.protocol import Plan, Row
+    from usersync.settings import Settings
 
 # Of a role in this database before of the role, of the database, of the server. A role that logs in to the
 # auth server's database owns its table; the other one that matters is ours.
@@ -51,6 +51,6 @@ _IN_FORCE = """
 """
 
 
-def settings_in_force(patient: Patient, name: str) -> Plan[list[Row]]:
+def settings_in_force(settings: Settings, name: str) -> Plan[list[Row]]:
     """The value of a setting that the auth server's role, and ours, start with here; where it is from."""
-    return (yield from query(_IN_FORCE, name=name, source_table=patient.settings.source_table.quoted))
+    return (yield from query(_IN_FORCE, name=name, source_table=settings.source_table.quoted))

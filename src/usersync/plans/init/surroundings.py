@@ -110,6 +110,8 @@ def _rules(about: Mapping[str, Any], trial: Trial) -> Iterator[str]:
 
 
 _ASKS_PG_NET = re.compile(r"\bnet\.http_|\bsupabase_functions\.http_request\b", re.IGNORECASE)
+#: What :func:`network_use` says of a trigger whose request is made at once.
+WAITS = "asks the network and waits for the answer, and each sign-up with it"
 _ASKS_HTTP = re.compile(r"\bhttp(_(get|post|put|patch|delete|head))?\s*\(|\bdblink", re.IGNORECASE)
 
 
@@ -117,7 +119,7 @@ def network_use(trigger: Mapping[str, Any]) -> str | None:
     """In words, how a trigger of the users table uses the network; None if it does not, as far as is seen."""
     text = f"{trigger['function']} {trigger['body']}"
     if _ASKS_HTTP.search(_ASKS_PG_NET.sub("", text)):
-        return "asks the network and waits for the answer, and each sign-up with it"
+        return WAITS
     if _ASKS_PG_NET.search(text):
         return "sends a request through pg_net, which tries once and no more"
     return None

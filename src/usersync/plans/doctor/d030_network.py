@@ -1,0 +1,32 @@
+"""Whether a sign-up waits for somebody else's server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.plans.network import callers
+from usersync.sql.expressions import literal
+
+if TYPE_CHECKING:
+    from usersync.plans.network import Caller
+    from usersync.plans.protocol import Plan
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    found = yield from callers(list(patient.names.values()))
+    listed = "; ".join(str(each) for each in found)
+    return Verdict(listed or "none does", tuple(_trouble(each) for each in found if each.at_once))
+
+
+def _trouble(caller: Caller) -> Trouble:
+    return Trouble(
+        f"{caller}. Where that is slow or away, so is signing up; and what was asked stays asked where the "
+        "sign-up is rolled back",
+        "-- Send it from a queue: net.http_post of pg_net, or a table that a worker reads. Its text:\n"
+        f"select pg_get_functiondef({literal(caller.function)}::regprocedure);",
+        "warning",
+    )
+
+
+CHECK = Definition("D030", "Triggers that ask the network", look, "source")

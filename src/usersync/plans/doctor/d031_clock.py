@@ -1,0 +1,37 @@
+"""Whether this machine's clock and the server's agree."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.plans.protocol import query_row
+
+if TYPE_CHECKING:
+    from usersync.plans.protocol import Plan
+
+#: What the check of access tokens allows (the ``leeway`` of usersync.contrib.auth).
+_TOLERATED = timedelta(seconds=10)
+
+
+def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+    before = datetime.now(UTC)
+    there = (yield from query_row("select clock_timestamp() as now"))["now"]
+    after = datetime.now(UTC)
+    ahead = max(before - there, there - after, timedelta(0))
+    if ahead <= _TOLERATED:
+        return Verdict("this machine's and the server's agree")
+    return Verdict("", (_trouble(ahead.total_seconds(), is_behind=there > after),))
+
+
+def _trouble(seconds: float, *, is_behind: bool) -> Trouble:
+    return Trouble(
+        f"this machine's clock is {seconds:,.0f} s {'behind' if is_behind else 'ahead of'} the server's: "
+        "events recorded here get a wrong occurred_at, and access tokens are refused or outlive themselves",
+        "-- Let this machine keep time: timedatectl set-ntp true",
+        "warning",
+    )
+
+
+CHECK = Definition("D031", "Clock", look, "nothing")

@@ -1,0 +1,63 @@
+"""What was recorded on this machine and is not in the database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from usersync.plans.doctor.examination import (
+    Definition,
+    Patient,
+    Spool,
+    Trouble,
+    Verdict,
+    lines,
+    number,
+    settled,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.plans.protocol import Plan
+
+#: A writer that reaches its database delivers within seconds.
+_PATIENCE = timedelta(minutes=10)
+
+
+def look(patient: Patient) -> Plan[Verdict]:
+    spool = patient.spool
+    if spool is None:
+        return settled(Verdict("not looked at"))
+    waiting = f"{number(spool.waiting, 'event')} on the way" if spool.waiting else "nothing waits"
+    return settled(Verdict(f"{waiting} on this machine", tuple(_troubles(spool))))
+
+
+def _troubles(spool: Spool) -> Iterator[Trouble]:
+    drain = f"usersync audit spool --drain --project {spool.project}"
+    if spool.abandoned:
+        yield Trouble(
+            f"{number(spool.abandoned, 'event')} of processes that died: the next one that records here "
+            "takes them over",
+            drain,
+            "warning",
+        )
+    if spool.oldest_at is not None and datetime.now(UTC) - spool.oldest_at > _PATIENCE:
+        yield Trouble(
+            f"{number(spool.waiting, 'event')} wait since {spool.oldest_at:%Y-%m-%d %H:%M %Z}: no writer has "
+            "reached the database since",
+            drain,
+        )
+    if spool.refused:
+        yield Trouble(
+            f"the database refused {number(spool.refused, 'event')} in every form",
+            f"usersync audit spool --refused --project {spool.project}",
+        )
+    if spool.damaged:
+        yield Trouble(
+            lines(f"{name} cannot be read" for name in spool.damaged),
+            "-- Keep the file for somebody who can look into SQLite; new events go to another.",
+        )
+
+
+CHECK = Definition("D032", "Spool of this machine", look, "nothing")

@@ -1,0 +1,82 @@
+"""What became of the auth server's requests when they were tried on a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["ok", "refused", "failed", "degraded", "differs", "skipped", "late"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a request was refused, or a row is not what it should be. Holds no value of anybody's row."""
+
+    sqlstate: str | None
+    message: str
+    constraint: str | None = None
+    column: str | None = None
+    #: The function that raised, where it was one.
+    raised_in: str | None = None
+    #: The trigger that ran it, and the table that it is on.
+    trigger: str | None = None
+
+    def __str__(self) -> str:
+        places = {"constraint": self.constraint, "column": self.column, "raised in": self.raised_in}
+        where = "".join(f", {kind} {name}" for kind, name in places.items() if name)
+        if self.trigger:
+            where += f" (trigger {self.trigger})"
+        return f"SQLSTATE {self.sqlstate or 'none'}{where}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request, and what it left.
+
+    ``refused`` is the auth server's failure. ``failed`` and ``degraded`` are the ledger's words: no row, or
+    less than the whole row; ``differs`` is a row that is not what the mapping says, with nothing raised.
+    ``skipped`` comes after one that was refused; for ``late`` ones there was no time.
+    """
+
+    step: str
+    state: State
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class MovedSequence:
+    """A sequence that the requests drew from: no rollback puts it back."""
+
+    name: str
+    by: int
+
+
+@dataclass(frozen=True)
+class LackingRight:
+    """What the auth server's role may not do, and a trigger does in its name."""
+
+    detail: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Every request of the auth server's, tried in one transaction that was rolled back."""
+
+    attempts: tuple[Attempt, ...] = ()
+    #: Who owns the auth server's table, and so makes its requests.
+    auth_role: str = ""
+    #: Who made them here.
+    tried_as: str = ""
+    seconds: float = 0.0
+    lacking: tuple[LackingRight, ...] = ()
+    moved: tuple[MovedSequence, ...] = ()
+    #: Triggers that do what no rollback takes back, with what they do.
+    calling_out: tuple[str, ...] = ()
+    #: Why nothing was tried, and what to do.
+    obstacle: LackingRight | None = None
+
+    @property
+    def was_assumed(self) -> bool:
+        """Whether the requests were made as the auth server makes them."""
+        return self.tried_as == self.auth_role

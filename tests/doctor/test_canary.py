@@ -1,0 +1,391 @@
+"""The canary: every kind of sign-up and change, tried on this database, with nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import usersync.canary
+from fix_catalog import read_catalog
+from fix_pooler import pgbouncer
+from usersync.canary import replay
+from usersync.canary.steps import STEPS
+from usersync.cli.main import run
+from usersync.errors import ConnectionFailedError
+from usersync.plans import schema
+from usersync.plans.doctor import judge
+from usersync.runner import run as run_plan
+from usersync.settings import load_settings
+from usersync.testing import broken_users_table
+
+SCHEMAS = Path(__file__).parent.parent / "schemas"
+
+
+@pytest.fixture
+def fly(clinic):
+    """Try everything on the clinic's project, and return what became of it."""
+    return lambda connection=None, **options: replay(
+        connection or clinic.project.owner, clinic.settings, **options
+    )
+
+
+@pytest.fixture
+def change(clinic):
+    return lambda text: clinic.project.owner.execute(text.replace("{users}", clinic.project.users))
+
+
+def verdicts(found):
+    return {check.code: check for check in judge(found)}
+
+
+def states(found):
+    return {attempt.step: attempt.state for attempt in found.attempts}
+
+
+def everything(connection):
+    """The catalog, every row of every table, and where each sequence is."""
+    catalog = read_catalog(connection)  # which sets a search path that leaves every name qualified
+    tables = connection.execute(
+        "select oid::regclass::text from pg_class where relkind in ('r', 'm') "
+        "and relnamespace::regnamespace::text !~ '^(pg_|information_schema)'"
+    ).fetchall()
+    rows = "select md5(string_agg(each::text, ' ' order by each::text)) from {} as each"
+    sequences = connection.execute("select oid::regclass::text from pg_class where relkind = 'S'").fetchall()
+    return (
+        catalog,
+        {name: connection.execute(rows.format(name)).fetchone() for (name,) in tables},
+        {
+            name: connection.execute(f"select last_value, is_called from {name}").fetchone()
+            for (name,) in sequences
+        },
+    )
+
+
+def test_a_healthy_project_takes_every_request_and_keeps_nothing(clinic, fly, root):
+    clinic.project.auth.sign_up_email("ada@example.com")
+    before = everything(root)
+    for connection in (clinic.project.owner, root):
+        found = fly(connection)
+        assert states(found) == {step.name: "ok" for step in STEPS}
+        assert {check.status for check in judge(found)} == {"ok"}, judge(found)
+        assert found.moved == ()
+    assert everything(root) == before
+
+
+def test_as_whom(clinic, fly, root):
+    """A platform's ``postgres`` may not take the auth server's role, and says so; a superuser may."""
+    ours, theirs = fly(), fly(root)
+    assert (ours.tried_as, theirs.tried_as) == ("postgres", "supabase_auth_admin")
+    assert "may not take the role supabase_auth_admin" in verdicts(ours)["D033"].detail
+    assert "may not" not in verdicts(theirs)["D033"].detail
+
+
+#: What each makes of a row, and the SQLSTATE by which.
+BROKEN = {
+    "missing": ("failed", "42P01"),
+    "column_renamed": ("degraded", "42703"),
+    "bad_type": ("degraded", "42804"),
+    "not_null": ("failed", "23502"),
+    "unique_email": ("degraded", "23505"),
+    "deferred_unique_email": ("degraded", "23505"),
+    "check": ("failed", "23514"),
+    "trigger_raises": ("failed", "P0001"),
+    "trigger_asserts": ("failed", "P0004"),
+    "trigger_skips": ("failed", "US002"),
+}
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_users_table_is_named_and_fails_no_request(clinic, fly, root, how):
+    table, column = clinic.settings.users_table, clinic.project.columns["email"]
+    with broken_users_table(clinic.project.database.dsn(), how, table=table, column=column):
+        before = everything(root)
+        found = fly()
+        assert everything(root) == before
+    assert "refused" not in states(found).values()
+    assert BROKEN[how] in {(each.state, each.fault.sqlstate) for each in found.attempts if each.fault}
+    check = verdicts(found)["D034"]
+    assert check.status == "problem"
+    assert BROKEN[how][1] in check.detail
+    assert check.fix
+
+
+@pytest.mark.newest_server
+def test_one_cause_is_told_once_with_what_mends_it(change, fly):
+    change("alter table {users} add column demanded text not null")
+    check = verdicts(fly())["D034"]
+    assert "column demanded" in check.detail
+    assert " hard delete," not in check.detail  # nobody is left to miss a row
+    assert len(check.detail.splitlines()) == 1
+    assert check.fix == "usersync doctor --only D008,D012,D015"
+
+
+RECIPE = """
+    create table public.profiles (id uuid primary key, handle text not null);
+    create function public.a_recipe() returns trigger language plpgsql security definer as
+    $$ begin
+        insert into public.profiles values (new.id, new.raw_user_meta_data ->> 'handle');
+        return new;
+    end $$;
+    create trigger a_recipe after insert on auth.users for each row execute function public.a_recipe();
+"""
+
+
+@pytest.mark.newest_server
+def test_a_recipe_that_fails_the_sign_up(change, fly):
+    change(RECIPE)
+    found = fly()
+    assert {attempt.state for attempt in found.attempts} == {"refused", "skipped"}
+    check = verdicts(found)["D033"]
+    assert check.status == "problem"
+    assert (
+        "sign-up by phone: fails with SQLSTATE 23502, column handle, raised in public.a_recipe() "
+        "(trigger a_recipe on auth.users)" in check.detail
+    )
+    assert "select pg_get_functiondef('public.a_recipe()'::regprocedure);" in check.fix
+    # The failure of each is its own: the next one is tried all the same.
+    assert "anonymous sign-up: fails with" in check.detail
+
+
+LOGGING = """
+    create table public.seen (id uuid);
+    create function public.note() returns trigger language plpgsql as
+        'begin insert into public.seen values (new.id); return new; end';
+    create trigger note after insert on auth.users for each row execute function public.note();
+"""
+
+
+@pytest.mark.newest_server
+class TestARightThatTheAuthServerLacks:
+    def test_is_met_in_its_role(self, change, fly, root):
+        change(LOGGING + "revoke all on public.seen from supabase_auth_admin, public")
+        check = verdicts(fly(root))["D033"]
+        assert "SQLSTATE 42501, raised in public.note() (trigger note on auth.users)" in check.detail
+
+    def test_is_looked_up_where_that_role_cannot_be_taken(self, change, fly):
+        change(LOGGING + "revoke all on public.seen from supabase_auth_admin, public")
+        found = fly()
+        assert set(states(found).values()) == {"ok"}
+        check = verdicts(found)["D033"]
+        assert check.status == "problem"
+        assert "who lacks INSERT on table public.seen" in check.detail
+        change("\n".join(line for line in check.fix.splitlines() if not line.startswith("--")))
+        change("alter table public.seen enable row level security")
+        check = verdicts(fly())["D033"]
+        assert "no policy of public.seen lets INSERT" in check.detail
+        change("create policy auth_server on public.seen for insert to supabase_auth_admin with check (true)")
+        assert verdicts(fly())["D033"].status == "ok"
+
+    def test_of_its_own_table(self, fly, root):
+        root.execute("revoke update on auth.users from supabase_auth_admin")
+        check = verdicts(fly())["D033"]
+        assert "supabase_auth_admin lacks UPDATE on table auth.users" in check.detail
+
+
+@pytest.mark.newest_server
+def test_what_only_commit_would_check(change, fly, root):
+    """A deferred constraint of the application's: the request seems to go through, and COMMIT fails."""
+    change(
+        "create table public.invited (id uuid primary key);"
+        "create table public.guests (id uuid constraint invited_only references public.invited"
+        " deferrable initially deferred);"
+        "create function public.guest() returns trigger language plpgsql security definer as"
+        " 'begin insert into public.guests values (new.id); return new; end';"
+        "create trigger guest after insert on auth.users for each row execute function public.guest();"
+    )
+    found = fly()
+    assert states(found)["sign-up by e-mail"] == "refused"
+    assert "SQLSTATE 23503, constraint invited_only" in verdicts(found)["D033"].detail
+
+
+@pytest.mark.newest_server
+def test_a_foreign_key_that_forbids_deleting(clinic, change, fly):
+    key = '"' + clinic.settings.key + '"'
+    change(f"alter table {{users}} add constraint holds foreign key ({key}) references auth.users (id)")
+    found = fly()
+    assert [step for step, state in states(found).items() if state == "refused"] == ["hard delete"]
+    assert states(found)["sign-up again after a hard delete"] == "skipped"
+    assert "constraint holds" in verdicts(found)["D033"].detail
+    assert verdicts(found)["D033"].fix == "usersync doctor --only D013,D016"
+
+
+@pytest.mark.newest_server
+def test_a_sequence_that_a_trigger_draws_from_is_named_and_others_are_not(clinic, change, fly, root):
+    change(
+        "create sequence public.others; create table public.numbers (n bigint generated always as identity);"
+        "create function public.count() returns trigger language plpgsql security definer as"
+        " 'begin insert into public.numbers default values; return new; end';"
+        "create trigger count after insert on auth.users for each row execute function public.count();"
+        # Somebody else draws meanwhile, from another session.
+        "select nextval('public.others');"
+    )
+    found = fly(root)
+    sign_ups = sum(step.new for step in STEPS)
+    assert [(each.name, each.by) for each in found.moved] == [("public.numbers_n_seq", sign_ups)]
+    check = verdicts(found)["D035"]
+    assert check.status == "ok"
+    assert f"public.numbers_n_seq by {sign_ups}" in check.detail
+    again = fly(root)
+    assert [each.by for each in again.moved] == [sign_ups]
+
+
+CALLING = """
+    create schema if not exists extensions;
+    create table public.asked (url text);
+    create function extensions.http_get(url text) returns int language plpgsql as
+        'begin insert into public.asked values (url); return 200; end';
+    create function public.tell() returns trigger language plpgsql as
+        $$ begin perform extensions.http_get('https://example.com'); return new; end $$;
+    create table public.welcomed (id uuid);
+    create trigger tell after insert on public.welcomed for each row execute function public.tell();
+    create function public.welcome() returns trigger language plpgsql as
+        'begin insert into public.welcomed values (gen_random_uuid()); return new; end';
+    create trigger welcome after insert on {users} for each row execute function public.welcome();
+"""
+
+
+@pytest.mark.newest_server
+def test_what_no_rollback_takes_back_is_not_tried_unasked(clinic, change, fly):
+    change(CALLING)
+    found = fly()
+    assert found.attempts == ()
+    checks = verdicts(found)
+    assert [checks[code].status for code in ("D033", "D034", "D035")] == ["problem", "skipped", "problem"]
+    assert "in public.tell(), asks the network" in checks["D035"].detail
+    assert "--call-out" in checks["D035"].fix
+    asked = fly(call_out=True)
+    assert set(states(asked).values()) == {"ok"}
+    assert verdicts(asked)["D035"].status == "warning"
+    assert clinic.check("D030").status == "warning"
+    change("drop trigger welcome on {users}")
+    assert clinic.check("D030").status == "ok"
+
+
+@pytest.mark.newest_server
+def test_a_database_that_takes_no_writes(clinic, fly):
+    options = {"options": "-c default_transaction_read_only=on"}
+    with clinic.project.database.connect("postgres", **options) as connection:
+        check = verdicts(fly(connection))["D033"]
+    assert check.status == "problem"
+    assert "takes no writes at the moment" in check.detail
+
+
+@pytest.mark.newest_server
+def test_a_role_that_may_do_nothing(clinic, fly, root):
+    root.execute("revoke insert on auth.users from postgres")
+    assert "may not insert" in verdicts(fly())["D033"].detail
+
+
+@pytest.mark.newest_server
+def test_a_connection_that_is_killed_leaves_nothing(clinic, fly, root):
+    root.execute(
+        "create function public.kill() returns trigger language plpgsql security definer as"
+        " 'begin perform pg_terminate_backend(pg_backend_pid()); return old; end';"
+        "create trigger kill after delete on auth.users for each row execute function public.kill();"
+    )
+    before = everything(root)
+    with (
+        clinic.project.database.connect("postgres") as connection,
+        pytest.raises(ConnectionFailedError),
+    ):
+        fly(connection)
+    assert everything(root) == before
+
+
+@pytest.mark.newest_server
+def test_it_ends_before_it_is_in_anybodys_way(fly, monkeypatch):
+    monkeypatch.setattr(usersync.canary, "MOST_SECONDS", 0)
+    found = fly()
+    assert set(states(found).values()) == {"late"}
+    assert verdicts(found)["D033"].status == "warning"
+
+
+@pytest.mark.newest_server
+def test_an_older_auth_server(clinic, fly, root):
+    """Columns and tables that it has not made yet are left out of its statements."""
+    root.execute("drop table auth.one_time_tokens; alter table auth.users drop column reauthentication_token")
+    assert set(states(fly()).values()) == {"ok"}
+
+
+@pytest.mark.newest_server
+def test_through_a_pooler_in_transaction_mode(clinic, fly, root):
+    before = everything(root)
+    with pgbouncer(clinic.project.database) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        assert set(states(fly(connection)).values()) == {"ok"}
+    assert everything(root) == before
+
+
+#: What the canary finds in projects as they are found, once usersync is there: state, SQLSTATE, column. Each
+#: is true: the address that single sign-on brings twice is unique to the application, an anonymous user has
+#: none for a column that demands one, what the application's own form sends comes from nowhere else.
+TAKEN = {("degraded", "23505", "email")}
+FOUND = {
+    "camel_case": TAKEN,
+    "legacy_bigint": TAKEN,
+    "soft_delete": TAKEN,
+    "marketplace": {("refused", "23505", "users_email_key")},
+    "multi_tenant": {("failed", "23502", "tenant_id")},
+    "nextjs_saas": {("refused", "23503", "users_id_fkey")},
+    "required_columns": {("failed", "23502", "email"), ("failed", "23502", "country")},
+}
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("name", sorted(path.stem for path in SCHEMAS.glob("*.sql")))
+def test_projects_as_they_are_found(database, postgres, superuser, name):
+    postgres.execute((SCHEMAS / f"{name}.sql").read_text())
+    settings = load_settings(SCHEMAS / f"{name}.toml")
+    run_plan(schema.apply(settings, adopt=True), postgres)
+    before = everything(superuser)
+    found = replay(superuser, settings)
+    moved = {each.name for each in found.moved}
+    after = everything(superuser)
+    assert after[:2] == before[:2]
+    assert {each for each in after[2] if after[2][each] != before[2][each]} == moved
+    troubles = {
+        (each.step, each.state, each.fault.sqlstate, each.fault.column or each.fault.constraint)
+        for each in found.attempts
+        if each.fault and each.state != "skipped"
+    }
+    assert {each[1:] for each in troubles} == FOUND.get(name, set()), troubles
+
+
+@pytest.mark.newest_server
+class TestTheCommand:
+    @pytest.fixture
+    def doctor(self, clinic, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("SUPABASE_DB_URL", clinic.project.database.dsn())
+
+        def call(*options):
+            code = run(["doctor", *options])
+            return code, capsys.readouterr()
+
+        return call
+
+    def test_all_of_it(self, doctor):
+        code, said = doctor("--canary")
+        assert code == 0, said.out
+        assert "35 ok, no warnings, no problems" in said.out
+        assert "✓ D035  Canary: what stays behind: nothing, no sequence moved" in said.out
+
+    def test_for_programs(self, doctor, change):
+        change("alter table {users} add column demanded text not null")
+        code, said = doctor("--canary", "--only", "D034", "--json")
+        document = json.loads(said.out)
+        assert code == 1
+        assert [check["code"] for check in document["checks"]] == ["D034"]
+        assert {attempt["step"] for attempt in document["canary"]["attempts"]} == {s.name for s in STEPS}
+        assert document["canary"]["attempts"][0]["fault"]["column"] == "demanded"
+
+    def test_a_check_of_the_canarys_needs_it(self, doctor):
+        code, said = doctor("--only", "D033")
+        assert code == 2
+        assert "D033 to D035 are made with --canary" in said.err
+
+    def test_options_that_would_do_nothing(self, doctor):
+        assert doctor("--call-out")[0] == doctor("--yes")[0] == 2

@@ -1,0 +1,249 @@
+"""``usersync doctor --fix``: mends what is usersync's own, and leaves the rest to people."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from test_canary import everything
+
+from fix_project import NAMES
+from usersync.cli.main import run
+from usersync.plans.doctor.mending import remedies
+
+pytestmark = pytest.mark.newest_server
+
+
+def as_toml(value):
+    """Settings as a file has them; a table within one line."""
+    lines = []
+    for name, each in value.items():
+        lines.append(f"{json.dumps(name)} = {_toml_value(each)}")
+    return "\n".join(lines)
+
+
+def _toml_value(value):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + " }"
+    return json.dumps(value)
+
+
+@pytest.fixture
+def doctor(clinic, names, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPABASE_DB_URL", clinic.project.database.dsn())
+    (tmp_path / "usersync.toml").write_text(as_toml(NAMES[names][0]), "utf-8")
+
+    def call(*options):
+        code = run(["doctor", *options])
+        return code, capsys.readouterr()
+
+    return call
+
+
+NEXT_MONTH = "(select to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM'))"
+
+#: What is broken, by the check that sees it. All of it is usersync's own.
+SAFE = {
+    "a migration that is not noted": ("D003", "delete from usersync.schema_version where version = 1"),
+    "the ledger's table": ("D003", "drop table usersync.sync_failures cascade"),
+    "a missing trigger": ("D004", "drop trigger on_auth_user_updated on auth.users"),
+    "a disabled trigger": ("D004", "alter table auth.users disable trigger on_auth_user_created"),
+    "an edited trigger": (
+        "D004",
+        (
+            "create or replace trigger on_auth_user_updated before update on auth.users "
+            "for each row execute function usersync.handle_updated_user()"
+        ),
+    ),
+    "a missing function": ("D006", "drop function usersync.handle_new_user() cascade"),
+    "an edited function": (
+        "D006",
+        (
+            "create or replace function usersync.handle_new_user() returns trigger language plpgsql "
+            "as 'begin return null; end'"
+        ),
+    ),
+    "an open search path": ("D007", "alter function usersync.handle_new_user() reset search_path"),
+    "another's rights": ("D007", "alter function usersync.handle_new_user() security invoker"),
+    "a function for everybody": ("D009", "grant execute on function public.user_sync_status() to anon"),
+    "the schema for everybody": ("D009", "grant usage on schema usersync to public"),
+    "a table for somebody": ("D009", "grant update (message) on usersync.sync_failures to anon"),
+    "nobody to call": (
+        "D009",
+        "revoke execute on function public.ensure_user_exists(uuid) from service_role",
+    ),
+    "a log that can be changed": ("D024", "alter table public.audit_logs disable trigger keep_audit_logs"),
+    "no log": ("D025", "drop table public.audit_logs"),
+    "a log that is open": ("D026", "grant select, insert on public.audit_logs to anon"),
+    "a log without row-level security": ("D026", "alter table public.audit_logs disable row level security"),
+    "a default partition that is gone": ("D027", "drop table usersync.audit_logs_default"),
+    "a month without a partition": (
+        "D027",
+        f"do $$ begin execute 'drop table usersync.audit_logs_' || {NEXT_MONTH}; end $$",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SAFE)
+def test_what_is_ours_is_mended(clinic, doctor, root, how):
+    code, damage = SAFE[how]
+    root.execute(damage)
+    assert clinic.check(code).status != "ok"
+    ended, said = doctor("--fix", "--yes")
+    assert ended == 0, said.out
+    assert clinic.sick() == {}
+    shown, _, report = said.out.partition("D001")
+    assert f"{code}" in shown
+    assert "done" in report or "done" in shown
+
+
+#: What is for a person: the application's tables, another role's objects, a decision.
+UNSAFE = {
+    "a second trigger": (
+        "D005",
+        (
+            "create trigger again after insert on auth.users referencing new table as new_users "
+            "for each statement execute function usersync.handle_new_user()"
+        ),
+    ),
+    "somebody's trigger under our name": (
+        "D004",
+        (
+            "create function public.somebodys() returns trigger language plpgsql as 'begin return new; end';"
+            "create or replace trigger on_auth_user_created after insert on auth.users "
+            "for each row execute function public.somebodys()"
+        ),
+    ),
+    "another owner": ("D007", "alter function usersync.handle_new_user() owner to supabase_admin"),
+    "a right of the owner": ("D008", "revoke update on auth.users from postgres"),
+    "no row-level security": (
+        "D010",
+        (
+            "alter table {users} disable row level security; grant all on {users} to anon;"
+            "grant usage on schema {schema} to anon"
+        ),
+    ),
+    "no users table": ("D012", "alter table {users} rename to kept"),
+    "a column that refuses null": ("D012", "alter table {users} add column demanded text not null"),
+    "a foreign key that blocks": (
+        "D013",
+        "alter table {users} add foreign key ({key}) references auth.users (id)",
+    ),
+    "a deferred constraint": (
+        "D014",
+        "alter table {users} add unique ({email}) deferrable initially deferred",
+    ),
+    "other settings": (
+        "D020",
+        """update usersync.settings set settings = settings || '{"removal_cap": 0.9}'""",
+    ),
+    "an index of the log": (
+        "D025",
+        (
+            "do $$ begin execute (select format('drop index %s', indexrelid::regclass) from pg_index "
+            "where indrelid = 'public.audit_logs'::regclass and not indisprimary limit 1); end $$"
+        ),
+    ),
+    "a detached partition": (
+        "D027",
+        (
+            "do $$ begin execute 'alter table public.audit_logs detach partition usersync.audit_logs_' "
+            f"|| {NEXT_MONTH}; end $$"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNSAFE)
+def test_what_is_not_ours_is_named_and_left(clinic, doctor, root, how):
+    code, damage = UNSAFE[how]
+    names = {
+        "{users}": clinic.project.users,
+        "{key}": '"' + clinic.settings.key + '"',
+        "{email}": clinic.project.column("email"),
+        "{schema}": '"' + clinic.settings.users_table.schema.replace('"', '""') + '"',
+    }
+    for name, here in names.items():
+        damage = damage.replace(name, here)
+    root.execute(damage)
+    before = everything(root)
+    _, said = doctor("--fix", "--yes", "--json")
+    document = json.loads(said.out)
+    found = {check["code"]: check for check in document["checks"]}
+    assert found[code]["status"] in ("warning", "problem")
+    assert found[code]["fix"]
+    # What is tried in vain, because somebody else owns it, has changed nothing.
+    assert all(each["error"] for each in document["mended"])
+    assert everything(root) == before
+
+
+def test_a_new_table_is_not_made_on_the_side(clinic, doctor, root):
+    """What ``usersync apply`` would do beside: the users table was renamed, and a trigger is disabled."""
+    root.execute(f"alter table {clinic.project.users} rename to kept")
+    root.execute("alter table auth.users disable trigger on_auth_user_created")
+    before = everything(root)
+    code, said = doctor("--fix", "--yes")
+    assert code == 1
+    assert "D012" in said.out
+    assert everything(root) == before
+
+
+def test_the_sql_is_shown_and_kept(doctor, root):
+    root.execute("grant usage on schema usersync to anon")
+    _, said = doctor("--fix", "--yes")
+    assert said.out.startswith("-- D009\nrevoke all on schema usersync from anon;\n\n")
+    root.execute("grant usage on schema usersync to anon")
+    (mended,) = json.loads(doctor("--fix", "--yes", "--json")[1].out)["mended"]
+    assert mended == {"codes": ["D009"], "fix": mended["sql"], "sql": mended["sql"], "error": None}
+
+
+def test_one_fix_that_fails_keeps_no_other_from_being_made(clinic, doctor, root):
+    root.execute("grant usage on schema usersync to anon")
+    root.execute("alter function usersync.handle_new_user() owner to supabase_admin")
+    root.execute("alter function usersync.handle_new_user() reset search_path")
+    code, said = doctor("--fix", "--yes")
+    assert code == 1
+    assert "must be owner of function handle_new_user" in said.out
+    assert clinic.check("D009").status == "ok"
+
+
+def test_settings_of_nowhere_are_not_applied(doctor, clinic, root, tmp_path):
+    """Without a file the order of the mapping is not known, and each function would be made anew."""
+    if clinic.settings.columns[0].name == "email":
+        pytest.skip("the default mapping is known")
+    (tmp_path / "usersync.toml").unlink()
+    root.execute("alter table auth.users disable trigger on_auth_user_created")
+    code, said = doctor("--fix", "--yes")
+    assert code == 1
+    assert "usersync apply" in said.out
+    assert clinic.check("D006").status == "ok"
+
+
+def test_nobody_to_ask(doctor):
+    code, said = doctor("--fix")
+    assert code == 2
+    assert "add --yes" in said.err
+
+
+def test_nothing_to_mend(doctor):
+    code, said = doctor("--fix", "--yes")
+    assert code == 0
+    assert "32 ok" in said.out
+
+
+def test_a_table_that_is_in_use_is_waited_for_a_moment_only(clinic, doctor, root, monkeypatch):
+    monkeypatch.setattr("usersync.plans.patience._ATTEMPTS", 2)
+    root.execute("alter table auth.users disable trigger on_auth_user_created")
+    with root.transaction(force_rollback=True):
+        root.execute("lock table auth.users in share row exclusive mode")
+        code, said = doctor("--fix", "--yes", "--only", "D004")
+    assert code == 1
+    assert "was locked by others" in said.out
+
+
+def test_what_several_checks_ask_for_is_run_once(clinic, root):
+    root.execute("alter function usersync.handle_new_user() reset search_path")
+    root.execute("alter table auth.users disable trigger on_auth_user_created")
+    found = remedies(clinic.check_all().values())
+    assert [(each.codes, each.fix) for each in found] == [(("D004", "D006", "D007"), "usersync apply")]

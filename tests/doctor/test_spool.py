@@ -1,0 +1,53 @@
+"""D032: what was recorded on this machine and is not in the database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from usersync.audit import AuditLog
+from usersync.cli.main import run
+from usersync.plans.doctor import choose, examine
+from usersync.plans.doctor.examination import Spool
+from usersync.runner import run as run_plan
+
+pytestmark = pytest.mark.newest_server
+
+LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
+
+SPOOLS = {
+    "none": (None, "ok", "not looked at"),
+    "empty": (Spool("here", 0, 0, None, 0), "ok", "nothing waits"),
+    "on the way": (Spool("here", 3, 0, datetime.now(UTC), 0), "ok", "3 events on the way"),
+    "abandoned": (Spool("here", 3, 3, datetime.now(UTC), 0), "warning", "of processes that died"),
+    "stuck": (Spool("here", 3, 0, LONG_AGO, 0), "problem", "3 events wait since"),
+    "refused": (Spool("here", 0, 0, None, 1), "problem", "refused 1 event in every form"),
+    "damaged": (Spool("here", 0, 0, None, 0, ("/spool/file",)), "problem", "/spool/file cannot be read"),
+}
+
+
+@pytest.mark.parametrize("how", SPOOLS)
+def test_what_waits(clinic, how):
+    spool, status, said = SPOOLS[how]
+    (check,) = run_plan(examine(clinic.settings, choose(["D032"]), spool=spool), clinic.project.owner)
+    assert check.status == status
+    assert said in check.detail
+
+
+def test_what_a_dead_process_left_for_this_database_is_seen_and_delivered(
+    clinic, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "spool"))
+    dsn = clinic.project.database.dsn()
+    monkeypatch.setenv("SUPABASE_DB_URL", dsn)
+    password = clinic.project.database.passwords["postgres"]
+    log = AuditLog(dsn.replace(password, "wrong"))
+    log.record("stock.adjusted")
+    assert not log.close(timeout=0.1)
+    assert run(["doctor", "--only", "D032", "--strict"]) == 1
+    assert "1 event of processes that died" in capsys.readouterr().out
+    (spool,) = (tmp_path / "spool").iterdir()
+    assert run(["audit", "spool", "--drain", "--project", spool.name]) == 0
+    assert run(["doctor", "--only", "D032", "--strict"]) == 0
