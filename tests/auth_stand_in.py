@@ -75,7 +75,10 @@ class AuthServer:
         self, method: str, path: str, headers: dict[str, str], body: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
         """The status and the answer of one request."""
-        if path.startswith(("/admin/", "/invite")) and headers.get("Authorization") != f"Bearer {self._service_key}":
+        if (
+            path.startswith(("/admin/", "/invite"))
+            and headers.get("Authorization") != f"Bearer {self._service_key}"
+        ):
             return 403, {"error_code": "not_admin", "msg": "User not allowed"}
         user = re.fullmatch(r"/admin/users/([0-9a-f-]{36})", path)
         name = f"{method} {'/admin/users/ID' if user else path}"

@@ -1,11 +1,12 @@
 """docs/procedures.md, run as it is written.
 
-The test of a procedure has the name of its heading. It sets the stage, runs the blocks in their order, and may
-look around or play somebody else's part between two of them.
+The test of a procedure has the name of its heading. It sets the stage, runs the blocks in their order, and
+may look around or play somebody else's part between two of them.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -84,16 +85,18 @@ class Procedure:
             getattr(self, f"_{language}")(text)
 
     def _console(self, text):
-        for command in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        nothing, *commands = re.split(r"^\$ ", text, flags=re.MULTILINE)
+        assert not nothing
+        for command in commands:
             line, *shown = command.splitlines()
-            code, out = (self._usersync if line.startswith("usersync ") else self._shell)(line)
+            code, out = (self.usersync if line.startswith("usersync ") else self._shell)(line)
             expected = re.search(r"# exit code (\d)", line)
             assert code == int(expected[1] if expected else 0), f"{line}\n{out}"
             for each in shown:
                 pattern = ".*".join(map(re.escape, each.split("…")))
                 assert re.search(f"^ *{pattern}$", out, re.MULTILINE), f"{line}\n{out}"
 
-    def _usersync(self, line):
+    def usersync(self, line):
         _, *words = shlex.split(line, comments=True)
         code = run([os.path.expandvars(word) for word in words])
         captured = self.capsys.readouterr()
@@ -102,7 +105,8 @@ class Procedure:
     def _shell(self, line):
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", line],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout
 
@@ -112,7 +116,9 @@ class Procedure:
             while more:
                 found = cursor.fetchall() if cursor.description else found
                 more = cursor.nextset()
-        if shown := re.search(r";  -- (.*)$", text, re.MULTILINE):
+        shown = re.search(r";  -- (.*)$", text, re.MULTILINE)
+        assert shown or "--" not in text
+        if shown:
             rows = [[each if isinstance(each, str) else json.dumps(each) for each in row] for row in found]
             assert "; ".join(map(", ".join, rows)) == shown[1]
 
@@ -128,10 +134,8 @@ class Procedure:
 
 
 @pytest.fixture
-def procedure(database, server, capsys, monkeypatch, tmp_path, request):
-    """The section of this test, to be run in an empty directory; fails if the test leaves a block out."""
-    name = request.node.function.__name__
-    (text,) = [text for heading, text in SECTIONS.items() if test_name(heading) == name]
+def shell(database, server, monkeypatch, tmp_path):
+    """An empty directory, an environment that knows the database, and the server's own programs."""
     for variable in ("DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
@@ -139,10 +143,23 @@ def procedure(database, server, capsys, monkeypatch, tmp_path, request):
     monkeypatch.setenv("PATH", f"{server.bin_dir}:{os.environ['PATH']}")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def procedure(database, shell, capsys, request):
+    """The section that this test is named after; fails if the test leaves a block out."""
+    name = request.node.function.__name__
+    (text,) = [text for heading, text in SECTIONS.items() if test_name(heading) == name]
     with AuthServer(database, "secret") as auth_server:
         procedure = Procedure(deque(blocks(text)), database, auth_server, capsys)
         yield procedure
     assert not procedure.blocks
+
+
+@pytest.fixture
+def dumps(server):
+    if not (server.bin_dir / "pg_dump").exists():
+        pytest.skip(f"{server.bin_dir} has no pg_dump")
 
 
 @pytest.fixture
@@ -160,7 +177,8 @@ def id_of(postgres, email):
 
 
 def test_every_block_belongs_to_a_procedure_with_a_test():
-    assert {test_name(heading) for heading in SECTIONS} <= set(globals())
+    tests = [globals()[test_name(heading)] for heading in SECTIONS]
+    assert all("procedure" in inspect.signature(test).parameters for test in tests)
     assert blocks(PAGE.split("\n## ")[0]) == []
     fences = re.findall(r"^ *(?:```|~~~)", PAGE, re.MULTILINE)
     assert len(fences) == 2 * sum(len(blocks(text)) for text in SECTIONS.values())
@@ -230,7 +248,9 @@ def test_merge_two_accounts(procedure, auth, postgres, database):
     )
     record(database, old)
     procedure.run()
-    items = "select item from public.orders where user_id = %s union all select product from public.favourites"
+    items = (
+        "select item from public.orders where user_id = %s union all select product from public.favourites"
+    )
     assert {item for (item,) in postgres.execute(items, [new])} == {"a", "b", "c", "bolt", "nut"}
     log = "select action, actor_id, user_id from public.audit_logs order by occurred_at"
     assert postgres.execute(log).fetchall() == [("order.placed", str(old), old), ("user.merged", None, new)]
@@ -238,6 +258,7 @@ def test_merge_two_accounts(procedure, auth, postgres, database):
     assert row(postgres, old)[0] is None
 
 
+@pytest.mark.usefixtures("dumps")
 def test_restore_from_a_backup(procedure, auth, postgres, sync, database):
     procedure.run(1)
     before, changed = auth.sign_up_email("before@example.com"), auth.sign_up_email("changed@example.com")
@@ -261,12 +282,20 @@ def test_restore_from_a_backup(procedure, auth, postgres, sync, database):
     assert postgres.execute(events).fetchall() == [(str(before), before), (str(after), after)]
 
 
-def test_move_to_another_project(procedure, auth, postgres, cluster, database, monkeypatch):
+@pytest.fixture
+def there(cluster):
+    """Another project, with nothing in it."""
+    database = cluster.create()
+    yield database
+    cluster.drop(database)
+
+
+@pytest.mark.usefixtures("dumps")
+def test_move_to_another_project(procedure, auth, postgres, there, monkeypatch):
     users = [auth.sign_up_email("ada@example.com"), auth.sign_up_oauth(email="grace@example.com")]
     postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [users[0]])
-    there = cluster.create()
     monkeypatch.delenv("SUPABASE_DB_URL")
-    monkeypatch.setenv("OLD_DB_URL", database.dsn())
+    monkeypatch.setenv("OLD_DB_URL", procedure.database.dsn())
     monkeypatch.setenv("NEW_DB_URL", there.dsn())
     procedure.run()
     with there.connect() as owner, UserSync(there.dsn()) as sync:
@@ -275,7 +304,6 @@ def test_move_to_another_project(procedure, auth, postgres, cluster, database, m
         with GoTrue(there.dsn("supabase_auth_admin")) as auth_there:
             auth_there.sign_in(users[0])
             assert sync.user_exists(auth_there.sign_up_email("later@example.com"))
-    cluster.drop(there)
 
 
 @pytest.fixture
@@ -286,13 +314,15 @@ def paused(cluster, database):
     def paused():
         allow = f"alter database {database.name} allow_connections"
         cluster.maintenance.execute(f"{allow} false")
-        yield
-        cluster.maintenance.execute(f"{allow} true")
+        try:
+            yield
+        finally:
+            cluster.maintenance.execute(f"{allow} true")
 
     return paused
 
 
-def test_resume_a_paused_project(procedure, auth, postgres, superuser, sync, database, paused):
+def test_resume_a_paused_project(procedure, auth, postgres, superuser, paused):
     seen = auth.sign_up_email("seen@example.com")
     superuser.execute("""
         drop trigger on_auth_user_created on auth.users;
@@ -305,11 +335,11 @@ def test_resume_a_paused_project(procedure, auth, postgres, superuser, sync, dat
             postgres.execute(f"drop table {part}")
     unseen = auth.sign_up_email("unseen@example.com")
     with paused():
-        log = AuditLog(database.dsn())
+        log = AuditLog(procedure.database.dsn())
         log.record("order.placed", actor_id=seen)
         log.close(timeout=0.1)
     procedure.run()
-    assert sync.user_exists(unseen)
+    assert row(postgres, unseen)
     assert postgres.execute("select actor_id from public.audit_logs").fetchall() == [(str(seen),)]
 
 
@@ -321,6 +351,11 @@ def test_upgrade_the_auth_server(procedure, auth, sync):
     """)
     procedure.run()
     assert sync.user_exists(auth.sign_up_email())
+    auth.connection.execute("alter table auth.users rename column phone to telephone")
+    auth.connection.execute("insert into auth.users (id) values (gen_random_uuid())")
+    assert [each.sqlstate for each in sync.failures()] == ["42703"]
+    code, out = procedure.usersync("usersync doctor")
+    assert (code, "auth.users has no column phone" in out) == (1, True)
 
 
 RECIPE = """
