@@ -45,6 +45,9 @@ def test_a_user_to_whom_nothing_refers(plan, project, user):
     assert "its personal columns are emptied" in done.out
     assert project.row(user) == before
     assert effects(plan(user, "--json"))["auth.identities"] == ("deleted", 1)
+    project.auth.hard_delete(user)
+    done = plan(user)
+    assert (done.code, "is deleted" in done.out, "TRUNCATE" in done.out) == (0, True, False)
 
 
 def test_somebody_whom_nobody_knows(plan):

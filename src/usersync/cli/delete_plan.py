@@ -56,7 +56,8 @@ class DeletePlanView:
         yield ""
         yield from self._others(width)
         yield from self._remarks(width)
-        yield from self._shapes(width)
+        if plan.in_auth:
+            yield from self._shapes(width)
 
     def _verdict(self) -> str:
         blocking = [each for each in self.plan.consequences if each.effect == "blocks"]
@@ -64,6 +65,8 @@ class DeletePlanView:
             return bad("cannot be deleted")
         if blocking:
             return bad("can be deleted, but the row stays, and the ledger says so")
+        if not self.plan.in_auth:
+            return good("is deleted")
         if any(each.effect == "unknown" for each in self.plan.consequences):
             return warning("could be deleted, as far as is seen")
         return good("can be deleted")

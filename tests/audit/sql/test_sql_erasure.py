@@ -189,6 +189,26 @@ def test_a_row_that_was_left_over_goes_after_its_events(log, project, user, vani
     assert "ada@example.com" not in whole(project)
 
 
+@pytest.mark.parametrize("extra", [{"source_table": "usersync.auth_users"}], indirect=True, ids=["copy"])
+def test_the_copy_of_the_auth_servers_row(log, project, extra):
+    user = uuid4()
+    project.owner.execute(
+        "insert into usersync.auth_users (id, email, raw_user_meta_data, created_at) "
+        "values (%s, 'ada@example.com', '{\"full_name\": \"Ada\"}', now())",
+        [user],
+    )
+    with pytest.raises(UserStillExistsError):
+        project.client.erase(user)
+    project.owner.execute("update usersync.auth_users set deleted_at = now()")
+    assert project.client.erase(user, dry_run=True).copied is True
+    assert project.client.erase(user).copied is True
+    copy = project.owner.execute(
+        "select email, raw_user_meta_data, deleted_at is null from usersync.auth_users"
+    )
+    assert copy.fetchone() == (None, None, False)
+    assert project.client.erase(user).copied is False
+
+
 def test_what_was_put_aside_and_the_ledger(log, project, user):
     assert log.record(
         event(id="none", actor_id=str(user), ip="x", metadata={"email": "ada@example.com"})
