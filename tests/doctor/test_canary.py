@@ -276,8 +276,12 @@ def test_a_database_that_takes_no_writes(clinic, fly):
 
 @pytest.mark.newest_server
 def test_a_role_that_may_do_nothing(clinic, fly, root):
+    """Nothing can be tried then, and what can be looked up is."""
     root.execute("revoke insert on auth.users from postgres")
-    assert "may not insert" in verdicts(fly())["D033"].detail
+    root.execute("revoke delete on auth.users from supabase_auth_admin")
+    check = verdicts(fly())["D033"]
+    assert "nothing was tried: postgres may not insert" in check.detail
+    assert "supabase_auth_admin lacks DELETE on table auth.users" in check.detail
 
 
 @pytest.mark.newest_server
@@ -302,6 +306,20 @@ def test_it_ends_before_it_is_in_anybodys_way(fly, monkeypatch):
     found = fly()
     assert set(states(found).values()) == {"late"}
     assert verdicts(found)["D033"].status == "warning"
+
+
+@pytest.mark.newest_server
+def test_a_locked_users_table(clinic, fly, root, monkeypatch):
+    """An ALTER TABLE of somebody else's: each request gives up waiting, and after a while the canary does."""
+    monkeypatch.setattr(usersync.canary, "MOST_SECONDS", 1)
+    table, column = clinic.settings.users_table, clinic.project.columns["email"]
+    with broken_users_table(clinic.project.database.dsn(), "locked", table=table, column=column):
+        found = fly()
+    assert found.attempts[0].state == "failed"
+    assert found.attempts[0].fault.sqlstate == "55P03"
+    assert found.attempts[-1].state == "late"
+    assert "not tried, since the transaction had been open" in verdicts(found)["D033"].detail
+    assert "Another session was in the way" in verdicts(found)["D034"].fix
 
 
 @pytest.mark.newest_server

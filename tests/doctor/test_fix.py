@@ -226,6 +226,19 @@ def test_nobody_to_ask(doctor):
     assert "add --yes" in said.err
 
 
+def test_somebody_who_says_no(clinic, doctor, root, monkeypatch):
+    asked = []
+    monkeypatch.setattr("usersync.cli.options.can_ask", lambda: True)
+    monkeypatch.setattr("usersync.cli.output.Output.confirm", lambda _, question: asked.append(question))
+    root.execute("grant usage on schema usersync to anon")
+    code, said = doctor("--fix")
+    assert code == 1
+    assert "revoke all on schema usersync from anon;" in said.out
+    (question,) = asked
+    assert question.startswith("Run 1 fix in ")
+    assert clinic.check("D009").status == "problem"
+
+
 def test_nothing_to_mend(doctor):
     code, said = doctor("--fix", "--yes")
     assert code == 0

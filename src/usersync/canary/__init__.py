@@ -18,7 +18,7 @@ from usersync.canary.session import CanarySession
 from usersync.canary.steps import STEPS, Bird, Step, hatch
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.plans import canary as plans
-from usersync.plans.doctor.replay import Attempt, Fault, MovedSequence, Replay
+from usersync.plans.doctor.replay import Attempt, Fault, LackingRight, MovedSequence, Replay
 from usersync.runner import run, translate
 from usersync.testing.gotrue import GoTrueError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from usersync.plans.canary import Stage
-    from usersync.plans.protocol import Row
+    from usersync.plans.protocol import Plan, Row
     from usersync.settings import Settings
 
 __all__ = ["replay"]
@@ -55,7 +55,10 @@ def replay(connection: psycopg.Connection[Any], settings: Settings, *, call_out:
         with connection.transaction(force_rollback=True):
             connection.execute(_SHORT)
             stage = run(plans.prepare(settings, call_out=call_out), connection)
-            found = Replay((), stage.auth_role, _tried_as(stage), calling_out=stage.calling_out)
+            lacking = run(_looked_up(settings, stage), connection)
+            found = Replay(
+                (), stage.auth_role, _tried_as(stage), lacking=lacking, calling_out=stage.calling_out
+            )
             if stage.obstacle is None:
                 found = _tried(connection, settings, stage, found, started + MOST_SECONDS)
     except psycopg.Error as error:
@@ -67,15 +70,21 @@ def _tried_as(stage: Stage) -> str:
     return stage.auth_role if stage.may_assume else stage.role
 
 
+def _looked_up(settings: Settings, stage: Stage) -> Plan[tuple[LackingRight, ...]]:
+    """What cannot be tried in the auth server's name."""
+    if stage.may_assume or not stage.auth_role:
+        return ()
+    return (yield from plans.lacking_rights(settings))
+
+
 def _tried(
     connection: psycopg.Connection[Any], settings: Settings, stage: Stage, found: Replay, deadline: float
 ) -> Replay:
-    lacking = () if stage.may_assume else run(plans.lacking_rights(settings), connection)
     before = run(plans.sequences(), connection)
     flight = Flight(connection, settings, stage)
     attempts = tuple(flight.attempt(step, deadline) for step in STEPS)
     moved = tuple(_moved(connection, before))
-    return replace(found, attempts=attempts, lacking=lacking, moved=moved)
+    return replace(found, attempts=attempts, moved=moved)
 
 
 def _moved(connection: psycopg.Connection[Any], before: Mapping[str, Row]) -> Iterator[MovedSequence]:

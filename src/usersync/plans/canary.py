@@ -82,7 +82,7 @@ def prepare(settings: Settings, *, call_out: bool) -> Plan[Stage]:
         return Stage(obstacle=LackingRight(there, "usersync doctor --only D001"))
     row = rows[0]
     if (obstacle := _obstacle(row)) is not None:
-        return Stage(row["role"], row["auth_role"], obstacle=obstacle)
+        return Stage(row["role"], row["auth_role"], row["may_assume"], obstacle=obstacle)
     calling_out = yield from _calling_out(settings)
     path = yield from settings_in_force(settings, "search_path")
     return Stage(

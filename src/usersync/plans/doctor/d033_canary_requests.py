@@ -17,8 +17,6 @@ _BUSY = ("55P03", "57014", "40P01")
 
 
 def judge(replay: Replay) -> Verdict:
-    if replay.obstacle is not None:
-        return Verdict("", (Trouble(f"nothing was tried: {replay.obstacle.detail}", replay.obstacle.fix),))
     done = sum(attempt.state not in ("skipped", "late") for attempt in replay.attempts)
     return Verdict(
         f"{number(done, 'request')} as {replay.tried_as}, rolled back after {replay.seconds:.2f} s"
@@ -37,6 +35,8 @@ def _who(replay: Replay) -> str:
 
 
 def _troubles(replay: Replay) -> Iterator[Trouble]:
+    if replay.obstacle is not None:
+        yield Trouble(f"nothing was tried: {replay.obstacle.detail}", replay.obstacle.fix)
     for attempt in replay.attempts:
         if attempt.state == "refused" and attempt.fault is not None:
             yield Trouble(f"{attempt.step}: fails with {attempt.fault}", fix_of(attempt.fault))
