@@ -75,7 +75,10 @@ class AuthServer:
         self, method: str, path: str, headers: dict[str, str], body: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
         """The status and the answer of one request."""
-        if path.startswith("/admin/") and headers.get("Authorization") != f"Bearer {self._service_key}":
+        if (
+            path.startswith(("/admin/", "/invite"))
+            and headers.get("Authorization") != f"Bearer {self._service_key}"
+        ):
             return 403, {"error_code": "not_admin", "msg": "User not allowed"}
         user = re.fullmatch(r"/admin/users/([0-9a-f-]{36})", path)
         name = f"{method} {'/admin/users/ID' if user else path}"
@@ -115,6 +118,9 @@ class AuthServer:
         if body["type"] == "invite":
             return self._user(self._auth.invite(body["email"]))
         return self._user(self._auth.sign_up_email(body["email"], autoconfirm=False))
+
+    def _invite(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._user(self._auth.invite(body["email"], data=body.get("data")))
 
     def _token(self, body: dict[str, Any]) -> dict[str, Any]:
         user_id, password = self._passwords.get(body.get("email", ""), (None, None))
@@ -161,6 +167,7 @@ _ROUTES: dict[str, Any] = {
     "POST /signup": AuthServer._sign_up,
     "POST /token?grant_type=password": AuthServer._token,
     "POST /token?grant_type=refresh_token": AuthServer._refresh,
+    "POST /invite": AuthServer._invite,
     "POST /admin/users": AuthServer._create,
     "POST /admin/generate_link": AuthServer._link,
     "PUT /admin/users/ID": AuthServer._update,
