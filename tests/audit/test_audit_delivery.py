@@ -70,6 +70,19 @@ def test_what_no_event_gets_through_is_an_outage_however_long(store, make_log, e
     assert sorted(store.ids()) == sorted(ids)
 
 
+@pytest.mark.parametrize("reason", ["disk_full", "io_error"])
+def test_what_only_the_smallest_event_gets_through_is_an_outage(store, make_log, eventually, reason):
+    """As on a full disk, where there may be room on a page yet."""
+    on_insert(store, "public.audit_logs", f"raise {reason}", "new.action <> 'usersync.probed'")
+    log = make_log(store.dsn)
+    ids = [log.record("a.b") for _ in range(20)]
+    eventually(lambda: log.flush(0.01) or log.stats().consecutive_failures > 8)
+    assert (log.stats().refused, log.stats().waiting) == (0, 20)
+    store.owner.execute("drop trigger interfere on public.audit_logs")
+    assert log.flush(30)
+    assert sorted(store.ids()) == sorted(ids)
+
+
 def test_a_missing_partition_is_an_outage(store, make_log):
     store.owner.execute("alter table public.audit_logs detach partition usersync.audit_logs_default")
     log = make_log(store.dsn)

@@ -29,6 +29,10 @@ _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
 
 
+#: A full disk, no connection left, an error of the server's own files: of no event's making, whatever it says of
+#: one. The smallest event may get through even then, where there is room on a page.
+_SERVERS = ("53100", "53300", "58")
+
 #: A lock, a deadlock, a serialization failure.
 _LOCKED = ("55P03", "40P01", "40001")
 
@@ -139,6 +143,8 @@ def _explain(result: PGresult | None) -> Exception:
         return RefusedError(f"{message} ({state})")
     if state[:2] == "08" or state[:4] == "57P0":
         return psycopg.OperationalError(f"{message} ({state})")
+    if state.startswith(_SERVERS):
+        return UnavailableError(f"{message} ({state})")
     kind = LockedError if state in _LOCKED else StuckError
     return kind(f"{message} ({state})")
 
