@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from killing import kill_recorders
 
@@ -105,6 +107,34 @@ def test_events_survive_kill_9_and_arrive_once_over_the_api(gateway, store, spoo
     assert len(stored) == len(set(stored))
     assert set(ids) <= set(stored)
     assert api_log.stats().waiting == 0
+
+
+def receipt(**changed):
+    return json.dumps({"stored": 0, "duplicates": 0, "rejected": 0, **changed}).encode()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"{}",
+        receipt(),
+        receipt(stored=51, rejected=-1),
+        receipt(rejected=50, rejects=["no"]),
+        b'{"code": "XX000", "message": "with a 200"}',
+    ],
+)
+def test_events_wait_while_somebody_answers_for_the_api(gateway, store, make_log, eventually, lie):
+    """What does not account for every event of a batch is no reason to forget any of them."""
+    answer = gateway.answer
+    gateway.answer = lambda *_: (503, {}, b"")
+    log = make_log(DataApi(gateway.url, SECRET_KEY), send_timeout=5)
+    ids = waiting(log, eventually)
+    gateway.answer = lambda *_: (200, {"Content-Type": "application/json"}, lie)
+    assert not log.flush(0.2)
+    eventually(lambda: "no receipt" in (log.stats().last_error or ""))
+    assert log.stats().waiting == len(ids)
+    gateway.answer = answer
+    assert_arrived(log, store, ids)
 
 
 def test_the_bad_event_is_set_aside_and_the_others_arrive(gateway, store, api_log):

@@ -66,6 +66,11 @@ def test_without_an_address_the_api_is_used(shown, directory):
     assert values["SUPABASE_URL"] == URL
 
 
+def test_the_secret_of_tokens_is_shown_beside_an_address(shown, directory):
+    (directory / ".env").write_text(f"DATABASE_URL={DSN}\nSUPABASE_JWT_SECRET={PASSWORD}\n")
+    assert ("SUPABASE_JWT_SECRET", ".env:2") in used(shown())
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [

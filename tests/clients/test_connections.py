@@ -21,6 +21,8 @@ NOBODY = uuid.UUID(int=7)
 
 WAITING = "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock'"
 
+COUNTING = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+
 #: A function of ours that fails with personal data in its DETAIL, as an application's trigger may make it.
 FAILING = """
     create or replace function public.user_sync_status() returns jsonb language plpgsql as $$ begin
@@ -69,6 +71,27 @@ def test_each_way_that_an_address_can_be_wrong_has_a_hint_and_no_password(
     assert error.hint
     shown = str(error) + repr(error) + error.hint + "".join(traceback.format_exception(error))
     assert secret not in shown
+
+
+def test_counting_holds_up_nobody_who_shares_the_client(project, make_client, appear):
+    """Of many users it takes long, and a request waits two seconds at the most for the row of its user."""
+    [user_id] = appear(1)
+    with project.database.connect() as owner, ThreadPoolExecutor() as threads:
+        owner.execute("select pg_advisory_lock(7)")
+        owner.execute(
+            "create or replace function public.user_sync_status() returns jsonb language plpgsql as "
+            "'begin perform pg_advisory_lock(7); return null; end'"
+        )
+        client = make_client("sync", "dsn", project.database.dsn())
+        counting = threads.submit(client.status)
+        try:
+            while not owner.execute(COUNTING).fetchone():
+                assert not counting.done()
+            assert threads.submit(client.ensure_user_exists, user_id).result(20) is True
+        finally:
+            owner.execute("select pg_advisory_unlock(7)")
+        with pytest.raises(ConnectionFailedError):
+            counting.result()
 
 
 def test_an_idle_connection_that_was_lost_is_replaced_without_a_word(project, make_client, flavour):

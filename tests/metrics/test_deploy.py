@@ -47,6 +47,20 @@ def test_every_figure_and_label_that_is_named_exists(name):
     assert query.count("{") == query.count("}")
 
 
+def test_two_figures_with_other_labels_meet():
+    """PromQL's "and" finds nothing where the labels of both sides differ, and the rule would never fire."""
+    joined = [
+        each
+        for query in QUERIES.values()
+        for each in re.findall(
+            r"(usersync_\w+)[^()]* and (?:ignoring \(([^)]*)\) )?(usersync_\w+)", " ".join(query.split())
+        )
+    ]
+    assert joined
+    for left, ignored, right in joined:
+        assert _LABELS[left] ^ _LABELS[right] == set(re.findall(r"\w+", ignored)), (left, right)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_says_what_is_wrong_and_what_to_do(name):
     rule = RULES[name]

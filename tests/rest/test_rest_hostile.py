@@ -103,6 +103,7 @@ REFUSALS = {
     ),
     "PGRST301": (401, "JWSError JWSInvalidSignature", ApiKeyError, "JWSInvalidSignature"),
     "PGRST203": (300, "Could not choose the best candidate", DatabaseError, "PGRST203"),
+    "PGRST\x1b[31m" + "9" * 9000: (400, "no", DatabaseError, r"no \(PGRST \[31m9{1,300}\)"),
     "42501": (403, "permission denied for function usersync", PrivilegeMissingError, "permission denied"),
     "57014": (500, "canceling statement due to statement timeout", DatabaseError, "57014"),
     "55P03": (500, "lock not available", BusyError, "lock not available"),

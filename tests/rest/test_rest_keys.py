@@ -18,7 +18,7 @@ from rich.traceback import Traceback
 
 from postgrest import SECRET_KEY, SERVICE_KEY, mint
 from usersync import AsyncUserSync, AuditLog, DataApi, UserSync
-from usersync.errors import ApiKeyError, SettingsError, UsersyncError
+from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError, UsersyncError
 
 PROJECT, OTHER = "abcdefghijklmnopqrst", "zyxwvutsrqponmlkjihg"
 URL = f"https://{PROJECT}.supabase.co"
@@ -208,10 +208,28 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(monkeypatch):
     assert SECRET_KEY not in shown(caught.value)
 
 
-def test_a_proxy_of_the_environment_is_used(misbehaving, ask, monkeypatch):
-    proxy = misbehaving(answering("200 OK", b"true"))
+@pytest.fixture
+def proxy(misbehaving, monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTP_PROXY", proxy.url)
-    assert ask(DataApi("http://api.localhost:1", SERVICE_KEY), "ensure_user_exists", SOMEBODY) is True
-    assert proxy.requests[0].startswith(b"POST http://api.localhost:1/rest/v1/rpc/ensure_user_exists ")
+    proxy = misbehaving(answering("502 Bad Gateway"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    return proxy
+
+
+def test_a_proxy_of_the_environment_is_used_and_gets_no_key(proxy):
+    with (
+        pytest.raises(ConnectionFailedError, match="the proxy: 502"),
+        UserSync(DataApi(URL, SECRET_KEY)) as sync,
+    ):
+        sync.status()
+    assert proxy.requests[0].startswith(f"CONNECT {URL.removeprefix('https://')}:443 ".encode())
+    assert SECRET_KEY.encode() not in b"".join(proxy.requests)
+
+
+def test_what_runs_on_this_machine_is_called_without_a_proxy(proxy, misbehaving, ask):
+    """A proxy would be sent the key in plain text, and has another localhost."""
+    api = DataApi(misbehaving(answering("200 OK", b"true")).url, SERVICE_KEY)
+    assert ask(api, "ensure_user_exists", SOMEBODY) is True
+    assert proxy.requests == []

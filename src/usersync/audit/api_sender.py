@@ -49,7 +49,7 @@ class ApiSender:
         reply = self._exchange(Request("POST", _PATH, self._timeout, body))
         problem: Exception
         try:
-            return _receipt(heard(self._api, reply, read_answer))
+            return _receipt(heard(self._api, reply, read_answer), len(payloads))
         except Refusal as refusal:
             problem = _explain(refusal, reply, alone=len(payloads) == 1)
         raise problem
@@ -85,11 +85,22 @@ class ApiSender:
         return []
 
 
-def _receipt(answer: Any) -> Receipt:
-    if not fits(answer, {"stored": int, "duplicates": int, "rejected": int}):
-        raise UnavailableError("somebody else answered: what came back is no receipt")
-    rejects = tuple(answer.get("rejects", ()))
-    return Receipt(answer["stored"], answer["duplicates"], answer["rejected"], rejects)
+def _receipt(answer: Any, count: int) -> Receipt:
+    """What became of so many events. One that does not account for each of them is nobody's we know: on its
+    word the events would be forgotten here, and be nowhere."""
+    if (
+        not fits(answer, {"stored": _number, "duplicates": _number, "rejected": _number})
+        or answer["stored"] + answer["duplicates"] + answer["rejected"] != count
+        or not fits(answer.get("rejects", []), [dict])
+    ):
+        raise UnavailableError("somebody else answered: what came back is no receipt for these events")
+    return Receipt(
+        answer["stored"], answer["duplicates"], answer["rejected"], tuple(answer.get("rejects", ()))
+    )
+
+
+def _number(answer: Any) -> bool:
+    return type(answer) is int and answer >= 0
 
 
 def _explain(refusal: Refusal, reply: Reply | NoReply, *, alone: bool) -> Exception:

@@ -15,12 +15,12 @@ from usersync.cli.origins import lines_of_keys
 from usersync.cli.text import align, bad, bold, faint, good, plain, warning, wrap
 from usersync.environment import ENVIRONMENT, Found, look_everywhere
 from usersync.errors import SettingsError
+from usersync.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.cli.output import View
-    from usersync.settings import Settings
 
 HIDDEN = "[hidden]"
 _SPOOL = "USERSYNC_SPOOL_DIR"
@@ -28,6 +28,10 @@ _DATABASE = ("SUPABASE_DB_URL", "DATABASE_URL")
 _URL = "SUPABASE_URL"
 _KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 _AUTH_URL = "SUPABASE_AUTH_URL"
+_JWT_SECRET = "SUPABASE_JWT_SECRET"  # noqa: S105 - its name
+
+#: What an address of a database does not stand in for.
+_FOR_ITSELF = {_AUTH_URL, _JWT_SECRET}
 
 
 @dataclass(frozen=True)
@@ -149,13 +153,13 @@ def config(call: Call) -> View:
 
 
 def _variables(call: Call) -> Iterator[Variable]:
-    taken = call.dsn_option is not None
+    taken = call.dsn_option is not None or call.surroundings is not None
     if call.dsn_option is not None:
         yield _variable(Found("--dsn", call.dsn_option, "command line"), used=True)
-    for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,)):
+    for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,), (_JWT_SECRET,)):
         found = sorted(_found(names), key=lambda each: _PLACES.index(each.place))
         for position, each in enumerate(found):
-            yield _variable(each, used=position == 0 and (not taken or each.variable == _AUTH_URL))
+            yield _variable(each, used=position == 0 and (not taken or each.variable in _FOR_ITSELF))
         for name in names:
             if all(each.variable != name for each in found):
                 yield Variable(name, "", "not set", used=False)
@@ -187,6 +191,8 @@ def _masked(found: Found) -> tuple[str, str | None]:
     if found.variable in {_URL, _AUTH_URL}:
         problem = url_problem(found.value)
         return (HIDDEN if problem else found.value.strip()), problem and f"it {problem}"
+    if found.variable == _JWT_SECRET:
+        return HIDDEN, None
     if found.variable in _KEYS:
         key = Key(found.value)
         problem = key.why_not(None)
@@ -198,7 +204,7 @@ def _masked(found: Found) -> tuple[str, str | None]:
 
 
 def _settings(call: Call, settings: Settings) -> Iterator[Value]:
-    where = _Origins(call)
+    where = _Origins(call) if call.config or call.surroundings is None else _Surroundings(call)
     for name, value in settings.describe().items():
         if name == "audit":
             yield Value("audit.personal", value["personal"], where.of("audit", "personal"))
@@ -225,3 +231,15 @@ class _Origins:
     def of(self, *path: str) -> str:
         line = self._lines.get((*self._prefix, *path))
         return f"{self._file}:{line}" if line else "default"
+
+
+class _Surroundings:
+    """The same where no file says it, but what the command runs in, which has no lines."""
+
+    def __init__(self, call: Call) -> None:
+        given, otherwise = call.settings.describe(), Settings().describe()
+        self._said = {name for name in given if given[name] != otherwise[name]}
+        self._source = call.settings_source
+
+    def of(self, *path: str) -> str:
+        return self._source if path[0] in self._said else "default"

@@ -138,7 +138,7 @@ def _read_json(reply: Reply, host: str) -> Any:
 def refusal_of(reply: Reply, host: str) -> Refusal:
     """What a reply means that is no success."""
     said = _said(reply)
-    code = str(said.get("code") or "")
+    code = _line(said.get("code") or "")
     message = _line(said.get("message") or said.get("msg") or said.get("error") or "")
     hint = _line(said.get("hint") or "") or None
     if _SQLSTATE.fullmatch(code):

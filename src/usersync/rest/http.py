@@ -104,6 +104,8 @@ def _client(api: DataApi) -> httpx.AsyncClient:
             timeout=httpx.Timeout(None, connect=_CONNECT_S),
             limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=30),
             follow_redirects=False,
+            # Without TLS it is this machine that is called (see api.py), and a proxy would be given the key.
+            trust_env=api.url.startswith("https:"),
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
         problem = _without_login(str(error))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from auth_server import AuthServer, Key
@@ -180,6 +182,29 @@ def test_nobody_there(make_verifier):
         token = gone.token()
     with pytest.raises(KeysUnavailableError, match="refused"):
         make_verifier(url=gone.url)(token)
+
+
+def test_an_answer_that_goes_on_arriving_is_not_listened_to_for_ever(auth_server, make_verifier, monkeypatch):
+    """Nobody waits for it, but each such fetch is a thread and a connection, and another begins soon."""
+    monkeypatch.setattr(keys_module, "_ARRIVES_S", 0.1)
+    gone = threading.Event()
+
+    def drip(listener):
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n")
+            while True:
+                connection.sendall(b" ")
+                gone.wait(0.01)
+        gone.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        verify = make_verifier(url=auth_server.url, jwks_url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(KeysUnavailableError, match="took longer than"):
+            verify(auth_server.token())
+        assert gone.wait(20)
 
 
 def test_keys_that_cannot_be_read_cost_no_others(auth_server, verify):

@@ -39,6 +39,22 @@ def test_its_settings_are_those_of_the_project(site, configure):
     assert stored == ("keep",)
 
 
+@pytest.mark.parametrize("where", ['USERSYNC["SETTINGS"]', "usersync.toml"])
+def test_it_shows_where_the_projects_settings_come_from(site, configure, tmp_path, monkeypatch, where):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somebody@else/where")
+    if where == "usersync.toml":
+        # Of the project: the command may be given anywhere.
+        (tmp_path / where).write_text('on_delete = "keep"')
+        configure(django={"BASE_DIR": tmp_path})
+    else:
+        configure(SETTINGS={"on_delete": "keep"})
+    document = json.loads(call("config", "--json"))
+    sources = {each["name"]: each["source"] for each in document["settings"]}
+    assert (sources["on_delete"], sources["users_table"]) == (where, "default")
+    assert document["target"].endswith(site.database.name)
+    assert not [each for each in document["variables"] if each["used"] and each["name"] == "DATABASE_URL"]
+
+
 def test_what_is_not_well_raises_in_python(site):
     with site.database.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")

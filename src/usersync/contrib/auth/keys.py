@@ -43,7 +43,10 @@ PAUSE_S, PAUSE_AFTER_FAILURE_S = 30.0, 5.0
 WAIT_S = 6.0
 _SOCKET_TIMEOUT_S = 5.0
 
-# What is under way for so long is given up: its thread was lost in a fork, or is fed a byte at a time.
+# For how long an answer may go on arriving. A byte at a time, each is soon enough for the socket.
+_ARRIVES_S = 10.0
+
+# What is under way for so long is given up: its thread was lost in a fork.
 _LOST_S = 20.0
 
 _MOST_BYTES = 256 << 10
@@ -143,9 +146,18 @@ def _download(url: str) -> bytes:
     headers = {"Accept": "application/json", "User-Agent": f"usersync/{__version__}"}
     request = Request(url, headers=headers)  # noqa: S310 - the verifier accepts http and https only
     with build_opener(_StayPut()).open(request, timeout=_SOCKET_TIMEOUT_S) as response:
-        content: bytes = response.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"the answer is larger than {_MOST_BYTES >> 10} KiB")
+        return _read_all(response)
+
+
+def _read_all(response: Any) -> bytes:
+    deadline = time.monotonic() + _ARRIVES_S
+    content = b""
+    while part := response.read1(_MOST_BYTES):
+        content += part
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"the answer is larger than {_MOST_BYTES >> 10} KiB")
+        if time.monotonic() > deadline:
+            raise ValueError(f"the answer took longer than {_ARRIVES_S:g} s to arrive")
     return content
 
 
