@@ -29,14 +29,6 @@ _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
 
 
-#: A full disk, no connection left, an error of the server's own files: of no event's making, whatever it says of
-#: one. The smallest event may get through even then, where there is room on a page.
-_SERVERS = ("53100", "53300", "58")
-
-#: A lock, a deadlock, a serialization failure.
-_LOCKED = ("55P03", "40P01", "40001")
-
-
 class UnavailableError(Exception):
     """The database does not take events at the moment; it may later."""
 
@@ -55,6 +47,19 @@ class LockedError(StuckError):
 
 class RefusedError(Exception):
     """The database refused the batch for what is in it."""
+
+
+#: What an SQLSTATE means; any other says that the database is stuck.
+_KINDS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
+    (TooSlowError, ("57014",)),
+    (RefusedError, DATA),
+    (psycopg.OperationalError, ("08", "57P0")),
+    # A full disk, no connection left, an error of the server's own files: of no event's making. The smallest
+    # event may get through even then, where there is room on a page.
+    (UnavailableError, ("53100", "53300", "58")),
+    # A lock, a deadlock, a serialization failure.
+    (LockedError, ("55P03", "40P01", "40001")),
+)
 
 
 class GatedConnection(psycopg.Connection[Any]):
@@ -137,15 +142,7 @@ def _explain(result: PGresult | None) -> Exception:
     message = one_line((result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     if not state:
         return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
-    if state == "57014":
-        return TooSlowError(f"{message} ({state})")
-    if state.startswith(DATA):
-        return RefusedError(f"{message} ({state})")
-    if state[:2] == "08" or state[:4] == "57P0":
-        return psycopg.OperationalError(f"{message} ({state})")
-    if state.startswith(_SERVERS):
-        return UnavailableError(f"{message} ({state})")
-    kind = LockedError if state in _LOCKED else StuckError
+    kind = next((kind for kind, states in _KINDS if state.startswith(states)), StuckError)
     return kind(f"{message} ({state})")
 
 
