@@ -304,6 +304,7 @@ def _page(statement: str, **values: Any) -> Plan[Row]:
     return (yield from query_row(statement, **values))
 
 
+_UNSPACED = r"regexp_replace({}::text, '\s', '', 'g')"
 _BLOCKS = "pg_relation_size(%(part)s::regclass) / current_setting('block_size')::bigint as blocks"
 
 # The table itself, or its partitions, the oldest first.
@@ -342,6 +343,12 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
     differs = [
         f"new_{name} is distinct from {_document(settings.audit_table, name, fields, types)}" for name in sets
     ] + [f"{at[name]} is not null" for name in gone]
+    # A key may be twice in json, of which jsonb keeps the last one only.
+    differs += [
+        f"length({_UNSPACED.format(at[name])}) <> length({_UNSPACED.format(f'{at[name]}::jsonb')})"
+        for name in sets
+        if types[fields[name].name] == "json"
+    ]
     assigned = [
         f"{quote(fields[name].name)} = picked.new_{name}::text::{types[fields[name].name]}" for name in sets
     ] + [f"{quote(fields[name].name)} = null" for name in gone]
