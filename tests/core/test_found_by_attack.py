@@ -308,3 +308,15 @@ def test_a_column_that_some_users_cannot_fill_is_noticed_before(postgres):
     postgres.execute("create table public.users (id uuid primary key, email text not null)")
     planned = run(schema.plan(parse_settings({"columns": {"email": "email"}})), postgres)
     assert any("email refuses null" in each.message for each in planned.findings)
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("on_delete", ["anonymize", "soft", "keep", "delete"])
+@pytest.mark.parametrize("vanish", ["hard_delete", "soft_delete"])
+def test_a_user_without_a_row_leaves_the_ledger_with_the_deletion(installed, postgres, on_delete, vanish):
+    auth, client = installed(on_delete=on_delete)
+    postgres.execute("alter table public.users add constraint nobody check (false) not valid")
+    user = auth.sign_up_email()
+    assert [each.user_id for each in client.failures()] == [user]
+    getattr(auth, vanish)(user)
+    assert not client.failures()

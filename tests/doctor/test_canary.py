@@ -142,6 +142,7 @@ def test_a_recipe_that_fails_the_sign_up(change, fly):
     assert {attempt.state for attempt in found.attempts} == {"refused", "skipped"}
     check = verdicts(found)["D033"]
     assert check.status == "problem"
+    assert verdicts(found)["D034"].status == "skipped"
     assert (
         "sign-up by phone: fails with SQLSTATE 23502, column handle, raised in public.a_recipe() "
         "(trigger a_recipe on auth.users)" in check.detail
@@ -231,6 +232,30 @@ def test_a_sequence_that_a_trigger_draws_from_is_named_and_others_are_not(clinic
     assert f"public.numbers_n_seq by {sign_ups}" in check.detail
     again = fly(root)
     assert [each.by for each in again.moved] == [sign_ups]
+
+
+OVERSTEPPING = """
+    create function public.overstep() returns trigger language plpgsql security definer as $$ begin
+        if current_setting('statement_timeout') = '0' or current_setting('lock_timeout') = '0' then
+            raise 'nothing ends this any more';
+        end if;
+        perform set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true);
+        perform pg_advisory_lock(-1), pg_advisory_lock(-1), pg_advisory_lock_shared(7),
+            pg_advisory_lock(-2, 3), pg_advisory_xact_lock(8);
+        return new;
+    end $$;
+    create trigger overstep after insert on auth.users for each row execute function public.overstep();
+"""
+
+
+@pytest.mark.newest_server
+def test_what_a_trigger_takes_for_the_session_or_sets_for_the_transaction(clinic, change, fly):
+    change(OVERSTEPPING)
+    change("select pg_advisory_lock(9)")
+    found = fly()
+    assert {attempt.state for attempt in found.attempts} == {"ok"}
+    held = change("select objid::bigint from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()")
+    assert held.fetchall() == [(9,)]
 
 
 CALLING = """

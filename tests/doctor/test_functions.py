@@ -61,6 +61,22 @@ def test_d007_a_function_of_another_owner(theatre):
     assert "belongs to supabase_admin, and the schema usersync to postgres" in check.detail
 
 
+@pytest.mark.newest_server
+def test_nobody_takes_over_or_hands_on_a_strangers_function_that_is_commented_as_ours(theatre):
+    theatre.surgeon.execute(
+        "create function public.\"x; --\"() returns int language sql security definer as 'select 1';"
+        "comment on function public.\"x; --\"() is 'usersync: fake'"
+    )
+    check = theatre.cures("D007")
+    assert "belongs to supabase_admin, and is none of ours" in check.detail
+    assert check.fix == '-- Unless somebody needs it:\ndrop function public."x; --"();'
+    theatre.surgeon.execute(
+        "create function public.\"x; --\"() returns int language sql security definer as 'select 1';"
+        "comment on function public.\"x; --\"() is 'usersync: fake'"
+    )
+    assert theatre.check_all()["D009"].status == "ok"
+
+
 def test_d008_an_owner_without_rights_on_the_auth_servers_table(theatre):
     theatre.surgeon.execute("revoke all on table auth.users from postgres cascade")
     check = theatre.cures("D008")

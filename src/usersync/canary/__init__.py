@@ -81,8 +81,11 @@ def _tried(
     connection: psycopg.Connection[Any], settings: Settings, stage: Stage, found: Replay, deadline: float
 ) -> Replay:
     before = run(plans.sequences(), connection)
-    flight = Flight(connection, settings, stage)
-    attempts = tuple(flight.attempt(step, deadline) for step in STEPS)
+    locks = run(plans.advisory_locks(), connection)
+    with connection.transaction(force_rollback=True):
+        flight = Flight(connection, settings, stage)
+        attempts = tuple(flight.attempt(step, deadline) for step in STEPS)
+    run(plans.release_advisory_locks(locks), connection)
     moved = tuple(_moved(connection, before))
     return replace(found, attempts=attempts, moved=moved)
 
@@ -120,6 +123,8 @@ class Flight:
             return Attempt(step.name, "skipped")
         try:
             with self._connection.transaction():
+                # Once more: a trigger may have set others for the rest of the transaction.
+                self._connection.execute(_SHORT)
                 step.act(self._auth, bird)
         except (GoTrueError, psycopg.Error) as error:
             return self._refused(step, error)

@@ -20,6 +20,8 @@ from usersync.plans.protocol import Plan, Row, anything, call, in_transaction, o
 from usersync.settings import SOURCE_COPY
 from usersync.sql.expressions import literal
 from usersync.sql.render import Renderer
+from usersync.sql.tracking import entity_type
+from usersync.sql.tracking_columns import shortened
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -208,32 +210,91 @@ def _erase_events(
     parts = yield from query(_PARTS, table=settings.audit_table.quoted)
     if not parts:
         raise ConflictError(f"{settings.audit_table} is not there, or no table", hint="Run: usersync doctor")
+    row_ids = yield from _row_ids(settings, user_id, parts)
     before, is_named, erased = 0, False, 0
     total = sum(part["blocks"] for part in parts)
+
+    def noted(row: Row, done: int) -> None:
+        nonlocal is_named, erased
+        is_named, erased = is_named or row["is_named"], erased + row["erased"]
+        on_progress(before + done, max(total, before + row["blocks"]))
+
     for part in parts:
-        statement = _page_statement(settings, part, dry_run=dry_run)
-        first, pages, last = 0, PAGE_BLOCKS, part["blocks"]
-        while first < last:
-            page = _page(
-                statement,
-                id=str(user_id),
-                uuid=user_id,
-                first=f"({first},0)",
-                last=f"({first + pages},0)",
-                common=words.common,
-                own=words.own,
-                part=part["name"],
-            )
-            try:
-                row = yield from in_transaction(page)
-            except DatabaseError as error:
-                pages = fewer(error, pages)
-                continue
-            first += pages
-            is_named, erased, last = is_named or row["is_named"], erased + row["erased"], row["blocks"]
-            on_progress(before + min(first, last), max(total, before + last))
+        yield from _read_through(
+            part,
+            _page_statement(settings, part, dry_run=dry_run),
+            noted,
+            id=str(user_id),
+            common=words.common,
+            own=words.own,
+            kind=entity_type(settings.users_table),
+            row_ids=row_ids,
+        )
         before += part["blocks"]
     return is_named, erased
+
+
+def _read_through(part: Row, statement: str, use: Callable[[Row, int], None], **values: Any) -> Plan[None]:
+    """Run a statement on each page of a table; ``use`` gets what it returns, and how many blocks are done."""
+    first, pages, last = 0, PAGE_BLOCKS, part["blocks"]
+    while first < last:
+        place = {"first": f"({first},0)", "last": f"({first + pages},0)", "part": part["name"]}
+        try:
+            row = yield from in_transaction(_page(statement, **values, **place))
+        except DatabaseError as error:
+            pages = fewer(error, pages)
+            continue
+        first, last = first + pages, row["blocks"]
+        use(row, min(first, last))
+
+
+def _row_ids(settings: Settings, user_id: UUID, parts: list[Row]) -> Plan[list[str]]:
+    """What tracking calls the user's row, where the users table has a primary key of its own.
+
+    A row that is gone left its name in the events that hold the whole of it.
+    """
+    table = settings.users_table
+    keys = yield from query(_PRIMARY_KEY, table=table.quoted)
+    if not keys or keys[0]["name"] == settings.key:
+        return []
+    named = shortened(f"found.{_named(keys[0]['name'])}::text")
+    rows = yield from query(
+        f"select {named} as name from {_named(table)} as found where {_named(settings.key)} = %(id)s",
+        id=user_id,
+    )
+    names = {row["name"] for row in rows}
+    fields = settings.audit.effective()
+    if {"changes", "entity_type", "entity_id"} <= set(fields):
+        for part in parts:
+            yield from _read_through(
+                part,
+                _row_ids_statement(settings, part),
+                lambda row, _: names.update(row["names"]),
+                id=str(user_id),
+                kind=entity_type(table),
+                key=settings.key,
+            )
+    return sorted(names)
+
+
+_PRIMARY_KEY = """
+    select attname::text as name
+    from pg_index join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+    where indrelid = to_regclass(%(table)s) and indisprimary and indnkeyatts = 1
+"""
+
+
+def _row_ids_statement(settings: Settings, part: Row) -> str:
+    fields = settings.audit.effective()
+    kind, name = (quote(fields[each].name) for each in ("entity_type", "entity_id"))
+    changed = f"{_document(settings.audit_table, 'changes', fields, part['types'])} -> %(key)s"
+    return _bound(
+        f"select coalesce(array_agg(distinct stored.{name}::text), '{{}}') as names, {_BLOCKS} "
+        f"from {part['name']} as stored "
+        "where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid "
+        f"and stored.{kind}::text = %(kind)s and stored.{name} is not null "
+        f"and %(id)s in ({changed} ->> 0, {changed} ->> 1)"
+    )
 
 
 def _page(statement: str, **values: Any) -> Plan[Row]:
@@ -242,6 +303,9 @@ def _page(statement: str, **values: Any) -> Plan[Row]:
     yield from query("set local row_security = off; set local search_path = pg_catalog")
     return (yield from query_row(statement, **values))
 
+
+_UNSPACED = r"regexp_replace({}::text, '\s', '', 'g')"
+_BLOCKS = "pg_relation_size(%(part)s::regclass) / current_setting('block_size')::bigint as blocks"
 
 # The table itself, or its partitions, the oldest first.
 _PARTS = """
@@ -279,6 +343,12 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
     differs = [
         f"new_{name} is distinct from {_document(settings.audit_table, name, fields, types)}" for name in sets
     ] + [f"{at[name]} is not null" for name in gone]
+    # A key may be twice in json, of which jsonb keeps the last one only.
+    differs += [
+        f"length({_UNSPACED.format(at[name])}) <> length({_UNSPACED.format(f'{at[name]}::jsonb')})"
+        for name in sets
+        if types[fields[name].name] == "json"
+    ]
     assigned = [
         f"{quote(fields[name].name)} = picked.new_{name}::text::{types[fields[name].name]}" for name in sets
     ] + [f"{quote(fields[name].name)} = null" for name in gone]
@@ -289,21 +359,24 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
         f"cross join lateral (select {made or '1'} offset 0) as made "
         f"where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid and ({whose}))"
     )
-    blocks = "pg_relation_size(%(part)s::regclass) / current_setting('block_size')::bigint as blocks"
     if dry_run or not assigned:
         counts = "count(*) > 0 as is_named, count(*) filter (where differs) as erased"
-        statement = f"with {reads} select {counts}, {blocks} from picked"
+        statement = f"with {reads} select {counts}, {_BLOCKS} from picked"
     else:
         statement = (
             f"with {reads}, done as (update {part['name']} as log set {', '.join(assigned)} from picked "
             "where log.ctid = picked.place and picked.differs returning 1) "
-            f"select exists (select from picked) as is_named, (select count(*) from done) as erased, {blocks}"
+            "select exists (select from picked) as is_named, (select count(*) from done) as erased, "
+            f"{_BLOCKS}"
         )
     return _bound(statement)
 
 
 def _conditions(at: dict[str, str], metadata: str | None) -> tuple[str, str]:
-    """Whether an event is the user's: by its link, its actor, its entity or a link that could not be."""
+    """Whether an event is the user's: by its link, its actor, its entity or a link that could not be.
+
+    The entity may be the user, or their row under its own key.
+    """
 
     def value(name: str) -> str | None:
         if name in at:
@@ -311,10 +384,14 @@ def _conditions(at: dict[str, str], metadata: str | None) -> tuple[str, str]:
         return f"{metadata} ->> {literal(name)}" if metadata else None
 
     entity = f"lower({value('entity_id')}) is not distinct from %(id)s" if value("entity_id") else "false"
-    found = [f"lower({value(name)}) = %(id)s" for name in ("user_id", "actor_id", "entity_id") if value(name)]
+    if value("entity_id") and value("entity_type"):
+        row = f"{value('entity_type')} = %(kind)s and {value('entity_id')} = any(%(row_ids)s::text[])"
+        entity = f"({entity} or coalesce({row}, false))"
+    found = [f"lower({value(name)}) = %(id)s" for name in ("user_id", "actor_id") if value(name)]
+    found.append(entity)
     if metadata:
         found.append(f"{metadata} ->> 'original_user_id' = %(id)s")
-    return " or ".join(found) or "false", entity
+    return " or ".join(found), entity
 
 
 def _document(table: TableName, name: str, fields: Any, types: dict[str, str]) -> str | None:
@@ -334,7 +411,7 @@ def _document(table: TableName, name: str, fields: Any, types: dict[str, str]) -
 
 def _bound(statement: str) -> str:
     """With every % doubled that is not one of the places for values."""
-    places = ("id", "first", "last", "common", "own", "part")
+    places = ("id", "first", "last", "common", "own", "part", "kind", "row_ids", "key")
     statement = statement.replace("%", "%%")
     for name in places:
         statement = statement.replace(f"%%({name})s", f"%({name})s")

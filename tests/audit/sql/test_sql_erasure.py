@@ -462,6 +462,18 @@ def test_a_table_of_the_applications_own(mapped, details):
         assert not run(erasure.erase(user), owner).anything
 
 
+def test_a_key_that_is_twice_in_json_hides_nothing(mapped):
+    database, auth = mapped("json")
+    with auth, database.connect("postgres") as owner:
+        user = auth.sign_up_email("ada@example.com")
+        auth.hard_delete(user)
+        details = f'{{"actor_id": "{user}", "changes": {{"email": "ada@example.com", "email": null}}}}'
+        owner.execute("insert into public.my_log values (gen_random_uuid(), null, 'x', null, %s)", [details])
+        assert run(erasure.erase(user), owner).events == 1
+        assert "ada@" not in str(owner.execute("select array_agg(details::text) from my_log").fetchone())
+        assert not run(erasure.erase(user), owner).anything
+
+
 def test_a_column_that_cannot_be_looked_into_is_refused_with_the_reason(mapped):
     database, auth = mapped("text")
     with auth, database.connect("postgres") as owner:

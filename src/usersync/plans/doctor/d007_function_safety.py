@@ -36,13 +36,21 @@ _FUNCTIONS = """
 def look(patient: Patient) -> Plan[Verdict]:
     rows = yield from query(_FUNCTIONS, home="usersync")
     definers = {each.signature for each in patient.bundle.functions if "security definer" in each.text}
+    ours = {each.signature for each in patient.bundle.functions}
     return Verdict(
         f"{number(len(rows), 'function')}, each pins its search path",
-        tuple(trouble for row in rows for trouble in _troubles(row, definers)),
+        tuple(trouble for row in rows for trouble in _troubles(row, ours, definers)),
     )
 
 
-def _troubles(row: Row, definers: set[str]) -> Iterator[Trouble]:
+def _troubles(row: Row, ours: set[str], definers: set[str]) -> Iterator[Trouble]:
+    if not row["owned"] and row["signature"] not in ours and not is_of_tracked_table(row["signature"]):
+        # Whoever takes it over lets somebody else's text run with their rights.
+        yield Trouble(
+            f"{row['name']} has a comment as ours have, belongs to {row['owner']}, and is none of ours",
+            f"-- Unless somebody needs it:\ndrop function {row['name']};",
+        )
+        return
     if not is_of_tracked_table(row["signature"]):  # D029 compares those in full
         yield from _unsafe(row, definers)
     if not row["owned"]:

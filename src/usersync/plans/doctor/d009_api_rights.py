@@ -33,6 +33,7 @@ _CALLABLE = """
     ) as grantee
     where obj_description(function.oid, 'pg_proc') like 'usersync: %'
         and pronamespace in (select oid from pg_namespace where nspname in ('usersync', 'public'))
+        and proowner = (select nspowner from pg_namespace where nspname = 'usersync')  -- else it is for D007
         and has_function_privilege(grantee.name, function.oid, 'execute')
     group by function.oid, pronamespace
     order by 1
@@ -67,6 +68,7 @@ _LOCKED_OUT = """
     join pg_roles on rolname = 'service_role'
     where obj_description(function.oid, 'pg_proc') like 'usersync: %'
         and pronamespace = 'public'::regnamespace
+        and proowner = (select nspowner from pg_namespace where nspname = 'usersync')
         and not has_function_privilege(pg_roles.oid, function.oid, 'execute')
     order by 1
 """

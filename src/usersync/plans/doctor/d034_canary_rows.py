@@ -29,6 +29,8 @@ def judge(replay: Replay) -> Verdict:
             causes.setdefault(cause, []).append(attempt.step)
             fixes[cause] = fix_of(attempt.fault)
     seen = sum(attempt.state == "ok" for attempt in replay.attempts)
+    if not seen and not causes:
+        raise SkipCheckError("no request went through (see D033)")
     return Verdict(
         f"as the mapping says, after each of {seen}",
         tuple(

@@ -1,0 +1,83 @@
+"""A users table with a key of its own: what was tracked of a row goes with its user, and no other's does."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from sql_log import event, send
+
+from usersync.audit.redaction import Redactor
+from usersync.plans import erasure, tracking
+from usersync.plans.tracking_state import TrackOptions
+from usersync.runner import run
+from usersync.settings import parse_settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+
+pytestmark = pytest.mark.newest_server
+
+# The column's name has the sign that drivers take for a place.
+TABLES = """
+    create table public.users (
+        "100%" text primary key default 'row ' || lpad((random() * 1e9)::bigint::text, 300, '0'),
+        auth_id uuid unique, email text unique, nick text
+    );
+    create table public.orders ("100%" text primary key, email text);
+"""
+
+
+@pytest.fixture(params=["anonymize", "delete"])
+def settings(request):
+    return parse_settings(
+        {
+            "key": "auth_id",
+            "on_delete": request.param,
+            "columns": {"email": "email", "nick": "user_metadata.nick"},
+        }
+    )
+
+
+@pytest.fixture
+def auth(database, postgres, settings):
+    postgres.execute(TABLES)
+    install(database, settings)
+    for table in ("public.users", "public.orders"):
+        run(tracking.track(settings, table, TrackOptions(), Redactor().is_secret), postgres)
+    with GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        yield auth
+
+
+def test_what_was_tracked_of_the_row_goes_whether_or_not_it_is_there(auth, postgres, monkeypatch):
+    monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
+    ada = auth.sign_up_email("ada@example.com", data={"nick": "countess"})
+    auth.sign_up_email("eve@example.com", data={"nick": "eve"})
+    auth.change_email(ada, "lovelace@example.com")
+    postgres.execute('insert into public.orders select "100%", email from public.users')
+    auth.hard_delete(ada)
+    planned = run(erasure.erase(ada, dry_run=True), postgres)
+    done = run(erasure.erase(ada), postgres)
+    told = [
+        str(row) for row in postgres.execute("select changes from audit_logs where entity_type = 'users'")
+    ]
+    assert planned.events == done.events == 3
+    assert not any(word in row for row in told for word in ("ada@", "lovelace@", "countess"))
+    assert sum("eve@example.com" in row for row in told) == 1
+    # A row of another table that has the same key is nobody's.
+    orders = postgres.execute("select changes ->> 'email' from audit_logs where entity_type = 'orders'")
+    assert any("lovelace@" in row[0] for row in orders)
+    assert not run(erasure.erase(ada), postgres).anything
+
+
+def test_a_key_that_a_stranger_claims_in_an_event_erases_nothing_else(auth, postgres):
+    ada = auth.sign_up_email("ada@example.com")
+    send(
+        postgres,
+        event(entity_type="users", entity_id=None, changes={"auth_id": str(ada)}),
+        event(entity_type="users", entity_id="", changes=["auth_id", str(ada)]),
+        event(entity_type="users", entity_id=str(uuid4()), changes={"email": "kept@example.com"}),
+    )
+    auth.hard_delete(ada)
+    run(erasure.erase(ada), postgres)
+    kept = postgres.execute("select from audit_logs where changes ->> 'email' = 'kept@example.com'")
+    assert kept.rowcount == 1
