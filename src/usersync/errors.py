@@ -168,6 +168,8 @@ def refused(sqlstate: str | None, message: str, hint: str | None = None) -> User
         )
     if sqlstate == "55P03":
         return BusyError(message, hint="Another session holds the lock; try again.", sqlstate=sqlstate)
+    if sqlstate in _GONE:
+        hint = hint or "Was a table or column renamed since usersync was applied? Run: usersync doctor"
     return DatabaseError(f"{message} (SQLSTATE {sqlstate})", hint=hint, sqlstate=sqlstate)
 
 
@@ -176,3 +178,5 @@ _OUR_OBJECTS = re.compile(
 )
 #: No such schema, table or function.
 _MISSING = {"3F000", "42P01", "42883"}
+#: No such table or column.
+_GONE = {"42P01", "42703"}

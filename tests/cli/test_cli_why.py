@@ -104,3 +104,15 @@ def test_a_column_that_is_not_mapped(why, project):
     assert done.code == 2
     assert "'shoe_size' is not a mapped column" in done.err
     assert project.columns["email"] in done.err
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("change", ["rename to gone", 'rename column {email} to "elsewhere"'])
+def test_a_table_that_was_changed_since_is_for_doctor(why, project, change):
+    user = project.auth.sign_up_email("ada@example.com")
+    change = change.format(email=project.column("email"))
+    project.owner.execute(f"alter table {project.users} {change}")
+    done = why(user)
+    assert done.code == 1
+    assert "US203" in done.err
+    assert "Run: usersync doctor" in " ".join(done.err.split())
