@@ -662,7 +662,7 @@ begin
     case jsonb_typeof(document)
     when 'object' then
         if personal or depth >= 32 then
-            return '"[erased]"';
+            return '"[erased]"'::jsonb;
         end if;
         return (
             select coalesce(jsonb_object_agg(entry.key, usersync.erase_keys(
@@ -681,7 +681,7 @@ begin
         );
     when 'array' then
         if depth >= 32 then
-            return '"[erased]"';
+            return '"[erased]"'::jsonb;
         end if;
         return (
             select coalesce(
@@ -689,7 +689,7 @@ begin
             from jsonb_array_elements(document) with ordinality as element (value, turn)
         );
     when 'string', 'number' then
-        return case when personal then '"[erased]"' else document end;
+        return case when personal then '"[erased]"'::jsonb else document end;
     else
         return document;
     end case;

@@ -7,6 +7,7 @@ everything about how it is going (errors for people, warnings, questions, progre
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -124,7 +125,7 @@ class Output:
             time.sleep(seconds)
             return
         if waiting.poll(seconds * 1000):
-            raise BrokenPipeError
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def tell(self, *lines: str) -> None:
         """Print lines for people to standard error; nothing with ``--json``."""
