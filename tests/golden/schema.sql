@@ -926,11 +926,12 @@ begin
     end if;
     if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            if not exists (
+            -- As sync_users does it: what would fail at COMMIT fails in here.
+            set constraints all immediate;
+            if pg_partition_root('"public"."users"'::regclass) is null and not exists (
                 select from pg_trigger
-                where tgrelid in ('"public"."users"'::regclass, '"auth"."users"'::regclass) and tgtype & 4 <> 0
-                    and (tgdeferrable or (tgrelid = '"public"."users"'::regclass and not tgisinternal))
-            ) and not exists (select from pg_inherits where inhparent = '"public"."users"'::regclass) then
+                where tgrelid = '"public"."users"'::regclass and tgtype & 4 <> 0 and not tgisinternal
+            ) then
                 insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
                 select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null;
                 if found then

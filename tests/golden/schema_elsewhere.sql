@@ -926,11 +926,12 @@ begin
     end if;
     if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            if not exists (
+            -- As sync_users does it: what would fail at COMMIT fails in here.
+            set constraints all immediate;
+            if pg_partition_root('"app"."members"'::regclass) is null and not exists (
                 select from pg_trigger
-                where tgrelid in ('"app"."members"'::regclass, '"auth"."users"'::regclass) and tgtype & 4 <> 0
-                    and (tgdeferrable or (tgrelid = '"app"."members"'::regclass and not tgisinternal))
-            ) and not exists (select from pg_inherits where inhparent = '"app"."members"'::regclass) then
+                where tgrelid = '"app"."members"'::regclass and tgtype & 4 <> 0 and not tgisinternal
+            ) then
                 insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
                 select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from new_users as source where source."deleted_at" is null;
                 if found then

@@ -1,10 +1,9 @@
 -- Trigger on the auth server's table, after INSERT. Raises nothing.
 --
 -- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
--- left to sync_users where something might change or defer what is written (a trigger of the application's for
--- INSERT, a deferrable constraint, partitions, which may have either), where a deferrable trigger on the auth server's
--- table might fail at COMMIT, where the transaction has changed users already (what came in need not be what is there
--- by now), and where the INSERT fails, for whatever reason.
+-- left to sync_users where something might change what is written (a trigger of the application's for INSERT, or
+-- partitions, which may have one), where the transaction has changed users already (what came in need not be what is
+-- there by now), and where the INSERT fails, for whatever reason.
 --
 -- enable_seqscan: it is the index of the catalog that is to be used.
 create or replace function usersync.handle_new_user() returns trigger
@@ -24,11 +23,12 @@ begin
     end if;
     if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            if not exists (
+            -- As sync_users does it: what would fail at COMMIT fails in here.
+            set constraints all immediate;
+            if pg_partition_root('@users_table'::regclass) is null and not exists (
                 select from pg_trigger
-                where tgrelid in ('@users_table'::regclass, '@source_table'::regclass) and tgtype & 4 <> 0
-                    and (tgdeferrable or (tgrelid = '@users_table'::regclass and not tgisinternal))
-            ) and not exists (select from pg_inherits where inhparent = '@users_table'::regclass) then
+                where tgrelid = '@users_table'::regclass and tgtype & 4 <> 0 and not tgisinternal
+            ) then
                 insert into "@users_table" ("@columns")
                 select '@source_values' from new_users as source where source."deleted_at" is null;
                 if found then
