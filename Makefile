@@ -50,12 +50,12 @@ verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
 
-bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how it grows; takes an hour
+bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how it grows; takes half an hour
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/growth.py
 	$(BIN)/python docs/generate.py
 
-bench-quick: $(VENV)/.stamp  ## The same of little, in a minute; writes nothing
+bench-quick: $(VENV)/.stamp  ## The same of little, in a minute or two; writes nothing
 	$(BIN)/python bench/run.py --quick
 
 lock: $(VENV)/.stamp  ## Write requirements.lock from pyproject.toml

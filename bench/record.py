@@ -42,7 +42,7 @@ def measure(lab: Lab, _: ExitStack) -> tuple[list[Row], dict[str, Any]]:
 
 def _rows(found: dict[tuple[str, str], dict[str, float]], variant: str, pace: str) -> Iterator[Row]:
     """p50 and p99 of one variant; of our default one against both peers at the same pace."""
-    ours = variant.startswith("record(), spool") and pace == "paced"
+    ours = variant.startswith("record(), spool")
     for figure, aim in AIMS.items():
         theirs = ", ".join(f"{peer}: {found[peer, pace][figure]:.1f} µs" for peer in PEERS)
         yield plain(

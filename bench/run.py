@@ -4,9 +4,9 @@
 
     python bench/run.py [--quick] [--only sign_up,reconcile] [--rounds 9] [--users 10000000] [--out DIRECTORY]
 
-Writes results.json and results.md into the directory, and prints the table. ``--quick`` takes a minute and
-is for whoever has just changed something: its figures are of small tables and few rounds, and are written
-nowhere unless a directory is named.
+Writes results.json and results.md into the directory, and prints the table. ``--quick`` takes a minute or
+two, and is for whoever has just changed something: its figures are of small tables and few rounds, and are
+written nowhere unless a directory is named.
 """
 
 from __future__ import annotations

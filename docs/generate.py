@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "bench"))
 NOTE = "<!-- Made by docs/generate.py from the code. Do not edit; run: make docs -->\n\n"
 
 
@@ -117,11 +118,27 @@ def _code(text: str) -> str:
     return f"`{text}`"
 
 
+def performance() -> str:
+    """The measured figures, from the kept results of bench/."""
+    from page import performance_page  # noqa: PLC0415 - in bench/, which is no package
+
+    return str(performance_page((DOCS / "performance.head.md").read_text()))
+
+
+def growth() -> str:
+    """The picture on that page."""
+    from page import growth_chart  # noqa: PLC0415 - likewise
+
+    return str(growth_chart())
+
+
 PAGES = {
     "settings.md": settings_page,
     "commands.md": commands_page,
     "sql-objects.md": sql_page,
     "monitoring.md": monitoring_page,
+    "performance.md": performance,
+    "performance.svg": growth,
 }
 
 
@@ -129,7 +146,7 @@ def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are stale."""
     stale = []
     for name, make in PAGES.items():
-        page, text = DOCS / name, NOTE + make()
+        page, text = DOCS / name, make() if name.endswith(".svg") else NOTE + make()
         if page.exists() and page.read_text() == text:
             continue
         stale.append(name)
