@@ -26,6 +26,7 @@ _INDENT = "    "
 
 _NEXT = (
     ('export SUPABASE_DB_URL="postgresql://…"', "the connection string of your project"),
+    ("usersync init", "look at your tables, and write usersync.toml"),
     ("usersync plan", "what would change, and what stands in the way"),
     ("usersync apply", "install, and bring in the users that exist already"),
     ("usersync doctor", "check that everything holds"),
