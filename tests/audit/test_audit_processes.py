@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from selectors import DefaultSelector
 
@@ -15,7 +16,9 @@ import pytest
 from killing import kill_recorders
 
 from usersync.audit.directory import SpoolDirectory
+from usersync.audit.engine import Engine
 from usersync.audit.lifecycle import gate
+from usersync.audit.spool import Spool
 from usersync.audit.wire import GatedConnection
 
 pytestmark = pytest.mark.newest_server
@@ -355,6 +358,40 @@ def catches_sigterm(pid):
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     caught = next(line for line in lines if line.startswith("SigCgt:"))
     return int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [(Engine, "__init__"), (SpoolDirectory, "claim"), (Spool, "__init__"), (threading.Thread, "start")],
+    ids=["engine", "claim", "file", "thread"],
+)
+def test_a_signal_handler_may_record_while_the_first_event_makes_files_and_thread(
+    store, make_log, spool_dir, monkeypatch, beginning
+):
+    """As a fast timer's does, again and again: it must find what is being made, and not make its own."""
+    owner, name = beginning
+    plain, left = getattr(owner, name), [3]
+
+    def interrupted(*arguments, **options):
+        if left[0]:
+            left[0] -= 1
+            signal.raise_signal(signal.SIGALRM)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    log, ids = make_log(store.dsn), []
+    previous = signal.signal(signal.SIGALRM, lambda *_: ids.append(log.record("signal.received")))
+    try:
+        ids.append(log.record("a.b"))
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert len(ids) >= 2
+    assert None not in ids
+    assert log.stats().accepted == len(ids)
+    assert len(list((spool_dir / "test").glob("*.spool"))) == 1
+    assert log.flush()
+    assert sorted(store.ids()) == sorted(ids)
+    assert sum(each.name == "usersync-audit" for each in threading.enumerate()) == 1
 
 
 def test_a_signal_handler_may_record_while_its_thread_records(make_log):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -147,6 +148,19 @@ def test_beyond_the_memory_events_are_dropped_and_counted(make_log):
     assert stats.in_memory == 3
     assert stats.dropped == results.count(None) > 0
     assert stats.accepted == 60 - stats.dropped
+
+
+def test_a_log_that_only_records_brings_to_the_spool_what_had_to_wait_in_memory(offline, monkeypatch):
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("usersync.audit.intake._RETRY_S", 0.0)
+    with monkeypatch.context() as full:
+        full.setattr(SpoolDirectory, "claim", fail)
+        waited = [offline.record("a.b") for _ in range(3)]
+    assert (offline.stats().in_memory, offline.stats().spooled) == (3, 0)
+    assert None not in [*waited, offline.record("a.b")]
+    assert (offline.stats().in_memory, offline.stats().spooled) == (0, 4)
 
 
 @pytest.mark.parametrize("obstacle", ["file", "missing parent"])

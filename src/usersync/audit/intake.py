@@ -53,6 +53,8 @@ class Intake:
         self._retry_at = 0.0
         self._claim: Claim | None = None
         self._looked_ms = self._touched_ms = 0
+        # Under the lock, these are true only to a signal handler that comes between, and records an event.
+        self._tidying = self._spilling = False
         # Their files were removed. The writer may be in the middle of a batch of one.
         self._retired: list[Spool] = []
         self.spool: Spool | None = None
@@ -65,6 +67,8 @@ class Intake:
         with self._lock:
             taken = self._to_spool(at_ms, payload) or self.memory.append(at_ms, payload)
             self.accepted += taken
+            if not self._tended and len(self.memory) and not self._spilling:
+                self._spill()
         if self._complaints:
             self._speak()
         if not taken:
@@ -75,11 +79,10 @@ class Intake:
         if self._directory is None or self._is_paused():
             return False
         try:
-            if self.spool is None:
-                self.spool = self._open(self._directory)
-            elif abs(at_ms - self._looked_ms) >= _LOOK_MS:
-                self._look(self._directory, at_ms)
-            self.spool.append(at_ms, payload)
+            spool = self.spool
+            if spool is None or abs(at_ms - self._looked_ms) >= _LOOK_MS:
+                spool = self._tidy(self._directory, at_ms)
+            spool.append(at_ms, payload)
         except Trouble as error:
             self._endure(error)
             return False
@@ -87,12 +90,24 @@ class Intake:
             self._recover()
         return True
 
+    def _tidy(self, directory: SpoolDirectory, at_ms: int) -> Spool:
+        """The spool, its files made if there are none or if they were removed."""
+        try:
+            self._tidying = True
+            if self.spool is None:
+                self.spool = self._open(directory)
+            elif self._claim is not None:
+                self._look(directory, self.spool, self._claim, at_ms)
+            return self.spool
+        finally:
+            self._tidying = False
+
     def open_spool(self) -> Spool | None:
         """This process's spool, made if need be; None if there can be none now."""
         with self._lock:
             if self.spool is None and self._directory is not None and not self._is_paused():
                 try:
-                    self.spool = self._open(self._directory)
+                    self._tidy(self._directory, time.time_ns() // 1_000_000)
                 except Trouble as error:
                     self._endure(error)
             spool = self.spool
@@ -100,7 +115,7 @@ class Intake:
         return spool
 
     def _is_paused(self) -> bool:
-        return bool(self._retry_at) and time.monotonic() < self._retry_at
+        return self._tidying or (bool(self._retry_at) and time.monotonic() < self._retry_at)
 
     def _open(self, directory: SpoolDirectory) -> Spool:
         claim = directory.claim()
@@ -113,11 +128,8 @@ class Intake:
         self._claim = claim
         return spool
 
-    def _look(self, directory: SpoolDirectory, now_ms: int) -> None:
+    def _look(self, directory: SpoolDirectory, spool: Spool, claim: Claim, now_ms: int) -> None:
         """See that the files are there, for who cleans up /tmp by age may take them; else go on in others."""
-        spool, claim = self.spool, self._claim
-        if spool is None or claim is None:
-            return
         self._looked_ms = now_ms
         if not (claim.is_held() and spool.is_there()):
             self._move(directory, spool, claim)
@@ -168,16 +180,15 @@ class Intake:
 
     def _put_away(self, spool: Spool) -> None:
         # Nothing is lost of what comes now: the next event opens a new file.
-        self.spool, self._retry_at = None, 0.0
+        claim, self.spool, self._claim, self._retry_at = self._claim, None, None, 0.0
         try:
             away = spool.put_away()
         except Trouble as error:
             self._complaints.append(("damaged", "a damaged audit spool cannot be renamed: %s", str(error)))
         else:
             self._complaints.append(("damaged", "a damaged audit spool was set aside as %s", str(away)))
-        if self._claim is not None:
-            self._claim.release()
-            self._claim = None
+        if claim is not None:
+            claim.release()
 
     def _recover(self) -> None:
         self._retry_at, self._tally.spool_error = 0.0, None
@@ -194,14 +205,14 @@ class Intake:
         if self.spool is not None and self._directory is not None and not self._retry_at:
             try:
                 with self._lock:
-                    self._look(self._directory, time.time_ns() // 1_000_000)
-                self.spool.tend()
+                    spool = self._tidy(self._directory, time.time_ns() // 1_000_000)
+                spool.tend()
             except Trouble as error:
                 self.suffer(error)
         elif self.spool is not None:
             with suppress(*Trouble):
                 self._start_over(self.spool)
-        if self._directory is not None and len(self.memory):
+        if len(self.memory):
             self._spill()
         self._speak()
 
@@ -222,11 +233,17 @@ class Intake:
                 claim.release()
 
     def _spill(self) -> None:
-        for entry in self.memory.read(1000, 1 << 20):
-            with self._lock:
-                if not self._to_spool(time.time_ns() // 1_000_000, entry.payload):
-                    return
-                self.memory.discard(entry.number)
+        if self._directory is None or self._is_paused():
+            return
+        try:
+            self._spilling = True
+            for entry in self.memory.read(1000, 1 << 20):
+                with self._lock:
+                    if not self._to_spool(time.time_ns() // 1_000_000, entry.payload):
+                        return
+                    self.memory.discard(entry.number)
+        finally:
+            self._spilling = False
 
     def close(self) -> None:
         """Close the spool. Its file goes if it is empty; else the next process finds it."""

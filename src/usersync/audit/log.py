@@ -302,8 +302,10 @@ class AuditLog:
         with self._lock:
             if self._engine is not None and self._engine.pid != os.getpid():
                 self.forget()
+            engine = self._engine or Engine(self._source, self._root, self._options)
+            # A signal handler may have recorded meanwhile, and made one.
             if self._engine is None:
-                self._engine = Engine(self._source, self._root, self._options)
+                self._engine = engine
                 if not self._closed:
                     lifecycle.keep(self)
             return self._engine

@@ -48,7 +48,8 @@ class MemoryQueue:
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
         with self._lock:
-            oldest = enumerate(islice(self._events, events), self.done + 1)
+            # A list at once: a signal handler may add to the queue between two steps of a loop over it.
+            oldest = enumerate(list(islice(self._events, events)), self.done + 1)
             return fitting(((number, payload) for number, (_, payload) in oldest), size)
 
     def discard(self, through: int) -> None:

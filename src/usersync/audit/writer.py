@@ -95,13 +95,13 @@ class Writer:
         with self._lock:
             if self._thread is not None or self._stopping:
                 return
-            thread = threading.Thread(target=self._run, name="usersync-audit", daemon=True)
+            # Noted before it runs: a signal handler that records meanwhile must not start another.
+            self._thread = threading.Thread(target=self._run, name="usersync-audit", daemon=True)
             try:
-                thread.start()
+                self._thread.start()
             except RuntimeError as error:  # no thread to be had, or the interpreter is ending
-                problem = error
+                self._thread, problem = None, error
             else:
-                self._thread = thread
                 return
         # Without the lock: a handler of the log may record events.
         self._tally.complain("thread", "the audit writer cannot be started: %s", problem)
@@ -116,7 +116,7 @@ class Writer:
             self._last_act = last_act
             thread = self._thread
         self._calls.put(True)
-        if thread is None:
+        if thread is None or thread.ident is None:
             last_act()
         else:
             thread.join(max(0.0, timeout))
