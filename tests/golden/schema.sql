@@ -494,37 +494,53 @@ AS $function$
 #variable_conflict use_column
 declare
     seed bigint := hashtextextended(gen_random_uuid()::text, 0);
+    ours record;
+    theirs record;
 begin
     in_step := false;
-    users := (select count(*) from "public"."users" as target where target."id" is not null);
-    auth_users := (select count(*) from "auth"."users" as source where source."deleted_at" is null);
-    if auth_users > users or exists (select from usersync.sync_failures) then
+    if exists (select from usersync.sync_failures) then
         return;
     end if;
     select
-        count(*),
-        count(*) filter (
-            where case
-                when here.is_live then here.digest is distinct from there.digest
-                else (
-                    select (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true
-                    from "public"."users" as target where target."id" = there.user_id
-                )
-            end
-        ) = 0
-    into examined, in_step
-    from (
-        select source."id" as user_id, source."deleted_at" is null as is_live,
-            hash_record_extended(row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"), seed) as digest
-        from "auth"."users" as source
-    ) as here
-    full join (
-        select target."id" as user_id, hash_record_extended(row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"), seed) as digest
-        from "public"."users" as target
-        where target."id" is not null
-    ) as there on there.user_id = here.user_id;
+        count(*) as rows,
+        count(*) filter (where judged.is_current) as living,
+        count(*) filter (where not judged.is_current and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true) as orphaned,
+        sum(hash_record_extended(row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"), seed # uuid_hash_extended(target."id", seed)))
+            filter (where judged.is_current) as digests
+    into ours
+    from "public"."users" as target
+    left join "auth"."users" as owner on owner."id" = target."id" and owner."deleted_at" is null
+    cross join lateral (select target."deleted_at" is null) as judged (is_current)
+    where target."id" is not null;
+    -- A first run is not to wait for the digests of all who have no row.
+    if ours.orphaned > 0 or ours.living = 0 and exists (
+        select from "auth"."users" as source where source."deleted_at" is null
+    ) then
+        return;
+    end if;
+    select
+        count(*) as rows,
+        count(*) filter (where source."deleted_at" is null) as living,
+        sum(hash_record_extended(row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
+            filter (where source."deleted_at" is null) as digests
+    into theirs
+    from "auth"."users" as source;
+    in_step := ours.digests is not distinct from theirs.digests;
+    users := ours.rows;
+    auth_users := theirs.living;
+    examined := theirs.rows;
+    if ours.rows > ours.living then
+        examined := examined + (
+            select count(*)
+            from "public"."users" as target
+            left join "auth"."users" as owner on owner."id" = target."id" and owner."deleted_at" is null
+            cross join lateral (select target."deleted_at" is null) as judged (is_current)
+            where target."id" is not null and not judged.is_current
+                and not exists (select from "auth"."users" as source where source."id" = target."id")
+        );
+    end if;
 exception
-    -- A type that has no hash; a disk, or what may be written to it, too small for the join.
+    -- A type that has no hash; a disk, or what may be written to it, too small for a join.
     when undefined_function or insufficient_resources then
         in_step := false;
 end;

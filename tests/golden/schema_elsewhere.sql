@@ -494,37 +494,53 @@ AS $function$
 #variable_conflict use_column
 declare
     seed bigint := hashtextextended(gen_random_uuid()::text, 0);
+    ours record;
+    theirs record;
 begin
     in_step := false;
-    users := (select count(*) from "app"."members" as target where target."auth_id" is not null);
-    auth_users := (select count(*) from "auth"."users" as source where source."deleted_at" is null);
-    if auth_users > users or exists (select from usersync.sync_failures) then
+    if exists (select from usersync.sync_failures) then
         return;
     end if;
     select
-        count(*),
-        count(*) filter (
-            where case
-                when here.is_live then here.digest is distinct from there.digest
-                else (
-                    select (target."gone" is not null) is not true
-                    from "app"."members" as target where target."auth_id" = there.user_id
-                )
-            end
-        ) = 0
-    into examined, in_step
-    from (
-        select source."id" as user_id, source."deleted_at" is null as is_live,
-            hash_record_extended(row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at"), seed) as digest
-        from "auth"."users" as source
-    ) as here
-    full join (
-        select target."auth_id" as user_id, hash_record_extended(row(target."auth_id", target."email", target."age", target."gone"), seed) as digest
-        from "app"."members" as target
-        where target."auth_id" is not null
-    ) as there on there.user_id = here.user_id;
+        count(*) as rows,
+        count(*) filter (where judged.is_current) as living,
+        count(*) filter (where not judged.is_current and (target."gone" is not null) is not true) as orphaned,
+        sum(hash_record_extended(row(target."auth_id", target."email", target."age", target."gone"), seed # uuid_hash_extended(target."auth_id", seed)))
+            filter (where judged.is_current) as digests
+    into ours
+    from "app"."members" as target
+    left join "auth"."users" as owner on owner."id" = target."auth_id" and owner."deleted_at" is null
+    cross join lateral (select target."gone" is null) as judged (is_current)
+    where target."auth_id" is not null;
+    -- A first run is not to wait for the digests of all who have no row.
+    if ours.orphaned > 0 or ours.living = 0 and exists (
+        select from "auth"."users" as source where source."deleted_at" is null
+    ) then
+        return;
+    end if;
+    select
+        count(*) as rows,
+        count(*) filter (where source."deleted_at" is null) as living,
+        sum(hash_record_extended(row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
+            filter (where source."deleted_at" is null) as digests
+    into theirs
+    from "auth"."users" as source;
+    in_step := ours.digests is not distinct from theirs.digests;
+    users := ours.rows;
+    auth_users := theirs.living;
+    examined := theirs.rows;
+    if ours.rows > ours.living then
+        examined := examined + (
+            select count(*)
+            from "app"."members" as target
+            left join "auth"."users" as owner on owner."id" = target."auth_id" and owner."deleted_at" is null
+            cross join lateral (select target."gone" is null) as judged (is_current)
+            where target."auth_id" is not null and not judged.is_current
+                and not exists (select from "auth"."users" as source where source."id" = target."auth_id")
+        );
+    end if;
 exception
-    -- A type that has no hash; a disk, or what may be written to it, too small for the join.
+    -- A type that has no hash; a disk, or what may be written to it, too small for a join.
     when undefined_function or insufficient_resources then
         in_step := false;
 end;

@@ -184,6 +184,7 @@ class Fragments:
             "removed_values": _join(self._removed_value(column) for column in self._removed())
             or f"target.{self._key}",
             "is_removed": self._is_removed(),
+            "is_current": self._is_current(),
             "differing_columns": self._differing(),
             "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
             "mapped_owners": _join(["'key'", *(literal(c.owner) for c in self._all)]),
@@ -246,6 +247,14 @@ class Fragments:
             for name in [quote(column.name)]
         ]
         return " and ".join(conditions) or "true"
+
+    def _is_current(self) -> str:
+        """Whether a row has to agree with a living user, which it says itself, if it can; else see ``owner``."""
+        if self._on_delete == "delete":
+            return "true"
+        if self._on_delete != "keep" and self._tombstone in self._auth:
+            return f"target.{quote(self._tombstone.name)} is null"
+        return 'owner."id" is not null'
 
     def _differing(self) -> str:
         return _join(f"case when {differs(column)} then {literal(column.name)} end" for column in self._auth)
