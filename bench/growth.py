@@ -68,18 +68,19 @@ def main() -> None:
             began = time.perf_counter()
             points += [{"size": size} | point for point in at(lab, size)]
             sys.stderr.write(f"{time.perf_counter() - began:.0f} s\n")
-        document = {
-            "machine": machine(lab),
-            "options": {"rounds": options.rounds, "sizes": options.sizes},
-            "seconds": round(time.time() - started),
-            "points": points,
-        }
+            document = {
+                "machine": machine(lab),
+                "options": {"rounds": options.rounds, "sizes": sorted({point["size"] for point in points})},
+                "seconds": round(time.time() - started),
+                "points": points,
+            }
+            # After each size: the next takes ten times as long, and may be stopped.
+            options.out.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(document, indent=1, ensure_ascii=False)
+            (options.out / "growth.json").write_text(text + "\n")
     for point in points:
         print(f"{point['size']:>12,}  {point['series']:<28} {point['value']:>10.2f} {point['unit']}")
     print("\n" + about(document))
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "growth.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def arguments() -> argparse.Namespace:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from usersync.cli.naming import named_user
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, common_options, examples, spools_option
 from usersync.cli.text import align, bad, bold, good, number, plain, warning, wrap
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from uuid import UUID
 
     from usersync.audit.erasing import SpoolErasure
@@ -89,13 +89,7 @@ class EraseView:
 @click.argument("user")
 @click.option("--dry-run", is_flag=True, help="Show how much would be erased, and erase nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
-@click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Where spools are. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
-)
+@spools_option
 @common_options
 def erase(call: Call, user: str, directory: Path | None, dry_run: bool, yes: bool) -> View:
     """Erase what is personal of a user who was deleted; what they did stays.

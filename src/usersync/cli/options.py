@@ -227,3 +227,12 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 _VERBOSE = click.option(
     "--verbose", is_flag=True, help="Name each function of a change; with an error, show where it comes from."
 )
+
+#: For a command that looks into the spools of this machine; gives it ``directory: Path | None``.
+spools_option = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where spools are. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
+)

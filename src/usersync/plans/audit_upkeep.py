@@ -21,12 +21,6 @@ UNLINK_BATCH = 5_000
 RETRY_BATCH = 500
 
 
-def make_partitions() -> Plan[int]:
-    """Make the partitions of the months ahead, and say how many; where others are busy, none."""
-    row = yield from query_row("select usersync.make_audit_partitions() as made")
-    return int(row["made"])
-
-
 def partitions() -> Plan[list[AuditPartition]]:
     """The log's partitions, the oldest first; raises :class:`SettingsError` for a log that is not ours."""
     settings = yield from installed_settings()
@@ -55,13 +49,6 @@ _PARTITIONS = """
     where inhparent = %(audit_table)s::regclass
     order by starts_at nulls first, name
 """
-
-
-def months_ago(months: int) -> Plan[datetime]:
-    """The same moment, so many months ago, by the database's clock."""
-    row = yield from query_row("select now() - make_interval(months => %(months)s) as moment", months=months)
-    moment: datetime = row["moment"]
-    return moment
 
 
 def prune(

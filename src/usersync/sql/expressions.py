@@ -249,7 +249,7 @@ class Fragments:
         return " and ".join(conditions) or "true"
 
     def _is_current(self) -> str:
-        """Whether a row has to agree with a living user, which it says itself, if it can; else see ``owner``."""
+        """Whether a row has to agree with a living user: what the row itself says, or else its ``owner``."""
         if self._on_delete == "delete":
             return "true"
         if self._on_delete != "keep" and self._tombstone in self._auth:

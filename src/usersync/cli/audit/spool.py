@@ -6,13 +6,12 @@ import logging
 import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from usersync.cli.audit.periods import as_period
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, common_options, examples, spools_option
 from usersync.cli.text import (
     ago,
     align,
@@ -32,6 +31,7 @@ from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from usersync.audit import AuditLog
     from usersync.audit.refused import RetryResult
@@ -190,13 +190,7 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
     metavar="DURATION",
     help="How long --drain may take.",
 )
-@click.option(
-    "--dir",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Where spools are. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
-)
+@spools_option
 @click.option("--project", metavar="NAME", help="Only this spool: the 'project' that AuditLog was given.")
 @common_options
 def spool(

@@ -12,8 +12,6 @@ from usersync.cli.text import align, bad, faint, good, plain, typed, wrap
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_SHORT_ID = 8
-
 
 class Event(Protocol):
     """Something that is shown as it happens."""
