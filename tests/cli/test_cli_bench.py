@@ -131,12 +131,31 @@ REFUSED = {
     "a trigger asks the network": (
         TRIGGER.format(table="auth.users", body="perform public.http_post('https://example.com');"),
         "US303",
-        "the trigger hook on auth.users runs public.hook, which asks the network",
+        "the trigger hook on auth.users, in public.hook(), asks the network",
     ),
     "a trigger of the log asks the network": (
         TRIGGER.format(table="public.audit_logs", body="perform public.http_post('https://example.com');"),
         "US303",
-        "the trigger hook on public.audit_logs runs public.hook, which asks the network",
+        "the trigger hook on public.audit_logs, in public.hook(), asks the network",
+    ),
+    "a function that a trigger calls asks the network": (
+        """create function public.ask() returns void language plpgsql as $$ begin
+            perform public.http_post('https://example.com'); end $$;
+        """
+        + TRIGGER.format(table="auth.users", body="perform public.ask();"),
+        "US303",
+        "the trigger hook on auth.users, in public.ask(), asks the network",
+    ),
+    "a trigger of a table that a trigger writes to asks the network": (
+        TRIGGER.format(
+            table="public.profiles", body="perform public.http_post('https://example.com');"
+        ).replace("create schema", "create table public.profiles (id uuid); create schema", 1)
+        + """create function public.add_profile() returns trigger language plpgsql as $$ begin
+            insert into public.profiles values (new.id); return new; end $$;
+        create trigger add_profile after insert on public.users
+            for each row execute function public.add_profile();""",
+        "US303",
+        "the trigger add_profile on public.users, in public.hook(), asks the network",
     ),
     "the role may not": ("revoke insert on auth.users from postgres", "US202", "permission denied"),
     "our trigger is off": (
@@ -187,6 +206,19 @@ NOTED = {
         """create sequence public.numbers; grant all on sequence public.numbers to postgres;
         alter table public.users add column number bigint default nextval('public.numbers')""",
         "The sequence public.numbers goes on",
+    ),
+    "a sequence of a table that a trigger writes to": (
+        """create table auth.greetings (id bigserial, user_id uuid);
+        create function public.greet() returns trigger language plpgsql security definer as $$ begin
+            insert into auth.greetings (user_id) values (new.id); return new; end $$;
+        create trigger greet after insert on auth.users for each row execute function public.greet();""",
+        "names the sequence auth.greetings_id_seq or its table",
+    ),
+    "a sequence that a trigger names": (
+        """create sequence public.numbers; grant all on sequence public.numbers to public;
+        """
+        + TRIGGER.format(table="auth.users", body="perform nextval('public.numbers');"),
+        "names the sequence public.numbers or its table",
     ),
     "a table that refuses": (
         "alter table public.users add column team text not null",

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from usersync.errors import ConflictError
 from usersync.plans.audit import installed_settings
-from usersync.plans.init.surroundings import network_use
+from usersync.plans.network import callers, named_relations
 from usersync.plans.protocol import Plan, query, query_row, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from usersync.mapping import TableName
+    from usersync.plans.network import Caller
     from usersync.plans.protocol import Row
     from usersync.settings import Settings
 
@@ -38,26 +39,31 @@ _LOOK = """
 _TRIGGERS = """
     select
         tgrelid = to_regclass(%(source)s) as on_source, tgrelid::regclass::text as relation, tgname as name,
-        nspname || '.' || proname as function, prosrc as body,
         coalesce(obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %%', false) as ours
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
-    join pg_namespace on pg_namespace.oid = pronamespace
     where not tgisinternal and tgenabled in ('O', 'A')
         and tgrelid in (to_regclass(%(source)s), to_regclass(%(users)s), to_regclass(%(log)s))
     order by on_source desc, relation, name
 """
 
-# Those of identities and serials, and any other that a default names.
+# Those of identities and serials, and any other that a default names; and sequences among the relations.
 _SEQUENCES = """
-    select distinct sequence.oid::regclass::text as name
+    with relations as (
+        select pg_class.oid, relkind
+        from unnest(%(names)s::text[]) as name
+        join pg_class on pg_class.oid = to_regclass(name)
+    )
+    select sequence.oid::regclass::text as name
     from pg_depend
     left join pg_attrdef on classid = 'pg_attrdef'::regclass and pg_attrdef.oid = objid
     join pg_class as sequence on relkind = 'S'
         and sequence.oid = case when classid = 'pg_attrdef'::regclass then refobjid else objid end
     where refclassid = 'pg_class'::regclass and classid in ('pg_class'::regclass, 'pg_attrdef'::regclass)
         and case when classid = 'pg_attrdef'::regclass then adrelid else refobjid end
-            in (to_regclass(%(source)s), to_regclass(%(users)s), to_regclass(%(log)s))
+            in (select oid from relations)
+    union
+    select oid::regclass::text from relations where relkind = 'S'
     order by name
 """
 
@@ -102,17 +108,28 @@ def _look(settings: Settings) -> Plan[Surroundings]:
     found = yield from query_row(_LOOK, source=tables["source"])
     _refuse(settings.source_table, found)
     triggers = yield from query(_TRIGGERS, **tables)
-    _refuse_network(triggers)
-    sequences = yield from query(_SEQUENCES, **tables)
+    network = yield from callers(list(tables.values()))
+    _refuse_network(network)
+    sequences = yield from _sequences(tables.values())
+    further = yield from _sequences((yield from named_relations(list(tables.values()))))
     on_source = [each for each in triggers if each["on_source"]]
+    notes = (
+        *_notes_on_network(network),
+        *_notes_on_triggers(triggers),
+        *_notes_on_sequences(sequences, [each for each in further if each not in sequences]),
+    )
     return Surroundings(
         settings,
         frozenset(found["columns"]),
         found["auth_role"],
         frozenset(each["name"] for each in on_source if each["ours"]),
         tuple(each["name"] for each in on_source if not each["ours"]),
-        tuple(_notes(triggers, [each["name"] for each in sequences])),
+        notes,
     )
+
+
+def _sequences(names: Iterable[str]) -> Plan[list[str]]:
+    return [row["name"] for row in (yield from query(_SEQUENCES, names=list(names)))]
 
 
 def _refuse(source: TableName, found: Row) -> None:
@@ -126,32 +143,38 @@ def _refuse(source: TableName, found: Row) -> None:
         raise ConflictError(f"there is no table {source}", hint="Run: usersync doctor")
 
 
-def _refuse_network(triggers: list[Row]) -> None:
+def _refuse_network(network: Iterable[Caller]) -> None:
     """A rollback takes back what a request through pg_net would have sent, but not what was sent at once."""
-    for each in _others(triggers):
-        if (used := network_use(each)) and "pg_net" not in used:
+    for each in network:
+        if each.at_once:
             raise ConflictError(
-                f"the trigger {each['name']} on {each['relation']} runs {each['function']}, which {used}: "
-                "what it sends cannot be rolled back",
+                f"{each}: what it sends cannot be rolled back",
                 hint="Measure in a database where that trigger is not, or is disabled.",
             )
 
 
-def _notes(triggers: list[Row], sequences: list[str]) -> Iterator[str]:
-    for each in _others(triggers):
-        if network_use(each):
-            yield (
-                f"The trigger {each['name']} on {each['relation']} sends requests through pg_net. They are "
-                "rolled back before they are sent, and leave gaps in its numbers."
-            )
-        elif not each["on_source"]:
+def _notes_on_network(network: Iterable[Caller]) -> Iterator[str]:
+    for trigger, table in dict.fromkeys((each.trigger, each.table) for each in network):
+        yield (
+            f"The trigger {trigger} on {table} sends requests through pg_net. They are rolled back before "
+            "they are sent, and leave gaps in its numbers."
+        )
+
+
+def _notes_on_triggers(triggers: Iterable[Row]) -> Iterator[str]:
+    for each in triggers:
+        if not each["ours"] and not each["on_source"]:
             yield (
                 f"The trigger {each['name']} on {each['relation']} is the application's, and its time is in "
                 "what usersync adds."
             )
+
+
+def _notes_on_sequences(sequences: Iterable[str], further: Iterable[str]) -> Iterator[str]:
     for name in sequences:
         yield f"The sequence {name} goes on by a number for each row tried, and no rollback takes it back."
-
-
-def _others(triggers: list[Row]) -> Iterator[Row]:
-    return (each for each in triggers if not each["ours"])
+    for name in further:
+        yield (
+            f"A trigger's function names the sequence {name} or its table. If it takes numbers, no rollback "
+            "takes them back."
+        )

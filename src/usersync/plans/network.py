@@ -1,4 +1,4 @@
-"""Which triggers ask the network: a sign-up waits for the answer, and no rollback takes the question back."""
+"""What triggers come to: the network, for which a sign-up waits and no rollback helps, and other tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # From the triggers to the functions that they name, and to the triggers of the tables that they name, all of
 # it by name, so that what is built together at run time is missed, and one that is only mentioned counts.
-_REACHED = r"""
+_WALK = r"""
     with recursive reached (root, function, depth) as (
         select oid, tgfoid, 0
         from pg_trigger
@@ -44,6 +44,9 @@ _REACHED = r"""
             and named.home <> 'pg_catalog'::regnamespace
             and (part.home = '' or named.home = to_regnamespace(quote_ident(part.home)))
     )
+"""
+
+_REACHED = f"""{_WALK}
     select distinct
         tgname as trigger,
         tgrelid::regclass::text as table,
@@ -57,6 +60,21 @@ _REACHED = r"""
     join pg_language on pg_language.oid = prolang
     where pronamespace <> all(array(select oid from pg_namespace where nspname in ('usersync', 'net')))
     order by 2, 1, 3
+"""
+
+_NAMED = rf"""{_WALK}
+    select distinct pg_class.oid::regclass::text as name
+    from (select distinct function from reached) as each
+    join pg_proc on pg_proc.oid = each.function
+    cross join lateral regexp_split_to_table(
+        lower(coalesce(pg_get_function_sqlbody(pg_proc.oid), prosrc)), '[^\w.]+'
+    ) as word
+    join pg_class on relname = split_part(word, '.', -1)
+        and (split_part(word, '.', -2) = ''
+            or relnamespace = to_regnamespace(quote_ident(split_part(word, '.', -2))))
+    where relkind in ('r', 'p', 'S') and relnamespace <> 'pg_catalog'::regnamespace
+        and pronamespace <> all(array(select oid from pg_namespace where nspname in ('usersync', 'net')))
+    order by name
 """
 
 
@@ -86,3 +104,12 @@ def callers(tables: Sequence[str]) -> Plan[tuple[Caller, ...]]:
             at_once = use == WAITS or row["can_do_anything"]
             found.append(Caller(row["trigger"], row["table"], row["function"], use, at_once))
     return tuple(found)
+
+
+def named_relations(tables: Sequence[str]) -> Plan[list[str]]:
+    """Tables and sequences in the texts of functions that these tables' triggers come to run, but usersync's.
+
+    In SQL's quotes where need be, and with the schema unless the search path finds them without. One that is
+    only read, or mentioned, counts as well.
+    """
+    return [row["name"] for row in (yield from query(_NAMED, tables=list(tables)))]
