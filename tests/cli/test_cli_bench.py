@@ -190,6 +190,12 @@ def test_where_nothing_can_be_measured(bench, database, superuser, why):
 
 
 NOTED = {
+    "a deferred trigger of the auth server's table": (
+        """create function public.late() returns trigger language plpgsql as $$ begin return null; end $$;
+        create constraint trigger late after insert on auth.users deferrable initially deferred
+            for each row execute function public.late();""",
+        "The trigger late on auth.users is the application's and deferred",
+    ),
     "requests through pg_net": (
         TRIGGER.format(table="auth.users", body="perform net.http_post('https://example.com');"),
         "sends requests through pg_net",

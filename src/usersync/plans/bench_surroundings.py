@@ -39,6 +39,7 @@ _LOOK = """
 _TRIGGERS = """
     select
         tgrelid = to_regclass(%(source)s) as on_source, tgrelid::regclass::text as relation, tgname as name,
+        tginitdeferred as deferred,
         coalesce(obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %%', false) as ours
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
@@ -163,10 +164,18 @@ def _notes_on_network(network: Iterable[Caller]) -> Iterator[str]:
 
 def _notes_on_triggers(triggers: Iterable[Row]) -> Iterator[str]:
     for each in triggers:
-        if not each["ours"] and not each["on_source"]:
+        if each["ours"]:
+            continue
+        if not each["on_source"]:
             yield (
                 f"The trigger {each['name']} on {each['relation']} is the application's, and its time is in "
                 "what usersync adds."
+            )
+        elif each["deferred"]:
+            # What would fail at COMMIT has to fail where usersync's function can still catch it.
+            yield (
+                f"The trigger {each['name']} on {each['relation']} is the application's and deferred. "
+                "usersync makes it run before COMMIT, so its time is in what usersync adds."
             )
 
 
