@@ -128,6 +128,13 @@ REFUSED = {
         "US203",
         "INSERT into auth.users fails: the application says no",
     ),
+    "a trigger raises where somebody signs in": (
+        TRIGGER.format(table="auth.users", body="raise exception 'frozen';").replace(
+            "after insert", "before update"
+        ),
+        "US203",
+        "UPDATE of auth.users fails: frozen",
+    ),
     "a trigger asks the network": (
         TRIGGER.format(table="auth.users", body="perform public.http_post('https://example.com');"),
         "US303",

@@ -187,7 +187,7 @@ def _auth_round(state: _Bench, *, first: bool) -> Plan[dict[str, _Sample]]:
     samples = {"sign_up": (yield from _sign_up(state, user, at))}
     for name, column in (("confirmation", "email_confirmed_at"), ("sign_in", "last_sign_in_at")):
         update = f'update {source} set "{column}" = %(at)s, "updated_at" = %(at)s where "id" = %(id)s'
-        samples[name] = yield from _explain(around.ours, update, at=at, id=user)
+        samples[name] = yield from _as_auth_server(around, "UPDATE of", "sign-in", update, at=at, id=user)
     yield from query("reset role; set local search_path = pg_catalog")
     if first:
         yield from _check(state, user, at)
@@ -207,14 +207,8 @@ def _sign_up(state: _Bench, user: UUID, at: datetime) -> Plan[_Sample]:
     }
     values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()}
     names, places = ", ".join(map(quote, row)), ", ".join(f"%({name})s" for name in row)
-    try:
-        sample = yield from _explain(
-            around.ours, f"insert into {source} ({names}) values ({places})", **values
-        )
-    except (PrivilegeMissingError, BusyError):
-        raise
-    except DatabaseError as error:
-        raise _no_sign_up(around, error) from error
+    insert = f"insert into {source} ({names}) values ({places})"
+    sample = yield from _as_auth_server(around, "INSERT into", "sign-up", insert, **values)
     if not sample.fired & around.ours:
         raise ConflictError(
             f"usersync's trigger for sign-ups on {around.settings.source_table} did not fire",
@@ -223,16 +217,25 @@ def _sign_up(state: _Bench, user: UUID, at: datetime) -> Plan[_Sample]:
     return sample
 
 
-def _no_sign_up(around: Surroundings, error: DatabaseError) -> DatabaseError:
-    what = "So does every sign-up here, and usersync's triggers raise nothing."
-    if ran_out_of_time(error):
-        what = f"No statement may take longer than {_STATEMENT_S} s here."
-    others = f" Triggers of the application's on it: {', '.join(around.others)}." if around.others else ""
-    return DatabaseError(
-        f"the auth server's INSERT into {around.settings.source_table} fails: {error}",
-        hint=what + others,
-        sqlstate=error.sqlstate,
-    )
+def _as_auth_server(around: Surroundings, what: str, whose: str, sql: str, **params: Any) -> Plan[_Sample]:
+    """Take the time of a statement of the auth server's; what fails is told as what fails for everybody."""
+    try:
+        return (yield from _explain(around.ours, sql, **params))
+    except (PrivilegeMissingError, BusyError):
+        raise
+    except DatabaseError as error:
+        hint = f"So does every {whose} here, and usersync's triggers raise nothing."
+        if ran_out_of_time(error):
+            hint = f"No statement may take longer than {_STATEMENT_S} s here."
+        raise DatabaseError(
+            f"the auth server's {what} {around.settings.source_table} fails: {error}",
+            hint=hint + _named_others(around),
+            sqlstate=error.sqlstate,
+        ) from error
+
+
+def _named_others(around: Surroundings) -> str:
+    return f" Triggers of the application's on it: {', '.join(around.others)}." if around.others else ""
 
 
 def _check(state: _Bench, user: UUID, at: datetime) -> Plan[None]:
