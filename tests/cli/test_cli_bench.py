@@ -135,6 +135,16 @@ REFUSED = {
         "US203",
         "UPDATE of auth.users fails: frozen",
     ),
+    "a trigger leaves the new user out": (
+        TRIGGER.format(table="auth.users", body="return null;").replace("after insert", "before insert"),
+        "US303",
+        "INSERT into auth.users succeeds, and the row is as before",
+    ),
+    "a trigger leaves the change out": (
+        TRIGGER.format(table="auth.users", body="return null;").replace("after insert", "before update"),
+        "US303",
+        "UPDATE of auth.users succeeds, and the row is as before",
+    ),
     "a trigger asks the network": (
         TRIGGER.format(table="auth.users", body="perform public.http_post('https://example.com');"),
         "US303",
@@ -168,7 +178,12 @@ REFUSED = {
     "our trigger is off": (
         "alter table auth.users disable trigger on_auth_user_created",
         "US303",
-        "trigger for sign-ups on auth.users did not fire",
+        "trigger did not fire on the auth server's INSERT into auth.users",
+    ),
+    "our trigger for changes is off": (
+        "alter table auth.users disable trigger on_auth_user_updated",
+        "US303",
+        "trigger did not fire on the auth server's UPDATE of auth.users",
     ),
     "the log takes nothing": (
         "alter table public.audit_logs add constraint nothing check (false) not valid",

@@ -190,7 +190,7 @@ def _auth_round(state: _Bench, *, first: bool) -> Plan[dict[str, _Sample]]:
         samples[name] = yield from _as_auth_server(around, "UPDATE of", "sign-in", update, at=at, id=user)
     yield from query("reset role; set local search_path = pg_catalog")
     if first:
-        yield from _check(state, user, at)
+        yield from _check(state, samples, user, at)
     samples["event"] = yield from _record([_event(user, at)])
     samples["event_of_batch"] = yield from _record([_event(user, at) for _ in range(BATCH)])
     return samples
@@ -208,13 +208,7 @@ def _sign_up(state: _Bench, user: UUID, at: datetime) -> Plan[_Sample]:
     values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()}
     names, places = ", ".join(map(quote, row)), ", ".join(f"%({name})s" for name in row)
     insert = f"insert into {source} ({names}) values ({places})"
-    sample = yield from _as_auth_server(around, "INSERT into", "sign-up", insert, **values)
-    if not sample.fired & around.ours:
-        raise ConflictError(
-            f"usersync's trigger for sign-ups on {around.settings.source_table} did not fire",
-            hint="There is nothing to measure until it does. Run: usersync doctor",
-        )
-    return sample
+    return (yield from _as_auth_server(around, "INSERT into", "sign-up", insert, **values))
 
 
 def _as_auth_server(around: Surroundings, what: str, whose: str, sql: str, **params: Any) -> Plan[_Sample]:
@@ -238,8 +232,16 @@ def _named_others(around: Surroundings) -> str:
     return f" Triggers of the application's on it: {', '.join(around.others)}." if around.others else ""
 
 
-def _check(state: _Bench, user: UUID, at: datetime) -> Plan[None]:
+def _check(state: _Bench, samples: Mapping[str, _Sample], user: UUID, at: datetime) -> Plan[None]:
     """Whether what is measured is what usually happens."""
+    yield from _check_row(state, user)
+    for name, what in (("sign_up", "INSERT into"), ("confirmation", "UPDATE of")):
+        if not samples[name].fired & state.around.ours:
+            raise ConflictError(
+                f"usersync's trigger did not fire on the auth server's {what} "
+                f"{state.around.settings.source_table}",
+                hint="There is nothing to measure until it does. Run: usersync doctor",
+            )
     refused = yield from query("select sqlstate from usersync.sync_failures where user_id = %(id)s", id=user)
     if refused:
         state.notes.append(
@@ -253,6 +255,23 @@ def _check(state: _Bench, user: UUID, at: datetime) -> Plan[None]:
         raise ConflictError(
             f"{state.around.settings.audit_table} takes no event: {', '.join(reasons) or 'it vanished'}",
             hint="There is nothing to measure until it does. Run: usersync doctor",
+        )
+
+
+def _check_row(state: _Bench, user: UUID) -> Plan[None]:
+    """A statement whose row a trigger has left out succeeds, and nothing is left for us to do."""
+    table = state.around.settings.source_table
+    kept = yield from query(
+        'select "email_confirmed_at" is not null and "last_sign_in_at" is not null as signed_in '
+        f'from {_bindable(table.quoted)} where "id" = %(id)s',
+        id=user,
+    )
+    if not kept or not kept[0]["signed_in"]:
+        what = "UPDATE of" if kept else "INSERT into"
+        raise ConflictError(
+            f"the auth server's {what} {table} succeeds, and the row is as before",
+            hint="A trigger that returns null leaves it out, and so nothing is left for usersync to do."
+            + _named_others(state.around),
         )
 
 
