@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import click
 import psycopg
 import pytest
 from fix_terminal import Terminal
 
 from fix_catalog import read_catalog
 from fix_pooler import SERVERS
+from usersync.cli.bench import BenchView
 from usersync.connecting import connection_options
+from usersync.plans.bench import BenchResult, Operation, Spread
 from usersync.settings import Settings, parse_settings
 from usersync.testing.install import install
 
@@ -70,6 +73,16 @@ def test_for_people(bench, database):
     assert "A round trip from here takes" in " ".join(done.out.split())
     assert database.name in done.out
     assert database.passwords["postgres"] not in done.out + done.err
+
+
+def test_it_fits_into_80_columns():
+    """With a slow machine's figures; and one part in the sentence may be longer than the other."""
+    slow, quick = Spread(1234, 1111, 2222), Spread(100, 90, 110)
+    operations = tuple(Operation(name, slow, slow, slow, slow) for name in OPERATIONS)
+    view = BenchView(BenchResult(10, operations, quick, 0.1, None, (), ()), "127.0.0.1:5432/postgres", 10)
+    lines = list(view.lines(80))
+    assert max(len(click.unstyle(line)) for line in lines) <= 80
+    assert "the INSERT of a sign-up is 12.3 times that." in " ".join(lines)
 
 
 @pytest.mark.newest_server

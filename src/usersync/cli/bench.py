@@ -42,7 +42,7 @@ class BenchView:
         rest = "" if done == self.asked else f" of {number(self.asked)}: the minute was over"
         yield f"{bold(self.target)}, {count(done, 'round')}{rest}"
         yield ""
-        head = ("µs in the server", "without", "usersync adds", "others add", "usersync's share")
+        head = ("µs in the server", "without", "usersync adds", "share", "others add")
         yield from align([tuple(map(faint, head)), *map(_cells, self.result.operations)])
         yield ""
         for text in (*self._reading(), *map(plain, self.result.notes)):
@@ -65,11 +65,13 @@ class BenchView:
     def _reading(self) -> Iterator[str]:
         found, sign_up = self.result, self.result.operations[0]
         part = sign_up.usersync.median / found.round_trip.median
+        # On the same machine a round trip is short.
+        compared = f"{part:.1%} of that" if part < 1 else f"{part:,.1f} times that"
         yield (
             "Medians, with the quartiles in brackets, as PostgreSQL tells them of the statement and of each "
             "trigger; without the commit. "
             f"A round trip from here takes {_spread(found.round_trip)} µs, and what usersync adds to the "
-            f"INSERT of a sign-up is {part:.1%} of that."
+            f"INSERT of a sign-up is {compared}."
         )
         who = f"as {found.auth_role}" if found.auth_role else "as the role of this connection"
         yield (
@@ -87,8 +89,8 @@ def _cells(each: Operation) -> tuple[str, ...]:
         _WORDS[each.name].format(batch=BATCH),
         number(each.without.median) if each.without else "-",
         _spread(each.usersync),
-        number(each.others.median),
         f"{each.share:.0%}",
+        number(each.others.median),
     )
 
 
