@@ -121,7 +121,7 @@ def bench(call: Call, rounds: int, *, yes: bool) -> View:
     took. No trigger is switched off, and nothing waits for a lock for longer than a second. What is rolled
     back leaves dead rows for autovacuum, about 28 a round. Refuses where a trigger asks the network.
     """
-    from usersync.plans.bench import ROWS_A_ROUND, measure  # noqa: PLC0415 - only when it is wanted
+    from usersync.plans.bench import ROWS_A_ROUND, WARM_UPS, measure  # noqa: PLC0415 - only when it is wanted
     from usersync.plans.bench_surroundings import look  # noqa: PLC0415 - likewise
     from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
     from usersync.testing.gotrue.creation import NEW_USER, PASSWORD_HASH, app_metadata  # noqa: PLC0415 - likewise
@@ -138,9 +138,10 @@ def bench(call: Call, rounds: int, *, yes: bool) -> View:
         if not yes:
             for note in around.notes:
                 call.output.tell(*wrap(plain(note), call.output.width))
+            tried = rounds + WARM_UPS
             call.ask(
-                f"Try {count(rounds, 'sign-up')} in {call.target} and roll each back? It leaves about "
-                f"{number(rounds * ROWS_A_ROUND)} dead rows."
+                f"Try {count(tried, 'sign-up')} in {call.target} and roll each back? It leaves about "
+                f"{number(tried * ROWS_A_ROUND)} dead rows."
             )
         call.output.tell(faint("Measuring, for a minute at most…"))
         return BenchView(run(measure(around, new_user, rounds=rounds), connection), call.target, rounds)
