@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import SETTINGS, Lab, Row, production_lab, shown
+from usersync.embedded import installed_versions
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -88,8 +89,12 @@ def arguments() -> argparse.Namespace:
     for name, (default, quick, _) in SIZES.items():
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else default)
-        if getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')}: expected 1 or more")
+        # A tenth of them is recorded flat out.
+        fewest = 10 if name == "record_events" else 1
+        if getattr(options, name) < fewest:
+            parser.error(f"--{name.replace('_', '-')}: expected {fewest} or more")
+    if options.pg is not None and options.pg not in (found := installed_versions()):
+        parser.error(f"--pg: this machine has {', '.join(map(str, sorted(found))) or 'none'}")
     if options.out is None and not options.quick:
         options.out = RESULTS
     if options.out is not None:
