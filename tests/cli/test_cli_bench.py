@@ -288,6 +288,22 @@ def test_a_table_that_is_locked_is_not_waited_for(bench, database):
 
 
 @pytest.mark.newest_server
+def test_where_no_table_may_be_made_no_sign_up_is_tried(bench, superuser):
+    superuser.execute("""
+        alter table public.users add column number bigint generated always as identity;
+        create function public.refuse() returns event_trigger language plpgsql as $$ begin
+            raise exception 'no migrations today'; end $$;
+        create event trigger refuse on ddl_command_start execute function public.refuse();
+    """)
+    done = bench("--json")
+    assert (done.code, done.json["error"]["code"]) == (1, "US203")
+    assert "no migrations today" in done.json["error"]["message"]
+    assert superuser.execute(
+        "select last_value from pg_sequences where schemaname = 'public'"
+    ).fetchall() == [(None,)]
+
+
+@pytest.mark.newest_server
 def test_others_may_not(bench):
     done = bench(role="supabase_auth_admin")
     assert done.code == 1
