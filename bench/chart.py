@@ -31,7 +31,7 @@ def chart(document: Mapping[str, Any]) -> str:
     key = (
         f'<circle cx="16" cy="14" r="4" fill="{OURS}"/><text x="26" y="18">usersync</text>'
         f'<circle cx="106" cy="14" r="4" fill="{LIMIT}"/><text x="116" y="18">'
-        "the limit: one bare statement, or no trigger</text>"
+        "the limit: one bare statement; of a sign-up, the recipe's trigger</text>"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '

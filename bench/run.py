@@ -4,7 +4,8 @@
 
     python bench/run.py [--quick] [--only sign_up,reconcile] [--rounds 9] [--users 10000000] [--out DIRECTORY]
 
-Writes results.json and results.md into the directory, and prints the table. ``--quick`` takes a minute or
+Writes results.json and results.md into the directory, and prints the table. With ``--only``, what is in the
+directory of the other benchmarks stays. ``--quick`` takes a minute or
 two, and is for whoever has just changed something: its figures are of small tables and few rounds, and are
 written nowhere unless a directory is named.
 """
@@ -24,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from measuring import SETTINGS, Lab, Row, production_lab, shown
+from measuring import SETTINGS, Lab, production_lab, shown
 from usersync.embedded import installed_versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,25 +50,34 @@ SIZES = {
 def main() -> None:
     """Run what was asked for, print the table and keep it."""
     options = arguments()
-    started = time.time()
     with production_lab(options) as lab:
         found = {name: measured(name, lab) for name in options.only}
         document = {
             "machine": machine(lab),
             "options": {name: getattr(options, name) for name in SIZES},
-            "seconds": round(time.time() - started),
-            "rows": [
-                asdict(row) | {"benchmark": name, "aim": row.aim, "met": row.met}
-                for name, (rows, _) in found.items()
-                for row in rows
-            ],
-            "profiles": {name: profile for name, (_, profile) in found.items() if profile},
+            "took": {name: each["took"] for name, each in found.items()},
+            "rows": [row for each in found.values() for row in each["rows"]],
+            "profiles": {name: each["profile"] for name, each in found.items() if each["profile"]},
         }
+    kept = options.out / "results.json" if options.out is not None else None
+    if kept is not None and kept.exists():
+        document = beside(json.loads(kept.read_text()), document)
+    document["seconds"] = sum(document["took"].values())
     text = page(document)
     sys.stdout.write(text)
-    if options.out is not None:
-        (options.out / "results.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-        (options.out / "results.md").write_text(text)
+    if kept is not None:
+        kept.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        kept.with_suffix(".md").write_text(text)
+
+
+def beside(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What was measured now, and what was measured before of the benchmarks that were not run now."""
+    rows = [row for row in kept["rows"] if row["benchmark"] not in new["took"]] + new["rows"]
+    return new | {
+        "took": kept["took"] | new["took"],
+        "rows": sorted(rows, key=lambda row: BENCHMARKS.index(row["benchmark"])),
+        "profiles": kept["profiles"] | new["profiles"],
+    }
 
 
 def arguments() -> argparse.Namespace:
@@ -106,15 +116,20 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def measured(name: str, lab: Lab) -> tuple[list[Row], dict[str, Any]]:
+def measured(name: str, lab: Lab) -> dict[str, Any]:
     """Run one benchmark, saying how long it took."""
     sys.stderr.write(f"{name} … ")
     sys.stderr.flush()
     started = time.perf_counter()
     with ExitStack() as stack:
-        result: tuple[list[Row], dict[str, Any]] = import_module(name).measure(lab, stack)
-    sys.stderr.write(f"{time.perf_counter() - started:.0f} s\n")
-    return result
+        rows, profile = import_module(name).measure(lab, stack)
+    took = round(time.perf_counter() - started)
+    sys.stderr.write(f"{took} s\n")
+    return {
+        "rows": [asdict(row) | {"benchmark": name, "aim": row.aim, "met": row.met} for row in rows],
+        "profile": profile,
+        "took": took,
+    }
 
 
 def machine(lab: Lab) -> dict[str, Any]:

@@ -195,9 +195,17 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     rows = [
         slower("sign-up", "the recipe's trigger", ups, "usersync", "recipe", limit=1.3),
         slower("sign-up", "the recipe with our columns", ups, "usersync", "all columns"),
+        slower(
+            "sign-up, if it did not look for triggers",
+            "the recipe's trigger",
+            ups,
+            "usersync, unchecked",
+            "recipe",
+        ),
         over("sign-up, added", "no trigger", ups, "usersync", "none", limit=40),
         slower("sign-up and its commit", "no trigger", up_commits, "usersync", "none"),
         slower("sign-in and its commit", "no trigger", in_commits, "usersync", "none", limit=1.05),
+        slower("sign-in and its commit", "a trigger that does nothing", in_commits, "usersync", "nothing"),
         over("sign-in, added", "no trigger", ins, "usersync", "none"),
         over("sign-in, added", "a trigger that does nothing", ins, "usersync", "nothing"),
         share(

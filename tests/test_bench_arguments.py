@@ -1,7 +1,8 @@
-"""What ``python bench/run.py`` refuses before it begins: a mistake must not show after an hour."""
+"""``python bench/run.py``: a mistake must not show after an hour, and what was measured before stays."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,3 +26,17 @@ def test_what_cannot_be_measured_is_refused_at_once(words):
     assert done.returncode == 2
     assert REFUSED[words] in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_one_benchmark_leaves_what_is_there_of_the_others(tmp_path):
+    row = {"name": "sign-up", "against": "none", "aim": "", "met": None, "benchmark": "sign_up"}
+    row |= {"value": 1.0, "low": 1.0, "high": 1.0, "unit": "", "ours": "", "theirs": ""}
+    kept = {"rows": [row, row | {"benchmark": "record"}], "profiles": {"sign_up": {}}, "took": {"sign_up": 7}}
+    (tmp_path / "results.json").write_text(json.dumps(kept))
+    words = ["--quick", "--only", "record", "--record-events", "10", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, str(RUN), *words], capture_output=True, check=True, timeout=300)
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert [each for each in document["rows"] if each["benchmark"] == "sign_up"] == [row]
+    assert row | {"benchmark": "record"} not in document["rows"]
+    assert document["seconds"] == 7 + document["took"]["record"]
+    assert "| sign-up |" in (tmp_path / "results.md").read_text()
