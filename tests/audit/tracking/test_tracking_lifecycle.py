@@ -325,3 +325,15 @@ def test_tracking_waits_for_a_busy_table_without_standing_in_the_way(tracker):
 def _wait(connection, condition):
     connection.execute("set statement_timeout = '30s'")
     connection.execute(f"do $$ begin while not ({condition}) loop perform pg_sleep(0.002); end loop; end $$")
+
+
+def test_looking_at_a_table_locks_no_partition_of_the_log(tracker):
+    """Whoever writes to the log takes its table first: the other order can end in a deadlock."""
+    tracker.execute("create table products (id int primary key)")
+    with tracker.project.owner.transaction():
+        tracker.plan("products")
+        locked = tracker.execute(
+            "select relation::regclass::text from pg_locks join pg_inherits on inhrelid = relation"
+            " where pid = pg_backend_pid()"
+        ).fetchall()
+    assert locked == []

@@ -8,8 +8,8 @@ select jsonb_build_object(
     'kind', relation.relkind,
     'persistence', relation.relpersistence,
     'is_partition', relation.relispartition,
-    'is_audit_table', tracked.oid = to_regclass('@audit_table')
-        or tracked.oid in (select relid from pg_partition_tree(to_regclass('@audit_table'))),
+    -- Not by pg_partition_tree(): it locks partitions before their table, and everybody else does the reverse.
+    'is_audit_table', to_regclass('@audit_table') in (tracked.oid, pg_partition_root(tracked.oid)),
     'has_children', relation.relhassubclass,
     'owner', pg_get_userbyid(relation.relowner),
     'owner_is_ours', pg_has_role(relation.relowner, 'USAGE') or
