@@ -143,6 +143,8 @@ def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[
     for connection in sides.values():
         connection.execute("set session_replication_role = default")
         connection.execute("vacuum analyze auth.users, public.users")
+    # The first change of a page after a checkpoint writes all of it to the WAL: on both sides, then.
+    pasted.execute("checkpoint")
 
     def turns(statement: str) -> dict[str, Callable[[], float]]:
         return {side: (lambda c=each: _each(c, statement)) for side, each in sides.items()}

@@ -34,7 +34,7 @@ BENCHMARKS = ("sign_up", "reconcile", "record", "audit_throughput", "tracking", 
 
 #: Each size with its default, and what it is with --quick.
 SIZES = {
-    "rounds": (9, 3, "how often each side runs"),
+    "rounds": (9, 2, "how often each side runs"),
     "statements": (5_000, 1_000, "sign-ups, sign-ins and single-row changes in one transaction"),
     "commits": (500, 100, "the same, each with its commit"),
     "imported": (100_000, 20_000, "users imported in one statement"),
