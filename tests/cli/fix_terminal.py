@@ -56,7 +56,12 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < deadline:
             self.process.send_signal(2)
-            self._read(time.monotonic() + 1)
+            # Pressed again while it is tidying up, it would end in another way.
+            patience = time.monotonic() + 2
+            while self._read(patience):
+                pass
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(max(patience - time.monotonic(), 0.1))
         return self.end()
 
     def end(self, *, seconds: float = 30) -> int:

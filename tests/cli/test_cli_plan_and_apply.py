@@ -143,10 +143,11 @@ def test_leaving_the_question_changes_nothing(dsn, postgres, key, code):
     with Terminal("apply") as terminal:
         terminal.wait_for("[y/N]")
         if key == "\x03":
-            terminal.process.send_signal(2)
+            ended = terminal.interrupt()
         else:
             terminal.type(key)
-        assert terminal.end() == code
+            ended = terminal.end()
+        assert ended == code
         assert "Traceback" not in terminal.text
     assert run(settings_in_database(), postgres) is None
 
