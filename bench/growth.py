@@ -143,6 +143,8 @@ def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[
     for connection in sides.values():
         connection.execute("set session_replication_role = default")
         connection.execute("vacuum analyze auth.users, public.users")
+        # Neither side is to wait for the disk because the other's was read last.
+        read_ahead(connection)
     # The first change of a page after a checkpoint writes all of it to the WAL: on both sides, then.
     pasted.execute("checkpoint")
 
@@ -152,6 +154,18 @@ def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[
     take_turns(turns(sign_up.SIGN_UPS), 1, slices=WARM_UPS, warm_up=False)
     for name, statement in (("sign-up", sign_up.SIGN_UPS), ("sign-in", sign_up.SIGN_INS)):
         yield from pair(name, take_turns(turns(statement), lab.rounds, slices=5), "µs a statement")
+
+
+def read_ahead(connection: psycopg.Connection[Any]) -> None:
+    """Bring the database's files into the system's cache."""
+    row = connection.execute(
+        "select current_setting('data_directory'), oid from pg_database where datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    for path in Path(row[0], "base", str(row[1])).iterdir():
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
 
 
 def recording(lab: Lab, here: Filled, size: int) -> Iterator[dict[str, Any]]:
