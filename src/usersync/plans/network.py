@@ -13,9 +13,18 @@ if TYPE_CHECKING:
 
     from usersync.plans.protocol import Plan
 
+# What the text of the function ``caller`` names, and in which schema.
+_WORDS = r"""
+        cross join lateral regexp_split_to_table(
+            lower(coalesce(pg_get_function_sqlbody(caller.oid), caller.prosrc)), '[^\w.]+'
+        ) as word
+        cross join lateral (select split_part(word, '.', -1) as name, split_part(word, '.', -2) as home)
+            as part
+"""
+
 # From the triggers to the functions that they name, and to the triggers of the tables that they name, all of
 # it by name, so that what is built together at run time is missed, and one that is only mentioned counts.
-_WALK = r"""
+_WALK = f"""
     with recursive reached (root, function, depth) as (
         select oid, tgfoid, 0
         from pg_trigger
@@ -25,11 +34,7 @@ _WALK = r"""
         select reached.root, named.function, reached.depth + 1
         from reached
         join pg_proc as caller on caller.oid = reached.function
-        cross join lateral regexp_split_to_table(
-            lower(coalesce(pg_get_function_sqlbody(caller.oid), caller.prosrc)), '[^\w.]+'
-        ) as word
-        cross join lateral (select split_part(word, '.', -1) as name, split_part(word, '.', -2) as home)
-            as part
+        {_WORDS}
         cross join lateral (
             select oid, pronamespace from pg_proc where proname = part.name
             union all
@@ -62,16 +67,13 @@ _REACHED = f"""{_WALK}
     order by 2, 1, 3
 """
 
-_NAMED = rf"""{_WALK}
+_NAMED = f"""{_WALK}
     select distinct pg_class.oid::regclass::text as name
     from (select distinct function from reached) as each
-    join pg_proc on pg_proc.oid = each.function
-    cross join lateral regexp_split_to_table(
-        lower(coalesce(pg_get_function_sqlbody(pg_proc.oid), prosrc)), '[^\w.]+'
-    ) as word
-    join pg_class on relname = split_part(word, '.', -1)
-        and (split_part(word, '.', -2) = ''
-            or relnamespace = to_regnamespace(quote_ident(split_part(word, '.', -2))))
+    join pg_proc as caller on caller.oid = each.function
+    {_WORDS}
+    join pg_class on relname = part.name
+        and (part.home = '' or relnamespace = to_regnamespace(quote_ident(part.home)))
     where relkind in ('r', 'p', 'S') and relnamespace <> 'pg_catalog'::regnamespace
         and pronamespace <> all(array(select oid from pg_namespace where nspname in ('usersync', 'net')))
     order by name
