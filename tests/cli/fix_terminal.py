@@ -57,7 +57,7 @@ class Terminal:
         while self.process.poll() is None and time.monotonic() < deadline:
             self.process.send_signal(2)
             # Pressed again while it is tidying up, it would end in another way.
-            patience = time.monotonic() + 2
+            patience = time.monotonic() + 5
             while self._read(patience):
                 pass
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -17,6 +17,10 @@ DIFFERENCES = {
     "another address": "update {users} set {email} = 'x' where " + ONE,
     "an address that is gone": "update {users} set {email} = null where " + ONE,
     "a row without a user": "insert into {users} ({key}, {email}) values (gen_random_uuid(), 'x')",
+    "two rows that were swapped": (
+        "update {users} as one set {full_name} = other.{full_name} from {users} as other"
+        " where one.{key} <> other.{key} and one.{deleted_at} is null and other.{deleted_at} is null"
+    ),
     "each has another's address": (
         "update {users} as one set {email} = other.email from ("
         " select {key} as id, coalesce(lead({email}) over ids, first_value({email}) over ids) as email"
