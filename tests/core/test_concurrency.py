@@ -43,7 +43,7 @@ def until_blocked(project, *futures, sessions=1):
 
 def sync(project, *users):
     with project.database.connect("postgres") as connection:
-        connection.execute("select usersync.sync_users(%s)", [list(users)])
+        connection.execute("select usersync.sync_users(%s, null, true)", [list(users)])
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_reconciler_that_comes_second_copies_what_the_trigger_left(project, un
 
 def test_a_trigger_that_comes_second_has_the_last_word(project, unlike, elsewhere, ledger):
     with session(project) as reconciler:
-        reconciler.execute("select usersync.sync_users(%s)", [[unlike]])
+        reconciler.execute("select usersync.sync_users(%s, null, true)", [[unlike]])
         changing = elsewhere(project.auth.connection.execute, CHANGE, [unlike])
         until_blocked(project, changing)
     changing.result(DEADLINE_S)
@@ -86,7 +86,7 @@ def test_a_snapshot_taken_before_a_change_does_not_bring_the_old_value_back(proj
         reconciler.execute("set transaction isolation level repeatable read")
         reconciler.execute("select from auth.users")
         project.auth.connection.execute(CHANGE, [user])
-        reconciler.execute("select usersync.sync_users(%s)", [[user]])
+        reconciler.execute("select usersync.sync_users(%s, null, true)", [[user]])
     assert project.row(user)["email"] == "new@example.com"
     project.client.reconcile()
     assert project.client.status().in_step
@@ -106,7 +106,7 @@ def test_a_user_deleted_while_being_synced_does_not_come_back(project, sql, user
 def test_a_user_deleted_after_being_synced_is_seen_by_the_deletion(project, sql, user, elsewhere, ledger):
     sql("delete from {users}")
     with session(project) as reconciler:
-        reconciler.execute("select usersync.sync_users(%s)", [[user]])
+        reconciler.execute("select usersync.sync_users(%s, null, true)", [[user]])
         deleting = elsewhere(project.auth.hard_delete, user)
         until_blocked(project, deleting)
     deleting.result(DEADLINE_S)
@@ -150,7 +150,7 @@ def test_a_lock_both_ways_round_is_resolved_and_the_auth_server_wins(project, us
             project.auth.connection.execute, "update auth.users set phone = '15550000' where id = %s", [user]
         )
         until_blocked(project, changing)
-        application.execute("select usersync.sync_users(%s)", [[user]])
+        application.execute("select usersync.sync_users(%s, null, true)", [[user]])
     changing.result(DEADLINE_S)
     assert project.auth.user(user)["phone"] == "15550000"
     project.client.reconcile()

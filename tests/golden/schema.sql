@@ -14,7 +14,7 @@ begin
     if exists (select from "public"."users" as target where target."id" = ensure_user_exists.user_id) then
         return true;
     end if;
-    perform usersync.sync_users(array[user_id]);
+    perform usersync.sync_users(array[user_id], null, pg_current_xact_id_if_assigned() is null);
     return exists (select from "public"."users" as target where target."id" = ensure_user_exists.user_id);
 exception when undefined_table or undefined_column then
     return false;
@@ -212,7 +212,7 @@ begin
             'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
     when 'sync_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
-        perform usersync.sync_users(ids);
+        perform usersync.sync_users(ids, null, pg_current_xact_id_if_assigned() is null);
         return to_jsonb(cardinality(ids));
     when 'ledger_status' then
         return usersync.ledger_status();
@@ -902,7 +902,7 @@ begin
         return null;
     end if;
     ids := array(select old_users."id" from old_users);
-    perform usersync.sync_users(ids, tg_op);
+    perform usersync.sync_users(ids, tg_op, false);
     return null;
 exception when others or assert_failure then
     -- One of our own functions is gone or was changed.
@@ -965,7 +965,7 @@ begin
     else
         ids := array(select new_users."id" from new_users);
     end if;
-    perform usersync.sync_users(ids, tg_op);
+    perform usersync.sync_users(ids, tg_op, false);
     return null;
 exception when others or assert_failure then
     -- One of our own functions is gone or was changed.
@@ -1002,7 +1002,7 @@ begin
     end if;
     if row(new."id", new."email", new."phone", coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}', coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}', new."is_anonymous", new."email_confirmed_at", new."phone_confirmed_at", new."banned_until", new."created_at", new."deleted_at") is distinct from row(old."id", old."email", old."phone", coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}', coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}', old."is_anonymous", old."email_confirmed_at", old."phone_confirmed_at", old."banned_until", old."created_at", old."deleted_at") then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
-        perform usersync.sync_users(ids, tg_op);
+        perform usersync.sync_users(ids, tg_op, false);
     end if;
     return null;
 exception when others or assert_failure then
@@ -1014,7 +1014,7 @@ exception when others or assert_failure then
     begin
         ids := coalesce(ids, array[new."id"]);
         if reason in ('42703', '42804') then
-            perform usersync.sync_users(ids, tg_op);
+            perform usersync.sync_users(ids, tg_op, false);
         else
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         end if;
@@ -1676,7 +1676,7 @@ begin
                 where unlike.sqlstate = 'US001'
             );
         end if;
-        perform usersync.sync_users(differing_ids, 'PAGE');
+        perform usersync.sync_users(differing_ids, 'PAGE', true);
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
         perform usersync.note_unlike_users(array(
             select unnest(stale_ids)
@@ -1882,7 +1882,7 @@ begin
                 select unnest(ids)
                 except select target."id" from "public"."users" as target where target."id" = any(resolve_users.ids)
             );
-            perform usersync.sync_users(absent);
+            perform usersync.sync_users(absent, null, pg_current_xact_id_if_assigned() is null);
             present := present || (select holding.held from usersync.hold_users(absent) as holding);
         end if;
         absent := array(select unnest(ids) except select unnest(present));
@@ -2064,7 +2064,7 @@ CREATE OR REPLACE FUNCTION usersync.sync_user(user_id uuid, OUT known boolean, O
 AS $function$
 #variable_conflict use_column
 begin
-    perform usersync.sync_users(array[user_id]);
+    perform usersync.sync_users(array[user_id], null, pg_current_xact_id_if_assigned() is null);
     sync_user.alive := exists (
         select from "auth"."users" as source where source."id" = sync_user.user_id and source."deleted_at" is null
     );
@@ -2074,9 +2074,9 @@ end;
 $function$
 
 
--- function usersync.sync_users(uuid[], text)
+-- function usersync.sync_users(uuid[], text, boolean)
 owner postgres; usersync: brings the rows of these users in line; what cannot be written goes to usersync.sync_failures.
-CREATE OR REPLACE FUNCTION usersync.sync_users(ids uuid[], fired_by text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION usersync.sync_users(ids uuid[], fired_by text, own_transaction boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2091,8 +2091,8 @@ declare
     error_message text;
     error_context text;
     written bigint;
-    -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
-    is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
+    -- Whether deferred checks are made here and now.
+    checks_constraints boolean := own_transaction or fired_by is not null;
     has_triggers boolean;
     unlike uuid[] := '{}'::uuid[];
     half integer;
@@ -2116,7 +2116,7 @@ begin
         -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
         -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
         -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
-        if is_ours then
+        if checks_constraints then
             set constraints all immediate;
         end if;
         has_triggers := exists (
@@ -2147,7 +2147,7 @@ begin
     end;
 
     half := cardinality(ids) / 2;
-    perform set_config('usersync.is_ours', is_ours::text, true);
+    perform set_config('usersync.checks_constraints', checks_constraints::text, true);
     if reason = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true);
     end if;
@@ -2155,15 +2155,15 @@ begin
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
-            perform usersync.sync_users(unlocked, fired_by);
+            perform usersync.sync_users(unlocked, fired_by, own_transaction);
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
     elsif half > 0 and (
         left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or usersync.raised_below(error_context) is not null
     ) then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
-        perform usersync.sync_users(ids[:half], fired_by);
-        perform usersync.sync_users(ids[half + 1:], fired_by);
+        perform usersync.sync_users(ids[:half], fired_by, own_transaction);
+        perform usersync.sync_users(ids[half + 1:], fired_by, own_transaction);
         return;
     end if;
     perform usersync.degrade_users(
@@ -2377,7 +2377,7 @@ begin
         'and (select true from %s as target where target.%I = source."id") is null on conflict (%I) do nothing',
         '"public"."users"', column_list, value_list, '"auth"."users"', '"public"."users"', 'id', 'id'
     ) using ids;
-    if coalesce(current_setting('usersync.is_ours', true), 'true') = 'true' then
+    if coalesce(current_setting('usersync.checks_constraints', true), 'true') = 'true' then
         set constraints all immediate;
     end if;
 end;
@@ -2521,7 +2521,7 @@ begin
             if statement is not null then
                 execute statement using user_id;
             end if;
-            if coalesce(current_setting('usersync.is_ours', true), 'true') = 'true' then
+            if coalesce(current_setting('usersync.checks_constraints', true), 'true') = 'true' then
                 set constraints all immediate;
             end if;
             written := true;

@@ -101,7 +101,7 @@ def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
         )
     yield BEGIN
     try:
-        yield from query("select usersync.sync_users(array[%(id)s]::uuid[])", id=user_id)
+        yield from query("select usersync.sync_users(array[%(id)s]::uuid[], null, true)", id=user_id)
         after = yield from _look(settings, user_id)
         failed = yield from _failure(user_id)
     finally:

@@ -12,7 +12,7 @@ begin
         return null;
     end if;
     ids := array(select old_users."id" from old_users);
-    perform usersync.sync_users(ids, tg_op);
+    perform usersync.sync_users(ids, tg_op, false);
     return null;
 exception when others or assert_failure then
     -- One of our own functions is gone or was changed.

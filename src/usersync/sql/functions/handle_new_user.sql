@@ -46,7 +46,7 @@ begin
     else
         ids := array(select new_users."id" from new_users);
     end if;
-    perform usersync.sync_users(ids, tg_op);
+    perform usersync.sync_users(ids, tg_op, false);
     return null;
 exception when others or assert_failure then
     -- One of our own functions is gone or was changed.

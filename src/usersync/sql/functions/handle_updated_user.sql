@@ -15,7 +15,7 @@ begin
     end if;
     if row('@new_auth_values') is distinct from row('@old_auth_values') then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
-        perform usersync.sync_users(ids, tg_op);
+        perform usersync.sync_users(ids, tg_op, false);
     end if;
     return null;
 exception when others or assert_failure then
@@ -27,7 +27,7 @@ exception when others or assert_failure then
     begin
         ids := coalesce(ids, array[new."id"]);
         if reason in ('42703', '42804') then
-            perform usersync.sync_users(ids, tg_op);
+            perform usersync.sync_users(ids, tg_op, false);
         else
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         end if;

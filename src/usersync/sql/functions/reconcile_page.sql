@@ -161,7 +161,7 @@ begin
                 where unlike.sqlstate = 'US001'
             );
         end if;
-        perform usersync.sync_users(differing_ids, 'PAGE');
+        perform usersync.sync_users(differing_ids, 'PAGE', true);
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
         perform usersync.note_unlike_users(array(
             select unnest(stale_ids)

@@ -2,13 +2,16 @@
 -- Brings the rows of these users in line with the auth server's table and raises for nothing that the application's
 -- schema can do. Called by the triggers in the auth server's own session, and by everything else as the owner.
 --
--- fired_by: the operation of the trigger that calls, PAGE for the reconciler, or null for a call in a transaction
--- that may be the application's. What the calling statement has itself written to the auth server's table is nobody
--- else's to change before it ends, so triggers copy it as it stands; everybody else has to take care. Users whom it
--- has inserted are new to the ledger, so there is no look into it.
+-- fired_by: the operation of the trigger that calls, PAGE for the reconciler, or null for an explicit call. What the
+-- calling statement has itself written to the auth server's table is nobody else's to change before it ends, so
+-- triggers copy it as it stands; everybody else has to take care. Users whom it has inserted are new to the ledger,
+-- so there is no look into it.
+--
+-- own_transaction: whether the transaction is usersync's alone and ends with this call. The caller has to know: in an
+-- explicit call within an application's transaction, deferred checks wait for the application's COMMIT.
 --
 -- enable_seqscan: a plan that was made while the tables were empty would be kept while they grow.
-create or replace function usersync.sync_users(ids uuid[], fired_by text default null) returns void
+create or replace function usersync.sync_users(ids uuid[], fired_by text, own_transaction boolean) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '@lock_timeout'
@@ -22,8 +25,8 @@ declare
     error_message text;
     error_context text;
     written bigint;
-    -- Whether the transaction is the auth server's or our own, so that nobody else's checks are pending in it.
-    is_ours boolean := fired_by is not null or pg_current_xact_id_if_assigned() is null;
+    -- Whether deferred checks are made here and now.
+    checks_constraints boolean := own_transaction or fired_by is not null;
     has_triggers boolean;
     unlike uuid[] := '{}'::uuid[];
     half integer;
@@ -47,7 +50,7 @@ begin
         -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
         -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
         -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
-        if is_ours then
+        if checks_constraints then
             set constraints all immediate;
         end if;
         has_triggers := exists (
@@ -78,7 +81,7 @@ begin
     end;
 
     half := cardinality(ids) / 2;
-    perform set_config('usersync.is_ours', is_ours::text, true);
+    perform set_config('usersync.checks_constraints', checks_constraints::text, true);
     if reason = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true);
     end if;
@@ -86,15 +89,15 @@ begin
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
-            perform usersync.sync_users(unlocked, fired_by);
+            perform usersync.sync_users(unlocked, fired_by, own_transaction);
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
     elsif half > 0 and (
         left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or usersync.raised_below(error_context) is not null
     ) then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
-        perform usersync.sync_users(ids[:half], fired_by);
-        perform usersync.sync_users(ids[half + 1:], fired_by);
+        perform usersync.sync_users(ids[:half], fired_by, own_transaction);
+        perform usersync.sync_users(ids[half + 1:], fired_by, own_transaction);
         return;
     end if;
     perform usersync.degrade_users(
@@ -102,5 +105,5 @@ begin
     );
 end;
 $usersync$;
-comment on function usersync.sync_users(uuid[], text) is
+comment on function usersync.sync_users(uuid[], text, boolean) is
     'usersync: brings the rows of these users in line; what cannot be written goes to usersync.sync_failures.';

@@ -90,7 +90,7 @@ begin
             if statement is not null then
                 execute statement using user_id;
             end if;
-            if coalesce(current_setting('usersync.is_ours', true), 'true') = 'true' then
+            if coalesce(current_setting('usersync.checks_constraints', true), 'true') = 'true' then
                 set constraints all immediate;
             end if;
             written := true;
