@@ -30,8 +30,8 @@ from tracking import TABLE
 from usersync.audit.redaction import Redactor
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import Settings
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,17 +7,17 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
-from usersync.async_links import async_link_to
-from usersync.links import find_source
 from usersync.models import Counts, Erasure, Failure, SyncResult, SyncStatus
 from usersync.plans import erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
+from usersync.transports.psycopg import find_source
+from usersync.transports.psycopg_async import async_link_to
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from usersync.async_links import AsyncSource
     from usersync.plans.reconcile import OnProgress, Run
+    from usersync.transports.psycopg_async import AsyncSource
 
 
 class AsyncUserSync:

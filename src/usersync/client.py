@@ -7,16 +7,16 @@ import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Self
 
-from usersync.links import find_source, link_to
 from usersync.models import Counts, Erasure, Failure, SyncResult, SyncStatus
 from usersync.plans import erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
+from usersync.transports.psycopg import find_source, link_to
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from usersync.links import Source
     from usersync.plans.reconcile import OnProgress, Run
+    from usersync.transports.psycopg import Source
 
 
 class UserSync:

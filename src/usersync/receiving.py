@@ -14,9 +14,9 @@ from usersync.rest.http import BlockingWire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.links import Link
     from usersync.rest.admin import AuthServer, UserPage
     from usersync.rest.exchange import Exchange
+    from usersync.transports.psycopg import Link
 
 T = TypeVar("T")
 

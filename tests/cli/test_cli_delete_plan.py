@@ -7,8 +7,8 @@ import pytest
 from fix_project import NAMES
 from usersync.mapping import quote
 from usersync.plans import deletion
-from usersync.runner import run
 from usersync.settings import parse_settings
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

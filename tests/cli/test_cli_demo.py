@@ -9,7 +9,7 @@ import pytest
 from fix_terminal import Terminal
 
 from usersync.embedded import installed_versions
-from usersync.links import connect
+from usersync.transports.psycopg import connect
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from usersync.links import connect
-from usersync.runner import run
+from usersync.transports.psycopg import connect
+from usersync.transports.run import run
 
 SECRET = "s3cr3t-Pa55"  # noqa: S105 - this is what must not be shown
 

@@ -4,7 +4,7 @@ import pytest
 from fix_terminal import Terminal
 
 from usersync.plans.schema import settings_in_database
-from usersync.runner import run
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

@@ -13,8 +13,8 @@ from usersync import AsyncUserSync, UserSync
 from usersync.connecting import connection_options
 from usersync.models import Counts
 from usersync.plans import schema
-from usersync.runner import run
 from usersync.settings import Settings
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

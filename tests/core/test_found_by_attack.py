@@ -10,10 +10,10 @@ import pytest
 from usersync import UserSync
 from usersync.errors import RemovalCapError
 from usersync.plans import schema
-from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
+from usersync.transports.run import run
 
 DEFERRED_ELSEWHERE = """
     create table public.plans (id int primary key);

@@ -18,10 +18,10 @@ from fix_project import Project
 from usersync import UserSync
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
+from usersync.transports.run import run
 
 USERS, EVENTS, OF_OTHERS = 12_000, 7_000, 2_000
 

@@ -9,8 +9,8 @@ import pytest
 
 from usersync.plans import schema
 from usersync.plans.doctor import choose, examine
-from usersync.runner import run
 from usersync.sql.script import install_script
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

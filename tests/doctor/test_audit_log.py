@@ -9,8 +9,8 @@ import pytest
 
 from usersync.plans import schema
 from usersync.plans.doctor import choose, examine
-from usersync.runner import run
 from usersync.settings import parse_settings
+from usersync.transports.run import run
 
 DAMAGE = """
     alter table public.audit_logs disable trigger keep_audit_logs;

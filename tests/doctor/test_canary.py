@@ -17,9 +17,9 @@ from usersync.cli.main import run
 from usersync.errors import ConnectionFailedError
 from usersync.plans import schema
 from usersync.plans.doctor import judge
-from usersync.runner import run as run_plan
 from usersync.settings import load_settings
 from usersync.testing import broken_users_table
+from usersync.transports.run import run as run_plan
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 

@@ -12,9 +12,9 @@ from usersync.cli.doctor_view import DoctorView
 from usersync.cli.main import run
 from usersync.models import Check
 from usersync.plans import schema
-from usersync.runner import run as run_plan
 from usersync.settings import Settings
 from usersync.testing.install import install
+from usersync.transports.run import run as run_plan
 
 OK = Check("D001", "One", "ok", "all is well")
 WARNING = Check("D002", "Two", "warning", "it is odd", "usersync apply")

@@ -246,7 +246,7 @@ def test_nothing_to_mend(doctor):
 
 
 def test_a_table_that_is_in_use_is_waited_for_a_moment_only(clinic, doctor, root, monkeypatch):
-    monkeypatch.setattr("usersync.plans.patience._ATTEMPTS", 2)
+    monkeypatch.setattr("usersync.transports.lock_retry._ATTEMPTS", 2)
     root.execute("alter table auth.users disable trigger on_auth_user_created")
     with root.transaction(force_rollback=True):
         root.execute("lock table auth.users in share row exclusive mode")

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from usersync.plans.doctor import choose, examine
-from usersync.runner import run
+from usersync.transports.run import run
 
 
 def test_d006_a_missing_function(clinic):

@@ -7,9 +7,9 @@ import pytest
 
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.plans.doctor import CHECKS, choose, examine
-from usersync.plans.protocol import query
-from usersync.runner import run
 from usersync.testing import broken_users_table
+from usersync.transports.run import run
+from usersync.transports.steps import query
 
 
 def test_a_healthy_database_has_nothing_to_say(clinic):

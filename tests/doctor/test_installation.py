@@ -9,8 +9,8 @@ import pytest
 from usersync.plans import schema
 from usersync.plans.doctor import choose, examine
 from usersync.plans.doctor.d001_connection import look
-from usersync.runner import run
 from usersync.settings import Settings
+from usersync.transports.run import run
 
 
 @pytest.mark.newest_server

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from usersync.plans.doctor import choose, d031_clock, examine
 from usersync.plans.doctor.d022_timeouts import milliseconds
-from usersync.runner import run
+from usersync.transports.run import run
 
 SCOPES = ["alter database {database}", "alter role supabase_auth_admin in database {database}"]
 

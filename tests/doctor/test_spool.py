@@ -10,7 +10,7 @@ from usersync.audit import AuditLog
 from usersync.cli.main import run
 from usersync.plans.doctor import choose, examine
 from usersync.plans.doctor.examination import Spool
-from usersync.runner import run as run_plan
+from usersync.transports.run import run as run_plan
 
 pytestmark = pytest.mark.newest_server
 

@@ -7,7 +7,7 @@ import pytest
 from usersync.audit.redaction import Redactor
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
+from usersync.transports.run import run
 
 is_secret = Redactor().is_secret
 

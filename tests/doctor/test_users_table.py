@@ -182,7 +182,7 @@ def test_d016_says_when_it_is_the_auth_server_that_fails(clinic):
 @pytest.mark.newest_server
 def test_d016_the_fix_lets_the_deletion_through(clinic):
     from usersync.plans import schema  # noqa: PLC0415
-    from usersync.runner import run  # noqa: PLC0415
+    from usersync.transports.run import run  # noqa: PLC0415
 
     clinic.settings = dataclasses.replace(clinic.settings, on_delete="delete")
     run(schema.apply(clinic.settings), clinic.project.owner)

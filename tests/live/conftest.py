@@ -16,8 +16,8 @@ from psycopg.rows import dict_row
 
 from usersync import DataApi, UserSync
 from usersync.plans import schema
-from usersync.runner import run
 from usersync.settings import Settings, parse_settings
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 from usersync import AuditLog, UserSync
 from usersync.errors import UsersyncError
 from usersync.plans import doctor
-from usersync.runner import run
+from usersync.transports.run import run
 
 PASSWORD = "correct horse battery staple 4!"  # noqa: S105 - of users who live as long as a test
 

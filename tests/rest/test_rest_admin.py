@@ -14,11 +14,11 @@ from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
 from usersync.cli.main import run
 from usersync.errors import ApiKeyError, ConnectionFailedError, RemovalCapError, SettingsError
-from usersync.links import link_to
 from usersync.receiving import receive_all
 from usersync.rest.admin import AuthServer
 from usersync.settings import Settings, parse_settings
 from usersync.testing.install import install
+from usersync.transports.psycopg import link_to
 
 pytestmark = pytest.mark.newest_server
 

@@ -13,8 +13,8 @@ from usersync.errors import (
     NotInstalledError,
     PrivilegeMissingError,
 )
-from usersync.plans.protocol import query
 from usersync.plans.users import failures
+from usersync.transports.steps import query
 
 pytestmark = pytest.mark.newest_server
 

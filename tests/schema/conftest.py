@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from usersync.plans import schema
-from usersync.runner import run
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ import pytest
 
 from usersync.errors import ConflictError
 from usersync.plans import schema
-from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.testing import GoTrue, GoTrueError
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

@@ -16,9 +16,9 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.plans import schema
-from usersync.runner import run
 from usersync.settings import Settings, parse_settings
 from usersync.sql.render import render_bundle
+from usersync.transports.run import run
 from usersync.version import __version__
 
 TRIGGERS = ["on_auth_user_created", "on_auth_user_deleted", "on_auth_user_updated"]

@@ -10,15 +10,16 @@ import psycopg
 import pytest
 
 from usersync.errors import BusyError, ConnectionFailedError, UsersyncError
-from usersync.plans import patience, schema
-from usersync.plans.protocol import Pause
-from usersync.runner import run
+from usersync.plans import schema
 from usersync.settings import Settings
+from usersync.transports import lock_retry
+from usersync.transports.run import run
+from usersync.transports.steps import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 pytestmark = pytest.mark.newest_server
 
@@ -167,7 +168,7 @@ def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
 
 
 def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database, installer, monkeypatch):
-    monkeypatch.setattr(patience, "_ATTEMPTS", 3)
+    monkeypatch.setattr(lock_retry, "_ATTEMPTS", 3)
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
         with pytest.raises(BusyError, match="at each of 3 attempts") as caught:

@@ -11,8 +11,8 @@ import pytest
 from usersync import UserSync
 from usersync.errors import ConflictError, PrivilegeMissingError
 from usersync.plans import schema
-from usersync.runner import run
 from usersync.settings import Settings, parse_settings
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.audit.sender import IDLE_S, Receipt, Sender
 from usersync.audit.wire import DATA, RefusedError, TooSlowError, UnavailableError
-from usersync.plans.protocol import fits
 from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer
 from usersync.rest.exchange import Request, heard, rpc_path
+from usersync.transports.steps import fits
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool

@@ -23,7 +23,7 @@ from usersync.audit.refused import RetryResult, retry
 from usersync.audit.stats import describe_reject
 from usersync.audit.wire import UnavailableError
 from usersync.errors import DatabaseError
-from usersync.links import find_source
+from usersync.transports.psycopg import find_source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence

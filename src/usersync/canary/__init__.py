@@ -19,15 +19,15 @@ from usersync.canary.steps import STEPS, Bird, Step, hatch
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.plans import canary as plans
 from usersync.plans.doctor.replay import Attempt, Fault, LackingRight, MovedSequence, Replay
-from usersync.runner import run, translate
 from usersync.testing.gotrue import GoTrueError
+from usersync.transports.run import run, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from usersync.plans.canary import Stage
-    from usersync.plans.protocol import Plan, Row
     from usersync.settings import Settings
+    from usersync.transports.steps import Plan, Row
 
 __all__ = ["replay"]
 

@@ -123,8 +123,8 @@ def bench(call: Call, rounds: int, *, yes: bool) -> View:
     """
     from usersync.plans.bench import ROWS_A_ROUND, WARM_UPS, measure  # noqa: PLC0415 - only when it is wanted
     from usersync.plans.bench_surroundings import look  # noqa: PLC0415 - likewise
-    from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
     from usersync.testing.gotrue.creation import NEW_USER, PASSWORD_HASH, app_metadata  # noqa: PLC0415 - likewise
+    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     call.require_consent(yes=yes)
     new_user = {

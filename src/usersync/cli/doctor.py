@@ -90,7 +90,7 @@ class Surgery:
     @functools.cached_property
     def _known(self) -> tuple[Settings, bool]:
         from usersync.plans.doctor.applied_settings import applied_settings  # noqa: PLC0415 - late, see doctor
-        from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
+        from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
         if self.call.settings_source != DEFAULTS:
             return self.call.settings, True
@@ -98,7 +98,7 @@ class Surgery:
 
     def examine(self) -> tuple[Check, ...]:
         from usersync.plans.doctor import examine  # noqa: PLC0415 - late, see doctor
-        from usersync.runner import run  # noqa: PLC0415 - likewise
+        from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         if not self.checks:
             return ()
@@ -120,7 +120,7 @@ class Surgery:
     def mend(self, found: DoctorView, *, yes: bool) -> DoctorView:
         """Show what is safe to be mended, ask, do it, and examine again."""
         from usersync.plans.doctor.mending import remedies, sql_of  # noqa: PLC0415 - late, see doctor
-        from usersync.runner import run  # noqa: PLC0415 - likewise
+        from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         wanted = remedies(found.checks)
         if not wanted:
@@ -135,7 +135,7 @@ class Surgery:
 
     def _mended(self, remedy: Remedy, script: str) -> Mended:
         from usersync.plans.doctor.mending import mend  # noqa: PLC0415 - late, see doctor
-        from usersync.runner import run  # noqa: PLC0415 - likewise
+        from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         try:
             run(mend(self._known[0], remedy), self.connection)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from usersync.plans.protocol import Plan
     from usersync.rest import DataApi
+    from usersync.transports.steps import Plan
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Call:
     @functools.cached_property
     def source(self) -> str | DataApi:
         """The address, from ``--dsn`` or the environment, else the Data API. Never to be printed."""
-        from usersync.links import find_source  # noqa: PLC0415 - a driver, which --help can do without
+        from usersync.transports.psycopg import find_source  # noqa: PLC0415 - a driver, which --help can do without
 
         return find_source() if self.dsn_option is None and self.surroundings is None else self.dsn
 
@@ -112,14 +112,14 @@ class Call:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """An autocommit connection; raises :class:`~usersync.errors.ConnectionFailedError`."""
-        from usersync.links import connect  # noqa: PLC0415 - likewise
+        from usersync.transports.psycopg import connect  # noqa: PLC0415 - likewise
 
         with connect(self.dsn) as connection:
             yield connection
 
     def run(self, plan: Plan[T]) -> T:
         """Drive a plan over a connection of its own, or over the Data API."""
-        from usersync.links import link_to  # noqa: PLC0415 - likewise
+        from usersync.transports.psycopg import link_to  # noqa: PLC0415 - likewise
 
         with closing(link_to(self.source)) as link:
             return link.run(plan)

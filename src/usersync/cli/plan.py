@@ -11,7 +11,7 @@ from usersync.cli.plan_view import PlanView
 from usersync.plans import schema
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 adopt_option = click.option(

@@ -88,9 +88,9 @@ def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: A
 def _receive(call: Call, removal_cap: float | None) -> None:
     """Bring the copy of the auth server's users up to date."""
     from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
-    from usersync.links import link_to  # noqa: PLC0415 - a driver, which --help can do without
     from usersync.receiving import receive_all  # noqa: PLC0415 - likewise
     from usersync.rest.admin import AuthServer  # noqa: PLC0415 - likewise
+    from usersync.transports.psycopg import link_to  # noqa: PLC0415 - a driver, which --help can do without
 
     server = AuthServer.from_env()
     call.output.tell(f"Reading users from {server.api.host}")

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.models import Change
 from usersync.plans.inspection import PINNED
-from usersync.plans.protocol import Plan, query
 from usersync.plans.strangers import Stranger, listed, strangers
 from usersync.sql.expressions import literal
+from usersync.transports.steps import Plan, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from usersync.plans.protocol import Row
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
+    from usersync.transports.steps import Row
 
 
 def adopted_names(settings: Settings, catalog: Mapping[str, Any]) -> tuple[str, ...]:

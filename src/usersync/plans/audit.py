@@ -24,14 +24,14 @@ from usersync.audit_models import (
     TailCursor,
 )
 from usersync.errors import NotInstalledError
-from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.plans.schema import refuse_strangers, settings_in_database
 from usersync.settings import Settings, parse_settings
 from usersync.sql.audit_expressions import SET_APART
 from usersync.sql.audit_reading import AuditReading
+from usersync.transports.steps import Plan, in_transaction, query, query_row
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Row
+    from usersync.transports.steps import Row
 
 PAGE_SIZE = 100
 

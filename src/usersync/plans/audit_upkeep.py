@@ -10,8 +10,8 @@ from usersync.errors import DatabaseError, SettingsError
 from usersync.mapping import TableName
 from usersync.plans.audit import installed_settings
 from usersync.plans.pages import failed_ids, fewer
-from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently
-from usersync.plans.protocol import Plan, in_transaction, operate, query, query_row
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently
+from usersync.transports.steps import Plan, in_transaction, operate, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,9 +20,9 @@ from uuid import uuid4
 from usersync.errors import BusyError, ConflictError, DatabaseError, PrivilegeMissingError, UsersyncError
 from usersync.mapping import TableName, quote
 from usersync.plans.pages import ran_out_of_time
-from usersync.plans.protocol import BEGIN, ROLLBACK, Plan, query, query_row
 from usersync.plans.tracking import plan_track
 from usersync.plans.tracking_state import TrackOptions
+from usersync.transports.steps import BEGIN, ROLLBACK, Plan, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from usersync.errors import ConflictError
 from usersync.plans.audit import installed_settings
 from usersync.plans.network import callers, named_relations
-from usersync.plans.protocol import Plan, query, query_row, read_only
+from usersync.transports.steps import Plan, query, query_row, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from usersync.mapping import TableName
     from usersync.plans.network import Caller
-    from usersync.plans.protocol import Row
     from usersync.settings import Settings
+    from usersync.transports.steps import Row
 
 # The owner of the auth server's table is the role that the auth server logs in as.
 _LOOK = """

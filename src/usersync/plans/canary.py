@@ -9,14 +9,14 @@ from usersync.mapping import quote
 from usersync.plans.doctor.replay import Attempt, Fault, LackingRight, MovedSequence
 from usersync.plans.doctor.roles import settings_in_force
 from usersync.plans.network import callers
-from usersync.plans.protocol import query, query_row
+from usersync.transports.steps import query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-    from usersync.plans.protocol import Plan, Row
     from usersync.settings import Settings
+    from usersync.transports.steps import Plan, Row
 
 #: What a database must have for the requests to be those that its auth server sends.
 AUTH_SERVERS_TABLE = '"auth"."users"'

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from usersync.errors import BusyError, DatabaseError, UserNotFoundError
 from usersync.mapping import quote
 from usersync.plans.pages import ran_out_of_time
-from usersync.plans.protocol import Plan, Row, in_transaction, query, query_row
+from usersync.transports.steps import Plan, Row, in_transaction, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

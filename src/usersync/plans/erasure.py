@@ -16,12 +16,12 @@ from usersync.models import Erasure
 from usersync.personal import words_of
 from usersync.plans.audit import installed_settings
 from usersync.plans.pages import fewer
-from usersync.plans.protocol import Plan, Row, anything, call, in_transaction, operate, query, query_row
 from usersync.settings import SOURCE_COPY
 from usersync.sql.expressions import literal
 from usersync.sql.render import Renderer
 from usersync.sql.tracking import entity_type
 from usersync.sql.tracking_columns import shortened
+from usersync.transports.steps import Plan, Row, anything, call, in_transaction, operate, query, query_row
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -10,9 +10,9 @@ from usersync.errors import DatabaseError, PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
-from usersync.plans.protocol import Plan, query, query_row
 from usersync.plans.strangers import stranger_findings
 from usersync.settings import COPIED_COLUMNS
+from usersync.transports.steps import Plan, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

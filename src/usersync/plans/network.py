@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from usersync.plans.init.surroundings import WAITS, network_use
-from usersync.plans.protocol import query
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 # What the text of the function ``caller`` names, and in which schema.
 _WORDS = r"""

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from usersync.errors import DatabaseError
 from usersync.models import Counts
-from usersync.plans.protocol import Plan, Shape, checked, operate, optional, time_text, uuid_text
+from usersync.transports.steps import Plan, Shape, checked, operate, optional, time_text, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from usersync.plans.protocol import Row
+    from usersync.transports.steps import Row
 
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 

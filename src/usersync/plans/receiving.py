@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.errors import RemovalCapError
 from usersync.plans.pages import further
-from usersync.plans.protocol import Plan, anything, operate, time_text, uuid_text
+from usersync.transports.steps import Plan, anything, operate, time_text, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,10 +14,10 @@ from uuid import UUID, uuid4
 from usersync.errors import DatabaseError, RemovalCapError, SettingsError
 from usersync.models import Counts, Difference
 from usersync.plans.pages import FIRST_ID, LAST_ID, RUN_PART, compare_pages, fewer, further, ran_out_of_time
-from usersync.plans.protocol import Plan, anything, operate, optional
+from usersync.transports.steps import Plan, anything, operate, optional
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Row
+    from usersync.transports.steps import Row
 
 PAGE_SIZE = 5_000
 MAX_PAGE_SIZE = 100_000

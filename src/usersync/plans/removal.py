@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.models import Change, SchemaPlan
-from usersync.plans.protocol import Plan, query_row
 from usersync.plans.tracked_tables import tracked_functions
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import is_of_tracked_table
+from usersync.transports.steps import Plan, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

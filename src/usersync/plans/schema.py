@@ -29,14 +29,14 @@ from usersync.plans.adoption import (
 )
 from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
-from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
-from usersync.plans.protocol import Plan, in_transaction, query, query_row
 from usersync.plans.removal import plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.sql.expressions import literal
 from usersync.sql.render import remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.sql.tracking import is_of_tracked_table
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.steps import Plan, in_transaction, query, query_row
 from usersync.version import __version__
 
 if TYPE_CHECKING:

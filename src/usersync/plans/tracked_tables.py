@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from usersync.errors import SettingsError
 from usersync.mapping import TableName
 from usersync.models import Change, Finding
-from usersync.plans.protocol import Plan, query
 from usersync.plans.tracking_state import (
     IsSecret,
     Made,
@@ -24,12 +23,13 @@ from usersync.plans.tracking_state import (
 )
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import OPERATIONS, Tracking, read_comment, render_tracking, trigger_name
+from usersync.transports.steps import Plan, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Row
     from usersync.settings import Settings
+    from usersync.transports.steps import Row
 
 State = Literal["current", "stale", "gone"]
 

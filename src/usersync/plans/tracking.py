@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 from usersync.errors import ConflictError, PrivilegeMissingError, SettingsError
 from usersync.mapping import TableName, parse_name
 from usersync.models import Change, Finding
-from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
-from usersync.plans.protocol import Plan, in_transaction, query
 from usersync.plans.tracking_state import changes_of, drop_function, inspect_table, table_of, tracking_of
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import OPERATIONS, Tracking, read_comment, render_tracking, trigger_name
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.steps import Plan, in_transaction, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Row
     from usersync.plans.tracking_state import IsSecret, TrackOptions
     from usersync.settings import Settings
+    from usersync.transports.steps import Row
 
 OnChange = Callable[[Change], None]
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from usersync.errors import NotInstalledError, SettingsError
 from usersync.mapping import TableName, check_name
 from usersync.models import Change
-from usersync.plans.protocol import Plan, query_row
 from usersync.sql.tracking import (
     OPERATIONS,
     Tracking,
@@ -20,12 +19,13 @@ from usersync.sql.tracking import (
     render_privileges,
 )
 from usersync.sql.tracking_columns import tracked_column
+from usersync.transports.steps import Plan, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Row
     from usersync.settings import Settings
+    from usersync.transports.steps import Row
 
 IsSecret = Callable[[str], bool]
 """Whether a column of this name holds a secret; :meth:`usersync.audit.redaction.Redactor.is_secret`."""

@@ -12,7 +12,7 @@ from usersync.errors import DatabaseError, SettingsError, UserNotFoundError, Use
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans.audit_upkeep import unlink_deleted_users
 from usersync.plans.pages import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
-from usersync.plans.protocol import Plan, call, operate, optional, time_text, uuid_text
+from usersync.transports.steps import Plan, call, operate, optional, time_text, uuid_text
 
 RETRY_BATCH = 500
 LEDGER_PAGE = 1_000

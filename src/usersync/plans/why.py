@@ -8,17 +8,17 @@ from uuid import UUID
 
 from usersync.errors import UserNotFoundError
 from usersync.mapping import Column, Owner, quote
-from usersync.plans.protocol import BEGIN, ROLLBACK, query, query_row
 from usersync.plans.users import failures
 from usersync.sql.expressions import as_text, comparable, differs, literal
+from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from usersync.models import Failure
-    from usersync.plans.protocol import Plan
     from usersync.settings import Settings
+    from usersync.transports.steps import Plan
 
 Prospect = Literal["nothing", "written", "removed", "degraded", "failed"]
 

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from usersync.environment import look_up
 from usersync.errors import ConnectionFailedError
-from usersync.plans.protocol import fits, uuid_text
 from usersync.rest.answers import Refusal, refusal_of
 from usersync.rest.api import KEY_VARIABLES, DataApi
 from usersync.rest.exchange import ask
+from usersync.transports.steps import fits, uuid_text
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from usersync.errors import NeedsDatabaseError, UsersyncError
-from usersync.plans.protocol import Call, Pause, Plan
 from usersync.rest.answers import NoReply, Refusal, Reply, read_answer
+from usersync.transports.steps import Call, Pause, Plan
 
 if TYPE_CHECKING:
     from usersync.rest.api import DataApi

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from usersync.errors import SettingsError
-from usersync.plans.protocol import Pause
 from usersync.rest.answers import NoReply, Reply
+from usersync.transports.steps import Pause
 from usersync.version import __version__
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans import schema
-from usersync.runner import run
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from usersync.settings import Settings

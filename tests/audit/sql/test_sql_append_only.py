@@ -7,7 +7,7 @@ import pytest
 from sql_log import event
 
 from usersync.plans import schema
-from usersync.runner import run
+from usersync.transports.run import run
 
 WRITES = {
     "update": "update {} set action = 'forged'",

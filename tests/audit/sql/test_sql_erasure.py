@@ -25,10 +25,10 @@ from usersync.errors import (
 )
 from usersync.personal import PERSONAL, erase_keys, words_of
 from usersync.plans import erasure
-from usersync.runner import run
 from usersync.settings import Settings, parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

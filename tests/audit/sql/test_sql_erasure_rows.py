@@ -10,10 +10,10 @@ from sql_log import event, send
 from usersync.audit.redaction import Redactor
 from usersync.plans import erasure, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

@@ -12,7 +12,7 @@ import pytest
 from sql_log import event, send, wait_until_blocked
 
 from usersync.plans import audit_upkeep
-from usersync.runner import run
+from usersync.transports.run import run
 
 NOW = datetime.now(UTC)
 

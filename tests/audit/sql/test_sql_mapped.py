@@ -13,8 +13,8 @@ from sql_log import event, send
 from usersync.audit_models import EventFilter
 from usersync.errors import ConflictError, SettingsError
 from usersync.plans import audit, audit_upkeep, schema
-from usersync.runner import run
 from usersync.settings import parse_settings
+from usersync.transports.run import run
 
 SEED_TABLE = """
     create table public.users (id uuid primary key, email text);

@@ -10,7 +10,7 @@ from sql_log import event
 
 from usersync.audit_models import Cursor, EventFilter
 from usersync.plans import audit
-from usersync.plans.protocol import Statement
+from usersync.transports.steps import Statement
 
 pytestmark = pytest.mark.newest_server
 

@@ -10,9 +10,9 @@ from sql_log import event
 from usersync.errors import DatabaseError
 from usersync.plans import audit_upkeep, schema, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.sql.script import install_script
+from usersync.transports.run import run
 
 SHAPE = """
     select 'relation', relid::regclass::text, null, null

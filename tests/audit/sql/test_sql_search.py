@@ -11,7 +11,7 @@ from sql_log import event
 from usersync.audit_models import Cursor, EventFilter, FieldChange
 from usersync.errors import NotInstalledError, PrivilegeMissingError, SettingsError
 from usersync.plans import audit, audit_upkeep
-from usersync.runner import run
+from usersync.transports.run import run
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

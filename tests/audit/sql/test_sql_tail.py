@@ -9,7 +9,7 @@ from sql_log import event, send
 
 from usersync.audit_models import EventFilter
 from usersync.plans import audit
-from usersync.runner import run
+from usersync.transports.run import run
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from sql_log import as_sent, event
 
 from usersync.audit_models import RecordResult
 from usersync.errors import BusyError, SettingsError
-from usersync.plans import audit_upkeep, patience
-from usersync.runner import run
+from usersync.plans import audit_upkeep
+from usersync.transports import lock_retry
+from usersync.transports.run import run
 
 CUT = datetime(2020, 3, 15, tzinfo=UTC)
 
@@ -66,8 +67,8 @@ def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, o
 
 
 def test_a_partition_that_somebody_reads_is_waited_for_a_moment_at_a_time(log, old, session, monkeypatch):
-    monkeypatch.setattr(patience, "_ATTEMPTS", 2)
-    monkeypatch.setattr(patience, "_MAX_PAUSE_S", 0.06)
+    monkeypatch.setattr(lock_retry, "_ATTEMPTS", 2)
+    monkeypatch.setattr(lock_retry, "_MAX_PAUSE_S", 0.06)
     with reading(session, "usersync.audit_logs_2020_02"), pytest.raises(BusyError, match="the audit log"):
         run(audit_upkeep.prune(CUT), log.owner)
     # What went before it is gone, and the rest goes the next time.

@@ -11,7 +11,7 @@ import pytest
 from usersync.audit.redaction import Redactor
 from usersync.plans import tracked_tables, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from usersync.errors import (
 )
 from usersync.plans import schema, tracked_tables, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import parse_settings
+from usersync.transports.run import run
 
 PRODUCTS = "create table products (id int primary key, name text, qty int)"
 

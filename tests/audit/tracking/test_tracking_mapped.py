@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from usersync.plans import audit, schema, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import parse_settings
 from usersync.testing.install import install
+from usersync.transports.run import run
 
 SETTINGS = parse_settings(
     {

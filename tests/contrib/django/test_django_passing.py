@@ -17,8 +17,8 @@ from usersync.contrib.django import audit
 from usersync.errors import SettingsError
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import Settings
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 

@@ -12,9 +12,9 @@ from usersync import AuditLog
 from usersync.audit.redaction import Redactor
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.runner import run
 from usersync.settings import Settings
 from usersync.testing.install import install
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -72,7 +72,7 @@ def export(call: Call, wanted: EventFilter, format_: str, output: Path | None) -
     if format_ == "parquet" and output is None and on_terminal():
         raise click.UsageError("Parquet is no text for a terminal: add --output FILE")
     from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
-    from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     shown = output is None and on_terminal()
     with (

@@ -273,6 +273,6 @@ def _log(call: Call, root: Path, project: str | None) -> AuditLog:
 
 def _check_database(call: Call) -> None:
     """Raise where nothing could be delivered, instead of trying until the time is up."""
-    from usersync.plans import protocol  # noqa: PLC0415 - only when it is wanted
+    from usersync.transports import steps  # noqa: PLC0415 - only when it is wanted
 
-    call.run(protocol.call("record_audit_events", returns=protocol.anything, events=[]))
+    call.run(steps.call("record_audit_events", returns=steps.anything, events=[]))

@@ -67,7 +67,7 @@ def tail(call: Call, wanted: EventFilter, *, number: int, no_follow: bool, every
 def _begin(call: Call, wanted: EventFilter, number: int) -> tuple[TailCursor, set[str]]:
     """Print the newest; return where to go on, and what may come again because it was shown already."""
     from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
-    from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     with call.connection() as connection:
         batch = run(audit.tail(), connection)
@@ -84,7 +84,7 @@ def _follow(
 ) -> tuple[TailCursor, bool]:
     """Print what comes, until the connection is lost; return where to go on. An outage is told of twice."""
     from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
-    from usersync.runner import run  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     try:
         with call.connection() as connection:

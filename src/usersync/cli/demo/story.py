@@ -19,8 +19,8 @@ from usersync.cli.status import StatusView
 from usersync.cli.sync_view import SyncView
 from usersync.cli.text import bad, plain, wrap
 from usersync.plans import audit, schema
-from usersync.runner import run
 from usersync.testing.gotrue import GoTrueError
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from usersync.models import SyncResult

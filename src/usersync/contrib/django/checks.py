@@ -11,9 +11,9 @@ from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
 from usersync.contrib.django.operations import carriers
 from usersync.errors import SettingsError, UsersyncError
-from usersync.links import connect
 from usersync.plans import schema
-from usersync.runner import run
+from usersync.transports.psycopg import connect
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,13 +11,13 @@ from django.db.migrations.operations.base import Operation
 from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
 from usersync.errors import SettingsError
-from usersync.links import connect
 from usersync.plans import schema
-from usersync.runner import run
 from usersync.sql.script import install_script
+from usersync.transports.psycopg import connect
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 class ApplyUsersync(Operation):

@@ -15,8 +15,8 @@ from usersync.plans.doctor.examination import Definition, Patient, SkipCheckErro
 from usersync.plans.doctor.mending import APPLY
 from usersync.plans.doctor.register import CANARY, CHECKS, choose, choose_with_canary
 from usersync.plans.inspection import inspect
-from usersync.plans.protocol import Plan, query_row, read_only
 from usersync.sql.render import render_bundle
+from usersync.transports.steps import Plan, query_row, read_only
 
 if TYPE_CHECKING:
     from usersync.models import SchemaPlan

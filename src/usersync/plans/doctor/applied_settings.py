@@ -12,8 +12,8 @@ from usersync.plans.schema import settings_in_database
 from usersync.settings import parse_settings
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
     from usersync.settings import Settings
+    from usersync.transports.steps import Plan
 
 
 def applied_settings(otherwise: Settings) -> Plan[tuple[Settings, bool]]:

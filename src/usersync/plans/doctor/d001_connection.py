@@ -12,7 +12,7 @@ from usersync.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines
 from usersync.plans.inspection import find
-from usersync.plans.protocol import query
 from usersync.plans.strangers import OUR_TRIGGERS, strangers
 from usersync.sql.expressions import literal
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from usersync.plans.protocol import Plan, Row
+    from usersync.transports.steps import Plan, Row
 
 # Which other triggers go with a recipe's function.
 _SHARERS = """

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from usersync.errors import MigrationChangedError, VersionMismatchError
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
-from usersync.plans.protocol import query
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 #: The script can be run again at any time, and makes what is not there.
 RUN_ALL = 'usersync sql | psql --set ON_ERROR_STOP=1 "$SUPABASE_DB_URL"'

@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
-from usersync.plans.protocol import query
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from usersync.plans.protocol import Plan, Row
+    from usersync.transports.steps import Plan, Row
 
 _TRIGGERS = """
     select tgname as name, tgenabled = 'O' as enabled, pg_get_triggerdef(oid) as definition

@@ -12,7 +12,7 @@ from usersync.sql.tracking import is_of_tracked_table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 # Bits of pg_trigger.tgtype.
 _ROW, _BEFORE, _INSERT = 1, 2, 4

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.models import Change
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:

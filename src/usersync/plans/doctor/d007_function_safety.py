@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
-from usersync.plans.protocol import query
 from usersync.sql.tracking import is_of_tracked_table
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan, Row
+    from usersync.transports.steps import Plan, Row
 
 _FUNCTIONS = """
     select

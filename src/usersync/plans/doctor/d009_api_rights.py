@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
-from usersync.plans.protocol import query
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan, Row
+    from usersync.transports.steps import Plan, Row
 
 # service_role may have had the right from PUBLIC alone, and is not to lose it with the others.
 _CALLABLE = """

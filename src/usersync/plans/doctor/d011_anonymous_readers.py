@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
-from usersync.plans.protocol import query_row
+from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 _READABLE = """
     select

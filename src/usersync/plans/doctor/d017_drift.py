@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from usersync.plans import users
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
-from usersync.plans.protocol import query_row
+from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
     from usersync.models import SyncStatus
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings

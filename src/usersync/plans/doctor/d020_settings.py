@@ -10,7 +10,7 @@ from usersync.plans.schema import settings_in_database
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:

@@ -9,7 +9,7 @@ from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verd
 from usersync.plans.doctor.roles import settings_in_force
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan, Row
+    from usersync.transports.steps import Plan, Row
 
 #: What a sign-up may need beside waiting for one lock.
 _ROOM_MS = 1_000

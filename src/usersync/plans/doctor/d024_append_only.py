@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:

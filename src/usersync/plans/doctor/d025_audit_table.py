@@ -11,8 +11,8 @@ from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verd
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan
     from usersync.settings import Settings
+    from usersync.transports.steps import Plan
 
 _PAUSE = "-- At a quiet hour: recording waits meanwhile, and the more events there are, the longer."
 

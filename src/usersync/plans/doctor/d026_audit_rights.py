@@ -10,7 +10,7 @@ from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verd
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:

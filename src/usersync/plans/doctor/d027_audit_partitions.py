@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
-from usersync.plans.protocol import query, query_row
+from usersync.transports.steps import query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan, Row
+    from usersync.transports.steps import Plan, Row
 
 #: Making a partition reads the default one, and recording waits for that.
 _MANY = 100_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
-from usersync.plans.protocol import query
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 _REASONS = """
     select sqlstate, min(reason) as reason, count(*) as events, min(rejected_at) as oldest

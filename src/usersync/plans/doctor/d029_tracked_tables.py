@@ -9,8 +9,8 @@ from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verd
 from usersync.plans.tracked_tables import tracked
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
     from usersync.plans.tracked_tables import TrackedTable
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - the functions were made from the database's settings

@@ -10,7 +10,7 @@ from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from usersync.plans.network import Caller
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 
 def look(patient: Patient) -> Plan[Verdict]:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
-from usersync.plans.protocol import query_row
+from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 #: What the check of access tokens allows (the ``leeway`` of usersync.contrib.auth).
 _TOLERATED = timedelta(seconds=10)

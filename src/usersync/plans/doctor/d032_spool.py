@@ -19,7 +19,7 @@ from usersync.plans.doctor.examination import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 #: A writer that reaches its database delivers within seconds.
 _PATIENCE = timedelta(minutes=10)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from usersync.models import Change, SchemaPlan
     from usersync.plans.doctor.replay import Replay
     from usersync.plans.inspection import Inspection
-    from usersync.plans.protocol import Plan
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
+    from usersync.transports.steps import Plan
 
 Need = Literal["nothing", "source", "users table", "installation"]
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from usersync.plans import schema
 from usersync.plans.doctor.d003_migrations import RUN_ALL
-from usersync.plans.patience import BUSY_LOCK_TIMEOUT, patiently, take_lock
-from usersync.plans.protocol import Statement, in_transaction
 from usersync.sql.script import install_script
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.steps import Statement, in_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from usersync.models import Check
-    from usersync.plans.protocol import Plan
     from usersync.settings import Settings
+    from usersync.transports.steps import Plan
 
 APPLY = "usersync apply"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.protocol import query
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
-    from usersync.plans.protocol import Plan, Row
     from usersync.settings import Settings
+    from usersync.transports.steps import Plan, Row
 
 # Of a role in this database before of the role, of the database, of the server. A role that logs in to the
 # auth server's database owns its table; the other one that matters is ours.

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from usersync.mapping import TableName
     from usersync.models import Finding
-    from usersync.plans.protocol import Plan, Row
     from usersync.plans.recipes import Value
+    from usersync.transports.steps import Plan, Row
 
 __all__ = ["Choice", "Proposal", "Proposed", "Tables", "look_for_tables", "propose"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.mapping import TableName
-from usersync.plans.protocol import Plan, query, query_row, read_only
 from usersync.plans.recipes.values import is_key
 from usersync.sql.render import read_sql, render_survey
+from usersync.transports.steps import Plan, query, query_row, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What a blocking client runs its plans over: an address, a connection, a pool, or the Data API.
 
-:mod:`usersync.async_links` is the same for asyncio.
+:mod:`usersync.transports.psycopg_async` is the same for asyncio.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from usersync.errors import SettingsError
 from usersync.rest import DataApi
 from usersync.rest.api import KEY_VARIABLES
 from usersync.rest.exchange import converse
-from usersync.runner import run, translate
+from usersync.transports.run import run, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 T = TypeVar("T")
 

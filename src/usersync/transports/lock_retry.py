@@ -10,7 +10,7 @@ import random
 from typing import TYPE_CHECKING
 
 from usersync.errors import BusyError
-from usersync.plans.protocol import Pause, Plan, query
+from usersync.transports.steps import Pause, Plan, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an asyncio client runs its plans over. What each method does is said in :mod:`usersync.links`."""
+"""What an asyncio client runs its plans over; see :mod:`usersync.transports.psycopg`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from usersync.connecting import check_dsn, connection_failed, is_lost, options_f
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
 from usersync.rest.exchange import converse
-from usersync.runner import run_async, translate
+from usersync.transports.run import run_async, translate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from usersync.plans.protocol import Plan
+    from usersync.transports.steps import Plan
 
 T = TypeVar("T")
 

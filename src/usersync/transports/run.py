@@ -20,7 +20,7 @@ from usersync.errors import (
     UsersyncError,
     refused,
 )
-from usersync.plans.protocol import BEGIN, Pause, Plan, Statement
+from usersync.transports.steps import BEGIN, Pause, Plan, Statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -1,0 +1,1 @@
+"""How statements run: what an operation yields, and what drives it over a connection."""
