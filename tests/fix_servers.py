@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fix_lacking import lacks
 from usersync.embedded import EmbeddedPostgres, installed_versions
 from usersync.testing import SupabaseCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 SUPPORTED = (15, 16, 17, 18)
 
@@ -48,14 +49,16 @@ _root = pytest.StashKey[Path]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--pg", metavar="VERSIONS", help="PostgreSQL versions to run on, as in 15,18; default all found"
+        "--pg",
+        metavar="VERSIONS",
+        help="PostgreSQL versions to run on, as in 15,18, or newest; default all found",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "newest_server: run on the newest PostgreSQL only, not on each")
     found = installed_versions()
-    wanted = _wanted(config.getoption("--pg"))
+    wanted = _wanted(config.getoption("--pg"), found)
     config.stash[_versions] = [version for version in wanted or SUPPORTED if version in found]
     config.stash[_absent] = [version for version in wanted or SUPPORTED if version not in found]
     if wanted and config.stash[_absent]:
@@ -63,13 +66,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_root] = _shared_root(config)
 
 
-def _wanted(option: str | None) -> list[int]:
+def _wanted(option: str | None, found: Collection[int]) -> list[int]:
     if not option:
         return []
+    if option == "newest":
+        return [max(version for version in SUPPORTED if version in found)]
     try:
         return [int(part) for part in option.split(",")]
     except ValueError:
-        raise pytest.UsageError(f"--pg: expected versions as in 15,18, not {option!r}") from None
+        raise pytest.UsageError(f"--pg: expected versions as in 15,18, or newest, not {option!r}") from None
 
 
 def _shared_root(config: pytest.Config) -> Path:
@@ -126,7 +131,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     versions = metafunc.config.stash[_versions]
     if metafunc.definition.get_closest_marker("newest_server"):
         versions = versions[-1:]
-    none = pytest.param(0, marks=pytest.mark.skip(reason="no PostgreSQL found on this machine"))
+    none = pytest.param(0, marks=pytest.mark.skip(reason=lacks("a PostgreSQL")))
     if "names" in metafunc.fixturenames and versions:
         # Once more, on the newest server, where every name is as bad as a name can be.
         pairs = [(version, "plain") for version in versions] + [(versions[-1], "hostile")]

@@ -19,14 +19,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from fix_lacking import lacks, skip_without
 from usersync.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries, installed_versions, processes
 from usersync.embedded import server as server_module
 
 FAST = {"fsync": "off"}
 PATIENCE = 20.0
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason=lacks("Linux"))
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason=lacks("root"))
 
 # A process of its own that uses a server until its standard input ends.
 APPLICATION = """
@@ -694,7 +695,7 @@ def test_a_version_that_is_not_there_names_those_that_are():
 
 def test_a_cluster_of_another_version_is_refused_and_served_by_its_own(tmp_path):
     if len(installed_versions()) < 2:
-        pytest.skip("needs two versions of PostgreSQL")
+        skip_without("a second version of PostgreSQL")
     older, newer = min(installed_versions()), max(installed_versions())
     with EmbeddedPostgres(tmp_path / "kept", version=older, settings=FAST):
         pass

@@ -8,6 +8,8 @@ import textwrap
 import pytest
 import tiny_disk
 
+from fix_lacking import skip_without
+
 pytestmark = pytest.mark.newest_server
 
 
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.newest_server
 def on_tiny_disk(tmp_path):
     """Run a script that has a small disk for itself, and return the ids that it printed."""
     if reason := tiny_disk.why_not():
-        pytest.skip(f"no disk can be mounted here: {reason}")
+        skip_without("a mount namespace", reason)
     place = tmp_path / "disk"
     place.mkdir()
     # The server may run as an account other than ours.

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from fix_terminal import Terminal
 
+from fix_lacking import lacks
 from usersync.embedded import installed_versions
 from usersync.transports.psycopg import connect
 
 README = Path(__file__).parents[2] / "README.md"
 
-pytestmark = pytest.mark.skipif(not installed_versions(), reason="no PostgreSQL found on this machine")
+pytestmark = pytest.mark.skipif(not installed_versions(), reason=lacks("a PostgreSQL"))
 
 
 def test_the_demo_tells_the_whole_story(usersync):

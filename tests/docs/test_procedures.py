@@ -21,6 +21,7 @@ import pytest
 
 from auth_stand_in import AuthServer
 from fix_catalog import read_catalog
+from fix_lacking import skip_without
 from usersync import AuditLog, UserSync
 from usersync.cli.main import run
 from usersync.settings import Settings
@@ -159,7 +160,7 @@ def procedure(database, shell, capsys, request):
 @pytest.fixture
 def dumps(server):
     if not (server.bin_dir / "pg_dump").exists():
-        pytest.skip(f"{server.bin_dir} has no pg_dump")
+        skip_without("pg_dump", f"none in {server.bin_dir}")
 
 
 @pytest.fixture

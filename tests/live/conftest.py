@@ -14,6 +14,7 @@ import pytest
 from auth_api import AuthApi, NotOfferedError
 from psycopg.rows import dict_row
 
+from fix_lacking import lacks
 from usersync import DataApi, UserSync
 from usersync.plans import schema
 from usersync.settings import Settings, parse_settings
@@ -41,14 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _why_not() -> str | None:
     if os.environ.get("USERSYNC_LIVE") != "1":
-        return "signs users up in a real project: run it with make live"
+        return lacks("a project in the environment")
     found = {
         "SUPABASE_URL": _auth_url(),
         "SUPABASE_SECRET_KEY": _key(),
         "SUPABASE_DB_URL": os.environ.get("SUPABASE_DB_URL"),
     }
     lacking = [f"{name} ({_NEEDED[name]})" for name, value in found.items() if not value]
-    return f"not set: {'; '.join(lacking)}" if lacking else None
+    return f"{lacks('a project in the environment')}: not set: {'; '.join(lacking)}" if lacking else None
 
 
 def _auth_url() -> str | None:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from test_obstacles import RECIPE
 
+from fix_lacking import skip_without
 from usersync.settings import Settings
 from usersync.sql.script import install_script
 
@@ -59,7 +60,7 @@ def test_the_script_can_be_run_in_somebody_elses_transaction(installer, settings
 def test_psql_takes_the_script(installer, server, settings, tmp_path, encoding):
     psql = server.bin_dir / "psql"
     if not psql.exists():
-        pytest.skip(f"no psql in {server.bin_dir}")
+        skip_without("psql", f"none in {server.bin_dir}")
     file = tmp_path / "install.sql"
     file.write_text(install_script(settings, transaction=True), encoding="utf-8")
     for _ in range(2):

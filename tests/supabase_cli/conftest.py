@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fix_lacking import skip_without
+from node_tools import node_tool
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.testing import SupabaseDatabase
-
-_VERSION = "3.1.0"
 
 
 @dataclass(frozen=True)
 class SupabaseProject:
     """A project folder, and the command in it. Nothing needs Docker or an account."""
 
-    command: Path
+    command: str
     folder: Path
 
     def __call__(self, *arguments: str, at: SupabaseDatabase | None = None) -> str:
@@ -57,31 +56,12 @@ class SupabaseProject:
 
 
 @pytest.fixture(scope="session")
-def supabase_command(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Installed from npm, once a run: the workers share it."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("needs npm, to install the Supabase CLI")
-    root = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):
-        root = root.parent
-    folder = root / "supabase-cli"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = folder / "node_modules" / ".bin" / "supabase"
-        if not command.exists():
-            install = (npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", folder)
-            done = subprocess.run(
-                [*install, f"supabase@{_VERSION}"], cwd=folder, capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                pytest.skip(f"npm could not install the Supabase CLI: {done.stderr.strip()[-300:]}")
-    return command
+def supabase_command() -> str:
+    return node_tool("@supabase/cli-linux-x64/bin/supabase") or skip_without("the Supabase CLI")
 
 
 @pytest.fixture
-def supabase(supabase_command: Path, tmp_path: Path) -> SupabaseProject:
+def supabase(supabase_command: str, tmp_path: Path) -> SupabaseProject:
     """A project folder as ``supabase init`` makes it."""
     project = SupabaseProject(supabase_command, tmp_path)
     project("init")

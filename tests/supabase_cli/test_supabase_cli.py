@@ -7,6 +7,7 @@ import json
 import psycopg
 import pytest
 
+from fix_lacking import skip_without
 from usersync.settings import Settings
 from usersync.testing.install import install
 
@@ -94,7 +95,7 @@ def test_the_linter_finds_nothing_in_our_functions(supabase, pushed, cluster):
         if not superuser.execute(
             "select true from pg_available_extensions where name = 'plpgsql_check'"
         ).fetchone():
-            pytest.skip("this PostgreSQL has no plpgsql_check")
+            skip_without("plpgsql_check")
         superuser.execute("create extension plpgsql_check")
         server = superuser.info.server_version
         superuser.execute(
