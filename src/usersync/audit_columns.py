@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import SettingsError
-from usersync.mapping import check_name, parse_type
+from usersync.mapping import TableName, check_name, parse_name, parse_type
 from usersync.personal import PERSONAL, spelt
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ FIELDS: Mapping[str, str] = {
 }
 
 
+AUDIT_TABLE = TableName("public", "audit_logs")
+
+#: What the section ``[audit]`` holds.
+AUDIT_KEYS = ("table", "columns", "personal")
+
+
 @dataclass(frozen=True)
 class AuditColumn:
     """A column of the application's audit table, and its type where it is not the field's."""
@@ -45,11 +51,12 @@ class AuditColumn:
 
 @dataclass(frozen=True)
 class AuditColumns:
-    """Field to column, where empty means a table of usersync's own making, in which both have the same name;
-    and the words by which ``usersync erase`` knows what is personal."""
+    """The section ``[audit]``: the audit table, the column of each field (empty for a table that usersync
+    creates, where both have the same name), and the words by which ``usersync erase`` finds personal data."""
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
     personal: tuple[str, ...] = PERSONAL
+    table: TableName = AUDIT_TABLE
 
     @property
     def is_own(self) -> bool:
@@ -64,6 +71,7 @@ class AuditColumns:
     def describe(self) -> dict[str, Any]:
         """As plain data, in the form that :func:`parse_audit` reads."""
         return {
+            "table": str(self.table),
             "columns": {
                 name: {"column": column.name, "type": column.type} if column.type else column.name
                 for name, column in self.columns.items()
@@ -73,11 +81,13 @@ class AuditColumns:
 
 
 def parse_audit(value: object, where: str) -> AuditColumns:
-    """Read the section ``[audit]``, which holds ``personal`` and ``[audit.columns]``."""
-    if not isinstance(value, dict) or set(value) - {"columns", "personal"}:
+    """Read the section ``[audit]``, which holds :data:`AUDIT_KEYS`."""
+    if not isinstance(value, dict) or set(value) - set(AUDIT_KEYS):
+        names = [f"{where}.{key}" for key in AUDIT_KEYS]
         raise SettingsError(
-            f"{where}: expected a table that holds {where}.columns, {where}.personal and nothing else"
+            f"{where}: expected a table that holds {', '.join(names[:-1])}, {names[-1]} and nothing else"
         )
+    table = parse_name(value["table"], f"{where}.table") if "table" in value else AUDIT_TABLE
     personal = _parse_personal(value.get("personal", list(PERSONAL)), f"{where}.personal")
     given = value.get("columns", {})
     if not isinstance(given, dict):
@@ -91,7 +101,7 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         )
     if len({column.name for column in columns.values()}) < len(columns):
         raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
-    return AuditColumns(columns, personal)
+    return AuditColumns(columns, personal, table)
 
 
 def _parse_personal(value: object, where: str) -> tuple[str, ...]:

@@ -7,11 +7,13 @@ The fields of :class:`Settings` are the one table of settings: the file, its err
 from __future__ import annotations
 
 import tomllib
+import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from usersync.audit_columns import AuditColumns, parse_audit
+from usersync.audit_columns import AUDIT_KEYS, AuditColumns, parse_audit
+from usersync.config.retired import RetiredSettingWarning, translate
 from usersync.errors import SettingsError
 from usersync.mapping import (
     DEFAULT_COLUMNS,
@@ -79,27 +81,17 @@ class Settings:
         f"to the ledger ({_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}).",
         default=250,
     )
-    removal_cap: float = _setting(
-        "The share of the users table that one reconciling run may remove or anonymize (0 to 1). "
-        "Ten rows are always allowed; --removal-cap, given for one run, is taken at its word.",
-        default=0.05,
-    )
     columns: tuple[Column, ...] = _setting(
         "The mapping, a table: each column of the users table and where its value comes from.",
         default_factory=_default_columns,
     )
 
-    audit_table: TableName = _setting(
-        "The audit log: created if there is none. An application that has one names it here and maps its "
-        "columns in [audit.columns].",
-        default=TableName("public", "audit_logs"),
-    )
     audit: AuditColumns = _setting(
-        "`[audit.columns]`: which column of an audit table of the application's own takes which field of an "
-        "event. `id` has to be mapped, to a column with a unique constraint: it is what makes an event "
-        "arrive once. Fields that are not mapped go into the column for `metadata`. `[audit] personal`: the "
-        "words by which `usersync erase` knows the keys in `changes` and `metadata` that hold something "
-        "personal.",
+        "`[audit] table`: the audit log, created if there is none. `[audit.columns]`: for an audit table of "
+        "the application's own, the column of each field of an event. `id` must be mapped, to a column with "
+        "a unique constraint: it makes sure that an event is stored once. Fields that are not mapped go into "
+        "the column for `metadata`. `[audit] personal`: the words by which `usersync erase` finds the keys "
+        "in `changes` and `metadata` that hold personal data.",
         default=AuditColumns(),
     )
 
@@ -115,11 +107,14 @@ class Settings:
             "on_delete": self.on_delete,
             "sign_up_trigger": self.sign_up_trigger,
             "lock_timeout_ms": self.lock_timeout_ms,
-            "removal_cap": self.removal_cap,
             "columns": {column.name: column.describe() for column in self.columns},
-            "audit_table": str(self.audit_table),
             "audit": self.audit.describe(),
         }
+
+    @property
+    def audit_table(self) -> TableName:
+        """The audit log, or the application's table that takes its place."""
+        return self.audit.table
 
     @property
     def copies_source(self) -> bool:
@@ -162,14 +157,42 @@ def _check_columns(settings: Settings) -> None:
 
 
 def parse_settings(data: Mapping[str, Any]) -> Settings:
-    """Read settings from the parsed TOML, or raise :class:`SettingsError` naming the key."""
+    """Read settings from the parsed TOML, or raise :class:`SettingsError` naming the key.
+
+    Settings of earlier releases are understood, with a :class:`RetiredSettingWarning`.
+    """
+    return _warned(*_parse(data))
+
+
+def _parse(data: Mapping[str, Any]) -> tuple[Settings, tuple[str, ...]]:
+    """The settings, and a warning for each that is retired or moved."""
     if not isinstance(data, dict):
         raise SettingsError(f"expected a table of settings, got {data!r}")
+    data, outdated = translate(data)
     known = {each.name for each in fields(Settings)}
     for key in data:
         if key not in known:
             raise SettingsError(f"unknown setting {key!r}", hint=did_you_mean(key, known))
-    return Settings(**{key: _PARSERS[key](value, key) for key, value in data.items()})
+    return Settings(**{key: _PARSERS[key](value, key) for key, value in data.items()}), outdated
+
+
+def _warned(settings: Settings, outdated: tuple[str, ...]) -> Settings:
+    for each in outdated:
+        warnings.warn(each, RetiredSettingWarning, stacklevel=3)
+    return settings
+
+
+def parse_remembered(stored: Mapping[str, Any]) -> Settings:
+    """The settings that a database was set up with, by this release or by another.
+
+    What is not known here is left out: ``plan`` says where a newer release was. There is no warning for
+    settings of earlier releases: the next ``apply`` writes them anew.
+    """
+    data, _ = translate(stored)
+    data = {each.name: data[each.name] for each in fields(Settings) if each.name in data}
+    if isinstance(data.get("audit"), dict):
+        data["audit"] = {key: data["audit"][key] for key in AUDIT_KEYS if key in data["audit"]}
+    return _named("usersync.settings (in the database)", data)
 
 
 def _parse_choice(choices: tuple[str, ...]) -> Any:
@@ -199,12 +222,6 @@ def _parse_lock_timeout(value: object, where: str) -> int:
     return value
 
 
-def _parse_share(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise SettingsError(f"{where}: expected a share from 0 to 1, got {value!r}")
-    return float(value)
-
-
 def _parse_columns(value: object, where: str) -> tuple[Column, ...]:
     if not isinstance(value, dict):
         raise SettingsError(f"{where}: expected a table of columns")
@@ -218,9 +235,7 @@ _PARSERS = {
     "on_delete": _parse_choice(get_args(OnDelete)),
     "sign_up_trigger": _parse_choice(get_args(TriggerLevel)),
     "lock_timeout_ms": _parse_lock_timeout,
-    "removal_cap": _parse_share,
     "columns": _parse_columns,
-    "audit_table": parse_name,
     "audit": parse_audit,
 }
 
@@ -246,9 +261,10 @@ def load_settings(path: Path | None = None, *, directory: Path | None = None) ->
 
 def _named(name: str, data: Mapping[str, Any]) -> Settings:
     try:
-        return parse_settings(data)
+        settings, outdated = _parse(data)
     except SettingsError as error:
         raise SettingsError(f"{name}: {error}", hint=error.hint) from None
+    return _warned(settings, tuple(f"{name}: {each}" for each in outdated))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

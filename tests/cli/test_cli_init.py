@@ -354,7 +354,7 @@ def test_triggers_of_the_users_table_are_looked_into(proposed, usersync, postgre
 
 def test_an_audit_table_of_the_applications_own_is_left_alone(proposed, usersync, postgres):
     postgres.execute(USERS + "; create table public.audit_logs (id int)")
-    assert proposed()["settings"]["audit_table"] == "public.audit_events"
+    assert proposed()["settings"]["audit"]["table"] == "public.audit_events"
     assert usersync("plan").code == 0
 
 

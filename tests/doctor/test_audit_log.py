@@ -185,8 +185,10 @@ def test_d028_events_that_were_put_aside(clinic):
 ADOPTED = parse_settings(
     {
         "columns": {"email": "email"},
-        "audit_table": "public.history",
-        "audit": {"columns": {"id": "event_id", "occurred_at": "at", "action": "verb", "metadata": "more"}},
+        "audit": {
+            "table": "public.history",
+            "columns": {"id": "event_id", "occurred_at": "at", "action": "verb", "metadata": "more"},
+        },
     }
 )
 

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from fix_lacking import lacks
 from usersync import DataApi, UserSync
 from usersync.plans import schema
-from usersync.settings import Settings, parse_settings
+from usersync.settings import Settings
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def live() -> Iterator[Live]:
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as postgres, UserSync(dsn) as sync:
         stored = run(schema.settings_in_database(), postgres)
         ours = stored is None
-        settings = Settings() if stored is None else _read(stored)
+        settings = stored or Settings()
         had_table = postgres.execute("select to_regclass(%s)", [settings.users_table.quoted]).fetchone()[0]
         if ours:
             run(schema.apply(settings), postgres)
@@ -114,11 +114,6 @@ def live() -> Iterator[Live]:
             if ours:
                 run(schema.rollback(settings, drop_users_table=not had_table, drop_audit_log=True), postgres)
             auth.close()
-
-
-def _read(stored: dict[str, Any]) -> Settings:
-    known = Settings().describe()
-    return parse_settings({name: stored[name] for name in known if name in stored})
 
 
 def _clean_up(auth: AuthApi, postgres: psycopg.Connection[Any], settings: Settings) -> None:

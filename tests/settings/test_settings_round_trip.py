@@ -63,7 +63,6 @@ settings = st.builds(
     on_delete=st.sampled_from(["anonymize", "keep", "delete"]),
     sign_up_trigger=st.sampled_from(["statement", "row"]),
     lock_timeout_ms=st.integers(10, 5000),
-    removal_cap=st.floats(0, 1),
 )
 
 

@@ -71,11 +71,6 @@ def test_an_unknown_setting_is_named_and_a_near_one_suggested(data, key, hint):
         ("lock_timeout_ms", True),
         ("lock_timeout_ms", 9),
         ("lock_timeout_ms", 5001),
-        ("removal_cap", -0.01),
-        ("removal_cap", 1.01),
-        ("removal_cap", float("nan")),
-        ("removal_cap", "5%"),
-        ("removal_cap", True),
         ("columns", []),
         ("columns", "email"),
     ],
@@ -87,11 +82,6 @@ def test_a_value_of_the_wrong_kind_or_size_is_refused_by_the_name_of_its_key(key
 @pytest.mark.parametrize(("key", "value"), [("lock_timeout_ms", 10), ("lock_timeout_ms", 5000)])
 def test_the_limits_of_the_lock_time_out_are_allowed(key, value):
     assert getattr(parse_settings({key: value}), key) == value
-
-
-@pytest.mark.parametrize("value", [0, 1, 0.5])
-def test_the_limits_of_the_removal_cap_are_allowed(value):
-    assert parse_settings({"removal_cap": value}).removal_cap == value
 
 
 def test_a_near_choice_is_suggested():

@@ -13,6 +13,7 @@ import click
 from usersync.cli.options import DEFAULTS, Call, common_options, examples
 from usersync.cli.origins import lines_of_keys
 from usersync.cli.text import align, bad, bold, faint, good, plain, warning, wrap
+from usersync.config.retired import MOVED
 from usersync.environment import ENVIRONMENT, Found, look_everywhere
 from usersync.errors import SettingsError
 from usersync.settings import Settings
@@ -207,14 +208,26 @@ def _settings(call: Call, settings: Settings) -> Iterator[Value]:
     where = _Origins(call) if call.config or call.surroundings is None else _Surroundings(call)
     for name, value in settings.describe().items():
         if name == "audit":
-            yield Value("audit.personal", value["personal"], where.of("audit", "personal"))
-        nested = value["columns"] if name == "audit" else value
-        if not isinstance(nested, dict) or not nested:
-            yield Value(name, {"columns": {}} if name == "audit" else value, where.of(name))
-            continue
-        path = (name, "columns") if name == "audit" else (name,)
-        for column, source in nested.items():
-            yield Value(".".join((*path, column)), source, where.of(*path, column))
+            yield from _audit(value, where)
+        elif isinstance(value, dict):
+            yield from _nested((name,), value, where)
+        else:
+            yield Value(name, value, where.of(name))
+
+
+def _audit(section: dict[str, Any], where: _Origins | _Surroundings) -> Iterator[Value]:
+    for name, value in section.items():
+        if name == "columns" and value:
+            yield from _nested(("audit", name), value, where)
+        else:
+            yield Value(f"audit.{name}", value, where.of("audit", name))
+
+
+def _nested(
+    path: tuple[str, ...], columns: dict[str, Any], where: _Origins | _Surroundings
+) -> Iterator[Value]:
+    for column, source in columns.items():
+        yield Value(".".join((*path, column)), source, where.of(*path, column))
 
 
 class _Origins:
@@ -229,8 +242,14 @@ class _Origins:
         )
 
     def of(self, *path: str) -> str:
-        line = self._lines.get((*self._prefix, *path))
+        lines = (self._lines.get((*self._prefix, *each)) for each in (path, _former(path)))
+        line = next(filter(None, lines), None)
         return f"{self._file}:{line}" if line else "default"
+
+
+def _former(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The path that a setting had before it was moved; its own if it was not."""
+    return next(((name,) for name, moved in MOVED.items() if moved == path), path)
 
 
 class _Surroundings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from usersync.cli.output import Output, View, can_ask
+from usersync.config.retired import RetiredSettingWarning
 from usersync.environment import look_up
 from usersync.errors import NeedsDatabaseError, SettingsError
 from usersync.plans.schema import settings_in_database
-from usersync.settings import FILE_NAME, Settings, load_settings, parse_settings
+from usersync.settings import FILE_NAME, Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +90,14 @@ class Call:
     @functools.cached_property
     def settings(self) -> Settings:
         """The settings; raises :class:`SettingsError`."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RetiredSettingWarning)
+            found = self._find_settings()
+        for each in caught:
+            self.output.warn(str(each.message))
+        return found
+
+    def _find_settings(self) -> Settings:
         if self.config is None and self.surroundings is not None:
             return self.surroundings.find_settings()
         return load_settings(self.config)
@@ -149,16 +159,16 @@ class Call:
 
 def stored_settings(otherwise: Settings) -> Plan[Settings]:
     """The settings that usersync was last applied with; these where it was not."""
-    stored = yield from settings_in_database()
-    known = otherwise.describe()
-    return parse_settings({name: stored[name] for name in known if name in stored}) if stored else otherwise
+    return (yield from settings_in_database()) or otherwise
 
 
 def differing_settings(settings: Settings) -> Plan[tuple[str, ...]]:
     """The names of those settings that usersync was last applied with otherwise; none where it was not."""
     stored = yield from settings_in_database()
-    wanted = settings.describe()
-    return tuple(name for name in wanted if stored is not None and stored.get(name) != wanted[name])
+    if stored is None:
+        return ()
+    there = stored.describe()
+    return tuple(name for name, value in settings.describe().items() if there[name] != value)
 
 
 def examples(*lines: tuple[str, str]) -> str:

@@ -25,12 +25,12 @@ from usersync.audit_models import (
 )
 from usersync.errors import NotInstalledError
 from usersync.plans.schema import refuse_strangers, settings_in_database
-from usersync.settings import Settings, parse_settings
 from usersync.sql.audit_expressions import SET_APART
 from usersync.sql.audit_reading import AuditReading
 from usersync.transports.steps import Plan, in_transaction, query, query_row
 
 if TYPE_CHECKING:
+    from usersync.settings import Settings
     from usersync.transports.steps import Row
 
 PAGE_SIZE = 100
@@ -53,7 +53,7 @@ def installed_settings() -> Plan[Settings]:
     if found is None:
         yield from refuse_strangers()
         raise NotInstalledError("usersync is not installed in this database", hint="Run: usersync apply")
-    return parse_settings({key: value for key, value in found.items() if key != "library_version"})
+    return found
 
 
 def _reading() -> Plan[AuditReading]:

@@ -51,7 +51,7 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[F
         yield Finding(
             "error",
             f"there is no table {settings.audit_table}, and [audit.columns] maps its columns",
-            "Set audit_table to the application's audit table; or leave out [audit.columns], and usersync "
+            "Set [audit] table to the application's audit table; or leave out [audit.columns], and usersync "
             "makes one.",
         )
     else:
@@ -100,7 +100,7 @@ def _not_mapped(settings: Settings, about: Mapping[str, Any]) -> Finding:
     return Finding(
         "error",
         f"{settings.audit_table} exists and was not made by usersync",
-        'Name another table, and usersync makes it: audit_table = "public.audit_events". Or have events '
+        'Name another table, and usersync makes it: [audit] table = "public.audit_events". Or have events '
         f"written to this one and map its columns in [audit.columns]; by their names: {', '.join(lines)}. "
         "The field id needs a uuid column of its own that is unique.",
     )

@@ -31,6 +31,7 @@ from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
 from usersync.plans.removal import plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
+from usersync.settings import parse_remembered
 from usersync.sql.expressions import literal
 from usersync.sql.render import remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
@@ -330,10 +331,13 @@ _HAS_SETTINGS = """
 """
 
 
-def settings_in_database() -> Plan[dict[str, object] | None]:
-    """The settings that usersync was last applied with here, or None where it is not installed."""
+def settings_in_database() -> Plan[Settings | None]:
+    """The settings that usersync was last applied with here, or None where it is not installed.
+
+    Raises :class:`SettingsError` if somebody edited them.
+    """
     installed = yield from query_row(PINNED + _HAS_SETTINGS)
     if not installed["found"]:
         return None
     rows = yield from query("select settings from usersync.settings")
-    return rows[0]["settings"] if rows else None
+    return parse_remembered(rows[0]["settings"]) if rows else None

@@ -72,7 +72,7 @@ class Renderer:
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
-            "removal_cap": literal(settings.removal_cap),
+            "removal_cap": literal(0.05),
             "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
         } | fragments.values()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fix_project import Project
 
-HOSTILE_TABLE = {"audit_table": '"we\'ird %s ""schema"."au\'dit %I ""log"'}
+HOSTILE_TABLE = {"audit": {"table": '"we\'ird %s ""schema"."au\'dit %I ""log"'}}
 
 
 def event(**fields: Any) -> dict[str, Any]:

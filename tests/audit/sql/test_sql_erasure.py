@@ -423,7 +423,7 @@ def mapping(details):
         "metadata": {"column": "details", "type": details},
         "ip": {"column": "ip_address", "type": "text"},
     }
-    return parse_settings({"audit_table": "public.my_log", "audit": {"columns": columns}})
+    return parse_settings({"audit": {"table": "public.my_log", "columns": columns}})
 
 
 @pytest.fixture

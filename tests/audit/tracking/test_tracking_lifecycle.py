@@ -178,7 +178,9 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     tracker.track("products", exclude=("qty",))
     tracker.track("altered")
     tracker.execute("alter table altered drop column gone; alter table products add column later text")
-    other = parse_settings(settings.describe() | {"audit_table": "public.other_log", "lock_timeout_ms": 300})
+    other = parse_settings(
+        settings.describe() | {"audit": {"table": "public.other_log"}, "lock_timeout_ms": 300}
+    )
     planned = run(schema.plan(other), owner)
     renewed = [change.subject for change in planned.changes if "handle_changes_" in change.subject]
     assert len(renewed) == 4

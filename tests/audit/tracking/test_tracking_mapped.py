@@ -10,8 +10,8 @@ from usersync.transports.run import run
 
 SETTINGS = parse_settings(
     {
-        "audit_table": "app.history",
         "audit": {
+            "table": "app.history",
             "columns": {
                 "id": "event_id",
                 "occurred_at": "at",
@@ -21,7 +21,7 @@ SETTINGS = parse_settings(
                 "entity_id": {"column": "of_id", "type": "integer"},
                 "changes": {"column": "diff", "type": "json"},
                 "metadata": "more",
-            }
+            },
         },
     }
 )

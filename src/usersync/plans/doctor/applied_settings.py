@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from usersync.errors import DatabaseError, NotInstalledError, SettingsError
 from usersync.plans.schema import settings_in_database
-from usersync.settings import parse_settings
 
 if TYPE_CHECKING:
     from usersync.settings import Settings
@@ -23,11 +22,9 @@ def applied_settings(otherwise: Settings) -> Plan[tuple[Settings, bool]]:
     the text of the functions depends on it.
     """
     try:
-        stored = (yield from settings_in_database()) or {}
-        known = otherwise.describe()
-        settings = parse_settings({name: stored[name] for name in known if name in stored})
+        settings = (yield from settings_in_database()) or otherwise
     except (DatabaseError, NotInstalledError, SettingsError):
         # The checks have their own words for this.
         return otherwise, True
-    same = settings.describe() == known
+    same = settings.describe() == otherwise.describe()
     return (otherwise if same else settings), same

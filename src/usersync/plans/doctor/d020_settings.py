@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.errors import SettingsError
 from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
 from usersync.plans.schema import settings_in_database
 
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
 
 
 def look(patient: Patient) -> Plan[Verdict]:
-    stored = (yield from settings_in_database()) or {}
-    differing = sorted(_differing(stored, patient.settings.describe()))
+    try:
+        stored = yield from settings_in_database()
+    except SettingsError as error:
+        return Verdict("", (Trouble(str(error), "usersync apply"),))
+    differing = sorted(_differing(stored.describe() if stored else {}, patient.settings.describe()))
     troubles = [
         Trouble(f"{name} is {there} in the database, and {here} in the settings read here", "usersync apply")
         for name, there, here in differing

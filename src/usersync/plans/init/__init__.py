@@ -199,8 +199,8 @@ def _conclude(
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     if inspection.catalog["has_audit_table"] and not inspection.catalog["audit_table_created_by_usersync"]:
-        data = {**data, "audit_table": "public.audit_events"}
-        remarks["audit_table"] = (
+        data = {**data, "audit": {"table": "public.audit_events"}}
+        remarks["audit"] = (
             f"{settings.audit_table} is your application's, so the log gets a table of its own. To use yours "
             "instead, name it here, and its columns in [audit.columns]."
         )

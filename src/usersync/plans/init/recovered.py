@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.plans.init.columns import Proposed
-from usersync.settings import Settings, parse_settings
+from usersync.settings import Settings, parse_remembered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +18,9 @@ def recovered(
 ) -> tuple[dict[str, Any], tuple[Proposed, ...]]:
     """What is not as by default, and every column of the table; ``stored`` is what usersync remembers."""
     defaults = Settings().describe()
-    settings = parse_settings({name: stored[name] for name in defaults if name in stored})
+    settings = parse_remembered(stored)
     data = {
-        name: value
+        name: _changed(value, defaults[name]) if name == "audit" else value
         for name, value in settings.describe().items()
         if name == "users_table" or (name != "columns" and value != defaults[name])
     }
@@ -32,6 +32,10 @@ def recovered(
         else Proposed(name, None, "not mapped so far")
         for name in dict.fromkeys([*names, *mapped])
     )
+
+
+def _changed(section: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if value != default[name]}
 
 
 def _short(column: Column) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
         yield from comment(line)
     yield ""
     for name, value in data.items():
-        if name != "columns":
+        if name not in {"columns", "audit"}:
             yield from comment(proposal.remarks.get(name, ""))
             yield f"{key(name)} = {toml(value)}"
             yield ""
@@ -46,6 +46,11 @@ def _lines(proposal: Proposal) -> Iterator[str]:
         yield from _column(column)
     for why, names in left_out(proposal.columns).items():
         yield from comment(f"Left out ({why}): {', '.join(names)}")
+    if audit := data.get("audit"):
+        yield ""
+        yield from comment(proposal.remarks.get("audit", ""))
+        yield "[audit]"
+        yield from (f"{key(name)} = {toml(value)}" for name, value in audit.items())
 
 
 def _column(column: Proposed) -> Iterator[str]:

@@ -1,0 +1,72 @@
+"""Settings of earlier releases, in the file and in the database, as the commands read them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def remember(project):
+    """Have the database remember settings as an earlier release did."""
+
+    def remember(**changed: object) -> None:
+        (stored,) = project.owner.execute("select settings from usersync.settings").fetchone()
+        if "audit_table" in changed:
+            stored["audit"].pop("table")
+        stored |= changed
+        stored = {name: value for name, value in stored.items() if value is not None}
+        project.owner.execute("update usersync.settings set settings = %s", [json.dumps(stored)])
+
+    return remember
+
+
+OLD_LOG = {"removal_cap": 0.05, "audit_table": "app.history"}
+MAKE_HISTORY = """
+    create schema app;
+    alter table public.audit_logs set schema app;
+    alter table app.audit_logs rename to history;
+"""
+
+
+def test_every_command_reads_what_an_earlier_release_remembered(project, remember, usersync):
+    """audit search and rollback among them: each goes to the log of then, and not to the default."""
+    dsn = project.database.dsn()
+    project.owner.execute(MAKE_HISTORY)
+    remember(**OLD_LOG)
+    for command in (
+        *(("audit", "search"), ("audit", "stats"), ("status",), ("doctor",), ("why", "a@example.com")),
+        ("init", "--yes", "--force"),
+    ):
+        done = usersync(*command, "--dsn", dsn)
+        assert "removal_cap" not in done.out + done.err, command
+        assert "unknown setting" not in done.out + done.err, command
+    assert usersync("audit", "search", "--dsn", dsn).code == 0
+    done = usersync("rollback", "--yes", "--dsn", dsn)
+    assert done.code == 0
+    assert "app.history" in done.out
+
+
+def test_a_setting_that_is_new_in_this_release_is_not_another_projects(project, remember, usersync):
+    """It has its default, in the database as in the file."""
+    dsn = project.database.dsn()
+    remember(**OLD_LOG | {"audit_table": "public.audit_logs", "lock_timeout_ms": None})
+    assert "lock_timeout_ms" not in differing(usersync, dsn)
+    remember(lock_timeout_ms=300)
+    assert "lock_timeout_ms" in differing(usersync, dsn)
+
+
+def differing(usersync, dsn) -> list[str]:
+    """The settings of which plan says that another project may have set them."""
+    found = usersync("plan", "--json", "--dsn", dsn).json["settings"]["differing"]
+    assert "audit" not in found
+    return found
+
+
+def test_the_command_passes_the_warning_on(usersync, tmp_path, project):
+    (tmp_path / "usersync.toml").write_text('removal_cap = 0.1\naudit_table = "app.history"\n')
+    done = usersync("config", "--dsn", project.database.dsn())
+    assert done.code == 0
+    assert "warning: usersync.toml: removal_cap has no effect any more" in done.err
+    assert "usersync.toml:2" in next(line for line in done.out.splitlines() if "audit.table" in line)
