@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from postgrest import mint
+from usersync.gotrue.errors import GoTrueError
 from usersync.testing import GoTrue
-from usersync.testing.gotrue.errors import GoTrueError
 
 if TYPE_CHECKING:
     from usersync.testing import SupabaseDatabase

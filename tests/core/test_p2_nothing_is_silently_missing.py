@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from usersync.testing.gotrue.removal import obfuscated
+from usersync.gotrue.removal import obfuscated
 
 RECORDER = """
     create table public.seen (n bigint generated always as identity, op text, holds jsonb);

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from usersync.testing import GoTrueError
+
 
 def test_an_anonymous_user_becomes_permanent_in_place(auth, recorded):
     user_id = auth.sign_up_anonymous()
@@ -59,6 +63,45 @@ def test_an_anonymous_user_becomes_permanent_by_a_phone(auth, recorded):
     assert auth.user(user_id)["raw_app_meta_data"] == {"provider": "phone", "providers": ["phone"]}
 
 
+def test_a_phone_change_with_autoconfirm_is_one_update(auth, recorded):
+    user_id = auth.sign_up_phone("15550000005")
+    _, writes = recorded(auth.change_phone, user_id, "15550000006", autoconfirm=True)
+    assert ["phone" in changed for changed in writes.changed] == [True]
+    assert auth.user(user_id)["phone"] == "15550000006"
+
+
+def test_an_anonymous_user_adds_an_address_with_autoconfirm(auth, recorded):
+    user_id = auth.sign_up_anonymous()
+    _, writes = recorded(auth.make_permanent, user_id, "ada@example.com", autoconfirm=True)
+    assert (writes.operations, writes.transactions) == ("UUUU", 1)
+    assert writes.changed[0] == {"is_anonymous"}
+    assert "email" in writes.changed[1]
+    assert auth.user(user_id)["email_confirmed_at"]
+
+
+def test_an_anonymous_user_becomes_permanent_by_linking_an_identity(auth, recorded):
+    user_id = auth.sign_up_anonymous()
+    _, writes = recorded(auth.link_identity, user_id, "github", email="ada@example.com")
+    assert (writes.operations, writes.transactions) == ("UUUUUU", 1)
+    changed = [
+        [name for name in ("email", "email_confirmed_at", "is_anonymous") if name in each]
+        for each in writes.changed
+    ]
+    assert [each for each in changed if each] == [["email"], ["email_confirmed_at"], ["is_anonymous"]]
+    user = auth.user(user_id)
+    assert (user["email"], user["is_anonymous"]) == ("ada@example.com", False)
+    assert user["raw_user_meta_data"] == {"email_verified": True}
+    assert user["raw_app_meta_data"] == {"provider": "github", "providers": ["github"]}
+
+
+def test_linking_an_address_that_another_user_has_is_refused(auth):
+    auth.sign_up_email("ada@example.com")
+    user_id = auth.sign_up_anonymous()
+    with pytest.raises(GoTrueError, match="400 email_exists"):
+        auth.link_identity(user_id, "github", email="ada@example.com")
+    assert auth.user(user_id)["is_anonymous"]
+
+
 def test_metadata_is_merged_and_null_deletes(auth, recorded):
     user_id = auth.sign_up_email(data={"a": 1, "b": 2})
     _, writes = recorded(auth.update_user_metadata, user_id, a=None, c=3)
@@ -78,7 +121,7 @@ def test_unlinking_the_address_promotes_another(auth, recorded):
     user_id = auth.sign_up_email("a@example.com")
     auth.link_identity(user_id, "github", email="b@example.com")
     _, writes = recorded(auth.unlink_identity, user_id, "email")
-    assert writes.changed == [{"email"}, {"raw_app_meta_data"}]
+    assert writes.changed == [{"email"}, set(), {"raw_app_meta_data"}]
     assert auth.user(user_id)["email"] == "b@example.com"
 
 

@@ -94,6 +94,18 @@ def test_sign_up_anonymously(auth, recorded, superuser):
     assert superuser.execute("select count(*) from auth.identities").fetchone() == (0,)
 
 
+def test_sign_up_by_wallet(auth, recorded, superuser):
+    user_id, writes = recorded(auth.sign_up_web3, "solana")
+    assert (writes.operations, writes.transactions) == ("IUU", 1)
+    user = auth.user(user_id)
+    assert (user["email"], user["phone"], user["is_anonymous"]) == (None, None, False)
+    assert user["raw_app_meta_data"] == {"provider": "web3", "providers": ["web3"]}
+    metadata = user["raw_user_meta_data"]
+    assert metadata["sub"] == f"web3:solana:{metadata['custom_claims']['address']}"
+    provider = superuser.execute("select provider, provider_id from auth.identities").fetchone()
+    assert provider == ("web3", metadata["sub"])
+
+
 def test_creation_by_an_administrator(auth, recorded):
     options = {"role": "editor", "app_metadata": {"plan": "pro"}, "ban": timedelta(days=1)}
     user_id, writes = recorded(auth.admin_create, phone="15550001111", email="a@example.com", **options)

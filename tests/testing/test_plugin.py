@@ -32,12 +32,12 @@ EXAMPLE = """
             return connection.execute(f"select count(*) from {table}").fetchone()[0]
 
     @pytest.mark.parametrize("kind", [
-        "email", "unconfirmed", "phone", "oauth", "sso", "anonymous", "invited", "admin"])
+        "email", "unconfirmed", "phone", "oauth", "sso", "web3", "anonymous", "invited", "admin"])
     def test_kinds(auth_user, usersync_database, kind):
         user = auth_user(kind)
         assert user.role == "authenticated"
         assert user.is_anonymous == (kind == "anonymous")
-        assert bool(user.email) == (kind not in {"phone", "anonymous"})
+        assert bool(user.email) == (kind not in {"phone", "web3", "anonymous"})
         assert count(usersync_database, "auth.users") == 1
 
     def test_options(auth_user):
@@ -76,7 +76,7 @@ EXAMPLE = """
 def test_an_applications_tests(pytester):
     pytester.makepyfile(EXAMPLE)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-    result.assert_outcomes(passed=12 + 10)
+    result.assert_outcomes(passed=12 + 11)
 
 
 def test_loading_it_imports_no_driver_and_no_server():

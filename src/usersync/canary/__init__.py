@@ -1,7 +1,7 @@
 """``usersync doctor --canary``: tries what the auth server does on a database, and takes it all back.
 
 Every request is made in one transaction that is rolled back, each in a savepoint of its own, by the
-statements that the auth server sends (``usersync.testing.gotrue``). Works through a pooler in transaction
+statements that the auth server sends (``usersync.gotrue``). Works through a pooler in transaction
 mode.
 """
 
@@ -17,9 +17,9 @@ import psycopg
 from usersync.canary.session import CanarySession
 from usersync.canary.steps import STEPS, Bird, Step, hatch
 from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.gotrue import GoTrueError
 from usersync.plans import canary as plans
 from usersync.plans.doctor.replay import Attempt, Fault, LackingRight, MovedSequence, Replay
-from usersync.testing.gotrue import GoTrueError
 from usersync.transports.run import run, translate
 
 if TYPE_CHECKING:

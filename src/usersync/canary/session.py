@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from usersync.testing.gotrue import GoTrue
-from usersync.testing.gotrue.creation import NEW_USER
-from usersync.testing.gotrue.errors import UNEXPECTED, answering
+from usersync.gotrue import GoTrue
+from usersync.gotrue.creation import NEW_USER
+from usersync.gotrue.errors import UNEXPECTED, answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from usersync.testing.gotrue.creation import fresh_phone
+from usersync.gotrue.session import fresh_phone
 
 if TYPE_CHECKING:
     from usersync.canary.session import CanarySession

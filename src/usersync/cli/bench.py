@@ -121,9 +121,9 @@ def bench(call: Call, rounds: int, *, yes: bool) -> View:
     took. No trigger is switched off, and nothing waits for a lock for longer than a second. What is rolled
     back leaves dead rows for autovacuum, about 28 a round. Refuses where a trigger asks the network.
     """
+    from usersync.gotrue.creation import NEW_USER, PASSWORD_HASH, app_metadata  # noqa: PLC0415 - likewise
     from usersync.plans.bench import ROWS_A_ROUND, WARM_UPS, measure  # noqa: PLC0415 - only when it is wanted
     from usersync.plans.bench_surroundings import look  # noqa: PLC0415 - likewise
-    from usersync.testing.gotrue.creation import NEW_USER, PASSWORD_HASH, app_metadata  # noqa: PLC0415 - likewise
     from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     call.require_consent(yes=yes)

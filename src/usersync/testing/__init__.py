@@ -1,7 +1,6 @@
 """A database shaped like Supabase's, the statements GoTrue sends to it, and a pytest plugin.
 
-For the tests of applications that use usersync, and for usersync's own. Of the rest of the library only the
-doctor's canary imports from here, because it sends the same statements. Importing this package imports no
+For the tests of applications that use usersync, and for usersync's own. Importing this package imports no
 driver: pytest loads the plugin in every run of everybody who has usersync installed.
 """
 
@@ -10,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from usersync.gotrue import AuthUser, GoTrue, GoTrueError
     from usersync.testing.breakage import BREAKAGES, broken_users_table
-    from usersync.testing.gotrue import AuthUser, GoTrue, GoTrueError
     from usersync.testing.shape import (
         Regime,
         SupabaseCluster,
@@ -34,11 +33,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BREAKAGES": "breakage",
-    "AuthUser": "gotrue",
-    "GoTrue": "gotrue",
-    "GoTrueError": "gotrue",
-    "broken_users_table": "breakage",
+    "BREAKAGES": "usersync.testing.breakage",
+    "AuthUser": "usersync.gotrue",
+    "GoTrue": "usersync.gotrue",
+    "GoTrueError": "usersync.gotrue",
+    "broken_users_table": "usersync.testing.breakage",
 }
 
 
@@ -47,4 +46,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - lazily, so that the plugin costs nothing
 
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'shape')}"), name)
+    return getattr(import_module(_HOMES.get(name, "usersync.testing.shape")), name)

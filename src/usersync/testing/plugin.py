@@ -34,6 +34,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "phone": ("sign_up_phone", {}),
     "oauth": ("sign_up_oauth", {}),
     "sso": ("sign_up_sso", {}),
+    "web3": ("sign_up_web3", {}),
     "anonymous": ("sign_up_anonymous", {}),
     "invited": ("invite", {}),
     "admin": ("admin_create", {}),
@@ -116,7 +117,7 @@ def usersync_client(usersync_database: SupabaseDatabase) -> Iterator[Any]:
 @pytest.fixture
 def usersync_auth(usersync_database: SupabaseDatabase) -> Iterator[GoTrue]:
     """The auth server of that database: every request that GoTrue can answer."""
-    from usersync.testing.gotrue import GoTrue  # noqa: PLC0415 - see the module's docstring
+    from usersync.gotrue import GoTrue  # noqa: PLC0415 - see the module's docstring
 
     with GoTrue(usersync_database.dsn("supabase_auth_admin")) as auth:
         yield auth
@@ -126,10 +127,10 @@ def usersync_auth(usersync_database: SupabaseDatabase) -> Iterator[GoTrue]:
 def auth_user(usersync_auth: GoTrue) -> Callable[..., AuthUser]:
     """Sign a user up, ``auth_user("oauth", name="Ada")``, and return what auth.users then holds.
 
-    The kinds are email, unconfirmed, phone, oauth, sso, anonymous, invited and admin; what else is given goes
-    to the method of ``GoTrue`` that the kind stands for.
+    The kinds are email, unconfirmed, phone, oauth, sso, web3, anonymous, invited and admin; what else is
+    given goes to the method of ``GoTrue`` that the kind stands for.
     """
-    from usersync.testing.gotrue import AuthUser  # noqa: PLC0415 - see the module's docstring
+    from usersync.gotrue import AuthUser  # noqa: PLC0415 - see the module's docstring
 
     def sign_up(kind: str = "email", **options: Any) -> AuthUser:
         if kind not in _KINDS:

@@ -21,8 +21,8 @@ from usersync.client import UserSync
 from usersync.connecting import describe_target
 from usersync.embedded import EmbeddedPostgres
 from usersync.errors import UsersyncError
+from usersync.gotrue import GoTrue
 from usersync.settings import load_settings
-from usersync.testing.gotrue import GoTrue
 from usersync.testing.shape import (
     SupabaseCluster,
     SupabaseDatabase,

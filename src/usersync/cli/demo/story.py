@@ -18,8 +18,8 @@ from usersync.cli.failures import failure_lines
 from usersync.cli.status import StatusView
 from usersync.cli.sync_view import SyncView
 from usersync.cli.text import bad, plain, wrap
+from usersync.gotrue import GoTrueError
 from usersync.plans import audit, schema
-from usersync.testing.gotrue import GoTrueError
 from usersync.transports.run import run
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.testing.gotrue.creation import PASSWORD_HASH
-from usersync.testing.gotrue.errors import GoTrueError, answering
-from usersync.testing.gotrue.identities import Identities
-from usersync.testing.gotrue.session import TOKENS, now
+from usersync.gotrue.creation import PASSWORD_HASH
+from usersync.gotrue.errors import GoTrueError, answering
+from usersync.gotrue.identities import Identities
+from usersync.gotrue.session import TOKENS, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from usersync.testing.gotrue.creation import (
-    PASSWORD_HASH,
-    Creation,
-    app_metadata,
-    fresh_email,
-    fresh_phone,
-)
-from usersync.testing.gotrue.errors import GoTrueError, answering
-from usersync.testing.gotrue.identities import identity_claims
-from usersync.testing.gotrue.session import now
+from usersync.gotrue.creation import PASSWORD_HASH, Creation, app_metadata
+from usersync.gotrue.errors import GoTrueError, answering
+from usersync.gotrue.identities import identity_claims
+from usersync.gotrue.session import fresh_email, fresh_phone, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +108,22 @@ class SignUps(Creation):
         """
         columns = {"email": (email or fresh_email()).lower(), "is_sso_user": True}
         return self._external(f"sso:{sso_provider or uuid4()}", columns, claims or {}, user_id)
+
+    def sign_up_web3(self, chain: str = "ethereum", *, user_id: UUID | None = None) -> UUID:
+        """Sign up by the signature of a wallet: INSERT and 2 UPDATEs (role; last_sign_in_at).
+
+        The user is permanent, and has neither e-mail nor phone. Source: web3.go.
+        """
+        address = f"0x{secrets.token_hex(20)}"
+        claims = {"chain": chain, "address": address, "network": "1", "domain": "example.com"}
+        claims |= {"statement": "I accept the terms of service"}
+        identity = {"sub": f"web3:{chain}:{address}", "email_verified": False, "phone_verified": False}
+        identity |= {"custom_claims": claims}
+        with self.request():
+            uid = self._create({**app_metadata("web3"), "raw_user_meta_data": identity}, user_id)
+            self._identify(uid, "web3", identity)
+            self._grant(uid)
+        return uid
 
     def sign_up_anonymous(
         self,

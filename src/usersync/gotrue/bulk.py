@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from usersync.testing.gotrue.session import AuthSession
+from usersync.gotrue.session import AuthSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from usersync.testing.gotrue.errors import UNEXPECTED, GoTrueError, answering
+from usersync.gotrue.errors import UNEXPECTED, GoTrueError, answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ TOKENS = (
     "phone_change_token",
     "reauthentication_token",
 )
-_DUPLICATE = {
+DUPLICATE = {
     "email": "A user with this email address has already been registered",
     "phone": "Phone number already registered by another user",
 }
@@ -90,7 +90,7 @@ class AuthSession:
 
     def _refuse_taken(self, kind: str, contact: str) -> None:
         if self._registered(kind, contact):
-            raise GoTrueError(422, f"{kind}_exists", _DUPLICATE[kind])
+            raise GoTrueError(422, f"{kind}_exists", DUPLICATE[kind])
 
     def _row(self, statement: Any, *arguments: Any) -> dict[str, Any] | None:
         with self.connection.cursor(row_factory=dict_row) as cursor:
@@ -163,6 +163,14 @@ class AuthSession:
             token = {"token": secrets.token_hex(6), "user_id": str(user_id), "session_id": session_id}
             self._insert("refresh_tokens", {**token, "revoked": False, "parent": "", **times})
             self._update(user_id, last_sign_in_at=at)
+
+
+def fresh_email() -> str:
+    return f"user-{secrets.token_hex(6)}@example.com"
+
+
+def fresh_phone() -> str:
+    return f"1555{secrets.randbelow(10**10):010d}"
 
 
 def now() -> datetime:

@@ -6,9 +6,9 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from usersync.testing.gotrue.errors import answering
-from usersync.testing.gotrue.identities import Identities
-from usersync.testing.gotrue.session import TOKENS, now
+from usersync.gotrue.errors import answering
+from usersync.gotrue.identities import Identities
+from usersync.gotrue.session import TOKENS, now
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -6,9 +6,9 @@ import secrets
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from usersync.testing.gotrue.errors import GoTrueError, answering
-from usersync.testing.gotrue.identities import Identities, identity_claims
-from usersync.testing.gotrue.session import now
+from usersync.gotrue.errors import GoTrueError, answering
+from usersync.gotrue.identities import Identities, identity_claims
+from usersync.gotrue.session import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,11 +114,3 @@ class Creation(Identities):
 
 def app_metadata(*providers: str) -> dict[str, Any]:
     return {"raw_app_meta_data": {"provider": providers[0], "providers": list(providers)}}
-
-
-def fresh_email() -> str:
-    return f"user-{secrets.token_hex(6)}@example.com"
-
-
-def fresh_phone() -> str:
-    return f"1555{secrets.randbelow(10**10):010d}"

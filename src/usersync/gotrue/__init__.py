@@ -6,13 +6,13 @@ is used. What is left out writes nothing to auth.users: its audit log, hooks, ma
 
 from __future__ import annotations
 
-from usersync.testing.gotrue.account import Accounts
-from usersync.testing.gotrue.bulk import Imports
-from usersync.testing.gotrue.change import Changes
-from usersync.testing.gotrue.errors import GoTrueError
-from usersync.testing.gotrue.removal import Removals
-from usersync.testing.gotrue.signup import SignUps
-from usersync.testing.gotrue.user import AuthUser
+from usersync.gotrue.account import Accounts
+from usersync.gotrue.bulk import Imports
+from usersync.gotrue.change import Changes
+from usersync.gotrue.errors import GoTrueError
+from usersync.gotrue.removal import Removals
+from usersync.gotrue.signup import SignUps
+from usersync.gotrue.user import AuthUser
 
 __all__ = ["AuthUser", "GoTrue", "GoTrueError"]
 

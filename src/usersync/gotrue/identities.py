@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from usersync.testing.gotrue.session import AuthSession, now
+from usersync.gotrue.session import AuthSession, now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
