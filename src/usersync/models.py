@@ -187,11 +187,26 @@ class Erasure:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was looked at before a change: an ``error`` stops the change, a ``note`` does not."""
+    """Something that ``plan``, ``init``, ``doctor`` or a trial found in a database, and the fix.
 
-    level: Literal["error", "note"]
+    An ``error`` stops ``apply``. With a ``problem`` something fails; a ``warning`` says what may fail.
+    """
+
+    #: The check of ``usersync doctor`` that reports it: ``D012``.
+    code: str
+    #: The object that it is about: ``table public.users``.
+    subject: str
     message: str
-    hint: str | None = None
+    #: SQL or ``usersync`` commands, one a line, to be pasted. Advice to a person is an SQL comment.
+    fix: str | None = None
+    level: Literal["error", "problem", "warning"] = "problem"
+    #: Whether the fix changes only objects of usersync, and ``doctor --fix`` may run it.
+    safe: bool = False
+
+    @property
+    def hint(self) -> str | None:
+        """The fix as prose: without the marks that make advice a comment."""
+        return "\n".join(line.removeprefix("-- ") for line in self.fix.splitlines()) if self.fix else None
 
 
 @dataclass(frozen=True)
@@ -226,7 +241,16 @@ class Check:
     code: str
     title: str
     status: Literal["ok", "warning", "problem", "skipped"]
+    #: In words: what was found, or why the check was skipped.
     detail: str
-    fix: str | None = None
-    #: What of the fix ``usersync doctor --fix`` runs: SQL, or a command of usersync, each by itself.
-    safe_fixes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def fix(self) -> str | None:
+        """What to paste: the fixes of all findings, equal ones once."""
+        return "\n".join(dict.fromkeys(each.fix for each in self.findings if each.fix)) or None
+
+    @property
+    def safe_fixes(self) -> tuple[str, ...]:
+        """What of the fix ``usersync doctor --fix`` runs: SQL, or a command of usersync, each by itself."""
+        return tuple(dict.fromkeys(each.fix for each in self.findings if each.safe and each.fix))

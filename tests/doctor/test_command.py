@@ -10,15 +10,20 @@ import pytest
 
 from usersync.cli.doctor_view import DoctorView
 from usersync.cli.main import run
-from usersync.models import Check
+from usersync.models import Check, Finding
 from usersync.plans import schema
 from usersync.settings import Settings
 from usersync.testing.install import install
 from usersync.transports.run import run as run_plan
 
+
+def check_of(code, title, status, detail, fix):
+    return Check(code, title, status, detail, (Finding(code, "table a", detail, fix),))
+
+
 OK = Check("D001", "One", "ok", "all is well")
-WARNING = Check("D002", "Two", "warning", "it is odd", "usersync apply")
-PROBLEM = Check("D003", "Three", "problem", "first\nsecond", "alter  table a;\nusersync sync")
+WARNING = check_of("D002", "Two", "warning", "it is odd", "usersync apply")
+PROBLEM = check_of("D003", "Three", "problem", "first\nsecond", "alter  table a;\nusersync sync")
 SKIPPED = Check("D004", "Four", "skipped", "not here")
 
 
@@ -62,7 +67,7 @@ def test_what_people_read():
 
 
 def test_what_is_sql_and_what_is_for_a_shell():
-    check = Check("D002", "Two", "problem", "it is odd", "-- first\ndrop function f;\nusersync apply")
+    check = check_of("D002", "Two", "problem", "it is odd", "-- first\ndrop function f;\nusersync apply")
     lines = [click.unstyle(line).strip() for line in DoctorView((check,), "here").lines(80)]
     start = lines.index("fix, as SQL:")
     assert lines[start : start + 5] == [
@@ -76,7 +81,7 @@ def test_what_is_sql_and_what_is_for_a_shell():
 
 def test_an_advice_is_broken_at_words_and_code_is_not():
     advice, code = "-- " + "word " * 40, "select " + "1 + " * 40 + "1;"
-    check = Check("D002", "Two", "problem", "it is odd", f"{advice}\n{code}")
+    check = check_of("D002", "Two", "problem", "it is odd", f"{advice}\n{code}")
     lines = [click.unstyle(line) for line in DoctorView((check,), "here").lines(80)]
     comments = [line for line in lines if line.strip().startswith("--")]
     assert len(comments) > 1
@@ -85,7 +90,7 @@ def test_an_advice_is_broken_at_words_and_code_is_not():
 
 
 def test_a_terminal_obeys_nothing_that_the_database_says():
-    hostile = Check("D018", "Ledger", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
+    hostile = check_of("D018", "Ledger", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
     text = "\n".join(DoctorView((hostile,), "here").lines(80))
     assert "\x1b[31mred" not in text
     assert "\x1b]0" not in text
@@ -137,16 +142,16 @@ class TestOnADatabase:
         assert doctor("--only", "D011", "--strict")[0] == 1
 
     def test_without_a_settings_file_it_goes_by_the_database(self, doctor, postgres, tmp_path):
-        run_plan(schema.apply(replace(Settings(), removal_cap=0.5)), postgres)
+        run_plan(schema.apply(replace(Settings(), lock_timeout_ms=600)), postgres)
         assert doctor()[0] == 0
-        (tmp_path / "usersync.toml").write_text("removal_cap = 0.25", "utf-8")
+        (tmp_path / "usersync.toml").write_text("lock_timeout_ms = 700", "utf-8")
         code, said = doctor("--only", "D020")
         assert code == 1
-        assert "removal_cap is 0.5 in the database, and 0.25 in the settings read here" in said.out
+        assert "lock_timeout_ms is 600 in the database, and 700 in" in said.out
 
     def test_without_a_settings_file_an_edited_function_is_still_seen(self, doctor, postgres):
         run_plan(
-            schema.apply(replace(Settings(), columns=Settings().columns[::-1], removal_cap=0.5)), postgres
+            schema.apply(replace(Settings(), columns=Settings().columns[::-1], lock_timeout_ms=600)), postgres
         )
         assert doctor("--only", "D006")[0] == 0
         postgres.execute("alter function usersync.handle_new_user() reset search_path")

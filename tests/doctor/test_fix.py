@@ -9,7 +9,7 @@ from test_canary import everything
 
 from fix_project import NAMES
 from usersync.cli.main import run
-from usersync.plans.doctor.mending import remedies
+from usersync.plans.doctor.fixes import remedies
 
 pytestmark = pytest.mark.newest_server
 
@@ -136,7 +136,7 @@ UNSAFE = {
     ),
     "other settings": (
         "D020",
-        """update usersync.settings set settings = settings || '{"removal_cap": 0.9}'""",
+        """update usersync.settings set settings = settings || '{"lock_timeout_ms": 700}'""",
     ),
     "an index of the log": (
         "D025",

@@ -104,7 +104,7 @@ SICK = """
     alter table {users} add column demanded text not null;
     alter function usersync.handle_new_user() reset search_path;
     grant usage on schema usersync to anon;
-    update usersync.settings set settings = settings || '{{"removal_cap": 1}}';
+    update usersync.settings set settings = settings || '{{"lock_timeout_ms": 700}}';
 """
 
 _TABLES = """

@@ -8,8 +8,9 @@ import pytest
 
 from usersync.plans import schema
 from usersync.plans.doctor import choose, examine
-from usersync.plans.doctor.d001_connection import look
+from usersync.plans.inspection import find, inspect
 from usersync.settings import Settings
+from usersync.sql.render import render_bundle
 from usersync.transports.run import run
 
 
@@ -60,22 +61,11 @@ def test_d001_the_wrong_database(superuser):
 def test_d001_an_old_server(clinic):
     """None is tested on; the check is asked with what one would say."""
 
-    def seen():
-        patients = []
-
-        def keep(patient):
-            patients.append(patient)
-            return (yield from look(patient))
-
-        (check,) = choose(["D001"])
-        run(examine(clinic.settings, (dataclasses.replace(check, look=keep),)), clinic.project.owner)
-        return patients[0]
-
-    patient = seen()
-    catalog = {**patient.inspection.catalog, "server_version": 140011}
-    old = dataclasses.replace(patient, inspection=dataclasses.replace(patient.inspection, catalog=catalog))
-    (trouble,) = run(look(old), clinic.project.owner).troubles
-    assert "PostgreSQL 14 is too old" in trouble.detail
+    inspection = run(inspect(render_bundle(clinic.settings)), clinic.project.owner)
+    catalog = {**inspection.catalog, "server_version": 140011}
+    found = find(clinic.settings, dataclasses.replace(inspection, catalog=catalog))
+    (finding,) = [each for each in found if each.code == "D001"]
+    assert "PostgreSQL 14 is too old" in finding.message
 
 
 @pytest.mark.newest_server

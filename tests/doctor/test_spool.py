@@ -10,7 +10,7 @@ import pytest
 from usersync.audit import AuditLog
 from usersync.cli.main import run
 from usersync.plans.doctor import choose, examine
-from usersync.plans.doctor.examination import Spool
+from usersync.plans.doctor.context import Spool
 from usersync.transports.run import run as run_plan
 
 pytestmark = pytest.mark.newest_server

@@ -57,10 +57,10 @@ def test_a_pasted_recipe_is_explained_and_left_alone(installer, catalog):
 def test_a_pasted_recipe_can_be_cleared_with_what_the_hints_say(installer, catalog):
     installer.connection.execute(RECIPE)
     obstacles(installer, catalog)
-    hints = [error.hint for error in installer.plan(EMAIL).errors]
-    assert "alter function public.sync_existing_auth_users() rename to" in hints[0]
-    installer.connection.execute(hints[0].partition(": ")[2])
-    installer.connection.execute(hints[1].rpartition("alter: ")[2])
+    fixes = [error.fix for error in installer.plan(EMAIL).errors]
+    assert "alter function public.sync_existing_auth_users() rename to" in fixes[0]
+    installer.connection.execute(fixes[0])
+    installer.connection.execute(fixes[1].rpartition("alter: ")[2])
     assert installer.plan(EMAIL).errors == ()
     installer.apply(EMAIL)
 
@@ -74,7 +74,7 @@ def test_a_handle_new_user_in_public_without_our_triggers_names_is_nobodys_busin
     )
     planned = installer.apply(Settings())
     (note,) = planned.findings
-    assert note.level == "note"
+    assert note.level == "warning"
     assert "mine" in note.message
     assert 'sign_up_trigger = "row"' in note.hint
 
@@ -205,7 +205,7 @@ def test_a_column_that_would_refuse_every_user_is_noted_beforehand(installer):
         "create table public.users (id uuid primary key, email text, tenant text not null)"
     )
     (note,) = [each for each in installer.apply(EMAIL).findings if "refuses null" in each.message]
-    assert note.level == "note"
+    assert note.level == "problem"
     assert "public.users.tenant refuses null" in note.message
     assert "tenant = " in note.hint
 

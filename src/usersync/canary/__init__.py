@@ -19,12 +19,13 @@ from usersync.canary.steps import STEPS, Bird, Step, hatch
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.gotrue import GoTrueError
 from usersync.plans import canary as plans
-from usersync.plans.doctor.replay import Attempt, Fault, LackingRight, MovedSequence, Replay
+from usersync.plans.doctor.replay import Attempt, Fault, MovedSequence, Replay
 from usersync.transports.run import run, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from usersync.models import Finding
     from usersync.plans.canary import Stage
     from usersync.settings import Settings
     from usersync.transports.steps import Plan, Row
@@ -70,7 +71,7 @@ def _tried_as(stage: Stage) -> str:
     return stage.auth_role if stage.may_assume else stage.role
 
 
-def _looked_up(settings: Settings, stage: Stage) -> Plan[tuple[LackingRight, ...]]:
+def _looked_up(settings: Settings, stage: Stage) -> Plan[tuple[Finding, ...]]:
     """What cannot be tried in the auth server's name."""
     if stage.may_assume or not stage.auth_role:
         return ()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from usersync.cli.output import View
     from usersync.models import Check
-    from usersync.plans.doctor.examination import CanaryCheck, Definition, Spool
-    from usersync.plans.doctor.mending import Remedy
+    from usersync.plans.doctor.context import CanaryCheck, Definition, Spool
+    from usersync.plans.doctor.fixes import Remedy
     from usersync.settings import Settings
 
 
@@ -119,7 +119,7 @@ class Surgery:
 
     def mend(self, found: DoctorView, *, yes: bool) -> DoctorView:
         """Show what is safe to be mended, ask, do it, and examine again."""
-        from usersync.plans.doctor.mending import remedies, sql_of  # noqa: PLC0415 - late, see doctor
+        from usersync.plans.doctor.fixes import remedies, sql_of  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         wanted = remedies(found.checks)
@@ -134,7 +134,7 @@ class Surgery:
         return replace(found, checks=self.examine(), mended=mended)
 
     def _mended(self, remedy: Remedy, script: str) -> Mended:
-        from usersync.plans.doctor.mending import mend  # noqa: PLC0415 - late, see doctor
+        from usersync.plans.doctor.fixes import mend  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         try:
@@ -151,7 +151,7 @@ def _spool(target: str) -> Spool | None:
     """What waits here for this database; None where this account may not look."""
     from usersync.audit.options import default_spool_dir, directory_name  # noqa: PLC0415 - late, see doctor
     from usersync.audit.survey import survey_spool  # noqa: PLC0415 - likewise
-    from usersync.plans.doctor.examination import Spool  # noqa: PLC0415 - likewise
+    from usersync.plans.doctor.context import Spool  # noqa: PLC0415 - likewise
 
     try:
         found = survey_spool(default_spool_dir() / directory_name(target))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from usersync.models import Check
-    from usersync.plans.doctor.mending import Remedy
+    from usersync.plans.doctor.fixes import Remedy
     from usersync.plans.doctor.replay import Replay
 
 _INDENT = " " * 8
@@ -87,7 +87,9 @@ class DoctorView:
     def data(self) -> dict[str, Any]:
         return {
             "database": self.target,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [
+                asdict(check) | {"fix": check.fix, "safe_fixes": check.safe_fixes} for check in self.checks
+            ],
             "canary": _replay_data(self.replay),
             "mended": [asdict(each) for each in self.mended],
             "summary": {status: self._tally()[status] for status in _MARKS},

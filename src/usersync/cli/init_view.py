@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.mapping import TableName
-    from usersync.models import Finding
     from usersync.plans.init import Proposal, Tables
     from usersync.plans.init.columns import Proposed
 
@@ -125,10 +124,9 @@ class InitView:
             yield from wrap(plain(text), width, first=warning("  ! "))
         # What other triggers do is said above, and what is to be decided below.
         table = proposal.settings.users_table
-        undecided = tuple(f"{table}.{each.name} refuses null" for each in proposal.columns if each.decide)
-        said = ("the trigger ", *undecided)
-        notes = (each for each in proposal.findings if not each.message.startswith(said))
-        yield from _without_blanks(finding_lines(_only("note", notes), width))
+        said = {f"column {table}.{each.name}" for each in proposal.columns if each.decide}
+        notes = (each for each in proposal.findings if each.code != "D005" and each.subject not in said)
+        yield from _without_blanks(finding_lines((each for each in notes if each.level != "error"), width))
         if self.shadowed:
             yield from wrap(
                 f"the settings in {self.shadowed} are not read any more", width, first=warning("  ! ")
@@ -138,7 +136,9 @@ class InitView:
         for each in self.proposal.columns:
             if each.decide:
                 yield from wrap(plain(f"{each.name}: {each.decide}."), width, first=bad("  ? "))
-        yield from _without_blanks(finding_lines(_only("error", self.proposal.findings), width))
+        yield from _without_blanks(
+            finding_lines((each for each in self.proposal.findings if each.level == "error"), width)
+        )
 
     def conclusion(self) -> Iterator[str]:
         if self.path:
@@ -183,10 +183,6 @@ class InitView:
             ],
             "needs_adoption": proposal.needs_adoption,
         }
-
-
-def _only(level: str, findings: Iterable[Finding]) -> Iterator[Finding]:
-    return (finding for finding in findings if finding.level == level)
 
 
 def _without_blanks(lines: Iterable[str]) -> Iterator[str]:

@@ -80,9 +80,9 @@ class PlanView:
             yield f"Nothing was changed. To go ahead:  {typed(self.next_step)}"
 
     def _all_well(self) -> Iterator[str]:
-        notes = len(self.plan.findings)
-        if notes:
-            above = "note" if notes == 1 else f"{notes} notes"
+        warnings = len(self.plan.findings)
+        if warnings:
+            above = "warning" if warnings == 1 else f"{warnings} warnings"
             yield f"Nothing to change. See the {above} above."
         else:
             yield good("Everything is as it should be, nothing to change.")
@@ -124,12 +124,12 @@ def _settings_lines(differing: tuple[str, ...], source: str, width: int) -> Iter
 
 def finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
     """What was found before a change, errors first."""
-    marks = {"error": bad("  ✗ "), "note": warning("  ! ")}
-    for finding in sorted(findings, key=lambda each: each.level):
+    marks = {"error": bad("  ✗ "), "problem": warning("  ! "), "warning": warning("  ! ")}
+    for finding in sorted(findings, key=lambda each: each.level != "error"):
         yield ""
         yield from wrap(plain(finding.message), width, first=marks[finding.level])
-        if finding.hint:
-            yield from map(faint, wrap(plain(finding.hint), width, first="    "))
+        for line in (finding.hint or "").splitlines():
+            yield from map(faint, wrap(plain(line), width, first="    "))
 
 
 def change_lines(changes: Collection[Change], width: int, *, verbose: bool = False) -> Iterator[str]:

@@ -49,17 +49,19 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[F
             yield _not_mapped(settings, about)
     elif about is None or about["kind"] not in {"r", "p"}:
         yield Finding(
-            "error",
+            "D025",
+            f"table {settings.audit_table}",
             f"there is no table {settings.audit_table}, and [audit.columns] maps its columns",
-            "Set [audit] table to the application's audit table; or leave out [audit.columns], and usersync "
-            "makes one.",
+            "-- Set [audit] table to the application's audit table; or leave out [audit.columns], and "
+            "usersync creates one.",
+            level="error",
         )
     else:
         yield from _privileges(settings, catalog)
         yield from _columns(settings, about)
         yield from _lengths(settings, about)
         yield from _table(settings, about)
-        if found := exposure(settings, catalog):
+        if found := _exposure(settings, catalog):
             yield found
 
 
@@ -77,7 +79,7 @@ def lost_protection(catalog: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(lost)
 
 
-def exposure(settings: Settings, catalog: Mapping[str, Any]) -> Finding | None:
+def _exposure(settings: Settings, catalog: Mapping[str, Any]) -> Finding | None:
     """Who reaches the application's own audit table through the Data API; None if nobody does."""
     table, about = settings.audit_table, catalog["audit_table"]
     if settings.audit.is_own or not about or not about["reached"]:
@@ -85,9 +87,11 @@ def exposure(settings: Settings, catalog: Mapping[str, Any]) -> Finding | None:
     actions = "; ".join(f"{role} may {doing}" for role, doing in sorted(about["reached"].items()))
     guard = "only its policies stand between" if about["row_security"] else "nothing stands between"
     return Finding(
-        "note",
+        "D026",
+        f"table {table}",
         f"{table}: {actions}; {guard} the log and whoever has the project's public key",
         f"revoke all on table {table.quoted} from public, {', '.join(sorted(about['reached']))};",
+        "warning" if about["row_security"] else "problem",
     )
 
 
@@ -98,20 +102,24 @@ def _not_mapped(settings: Settings, about: Mapping[str, Any]) -> Finding:
         if (found := next((each for each in usual if each in about["columns"]), None))
     ]
     return Finding(
-        "error",
+        "D025",
+        f"table {settings.audit_table}",
         f"{settings.audit_table} exists and was not made by usersync",
-        'Name another table, and usersync makes it: [audit] table = "public.audit_events". Or have events '
+        '-- Name another table, and usersync makes it: [audit] table = "public.audit_events". Or have events '
         f"written to this one and map its columns in [audit.columns]; by their names: {', '.join(lines)}. "
         "The field id needs a uuid column of its own that is unique.",
+        level="error",
     )
 
 
 def _privileges(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
     for privilege in catalog["audit_table"]["missing_privileges"]:
         yield Finding(
-            "error",
+            "D008",
+            f"table {settings.audit_table}",
             f"role {catalog['role']} lacks {privilege} on table {settings.audit_table}",
-            "Have the table's owner grant it.",
+            "-- Have the table's owner grant it.",
+            level="error",
         )
 
 
@@ -121,23 +129,39 @@ def _columns(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
         label = f"{settings.audit_table}.{column.name}"
         if there is None:
             present = ", ".join(sorted(about["columns"]))
-            yield Finding("error", f"{where}: there is no column {label}", f"There are: {present}.")
+            yield Finding(
+                "D025",
+                f"column {label}",
+                f"{where}: there is no column {label}",
+                f"-- There are: {present}.",
+                level="error",
+            )
         elif there["generated"]:
-            yield Finding("error", f"{where}: {label} is generated, and cannot be written")
+            yield Finding(
+                "D025",
+                f"column {label}",
+                f"{where}: {label} is generated, and cannot be written",
+                "-- Leave it out of [audit.columns].",
+                level="error",
+            )
         elif not _fits(name, column, there):
             delivered = column.type or FIELDS[name]
             yield Finding(
-                "error",
+                "D025",
+                f"column {label}",
                 f"{where}: {label} is of type {there['type']}, and is to be given {delivered}",
-                f"If values of one fit into the other, say so: {name} = "
+                f"-- If values of one fit into the other, say so: {name} = "
                 f'{{ column = "{column.name}", type = "{there["base_type"]}" }}; those that do not are put '
                 "aside.",
+                level="error",
             )
         elif there["not_null"] and name not in _ALWAYS:
             yield Finding(
-                "note",
+                "D025",
+                f"column {label}",
                 f"{where}: {label} refuses null, so events without {name} are put aside",
                 f"alter table {settings.audit_table.quoted} alter column {quote(column.name)} drop not null;",
+                "warning",
             )
 
 
@@ -152,10 +176,12 @@ def _lengths(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
         wider = ", ".join(f"alter column {quote(name)} type text" for name in short)
         listed = ", ".join(f"{name} ({longest})" for name, longest in short.items())
         yield Finding(
-            "note",
+            "D025",
+            f"table {settings.audit_table}",
             f"{settings.audit_table}: events whose values are longer than these columns take are put aside: "
             f"{listed}",
             f"alter table {settings.audit_table.quoted} {wider};",
+            "warning",
         )
 
 
@@ -171,21 +197,35 @@ def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
     key = settings.audit.columns["id"].name
     if key in about["columns"] and key not in about["unique_columns"]:
         yield Finding(
-            "error",
+            "D025",
+            f"column {table}.{key}",
             f"audit.columns.id: {table}.{key} has no unique constraint of its own",
-            f"It is what makes an event arrive once: alter table {table.quoted} add unique ({key});",
+            f"alter table {table.quoted} add unique ({quote(key)});",
+            level="error",
         )
     for name, column in about["columns"].items():
         if column["required"] and name not in mapped:
             yield Finding(
-                "error",
+                "D025",
+                f"column {table}.{name}",
                 f"{table}.{name} refuses null, has no default and is not mapped: no event can be stored",
-                "Give it a default, or map it in [audit.columns].",
+                "-- Give it a default, or map it in [audit.columns].",
+                level="error",
             )
     for name, recreated in about["blocking_foreign_keys"].items():
         yield Finding(
-            "note", f"the foreign key {name} keeps users who have events from being deleted", recreated
+            "D025",
+            f"constraint {name}",
+            f"the foreign key {name} keeps users who have events from being deleted",
+            recreated,
+            "warning",
         )
     if "metadata" not in settings.audit.columns:
         lost = ", ".join(name for name in FIELDS if name not in settings.audit.columns)
-        yield Finding("note", f"no column takes metadata, so these are not kept: {lost}")
+        yield Finding(
+            "D025",
+            f"table {table}",
+            f"no column takes metadata, so these are not kept: {lost}",
+            "-- See the documentation of [audit.columns].",
+            "warning",
+        )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import quote
-from usersync.plans.doctor.replay import Attempt, Fault, LackingRight, MovedSequence
+from usersync.models import Finding
+from usersync.plans.doctor.replay import Attempt, Fault, MovedSequence
 from usersync.plans.doctor.roles import settings_in_force
 from usersync.plans.network import callers
 from usersync.transports.steps import query, query_row
@@ -68,18 +69,22 @@ class Stage:
     #: The constraints that wait for COMMIT, quoted.
     deferred: tuple[str, ...] = ()
     calling_out: tuple[str, ...] = ()
-    obstacle: LackingRight | None = None
+    obstacle: Finding | None = None
 
 
 def prepare(settings: Settings, *, call_out: bool) -> Plan[Stage]:
     """Look whether the requests can be made here, and as whom."""
     if settings.source_table.quoted != AUTH_SERVERS_TABLE:
         there = f"the auth server has a database of its own, and users come here from {settings.source_table}"
-        return Stage(obstacle=LackingRight(there, "-- Watch what arrives with: usersync doctor --only D017"))
+        return Stage(
+            obstacle=Finding(
+                "D033", "trial", there, "-- Watch what arrives with: usersync doctor --only D017"
+            )
+        )
     rows = yield from query(_STAGE, source_table=settings.source_table.quoted)
     if not rows:
         there = f"there is no table {settings.source_table} in this database"
-        return Stage(obstacle=LackingRight(there, "usersync doctor --only D001"))
+        return Stage(obstacle=Finding("D033", "trial", there, "usersync doctor --only D001"))
     row = rows[0]
     if (obstacle := _obstacle(row)) is not None:
         return Stage(row["role"], row["auth_role"], row["may_assume"], obstacle=obstacle)
@@ -97,27 +102,38 @@ def prepare(settings: Settings, *, call_out: bool) -> Plan[Stage]:
     )
 
 
-_WOULD_CALL_OUT = LackingRight(
+_WOULD_CALL_OUT = Finding(
+    "D033",
+    "trial",
     "a trigger does what no rollback takes back (see D035)",
     "-- If whoever is asked does not mind:\nusersync doctor --canary --call-out",
 )
 
 
-def _obstacle(row: Row) -> LackingRight | None:
+def _obstacle(row: Row) -> Finding | None:
     if row["standby"] or row["read_only"]:
         what = "this server is a standby" if row["standby"] else "this database takes no writes at the moment"
-        return LackingRight(
-            f"{what}, so nobody can sign up in it", "-- Examine the primary, or wait until it can be written."
+        return Finding(
+            "D033",
+            "trial",
+            f"{what}, so nobody can sign up in it",
+            "-- Examine the primary, or wait until it can be written.",
         )
     if not row["installed"]:
-        return LackingRight("usersync is not installed in this database", "usersync doctor --only D002,D003")
+        return Finding(
+            "D033", "trial", "usersync is not installed in this database", "usersync doctor --only D002,D003"
+        )
     if missing := [name for name in _NEEDED if name not in row["tables"]]:
-        return LackingRight(
+        return Finding(
+            "D033",
+            "trial",
             f"the auth server's schema has no table {', '.join(missing)}",
             "-- Start the auth server, which makes its tables.",
         )
     if row["own_lacks"] and not row["may_assume"]:
-        return LackingRight(
+        return Finding(
+            "D033",
+            "trial",
             f"{row['role']} may not {', '.join(row['own_lacks'])} in {AUTH_SERVERS_TABLE}, nor take the role "
             f"{row['auth_role']}",
             f"-- On a server of your own, as a superuser: grant {row['auth_role']} to {row['role']};",
@@ -302,6 +318,7 @@ _LACKING = r"""
         join pg_roles on pg_roles.oid = auth_server.role
     )
     select
+        'trigger ' || tgname as subject,
         format('the trigger %%s runs %%s with the rights of %%s, who %%s', tgname, function, role, case
             when not reaches then format('lacks USAGE on schema %%s', home)
             when not may then format('lacks %%s on table %%s', upper(verb), relation)
@@ -319,6 +336,7 @@ _LACKING = r"""
 
 _LOCKED_OUT = """
     select
+        'role ' || role as subject,
         format('%%s lacks %%s on table %%s', role, upper(privilege), source) as detail,
         format('grant %%s on table %%s to %%s;', privilege, source, role) as fix
     from (
@@ -330,9 +348,9 @@ _LOCKED_OUT = """
 """
 
 
-def lacking_rights(settings: Settings) -> Plan[tuple[LackingRight, ...]]:
+def lacking_rights(settings: Settings) -> Plan[tuple[Finding, ...]]:
     """What the auth server's role may not do, as far as the catalog and the triggers' texts show."""
     source = settings.source_table.quoted
     rows = yield from query(_LOCKED_OUT, source_table=source)
     rows = [*rows, *(yield from query(_LACKING, source_table=source))]
-    return tuple(LackingRight(row["detail"], row["fix"]) for row in rows)
+    return tuple(Finding("D033", row["subject"], row["detail"], row["fix"]) for row in rows)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 OLDEST_SERVER = 150000
 
+#: The code of what a role lacks.
+LACKING = "D008"
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -91,17 +94,18 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
     sql = bundle.preview
     if inspection.noted is None and _FITS in sql:
         if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
-            return Finding(
-                "note",
+            return _of_first_run(
+                settings,
                 "what a first run would overwrite cannot be counted before usersync is there "
                 "(on a PostgreSQL older than 16)",
-                "usersync apply --no-sync, and then usersync sync --dry-run, says it.",
+                "-- To count it, install without the first run, and compare:\n"
+                "usersync apply --no-sync\nusersync sync --dry-run",
             )
         sql = sql.replace(_FITS, "pg_input_is_valid(")
     try:
         counted = yield from query_row(PINNED + sql)
     except DatabaseError as error:
-        return Finding("note", f"what a first run would change could not be counted: {error}")
+        return _of_first_run(settings, f"what a first run would change could not be counted: {error}")
     if not counted["stale"] and not counted["gone"]:
         return None
     columns = ", ".join(f"{name} in {times:,}" for name, times in sorted(counted["columns"].items()))
@@ -112,35 +116,49 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
         parts.append(f"apply on_delete to {counted['gone']:,} whose user is gone")
     if not parts:
         return None
-    return Finding(
-        "note",
+    return _of_first_run(
+        settings,
         f"in {settings.users_table}, the first run would {', '.join(parts)}",
-        'A column that your application writes itself is kept with owner = "app": it is filled when a row is '
-        "made, and never touched again. Rollback does not bring values back.",
+        '-- A column that your application writes itself is kept with owner = "app": it is filled when a row '
+        "is created, and never changed again. Rollback does not bring values back.",
     )
+
+
+def _of_first_run(settings: Settings, message: str, fix: str | None = None) -> Finding:
+    return Finding("D017", f"table {settings.users_table}", message, fix, "warning")
 
 
 def _no_source(settings: Settings) -> Finding:
     return Finding(
-        "error",
+        "D001",
+        f"table {settings.source_table}",
         f"there is no table {settings.source_table}",
-        "Is this the project's database? If the auth server keeps its users elsewhere, set source_table.",
+        "-- Is this the project's database? If the auth server keeps its users elsewhere, set source_table.",
+        level="error",
     )
 
 
 def _platform(inspection: Inspection) -> Iterator[Finding]:
     version = inspection.catalog["server_version"]
     if version < OLDEST_SERVER:
-        yield Finding("error", f"PostgreSQL {version // 10000} is too old, usersync needs 15 or newer")
+        yield Finding(
+            "D001",
+            "server",
+            f"PostgreSQL {version // 10000} is too old, usersync needs 15 or newer",
+            "-- On Supabase: Project settings, Infrastructure, Upgrade project.",
+            level="error",
+        )
 
 
 def _privileges(inspection: Inspection) -> Iterator[Finding]:
     role = inspection.catalog["role"]
     for privilege in inspection.catalog["missing_privileges"]:
         yield Finding(
-            "error",
+            LACKING,
+            f"role {role}",
             f"role {role} lacks {privilege}",
-            "On Supabase connect as postgres; elsewhere have the owner grant it.",
+            "-- On Supabase connect as postgres; elsewhere have the owner grant it.",
+            level="error",
         )
 
 
@@ -149,14 +167,20 @@ def _foreign_objects(inspection: Inspection) -> Iterator[Finding]:
         kind, name = conflict["kind"], conflict["name"]
         if kind == "function":
             yield Finding(
-                "error",
+                "D002",
+                f"function {name}",
                 f"the function {name} is not usersync's, and usersync needs its name",
-                f"Keep it under another name: alter function {name} rename to "
+                f"-- Keep it under another name:\nalter function {name} rename to "
                 f"{name.removeprefix('public.').partition('(')[0]}_before_usersync;",
+                level="error",
             )
         elif kind == "schema":
             yield Finding(
-                "error", "there is a schema usersync that is not usersync's", "Rename or drop it first."
+                "D002",
+                "schema usersync",
+                "there is a schema usersync that is not usersync's",
+                "-- Rename it first.",
+                level="error",
             )
 
 
@@ -166,28 +190,44 @@ def _source(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         for source in column.sources:
             if source.column not in present:
                 yield Finding(
-                    "error",
+                    "D012",
+                    f"column {settings.source_table}.{source.column}",
                     f"columns.{column.name}: {settings.source_table} has no column {source.column}",
-                    "This auth server is older than the mapping; leave the column out of [columns].",
+                    "-- This auth server is older than the mapping; leave the column out of [columns].",
+                    level="error",
                 )
     if "deleted_at" not in present:
-        yield Finding("error", f"{settings.source_table} has no column deleted_at: too old an auth server")
+        yield Finding(
+            "D012",
+            f"column {settings.source_table}.deleted_at",
+            f"{settings.source_table} has no column deleted_at: too old an auth server",
+            "-- Upgrade the auth server.",
+            level="error",
+        )
 
 
 def _types(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
     for column in settings.columns:
         if column.type in inspection.catalog["missing_types"]:
             yield Finding(
-                "error",
+                "D012",
+                f"type {column.type}",
                 f"columns.{column.name}.type: this database has no type {column.type}",
-                "Correct its name, or make it first; a type outside pg_catalog is written with its schema.",
+                "-- Correct its name, or create it. Write a type outside of pg_catalog with its schema.",
+                level="error",
             )
 
 
 def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
     catalog, table = inspection.catalog, settings.users_table
     if catalog["users_kind"] not in {"r", "p"}:
-        yield Finding("error", f"{table} is not a table", "Set users_table to the table behind it.")
+        yield Finding(
+            "D012",
+            f"table {table}",
+            f"{table} is not a table",
+            "-- Set users_table to the table behind it.",
+            level="error",
+        )
         return
     yield from _key(settings, inspection)
     for column in settings.columns:
@@ -196,11 +236,13 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
     for name, about in catalog["users_columns"].items():
         if about["required"] and name not in mapped:
             yield Finding(
-                "note",
+                "D012",
+                f"column {table}.{name}",
                 f"{table}.{name} refuses null, has no default and is not mapped: no user can get a row",
-                f"Give it a default, or map it in [columns], for instance {name} = "
+                f"-- Give it a default, or map it in [columns], for instance {name} = "
                 f'{{ from = "{_some_metadata(name)}", default = … }}. '
-                "Sign-ups succeed meanwhile, and the ledger fills.",
+                "Sign-ups succeed meanwhile, and the ledger fills. Or let it be null:\n"
+                f"alter table {table.quoted} alter column {quote(name)} drop not null;",
             )
     yield from _cascades(settings, inspection)
     yield from _trigger_makers(settings, inspection)
@@ -214,10 +256,12 @@ def _trigger_makers(settings: Settings, inspection: Inspection) -> Iterator[Find
     makers, table = inspection.catalog["users_trigger_makers"], settings.users_table
     if makers:
         yield Finding(
-            "note",
+            "D012",
+            f"table {table}",
             f"{', '.join(makers)} may create triggers on {table}, which would run as the role that installs "
             "usersync; by raw SQL only, not through the Data API",
             f"revoke trigger, references, truncate on {table.quoted} from {', '.join(makers)};",
+            "warning",
         )
 
 
@@ -227,79 +271,103 @@ def _no_users_table(settings: Settings, inspection: Inspection) -> Iterator[Find
     near = difflib.get_close_matches(f"{table.schema}.{table.name}", others, n=1, cutoff=0.7)
     if near and not inspection.catalog["has_users_schema"]:
         yield Finding(
-            "error",
+            "D012",
+            f"schema {table.schema}",
             f"users_table: there is no schema {table.schema}; did you mean {near[0]}?",
-            f"Correct the name; or, if it is meant, make the schema: create schema {quote(table.schema)};",
+            f"-- Correct the name; or, if it is meant, make the schema: create schema {quote(table.schema)};",
+            level="error",
         )
     elif near:
         yield Finding(
-            "note",
+            "D012",
+            f"table {table}",
             f"there is no table {table}, so it would be created, beside {near[0]}",
-            f"If {near[0]} is your table of users, set users_table to it.",
+            f"-- If {near[0]} is your table of users, set users_table to it.",
+            "warning",
         )
 
 
 def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
     table, key = settings.users_table, settings.key
-    about = inspection.catalog["users_columns"].get(key)
+    about, subject = inspection.catalog["users_columns"].get(key), f"column {table}.{key}"
     if about is None:
         yield Finding(
-            "error", f"{table} has no column {key}", "Set key to the column that holds the auth id."
+            "D012",
+            subject,
+            f"{table} has no column {key}",
+            "-- Set key to the column that holds the auth id.",
+            level="error",
         )
     elif about["type"] != "uuid":
         yield Finding(
-            "error",
+            "D012",
+            subject,
             f"{table}.{key} is of type {about['type']}, and the auth server's ids are uuid",
-            "Set key to a unique uuid column that holds the auth id; add one if there is none.",
+            "-- Set key to a unique uuid column that holds the auth id; add one if there is none.",
+            level="error",
         )
     elif not inspection.catalog["key_is_unique"] and key in inspection.catalog["users_primary_key"]:
         columns = ", ".join(inspection.catalog["users_primary_key"])
         yield Finding(
-            "error",
+            "D012",
+            subject,
             f"{table}.{key} is only one of the columns of the primary key ({columns}): a user may have "
             "several rows there, and usersync keeps one for each",
-            f"If a user has one row after all: alter table {table.quoted} add unique ({quote(key)}); "
-            "otherwise it is a table of memberships, and users_table is to be the table of users.",
+            "-- If it is a table of memberships, set users_table to the table of users. If a user has one "
+            f"row after all:\nalter table {table.quoted} add unique ({quote(key)});",
+            level="error",
         )
     elif not inspection.catalog["key_is_unique"]:
         yield Finding(
-            "error",
+            "D012",
+            subject,
             f"{table}.{key} has no primary key or unique constraint",
-            f"Add one: alter table {table.quoted} add unique ({quote(key)});",
+            f"alter table {table.quoted} add unique ({quote(key)});",
+            level="error",
         )
 
 
 def _column(column: Column, settings: Settings, inspection: Inspection) -> Iterator[Finding]:
     table = settings.users_table
-    about = inspection.catalog["users_columns"].get(column.name)
+    about, subject = inspection.catalog["users_columns"].get(column.name), f"column {table}.{column.name}"
     if about is None:
         yield Finding(
-            "error",
+            "D012",
+            subject,
             f"{table} has no column {column.name}, which is mapped",
-            f"Either add it: alter table {table.quoted} add column {quote(column.name)} {column.sql_type}; "
-            "or write a [columns] section into usersync.toml that names only columns it has"
-            f"{_proposal(settings, inspection)}.",
+            "-- Either write a [columns] section into usersync.toml that names only columns it has"
+            f"{_proposal(settings, inspection)}, or add it:\n"
+            f"alter table {table.quoted} add column {quote(column.name)} {column.sql_type};",
+            level="error",
         )
     elif about["generated"]:
         yield Finding(
-            "error", f"{table}.{column.name} is generated and cannot be mapped", "Leave it out of [columns]."
+            "D012",
+            subject,
+            f"{table}.{column.name} is generated and cannot be mapped",
+            "-- Leave it out of [columns].",
+            level="error",
         )
     elif _needs_cast(column, about):
         yield Finding(
-            "error",
+            "D012",
+            subject,
             f"columns.{column.name}: {table}.{column.name} is of type {about['type']}, and the source "
             f"delivers {column.sql_type}",
-            f'Say the type, and values that do not fit are reported: type = "{about["type"]}"',
+            f'-- Say the type, and values that do not fit are reported: type = "{about["type"]}"',
+            level="error",
         )
     elif about["refuses_null"] and column.default is None and _may_be_absent(column):
         # The table's own default is of no help: what is written into a mapped column is null.
         yield Finding(
-            "note",
+            "D012",
+            subject,
             f"{table}.{column.name} refuses null, and {' and '.join(map(str, column.sources))} can be "
             f"absent: {_who_lacks(column)} cannot get a row",
-            f"Let it be null (alter table {table.quoted} alter column {quote(column.name)} drop not null;), "
-            f'or give it a default: {column.name} = {{ from = "{column.sources[0]}", default = … }}. '
-            "Their sign-ups succeed, and the ledger names them.",
+            f'-- Give it a default: {column.name} = {{ from = "{column.sources[0]}", default = … }}. '
+            "Their sign-ups succeed meanwhile, and the ledger names them. Or let it be null:\n"
+            f"alter table {table.quoted} alter column {quote(column.name)} drop not null;",
+            "warning",
         )
 
 
@@ -338,14 +406,21 @@ def _cascades(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         return
     for name in inspection.catalog["cascading_foreign_keys"]:
         yield Finding(
-            "note",
+            "D013",
+            f"constraint {name}",
             f"the foreign key {name} deletes rows of {settings.users_table} with the auth server's rows, "
             f"so on_delete = {settings.on_delete!r} finds nothing to keep after a hard delete",
-            f"Drop it (alter table {settings.users_table.quoted} drop constraint {name};), "
-            'or set on_delete = "delete".',
+            '-- Set on_delete = "delete", or drop it:\n'
+            f"alter table {settings.users_table.quoted} drop constraint {name};",
+            "warning",
         )
 
 
 def _row_level(settings: Settings) -> Iterator[Finding]:
     if settings.sign_up_trigger == "row":
-        yield Finding("note", "sign_up_trigger is row: each row of a bulk import pays for itself", None)
+        yield Finding(
+            "D004",
+            "sign_up_trigger",
+            "sign_up_trigger is row: each row of a bulk import pays for itself",
+            level="warning",
+        )

@@ -28,7 +28,7 @@ from usersync.plans.adoption import (
     users_triggers,
 )
 from usersync.plans.audit_inspection import lost_protection
-from usersync.plans.inspection import PINNED, Inspection, find, inspect, preview
+from usersync.plans.inspection import LACKING, PINNED, Inspection, find, inspect, preview
 from usersync.plans.removal import plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.settings import parse_remembered
@@ -188,9 +188,7 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
         return
     first = errors[0]
     more = f" (and {len(errors) - 1} more, see: usersync plan)" if len(errors) > 1 else ""
-    kind: type[UsersyncError] = ConflictError
-    if " lacks " in first.message:
-        kind = PrivilegeMissingError
+    kind: type[UsersyncError] = PrivilegeMissingError if first.code == LACKING else ConflictError
     raise kind(first.message + more, hint=first.hint)
 
 

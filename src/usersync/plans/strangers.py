@@ -151,10 +151,12 @@ def stranger_findings(settings: Settings, catalog: Mapping[str, Any], *, adopt: 
             yield from _beside_ours(each, settings, catalog)
         elif not adopt:
             yield Finding(
-                "note",
+                "D005",
+                f"trigger {each.name}",
                 f"the trigger {each.name} on {settings.source_table} runs {each.function}, which copies what "
                 "usersync copies, and fails the sign-up when it fails",
-                "usersync apply --adopt takes its place, and rollback brings it back.",
+                "-- usersync apply --adopt takes its place, and rollback brings it back.",
+                "warning",
             )
 
 
@@ -172,22 +174,26 @@ def _in_our_place(each: Stranger, settings: Settings) -> Finding:
             f"{each.new_name}, until rollback. Or carry over what else it does, and"
         )
     return Finding(
-        "error",
+        "D005",
+        f"trigger {each.name}",
         f"the trigger {each.name} on {settings.source_table} is not usersync's: it runs {each.function}",
-        f"{what} drop it yourself, with its function because the table is not yours to alter: "
+        f"-- {what} drop it yourself, with its function because the table is not yours to alter: "
         f"drop function {each.function} cascade;",
+        level="error",
     )
 
 
 def _collision(each: Stranger, settings: Settings) -> Finding:
     return Finding(
-        "error",
+        "D005",
+        f"trigger {each.name}",
         f"the trigger {each.name} on {settings.source_table} runs {each.function} after usersync's, and "
         "inserts the same row without ON CONFLICT, which fails",
-        "usersync apply --adopt takes its place, and rollback brings it back."
+        "-- usersync apply --adopt takes its place, and rollback brings it back."
         if each.is_copy
-        else f"Add on conflict ({quote(settings.key)}) do nothing to its INSERT, or drop it: "
+        else f"-- Add on conflict ({quote(settings.key)}) do nothing to its INSERT, or drop it: "
         f"drop function {each.function} cascade;",
+        level="error",
     )
 
 
@@ -201,9 +207,11 @@ def _beside_ours(each: Stranger, settings: Settings, catalog: Mapping[str, Any])
     if first and settings.sign_up_trigger != "row":
         hint += ' If it needs the mirrored row, set sign_up_trigger = "row"; triggers of a kind fire by name.'
     yield Finding(
-        "note",
+        "D005",
+        f"trigger {each.name}",
         f"the trigger {each.name} on {settings.source_table} runs {each.function}{first} on a sign-up",
-        hint,
+        f"-- {hint}",
+        "warning",
     )
 
 

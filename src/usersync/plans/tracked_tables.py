@@ -115,9 +115,11 @@ def renew(settings: Settings) -> Plan[Renewal]:
             table = TrackedTable(name, "stale", (), (), (), (), options)
             findings.append(
                 Finding(
-                    "note",
+                    "D029",
+                    f"table {name}",
                     f"{name} is tracked, and was altered since: {'; '.join(altered)}",
-                    f"Track it again: {table.command}",
+                    f"-- Track it again:\n{table.command}",
+                    "warning",
                 )
             )
             continue

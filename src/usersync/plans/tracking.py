@@ -180,8 +180,8 @@ def _refuse_privileges(name: TableName, state: Row) -> None:
 
 def _notes(name: TableName, tracking: Tracking, state: Row) -> Iterator[Finding]:
     if not tracking.key:
-        yield Finding(
-            "note",
+        yield _note(
+            name,
             f"{name} has no primary key: an event names its row by a hash of what is recorded of it",
             "An update is recorded with the hashes before and after, so that a row can be followed from "
             "event to event; equal rows cannot be told apart, and each row pays for the hashing. "
@@ -189,27 +189,27 @@ def _notes(name: TableName, tracking: Tracking, state: Row) -> Iterator[Finding]
         )
     elif not state["key"]["primary"]:
         key = ", ".join(tracking.key)
-        yield Finding("note", f"{name} has no primary key; events name its rows by the unique {key}")
+        yield _note(name, f"{name} has no primary key; events name its rows by the unique {key}")
     yield from _relatives(name, state)
     virtual = [column["name"] for column in state["columns"] if column["virtual"]]
     if virtual:
-        yield Finding("note", f"computed when read, and so not recorded: {', '.join(virtual)}")
+        yield _note(name, f"computed when read, and so not recorded: {', '.join(virtual)}")
     secret = [column.name for column in tracking.columns if column.secret]
     if secret:
-        yield Finding(
-            "note",
+        yield _note(
+            name,
             f"their names look like secrets, only that they changed is recorded: {', '.join(secret)}",
             "Name those that hold none in --reveal.",
         )
     if not state["owner_is_ours"]:
-        yield Finding(
-            "note",
+        yield _note(
+            name,
             f"{name} belongs to {state['owner']}, whose types are read with the rights of {state['role']}",
             "Track tables of owners that you trust as you trust yourself.",
         )
     for constraint in state["deferred_on_log"]:
-        yield Finding(
-            "note",
+        yield _note(
+            name,
             f"the constraint {constraint} of the audit table is checked at COMMIT, where its failure fails "
             "the application's transaction",
             "Make it immediate: alter table … alter constraint … not deferrable;",
@@ -239,8 +239,8 @@ def _privacy(settings: Settings, tracking: Tracking) -> Iterator[Finding]:
     if whose or personal:
         excludable = [name for name in personal if name not in tracking.key]
         holds = f", most likely in {', '.join(personal)}" if personal else ""
-        yield Finding(
-            "note",
+        yield _note(
+            tracking.table,
             f"{tracking.table} holds what is personal{holds}. Old and new values go into the log, which is "
             "append-only: deleting or anonymizing a person does not take them out again, and writes them "
             "there once more",
@@ -252,18 +252,22 @@ def _privacy(settings: Settings, tracking: Tracking) -> Iterator[Finding]:
 
 def _relatives(name: TableName, state: Row) -> Iterator[Finding]:
     if state["kind"] == "p":
-        yield Finding(
-            "note",
+        yield _note(
+            name,
             f"{name} is partitioned: what is changed through it is recorded, in whichever partition; what is "
             "changed in a partition directly is not",
             "Track a partition as well if applications name it; nothing is recorded twice.",
         )
     elif state["has_children"]:
-        yield Finding(
-            "note",
+        yield _note(
+            name,
             f"other tables inherit from {name}: what is changed through it is recorded, with its own "
             "columns; what is changed in them directly is not",
             "Track them as well if applications name them; nothing is recorded twice.",
         )
     if state["is_partition"]:
-        yield Finding("note", f"{name} is a partition: what is changed through its parent is not seen here")
+        yield _note(name, f"{name} is a partition: what is changed through its parent is not seen here")
+
+
+def _note(name: TableName, message: str, advice: str | None = None) -> Finding:
+    return Finding("D029", f"table {name}", message, f"-- {advice}" if advice else None, "warning")

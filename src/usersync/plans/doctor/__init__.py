@@ -6,21 +6,22 @@ so that the server itself sees to it that nothing is written.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from usersync.errors import ConnectionFailedError, NotInstalledError, UsersyncError
-from usersync.models import Check
+from usersync.models import Check, Finding
 from usersync.plans import schema
-from usersync.plans.doctor.examination import Definition, Patient, SkipCheckError, Verdict, lines
-from usersync.plans.doctor.mending import APPLY
+from usersync.plans.doctor.context import Context, Definition, SkipCheckError, Verdict, lines
+from usersync.plans.doctor.fixes import APPLY
 from usersync.plans.doctor.register import CANARY, CHECKS, choose, choose_with_canary
-from usersync.plans.inspection import inspect
+from usersync.plans.inspection import find, inspect
 from usersync.sql.render import render_bundle
 from usersync.transports.steps import Plan, query_row, read_only
 
 if TYPE_CHECKING:
     from usersync.models import SchemaPlan
-    from usersync.plans.doctor.examination import CanaryCheck, Spool
+    from usersync.plans.doctor.context import CanaryCheck, Spool
     from usersync.plans.doctor.replay import Replay
     from usersync.settings import Settings
 
@@ -40,14 +41,14 @@ def examine(
     Raises :class:`ConnectionFailedError` and nothing else: what goes wrong in a check is what it says.
     """
     try:
-        patient = yield from _admit(settings, client_pid, order_known=order_known, spool=spool)
+        context = yield from _admit(settings, client_pid, order_known=order_known, spool=spool)
     except ConnectionFailedError:
         raise
     except UsersyncError as error:
         return (yield from _turned_away(checks, error))
     done = list[Check]()
     for check in checks:
-        done.append((yield from _make(check, patient)))
+        done.append((yield from _make(check, context)))
     return tuple(done)
 
 
@@ -65,14 +66,15 @@ def _judged(check: CanaryCheck, replay: Replay) -> Check:
 
 def _admit(
     settings: Settings, client_pid: int | None, *, order_known: bool, spool: Spool | None
-) -> Plan[Patient]:
+) -> Plan[Context]:
     bundle = render_bundle(settings)
     # Not in a transaction: where this is refused, inspect asks on, which an aborted one would not answer.
     inspection = yield from inspect(bundle)
     if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
         yield from schema.refuse_strangers()
     planned = yield from _planned(settings)
-    return Patient(settings, bundle, inspection, planned, client_pid, order_known, spool)
+    found = find(settings, inspection)
+    return Context(settings, bundle, inspection, found, planned, client_pid, order_known, spool)
 
 
 def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:
@@ -84,46 +86,37 @@ def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:
         return error
 
 
-def _make(check: Definition, patient: Patient) -> Plan[Check]:
+def _make(check: Definition, context: Context) -> Plan[Check]:
     try:
-        _require(check, patient)
-        verdict = yield from read_only(check.look(patient))
+        _require(check, context)
+        verdict = yield from read_only(check.look(context))
     except SkipCheckError as reason:
         return Check(check.code, check.title, "skipped", str(reason))
     except ConnectionFailedError:
         raise
     except Exception as error:  # noqa: BLE001 - one check's failure is not to hide what the others find
         return _failed(check, error)
-    return _concluded(check, verdict, apply_is_safe=patient.apply_is_safe)
+    return _concluded(check, verdict, apply_is_safe=context.apply_is_safe)
 
 
-def _require(check: Definition, patient: Patient) -> None:
-    if check.needs != "nothing" and patient.inspection.catalog["source_columns"] is None:
-        raise SkipCheckError(f"there is no table {patient.settings.source_table} (see D001)")
-    if check.needs == "users table" and not patient.inspection.has_users_table:
-        raise SkipCheckError(f"there is no table {patient.settings.users_table}")
-    if check.needs == "installation" and patient.inspection.noted is None:
+def _require(check: Definition, context: Context) -> None:
+    if check.needs != "nothing" and context.inspection.catalog["source_columns"] is None:
+        raise SkipCheckError(f"there is no table {context.settings.source_table} (see D001)")
+    if check.needs == "users table" and not context.inspection.has_users_table:
+        raise SkipCheckError(f"there is no table {context.settings.users_table}")
+    if check.needs == "installation" and context.inspection.noted is None:
         raise SkipCheckError("usersync is not installed in this database (see D002)")
 
 
 def _concluded(check: Definition | CanaryCheck, verdict: Verdict, *, apply_is_safe: bool = False) -> Check:
-    troubles = verdict.troubles
-    if not troubles:
+    if not verdict.findings:
         return Check(check.code, check.title, "ok", verdict.all_well)
-    return Check(
-        check.code,
-        check.title,
-        "problem" if any(trouble.level == "problem" for trouble in troubles) else "warning",
-        lines(trouble.detail for trouble in troubles),
-        lines(trouble.fix for trouble in troubles),
-        tuple(
-            dict.fromkeys(
-                trouble.fix
-                for trouble in troubles
-                if trouble.safe and (apply_is_safe or trouble.fix != APPLY)
-            )
-        ),
+    findings = tuple(
+        replace(each, safe=each.safe and (apply_is_safe or each.fix != APPLY)) for each in verdict.findings
     )
+    only_warnings = all(each.level == "warning" for each in findings)
+    status: Literal["warning", "problem"] = "warning" if only_warnings else "problem"
+    return Check(check.code, check.title, status, lines(each.message for each in findings), findings)
 
 
 def _failed(check: Definition, error: Exception) -> Check:
@@ -132,7 +125,8 @@ def _failed(check: Definition, error: Exception) -> Check:
     detail = f"could not be checked: {error}"
     if what not in detail:
         detail += f" ({what})"
-    return Check(check.code, check.title, "problem", detail, _where_to_look(error))
+    finding = Finding(check.code, check.title, detail, _where_to_look(error))
+    return Check(check.code, check.title, "problem", detail, (finding,))
 
 
 def _where_to_look(error: Exception) -> str:
@@ -157,12 +151,9 @@ def _turned_away(checks: tuple[Definition, ...], error: UsersyncError) -> Plan[t
     """The database would not even be looked at, usually because this role may not."""
     who = yield from query_row(_WHO)
     first = CHECKS[0]
-    problem = Check(
-        first.code,
-        first.title,
-        "problem",
-        str(error) if who["role"] in str(error) else f"role {who['role']} cannot look: {error}",
-        f'usersync doctor --dsn "postgresql://{who["owner"] or "postgres"}:PASSWORD@HOST:5432/postgres"',
-    )
+    detail = str(error) if who["role"] in str(error) else f"role {who['role']} cannot look: {error}"
+    fix = f'usersync doctor --dsn "postgresql://{who["owner"] or "postgres"}:PASSWORD@HOST:5432/postgres"'
+    finding = Finding(first.code, f"role {who['role']}", detail, fix)
+    problem = Check(first.code, first.title, "problem", detail, (finding,))
     rest = (check for check in checks if check is not first)
     return problem, *(Check(each.code, each.title, "skipped", "see D001") for each in rest)

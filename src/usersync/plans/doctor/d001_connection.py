@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.errors import VersionMismatchError
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
-from usersync.plans.inspection import OLDEST_SERVER, find
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, settled
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -15,33 +15,23 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    catalog = patient.inspection.catalog
+def look(context: Context) -> Plan[Verdict]:
+    catalog = context.inspection.catalog
     server = f"PostgreSQL {catalog['server_version'] // 10000}.{catalog['server_version'] % 10000}"
     return settled(
         Verdict(
             f"role {catalog['role']}, {server}, usersync {__version__}",
-            (*_server(patient), *_rights(patient), *_library(patient)),
+            (*context.found("D001"), *_rights(context), *_library(context)),
         )
     )
 
 
-def _server(patient: Patient) -> Iterator[Trouble]:
-    catalog = patient.inspection.catalog
-    if catalog["server_version"] < OLDEST_SERVER:
-        yield Trouble(
-            f"PostgreSQL {catalog['server_version'] // 10000} is too old, usersync needs 15 or newer",
-            "-- On Supabase: Project settings, Infrastructure, Upgrade project.",
-        )
-    if catalog["source_columns"] is None:
-        finding = find(patient.settings, patient.inspection)[0]
-        yield Trouble(finding.message, f"-- {finding.hint}")
-
-
-def _rights(patient: Patient) -> Iterator[Trouble]:
-    catalog = patient.inspection.catalog
+def _rights(context: Context) -> Iterator[Finding]:
+    catalog = context.inspection.catalog
     if missing := catalog["missing_privileges"]:
-        yield Trouble(
+        yield Finding(
+            "D001",
+            f"role {catalog['role']}",
             f"role {catalog['role']} lacks {', '.join(missing)}: usersync apply and sync will be refused",
             "-- Connect as the owner of usersync's objects, on Supabase the role postgres:\n"
             'usersync doctor --dsn "postgresql://postgres:PASSWORD@HOST:5432/postgres"',
@@ -49,13 +39,15 @@ def _rights(patient: Patient) -> Iterator[Trouble]:
         )
 
 
-def _library(patient: Patient) -> Iterator[Trouble]:
-    noted = (patient.inspection.noted or {}).get("settings") or {}
+def _library(context: Context) -> Iterator[Finding]:
+    noted = (context.inspection.noted or {}).get("settings") or {}
     installed = noted.get("library_version", __version__)
-    if isinstance(patient.planned, VersionMismatchError):
-        yield Trouble(str(patient.planned), "pip install --upgrade usersync")
+    if isinstance(context.planned, VersionMismatchError):
+        yield Finding("D001", "library", str(context.planned), "pip install --upgrade usersync")
     elif installed != __version__:
-        yield Trouble(
+        yield Finding(
+            "D001",
+            "library",
             f"this database was set up by usersync {installed}, and this is {__version__}",
             "usersync apply",
             "warning",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines
-from usersync.plans.inspection import find
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, lines
 from usersync.plans.strangers import OUR_TRIGGERS, strangers
 from usersync.sql.expressions import literal
 from usersync.transports.steps import query
@@ -25,32 +25,34 @@ _SHARERS = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    if patient.inspection.noted is not None:
+def look(context: Context) -> Plan[Verdict]:
+    if context.inspection.noted is not None:
         return Verdict("schema usersync is installed")
     recipes: dict[str, list[Row]] = {}
     in_our_place = [
-        each for each in strangers(patient.settings, patient.inspection.catalog) if each.has_our_name
+        each for each in strangers(context.settings, context.inspection.catalog) if each.has_our_name
     ]
     for each in in_our_place:
         if each.fixed:
             recipes[each.function] = yield from query(
                 _SHARERS,
                 function=each.function,
-                source_table=patient.settings.source_table.quoted,
+                source_table=context.settings.source_table.quoted,
                 ours=list(OUR_TRIGGERS),
             )
     adopt = len(in_our_place) > len(recipes)
-    return Verdict("", (_trouble(patient, recipes, adopt=adopt),))
+    return Verdict("", (_finding(context, recipes, adopt=adopt),))
 
 
-def _trouble(patient: Patient, recipes: Mapping[str, list[Row]], *, adopt: bool) -> Trouble:
-    obstacles = [each for each in find(patient.settings, patient.inspection) if each.level == "error"]
-    # What to do about a recipe's trigger is said below, in what can be pasted.
-    hints = [f"-- {each.hint}" for each in obstacles if each.hint and "it runs " not in each.message]
-    return Trouble(
+def _finding(context: Context, recipes: Mapping[str, list[Row]], *, adopt: bool) -> Finding:
+    obstacles = [each for each in context.findings if each.level == "error"]
+    # What to do about a hand-written trigger is said below, in what can be pasted.
+    fixes = [each.fix for each in obstacles if each.fix and each.code != "D005"]
+    return Finding(
+        "D002",
+        "schema usersync",
         lines(["usersync is not installed in this database", *(each.message for each in obstacles)]),
-        lines([*hints, *_removal(recipes), "usersync apply --adopt" if adopt else "usersync apply"]),
+        lines([*fixes, *_removal(recipes), "usersync apply --adopt" if adopt else "usersync apply"]),
     )
 
 

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from usersync.errors import MigrationChangedError, VersionMismatchError
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, number
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -22,32 +23,42 @@ _MISSING = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    scripts = [patient.bundle.bootstrap, *(migration.up for migration in patient.bundle.migrations)]
+def look(context: Context) -> Plan[Verdict]:
+    scripts = [context.bundle.bootstrap, *(migration.up for migration in context.bundle.migrations)]
     tables = [name for text in scripts for name in re.findall(r"create table if not exists (\S+)", text)]
     missing = yield from query(_MISSING, names=tables)
     return Verdict(
-        f"{number(len(patient.bundle.migrations), 'migration')} applied and unchanged",
-        tuple(_history(patient)) or tuple(_tables([row["name"] for row in missing])),
+        f"{number(len(context.bundle.migrations), 'migration')} applied and unchanged",
+        tuple(_history(context)) or tuple(_tables([row["name"] for row in missing])),
     )
 
 
-def _history(patient: Patient) -> Iterator[Trouble]:
-    if isinstance(patient.planned, VersionMismatchError):
-        yield Trouble(str(patient.planned), "pip install --upgrade usersync")
-    elif isinstance(patient.planned, MigrationChangedError):
-        yield Trouble(
-            f"{patient.planned}: this library or the note in the database was tampered with",
+def _history(context: Context) -> Iterator[Finding]:
+    if isinstance(context.planned, VersionMismatchError):
+        yield Finding("D003", "migrations", str(context.planned), "pip install --upgrade usersync")
+    elif isinstance(context.planned, MigrationChangedError):
+        yield Finding(
+            "D003",
+            "migrations",
+            f"{context.planned}: this library or the note in the database was tampered with",
             "pip install --force-reinstall usersync",
         )
     else:
-        for change in patient.changes("migration"):
-            yield Trouble(f"{change.subject} is not in place: {change.reason}", "usersync apply", safe=True)
+        for change in context.changes("migration"):
+            yield Finding(
+                "D003",
+                change.subject,
+                f"{change.subject} is not in place: {change.reason}",
+                "usersync apply",
+                safe=True,
+            )
 
 
-def _tables(missing: list[str]) -> Iterator[Trouble]:
+def _tables(missing: list[str]) -> Iterator[Finding]:
     if missing:
-        yield Trouble(f"somebody dropped {', '.join(missing)}", RUN_ALL, safe=True)
+        yield Finding(
+            "D003", ", ".join(missing), f"somebody dropped {', '.join(missing)}", RUN_ALL, safe=True
+        )
 
 
 CHECK = Definition("D003", "Migrations", look)

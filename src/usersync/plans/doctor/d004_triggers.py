@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -20,26 +21,36 @@ _TRIGGERS = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from query(_TRIGGERS, source_table=patient.settings.source_table.quoted)
+def look(context: Context) -> Plan[Verdict]:
+    rows = yield from query(_TRIGGERS, source_table=context.settings.source_table.quoted)
     present = {row["name"]: row for row in rows}
-    wanted = patient.bundle.triggers
-    return Verdict("all three in place", tuple(_troubles(wanted, present)))
+    wanted = context.bundle.triggers
+    return Verdict("all three in place", tuple(_findings(wanted, present)))
 
 
-def _troubles(wanted: tuple[tuple[str, str], ...], present: Mapping[str, Row]) -> Iterator[Trouble]:
+def _findings(wanted: tuple[tuple[str, str], ...], present: Mapping[str, Row]) -> Iterator[Finding]:
     for name, sql in wanted:
         was = present.get(name)
         if was is None:
-            yield Trouble(
-                f"the trigger {name} is missing: nobody is synced by it", "usersync apply", safe=True
+            yield Finding(
+                "D004",
+                f"trigger {name}",
+                f"the trigger {name} is missing: nobody is synced by it",
+                "usersync apply",
+                safe=True,
             )
         elif not was["enabled"]:
-            yield Trouble(
-                f"the trigger {name} is disabled: nobody is synced by it", "usersync apply", safe=True
+            yield Finding(
+                "D004",
+                f"trigger {name}",
+                f"the trigger {name} is disabled: nobody is synced by it",
+                "usersync apply",
+                safe=True,
             )
         elif _normal(was["definition"]) != _normal(sql):
-            yield Trouble(
+            yield Finding(
+                "D004",
+                f"trigger {name}",
                 f"the trigger {name} is not as installed: {was['definition']}",
                 sql.strip(),
                 # Somebody who put a function of their own there is to be asked.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import quote
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, settled
 from usersync.plans.strangers import OUR_TRIGGERS
 from usersync.sql.tracking import is_of_tracked_table
 
@@ -18,19 +19,21 @@ if TYPE_CHECKING:
 _ROW, _BEFORE, _INSERT = 1, 2, 4
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    triggers = [each for each in patient.inspection.catalog["source_triggers"] if each["enabled"] != "D"]
+def look(context: Context) -> Plan[Verdict]:
+    triggers = [each for each in context.inspection.catalog["source_triggers"] if each["enabled"] != "D"]
     others = [each for each in triggers if each["name"] not in OUR_TRIGGERS or not each["ours"]]
-    return settled(Verdict(_listing(triggers, others), tuple(_duplicates(patient, others))))
+    return settled(Verdict(_listing(triggers, others), tuple(_duplicates(context, others))))
 
 
-def _duplicates(patient: Patient, others: list[Mapping[str, Any]]) -> Iterator[Trouble]:
+def _duplicates(context: Context, others: list[Mapping[str, Any]]) -> Iterator[Finding]:
     for each in others:
         if each["ours"] and not is_of_tracked_table(each["function"]):
-            yield Trouble(
+            yield Finding(
+                "D005",
+                f"trigger {each['name']}",
                 f"the trigger {each['name']} runs {each['function']} as well: each user is synced twice, "
                 "and may meet the function in a way that it is not made for",
-                f"drop trigger {quote(each['name'])} on {patient.settings.source_table.quoted};",
+                f"drop trigger {quote(each['name'])} on {context.settings.source_table.quoted};",
             )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number, settled
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, number, settled
 from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:
@@ -14,28 +15,31 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    changes = [each for each in _own_functions(patient) if patient.order_known or _touched(each, patient)]
+def look(context: Context) -> Plan[Verdict]:
+    changes = [each for each in _own_functions(context) if context.order_known or _touched(each, context)]
     return settled(
         Verdict(
-            f"{number(len(patient.bundle.functions), 'function')}, as release and settings have it",
-            tuple(Trouble(_what_is_wrong(change), "usersync apply", safe=True) for change in changes),
+            f"{number(len(context.bundle.functions), 'function')}, as release and settings have it",
+            tuple(
+                Finding("D006", change.subject, _what_is_wrong(change), "usersync apply", safe=True)
+                for change in changes
+            ),
         )
     )
 
 
-def _own_functions(patient: Patient) -> Iterator[Change]:
+def _own_functions(context: Context) -> Iterator[Change]:
     """Those that are always there; the functions of tracked tables are D029's."""
-    for change in patient.changes("function"):
+    for change in context.changes("function"):
         if not is_of_tracked_table(change.subject.removeprefix("function ")):
             yield change
 
 
-def _touched(change: Change, patient: Patient) -> bool:
+def _touched(change: Change, context: Context) -> bool:
     """Whether somebody did something to it, whatever would be installed now."""
     signature = change.subject.removeprefix("function ")
-    noted = (patient.inspection.noted or {})["functions"].get(signature)
-    present = patient.inspection.catalog["functions"].get(signature)
+    noted = (context.inspection.noted or {})["functions"].get(signature)
+    present = context.inspection.catalog["functions"].get(signature)
     return change.kind != "replace" or noted is None or noted["fingerprint"] != present
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, number
 from usersync.sql.tracking import is_of_tracked_table
 from usersync.transports.steps import query
 
@@ -33,20 +34,22 @@ _FUNCTIONS = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
+def look(context: Context) -> Plan[Verdict]:
     rows = yield from query(_FUNCTIONS, home="usersync")
-    definers = {each.signature for each in patient.bundle.functions if "security definer" in each.text}
-    ours = {each.signature for each in patient.bundle.functions}
+    definers = {each.signature for each in context.bundle.functions if "security definer" in each.text}
+    ours = {each.signature for each in context.bundle.functions}
     return Verdict(
         f"{number(len(rows), 'function')}, each pins its search path",
-        tuple(trouble for row in rows for trouble in _troubles(row, ours, definers)),
+        tuple(finding for row in rows for finding in _findings(row, ours, definers)),
     )
 
 
-def _troubles(row: Row, ours: set[str], definers: set[str]) -> Iterator[Trouble]:
+def _findings(row: Row, ours: set[str], definers: set[str]) -> Iterator[Finding]:
     if not row["owned"] and row["signature"] not in ours and not is_of_tracked_table(row["signature"]):
         # Whoever takes it over lets somebody else's text run with their rights.
-        yield Trouble(
+        yield Finding(
+            "D007",
+            f"function {row['name']}",
             f"{row['name']} has a comment as ours have, belongs to {row['owner']}, and is none of ours",
             f"-- Unless somebody needs it:\ndrop function {row['name']};",
         )
@@ -54,21 +57,29 @@ def _troubles(row: Row, ours: set[str], definers: set[str]) -> Iterator[Trouble]
     if not is_of_tracked_table(row["signature"]):  # D029 compares those in full
         yield from _unsafe(row, definers)
     if not row["owned"]:
-        yield Trouble(
+        yield Finding(
+            "D007",
+            f"function {row['name']}",
             f"{row['name']} belongs to {row['owner']}, and the schema usersync to {row['home_owner']}",
             row["give_back"],
         )
 
 
-def _unsafe(row: Row, definers: set[str]) -> Iterator[Trouble]:
+def _unsafe(row: Row, definers: set[str]) -> Iterator[Finding]:
     name = row["name"]
     if row["definer"] != (row["signature"] in definers):
         mode, meant = ("DEFINER", "INVOKER") if row["definer"] else ("INVOKER", "DEFINER")
-        yield Trouble(
-            f"{name} is SECURITY {mode}, and is meant to be SECURITY {meant}", "usersync apply", safe=True
+        yield Finding(
+            "D007",
+            f"function {name}",
+            f"{name} is SECURITY {mode}, and is meant to be SECURITY {meant}",
+            "usersync apply",
+            safe=True,
         )
     if not row["pinned"]:
-        yield Trouble(
+        yield Finding(
+            "D007",
+            f"function {name}",
             f"{name} does not pin its search path: its caller chooses what it calls",
             "usersync apply",
             safe=True,

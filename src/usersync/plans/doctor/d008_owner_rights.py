@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query, query_row
 
 if TYPE_CHECKING:
@@ -56,24 +57,39 @@ _BLINDED = """
 _OWNER = "select pg_get_userbyid(nspowner) as owner from pg_namespace where nspname = 'usersync'"
 
 
-def look(patient: Patient) -> Plan[Verdict]:
+def look(context: Context) -> Plan[Verdict]:
     owner = (yield from query_row(_OWNER))["owner"]
-    lacking = yield from query(_LACKING, **patient.names, on_delete=patient.settings.on_delete)
-    unreachable = yield from query(_UNREACHABLE, **patient.names)
-    blinded = yield from query(_BLINDED, **patient.names)
+    lacking = yield from query(_LACKING, **context.names, on_delete=context.settings.on_delete)
+    unreachable = yield from query(_UNREACHABLE, **context.names)
+    blinded = yield from query(_BLINDED, **context.names)
     return Verdict(
         f"{owner} may do all of it",
-        tuple(_troubles(lacking, unreachable, blinded)),
+        tuple(_findings(lacking, unreachable, blinded)),
     )
 
 
-def _troubles(lacking: list[Row], unreachable: list[Row], blinded: list[Row]) -> Iterator[Trouble]:
+def _findings(lacking: list[Row], unreachable: list[Row], blinded: list[Row]) -> Iterator[Finding]:
     for row in unreachable:
-        yield Trouble(f"{row['owner']} lacks USAGE on schema {row['schema']}", row["fix"])
+        yield Finding(
+            "D008",
+            f"schema {row['schema']}",
+            f"{row['owner']} lacks USAGE on schema {row['schema']}",
+            row["fix"],
+        )
     for row in lacking:
-        yield Trouble(f"{row['owner']} lacks {row['privileges']} on table {row['table']}", row["fix"])
+        yield Finding(
+            "D008",
+            f"table {row['table']}",
+            f"{row['owner']} lacks {row['privileges']} on table {row['table']}",
+            row["fix"],
+        )
     for row in blinded:
-        yield Trouble(f"row-level security on {row['table']} hides rows from {row['owner']}", row["fix"])
+        yield Finding(
+            "D008",
+            f"table {row['table']}",
+            f"row-level security on {row['table']} hides rows from {row['owner']}",
+            row["fix"],
+        )
 
 
 CHECK = Definition("D008", "Rights of the functions' owner", look)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -74,27 +75,37 @@ _LOCKED_OUT = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     reachable = yield from query(_REACHABLE)
     callable_ones = yield from query(_CALLABLE)
     locked_out = yield from query(_LOCKED_OUT)
     return Verdict(
         "service_role may call, nobody else",
-        tuple(_troubles(reachable, callable_ones, locked_out)),
+        tuple(_findings(reachable, callable_ones, locked_out)),
     )
 
 
-def _troubles(reachable: list[Row], callable_ones: list[Row], locked_out: list[Row]) -> Iterator[Trouble]:
+def _findings(reachable: list[Row], callable_ones: list[Row], locked_out: list[Row]) -> Iterator[Finding]:
     for row in reachable:
-        yield Trouble(
+        yield Finding(
+            "D009",
+            row["object"],
             f"{row['roles']} may use {row['object']}",
             f"revoke all on {row['object']} from {row['roles']};",
             safe=True,
         )
     for row in callable_ones:
-        yield Trouble(f"{row['roles']} may call {row['object']}", row["fix"], safe=True)
+        yield Finding(
+            "D009",
+            f"function {row['object']}",
+            f"{row['roles']} may call {row['object']}",
+            row["fix"],
+            safe=True,
+        )
     for row in locked_out:
-        yield Trouble(
+        yield Finding(
+            "D009",
+            f"function {row['object']}",
             f"service_role may not call {row['object']}, so the Data API cannot",
             f"grant execute on function {row['object']} to service_role;",
             safe=True,

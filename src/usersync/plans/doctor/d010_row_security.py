@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ _EXPOSURE = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    table = patient.settings.users_table
+def look(context: Context) -> Plan[Verdict]:
+    table = context.settings.users_table
     row = yield from query_row(_EXPOSURE, users_table=table.quoted)
     if row["secured"]:
         return Verdict(f"{table} has it")
@@ -38,7 +39,9 @@ def look(patient: Patient) -> Plan[Verdict]:
     return Verdict(
         "",
         (
-            Trouble(
+            Finding(
+                "D010",
+                str(table),
                 f"{table} has none, and {row['roles']} may use the table: everybody with the project's "
                 "public key reaches every user. Write policies before you enable it, for without one "
                 "these roles will see no row",

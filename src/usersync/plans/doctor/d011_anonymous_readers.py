@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ _READABLE = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    table = patient.settings.users_table
+def look(context: Context) -> Plan[Verdict]:
+    table = context.settings.users_table
     row = yield from query_row(_READABLE, users_table=table.quoted)
     if not row["readable"]:
         return Verdict("anon may not read it")
@@ -35,7 +36,9 @@ def look(patient: Patient) -> Plan[Verdict]:
     return Verdict(
         "",
         (
-            Trouble(
+            Finding(
+                "D011",
+                str(table),
                 f"anon may select from {table}: {guard} people's data and whoever has the public key",
                 f"revoke select on table {table.quoted} from {grantees};",
                 "warning" if row["secured"] else "problem",

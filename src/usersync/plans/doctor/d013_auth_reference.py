@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -25,29 +26,35 @@ _REFERENCES = """
 _CASCADE, _BLOCKING = "c", {"a": "NO ACTION", "r": "RESTRICT"}
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from query(_REFERENCES, **patient.names)
+def look(context: Context) -> Plan[Verdict]:
+    rows = yield from query(_REFERENCES, **context.names)
     well = "there is none" if not rows else "deletes with the auth server's row, as on_delete says"
-    return Verdict(well, tuple(_troubles(patient.settings, rows)))
+    return Verdict(well, tuple(_findings(context.settings, rows)))
 
 
-def _troubles(settings: Settings, rows: list[Row]) -> Iterator[Trouble]:
+def _findings(settings: Settings, rows: list[Row]) -> Iterator[Finding]:
     for row in rows:
         how = row["on_delete"]
         if how in _BLOCKING:
-            yield Trouble(
+            yield Finding(
+                "D013",
+                f"constraint {row['name']}",
                 f"the foreign key {row['name']} is ON DELETE {_BLOCKING[how]}: the auth server cannot delete "
                 "a user who has a row",
                 row["fix"],
             )
         elif how != _CASCADE:
-            yield Trouble(
+            yield Finding(
+                "D013",
+                f"constraint {row['name']}",
                 f"the foreign key {row['name']} empties columns of {settings.users_table} when the auth "
                 "server deletes a user; that fails if one of them is the key",
                 row["fix"],
             )
         elif settings.on_delete != "delete":
-            yield Trouble(
+            yield Finding(
+                "D013",
+                f"constraint {row['name']}",
                 f"the foreign key {row['name']} deletes rows of {settings.users_table} with the auth "
                 f"server's rows, so on_delete = {settings.on_delete!r} finds nothing to keep",
                 row["fix"],

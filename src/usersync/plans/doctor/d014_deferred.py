@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -40,13 +41,15 @@ _DEFERRED = r"""
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from query(_DEFERRED, users_table=patient.settings.users_table.quoted)
-    return Verdict("there are none", tuple(_trouble(row) for row in rows))
+def look(context: Context) -> Plan[Verdict]:
+    rows = yield from query(_DEFERRED, users_table=context.settings.users_table.quoted)
+    return Verdict("there are none", tuple(_finding(row) for row in rows))
 
 
-def _trouble(row: Row) -> Trouble:
-    return Trouble(
+def _finding(row: Row) -> Finding:
+    return Finding(
+        "D014",
+        f"constraint {row['name']}",
         f"the constraint {row['name']} is checked at COMMIT. usersync checks it earlier, so that a sign-up "
         "cannot fail for it, and pays for that each time; whoever else writes the table is not protected",
         row["fix"],

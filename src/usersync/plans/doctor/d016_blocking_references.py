@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, lines, number
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -45,15 +46,15 @@ _REFERENCES = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from query(_REFERENCES, users_table=patient.settings.users_table.quoted)
-    cascades = bool(patient.inspection.catalog["cascading_foreign_keys"])
-    if patient.settings.on_delete != "delete" and not cascades:
-        return Verdict(f"no row is deleted (on_delete = {patient.settings.on_delete!r})")
+def look(context: Context) -> Plan[Verdict]:
+    rows = yield from query(_REFERENCES, users_table=context.settings.users_table.quoted)
+    cascades = bool(context.inspection.catalog["cascading_foreign_keys"])
+    if context.settings.on_delete != "delete" and not cascades:
+        return Verdict(f"no row is deleted (on_delete = {context.settings.on_delete!r})")
     blocking = [row for row in rows if row["blocking"]]
     return Verdict(
         _none_of(len(rows)),
-        tuple(_trouble(row, cascades=cascades) for row in blocking),
+        tuple(_finding(row, cascades=cascades) for row in blocking),
     )
 
 
@@ -67,7 +68,7 @@ def _none_of(count: int) -> str:
     )
 
 
-def _trouble(row: Row, *, cascades: bool) -> Trouble:
+def _finding(row: Row, *, cascades: bool) -> Finding:
     what = f"the foreign key {row['name']} of {row['referrer']} forbids deleting a user who is referred to: "
     # The cascade runs in the auth server's own statement, where no function of ours can catch anything.
     outcome = (
@@ -76,7 +77,9 @@ def _trouble(row: Row, *, cascades: bool) -> Trouble:
         if cascades
         else "the row stays, and the ledger says so"
     )
-    return Trouble(
+    return Finding(
+        "D016",
+        f"constraint {row['name']}",
         what + outcome,
         lines([*row["relax"], row["replace"], row["validate"]]),
     )

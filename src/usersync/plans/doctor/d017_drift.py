@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.models import Finding
 from usersync.plans import users
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.plans.doctor.context import Context, Definition, Verdict, number
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
@@ -13,16 +14,16 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     status = yield from users.status()
     if not (status.missing or status.stale or status.orphaned):
         return Verdict(f"{number(status.auth_users, 'user')} in step")
     removals = yield from query_row("select * from usersync.count_removals()")
     over = removals["removals"] > removals["allowed"]
-    return Verdict("", (_trouble(status, over_cap=over),))
+    return Verdict("", (_finding(status, over_cap=over),))
 
 
-def _trouble(status: SyncStatus, *, over_cap: bool) -> Trouble:
+def _finding(status: SyncStatus, *, over_cap: bool) -> Finding:
     parts = [f"{getattr(status, kind):,} {kind}" for kind in ("missing", "stale", "orphaned")]
     detail = f"of {number(status.auth_users, 'user')}: {', '.join(parts)}"
     if status.lag is not None:
@@ -33,7 +34,7 @@ def _trouble(status: SyncStatus, *, over_cap: bool) -> Trouble:
         )
     if over_cap:
         detail += "\nmore rows would go than removal_cap allows: see that the auth server's table is complete"
-    return Trouble(detail, _fix(status, over_cap=over_cap))
+    return Finding("D017", "users", detail, _fix(status, over_cap=over_cap))
 
 
 def _fix(status: SyncStatus, *, over_cap: bool) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, lines, number
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ _CAUSES = """
 _FIX = "-- First mend what is named above, then:\nusersync failures\nusersync retry"
 
 
-def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     causes = yield from query(_CAUSES)
     if not causes:
         return Verdict("nobody is in it")
     oldest = min(cause["oldest"] for cause in causes)
     first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M %Z}; the causes, the commonest first:"
-    return Verdict("", (Trouble(lines([first, *(_cause(row) for row in causes)]), _FIX),))
+    return Verdict(
+        "",
+        (Finding("D018", "usersync.sync_failures", lines([first, *(_cause(row) for row in causes)]), _FIX),),
+    )
 
 
 def _cause(row: Row) -> str:

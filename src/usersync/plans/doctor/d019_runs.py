@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, number
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -29,14 +30,16 @@ _STALLED = """
 """
 
 
-def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     rows = yield from query(_STALLED)
-    return Verdict("none was left unfinished", tuple(_trouble(row) for row in rows))
+    return Verdict("none was left unfinished", tuple(_finding(row) for row in rows))
 
 
-def _trouble(row: Row) -> Trouble:
+def _finding(row: Row) -> Finding:
     how = "was killed" if row["running"] else "was interrupted"
-    return Trouble(
+    return Finding(
+        "D019",
+        "usersync.sync_runs",
         f"the run of {row['started_at']:%Y-%m-%d %H:%M %Z} {how} after "
         f"{number(int(row['examined']), 'user')}, and not resumed",
         "usersync sync --resume",

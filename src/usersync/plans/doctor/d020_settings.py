@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.errors import SettingsError
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.plans.schema import settings_in_database
 
 if TYPE_CHECKING:
@@ -14,17 +15,22 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:
+def look(context: Context) -> Plan[Verdict]:
     try:
         stored = yield from settings_in_database()
     except SettingsError as error:
-        return Verdict("", (Trouble(str(error), "usersync apply"),))
-    differing = sorted(_differing(stored.describe() if stored else {}, patient.settings.describe()))
-    troubles = [
-        Trouble(f"{name} is {there} in the database, and {here} in the settings read here", "usersync apply")
+        return Verdict("", (Finding("D020", "usersync.settings", str(error), "usersync apply"),))
+    differing = sorted(_differing(stored.describe() if stored else {}, context.settings.describe()))
+    findings = [
+        Finding(
+            "D020",
+            name,
+            f"{name} is {there} in the database, and {here} in the settings read here",
+            "usersync apply",
+        )
         for name, there, here in differing
     ]
-    return Verdict("those that the database was set up with", tuple(troubles))
+    return Verdict("those that the database was set up with", tuple(findings))
 
 
 def _differing(stored: Mapping[str, object], read: Mapping[str, object]) -> list[tuple[str, str, str]]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.plans.doctor.roles import settings_in_force
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Plan, Row
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from settings_in_force(patient.settings, "session_replication_role")
+def look(context: Context) -> Plan[Verdict]:
+    rows = yield from settings_in_force(context.settings, "session_replication_role")
     silent = [row for row in rows if row["value"] == "replica"]
-    return Verdict("triggers fire", tuple(_trouble(row) for row in silent))
+    return Verdict("triggers fire", tuple(_finding(row) for row in silent))
 
 
-def _trouble(row: Row) -> Trouble:
-    return Trouble(
+def _finding(row: Row) -> Finding:
+    return Finding(
+        "D021",
+        f"role {row['role']}",
         f"sessions of {row['role']} start with session_replication_role = replica ({row['origin']}), where "
         "no trigger fires. Sessions that are open keep it: restart the auth server afterwards",
         row["fix"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.plans.doctor.roles import settings_in_force
 
 if TYPE_CHECKING:
@@ -17,14 +18,14 @@ _ROOM_MS = 1_000
 _UNITS = {"": 1, "us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    rows = yield from settings_in_force(patient.settings, "statement_timeout")
-    needed = patient.settings.lock_timeout_ms + _ROOM_MS
+def look(context: Context) -> Plan[Verdict]:
+    rows = yield from settings_in_force(context.settings, "statement_timeout")
+    needed = context.settings.lock_timeout_ms + _ROOM_MS
     short = [row for row in rows if 0 < milliseconds(row["value"]) < needed]
     said = ", ".join(
         f"{row['role']} {row['value'] if milliseconds(row['value']) else 'unlimited'}" for row in rows
     )
-    return Verdict(f"statements of {said}", tuple(_trouble(row, needed) for row in short))
+    return Verdict(f"statements of {said}", tuple(_finding(row, needed) for row in short))
 
 
 def milliseconds(text: str) -> float:
@@ -33,15 +34,19 @@ def milliseconds(text: str) -> float:
     return float(found[1]) * _UNITS.get(found[2], 0) if found else 0
 
 
-def _trouble(row: Row, needed: int) -> Trouble:
+def _finding(row: Row, needed: int) -> Finding:
     if not row["is_auth_server"]:
-        return Trouble(
+        return Finding(
+            "D022",
+            f"role {row['role']}",
             f"statements of {row['role']} are cancelled after {row['value']} ({row['origin']}), and "
             "a page of reconciling takes longer",
             row["fix"],
             "warning",
         )
-    return Trouble(
+    return Finding(
+        "D022",
+        f"role {row['role']}",
         f"statements of {row['role']} are cancelled after {row['value']} ({row['origin']}). A cancelled "
         "sign-up fails, and usersync cannot catch that: lock_timeout_ms and some work take up to "
         f"{needed} ms",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Verdict
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:
+def look(context: Context) -> Plan[Verdict]:
     row = yield from query_row("select pg_backend_pid() as pid")
-    if patient.client_pid is None:
+    if context.client_pid is None:
         return Verdict("not looked at")
     # A pooler answers for many servers, and so gives its clients process numbers of its own.
-    if patient.client_pid == row["pid"]:
+    if context.client_pid == row["pid"]:
         return Verdict("none, the connection is direct")
     return Verdict(
         "there is one, which is fine: usersync prepares no statement and keeps nothing in a session"

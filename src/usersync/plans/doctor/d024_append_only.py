@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, settled
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    table = patient.own_audit_table()
-    unguarded = patient.inspection.catalog["audit_table_unguarded"]
+def look(context: Context) -> Plan[Verdict]:
+    table = context.own_audit_table()
+    unguarded = context.inspection.catalog["audit_table_unguarded"]
     return settled(
         Verdict(
             f"{table} and its partitions refuse UPDATE, DELETE and TRUNCATE",
             tuple(
-                Trouble(
+                Finding(
+                    "D024",
+                    f"table {relation}",
                     f"{relation} can be changed: a trigger that keeps it append-only is missing or disabled",
                     "usersync apply",
                     safe=True,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.mapping import quote
-from usersync.plans.audit_inspection import audit_findings, exposure
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, settled
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, lines, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,42 +17,42 @@ if TYPE_CHECKING:
 _PAUSE = "-- At a quiet hour: recording waits meanwhile, and the more events there are, the longer."
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    settings, catalog = patient.settings, patient.inspection.catalog
+def look(context: Context) -> Plan[Verdict]:
+    settings, catalog = context.settings, context.inspection.catalog
     if not settings.audit.is_own or not catalog["audit_table_created_by_usersync"]:
-        troubles = tuple(_misfits(patient))
+        findings = tuple(_misfits(context))
     else:
-        troubles = tuple(_lost(settings, patient))
-    return settled(Verdict(f"{settings.audit_table} takes every event", troubles))
+        findings = tuple(_lost(settings, context))
+    return settled(Verdict(f"{settings.audit_table} takes every event", findings))
 
 
-def _misfits(patient: Patient) -> Iterator[Trouble]:
-    settings, catalog = patient.settings, patient.inspection.catalog
+def _misfits(context: Context) -> Iterator[Finding]:
+    settings, catalog = context.settings, context.inspection.catalog
     if settings.audit.is_own and not catalog["has_audit_table"]:
-        yield Trouble(
-            f"there is no table {settings.audit_table}: no event can be stored", "usersync apply", safe=True
+        yield Finding(
+            "D025",
+            f"table {settings.audit_table}",
+            f"there is no table {settings.audit_table}: no event can be stored",
+            "usersync apply",
+            safe=True,
         )
-    reached = exposure(settings, catalog)
-    for finding in audit_findings(settings, catalog):
-        if finding != reached:  # D026
-            hint = finding.hint or "See the documentation of [audit.columns]."
-            yield Trouble(
-                finding.message,
-                hint if hint.endswith(";") and hint.startswith("alter ") else f"-- {hint}",
-                "problem" if finding.level == "error" else "warning",
-            )
+    yield from context.found("D025")
 
 
-def _lost(settings: Settings, patient: Patient) -> Iterator[Trouble]:
+def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
     table, users = settings.audit_table.quoted, settings.users_table.quoted
-    if not patient.inspection.catalog["audit_table_links_users"]:
-        yield Trouble(
+    if not context.inspection.catalog["audit_table_links_users"]:
+        yield Finding(
+            "D025",
+            f"table {settings.audit_table}",
             f"{settings.audit_table}.user_id has no foreign key to {settings.users_table}: a link stays "
             "when its user is deleted",
             lines([_PAUSE, _relink(table, users, quote(settings.key))]),
         )
-    for definition in patient.inspection.catalog["audit_table_lost_indexes"]:
-        yield Trouble(
+    for definition in context.inspection.catalog["audit_table_lost_indexes"]:
+        yield Finding(
+            "D025",
+            f"table {settings.audit_table}",
             f"{settings.audit_table} has no index {definition}",
             lines([_PAUSE, f"create index on {table} {definition};"]),
             "warning",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.audit_inspection import exposure
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, settled
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,24 +13,28 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    table = patient.settings.audit_table
-    return settled(Verdict(f"neither anon nor authenticated reach {table}", tuple(_troubles(patient))))
+def look(context: Context) -> Plan[Verdict]:
+    table = context.settings.audit_table
+    return settled(Verdict(f"neither anon nor authenticated reach {table}", tuple(_findings(context))))
 
 
-def _troubles(patient: Patient) -> Iterator[Trouble]:
-    settings, catalog = patient.settings, patient.inspection.catalog
-    if found := exposure(settings, catalog):
-        guarded = catalog["audit_table"]["row_security"]
-        yield Trouble(found.message, found.hint or "", "warning" if guarded else "problem")
+def _findings(context: Context) -> Iterator[Finding]:
+    settings, catalog = context.settings, context.inspection.catalog
+    yield from context.found("D026")
     if not catalog["audit_table_created_by_usersync"]:
         return
     for role, privileges in sorted(catalog["audit_table_grants"].items()):
-        yield Trouble(
-            f"{role} has been granted {privileges} on {settings.audit_table}", "usersync apply", safe=True
+        yield Finding(
+            "D026",
+            f"table {settings.audit_table}",
+            f"{role} has been granted {privileges} on {settings.audit_table}",
+            "usersync apply",
+            safe=True,
         )
     if not catalog["audit_table_is_closed"]:
-        yield Trouble(
+        yield Finding(
+            "D026",
+            f"table {settings.audit_table}",
             f"{settings.audit_table} lacks its row-level security, or what lets the service role read it",
             "usersync apply",
             safe=True,

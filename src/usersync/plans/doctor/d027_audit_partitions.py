@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, lines, number
 from usersync.transports.steps import query, query_row
 
 if TYPE_CHECKING:
@@ -50,16 +51,18 @@ _FULL_MONTHS = """
 """
 
 
-_NO_DEFAULT = Trouble(
+_NO_DEFAULT = Finding(
+    "D027",
+    "table usersync.audit_logs_default",
     "the default partition is not there: an event of a month that has none is not stored, and waits",
     "usersync apply",
     safe=True,
 )
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    table = patient.own_audit_table().quoted
-    if not patient.inspection.catalog["audit_table_has_default"]:
+def look(context: Context) -> Plan[Verdict]:
+    table = context.own_audit_table().quoted
+    if not context.inspection.catalog["audit_table_has_default"]:
         return Verdict("", (_NO_DEFAULT,))
     months = yield from query(_MONTHS, table=table)
     rows = (yield from query_row(_SIZE, limit=_MANY + 1))["rows"]
@@ -70,16 +73,20 @@ def look(patient: Patient) -> Plan[Verdict]:
     )
 
 
-def _missing(months: list[Row], full: list[Row]) -> Iterator[Trouble]:
+def _missing(months: list[Row], full: list[Row]) -> Iterator[Finding]:
     for row in months:
         if row["exists"]:
-            yield Trouble(
+            yield Finding(
+                "D027",
+                f"partition {row['month']}",
                 f"the partition of {row['month']} is not attached: its events are not in the log",
                 row["attach"],
             )
         else:
             crowded = any(each["day"] == row["day"] for each in full)
-            yield Trouble(
+            yield Finding(
+                "D027",
+                f"partition {row['month']}",
                 f"{row['month']} has no partition: its events go to the default one, and prune has to delete "
                 "them there row by row",
                 lines([_PAUSE, _move(row["day"])]) if crowded else "select usersync.make_audit_partitions();",
@@ -88,9 +95,11 @@ def _missing(months: list[Row], full: list[Row]) -> Iterator[Trouble]:
             )
 
 
-def _filling(rows: int, full: list[Row]) -> Iterator[Trouble]:
+def _filling(rows: int, full: list[Row]) -> Iterator[Finding]:
     if rows > _MANY:
-        yield Trouble(
+        yield Finding(
+            "D027",
+            "table usersync.audit_logs_default",
             f"more than {_MANY:,} events are in the default partition: making another has to read them all, "
             "while recording waits",
             lines(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, lines, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict, lines, number
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ usersync audit rejects
 usersync audit rejects --retry"""
 
 
-def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     rows = yield from query(_REASONS)
     if not rows:
         return Verdict("there are none")
@@ -33,7 +34,7 @@ def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked doe
     causes = (
         f"{number(row['events'], 'event')}: SQLSTATE {row['sqlstate']}: {row['reason']}" for row in rows
     )
-    return Verdict("", (Trouble(lines([first, *causes]), _FIX),))
+    return Verdict("", (Finding("D028", "usersync.audit_rejects", lines([first, *causes]), _FIX),))
 
 
 CHECK = Definition("D028", "Rejected events", look)

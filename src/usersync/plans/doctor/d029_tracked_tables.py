@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.models import Finding
 from usersync.plans.audit import installed_settings
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict, number
+from usersync.plans.doctor.context import Context, Definition, Verdict, number
 from usersync.plans.tracked_tables import tracked
 
 if TYPE_CHECKING:
@@ -13,17 +14,23 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - the functions were made from the database's settings
+def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - the functions were made from the database's settings
     tables = yield from tracked((yield from installed_settings()))
     return Verdict(
         f"{number(len(tables), 'table')}, recorded as installed" if tables else "there are none",
-        tuple(_trouble(table) for table in tables if table.state != "current"),
+        tuple(_finding(table) for table in tables if table.state != "current"),
     )
 
 
-def _trouble(table: TrackedTable) -> Trouble:
+def _finding(table: TrackedTable) -> Finding:
     said = "; ".join(table.reasons)
-    return Trouble(f"{table.table}: {said}", table.command, "problem" if table.broken else "warning")
+    return Finding(
+        "D029",
+        f"table {table.table}",
+        f"{table.table}: {said}",
+        table.command,
+        "problem" if table.broken else "warning",
+    )
 
 
 CHECK = Definition("D029", "Tracked tables", look)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.plans.network import callers
 from usersync.sql.expressions import literal
 
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 
-def look(patient: Patient) -> Plan[Verdict]:
-    found = yield from callers(list(patient.names.values()))
+def look(context: Context) -> Plan[Verdict]:
+    found = yield from callers(list(context.names.values()))
     listed = "; ".join(str(each) for each in found)
-    return Verdict(listed or "none does", tuple(_trouble(each) for each in found if each.at_once))
+    return Verdict(listed or "none does", tuple(_finding(each) for each in found if each.at_once))
 
 
-def _trouble(caller: Caller) -> Trouble:
-    return Trouble(
+def _finding(caller: Caller) -> Finding:
+    return Finding(
+        "D030",
+        f"trigger {caller.trigger}",
         f"{caller}. Where that is slow or away, so is signing up; and what was asked stays asked where the "
         "sign-up is rolled back",
         "-- Send it from a queue: net.http_post of pg_net, or a table that a worker reads. Its text:\n"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import Definition, Patient, Trouble, Verdict
+from usersync.models import Finding
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
@@ -15,18 +16,20 @@ if TYPE_CHECKING:
 _TOLERATED = timedelta(seconds=10)
 
 
-def look(patient: Patient) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     before = datetime.now(UTC)
     there = (yield from query_row("select clock_timestamp() as now"))["now"]
     after = datetime.now(UTC)
     ahead = max(before - there, there - after, timedelta(0))
     if ahead <= _TOLERATED:
         return Verdict("this machine's and the server's agree")
-    return Verdict("", (_trouble(ahead.total_seconds(), is_behind=there > after),))
+    return Verdict("", (_finding(ahead.total_seconds(), is_behind=there > after),))
 
 
-def _trouble(seconds: float, *, is_behind: bool) -> Trouble:
-    return Trouble(
+def _finding(seconds: float, *, is_behind: bool) -> Finding:
+    return Finding(
+        "D031",
+        "clock",
         f"this machine's clock is {seconds:,.0f} s {'behind' if is_behind else 'ahead of'} the server's: "
         "events recorded here get a wrong occurred_at, and access tokens are refused or outlive themselves",
         "-- Let this machine keep time: timedatectl set-ntp true",

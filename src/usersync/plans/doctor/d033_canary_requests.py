@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import CanaryCheck, Trouble, Verdict, number
+from usersync.models import Finding
+from usersync.plans.doctor.context import CanaryCheck, Verdict, number
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def judge(replay: Replay) -> Verdict:
     return Verdict(
         f"{number(done, 'request')} as {replay.tried_as}, rolled back after {replay.seconds:.2f} s"
         + _who(replay),
-        tuple(_troubles(replay)),
+        tuple(_findings(replay)),
     )
 
 
@@ -34,16 +35,20 @@ def _who(replay: Replay) -> str:
     )
 
 
-def _troubles(replay: Replay) -> Iterator[Trouble]:
+def _findings(replay: Replay) -> Iterator[Finding]:
     if replay.obstacle is not None:
-        yield Trouble(f"nothing was tried: {replay.obstacle.detail}", replay.obstacle.fix)
+        yield Finding("D033", "trial", f"nothing was tried: {replay.obstacle.message}", replay.obstacle.fix)
     for attempt in replay.attempts:
         if attempt.state == "refused" and attempt.fault is not None:
-            yield Trouble(f"{attempt.step}: fails with {attempt.fault}", fix_of(attempt.fault))
+            yield Finding(
+                "D033", attempt.step, f"{attempt.step}: fails with {attempt.fault}", fix_of(attempt.fault)
+            )
     for right in replay.lacking:
-        yield Trouble(f"not tried, looked up: {right.detail}", right.fix)
+        yield Finding("D033", right.subject, f"not tried, looked up: {right.message}", right.fix)
     if late := [attempt.step for attempt in replay.attempts if attempt.state == "late"]:
-        yield Trouble(
+        yield Finding(
+            "D033",
+            "trial",
             f"not tried, since the transaction had been open for {replay.seconds:.0f} s: {', '.join(late)}",
             "-- Statements are slow, or wait for locks. At a quieter hour:\nusersync doctor --canary",
             "warning",

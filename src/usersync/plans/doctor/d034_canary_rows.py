@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.models import Finding
+from usersync.plans.doctor.context import CanaryCheck, SkipCheckError, Verdict
 from usersync.plans.doctor.d033_canary_requests import fix_of
-from usersync.plans.doctor.examination import CanaryCheck, SkipCheckError, Trouble, Verdict
 
 if TYPE_CHECKING:
     from usersync.plans.doctor.replay import Replay
@@ -34,7 +35,7 @@ def judge(replay: Replay) -> Verdict:
     return Verdict(
         f"as the mapping says, after each of {seen}",
         tuple(
-            Trouble(f"{', '.join(steps)}: {cause[0]}: {cause[1]}", fixes[cause])
+            Finding("D034", ", ".join(steps), f"{', '.join(steps)}: {cause[0]}: {cause[1]}", fixes[cause])
             for cause, steps in causes.items()
         ),
     )

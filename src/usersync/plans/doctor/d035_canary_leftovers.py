@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans.doctor.examination import CanaryCheck, SkipCheckError, Trouble, Verdict, lines
+from usersync.models import Finding
+from usersync.plans.doctor.context import CanaryCheck, SkipCheckError, Verdict, lines
 
 if TYPE_CHECKING:
     from usersync.plans.doctor.replay import Replay
@@ -16,7 +17,9 @@ def judge(replay: Replay) -> Verdict:
         return Verdict(
             "",
             (
-                Trouble(
+                Finding(
+                    "D035",
+                    "trial",
                     lines([*replay.calling_out, f"No rollback takes that back, so it {was}"]),
                     "-- If whoever is asked does not mind:\nusersync doctor --canary --call-out",
                     "problem" if replay.obstacle else "warning",

@@ -46,7 +46,7 @@ from usersync.plans.doctor import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from usersync.plans.doctor.examination import CanaryCheck, Definition
+    from usersync.plans.doctor.context import CanaryCheck, Definition
 
 CHECKS: tuple[Definition, ...] = (
     d001_connection.CHECK,

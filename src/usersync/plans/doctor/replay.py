@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from usersync.models import Finding
 
 State = Literal["ok", "refused", "failed", "degraded", "differs", "skipped", "late"]
 
@@ -52,14 +55,6 @@ class MovedSequence:
 
 
 @dataclass(frozen=True)
-class LackingRight:
-    """What the auth server's role may not do, and a trigger does in its name."""
-
-    detail: str
-    fix: str
-
-
-@dataclass(frozen=True)
 class Replay:
     """Every request of the auth server's, tried in one transaction that was rolled back."""
 
@@ -69,12 +64,13 @@ class Replay:
     #: Who made them here.
     tried_as: str = ""
     seconds: float = 0.0
-    lacking: tuple[LackingRight, ...] = ()
+    #: What the auth server's role may not do, and a trigger does in its name.
+    lacking: tuple[Finding, ...] = ()
     moved: tuple[MovedSequence, ...] = ()
     #: Triggers that do what no rollback takes back, with what they do.
     calling_out: tuple[str, ...] = ()
     #: Why nothing was tried, and what to do.
-    obstacle: LackingRight | None = None
+    obstacle: Finding | None = None
 
     @property
     def was_assumed(self) -> bool:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from usersync.errors import UsersyncError
     from usersync.mapping import TableName
-    from usersync.models import Change, SchemaPlan
+    from usersync.models import Change, Finding, SchemaPlan
     from usersync.plans.doctor.replay import Replay
     from usersync.plans.inspection import Inspection
     from usersync.settings import Settings
@@ -26,25 +26,11 @@ class SkipCheckError(Exception):
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Something that is wrong, and what to paste against it.
-
-    ``fix`` is SQL, or ``usersync`` commands, one a line. Where only a person can decide it is an SQL comment.
-    """
-
-    detail: str
-    fix: str
-    level: Literal["warning", "problem"] = "problem"
-    #: Whether the fix is about usersync's own objects only, and can be run without a person's judgement.
-    safe: bool = False
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """``all_well`` is the line for a check that found no trouble."""
+    """``all_well`` is the line for a check that found nothing wrong."""
 
     all_well: str
-    troubles: tuple[Trouble, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,12 +49,14 @@ class Spool:
 
 
 @dataclass(frozen=True)
-class Patient:
+class Context:
     """A database, as far as it was looked at before the first check."""
 
     settings: Settings
     bundle: Bundle
     inspection: Inspection
+    #: What ``plan`` says of these settings and this database.
+    findings: tuple[Finding, ...]
     #: What ``usersync apply`` would do, or why it would refuse.
     planned: SchemaPlan | UsersyncError
     #: The process that the driver believes to be connected to; a pooler makes one up.
@@ -85,6 +73,10 @@ class Patient:
             "users_table": self.settings.users_table.quoted,
             "source_table": self.settings.source_table.quoted,
         }
+
+    def found(self, code: str) -> tuple[Finding, ...]:
+        """The findings of one check."""
+        return tuple(each for each in self.findings if each.code == code)
 
     @property
     def apply_is_safe(self) -> bool:
@@ -116,7 +108,7 @@ class Definition:
 
     code: str
     title: str
-    look: Callable[[Patient], Plan[Verdict]]
+    look: Callable[[Context], Plan[Verdict]]
     needs: Need = "installation"
 
 
