@@ -1,7 +1,8 @@
 """How a row of ``auth.users`` becomes a row of the users table.
 
-Each target column has sources (the first that is present wins) and an owner. What is written here is
-only names and types; :mod:`usersync.sql.render` turns it into SQL.
+Each target column has an owner, and sources (the first that is present wins), a constant or an SQL
+expression.
+:mod:`usersync.sql.render` turns it into SQL.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from usersync.config.sql_expression import (
+    changes_by_itself,
+    check_expression,
+    is_personal,
+    reads_user_metadata,
+)
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,6 +40,7 @@ SOURCE_TYPES = {
     "deleted_at": "timestamptz",
     "email": "text",
     "email_confirmed_at": "timestamptz",
+    "id": "uuid",
     "instance_id": "uuid",
     "invited_at": "timestamptz",
     "is_anonymous": "boolean",
@@ -160,7 +168,10 @@ class Column:
     """One column of the users table, and where its value comes from."""
 
     name: str
+    #: Empty for a constant and for an expression.
     sources: tuple[Source, ...]
+    value: Default = None
+    expression: str | None = None
     default: Default = None
     owner: Owner = "auth"
     #: The type of the target column where it is not what the source delivers.
@@ -173,7 +184,9 @@ class Column:
     def describe(self) -> dict[str, Any]:
         """The column as plain data, in the form that :func:`parse_column` reads."""
         options = {
-            "from": [str(source) for source in self.sources],
+            "from": [str(source) for source in self.sources] or None,
+            "value": self.value,
+            "expression": self.expression,
             "default": self.default,
             "owner": self.owner,
             "type": self.type,
@@ -189,51 +202,103 @@ class Column:
         return self.sources == (Source("deleted_at"),)
 
     @property
+    def is_computed(self) -> bool:
+        """Whether it holds a constant or the value of an expression."""
+        return not self.sources
+
+    @property
+    def origin(self) -> str:
+        """Where the value comes from, in words."""
+        if self.expression is not None:
+            return f"the expression {self.expression}"
+        return " or ".join(map(str, self.sources)) or f"the constant {self.value!r}"
+
+    @property
     def sql_type(self) -> str:
-        """The type that the expression for this column has."""
+        """The type that the expression for this column has. Text where only the database can tell."""
         if self.type is not None:
             return self.type
+        if self.is_computed:
+            return _CONSTANT_TYPES.get(type(self.value), "text")
         types = {"text" if source.path else SOURCE_TYPES[source.column] for source in self.sources}
         return types.pop() if len(types) == 1 else "text"
+
+
+_CONSTANT_TYPES = {bool: "boolean", int: "bigint", float: "double precision"}
 
 
 def parse_column(name: str, entry: object) -> Column:
     """Read one entry of ``[columns]``: a source, or a table with ``from``, ``default``, ``owner``, …"""
     where = f"columns.{name}"
     options = _options(entry, where)
-    origins = options["from"]
-    sources = tuple(
-        _parse_source(source, where) for source in (origins if isinstance(origins, list) else [origins])
-    )
-    if not sources:
-        raise SettingsError(f'{where}: "from" is empty')
+    sources = _parse_sources(options["from"], where) if "from" in options else ()
+    expression = check_expression(options["expression"], where) if "expression" in options else None
     column = Column(
         name=check_name(name, where),
         sources=sources,
-        default=_parse_default(options.get("default"), where),
-        owner=_parse_owner(options.get("owner", "auth"), where),
+        value=_parse_constant(options.get("value"), f"{where}.value"),
+        expression=expression,
+        default=_parse_constant(options.get("default"), f"{where}.default"),
+        owner=_parse_owner(options.get("owner", _usual_owner(is_computed=not sources)), where),
         type=parse_type(options.get("type"), where),
         trusted=_parse_flag(options, "trusted", False, where),
-        personal=_parse_flag(options, "personal", any(source.is_personal for source in sources), where),
+        personal=_parse_flag(options, "personal", _holds_personal_data(sources, expression), where),
         on_conflict=_parse_on_conflict(options.get("on_conflict", "degrade"), where),
     )
     _refuse_escalation(column, where)
     _refuse_suffix(column, where)
+    _refuse_what_changes_by_itself(column, where)
     return column
 
 
-_OPTIONS = {"from", "default", "owner", "type", "trusted", "personal", "on_conflict"}
+def _holds_personal_data(sources: tuple[Source, ...], expression: str | None) -> bool:
+    return any(source.is_personal for source in sources) or is_personal(expression or "")
+
+
+def usual_options(column: Column) -> Mapping[str, Any]:
+    """The options that an entry for this column leaves out, because they have these values anyway."""
+    return {
+        "owner": _usual_owner(is_computed=column.is_computed),
+        "trusted": False,
+        "personal": _holds_personal_data(column.sources, column.expression),
+    }
+
+
+def _usual_owner(*, is_computed: bool) -> Owner:
+    """What is computed is filled once."""
+    return "app" if is_computed else "auth"
+
+
+_ORIGINS = {"from", "value", "expression"}
+_OPTIONS = {*_ORIGINS, "default", "owner", "type", "trusted", "personal", "on_conflict"}
 
 
 def _options(entry: object, where: str) -> Mapping[str, Any]:
     if isinstance(entry, str | list):
         return {"from": entry}
-    if not isinstance(entry, dict) or "from" not in entry:
-        raise SettingsError(f'{where}: expected a source such as "email", or {{ from = "email", … }}')
+    if not isinstance(entry, dict) or not _ORIGINS & set(entry):
+        raise SettingsError(
+            f'{where}: expected a source such as "email", or {{ from = "email", … }}',
+            hint='A constant is { value = "client" }, an expression { expression = "left(id::text, 8)" }.',
+        )
     for option in entry:
         if option not in _OPTIONS:
             raise SettingsError(f"{where}: unknown option {option!r}", hint=did_you_mean(option, _OPTIONS))
+    given = sorted(_ORIGINS & set(entry))
+    if len(given) > 1:
+        raise SettingsError(f"{where}: {' and '.join(given)} exclude each other")
+    if "default" in entry and "from" not in entry:
+        raise SettingsError(
+            f"{where}: default belongs to from", hint="In an expression, write coalesce(…, 'the default')."
+        )
     return entry
+
+
+def _parse_sources(origins: object, where: str) -> tuple[Source, ...]:
+    listed = origins if isinstance(origins, list) else [origins]
+    if not listed:
+        raise SettingsError(f'{where}: "from" is empty')
+    return tuple(_parse_source(source, where) for source in listed)
 
 
 def _parse_source(text: object, where: str) -> Source:
@@ -286,6 +351,16 @@ def _refuse_suffix(column: Column, where: str) -> None:
         raise SettingsError(f'{where}.on_conflict: "suffix" is for text, and this is {column.sql_type}')
 
 
+def _refuse_what_changes_by_itself(column: Column, where: str) -> None:
+    changing = changes_by_itself(column.expression) if column.expression and column.owner == "auth" else None
+    if changing:
+        raise SettingsError(
+            f"{where}: the column would be kept equal to {changing}, which changes while the user stays "
+            "the same",
+            hint='Leave out owner = "auth": then the column is filled when the row is made, and never again.',
+        )
+
+
 def parse_type(value: object, where: str) -> str | None:
     """The name of a type as SQL, or None; raises :class:`SettingsError` for what is not a name."""
     if value is None:
@@ -309,13 +384,13 @@ def _parse_flag(options: Mapping[str, Any], key: str, default: bool, where: str)
     return value
 
 
-def _parse_default(value: object, where: str) -> Default:
+def _parse_constant(value: object, where: str) -> Default:
     if value is not None and not isinstance(value, str | int | float):
-        raise SettingsError(f"{where}.default: expected a string, a number, true or false, got {value!r}")
+        raise SettingsError(f"{where}: expected a string, a number, true or false, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise SettingsError(f"{where}.default: {value!r} is not a number that can be stored")
+        raise SettingsError(f"{where}: {value!r} is not a number that can be stored")
     if isinstance(value, str):
-        _check_text(value, f"{where}.default")
+        _check_text(value, where)
     return value
 
 
@@ -334,7 +409,9 @@ def looks_like_a_privilege(name: str) -> bool:
 
 
 def _refuse_escalation(column: Column, where: str) -> None:
-    writable_by_user = any(source.column == "raw_user_meta_data" for source in column.sources)
+    writable_by_user = any(source.column == "raw_user_meta_data" for source in column.sources) or (
+        column.expression is not None and reads_user_metadata(column.expression)
+    )
     if writable_by_user and looks_like_a_privilege(column.name) and not column.trusted:
         raise SettingsError(
             f"{where}: every signed-in user can write their own user_metadata, and {column.name!r} looks "

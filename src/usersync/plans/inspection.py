@@ -371,11 +371,11 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
         )
 
 
-_NEVER_ABSENT = {"is_anonymous", "is_sso_user", "created_at"}
+_NEVER_ABSENT = {"id", "is_anonymous", "is_sso_user", "created_at"}
 
 
 def _may_be_absent(column: Column) -> bool:
-    return not any(source.column in _NEVER_ABSENT for source in column.sources)
+    return not column.is_computed and not any(source.column in _NEVER_ABSENT for source in column.sources)
 
 
 def _who_lacks(column: Column) -> str:
@@ -390,6 +390,8 @@ _TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
 
 
 def _needs_cast(column: Column, about: Mapping[str, Any]) -> bool:
+    if column.expression is not None and column.type is None:
+        return False  # computed_findings asks the database.
     if column.sql_type == "text":
         return not about["string"]
     wanted = _TYPE_NAMES.get(column.sql_type, column.sql_type)

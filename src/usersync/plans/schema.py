@@ -28,6 +28,7 @@ from usersync.plans.adoption import (
     users_triggers,
 )
 from usersync.plans.audit_inspection import lost_protection
+from usersync.plans.computed_columns import computed_findings
 from usersync.plans.inspection import LACKING, PINNED, Inspection, find, inspect, preview
 from usersync.plans.removal import plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
@@ -54,13 +55,14 @@ def plan(settings: Settings, *, adopt: bool = False) -> Plan[SchemaPlan]:
     _check_versions(bundle, inspection)
     renewal = yield from _renewal(settings, inspection)
     changes = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
-    planned = SchemaPlan(changes, (*find(settings, inspection, adopt=adopt), *renewal.findings))
+    found = yield from _find(settings, inspection, adopt=adopt)
+    planned = SchemaPlan(changes, (*found, *renewal.findings))
     alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
     has_both = inspection.has_users_table and inspection.catalog["source_columns"] is not None
     if planned.errors or not alters_rows or not has_both:
         return planned
-    found = yield from preview(settings, bundle, inspection)
-    return replace(planned, findings=(*planned.findings, found)) if found else planned
+    first_run = yield from preview(settings, bundle, inspection)
+    return replace(planned, findings=(*planned.findings, first_run)) if first_run else planned
 
 
 def apply(
@@ -78,7 +80,7 @@ def apply(
         yield from take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
-        findings = find(settings, inspection, adopt=adopt)
+        findings = yield from _find(settings, inspection, adopt=adopt)
         _raise_errors(findings)
         renewal = yield from _renewal(settings, inspection)
         planned = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
@@ -176,6 +178,14 @@ def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
                 f"migration {number} ({known[number].name}) was changed after it had been applied here",
                 hint="Install an unmodified usersync; migrations are never edited.",
             )
+
+
+def _find(settings: Settings, inspection: Inspection, *, adopt: bool) -> Plan[tuple[Finding, ...]]:
+    found = find(settings, inspection, adopt=adopt)
+    if inspection.catalog["source_columns"] is None or any(each.level == "error" for each in found):
+        return found
+    rejected = yield from computed_findings(settings, has_users_table=inspection.has_users_table)
+    return (*found, *rejected)
 
 
 def _version(text: str) -> tuple[int, ...]:

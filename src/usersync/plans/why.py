@@ -141,7 +141,7 @@ def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any])
     return ColumnReport(
         column.name,
         column.owner,
-        dict(zip(map(str, column.sources), at["sources"], strict=True)),
+        dict(zip(_origins(column), at["sources"], strict=True)),
         at["wanted"],
         at["stored"],
         differs=at["differs"],
@@ -152,6 +152,10 @@ def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any])
 def _look(settings: Settings, user_id: UUID) -> Plan[dict[str, Any]]:
     """Both rows, as they are for this transaction."""
     return dict((yield from query_row(_looking(settings), id=user_id)))
+
+
+def _origins(column: Column) -> list[str]:
+    return [column.origin] if column.is_computed else [str(source) for source in column.sources]
 
 
 def _looking(settings: Settings) -> str:
@@ -174,7 +178,11 @@ def _looking(settings: Settings) -> str:
 
 
 def _column(settings: Settings, column: Column) -> str:
-    sources: Sequence[str] = [as_text(Column(column.name, (each,)), "source") for each in column.sources]
+    sources: Sequence[str] = (
+        [as_text(column, "source")]
+        if column.is_computed
+        else [as_text(Column(column.name, (each,)), "source") for each in column.sources]
+    )
     alive = 'source."id" is not null and source."deleted_at" is null'
     other = differs(column) if column.owner == "auth" else "false"
     return (

@@ -37,6 +37,13 @@ _ZONELESS = re.compile(r"timestamp(\(\d\))?( without time zone)?|date|time(\(\d\
 
 
 def _value(column: Column, row: str) -> str:
+    if column.expression is not None:
+        # In a query of its own, so that a name is a column of the auth server's table and of no other.
+        return f"(select {column.expression} from (select {row}.*) as source)"
+    return _mirrored(column, row) if column.sources else literal(column.value)
+
+
+def _mirrored(column: Column, row: str) -> str:
     sources, default = column.sources, column.default
     if column.type and column.type.endswith("[]"):
         return _array(column, row)
@@ -46,7 +53,8 @@ def _value(column: Column, row: str) -> str:
         as_json = column.type in {"json", "jsonb"}
         return _json(sources[0], row) if as_json else _text(sources[0], row)
     if not any(source.path for source in sources):
-        plain = [_text(source, row) for source in sources]
+        cast = "::text" if len({_type(source) for source in sources}) > 1 else ""
+        plain = [_text(source, row) + cast for source in sources]
         return f"coalesce({', '.join([*plain, literal(default)])})"
     # As JSON, a key that is there and holds null counts as present; as text it would count as absent.
     found = [_json(source, row) for source in sources]
@@ -171,7 +179,7 @@ class Fragments:
             "created_values": _join(
                 [
                     f'source."id" as {self._key}',
-                    *(f"({expression(c, 'source')})::{c.sql_type} as {quote(c.name)}" for c in self._all),
+                    *(f"{_typed(c)} as {quote(c.name)}" for c in self._all),
                 ]
             ),
             "source_values": self._values(self._all, "source"),
@@ -258,6 +266,12 @@ class Fragments:
 
     def _differing(self) -> str:
         return _join(f"case when {differs(column)} then {literal(column.name)} end" for column in self._auth)
+
+
+def _typed(column: Column) -> str:
+    """The value in the type that a new table gives the column. The database knows that of an expression."""
+    value = expression(column, "source")
+    return value if column.expression is not None else f"({value})::{column.sql_type}"
 
 
 def _join(parts: Iterable[str]) -> str:

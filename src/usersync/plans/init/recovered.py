@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from usersync.mapping import usual_options
 from usersync.plans.init.columns import Proposed
 from usersync.settings import Settings, parse_remembered
 
@@ -41,6 +42,5 @@ def _changed(section: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str
 def _short(column: Column) -> dict[str, Any]:
     """A column's entry without what goes without saying."""
     entry = column.describe()
-    personal = any(source.is_personal for source in column.sources)
-    silent = {"owner": "auth", "trusted": False, "personal": personal}
+    silent = usual_options(column)
     return {option: value for option, value in entry.items() if silent.get(option, ...) != value}

@@ -123,7 +123,8 @@ def _commented(column: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     if found["column"]:
         source = found["column"].lower()
-        return (source,) if source in SOURCE_TYPES and not source.startswith("raw_") else ()
+        mirrored = source in SOURCE_TYPES and source != "id" and not source.startswith("raw_")
+        return (source,) if mirrored else ()
     if looks_like_a_privilege(column["name"]) and found["which"].lower() == "user":
         return ()
     return (f"{found['which'].lower()}_metadata.{found['key']}",)
@@ -159,7 +160,7 @@ def _share(metadata: Metadata, keys: tuple[str, ...]) -> str:
     return f"{most:,} of {metadata.sampled:,} users"
 
 
-def type_for(column: Mapping[str, Any], sources: tuple[str, ...]) -> str | None:
+def type_for(column: Mapping[str, Any], sources: tuple[str, ...]) -> str | None:  # noqa: PLR0911
     """The type to be said in the settings, None where none has to be, or ``UNFIT``."""
     delivered = {SOURCE_TYPES.get(WHOLE.get(source, source), "metadata") for source in sources}
     category, is_array = column["category"], column["is_array"]
@@ -174,7 +175,9 @@ def type_for(column: Mapping[str, Any], sources: tuple[str, ...]) -> str | None:
         return {"jsonb": None, "json": "json"}.get(column["type"], UNFIT)
     if kind == "timestamptz" and category == "D" and not is_array:
         return None if column["type"] == "timestamp with time zone" else name_of_type(column)
-    return None if kind == "boolean" and column["type"] == "boolean" else UNFIT
+    if kind == "uuid" and category == "S" and not is_array:
+        return name_of_type(column)
+    return None if kind == column["type"] and kind in {"boolean", "uuid"} else UNFIT
 
 
 WHOLE = {"user_metadata": "raw_user_meta_data", "app_metadata": "raw_app_meta_data"}

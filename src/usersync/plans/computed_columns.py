@@ -1,0 +1,46 @@
+"""Columns with an SQL expression: the database plans each one, without running it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.errors import DatabaseError
+from usersync.mapping import quote
+from usersync.models import Finding
+from usersync.plans.inspection import PINNED
+from usersync.sql.expressions import expression
+from usersync.transports.steps import Plan, query
+
+if TYPE_CHECKING:
+    from usersync.mapping import Column
+    from usersync.settings import Settings
+
+
+def computed_findings(settings: Settings, *, has_users_table: bool) -> Plan[tuple[Finding, ...]]:
+    """An error for the first expression that the database rejects. Makes no change."""
+    for column in settings.columns:
+        if column.expression is None:
+            continue
+        try:
+            yield from query(_planned(settings, column, has_users_table=has_users_table))
+        except DatabaseError as error:
+            # One is enough: in a transaction, nothing more can be asked after an error.
+            return (
+                Finding(
+                    "D012",
+                    f"column {settings.users_table}.{column.name}",
+                    f"columns.{column.name}: the database rejects the expression {column.expression}: "
+                    f"{error}",
+                    f"-- Use columns of {settings.source_table}, and name functions and types outside of "
+                    "pg_catalog with their schema. Where only the type differs, add type = …",
+                    "error",
+                ),
+            )
+    return ()
+
+
+def _planned(settings: Settings, column: Column, *, has_users_table: bool) -> str:
+    """EXPLAIN of what would write the column. The functions of usersync run with this search_path."""
+    into = f"insert into {settings.users_table.quoted} ({quote(column.name)}) " if has_users_table else ""
+    value, table = expression(column, "source"), settings.source_table.quoted
+    return f"{PINNED}explain {into}select {value} from {table} as source where false"

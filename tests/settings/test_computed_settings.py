@@ -1,0 +1,117 @@
+"""Constants and SQL expressions as sources: what the settings take, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.errors import SettingsError
+from usersync.mapping import parse_column
+from usersync.settings import parse_settings
+
+
+def refusal(name, entry) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        parse_column(name, entry)
+    assert str(caught.value).startswith(f"columns.{name}")
+    return caught.value
+
+
+def test_a_constant_and_an_expression_are_filled_once_and_are_not_personal():
+    for entry in ({"value": "client"}, {"expression": "left(id::text, 8)"}):
+        column = parse_column("role", entry)
+        assert (column.owner, column.personal, column.sources) == ("app", False, ())
+
+
+@pytest.mark.parametrize("value", ["", "client", "it's", 0, 7, 2.5, True, False])
+def test_a_constant_round_trips(value):
+    column = parse_column("role", {"value": value})
+    assert parse_column("role", column.describe()) == column
+    assert column.value == value
+
+
+def test_an_expression_that_reads_personal_data_is_personal():
+    assert parse_column("name", {"expression": "split_part(email, '@', 1)"}).personal
+    assert not parse_column("name", {"expression": "'email'"}).personal
+
+
+def test_a_constant_may_be_a_privilege_and_user_metadata_in_an_expression_may_not():
+    parse_column("role", {"value": "admin"})
+    parse_column("role", {"expression": "raw_app_meta_data ->> 'role'"})
+    entry = {"expression": "raw_user_meta_data ->> 'role'"}
+    assert "every signed-in user" in str(refusal("role", entry))
+    parse_column("role", entry | {"trusted": True})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        5,
+        None,
+        "id; drop table x",
+        "id) from x; --",
+        "id -- comment",
+        "id /* comment",
+        "(id",
+        "id)",
+        "[id)",
+        "'open",
+        '"open',
+        "id, email",
+        "$usersync$",
+        "E'\\''",
+        "id\0",
+        "x" * 1001,
+        "encrypted_password",
+        'upper("recovery_token")',
+    ],
+)
+def test_what_is_not_one_expression_is_refused(text):
+    refusal("name", {"expression": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "left(id::text, 8)",
+        "coalesce(email, 'a;b--c')",
+        "array[1, 2]",
+        "now()",
+        "case when phone = ')' then 1 end",
+    ],
+)
+def test_what_is_one_expression_is_taken_as_it_is(text):
+    assert parse_column("name", {"expression": f" {text} "}).expression == text
+
+
+@pytest.mark.parametrize(
+    "text", ["now()", "substr(md5(random()::text), 1, 8)", "current_date", "gen_random_uuid()"]
+)
+def test_a_mirrored_column_must_not_change_by_itself(text):
+    assert "changes while the user stays the same" in str(
+        refusal("name", {"expression": text, "owner": "auth"})
+    )
+    parse_column("name", {"expression": text})
+    parse_column("name", {"expression": "'now()' || email", "owner": "auth"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"value": 1, "expression": "1"}, "exclude each other"),
+        ({"from": "email", "value": "x"}, "exclude each other"),
+        ({"value": "x", "default": "y"}, "default belongs to from"),
+        ({"value": []}, "expected a string"),
+        ({"value": "a$b"}, "holds a $"),
+    ],
+)
+def test_an_entry_that_says_two_things_is_refused(entry, message):
+    assert message in str(refusal("name", entry))
+
+
+def test_id_is_a_source_like_any_other():
+    assert parse_column("owner", "id").sql_type == "uuid"
+    assert parse_column("label", ["email", "id"]).sql_type == "text"
+    settings = parse_settings({"key": "member", "columns": {"owner": "id"}})
+    assert parse_settings(settings.describe()) == settings
