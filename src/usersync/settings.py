@@ -228,8 +228,17 @@ def _parse_columns(value: object, where: str) -> tuple[Column, ...]:
     return tuple(parse_column(name, entry) for name, entry in value.items())
 
 
+def _parse_users_table(value: object, where: str) -> TableName:
+    if not value and isinstance(value, str):
+        raise SettingsError(
+            f"{where}: it is empty, because which table holds your users is not decided yet",
+            hint="Write its name, or run: usersync init --force --table NAME",
+        )
+    return parse_name(value, where)
+
+
 _PARSERS = {
-    "users_table": parse_name,
+    "users_table": _parse_users_table,
     "source_table": parse_name,
     "key": _parse_key,
     "on_delete": _parse_choice(get_args(OnDelete)),

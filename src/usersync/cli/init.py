@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.init_view import InitView, choice_lines
+from usersync.cli.init_view import InitView, QuestionView, choice_lines
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.output import can_ask
 from usersync.errors import SettingsError
 from usersync.mapping import TableName, parse_name
 from usersync.plans.init import Choice, look_for_tables, propose
-from usersync.plans.init.text import settings_text
+from usersync.plans.init.text import question_text, settings_text
 from usersync.settings import FILE_NAME, Settings
 
 if TYPE_CHECKING:
@@ -32,18 +32,20 @@ if TYPE_CHECKING:
 @click.option(
     "--table",
     metavar="NAME",
-    help="The application's table of users. Default: the likeliest; asked if there are several.",
+    help="The application's users table. Default: the table that the database shows to hold auth users.",
 )
-@click.option("--yes", is_flag=True, help="Ask nothing: take the likeliest table.")
+@click.option("--yes", is_flag=True, help="Ask nothing. Open questions are left in the file; exit code 1.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
 @common_options
 def init(call: Call, table: str | None, yes: bool, force: bool, to_stdout: bool) -> View | None:
     """Look at the database, explain it, and write usersync.toml.
 
-    Finds the table of users and where each of its columns comes from, and says what would refuse a user,
-    what runs on a sign-up already, and what refers to a user. Changes nothing in the database; --config names
-    another file to write.
+    Finds the table that holds the ids of auth users (by foreign keys, by values, by triggers on auth.users)
+    and where each of its columns comes from. Says what would refuse a user, what runs on a sign-up already,
+    and what refers to a user. Changes nothing in the database. --config names another file to write.
+
+    Exit code 1 if a question is left for a person to decide; it is a comment in the file then.
     """
     path = call.config or Path(FILE_NAME)
     asks = not yes and not call.output.as_json and can_ask()
@@ -55,7 +57,12 @@ def init(call: Call, table: str | None, yes: bool, force: bool, to_stdout: bool)
     named = parse_name(table, "--table") if table else None
     source = _source_table(call, path, force=force)
     tables = call.run(look_for_tables(source, named))
-    chosen = _choose(call, tables, asks=asks) if asks and named is None else tables.choose(named)
+    if named is None and tables.is_question:
+        if not asks:
+            return _leave_question(call, tables, source, path if writes else None)
+        chosen = _ask(call, tables, source)
+    else:
+        chosen = tables.choose(named)
     proposal = call.run(propose(source, chosen))
     text = settings_text(proposal)
     others = tuple(each.table for each in tables.choices if each is not chosen)
@@ -63,14 +70,14 @@ def init(call: Call, table: str | None, yes: bool, force: bool, to_stdout: bool)
     if to_stdout and not call.output.as_json:
         call.output.tell(*view.lines(call.output.width))
         call.output.raw(text)
-        return None
+        return click.get_current_context().exit(view.exit_code)
     if writes:
         call.output.say(*view.explanation(call.output.width))
         if path.exists() and not force:
             call.ask(f"Overwrite {path}?")
         _write(path, text)
         call.output.say(*view.conclusion())
-    return view if call.output.as_json else None
+    return view if call.output.as_json else click.get_current_context().exit(view.exit_code)
 
 
 def _source_table(call: Call, path: Path, *, force: bool) -> TableName:
@@ -85,15 +92,28 @@ def _source_table(call: Call, path: Path, *, force: bool) -> TableName:
         raise
 
 
-def _choose(call: Call, tables: Tables, *, asks: bool) -> Choice | TableName | None:
-    if not asks or len(tables.choices) < 2:  # noqa: PLR2004 - one needs no question
-        return tables.choose(None)
-    call.output.tell(*choice_lines(tables))
-    number = call.output.choose("Which one holds your users?", len(tables.choices))
+def _leave_question(call: Call, tables: Tables, source: TableName, path: Path | None) -> View | None:
+    """Write the question instead of an answer."""
+    text = question_text(tables, source)
+    view = QuestionView(tables, source, text, call.target, path)
+    if path:
+        _write(path, text)
+        return view
+    if call.output.as_json:
+        return view
+    call.output.tell(*view.lines(call.output.width))
+    call.output.raw(text)
+    return click.get_current_context().exit(1)
+
+
+def _ask(call: Call, tables: Tables, source: TableName) -> Choice | TableName | None:
+    call.output.tell(*choice_lines(tables, source, call.output.width))
+    options: list[Choice | TableName] = [*tables.choices, *([tables.new] if tables.new else [])]
+    number = call.output.choose("Which one holds your users?", len(options))
     if number is None:
         call.output.say("Nothing was written.")
         click.get_current_context().exit(1)
-    return tables.choices[number - 1]
+    return options[number - 1]
 
 
 def _shadowed(path: Path) -> str | None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.cli.plan_view import finding_lines
 from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
+from usersync.plans.init.choice import shown
 from usersync.plans.init.columns import left_out
 from usersync.plans.init.surroundings import ON_DELETE, network_use
+from usersync.plans.init.text import tables_question
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +36,10 @@ class InitView:
     path: Path | None = None
     #: Another file with settings, which this one takes the place of.
     shadowed: str | None = None
-    exit_code: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.undecided else 0
 
     def lines(self, width: int) -> Iterator[str]:
         yield from self.explanation(width)
@@ -211,14 +216,55 @@ def _source(column: Proposed) -> tuple[str, str]:
     return clip(", ".join(column.entry["from"]), _SOURCE_WIDTH), faint(", ".join([*options, *owner]))
 
 
-def choice_lines(tables: Tables) -> Iterator[str]:
-    """The tables to choose from, numbered."""
-    rows = [
-        (f"{turn}.", bold(str(each.table)), f"key {each.key.name}", faint(_about(each.candidate.referrers)))
-        for turn, each in enumerate(tables.choices, 1)
-    ]
-    yield "There are several tables that may hold your users:"
-    yield from align(rows, indent="  ")
+@dataclass(frozen=True)
+class QuestionView:
+    """Which table holds the users, where the database does not say it and there is nobody to ask."""
+
+    tables: Tables
+    source: TableName
+    text: str
+    target: str
+    path: Path | None = None
+    exit_code: int = 1
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield from align([("Database", bold(self.target))])
+        yield ""
+        yield from choice_lines(self.tables, self.source, width)
+        yield ""
+        if self.path:
+            yield f"{good('Written:')} {self.path}, with this question in it"
+        yield f"Next:  {typed('usersync init --force --table NAME')}"
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "written": self.path,
+            "toml": self.text,
+            "question": tables_question(self.tables, self.source),
+            "candidates": [
+                {
+                    "table": str(each.table),
+                    "key": each.key.name,
+                    "evidence": sorted(each.evidence),
+                    "mapped": each.mapped,
+                    "about": shown(each),
+                }
+                for each in self.tables.choices
+            ],
+            "new_table": str(self.tables.new) if self.tables.new else None,
+        }
+
+
+def choice_lines(tables: Tables, source: TableName, width: int) -> Iterator[str]:
+    """The tables to choose from, numbered, and what there is to show for each."""
+    yield from wrap(plain(tables_question(tables, source)), width)
+    for turn, each in enumerate(tables.choices, 1):
+        head = f"  {turn}.  {bold(str(each.table))}  {faint(f'key {each.key.name}')}"
+        yield f"{head}  {faint(_about(each.candidate.referrers))}".rstrip()
+        yield from map(faint, wrap(plain(shown(each)), width, first="      "))
+    if tables.new:
+        yield f"  {len(tables.choices) + 1}.  {bold(str(tables.new))}  {faint('a new table')}"
 
 
 def _about(referrers: int) -> str:

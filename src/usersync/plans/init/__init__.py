@@ -5,26 +5,25 @@ First :func:`look_for_tables`, then, with one of its choices, :func:`propose`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import ConflictError
 from usersync.plans.adoption import users_triggers
-from usersync.plans.init.choice import Choice, choices, is_usual, refusal
+from usersync.plans.init.choice import Choice
 from usersync.plans.init.columns import Proposed, propose_columns
 from usersync.plans.init.recovered import recovered
-from usersync.plans.init.sources import Evidence
+from usersync.plans.init.sources import evidence_of
 from usersync.plans.init.surroundings import notes_on_users, on_delete_for
 from usersync.plans.init.survey import (
-    Candidate,
     Key,
     Metadata,
     Trial,
     describe_table,
-    find_candidates,
     sample_metadata,
     try_mapping,
 )
+from usersync.plans.init.tables import Tables, look_for_tables
 from usersync.plans.inspection import find, inspect
 from usersync.plans.strangers import Stranger, strangers
 from usersync.settings import Settings, parse_settings
@@ -35,32 +34,9 @@ if TYPE_CHECKING:
 
     from usersync.mapping import TableName
     from usersync.models import Finding
-    from usersync.plans.recipes import Value
     from usersync.transports.steps import Plan, Row
 
 __all__ = ["Choice", "Proposal", "Proposed", "Tables", "look_for_tables", "propose"]
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Where the application's users may be, the likeliest first."""
-
-    choices: tuple[Choice, ...]
-    #: Tables of the application that are called as tables of users are, and cannot be used as they are.
-    unfit: tuple[Candidate, ...]
-
-    def choose(self, table: TableName | None) -> Choice | TableName | None:
-        """The one that was named, else the likeliest; a name where there is no such table yet.
-
-        None where there is none at all. Raises :class:`ConflictError` for one that cannot be used.
-        """
-        for each in self.choices:
-            if table in {None, each.table}:
-                return each
-        for candidate in self.unfit:
-            if table in {None, candidate.table}:
-                raise refusal(candidate)
-        return table
 
 
 @dataclass(frozen=True)
@@ -95,36 +71,6 @@ class Proposal:
         return adopted or any(row["is_ours"] and row["names"] for row in self.triggers)
 
 
-def look_for_tables(source: TableName, table: TableName | None = None) -> Plan[Tables]:
-    """Find the tables that may hold the application's users; ``table`` whatever it is called.
-
-    Raises :class:`ConflictError` where there is no auth server's table.
-    """
-    settings = replace(Settings(), source_table=source)
-    inspection = yield from inspect(render_bundle(settings))
-    if inspection.catalog["source_columns"] is None:
-        raise ConflictError(
-            f"there is no table {source} in this database",
-            hint="Is this the project's database? If the auth server keeps its users elsewhere, write "
-            "source_table into usersync.toml, and run usersync init again.",
-        )
-    written = tuple(
-        write.table
-        for each in strangers(settings, inspection.catalog)
-        for write in each.recipe.writes
-        if write.kind == "insert"
-    )
-    candidates = yield from find_candidates(source, (*written, *([table] if table else [])))
-    usable = choices(candidates, (*([table] if table else []), *written))
-    known = {each.table for each in usable}
-    unfit = [each for each in candidates if each.table not in known and _is_meant(each, table)]
-    return Tables(usable, tuple(unfit))
-
-
-def _is_meant(candidate: Candidate, table: TableName | None) -> bool:
-    return candidate.table == table or is_usual(candidate.table)
-
-
 def propose(source: TableName, chosen: Choice | TableName | None) -> Plan[Proposal]:
     """Propose settings for this table of users; the defaults where there is none yet."""
     if not isinstance(chosen, Choice):
@@ -147,29 +93,13 @@ def propose(source: TableName, chosen: Choice | TableName | None) -> Plan[Propos
         remark = "usersync is installed here, and these are the settings it was set up with."
         return (yield from _conclude(data, columns, {"users_table": remark}, about, metadata, key=chosen.key))
     found = strangers(base, inspection.catalog)
-    columns = propose_columns(about, chosen.key.name, _evidence(base, found, metadata or Metadata()))
+    columns = propose_columns(about, chosen.key.name, evidence_of(base, found, metadata or Metadata()))
     tombstone = next(
         (each.name for each in columns if each.entry and each.entry["from"] == ["deleted_at"]), None
     )
     data["on_delete"], remark = on_delete_for(chosen, about, found, tombstone)
     data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
     return (yield from _conclude(data, columns, {"on_delete": remark}, about, metadata, key=chosen.key))
-
-
-def _evidence(settings: Settings, found: tuple[Stranger, ...], metadata: Metadata) -> Evidence:
-    """What the recipes that write to this table say of its columns."""
-    written: dict[str, Value] = {}
-    followed, recipe = set[str](), None
-    for each in found:
-        for write in each.recipe.writes:
-            if write.table != settings.users_table:
-                continue
-            values = {name: value for name, value in write.values.items() if value is not None}
-            if write.kind == "insert":
-                written, recipe = {**values, **written}, recipe or each.function
-            else:
-                followed |= {name for name, value in values.items() if value.sources}
-    return Evidence(metadata, written, recipe, frozenset(followed))
 
 
 def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:

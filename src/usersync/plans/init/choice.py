@@ -1,4 +1,4 @@
-"""Which table holds the application's users, and which of its columns the auth server's id."""
+"""Which table holds the application's users, and which of its columns the auth server's id: by evidence."""
 
 from __future__ import annotations
 
@@ -11,46 +11,134 @@ from usersync.plans.init.sources import usual
 from usersync.plans.init.survey import USUAL_NAMES
 
 if TYPE_CHECKING:
-    from usersync.mapping import TableName
-    from usersync.plans.init.survey import Candidate, Key
+    from collections.abc import Iterable, Iterator, Mapping
 
-#: What the column with the auth server's id is called, best first, where no foreign key says it.
+    from usersync.mapping import TableName
+    from usersync.plans.init.survey import Candidate, Key, Presence
+
+#: What the column with the auth server's id is called, best first, where no evidence says it.
 _USUAL_KEYS = ("auth_id", "auth_user_id", "supabase_id", "supabase_user_id", "user_id", "id", "uid", "uuid")
 
 
 @dataclass(frozen=True)
+class TableEvidence:
+    """What shows which columns hold ids of auth users, by table and column."""
+
+    #: The function of a trigger on the auth server's table that writes ``new.id`` there.
+    written: Mapping[tuple[TableName, str], str]
+    presence: Mapping[tuple[TableName, str], Presence]
+    #: Tables that a trigger on the auth server's table inserts into, and its function.
+    filled: Mapping[TableName, str]
+
+
+@dataclass(frozen=True)
 class Choice:
-    """A table of users with the column that holds the auth server's id."""
+    """A table with the column that holds, or may hold, the auth server's id."""
 
     candidate: Candidate
     key: Key
+    #: The function of the trigger that writes ``new.id`` into the key.
+    written_by: str | None = None
+    presence: Presence | None = None
+    #: The function of the trigger that makes rows of this table, whatever it writes.
+    filled_by: str | None = None
+    #: Columns that have a source, as they would be proposed.
+    mapped: tuple[str, ...] = ()
 
     @property
     def table(self) -> TableName:
         return self.candidate.table
 
+    @property
+    def evidence(self) -> frozenset[str]:
+        """What shows that ids of auth users are in the key."""
+        found = {
+            "foreign key": self.key.refers,
+            "trigger": self.written_by is not None,
+            "ids": self.presence is not None and self.presence.known > 0,
+            "every user": self.has_every_user,
+        }
+        return frozenset(name for name, is_there in found.items() if is_there)
 
-def choices(candidates: tuple[Candidate, ...], written: tuple[TableName, ...] = ()) -> tuple[Choice, ...]:
-    """The tables that can be used, the likeliest first; ``written`` are those that a recipe writes to."""
+    @property
+    def has_every_user(self) -> bool:
+        return self.presence is not None and 0 < self.presence.users == self.presence.with_row
+
+    @property
+    def is_proposable(self) -> bool:
+        """Whether it may be chosen without asking, if no other table has as much to show."""
+        return bool(self.evidence and self.mapped)
+
+    def is_clearer_than(self, other: Choice) -> bool:
+        """Whether there is more to show for it; being referred to by the other's key counts.
+
+        Where users may be divided over both tables, neither is clearer.
+        """
+        if f"{self.table.schema}.{self.table.name}" in other.key.parents:
+            return self.evidence >= other.evidence
+        may_be_divided = "ids" in other.evidence and not self.has_every_user
+        return self.evidence > other.evidence and not may_be_divided
+
+
+def choices(candidates: Iterable[Candidate], evidence: TableEvidence) -> tuple[Choice, ...]:
+    """The tables that have a column for the id, those with the most evidence first."""
+    found = (_choice(each, evidence) for each in candidates)
+    return tuple(sorted((each for each in found if each), key=_rank))
+
+
+def _choice(candidate: Candidate, evidence: TableEvidence) -> Choice | None:
+    """With the column that has the most evidence; else the one that is called as keys are."""
+    table = candidate.table
 
     def rank(choice: Choice) -> tuple[object, ...]:
-        table, candidate = choice.table, choice.candidate
-        name = usual(table.name)
-        return (
-            table not in written,
-            table.schema != "public" and not choice.key.refers,
-            USUAL_NAMES.index(name) if name in USUAL_NAMES else len(USUAL_NAMES),
-            not choice.key.refers,
-            -candidate.referrers,
-            str(table),
-        )
+        name = usual(choice.key.name)
+        turn = _USUAL_KEYS.index(name) if name in _USUAL_KEYS else len(_USUAL_KEYS)
+        is_uuid = choice.key.type == "uuid"
+        return -len(choice.evidence), not is_uuid, turn, not choice.key.is_primary, choice.key.name
 
-    found = [
-        Choice(each, key)
-        for each in candidates
-        if (key := find_key(each)) and (key.refers or is_usual(each.table) or each.table in written)
-    ]
-    return tuple(sorted(found, key=rank))
+    return min(
+        (
+            Choice(
+                candidate,
+                key,
+                evidence.written.get((table, key.name)),
+                evidence.presence.get((table, key.name)),
+                evidence.filled.get(table),
+            )
+            for key in candidate.keys
+            if _may_be_key(candidate, key, evidence)
+        ),
+        key=rank,
+        default=None,
+    )
+
+
+def _may_be_key(candidate: Candidate, key: Key, evidence: TableEvidence) -> bool:
+    """Text that is unique is a name or an address more often than an id."""
+    presence = evidence.presence.get((candidate.table, key.name))
+    holds_ids = (candidate.table, key.name) in evidence.written or (presence and presence.known)
+    return bool(key.type == "uuid" or key.is_primary or holds_ids or usual(key.name) in _USUAL_KEYS)
+
+
+def _rank(choice: Choice) -> tuple[object, ...]:
+    table = choice.table
+    name = usual(table.name)
+    return (
+        not choice.is_proposable,
+        -len(choice.evidence),
+        table.schema != "public",
+        USUAL_NAMES.index(name) if name in USUAL_NAMES else len(USUAL_NAMES),
+        -choice.candidate.referrers,
+        str(table),
+    )
+
+
+def clearest(found: tuple[Choice, ...]) -> Choice | None:
+    """The one that has more to show than every other; None if there is none, and a person has to say."""
+    able = [each for each in found if each.is_proposable]
+    return next(
+        (each for each in able if all(each is other or each.is_clearer_than(other) for other in able)), None
+    )
 
 
 def is_usual(table: TableName) -> bool:
@@ -58,15 +146,37 @@ def is_usual(table: TableName) -> bool:
     return usual(table.name) in USUAL_NAMES
 
 
-def find_key(candidate: Candidate) -> Key | None:
-    """The column that most likely holds the auth server's id; None if none can."""
+def shown(choice: Choice) -> str:
+    """What there is to show for a choice, and what is missing, as sentences."""
+    return " ".join([*_found(choice), *_missing(choice)])
 
-    def rank(key: Key) -> tuple[object, ...]:
-        name = usual(key.name)
-        turn = _USUAL_KEYS.index(name) if name in _USUAL_KEYS else len(_USUAL_KEYS)
-        return not key.refers, turn, not key.is_primary, key.name
 
-    return min(candidate.keys, key=rank, default=None)
+def _found(choice: Choice) -> Iterator[str]:
+    presence, key = choice.presence, choice.key.name
+    if choice.key.refers:
+        yield f"{key} references the auth server's table."
+    if choice.written_by:
+        yield f"{choice.written_by} writes new.id into {key}."
+    if presence and presence.known:
+        yield f"{presence.with_row:,} of {presence.users:,} auth users have a row."
+
+
+def _missing(choice: Choice) -> Iterator[str]:
+    presence, key = choice.presence, choice.key.name
+    if not choice.evidence:
+        yield f"{key} has no foreign key to the auth server's table."
+        if choice.filled_by:
+            yield f"{choice.filled_by} inserts rows, but does not write new.id into {key}."
+        else:
+            yield "No trigger on the auth server's table writes new.id into it."
+        if presence is None:
+            yield f"The values of {key} could not be read."
+        elif presence.values:
+            yield f"None of {presence.values:,} values of {key} is the id of an auth user."
+        else:
+            yield "It has no rows."
+    elif not choice.mapped:
+        yield "None of its other columns gets a value from the auth server."
 
 
 def refusal(candidate: Candidate) -> ConflictError:
@@ -82,7 +192,7 @@ def refusal(candidate: Candidate) -> ConflictError:
             "your table of users: usersync init --table public.users, which usersync makes if there is none.",
         )
     return ConflictError(
-        f"{table} has no column of type uuid that is unique for itself, so none can hold the auth id",
+        f"{table} has no column of type uuid or text that is unique for itself, so none can hold the auth id",
         hint="Add one, fill it for the users who are there, and run usersync init again: "
         f"alter table {table.quoted} add column auth_id uuid unique;",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import SettingsError
-from usersync.mapping import SOURCE_TYPES, check_name
+from usersync.mapping import SOURCE_TYPES, check_name, parse_column
 from usersync.plans.init.sources import (
     UNFIT,
     WHOLE,
@@ -82,7 +82,17 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         entry["default"] = default
     if name not in evidence.followed and not _follows(found.sources):
         entry["owner"] = "app"
-    return _guarded(column, entry, found.why)
+    return _readable(column, _guarded(column, entry, found.why))
+
+
+def _readable(column: Mapping[str, Any], proposed: Proposed) -> Proposed:
+    """The proposal, unless the settings do not support it."""
+    try:
+        parse_column(proposed.name, proposed.entry)
+    except SettingsError as error:
+        why = str(error).partition(": ")[2]
+        return Proposed(proposed.name, None, why, decide=why if is_required(column) else None)
+    return proposed
 
 
 def _follows(sources: tuple[str, ...]) -> bool:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from usersync.plans.init.survey import Metadata
     from usersync.plans.recipes import Value
+    from usersync.plans.strangers import Stranger
+    from usersync.settings import Settings
 
 UNFIT = "unfit"
 
@@ -28,6 +30,22 @@ class Evidence:
     recipe: str | None = None
     #: Columns that a trigger keeps equal to the auth server's.
     followed: frozenset[str] = frozenset()
+
+
+def evidence_of(settings: Settings, found: tuple[Stranger, ...], metadata: Metadata) -> Evidence:
+    """What the recipes that write to this table say of its columns."""
+    written: dict[str, Value] = {}
+    followed, recipe = set[str](), None
+    for each in found:
+        for write in each.recipe.writes:
+            if write.table != settings.users_table:
+                continue
+            values = {name: value for name, value in write.values.items() if value is not None}
+            if write.kind == "insert":
+                written, recipe = {**values, **written}, recipe or each.function
+            else:
+                followed |= {name for name, value in values.items() if value.sources}
+    return Evidence(metadata, written, recipe, frozenset(followed))
 
 
 _PLAIN = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from usersync.sql.render import read_sql, render_survey
 from usersync.transports.steps import Plan, query, query_row, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from usersync.settings import Settings
 
@@ -25,14 +26,17 @@ _PATIENCE = "set local statement_timeout = '15s'"
 
 @dataclass(frozen=True)
 class Key:
-    """A column that is unique for itself and of type uuid."""
+    """A column that is unique for itself, and of a type that takes an id."""
 
     name: str
+    type: str
     is_primary: bool
     #: The foreign key by which it refers to the auth server's table, if it does; and as pg_constraint has it,
     #: what that does when a user is deleted there.
     reference: str | None
     on_delete: str | None
+    #: Other tables of the application that this column refers to.
+    parents: tuple[str, ...] = ()
 
     @property
     def refers(self) -> bool:
@@ -49,6 +53,21 @@ class Candidate:
     primary_key: tuple[str, ...]
     referrers: int
     refers: bool
+    is_readable: bool
+
+
+@dataclass(frozen=True)
+class Presence:
+    """How the values of a column and the ids of auth users agree, counted on a sample of each."""
+
+    values: int
+    #: Those of them that are ids of auth users.
+    known: int
+    #: Rows without a value.
+    without_key: int
+    users: int
+    #: Those of them who have a row.
+    with_row: int
 
 
 @dataclass(frozen=True)
@@ -92,11 +111,36 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
     return Candidate(
         TableName(row["schema"], row["name"]),
         row["rows"],
-        tuple(Key(**key) for key in row["keys"]),
+        tuple(Key(**{**key, "parents": tuple(key["parents"])}) for key in row["keys"]),
         tuple(row["primary_key"]),
         row["referrers"],
         row["refers"],
+        row["is_readable"],
     )
+
+
+def count_ids(
+    source: TableName, keys: Sequence[tuple[TableName, Key]]
+) -> Plan[Mapping[tuple[TableName, str], Presence]]:
+    """Which of these columns hold ids of auth users; those that could not be counted in time are left out."""
+    wanted = [{"table": table.quoted, "column": key.name, "type": key.type} for table, key in keys]
+
+    def look() -> Plan[list[Mapping[str, int] | None]]:
+        yield from query(_PATIENCE)
+        yield from query(
+            "select set_config('usersync.survey', %(wanted)s, true), "
+            "set_config('usersync.source', %(source)s, true)",
+            wanted=json.dumps(wanted),
+            source=source.quoted,
+        )
+        return (yield from query_row(read_sql("survey/presence.sql")))["found"]  # type: ignore[no-any-return]
+
+    found = (yield from _if_it_can_be(read_only(look()))) or []
+    return {
+        (table, key.name): Presence(**counted)
+        for (table, key), counted in zip(keys, found, strict=False)
+        if counted is not None
+    }
 
 
 def describe_table(settings: Settings) -> Plan[Mapping[str, Any] | None]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from usersync.plans.init.choice import shown
 from usersync.plans.init.columns import left_out
+from usersync.plans.strangers import listed
+from usersync.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from usersync.mapping import TableName
     from usersync.plans.init import Proposal
     from usersync.plans.init.columns import Proposed
+    from usersync.plans.init.tables import Tables
 
 _WIDTH = 100
 
@@ -21,6 +27,34 @@ _WIDTH = 100
 def settings_text(proposal: Proposal) -> str:
     """The file. Read again it is the settings of the proposal."""
     return "\n".join(_lines(proposal)) + "\n"
+
+
+def question_text(tables: Tables, source: TableName) -> str:
+    """A file that asks which table it is, and is no valid settings until somebody has answered."""
+    lines = [
+        *comment(f"QUESTION: {tables_question(tables, source)}"),
+        *comment("To answer, run one of these; it writes this file anew:"),
+    ]
+    for each in tables.choices:
+        lines += [f"#   {inert(answer(each.table))}", *comment(shown(each), indent="      ")]
+    if tables.new:
+        lines += [f"#   {answer(tables.new)}", *comment("usersync creates this table.", indent="      ")]
+    if source != Settings().source_table:
+        lines += ["", f"source_table = {toml(str(source))}"]
+    return "\n".join([*lines, "", 'users_table = ""', ""])
+
+
+def answer(table: TableName) -> str:
+    """The command that decides for this table."""
+    return f"usersync init --force --table {shlex.quote(str(table))}"
+
+
+def tables_question(tables: Tables, source: TableName) -> str:
+    """Why usersync does not choose, in a sentence or two."""
+    able = [str(each.table) for each in tables.choices if each.is_proposable]
+    if len(able) > 1:
+        return f"Which table holds your users? The evidence does not decide between {listed(tuple(able))}."
+    return f"Which table holds your users? No table is shown to hold a row for each user of {source}."
 
 
 def _lines(proposal: Proposal) -> Iterator[str]:
@@ -67,10 +101,17 @@ def _column(column: Proposed) -> Iterator[str]:
         yield f"# {inert(key(column.name))} = {entry(column.suggestion)}"
 
 
-def comment(text: str) -> Iterator[str]:
+def comment(text: str, *, indent: str = "") -> Iterator[str]:
     """Lines of comment; nothing for no text."""
-    for line in textwrap.wrap(inert(text), _WIDTH - 2, break_long_words=False, break_on_hyphens=False):
-        yield f"# {line}"
+    wrapped = textwrap.wrap(
+        inert(text.strip()),
+        _WIDTH - 2,
+        break_long_words=False,
+        break_on_hyphens=False,
+        initial_indent=indent,
+        subsequent_indent=indent,
+    )
+    yield from (f"# {line}" for line in wrapped)
 
 
 def inert(text: str) -> str:

@@ -1,0 +1,181 @@
+"""The tables that may hold the application's users, and what there is to show for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from usersync.errors import ConflictError
+from usersync.plans.init.choice import (
+    Choice,
+    TableEvidence,
+    choices,
+    clearest,
+    is_usual,
+    refusal,
+)
+from usersync.plans.init.columns import propose_columns
+from usersync.plans.init.sources import evidence_of
+from usersync.plans.init.survey import (
+    Candidate,
+    Metadata,
+    count_ids,
+    describe_table,
+    find_candidates,
+    sample_metadata,
+)
+from usersync.plans.inspection import inspect
+from usersync.plans.schema import settings_in_database
+from usersync.plans.strangers import Stranger, strangers
+from usersync.settings import Settings, parse_settings
+from usersync.sql.render import render_bundle
+from usersync.transports.steps import query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from usersync.mapping import TableName
+    from usersync.transports.steps import Plan
+
+#: More tables than this are not looked into column by column.
+_MOST_TABLES = 20
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Where the application's users may be, the most evidence first."""
+
+    choices: tuple[Choice, ...]
+    #: Tables that are called as tables of users are, and cannot be used as they are.
+    unfit: tuple[Candidate, ...]
+    #: The one that the evidence shows, or that usersync was set up with here; None if a person has to say.
+    settled: Choice | None
+    #: A table that usersync would make: there is none of that name.
+    new: TableName | None
+
+    @property
+    def is_question(self) -> bool:
+        """Whether a person has to say which table it is."""
+        return self.settled is None and any(map(_is_likely, self.choices))
+
+    def choose(self, table: TableName | None) -> Choice | TableName | None:
+        """The one that was named, else the one that the evidence shows; a name where there is no such table.
+
+        None where nothing is known to be one. Raises :class:`ConflictError` for one that cannot be used.
+        """
+        if table is None and self.settled:
+            return self.settled
+        for each in self.choices:
+            if table == each.table:
+                return each
+        for candidate in self.unfit:
+            if table in {None, candidate.table}:
+                raise refusal(candidate)
+        return table
+
+
+def _is_likely(choice: Choice) -> bool:
+    """Whether a person would want to be asked about it."""
+    return bool(choice.is_proposable or choice.filled_by or choice.written_by or is_usual(choice.table))
+
+
+def look_for_tables(source: TableName, table: TableName | None = None) -> Plan[Tables]:
+    """Find the tables that may hold the application's users; ``table`` whatever it is called.
+
+    Raises :class:`ConflictError` where there is no auth server's table.
+    """
+    settings = replace(Settings(), source_table=source)
+    inspection = yield from inspect(render_bundle(settings))
+    if inspection.catalog["source_columns"] is None:
+        raise ConflictError(
+            f"there is no table {source} in this database",
+            hint="Is this the project's database? If the auth server keeps its users elsewhere, write "
+            "source_table into usersync.toml, and run usersync init again.",
+        )
+    found = strangers(settings, inspection.catalog)
+    filled = _filled(found)
+    candidates = yield from find_candidates(source, (*filled, *([table] if table else [])))
+    keys = [(each.table, key) for each in candidates if each.is_readable for key in each.keys]
+    presence = yield from count_ids(source, keys)
+    usable = choices(candidates, TableEvidence(_written(found), presence, filled))
+    known = {each.table for each in usable}
+    unfit = tuple(
+        each
+        for each in candidates
+        if each.table not in known and (each.table == table or is_usual(each.table) or each.table in filled)
+    )
+    usable = yield from _with_mapped(source, usable, found)
+    named = tuple(each for each in usable if each.table == table)
+    relevant = tuple(each for each in usable if each.evidence or _is_likely(each) or each in named)
+    settled = (yield from _installed(relevant)) or clearest(relevant)
+    return Tables(relevant, unfit, settled, (yield from _new(settings.users_table)))
+
+
+def _filled(found: Iterable[Stranger]) -> dict[TableName, str]:
+    return {
+        write.table: each.function for each in found for write in each.recipe.writes if write.kind == "insert"
+    }
+
+
+def _written(found: Iterable[Stranger]) -> dict[tuple[TableName, str], str]:
+    """The columns that a trigger writes ``new.id`` into."""
+    return {
+        (write.table, name): each.function
+        for each in found
+        for write in each.recipe.writes
+        for name, value in write.values.items()
+        if value is not None and value.sources == ("id",)
+    }
+
+
+def _with_mapped(
+    source: TableName, found: tuple[Choice, ...], triggers: tuple[Stranger, ...]
+) -> Plan[tuple[Choice, ...]]:
+    """With the columns that would be mapped, for those that have any evidence."""
+    metadata = (yield from sample_metadata(replace(Settings(), source_table=source))) or Metadata()
+    looked = []
+    for turn, choice in enumerate(found):
+        mapped = tuple[str, ...]()
+        if choice.evidence and turn < _MOST_TABLES:
+            mapped = yield from _mapped(source, choice, triggers, metadata)
+        looked.append(replace(choice, mapped=mapped))
+    return tuple(sorted(looked, key=lambda each: not each.is_proposable))
+
+
+def _mapped(
+    source: TableName, choice: Choice, triggers: tuple[Stranger, ...], metadata: Metadata
+) -> Plan[tuple[str, ...]]:
+    settings = parse_settings(
+        {
+            "users_table": str(choice.table),
+            "source_table": str(source),
+            "key": choice.key.name,
+            "columns": {},
+        }
+    )
+    about = yield from describe_table(settings)
+    if about is None:
+        return ()
+    proposed = propose_columns(about, choice.key.name, evidence_of(settings, triggers, metadata))
+    return tuple(each.name for each in proposed if each.entry is not None)
+
+
+def _installed(found: tuple[Choice, ...]) -> Plan[Choice | None]:
+    """The table that usersync was set up with in this database."""
+    stored = yield from settings_in_database()
+    if stored is None:
+        return None
+    return next(
+        (
+            replace(each, key=key)
+            for each in found
+            for key in each.candidate.keys
+            if str(each.table) == stored["users_table"] and key.name == stored["key"]
+        ),
+        None,
+    )
+
+
+def _new(table: TableName) -> Plan[TableName | None]:
+    row = yield from query_row("select pg_catalog.to_regclass(%(table)s) as found", table=table.quoted)
+    return None if row["found"] else table

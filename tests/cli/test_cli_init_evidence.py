@@ -1,0 +1,196 @@
+"""``usersync init`` chooses a users table by evidence, and asks where there is none."""
+
+from __future__ import annotations
+
+import pytest
+from fix_terminal import Terminal
+
+from usersync.errors import SettingsError
+from usersync.settings import load_settings
+
+pytestmark = pytest.mark.newest_server
+
+MAKE = """
+    create function public.make() returns trigger language plpgsql security definer set search_path = '' as $$
+    begin {} return new; end $$;
+    create trigger on_auth_user_created after insert on auth.users
+      for each row execute function public.make();
+"""
+
+
+@pytest.fixture
+def dsn(database, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    return database.dsn()
+
+
+@pytest.fixture
+def looked(usersync, dsn, postgres, auth):
+    """What init says of a schema, with two users in it."""
+
+    def look(*scripts, rows=(), users=2, code=0):
+        for script in scripts:
+            postgres.execute(script)
+        made = [auth.sign_up_email(f"ada-{n}@example.com") for n in range(users)]
+        for statement in rows:
+            for user in made:
+                postgres.execute(statement, [user])
+        done = usersync("init", "--yes", "--json", "--force")
+        assert done.code == code, done.out
+        return done.json
+
+    return look
+
+
+def candidates(data):
+    return {each["table"]: each for each in data["candidates"]}
+
+
+def test_a_table_that_a_trigger_fills_without_the_id_is_not_chosen(looked, directory):
+    """Input: teams(id default gen_random_uuid(), name, email), filled by (name, email) only."""
+    data = looked(
+        "create table public.teams (id uuid primary key default gen_random_uuid(), name text, email text)",
+        MAKE.format("insert into public.teams (name, email) values ('x', new.email);"),
+        code=1,
+    )
+    about = candidates(data)["public.teams"]
+    assert about["evidence"] == []
+    assert "public.make() inserts rows, but does not write new.id into id." in about["about"]
+    assert "None of 2 values of id is the id of an auth user." in about["about"]
+    assert data["new_table"] == "public.users"
+    with pytest.raises(SettingsError, match="is not decided yet"):
+        load_settings(directory / "usersync.toml")
+    text = (directory / "usersync.toml").read_text()
+    assert "# QUESTION: Which table holds your users?" in text
+    assert "usersync init --force --table public.teams" in text
+
+
+def test_a_candidate_without_evidence_is_named_and_asked_about(looked, usersync, directory):
+    """Input: members(memberid primary key, email), no trigger, no foreign key."""
+    data = looked("create table public.members (memberid uuid primary key, email varchar(20))", code=1)
+    assert candidates(data)["public.members"]["about"] == (
+        "memberid has no foreign key to the auth server's table. "
+        "No trigger on the auth server's table writes new.id into it. It has no rows."
+    )
+    assert usersync("plan").code == 2
+    assert usersync("init", "--force", "--table", "public.members").code == 0
+    settings = load_settings(directory / "usersync.toml")
+    assert (str(settings.users_table), settings.key) == ("public.members", "memberid")
+
+
+def test_the_values_are_evidence(looked):
+    data = looked(
+        "create table public.folk (who uuid primary key, email text)",
+        rows=["insert into public.folk values (%s)"],
+    )
+    assert data["settings"]["users_table"] == "public.folk"
+    assert data["settings"]["key"] == "who"
+
+
+@pytest.mark.parametrize("kind", ["text", "varchar(36)", "char(36)"])
+def test_text_that_holds_ids_is_evidence_too(looked, kind):
+    data = looked(
+        f'create table public."User" ("id" {kind} primary key, "email" text unique)',
+        rows=['insert into public."User" (id) values (%s)'],
+        code=1,  # plan
+    )
+    assert (data["settings"]["users_table"], data["settings"].get("key", "id")) == ("public.User", "id")
+
+
+def test_a_private_table_without_a_mirrored_column_is_not_proposed(looked):
+    """Input: claims(user_id primary key, claims jsonb), filled by its own triggers."""
+    data = looked(
+        "create table public.claims (user_id uuid primary key references auth.users on delete cascade, "
+        "claims jsonb not null default '{}')",
+        MAKE.format("insert into public.claims (user_id) values (new.id);"),
+        code=1,
+    )
+    about = candidates(data)["public.claims"]
+    assert about["evidence"] == ["every user", "foreign key", "ids", "trigger"]
+    assert "None of its other columns gets a value from the auth server." in about["about"]
+
+
+def test_users_divided_over_two_tables_are_a_question(looked, auth, postgres):
+    """Input: coaches and invited clients, each table with a foreign key to auth.users."""
+    data = looked(
+        "create table public.coaches (id uuid primary key references auth.users, email text);"
+        "create table public.clients (id uuid primary key references auth.users, email text)",
+        MAKE.format(
+            "if new.email like 'ada-0%' then insert into public.coaches values (new.id, new.email);"
+            "else insert into public.clients values (new.id, new.email); end if;"
+        ),
+        code=1,
+    )
+    wanted = "The evidence does not decide between public.clients and public.coaches."
+    assert data["question"].endswith(wanted)
+    assert "1 of 2 auth users have a row." in candidates(data)["public.coaches"]["about"]
+
+
+def test_rows_for_some_users_only_beside_another_table_are_a_question(looked, postgres, auth):
+    """The trigger shows one of them, and still not every user is in it."""
+    data = looked(
+        "create table public.coaches (id uuid primary key references auth.users, email text);"
+        "create table public.clients (id uuid primary key, email text)",
+        rows=["insert into public.clients select %s, 'x' where not exists (select from public.clients)"],
+        code=1,
+    )
+    assert set(candidates(data)) == {"public.coaches", "public.clients"}
+
+
+def test_the_table_that_another_ones_key_refers_to_is_the_clearer_one(looked):
+    data = looked(
+        "create table public.people (auth_user_id uuid primary key references auth.users, email text);"
+        "create table public.profiles (id uuid primary key references public.people, email text)",
+    )
+    assert data["settings"]["users_table"] == "public.people"
+
+
+@pytest.mark.parametrize(
+    ("beside", "insert"),
+    [
+        (
+            "create table public.wallets (user_id uuid primary key, balance int not null default 0)",
+            "insert into public.wallets (user_id) values (new.id);",
+        ),
+        (
+            "create table public.user_roles (user_id uuid primary key references auth.users, role text)",
+            "insert into public.user_roles (user_id, role) values (new.id, 'client');",
+        ),
+        (
+            "create table public.global_settings (user_id uuid primary key references auth.users, t text)",
+            "insert into public.global_settings (user_id) values (new.id);",
+        ),
+    ],
+    ids=["wallets", "user_roles", "global_settings"],
+)
+def test_what_a_trigger_fills_beside_the_users_table_is_not_taken_for_it(looked, beside, insert):
+    data = looked(
+        beside
+        + "; create table public.people (id bigserial primary key, auth_user_id uuid unique, email text)",
+        MAKE.format(f"{insert} insert into public.people (auth_user_id, email) values (new.id, new.email);"),
+    )
+    assert data["settings"]["users_table"] == "public.people"
+    assert data["settings"]["key"] == "auth_user_id"
+
+
+def test_the_key_is_the_column_with_the_evidence(looked):
+    """A random primary key, and a unique column that the trigger fills with the id."""
+    data = looked(
+        "create table public.accounts (id uuid primary key default gen_random_uuid(), "
+        "owner_user_id uuid unique, created_by uuid, email text)",
+        MAKE.format(
+            "insert into public.accounts (owner_user_id, created_by, email) "
+            "values (new.id, new.id, new.email);"
+        ),
+    )
+    assert data["settings"]["key"] == "owner_user_id"
+
+
+def test_on_a_terminal_the_candidates_can_be_chosen_and_a_new_table_too(dsn, directory, postgres):
+    postgres.execute("create table public.members (memberid uuid primary key, email varchar(20))")
+    with Terminal("init") as terminal:
+        terminal.wait_for("Which one holds your users? [1]")
+        assert "2.  public.users  a new table" in terminal.text
+        terminal.type("2\n")
+        assert terminal.end() == 0
+    assert str(load_settings(directory / "usersync.toml").users_table) == "public.users"
