@@ -170,7 +170,7 @@ def _installed(found: tuple[Choice, ...]) -> Plan[Choice | None]:
             replace(each, key=key)
             for each in found
             for key in each.candidate.keys
-            if str(each.table) == stored["users_table"] and key.name == stored["key"]
+            if each.table == stored.users_table and key.name == stored.key
         ),
         None,
     )

@@ -71,6 +71,11 @@ def _lines(proposal: Proposal) -> Iterator[str]:
             yield from comment(proposal.remarks.get(name, ""))
             yield f"{key(name)} = {toml(value)}"
             yield ""
+    if audit := data.get("audit"):
+        yield from comment(proposal.remarks.get("audit", ""))
+        yield "[audit]"
+        yield from (f"{key(name)} = {toml(value)}" for name, value in audit.items())
+        yield ""
     yield from comment(
         'owner = "app": filled when a row is made, and your application\'s from there on. '
         "Without it, a column is kept equal to the auth server's."
@@ -80,11 +85,6 @@ def _lines(proposal: Proposal) -> Iterator[str]:
         yield from _column(column)
     for why, names in left_out(proposal.columns).items():
         yield from comment(f"Left out ({why}): {', '.join(names)}")
-    if audit := data.get("audit"):
-        yield ""
-        yield from comment(proposal.remarks.get("audit", ""))
-        yield "[audit]"
-        yield from (f"{key(name)} = {toml(value)}" for name, value in audit.items())
 
 
 def _column(column: Proposed) -> Iterator[str]:
