@@ -90,6 +90,8 @@ class Caller:
     what: str
     #: Whether it is done at once, and not by a queue that is rolled back.
     at_once: bool
+    #: The events on the first table that lead to it: ``insert``, ``update``, ``delete``.
+    events: frozenset[str] = frozenset({"insert", "update", "delete"})
 
     def __str__(self) -> str:
         return f"the trigger {self.trigger} on {self.table}, in {self.function}, {self.what}"

@@ -5,31 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from usersync.schema.trial.observation import Fault, MovedSequence
+
 if TYPE_CHECKING:
     from usersync.models import Finding
 
+__all__ = ["Attempt", "Fault", "MovedSequence", "Replay", "State"]
+
 State = Literal["ok", "refused", "failed", "degraded", "differs", "skipped", "late"]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a request was refused, or a row is not what it should be. Holds no value of anybody's row."""
-
-    sqlstate: str | None
-    message: str
-    constraint: str | None = None
-    column: str | None = None
-    #: The function that raised, where it was one.
-    raised_in: str | None = None
-    #: The trigger that ran it, and the table that it is on.
-    trigger: str | None = None
-
-    def __str__(self) -> str:
-        places = {"constraint": self.constraint, "column": self.column, "raised in": self.raised_in}
-        where = "".join(f", {kind} {name}" for kind, name in places.items() if name)
-        if self.trigger:
-            where += f" (trigger {self.trigger})"
-        return f"SQLSTATE {self.sqlstate or 'none'}{where}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -44,14 +27,6 @@ class Attempt:
     step: str
     state: State
     fault: Fault | None = None
-
-
-@dataclass(frozen=True)
-class MovedSequence:
-    """A sequence that the requests drew from: no rollback puts it back."""
-
-    name: str
-    by: int
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,440 @@
+"""Trying the flows on a database, each in a transaction that is rolled back, and looking at what they do."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.gotrue import GoTrueError
+from usersync.schema.trial import leftovers
+from usersync.schema.trial.flows import FLOWS, Flow, Keys, Person, events_of, make_person, requests_before
+from usersync.schema.trial.observation import (
+    Fault,
+    MovedSequence,
+    Observation,
+    RowSeen,
+    TableSeen,
+    Trial,
+)
+from usersync.schema.trial.placeholders import Placeholders, merged
+from usersync.schema.trial.rights import lacking_rights
+from usersync.schema.trial.rows import User, describe, minus, rows_of, written_tables
+from usersync.schema.trial.session import TrialSession
+from usersync.schema.trial.stage import Stage, keys_in_triggers, prepare
+from usersync.transports.run import run, translate
+from usersync.transports.steps import query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from usersync.models import Finding
+    from usersync.schema.trial.rows import Counts, Found, Table
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+#: After so many seconds no flow is begun any more.
+MOST_SECONDS = 60.0
+
+# A client that is gone takes its transaction with it, at the latest when it has been silent for so long.
+_SHORT = """
+    select set_config('statement_timeout', '3s', true), set_config('lock_timeout', '1s', true),
+        set_config('idle_in_transaction_session_timeout', '5s', true),
+        set_config('search_path', 'pg_catalog', true)
+"""
+#: A lock was not to be acquired, a time-out, a deadlock: another session was in the way.
+_BUSY = ("55P03", "57014", "40P01")
+
+#: What identity providers tell of everybody, and what sign-up forms mostly send.
+_USUAL_KEYS = ("full_name", "name")
+
+
+def observe(
+    connection: psycopg.Connection[Any],
+    settings: Settings,
+    *,
+    flows: Iterable[str] = tuple(FLOWS),
+    call_out: bool = False,
+    times: int = 2,
+    first: Sequence[str] = (),
+    metadata_keys: Mapping[str, tuple[str, ...]] | None = None,
+) -> Trial:
+    """Try the flows, roll each of them back, and tell what was seen. Blocks.
+
+    The connection must be in autocommit mode and in no transaction. Each flow is tried ``times`` times with
+    another user, so that constants can be told from what varies; ``first`` are statements that each
+    transaction begins with. A flow in which a trigger does what a rollback does not undo is not tried,
+    unless ``call_out``; nor is one that waits for another session, or too long. ``metadata_keys`` are those
+    of an earlier trial. Raises :class:`UsersyncError` only where the connection is lost.
+    """
+    started = time.monotonic()
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(_SHORT)
+            stage = run(prepare(settings), connection)
+            lacking = run(_looked_up(settings, stage), connection)
+            keys = run(keys_in_triggers(settings), connection)
+        found = Trial(
+            {},
+            stage.auth_role,
+            stage.tried_as,
+            lacking=lacking,
+            calling_out=tuple(map(str, stage.calling_out)),
+            obstacle=stage.obstacle,
+        )
+        if stage.obstacle is None:
+            observer = Observer(connection, stage, tuple(first), variants(keys), dict(metadata_keys or {}))
+            found = _tried(observer, found, [FLOWS[name] for name in flows], call_out=call_out, times=times)
+    except psycopg.Error as error:
+        raise translate(error) from error
+    return replace(found, seconds=time.monotonic() - started)
+
+
+def variants(named: Mapping[str, Sequence[str]]) -> tuple[Keys, ...]:
+    """The keys that users of the trial may have, to be tried in this order until a sign-up is accepted.
+
+    A trigger may require a key, or may accept only a number in it.
+    """
+    user, app = tuple(named["raw_user_meta_data"]), tuple(named["raw_app_meta_data"])
+    every = Keys(tuple(dict.fromkeys((*_USUAL_KEYS, *user))), app)
+    return tuple(dict.fromkeys((every, Keys(_USUAL_KEYS), Keys())))
+
+
+def _looked_up(settings: Settings, stage: Stage) -> Plan[tuple[Finding, ...]]:
+    """What cannot be tried in the auth server's name."""
+    if stage.may_assume or not stage.auth_role:
+        return ()
+    return (yield from lacking_rights(settings))
+
+
+def _tried(observer: Observer, found: Trial, flows: Sequence[Flow], *, call_out: bool, times: int) -> Trial:
+    connection = observer.connection
+    before = run(leftovers.sequences(), connection)
+    locks = run(leftovers.advisory_locks(), connection)
+    deadline = time.monotonic() + MOST_SECONDS
+    observations = {}
+    for flow in flows:
+        reason = observer.reason_not_to_try(flow, call_out=call_out)
+        if reason is None and time.monotonic() > deadline:
+            reason = f"the trial has taken {MOST_SECONDS:.0f} s already"
+        observations[flow.name] = observer.observe(flow, times) if reason is None else not_tried(flow, reason)
+        run(leftovers.release_advisory_locks(locks), connection)
+    moved = tuple(_moved(connection, before))
+    return replace(found, observations=observations, moved=moved, metadata_keys=observer.keys_used)
+
+
+def _moved(connection: psycopg.Connection[Any], before: Mapping[str, Any]) -> Iterator[MovedSequence]:
+    for name, now in run(leftovers.sequences(), connection).items():
+        if name in before and before[name]["value"] == now["value"]:
+            continue
+        try:
+            moved = run(leftovers.drawn_from(before, name, now), connection)
+        except ConnectionFailedError:
+            raise
+        except UsersyncError:
+            continue  # this session drew nothing from it: somebody else did
+        if moved is not None:
+            yield moved
+
+
+def not_tried(flow: Flow, reason: str) -> Observation:
+    """What is said of a flow that was not tried."""
+    return Observation(flow.name, flow.kind, "not tried", reason)
+
+
+class _NotTriedError(Exception):
+    """A flow cannot be tried."""
+
+
+@dataclass
+class _Snapshot:
+    """What a transaction has written so far, and what it sees of a user."""
+
+    counts: Mapping[int, Counts]
+    rows: Found
+    auth_row: Mapping[str, Any]
+    now: str
+
+
+class Observer:
+    """Tries flow after flow."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        stage: Stage,
+        first: tuple[str, ...],
+        variants: tuple[Keys, ...],
+        keys_used: dict[str, tuple[str, ...]],
+    ) -> None:
+        self.connection = connection
+        self.keys_used = keys_used
+        self._stage = stage
+        self._first = first
+        self._variants = variants
+        self._tables: dict[int, Table] = {}
+
+    def reason_not_to_try(self, flow: Flow, *, call_out: bool) -> str | None:
+        """Why not, if not."""
+        if missing := [name for name in flow.needs if name not in self._stage.tables["users"]]:
+            return f"this auth server has no column {', '.join(missing)} yet"
+        for caller in self._stage.calling_out:
+            if not call_out and events_of(flow) & caller.events:
+                return f"{caller}, and a rollback does not undo that"
+        return None
+
+    def observe(self, flow: Flow, times: int) -> Observation:
+        """Try a flow, with other metadata if it is refused, and put together what was seen each time."""
+        keys, seen = self._accepted_keys(flow)
+        if seen.state != "accepted":
+            return seen
+        for _ in range(times - 1):
+            again = self._once(flow, keys)
+            if again.state == "accepted":
+                seen = combined(seen, again)
+        return seen
+
+    def _accepted_keys(self, flow: Flow) -> tuple[Keys, Observation]:
+        """The first of the variants with which the flow is accepted; if none is, what the usual keys give."""
+        refusals: list[tuple[Keys, Observation]] = []
+        for keys in self._variants_of(flow):
+            seen = self._once(flow, keys)
+            if seen.state == "accepted":
+                self.keys_used[flow.name] = (*keys.user, *(f"app_metadata.{key}" for key in keys.app))
+                return keys, seen
+            refusals.append((keys, seen))
+            if seen.state == "not tried":
+                break
+        return refusals[0]
+
+    def _variants_of(self, flow: Flow) -> tuple[Keys, ...]:
+        known = self.keys_used.get(flow.name)
+        if known is None:
+            return self._variants
+        app = tuple(key.removeprefix("app_metadata.") for key in known if key.startswith("app_metadata."))
+        return (Keys(tuple(key for key in known if not key.startswith("app_metadata.")), app),)
+
+    def _once(self, flow: Flow, keys: Keys) -> Observation:
+        try:
+            with self.connection.transaction(force_rollback=True):
+                self.connection.execute(_SHORT)
+                for statement in self._first:
+                    self.connection.execute(statement.encode())
+                return _Attempt(self, flow, keys).made()
+        except _NotTriedError as reason:
+            return not_tried(flow, str(reason))
+        except (psycopg.Error, UsersyncError) as error:
+            if self.connection.closed or isinstance(error, ConnectionFailedError):
+                raise
+            return not_tried(flow, f"it could not be looked at: {error}")
+
+    def describe(self, ids: Iterable[int]) -> Sequence[Table]:
+        """Tables by id, which are looked up once."""
+        wanted = set(ids)
+        if unknown := wanted - self._tables.keys():
+            self._tables |= run(describe(unknown), self.connection)
+        return [self._tables[each] for each in sorted(wanted) if each in self._tables]
+
+    def session(self) -> TrialSession:
+        return TrialSession(self.connection, self._stage)
+
+
+class _Attempt:
+    """One flow with one user, in a transaction that is open."""
+
+    def __init__(self, observer: Observer, flow: Flow, keys: Keys) -> None:
+        self._observer = observer
+        self._connection = observer.connection
+        self._flow = flow
+        self._keys = keys
+        self._auth = observer.session()
+
+    def made(self) -> Observation:
+        baseline = run(written_tables(), self._connection)
+        person = self._prepare()
+        before = self._look(person, baseline)
+        self._auth.recorder.sent.clear()
+        try:
+            with self._connection.transaction():
+                # Once more: a trigger may have set others for the rest of the transaction.
+                self._connection.execute(_SHORT)
+                self._flow.act(self._auth, person)
+        except (GoTrueError, psycopg.Error) as error:
+            return self._refused(error)
+        return self._seen(person, before, self._look(person, baseline))
+
+    def _prepare(self) -> Person:
+        """Make the requests that come before, and return whose request is the flow's."""
+        email = None
+        if self._flow.address_of is not None:
+            other = FLOWS[self._flow.address_of]
+            first = make_person(self._keys)
+            email = first.email
+            self._make((*requests_before(other), other), first)
+        person = make_person(self._keys, email=email)
+        self._make(requests_before(self._flow), person)
+        return person
+
+    def _make(self, flows: Sequence[Flow], person: Person) -> None:
+        for flow in flows:
+            try:
+                self._connection.execute(_SHORT)
+                flow.act(self._auth, person)
+            except (GoTrueError, psycopg.Error) as error:
+                if self._connection.closed:
+                    raise
+                raise _NotTriedError(f"it comes after: {flow.name}, which fails") from error
+
+    def _look(self, person: Person, baseline: Mapping[int, Counts]) -> _Snapshot:
+        counts = minus(run(written_tables(), self._connection), baseline)
+        user = User(str(person.id), (person.email, person.phone, person.other_email), person.token)
+        rows = run(rows_of(user, self._observer.describe(counts)), self._connection)
+        row = run(query_row(_AUTH_ROW, id=person.id), self._connection)
+        return _Snapshot(counts, rows, row["row"] or {}, row["now"])
+
+    def _seen(self, person: Person, before: _Snapshot, after: _Snapshot) -> Observation:
+        words = Placeholders(person, before.auth_row, after.auth_row, after.now)
+        written = minus(after.counts, before.counts)
+        tables = {
+            table.name: TableSeen(
+                table.name,
+                *written.get(table.id, (0, 0, 0)),
+                rows=_compared(table, before.rows.get(table.id), after.rows.get(table.id), words),
+            )
+            for table in self._observer.describe(after.counts)
+        }
+        own = [_without_secrets(row) if row else None for row in (before.auth_row, after.auth_row)]
+        tables["auth.users"] = TableSeen("auth.users", rows=tuple(_row_seen(own[0], own[1], words)))
+        return Observation(
+            self._flow.name, self._flow.kind, "accepted", tables=tables, statements=self._statements()
+        )
+
+    def _statements(self) -> tuple[str, ...]:
+        return tuple(verb.partition(" ")[0] for verb, table in self._auth.recorder.sent if table == "users")
+
+    def _refused(self, error: GoTrueError | psycopg.Error) -> Observation:
+        cause = error.__cause__ if isinstance(error, GoTrueError) else error
+        if not isinstance(cause, psycopg.Error):
+            raise _NotTriedError(str(error)) from error
+        if self._connection.closed:
+            raise cause
+        if cause.sqlstate in _BUSY:
+            raise _NotTriedError(_busy(cause)) from error
+        fault = run(fault_of(cause), self._connection)
+        sent = self._auth.recorder.sent
+        return Observation(
+            self._flow.name,
+            self._flow.kind,
+            "refused",
+            fault=fault,
+            failed_statement=f"{sent[-1][0]} auth.{sent[-1][1]}" if sent else None,
+            statements=self._statements(),
+        )
+
+
+_AUTH_ROW = """
+    select to_jsonb(now()) #>> '{}' as now,
+        (select to_jsonb(each) from auth.users as each where id = %(id)s) as row
+"""
+
+
+def _busy(cause: psycopg.Error) -> str:
+    if cause.sqlstate == "57014":
+        return "it took longer than 3 s"
+    return f"another session was in the way ({(cause.diag.message_primary or str(cause)).strip()})"
+
+
+def _without_secrets(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in row.items()
+        if not name.endswith(("_token", "_password", "_current", "_new"))
+    }
+
+
+def _compared(
+    table: Table,
+    before: Sequence[Mapping[str, Any]] | None,
+    after: Sequence[Mapping[str, Any]] | None,
+    words: Placeholders,
+) -> tuple[RowSeen, ...] | None:
+    if after is None:
+        return None
+    then = {_key(table, row): row for row in before or ()}
+    now = {_key(table, row): row for row in after}
+    seen = [
+        row for key in dict.fromkeys((*then, *now)) for row in _row_seen(then.get(key), now.get(key), words)
+    ]
+    return tuple(sorted(seen, key=_order))
+
+
+def _row_seen(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, words: Placeholders
+) -> Iterator[RowSeen]:
+    if after is None:
+        if before is not None:
+            yield RowSeen("removed", words.of_row(before))
+    elif before is None:
+        yield RowSeen("made", words.of_row(after))
+    else:
+        yield RowSeen("kept" if before == after else "changed", words.of_row(after), words.of_row(before))
+
+
+def _key(table: Table, row: Mapping[str, Any]) -> str:
+    return repr([row[name] for name in table.primary_key] if table.primary_key else sorted(row.items()))
+
+
+def _order(row: RowSeen) -> str:
+    """Rows in the same order each time: by what is the user's in them."""
+    return repr((row.kind, sorted((k, str(v)) for k, v in row.values.items() if "<" in str(v))))
+
+
+def combined(one: Observation, two: Observation) -> Observation:
+    """What two users went through: what both have in common, and where they differ."""
+    tables = dict(one.tables)
+    for name, table in one.tables.items():
+        other = two.tables.get(name)
+        rows = table.rows
+        if rows is None or other is None or other.rows is None or len(rows) != len(other.rows):
+            continue
+        values = merged([row.values for row in rows], [row.values for row in other.rows])
+        befores = merged([row.before or {} for row in rows], [row.before or {} for row in other.rows])
+        tables[name] = replace(
+            table,
+            rows=tuple(
+                replace(row, values=value, before=before or None)
+                for row, value, before in zip(rows, values, befores, strict=True)
+            ),
+        )
+    return replace(one, tables=tables)
+
+
+_TRIGGER = """
+    select tgname || ' on ' || tgrelid::regclass as trigger
+    from pg_trigger
+    where tgfoid::regprocedure = any(array(
+            select to_regprocedure(name) from unnest(%(functions)s::text[]) as name
+        ))
+        and not tgisinternal
+    order by array_position(%(functions)s::text[], tgfoid::regprocedure::text) desc, 1
+    limit 1
+"""
+
+
+def fault_of(cause: psycopg.Error) -> Plan[Fault]:
+    """Why the database refused a statement, in whose function, run by which trigger."""
+    said = cause.diag
+    functions = re.findall(r"^(?:PL/pgSQL|SQL) function (.+?\))", said.context or "", re.MULTILINE)
+    rows = (yield from query(_TRIGGER, functions=functions)) if functions else []
+    return Fault(
+        cause.sqlstate,
+        (said.message_primary or str(cause)).strip(),
+        said.constraint_name,
+        said.column_name,
+        functions[0] if functions else None,
+        rows[0]["trigger"] if rows else None,
+    )

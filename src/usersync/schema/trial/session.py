@@ -1,0 +1,113 @@
+"""The auth server's requests within a transaction of the trial's, as if each had one of its own."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
+
+from usersync.gotrue import GoTrue
+from usersync.gotrue.creation import NEW_USER
+from usersync.gotrue.errors import UNEXPECTED, answering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from uuid import UUID
+
+    import psycopg
+    from psycopg import sql
+
+    from usersync.schema.trial.stage import Stage
+
+_WRITE = re.compile(r"\s*(insert into|update|delete from) \"?auth\"?\.\"?(\w+)", re.IGNORECASE)
+
+
+class Recorder:
+    """A connection that remembers what was written to the auth server's tables."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        #: ``("UPDATE", "users")``, in order; the last one may have failed.
+        self.sent: list[tuple[str, str]] = []
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        text = query if isinstance(query, str) else self._text(query)
+        if match := _WRITE.match(text):
+            self.sent.append((match[1].upper(), match[2]))
+        return self._connection.execute(query, params, **options)
+
+    def _text(self, query: sql.Composable) -> str:
+        return query.as_string(self._connection)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class TrialSession(GoTrue):
+    """A request is a savepoint here, and ends in what COMMIT would have checked.
+
+    It is made on the auth server's search path, and as its role where that may be taken. Draws from no
+    sequence of the auth server's: refresh tokens are numbered from -1 down. Leaves out what an older auth
+    server lacks.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], stage: Stage) -> None:
+        self.recorder = Recorder(connection)
+        super().__init__(cast("psycopg.Connection[Any]", self.recorder))
+        self._stage = stage
+        self._token_ids = count(-1, -1)
+
+    @contextmanager
+    def request(self, message: str = UNEXPECTED) -> Iterator[None]:
+        with answering(message), self.connection.transaction():
+            role = self._stage.auth_role if self._stage.may_assume else self._stage.role
+            self._become(role, self._stage.search_path)
+            yield
+            self._check_as_commit_does()
+            self._become(self._stage.role, "pg_catalog")
+
+    def _become(self, role: str, search_path: str) -> None:
+        self.connection.execute(
+            "select set_config('role', %s, true), set_config('search_path', %s, true)", (role, search_path)
+        )
+
+    def _check_as_commit_does(self) -> None:
+        self.connection.execute("set constraints all immediate")
+        if self._stage.deferred:
+            self.connection.execute(f"set constraints {', '.join(self._stage.deferred)} deferred".encode())
+
+    def user(self, user_id: UUID) -> dict[str, Any]:
+        return {**NEW_USER, **super().user(user_id)}
+
+    def _registered(self, kind: str, contact: str | None) -> dict[str, Any] | None:
+        if "is_sso_user" in self._stage.tables["users"]:
+            return super()._registered(kind, contact)
+        found = self._row(f"select * from auth.users where {kind} = %s", contact)
+        return found and {**NEW_USER, **found}
+
+    def _insert(self, table: str, columns: Mapping[str, Any]) -> None:
+        if table == "refresh_tokens":
+            columns = {"id": next(self._token_ids), **columns}
+        if table in self._stage.tables:
+            super()._insert(table, self._known(table, columns))
+
+    def _update(self, user_id: UUID, **columns: Any) -> None:
+        super()._update(user_id, **self._known("users", columns))
+
+    def _known(self, table: str, columns: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in columns.items() if name in self._stage.tables[table]}
+
+    def _store_token(self, user_id: UUID, kind: str, relates_to: str, token: str) -> None:
+        if "one_time_tokens" in self._stage.tables:
+            super()._store_token(user_id, kind, relates_to, token)
+
+    def _clear_tokens(self, user_id: UUID) -> None:
+        if "one_time_tokens" in self._stage.tables:
+            super()._clear_tokens(user_id)
+
+    def _log_out(self, user_id: UUID) -> None:
+        if "mfa_factors" in self._stage.tables:
+            super()._log_out(user_id)
+        else:
+            self.connection.execute("delete from auth.sessions where user_id = %s", (user_id,))

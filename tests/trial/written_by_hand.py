@@ -1,0 +1,12 @@
+"""Triggers as people write them."""
+
+from __future__ import annotations
+
+
+def trigger(body: str, *, name: str = "recipe", when: str = "after insert") -> str:
+    """A row trigger on auth.users, and its function."""
+    return f"""
+        create function public.{name}() returns trigger language plpgsql security definer
+            set search_path = '' as $$ begin {body} return new; end $$;
+        create trigger {name} {when} on auth.users for each row execute function public.{name}();
+    """
