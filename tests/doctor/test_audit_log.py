@@ -236,7 +236,7 @@ def test_an_adopted_table_that_fits_in_part(adopted, postgres):
     """What is wrong with it is one check's to say; the others leave it to the application."""
     check = adopted("D025")
     assert check.status == "warning"
-    assert "holding keeps users who have events from being deleted" in check.detail
+    assert "holding of public.history keeps users who have events from being deleted" in check.detail
     assert "verb (40)" in check.detail
     postgres.execute("\n".join(line for line in check.fix.splitlines() if not line.startswith("--")))
     assert adopted("D025").status == "ok"

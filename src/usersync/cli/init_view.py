@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.cli.plan_view import finding_lines
 from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
+from usersync.core.foreign_keys import ON_DELETE
 from usersync.plans.init.choice import shown
 from usersync.plans.init.columns import left_out
-from usersync.plans.init.surroundings import ON_DELETE, network_use
+from usersync.plans.init.surroundings import network_use
 from usersync.plans.init.text import tables_question
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.models import Change
-from usersync.plans.inspection import PINNED
 from usersync.plans.strangers import Stranger, listed, strangers
 from usersync.sql.expressions import literal
-from usersync.transports.steps import Plan, query
+from usersync.transports.steps import PINNED, Plan, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

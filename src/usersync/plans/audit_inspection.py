@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from usersync.audit_columns import AuditColumn
+    from usersync.core.foreign_keys import ForeignKey, ForeignKeys
     from usersync.settings import Settings
 
 _TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
@@ -41,7 +42,7 @@ _USUAL_NAMES = {
 }
 
 
-def audit_findings(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: ForeignKeys) -> Iterator[Finding]:
     """What is wrong with the audit table; nothing where usersync makes it, or has made it."""
     about = catalog["audit_table"]
     if settings.audit.is_own:
@@ -61,6 +62,7 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[F
         yield from _columns(settings, about)
         yield from _lengths(settings, about)
         yield from _table(settings, about)
+        yield from _references(settings, keys.between(catalog["audit_table_oid"], keys.users))
         if found := _exposure(settings, catalog):
             yield found
 
@@ -212,14 +214,6 @@ def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
                 "-- Give it a default, or map it in [audit.columns].",
                 level="error",
             )
-    for name, recreated in about["blocking_foreign_keys"].items():
-        yield Finding(
-            "D025",
-            f"constraint {name}",
-            f"the foreign key {name} keeps users who have events from being deleted",
-            recreated,
-            "warning",
-        )
     if "metadata" not in settings.audit.columns:
         lost = ", ".join(name for name in FIELDS if name not in settings.audit.columns)
         yield Finding(
@@ -229,3 +223,16 @@ def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
             "-- See the documentation of [audit.columns].",
             "warning",
         )
+
+
+def _references(settings: Settings, keys: tuple[ForeignKey, ...]) -> Iterator[Finding]:
+    for key in keys:
+        if key.blocks:
+            yield Finding(
+                "D025",
+                f"constraint {key.name}",
+                f"the foreign key {key.name} of {settings.audit_table} keeps users who have events from "
+                "being deleted",
+                key.set_null(),
+                "warning",
+            )

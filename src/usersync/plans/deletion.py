@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from usersync.core.foreign_keys import foreign_keys
 from usersync.errors import BusyError, DatabaseError, UserNotFoundError
 from usersync.mapping import quote
 from usersync.plans.pages import ran_out_of_time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
+    from usersync.core.foreign_keys import ForeignKey
     from usersync.mapping import TableName
     from usersync.settings import Settings
 
@@ -36,7 +38,6 @@ _FATES: dict[str, RowFate] = {
 #: So many rows of each foreign key are followed and counted.
 MOST_ROWS = 10_000
 _PATIENCE = "5s"
-_ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,10 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
             f"no user {user_id} in {source} or in {users}",
             hint="Check the id, and that this is the right project.",
         )
-    keys = yield from _foreign_keys(settings)
-    walk = _Walk(keys)
+    keys = yield from foreign_keys(settings)
+    walk = _Walk(keys.all)
     yield from walk.follow("auth", source, "id", user_id)
-    tables = yield from query_row("select to_regclass(%(users)s)::oid as users", users=users.quoted)
-    cascaded = bool(walk.going.get(tables["users"]))
+    cascaded = bool(walk.going.get(keys.users or 0))
     if settings.on_delete == "delete" and not cascaded:
         yield from walk.follow("users", users, settings.key, user_id)
     row: RowFate = "cascaded" if cascaded else _fate(settings, has_row=found["has_row"])
@@ -150,82 +150,11 @@ def _fate(settings: Settings, *, has_row: bool) -> RowFate:
     return _FATES[settings.on_delete]
 
 
-def _foreign_keys(settings: Settings) -> Plan[list[Row]]:
-    return (
-        yield from query(
-            _FOREIGN_KEYS, source=settings.source_table.quoted, users=settings.users_table.quoted
-        )
-    )
-
-
-# Of a partitioned table the key is one, not one more for each partition.
-_FOREIGN_KEYS = """
-    with recursive reached as (
-        select unnest(array[to_regclass(%(source)s), to_regclass(%(users)s)])::oid as oid
-        union
-        select conrelid from reached join pg_constraint on confrelid = reached.oid
-        where contype = 'f' and conparentid = 0
-    )
-    select
-        pg_constraint.oid::bigint as id,
-        conname::text as name,
-        conrelid::bigint as child,
-        confrelid::bigint as parent,
-        conrelid::regclass::text as child_name,
-        confrelid::regclass::text as parent_name,
-        confdeltype::text as action,
-        greatest(child.reltuples, 0)::bigint as estimated_rows,
-        child_columns.names as columns,
-        parent_columns.names as parent_columns,
-        parent_columns.types as parent_types,
-        operators.names as operators,
-        child_columns.refusing as refusing,
-        has_table_privilege(conrelid, 'SELECT')
-            and has_schema_privilege(child.relnamespace, 'USAGE') as readable,
-        exists (
-            select from pg_index
-            where indrelid = conrelid and indisvalid and indexprs is null
-                and (indpred is null or pg_get_expr(indpred, indrelid) ~ '^\\([^()]* IS NOT NULL\\)$')
-                and conkey <@ (indkey[0:cardinality(conkey) - 1])::smallint[]
-        ) as indexed
-    from pg_constraint
-    join pg_class as child on child.oid = conrelid
-    -- Since PostgreSQL 15 the columns may be some only.
-    cross join lateral (
-        select case jsonb_typeof(to_jsonb(pg_constraint) -> 'confdelsetcols') when 'array' then array(
-            select jsonb_array_elements_text(to_jsonb(pg_constraint) -> 'confdelsetcols')::smallint
-        ) end as numbers
-    ) as set_null
-    cross join lateral (
-        select array_agg(attname::text order by turn) as names,
-            array_agg(attname::text order by turn) filter (
-                where attnotnull and coalesce(attnum = any(set_null.numbers), true)
-            ) as refusing
-        from unnest(conkey) with ordinality as part (number, turn)
-        join pg_attribute on attrelid = conrelid and attnum = number
-    ) as child_columns
-    cross join lateral (
-        select array_agg(attname::text order by turn) as names,
-            array_agg(format_type(atttypid, atttypmod) order by turn) as types
-        from unnest(confkey) with ordinality as part (number, turn)
-        join pg_attribute on attrelid = confrelid and attnum = number
-    ) as parent_columns
-    cross join lateral (
-        select array_agg(format('operator(%%I.%%s)', nspname, oprname) order by turn) as names
-        from unnest(conpfeqop) with ordinality as part (number, turn)
-        join pg_operator on pg_operator.oid = number
-        join pg_namespace on pg_namespace.oid = oprnamespace
-    ) as operators
-    where contype = 'f' and conparentid = 0 and confrelid in (select oid from reached)
-    order by confrelid::regclass::text, conrelid::regclass::text, conname
-"""
-
-
 @dataclass
 class _Found:
     """The rows that one foreign key reaches from rows which are deleted, by their places."""
 
-    key: Row
+    key: ForeignKey
     origin: Origin
     places: set[str] = field(default_factory=set)
     more: bool = False
@@ -235,7 +164,7 @@ class _Found:
 class _Walk:
     """Follows foreign keys from row to row, each row once, in circles too."""
 
-    def __init__(self, keys: list[Row]) -> None:
+    def __init__(self, keys: tuple[ForeignKey, ...]) -> None:
         self._keys = keys
         self._found: dict[int, _Found] = {}
         #: The places of the rows that are deleted, by table.
@@ -255,16 +184,14 @@ class _Walk:
         while waiting:
             parent, gone = waiting.pop()
             for key in self._keys:
-                if key["parent"] == parent and gone:
+                if key.parent == parent and gone:
                     more = yield from self._follow_key(origin, key, gone)
-                    if key["action"] == "c" and more:
-                        waiting.append((key["child"], more))
+                    if key.action == "c" and more:
+                        waiting.append((key.child, more))
 
     def _wanted(self, table: int) -> str:
         """A row's place, and as text whatever foreign keys refer to in it."""
-        names = sorted(
-            {name for key in self._keys if key["parent"] == table for name in key["parent_columns"]}
-        )
+        names = sorted({name for key in self._keys if key.parent == table for name in key.parent_columns})
         pairs = [f"'{name.replace(chr(39), chr(39) * 2)}', found.{quote(name)}::text" for name in names]
         values = f"jsonb_build_object({', '.join(pairs)})" if pairs else "'{}'::jsonb"
         return f"found.tableoid::text || found.ctid::text as place, {values} as given".replace("%", "%%")
@@ -275,9 +202,9 @@ class _Walk:
         known.update(row["place"] for row in new)
         return new
 
-    def _follow_key(self, origin: Origin, key: Row, gone: list[Row]) -> Plan[list[Row]]:
-        found = self._found.setdefault(key["id"], _Found(key, origin))
-        if not key["readable"]:
+    def _follow_key(self, origin: Origin, key: ForeignKey, gone: list[Row]) -> Plan[list[Row]]:
+        found = self._found.setdefault(key.id, _Found(key, origin))
+        if not key.readable:
             found.reason = "this role may not read it"
         if found.reason:
             return []
@@ -292,57 +219,54 @@ class _Walk:
         found.more = found.more or len(rows) > MOST_ROWS
         rows = rows[:MOST_ROWS]
         found.places.update(row["place"] for row in rows)
-        if key["action"] != "c" or len(self.going.get(key["child"], ())) > MOST_ROWS:
+        if key.action != "c" or len(self.going.get(key.child, ())) > MOST_ROWS:
             return []
-        return self._new(key["child"], rows)
+        return self._new(key.child, rows)
 
-    def _referring(self, key: Row) -> str:
+    def _referring(self, key: ForeignKey) -> str:
         parts = [
             f"given.{quote(parent)} {operator} found.{quote(child)}"
-            for parent, operator, child in zip(
-                key["parent_columns"], key["operators"], key["columns"], strict=True
-            )
+            for parent, operator, child in zip(key.parent_columns, key.operators, key.columns, strict=True)
         ]
         types = ", ".join(
-            f"{quote(name)} {kind}"
-            for name, kind in zip(key["parent_columns"], key["parent_types"], strict=True)
+            f"{quote(name)} {kind}" for name, kind in zip(key.parent_columns, key.parent_types, strict=True)
         )
         text = (
             (
                 f"from (select distinct * from jsonb_to_recordset(%(given)s) as each ({types})) as given "
-                f"join {key['child_name']} as found on {' and '.join(parts)} limit {MOST_ROWS + 1}"
+                f"join {key.child_name} as found on {' and '.join(parts)} limit {MOST_ROWS + 1}"
             )
             .replace("%", "%%")
             .replace("%%(given)s", "%(given)s")
         )
-        return f"select {self._wanted(key['child'])} {text}"
+        return f"select {self._wanted(key.child)} {text}"
 
     def consequences(self) -> Iterator[Consequence]:
         """One for each foreign key that was followed, once all rows are known that are deleted."""
         for found in self._found.values():
             key, rows = found.key, len(found.places)
-            action = key["action"]
+            action = key.action
             if action == "a":
                 # Checked at the end of the statement, when whatever else it deletes is gone.
-                rows = len(found.places - self.going.get(key["child"], set()))
+                rows = len(found.places - self.going.get(key.child, set()))
             yield Consequence(
                 found.origin,
-                key["child_name"],
-                key["name"],
-                tuple(key["columns"]),
-                key["parent_name"],
-                _ACTIONS[action],
+                key.child_name,
+                key.name,
+                key.columns,
+                key.parent_name,
+                key.on_delete,
                 _effect(key, rows, found.reason),
                 None if found.reason else rows,
                 found.more,
-                key["indexed"],
-                key["estimated_rows"],
+                key.indexed,
+                key.estimated_rows,
                 found.reason or _refusal(key, rows),
             )
 
 
-def _effect(key: Row, rows: int, reason: str | None) -> Effect:
-    action = key["action"]
+def _effect(key: ForeignKey, rows: int, reason: str | None) -> Effect:
+    action = key.action
     if reason:
         return "unknown"
     if not rows:
@@ -352,9 +276,9 @@ def _effect(key: Row, rows: int, reason: str | None) -> Effect:
     return "deleted" if action == "c" else "set null" if action == "n" else "set default"
 
 
-def _refusal(key: Row, rows: int) -> str | None:
-    if key["action"] == "n" and rows and key["refusing"]:
-        return f"{', '.join(key['refusing'])} refuses null"
+def _refusal(key: ForeignKey, rows: int) -> str | None:
+    if key.action == "n" and rows and key.refusing:
+        return f"{', '.join(key.refusing)} refuses null"
     return None
 
 

@@ -6,17 +6,20 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from usersync.core.foreign_keys import foreign_keys
 from usersync.errors import DatabaseError, PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.plans.audit_inspection import audit_findings
+from usersync.plans.reference_findings import reference_findings
 from usersync.plans.strangers import stranger_findings
 from usersync.settings import COPIED_COLUMNS
-from usersync.transports.steps import Plan, query, query_row
+from usersync.transports.steps import PINNED, Plan, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from usersync.core.foreign_keys import ForeignKeys
     from usersync.mapping import Column
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
@@ -34,15 +37,11 @@ class Inspection:
     catalog: Mapping[str, Any]
     noted: Mapping[str, Any] | None
     conflicts: tuple[Mapping[str, Any], ...]
+    foreign_keys: ForeignKeys
 
     @property
     def has_users_table(self) -> bool:
         return self.catalog["users_kind"] is not None
-
-
-#: Before statements that call functions without naming their schema: a function of the same name in a schema
-#: on the session's path could fit better than PostgreSQL's own. Until the transaction ends.
-PINNED = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
 
 
 def inspect(bundle: Bundle) -> Plan[Inspection]:
@@ -59,7 +58,8 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
         ) from None
     conflicts = yield from query(PINNED + bundle.conflicts)
     noted = (yield from query_row(PINNED + bundle.installed))["noted"] if catalog["installed"] else None
-    return Inspection(catalog, noted, tuple(conflicts))
+    keys = yield from foreign_keys(bundle.settings)
+    return Inspection(catalog, noted, tuple(conflicts), keys)
 
 
 def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> tuple[Finding, ...]:
@@ -81,7 +81,8 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
         *_row_level(settings),
         *stranger_findings(settings, inspection.catalog, adopt=adopt),
-        *audit_findings(settings, inspection.catalog),
+        *reference_findings(settings, inspection.foreign_keys),
+        *audit_findings(settings, inspection.catalog, inspection.foreign_keys),
     )
 
 
@@ -244,7 +245,6 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
                 "Sign-ups succeed meanwhile, and the ledger fills. Or let it be null:\n"
                 f"alter table {table.quoted} alter column {quote(name)} drop not null;",
             )
-    yield from _cascades(settings, inspection)
     yield from _trigger_makers(settings, inspection)
 
 
@@ -401,21 +401,6 @@ def _needs_cast(column: Column, about: Mapping[str, Any]) -> bool:
 def _proposal(settings: Settings, inspection: Inspection) -> str:
     there = [each.name for each in settings.columns if each.name in inspection.catalog["users_columns"]]
     return f" (of the mapped ones: {', '.join(there)})" if there else ""
-
-
-def _cascades(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    if settings.on_delete == "delete":
-        return
-    for name in inspection.catalog["cascading_foreign_keys"]:
-        yield Finding(
-            "D013",
-            f"constraint {name}",
-            f"the foreign key {name} deletes rows of {settings.users_table} with the auth server's rows, "
-            f"so on_delete = {settings.on_delete!r} finds nothing to keep after a hard delete",
-            '-- Set on_delete = "delete", or drop it:\n'
-            f"alter table {settings.users_table.quoted} drop constraint {name};",
-            "warning",
-        )
 
 
 def _row_level(settings: Settings) -> Iterator[Finding]:

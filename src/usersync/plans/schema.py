@@ -29,7 +29,7 @@ from usersync.plans.adoption import (
 )
 from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.computed_columns import computed_findings
-from usersync.plans.inspection import LACKING, PINNED, Inspection, find, inspect, preview
+from usersync.plans.inspection import LACKING, Inspection, find, inspect, preview
 from usersync.plans.removal import plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.settings import parse_remembered
@@ -38,7 +38,7 @@ from usersync.sql.render import remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.sql.tracking import is_of_tracked_table
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
-from usersync.transports.steps import Plan, in_transaction, query, query_row
+from usersync.transports.steps import PINNED, Plan, in_transaction, query, query_row
 from usersync.version import __version__
 
 if TYPE_CHECKING:

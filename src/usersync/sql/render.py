@@ -138,6 +138,7 @@ class Migration:
 class Bundle:
     """Everything that usersync installs, rendered for one set of settings."""
 
+    settings: Settings
     bootstrap: str
     migrations: tuple[Migration, ...]
     create_users_table: str
@@ -179,6 +180,7 @@ def render_bundle(settings: Settings) -> Bundle:
         return renderer.render(read_sql(f"statements/{name}.sql"))
 
     bundle = Bundle(
+        settings=settings,
         bootstrap=statement("bootstrap"),
         migrations=tuple(_migrations(renderer)),
         create_users_table=statement("create_users_table"),
@@ -202,6 +204,11 @@ def render_bundle(settings: Settings) -> Bundle:
 def render_survey(name: str, settings: Settings) -> str:
     """One of the queries by which ``usersync init`` gets to know a database."""
     return Renderer(settings).render(read_sql(f"survey/{name}.sql"))
+
+
+def render_catalog(name: str, settings: Settings) -> str:
+    """A query that reads the catalog only."""
+    return Renderer(settings).render(read_sql(f"catalog/{name}.sql"))
 
 
 def _migrations(renderer: Renderer) -> Iterator[Migration]:

@@ -55,6 +55,11 @@ Shape = Any
 BEGIN, COMMIT, ROLLBACK = Statement("begin"), Statement("commit"), Statement("rollback")
 
 
+#: Before statements that call functions without naming their schema: a function of the same name in a schema
+#: on the session's path could fit better than PostgreSQL's own. Until the transaction ends.
+PINNED = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
+
+
 def query(sql: str, **params: Any) -> Plan[list[Row]]:
     """Run one statement and return its rows."""
     return (yield Statement(sql, params or None))

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.models import Finding
 from usersync.plans.doctor.context import Context, Definition, Verdict
-from usersync.plans.inspection import PINNED
-from usersync.transports.steps import query
+from usersync.transports.steps import PINNED, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

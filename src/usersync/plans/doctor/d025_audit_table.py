@@ -11,6 +11,7 @@ from usersync.plans.doctor.context import Context, Definition, Verdict, lines, s
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from usersync.plans.inspection import Inspection
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
@@ -41,7 +42,7 @@ def _misfits(context: Context) -> Iterator[Finding]:
 
 def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
     table, users = settings.audit_table.quoted, settings.users_table.quoted
-    if not context.inspection.catalog["audit_table_links_users"]:
+    if not _links_users(context.inspection):
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
@@ -57,6 +58,14 @@ def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
             lines([_PAUSE, f"create index on {table} {definition};"]),
             "warning",
         )
+
+
+def _links_users(inspection: Inspection) -> bool:
+    keys = inspection.foreign_keys
+    return any(
+        key.action == "n" and key.validated and key.columns == ("user_id",)
+        for key in keys.between(inspection.catalog["audit_table_oid"], keys.users)
+    )
 
 
 def _relink(table: str, users: str, key: str) -> str:

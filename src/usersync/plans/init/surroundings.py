@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from usersync.plans.strangers import Stranger
     from usersync.settings import Settings
 
-#: As pg_constraint has it.
-ON_DELETE = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 _BLOCKING = {"a", "r"}
 
 

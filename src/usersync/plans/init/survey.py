@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from usersync.core.foreign_keys import foreign_keys
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.mapping import TableName
 from usersync.plans.recipes.values import is_key
@@ -15,6 +16,7 @@ from usersync.transports.steps import Plan, query, query_row, read_only
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from usersync.core.foreign_keys import ForeignKeys
     from usersync.settings import Settings
 
 #: What tables of users are called, best first.
@@ -152,9 +154,28 @@ def describe_table(settings: Settings) -> Plan[Mapping[str, Any] | None]:
             users_table=settings.users_table.quoted,
             source_table=settings.source_table.quoted,
         )
-        return rows[0]["about"] if rows else None
+        if not rows:
+            return None
+        about: Mapping[str, Any] = rows[0]["about"]
+        return {**about, "referrers": _referrers((yield from foreign_keys(settings)))}
 
     return read_only(look())
+
+
+def _referrers(keys: ForeignKeys) -> list[Mapping[str, Any]]:
+    """The foreign keys of the application that refer to a user in either table, those to the row first."""
+    return [
+        {
+            "name": key.name,
+            "table": key.child_name,
+            "columns": list(key.columns),
+            "to": to,
+            "on_delete": key.action,
+        }
+        for to, table in (("users", keys.users), ("auth", keys.source))
+        for key in keys.to(table)
+        if key.child != keys.users and key.child_schema not in {"auth", "usersync"}
+    ]
 
 
 def sample_metadata(settings: Settings) -> Plan[Metadata | None]:

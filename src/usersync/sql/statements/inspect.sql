@@ -94,11 +94,6 @@ select jsonb_build_object(
         select coalesce(jsonb_agg(tgname order by tgname), '[]') from pg_trigger
         where tgrelid = to_regclass('@users_table') and not tgisinternal
     ),
-    'cascading_foreign_keys', (
-        select coalesce(jsonb_agg(conname order by conname), '[]') from pg_constraint
-        where conrelid = to_regclass('@users_table') and confrelid = to_regclass('@source_table')
-            and confdeltype = 'c'
-    ),
     'functions', (
         select coalesce(jsonb_object_agg(
             format('%I.%I(%s)', nspname, proname, oidvectortypes(proargtypes)),

@@ -50,12 +50,7 @@ select jsonb_build_object(
         ))
         from pg_class where oid = to_regclass('@audit_table')
     ),
-    'audit_table_links_users', exists (
-        select from pg_constraint
-        join pg_attribute on attrelid = conrelid and conkey = array[attnum]
-        where conrelid = to_regclass('@audit_table') and confrelid = to_regclass('@users_table')
-            and contype = 'f' and confdeltype = 'n' and convalidated and attname = 'user_id'
-    ),
+    'audit_table_oid', to_regclass('@audit_table')::oid::bigint,
     'audit_table_lost_indexes', (
         select coalesce(jsonb_agg(wanted.definition order by wanted.definition), '[]')
         from (
@@ -102,16 +97,6 @@ select jsonb_build_object(
                 join pg_attribute on attrelid = indrelid and attnum = indkey[0]
                 where indrelid = pg_class.oid and indisunique and indimmediate and indisvalid and indpred is null
                     and indexprs is null and indnkeyatts = 1
-            ),
-            'blocking_foreign_keys', (
-                select coalesce(jsonb_object_agg(conname, format(
-                    'alter table %s drop constraint %I, add constraint %I %s on delete set null;',
-                    conrelid::regclass, conname, conname,
-                    regexp_replace(pg_get_constraintdef(pg_constraint.oid), ' ON DELETE RESTRICT', '')
-                )), '{}')
-                from pg_constraint
-                where conrelid = pg_class.oid and contype = 'f' and confrelid = to_regclass('@users_table')
-                    and confdeltype in ('a', 'r')
             ),
             'missing_privileges', (
                 select coalesce(jsonb_agg(privilege), '[]') from unnest('{SELECT,INSERT}'::text[]) as privilege

@@ -55,22 +55,6 @@ select jsonb_build_object(
         ) order by conname), '[]')
         from pg_constraint
         where conrelid = pg_class.oid and (contype in ('c', 'u', 'x') or condeferred)
-    ),
-    'referrers', (
-        select coalesce(jsonb_agg(jsonb_build_object(
-            'name', conname,
-            'table', conrelid::regclass::text,
-            'columns', array(
-                select attname from pg_attribute where attrelid = conrelid and attnum = any(conkey) order by attnum
-            ),
-            'to', case when confrelid = pg_class.oid then 'users' else 'auth' end,
-            'on_delete', confdeltype
-        ) order by confrelid = pg_class.oid desc, conrelid::regclass::text, conname), '[]')
-        from pg_constraint
-        join pg_class as referrer on referrer.oid = conrelid
-        where contype = 'f' and conparentid = 0
-            and confrelid in (pg_class.oid, to_regclass(%(source_table)s)) and conrelid <> pg_class.oid
-            and relnamespace <> all(array(select oid from pg_namespace where nspname in ('auth', 'usersync')))
     )
 ) as about
 from pg_class

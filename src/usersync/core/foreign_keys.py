@@ -1,0 +1,133 @@
+"""The foreign keys that lead to a user: which there are, and what each does when a row is deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.mapping import quote
+from usersync.sql.render import render_catalog
+from usersync.transports.steps import PINNED, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan, Row
+
+#: As pg_constraint has it.
+ON_DELETE = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key of the table ``child``, which refers to the table ``parent``."""
+
+    id: int
+    name: str
+    child: int
+    parent: int
+    child_name: str
+    parent_name: str
+    child_schema: str
+    #: What it does to a row whose parent is deleted, see ``ON_DELETE``.
+    action: str
+    estimated_rows: int
+    columns: tuple[str, ...]
+    parent_columns: tuple[str, ...]
+    parent_types: tuple[str, ...]
+    #: The equality operator of each pair of columns, with its schema.
+    operators: tuple[str, ...]
+    #: Its NOT NULL columns, and those of them that ON DELETE SET NULL would set to null.
+    not_null: tuple[str, ...]
+    refusing: tuple[str, ...]
+    validated: bool
+    before_action: str
+    after_action: str
+    #: Whether this role may read the child.
+    readable: bool
+    #: Whether an index finds the child's rows. Without one, each deleted row reads the whole table.
+    indexed: bool
+
+    @property
+    def on_delete(self) -> str:
+        """``cascade``, ``set null``."""
+        return ON_DELETE[self.action]
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a row that refers to the deleted one makes the deletion fail."""
+        return self.action in {"a", "r"} or (self.action == "n" and bool(self.refusing))
+
+    @property
+    def drop(self) -> str:
+        """SQL that drops it."""
+        return f"alter table {self.child_name} drop constraint {quote(self.name)};"
+
+    def recreate(self, on_delete: str) -> str:
+        """SQL that gives it another action. Writes go on while the existing rows are checked."""
+        columns, parents = (", ".join(map(quote, names)) for names in (self.columns, self.parent_columns))
+        return (
+            f"alter table {self.child_name} drop constraint {quote(self.name)}, "
+            f"add constraint {quote(self.name)} foreign key ({columns}) references {self.parent_name} "
+            f"({parents}){self.before_action} on delete {on_delete}{self.after_action} not valid;\n"
+            f"alter table {self.child_name} validate constraint {quote(self.name)};"
+        )
+
+    def set_null(self) -> str:
+        """SQL that makes it empty its columns, and lets them be null."""
+        relax = (
+            f"alter table {self.child_name} alter column {quote(each)} drop not null;\n"
+            for each in self.not_null
+        )
+        return "".join(relax) + self.recreate("set null")
+
+
+@dataclass(frozen=True)
+class ForeignKeys:
+    """All that lead to the auth server's table or to the users table, directly or through other tables."""
+
+    all: tuple[ForeignKey, ...] = ()
+    #: The two tables, as the catalog numbers them; None for one that does not exist.
+    source: int | None = None
+    users: int | None = None
+
+    def between(self, child: int | None, parent: int | None) -> tuple[ForeignKey, ...]:
+        """The keys by which one table refers to another."""
+        return tuple(each for each in self.all if (each.child, each.parent) == (child, parent))
+
+    def to(self, parent: int | None) -> tuple[ForeignKey, ...]:
+        """The keys that refer to one table."""
+        return tuple(each for each in self.all if each.parent == parent)
+
+    @property
+    def users_cascade(self) -> bool:
+        """Whether a row of the users table is deleted with the auth server's row."""
+        return any(each.action == "c" for each in self.between(self.users, self.source))
+
+    def blocking(self, parent: int | None) -> Iterator[tuple[ForeignKey, ...]]:
+        """The keys that make deleting a row of this table fail if rows refer to it, as paths.
+
+        The keys of a path cascade, but for the last one, which blocks.
+        """
+        waiting, seen = [(parent, tuple[ForeignKey, ...]())], {parent}
+        while waiting:
+            table, path = waiting.pop(0)
+            for key in self.to(table):
+                if key.blocks:
+                    yield (*path, key)
+                elif key.action == "c" and key.child not in seen:
+                    seen.add(key.child)
+                    waiting.append((key.child, (*path, key)))
+
+
+def foreign_keys(settings: Settings) -> Plan[ForeignKeys]:
+    """Read them from the catalog. Names of tables have their schema."""
+    rows = yield from query(PINNED + render_catalog("foreign_keys", settings))
+    tables = yield from query_row(PINNED + render_catalog("tables", settings))
+    return ForeignKeys(tuple(_of_row(row) for row in rows), tables["source"], tables["users"])
+
+
+def _of_row(row: Row) -> ForeignKey:
+    fields: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in row.items()}
+    return ForeignKey(**fields)
