@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from usersync.errors import DatabaseError
 from usersync.mapping import quote
 from usersync.models import Finding
-from usersync.plans.inspection import PINNED
 from usersync.sql.expressions import expression
-from usersync.transports.steps import Plan, query
+from usersync.transports.steps import PINNED, Plan, query
 
 if TYPE_CHECKING:
     from usersync.mapping import Column
