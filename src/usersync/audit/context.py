@@ -51,6 +51,18 @@ def amend(fields: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
+def begun(fields: Mapping[str, Any]) -> Iterator[Context]:
+    """A context with these fields alone, for a request, a job or a WebSocket.
+
+    Nothing of the context that is current goes into it. A server may start a request inside of the context of
+    the request before it on the same connection: uvicorn does so when requests are pipelined, and after a
+    large upload. That request's actor is not this one's.
+    """
+    with resumed(Context(fields)) as context:
+        yield context
+
+
+@contextmanager
 def entered(fields: Mapping[str, Any]) -> Iterator[Context]:
     """A context with these fields, inside of the one that is open."""
     with resumed(Context(merged(current(), fields))) as context:

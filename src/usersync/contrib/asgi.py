@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from usersync.audit.context import entered
-from usersync.contrib.request import REQUEST_ID_HEADER, TrustedProxies, request_id
+from usersync.audit.context import begun
+from usersync.contrib.request import CONTEXT_KEY, REQUEST_ID_HEADER, TrustedProxies, fields_of_request
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,10 +23,13 @@ _STARTS = {"http.response.start", "websocket.accept", "websocket.http.response.s
 class AuditContextMiddleware:
     """Gives the events of a request its id, the client's address and the user agent.
 
-    The context lasts as long as the application is at the request: for the whole of a streamed response, for
-    background tasks of Starlette's, and for a WebSocket until it is closed. Who is acting joins it once that
-    is known (:meth:`~usersync.AuditLog.amend_context`). The id is that of the request's ``X-Request-ID`` if
-    that is harmless, and goes back with the response.
+    Each request begins with an empty context, so that it has nothing of another request that the server
+    handles on the same connection. The context lasts until the application is done with the request: to the
+    end of a streamed response and of Starlette's background tasks, and for a WebSocket until it is closed.
+    The actor is anonymous until the application names one (:meth:`~usersync.AuditLog.amend_context`). The
+    request id is that of the ``X-Request-ID`` header if it is harmless text, and is sent back with the
+    response. In an application that is mounted into another one with this middleware, the context of the
+    outer one is kept.
 
     ``trusted_proxies``: see :class:`~usersync.contrib.request.TrustedProxies`.
     """
@@ -36,8 +39,8 @@ class AuditContextMiddleware:
         self._proxies = TrustedProxies(trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request; what is none, such as the lifespan, is passed on."""
-        if scope["type"] not in {"http", "websocket"}:
+        """Serve a request. The lifespan, and a request that has a context already, are passed on."""
+        if scope["type"] not in {"http", "websocket"} or CONTEXT_KEY in scope:
             await self.app(scope, receive, send)
             return
         fields = self._fields(scope)
@@ -49,17 +52,18 @@ class AuditContextMiddleware:
                 message = {**message, "headers": [*others, response_id]}
             await send(message)
 
-        with entered(fields):
-            await self.app(scope, receive, send_with_id)
+        with begun(fields) as context:
+            await self.app({**scope, CONTEXT_KEY: context}, receive, send_with_id)
 
     def _fields(self, scope: Scope) -> dict[str, Any]:
         found: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             found.setdefault(name.lower(), []).append(value.decode("latin-1"))
         forwarded_for = ",".join(found.get(b"x-forwarded-for", ()))
-        peer = (scope.get("client") or (None,))[0]
-        return {
-            "request_id": request_id(found.get(_ID_HEADER, [None])[0]),
-            "ip": self._proxies.client(peer, forwarded_for),
-            "user_agent": found.get(b"user-agent", [None])[0],
-        }
+        return fields_of_request(
+            self._proxies,
+            given_id=found.get(_ID_HEADER, [None])[0],
+            peer=(scope.get("client") or (None,))[0],
+            forwarded_for=forwarded_for,
+            user_agent=found.get(b"user-agent", [None])[0],
+        )

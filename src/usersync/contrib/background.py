@@ -53,6 +53,14 @@ async def drive_async(steps: Generator[Future[Any], None, T], timeout: float) ->
     try:
         while True:
             # wait() and not wait_for(): giving up, or being cancelled, must not cancel what others wait for.
-            await asyncio.wait([asyncio.wrap_future(next(steps))], timeout=timeout)
+            waited_for = asyncio.wrap_future(next(steps))
+            waited_for.add_done_callback(_seen)
+            await asyncio.wait([waited_for], timeout=timeout)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Mark the error as seen: the waiters find it in the concurrent future, and asyncio need not log it."""
+    if not future.cancelled():
+        future.exception()

@@ -1,14 +1,14 @@
-"""What an audit context takes from a request: its id, where it came from, and with what.
+"""What an audit context takes from a request: its id, the client's address, the user agent.
 
-Nothing here trusts the client. An id is taken over if it is harmless text, and an address is believed only
-as far as proxies vouch for it whose own addresses the application has named.
+Nothing here trusts the client. A request id is used if it is harmless text. An address is believed only as
+far as proxies vouch for it whose own addresses the application has named.
 """
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from usersync.errors import SettingsError
@@ -23,6 +23,11 @@ REQUEST_ID_HEADER = "X-Request-ID"
 #: Stands in a list of proxies for one that connects through a Unix socket, and so has no address.
 UNIX_SOCKET = "unix"
 
+#: Where a request carries its audit context: a key of the ASGI scope or of the WSGI environment. An
+#: application that is mounted into another one finds the context of the outer one here, and keeps its request
+#: id.
+CONTEXT_KEY = "usersync.audit_context"
+
 #: Every character is one that neither a header, a log line nor a query in a shell gives a meaning to.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 
@@ -33,6 +38,26 @@ _MOST_HOPS = 20
 _LEAST_PREFIX = 7
 
 _LONGEST_ADDRESS = 60
+
+# IPv4 addresses are written inside IPv6 below ::ffff:0:0/96.
+_MAPPED_PREFIX = 96
+
+
+def fields_of_request(
+    proxies: TrustedProxies,
+    *,
+    given_id: str | None,
+    peer: str | None,
+    forwarded_for: str | None,
+    user_agent: str | None,
+) -> dict[str, Any]:
+    """The first fields of a request's audit context. A visitor is anonymous until a token was checked."""
+    return {
+        "request_id": request_id(given_id),
+        "ip": proxies.client(peer, forwarded_for),
+        "user_agent": user_agent,
+        "actor_type": "anonymous",
+    }
 
 
 def request_id(given: str | None) -> str:
@@ -87,7 +112,7 @@ def _network(proxy: object) -> IPv4Network | IPv6Network:
     try:
         if not isinstance(proxy, str):
             raise ValueError  # noqa: TRY004 - a number is an address to ipaddress, and a mistake here
-        network = ip_network(proxy, strict=False)
+        network = _unmapped(ip_network(proxy, strict=False))
     except ValueError:
         raise SettingsError(
             f"trusted_proxies: {proxy!r} is neither an address nor a network",
@@ -100,6 +125,14 @@ def _network(proxy: object) -> IPv4Network | IPv6Network:
             hint="Name the addresses of your proxies only.",
         )
     return network
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """The IPv4 network that is written inside IPv6 (``::ffff:10.0.0.0/104``); others as they are."""
+    inside = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if inside is None or network.prefixlen < _MAPPED_PREFIX:
+        return network
+    return IPv4Network((inside, network.prefixlen - _MAPPED_PREFIX))
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.context import Context, entered, resumed
-from usersync.contrib.request import REQUEST_ID_HEADER, TrustedProxies, request_id
+from usersync.audit.context import Context, begun, resumed
+from usersync.contrib.request import CONTEXT_KEY, REQUEST_ID_HEADER, TrustedProxies, fields_of_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class AuditContextMiddleware:
     """Gives the events of a request its id, the client's address and the user agent.
 
-    The context lasts until the server has closed the response, so a body that is generated while it is sent
-    is part of it; threads and requests keep theirs apart. Who is acting joins it once that is known
-    (:meth:`~usersync.AuditLog.amend_context`). The id is that of the request's ``X-Request-ID`` if that is
-    harmless, and goes back with the response.
+    Each request begins with an empty context. The context lasts until the server has closed the response, so
+    it includes a body that is generated while it is sent. The actor is anonymous until the application names
+    one (:meth:`~usersync.AuditLog.amend_context`). The request id is that of the ``X-Request-ID`` header if
+    it is harmless text, and is sent back with the response. In an application that is mounted into another
+    one with this middleware, the context of the outer one is kept.
 
     ``trusted_proxies``: see :class:`~usersync.contrib.request.TrustedProxies`.
     """
@@ -32,23 +33,27 @@ class AuditContextMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
+        if CONTEXT_KEY in environ:
+            return self.app(environ, start_response)
         fields = self._fields(environ)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /) -> Any:
             others = [each for each in headers if each[0].lower() != REQUEST_ID_HEADER.lower()]
             return start_response(status, [*others, (REQUEST_ID_HEADER, fields["request_id"])], exc_info)
 
-        with entered(fields) as context:
+        with begun(fields) as context:
+            environ[CONTEXT_KEY] = context
             body = self.app(environ, start)
             return body if _is_file(body, environ) else _Body(body, context)
 
     def _fields(self, environ: WSGIEnvironment) -> dict[str, Any]:
-        peer, forwarded_for = environ.get("REMOTE_ADDR"), environ.get("HTTP_X_FORWARDED_FOR")
-        return {
-            "request_id": request_id(environ.get("HTTP_X_REQUEST_ID")),
-            "ip": self._proxies.client(peer, forwarded_for),
-            "user_agent": environ.get("HTTP_USER_AGENT"),
-        }
+        return fields_of_request(
+            self._proxies,
+            given_id=environ.get("HTTP_X_REQUEST_ID"),
+            peer=environ.get("REMOTE_ADDR"),
+            forwarded_for=environ.get("HTTP_X_FORWARDED_FOR"),
+            user_agent=environ.get("HTTP_USER_AGENT"),
+        )
 
 
 def _is_file(body: object, environ: WSGIEnvironment) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse
 
-from usersync.audit.context import Context, entered, resumed
+from usersync.audit.context import Context, begun, entered, resumed
 from usersync.contrib.django.actor import actor_of, in_a_loop
 from usersync.contrib.django.config import config
 from usersync.contrib.django.log import audit_log
 from usersync.contrib.django.tokens import TokenReader
-from usersync.contrib.request import REQUEST_ID_HEADER, request_id
+from usersync.contrib.request import CONTEXT_KEY, REQUEST_ID_HEADER, fields_of_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 class AuditContextMiddleware:
     """Gives the events of a request its id, the client's address, the user agent, and who is acting.
 
-    Put it first. The context lasts until the response is closed, for a streamed one to its last chunk. A
-    thread that a view starts has it only if it runs in a copy of the view's (``contextvars.copy_context()``).
-    The id is that of the request's ``X-Request-ID`` if that is harmless, and goes back with the response.
+    Put it first. Each request begins with an empty context; where Django is mounted into an application that
+    has opened a context for the request, its request id is kept. The context lasts until the response is
+    closed, for a streamed one to its last chunk. A thread that a view starts has it only if it runs in a copy
+    of the view's (``contextvars.copy_context()``). The id is that of the request's ``X-Request-ID`` if that
+    is harmless, and goes back with the response.
 
     Who is acting is asked when an event is recorded: ``USERSYNC["ACTOR"]``, or else the user of a token that
     was checked (``request.supabase_user``), or else ``request.user``.
@@ -46,28 +49,43 @@ class AuditContextMiddleware:
         """Serve a request."""
         if self._is_async:
             return self._serve_async(request)
-        fields = self._fields(request)
-        with entered(fields) as context:
+        with self._context(request) as context:
+            request_id = context.fields["request_id"]
             self._tokens.read(request)
-            return _finished(self._get_response(request), fields["request_id"], context)
+            return _finished(self._get_response(request), request_id, context)
 
     async def _serve_async(self, request: Any) -> Any:
-        fields = self._fields(request)
-        with entered(fields) as context:
+        with self._context(request) as context:
+            request_id = context.fields["request_id"]
             await self._tokens.read_async(request)
-            return _finished(await self._get_response(request), fields["request_id"], context)
+            return _finished(await self._get_response(request), request_id, context)
+
+    @contextmanager
+    def _context(self, request: Any) -> Iterator[Context]:
+        carrier = getattr(request, "scope", request.META)
+        outer: Context | None = carrier.get(CONTEXT_KEY)
+        fields = self._fields(request)
+        if outer is None:
+            with begun(fields) as context:
+                carrier[CONTEXT_KEY] = context
+                yield context
+        else:
+            # What the outer application has found out about the request stays as it is.
+            with entered(
+                {name: value for name, value in fields.items() if name not in outer.fields}
+            ) as context:
+                yield context
 
     def _fields(self, request: Any) -> dict[str, Any]:
         meta = request.META
-        peer, forwarded_for = meta.get("REMOTE_ADDR"), meta.get("HTTP_X_FORWARDED_FOR")
-        return {
-            "request_id": request_id(meta.get("HTTP_X_REQUEST_ID")),
-            "ip": self._config.trusted_proxies.client(peer, forwarded_for),
-            "user_agent": meta.get("HTTP_USER_AGENT"),
-            "actor_id": partial(self._config.actor or actor_of, request),
-            # Of whom nothing is known, it is not even known that they are a user.
-            "actor_type": "anonymous",
-        }
+        fields = fields_of_request(
+            self._config.trusted_proxies,
+            given_id=meta.get("HTTP_X_REQUEST_ID"),
+            peer=meta.get("REMOTE_ADDR"),
+            forwarded_for=meta.get("HTTP_X_FORWARDED_FOR"),
+            user_agent=meta.get("HTTP_USER_AGENT"),
+        )
+        return fields | {"actor_id": partial(self._config.actor or actor_of, request)}
 
 
 def _finished(response: Any, request_id: str, context: Context) -> Any:
