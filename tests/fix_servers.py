@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fix_lacking import lacks
-from usersync.embedded import EmbeddedPostgres, installed_versions
+from usersync.embedded import EmbeddedPostgres, installed_versions, without_libpq_variables
 from usersync.testing import SupabaseCluster
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Servers:
 
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
-    with ExitStack() as stack:
+    with without_libpq_variables(), ExitStack() as stack:
         yield Servers(pytestconfig.stash[_root], stack)
 
 

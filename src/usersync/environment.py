@@ -87,11 +87,11 @@ def _lines_before(text: str) -> int:
     return text[: len(text) - len(text.lstrip())].count("\n")
 
 
-def _places(directory: Path) -> Iterator[_Place]:
-    """One after the other: no file is read where the environment has the answer."""
+def _places(directory: Path | None) -> Iterator[_Place]:
+    """One after the other: no file is read, and no directory needed, where the environment has the answer."""
     yield _Environment()
     for name in FILES:
-        path = directory / name
+        path = (directory or Path()) / name
         if path.is_file():
             yield _File(path)
 
@@ -101,7 +101,7 @@ def look_up(*variables: str, directory: Path | None = None) -> Found | None:
 
     Raises :class:`SettingsError` for a file that cannot be read.
     """
-    for place in _places(directory or Path.cwd()):
+    for place in _places(directory):
         for variable in variables:
             if found := place.get(variable):
                 return found
@@ -110,5 +110,5 @@ def look_up(*variables: str, directory: Path | None = None) -> Found | None:
 
 def look_everywhere(variable: str, *, directory: Path | None = None) -> list[Found]:
     """Every place that has a value for it, the one that counts first."""
-    places = _places(directory or Path.cwd())
+    places = _places(directory)
     return [found for place in places if (found := place.get(variable))]

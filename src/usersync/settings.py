@@ -257,7 +257,7 @@ def load_settings(path: Path | None = None, *, directory: Path | None = None) ->
     """
     if path is not None:
         return _named(path.name, _read_toml(path))
-    directory = directory or Path.cwd()
+    directory = directory or Path()
     own, project = directory / FILE_NAME, directory / "pyproject.toml"
     if own.is_file():
         return _named(own.name, _read_toml(own))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_the_demo_tells_the_whole_story(usersync):
         r"ledger says what is wrong:\n\n```text\n(.+?)```", README.read_text("utf-8"), re.DOTALL
     )
     assert _without_ids(shown) in _without_ids(done.out)
+
+
+def test_the_demo_takes_nothing_from_the_environment(usersync, monkeypatch):
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    monkeypatch.setenv("PGSERVICE", "nowhere")
+    done = usersync("demo")
+    assert (done.code, done.err) == (0, "")
+    assert os.environ["PGSERVICE"] == "nowhere"
 
 
 def _without_ids(text):

@@ -52,6 +52,7 @@ def test_whatever_comes_what_is_used_is_harmless(text):
     ("peer", "header", "client"),
     [
         ("203.0.113.9", None, "203.0.113.9"),
+        ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # nobody vouches for it
         ("10.0.0.1", None, "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
@@ -122,3 +123,14 @@ def test_a_header_of_many_thousand_hops_costs_as_little_as_a_short_one():
 def test_proxies_that_cannot_be_trusted_are_refused(proxies, words):
     with pytest.raises(SettingsError, match=words):
         TrustedProxies(proxies)
+
+
+@pytest.mark.parametrize("proxy", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "10.0.0.1"])
+@pytest.mark.parametrize("peer", ["::ffff:10.0.0.1", "10.0.0.1"])
+def test_an_ipv4_proxy_may_be_written_inside_ipv6(proxy, peer):
+    assert TrustedProxies([proxy]).client(peer, "198.51.100.1") == "198.51.100.1"
+
+
+def test_all_of_ipv4_is_refused_inside_ipv6_too():
+    with pytest.raises(SettingsError, match="clients too"):
+        TrustedProxies(["::ffff:0.0.0.0/96"])

@@ -106,3 +106,15 @@ def test_opentelemetry_gets_the_same(project, tmp_path):
     assert points[("usersync.audit_events", "accepted")] == 1
     units = {metric.name: metric.unit for metric in scope.metrics}
     assert units["usersync.lag_seconds"] == "s"
+
+
+def test_metrics_are_found_by_name(registry):
+    registry.register(UsersyncCollector(sync=UserSync(NOWHERE)))
+    (family,) = registry.restricted_registry(["usersync_up"]).collect()
+    assert family.name == "usersync_up"
+
+
+def test_a_second_collector_is_refused(registry):
+    registry.register(UsersyncCollector())
+    with pytest.raises(ValueError, match="Duplicated timeseries"):
+        registry.register(UsersyncCollector())

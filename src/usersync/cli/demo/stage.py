@@ -19,7 +19,7 @@ from usersync.audit import AuditLog
 from usersync.cli.demo.inventory import app, handwritten
 from usersync.client import UserSync
 from usersync.connecting import describe_target
-from usersync.embedded import EmbeddedPostgres
+from usersync.embedded import EmbeddedPostgres, without_libpq_variables
 from usersync.errors import UsersyncError
 from usersync.gotrue import GoTrue
 from usersync.settings import load_settings
@@ -159,6 +159,7 @@ class Stage:
 def open_stage(directory: Path | None) -> Iterator[tuple[Stage, bool]]:
     """Start the server; yield the stage, and whether a demo that was kept here is complete."""
     with ExitStack() as stack:
+        stack.enter_context(without_libpq_variables())
         server = stack.enter_context(EmbeddedPostgres(directory, settings=_SERVER))
         cluster = stack.enter_context(SupabaseCluster.on(server))
         database = SupabaseDatabase(DATABASE, cluster.host, cluster.port, cluster.passwords)

@@ -1,0 +1,58 @@
+"""No log line and no exception quotes a value of an event, and none carries control characters."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from usersync.errors import DatabaseError
+
+pytestmark = pytest.mark.newest_server
+
+#: Events that the database rejects, each with a value that PostgreSQL or a trigger quotes in its message.
+REJECTED = {
+    "a user that is no uuid": {"user_id": "ada@example.com"},
+    "a user that is another secret": {"user_id": "a secret \x1b[31m"},
+    "a trigger that quotes": {"entity": ("person", "ada@example.com")},
+    "an action with control characters": {"action": "a.b\x1b[31m\x07", "outcome": "maybe"},
+}
+
+
+@pytest.fixture
+def quoting(store):
+    """A trigger of the application that quotes the entity."""
+    store.owner.execute("""
+        create function public.refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'not %', new.entity_id; end $$;
+        create trigger refuse before insert on public.audit_logs
+        for each row when (new.entity_type = 'person') execute function public.refuse()
+    """)
+
+
+@pytest.mark.parametrize("how", REJECTED)
+@pytest.mark.usefixtures("quoting")
+def test_a_rejected_event_is_not_quoted(store, offline, caplog, how):
+    event = {"action": "a.b", **REJECTED[how]}
+    with psycopg.connect(store.dsn) as connection:
+        with pytest.raises(DatabaseError) as raised:
+            offline.record_in(connection, **event, required=True)
+        assert offline.record_in(connection, **event) is None
+    assert_quotes_nothing(str(raised.value) + caplog.text)
+    assert "a.b" in str(raised.value)
+
+
+@pytest.mark.parametrize("how", REJECTED)
+@pytest.mark.usefixtures("quoting")
+def test_the_sender_quotes_nothing(store, make_log, caplog, how):
+    log = make_log(store.dsn)
+    log.record(**{"action": "a.b", **REJECTED[how]})
+    assert log.flush(timeout=60)
+    assert log.stats().rejected == 1
+    assert "audit events were rejected" in caplog.text
+    assert_quotes_nothing(caplog.text)
+
+
+def assert_quotes_nothing(text):
+    assert "ada" not in text
+    assert "secret" not in text
+    assert not [each for each in text if not each.isprintable() and each != "\n"]
