@@ -61,10 +61,18 @@ begin
     end if;
     if result.rejected > 0 then
         -- For whoever rolls back and cannot look them up then. A few are enough to know what is wrong.
-        select jsonb_agg(jsonb_build_object('id', few.event -> 'id', 'action', few.event -> 'action', 'reason', few.reason))
+        -- The answer is logged by the application, so that it quotes no value of an event.
+        select jsonb_agg(jsonb_build_object(
+            'id', few.event -> 'id',
+            'action', few.event -> 'action',
+            'reason', case
+                when few.sqlstate like 'P0%' then 'a function of the application raised SQLSTATE ' || few.sqlstate
+                else usersync.without_values(few.sqlstate, few.reason)
+            end
+        ))
         into rejects
         from (
-            select put_aside.event, put_aside.reason
+            select put_aside.event, put_aside.sqlstate, put_aside.reason
             from jsonb_array_elements(events) as sent
             join usersync.audit_rejects as put_aside
                 on put_aside.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
