@@ -8,7 +8,7 @@ GRANTS = [
     ("grant execute on function public.ensure_user_exists(uuid) to public", "anon, authenticated, public"),
     (
         "grant execute on function public.user_sync_status() to anon",
-        "anon may call public.user_sync_status()",
+        "anon may call function public.user_sync_status()",
     ),
     ("grant execute on function usersync.user_exists(uuid) to authenticated", "may call"),
     ("grant usage on schema usersync to authenticated", "authenticated may use schema usersync"),

@@ -263,7 +263,7 @@ MISSING = {
     "revoke update on auth.users from {role}": "UPDATE on table auth.users",
     "alter role {role} nobypassrls": "BYPASSRLS (row-level security on auth.users would hide rows)",
     "create table public.users (id uuid primary key, email text); grant select on public.users to {role}": (
-        "INSERT on table public.users"
+        "INSERT, UPDATE on table public.users"
     ),
     "create schema app; grant usage on schema app to {role}": "CREATE on schema app",
 }

@@ -58,7 +58,6 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
             level="error",
         )
     else:
-        yield from _privileges(settings, catalog)
         yield from _columns(settings, about)
         yield from _lengths(settings, about)
         yield from _table(settings, about)
@@ -112,17 +111,6 @@ def _not_mapped(settings: Settings, about: Mapping[str, Any]) -> Finding:
         "The field id needs a uuid column of its own that is unique.",
         level="error",
     )
-
-
-def _privileges(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
-    for privilege in catalog["audit_table"]["missing_privileges"]:
-        yield Finding(
-            "D008",
-            f"table {settings.audit_table}",
-            f"role {catalog['role']} lacks {privilege} on table {settings.audit_table}",
-            "-- Have the table's owner grant it.",
-            level="error",
-        )
 
 
 def _columns(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:

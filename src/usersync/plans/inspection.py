@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.core.foreign_keys import foreign_keys
+from usersync.core.openness import opened_objects
+from usersync.core.privileges import missing_privileges
 from usersync.errors import DatabaseError, PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from usersync.core.foreign_keys import ForeignKeys
+    from usersync.core.openness import Opened
+    from usersync.core.privileges import MissingPrivilege
     from usersync.mapping import Column
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
@@ -38,6 +42,8 @@ class Inspection:
     noted: Mapping[str, Any] | None
     conflicts: tuple[Mapping[str, Any], ...]
     foreign_keys: ForeignKeys
+    missing: tuple[MissingPrivilege, ...]
+    opened: tuple[Opened, ...]
 
     @property
     def has_users_table(self) -> bool:
@@ -59,7 +65,9 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
     conflicts = yield from query(PINNED + bundle.conflicts)
     noted = (yield from query_row(PINNED + bundle.installed))["noted"] if catalog["installed"] else None
     keys = yield from foreign_keys(bundle.settings)
-    return Inspection(catalog, noted, tuple(conflicts), keys)
+    missing = yield from missing_privileges(bundle.settings)
+    opened = yield from opened_objects(bundle.settings)
+    return Inspection(catalog, noted, tuple(conflicts), keys, missing, opened)
 
 
 def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> tuple[Finding, ...]:
@@ -152,15 +160,15 @@ def _platform(inspection: Inspection) -> Iterator[Finding]:
 
 
 def _privileges(inspection: Inspection) -> Iterator[Finding]:
-    role = inspection.catalog["role"]
-    for privilege in inspection.catalog["missing_privileges"]:
-        yield Finding(
-            LACKING,
-            f"role {role}",
-            f"role {role} lacks {privilege}",
-            "-- On Supabase connect as postgres; elsewhere have the owner grant it.",
-            level="error",
-        )
+    for missing in inspection.missing:
+        if missing.part == "this role":
+            yield Finding(
+                LACKING,
+                missing.subject,
+                str(missing),
+                f"-- On Supabase connect as postgres. Elsewhere:\n{missing.fix}",
+                level="error",
+            )
 
 
 def _foreign_objects(inspection: Inspection) -> Iterator[Finding]:

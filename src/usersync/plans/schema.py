@@ -51,7 +51,13 @@ if TYPE_CHECKING:
 def plan(settings: Settings, *, adopt: bool = False) -> Plan[SchemaPlan]:
     """What :func:`apply` would change. Writes nothing. Raises for what makes any change senseless."""
     bundle = render_bundle(settings)
-    inspection = yield from inspect(bundle)
+    return (yield from plan_inspected(settings, bundle, (yield from inspect(bundle)), adopt=adopt))
+
+
+def plan_inspected(
+    settings: Settings, bundle: Bundle, inspection: Inspection, *, adopt: bool = False
+) -> Plan[SchemaPlan]:
+    """The same for a database that was inspected already."""
     _check_versions(bundle, inspection)
     renewal = yield from _renewal(settings, inspection)
     changes = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
@@ -239,7 +245,7 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
         )
     functions = list(_function_changes(bundle, inspection))
     yield from functions
-    opened = inspection.catalog["open_to_others"]
+    opened = [each.label for each in inspection.opened if each.direct]
     if functions or opened or inspection.noted is None:
         reason = f"open to others: {', '.join(opened)}" if opened and not functions else _SECURED
         yield Change("alter", "privileges", reason, bundle.secure)

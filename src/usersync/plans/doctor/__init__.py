@@ -72,14 +72,14 @@ def _admit(
     inspection = yield from inspect(bundle)
     if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
         yield from schema.refuse_strangers()
-    planned = yield from _planned(settings)
+    planned = yield from _planned(schema.plan_inspected(settings, bundle, inspection))
     found = find(settings, inspection)
     return Context(settings, bundle, inspection, found, planned, client_pid, order_known, spool)
 
 
-def _planned(settings: Settings) -> Plan[SchemaPlan | UsersyncError]:
+def _planned(plan: Plan[SchemaPlan]) -> Plan[SchemaPlan | UsersyncError]:
     try:
-        return (yield from read_only(schema.plan(settings)))
+        return (yield from read_only(plan))
     except ConnectionFailedError:
         raise
     except UsersyncError as error:

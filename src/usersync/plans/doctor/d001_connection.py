@@ -28,7 +28,7 @@ def look(context: Context) -> Plan[Verdict]:
 
 def _rights(context: Context) -> Iterator[Finding]:
     catalog = context.inspection.catalog
-    if missing := catalog["missing_privileges"]:
+    if missing := [each.what for each in context.inspection.missing if each.part == "this role"]:
         yield Finding(
             "D001",
             f"role {catalog['role']}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.models import Finding
+from usersync.plans.adoption import users_triggers
 from usersync.plans.doctor.context import Context, Definition, Verdict
-from usersync.transports.steps import PINNED, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> Plan[Verdict]:
-    rows = yield from query(PINNED + context.bundle.path_reliance)
+    rows = yield from users_triggers(context.bundle)
     listed = ", ".join(f"{row['name']} ({row['function']})" for row in rows)
     return Verdict(listed or "there are none", tuple(_findings(rows)))
 
 
-def _findings(rows: list[Row]) -> Iterator[Finding]:
+def _findings(rows: tuple[Row, ...]) -> Iterator[Finding]:
     for row in rows:
         if row["names"]:
             alter = f"alter function {row['function']} set search_path = {row['search_path']};"

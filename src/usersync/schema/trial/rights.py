@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.core.privileges import missing_privileges
 from usersync.models import Finding
 from usersync.transports.steps import query
 
@@ -77,23 +78,16 @@ _LACKING = r"""
     order by 1
 """
 
-_LOCKED_OUT = """
-    select
-        'role ' || role as subject,
-        format('%%s lacks %%s on table %%s', role, upper(privilege), source) as detail,
-        format('grant %%s on table %%s to %%s;', privilege, source, role) as fix
-    from (
-        select relowner::regrole::text as role, relowner, pg_class.oid::regclass as source
-        from pg_class where oid = to_regclass(%(source_table)s)
-    ) as auth_server
-    cross join unnest(array['select', 'insert', 'update', 'delete']) as privilege
-    where not has_table_privilege(relowner, source, privilege)
-"""
-
 
 def lacking_rights(settings: Settings) -> Plan[tuple[Finding, ...]]:
     """What the auth server's role may not do, as far as the catalog and the triggers' texts show."""
-    source = settings.source_table.quoted
-    rows = yield from query(_LOCKED_OUT, source_table=source)
-    rows = [*rows, *(yield from query(_LACKING, source_table=source))]
-    return tuple(Finding("D033", row["subject"], row["detail"], row["fix"]) for row in rows)
+    missing = yield from missing_privileges(settings)
+    of_triggers = yield from query(_LACKING, source_table=settings.source_table.quoted)
+    return (
+        *(
+            Finding("D033", each.subject, str(each), each.fix)
+            for each in missing
+            if each.part == "auth server"
+        ),
+        *(Finding("D033", row["subject"], row["detail"], row["fix"]) for row in of_triggers),
+    )

@@ -98,10 +98,6 @@ select jsonb_build_object(
                 where indrelid = pg_class.oid and indisunique and indimmediate and indisvalid and indpred is null
                     and indexprs is null and indnkeyatts = 1
             ),
-            'missing_privileges', (
-                select coalesce(jsonb_agg(privilege), '[]') from unnest('{SELECT,INSERT}'::text[]) as privilege
-                where not has_table_privilege(pg_class.oid, privilege)
-            ),
             'row_security', relrowsecurity,
             -- What the Data API lets them do, as far as grants go, and where row-level security is on, policies.
             'reached', (

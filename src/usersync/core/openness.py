@@ -1,0 +1,54 @@
+"""What of usersync's own objects others than their owner may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from usersync.sql.render import render_catalog
+from usersync.transports.steps import PINNED, query
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An object of usersync that roles of the Data API, or everybody, may use."""
+
+    #: ``schema``, ``table``, ``function``.
+    kind: str
+    name: str
+    of_schema: str
+    roles: tuple[str, ...]
+    #: Whether a REVOKE takes it away. Otherwise a role has it as a member of another one.
+    direct: bool
+
+    @property
+    def label(self) -> str:
+        """``function public.user_sync_status()``."""
+        return f"{self.kind} {self.name}"
+
+    @property
+    def revoke(self) -> str:
+        """SQL that revokes it. service_role may have it from PUBLIC alone, and keeps its EXECUTE."""
+        grantees = ", ".join(self.roles)
+        if not self.direct:
+            return (
+                f"-- {grantees} may use it as a member of another role. See which:\n"
+                "select member::regrole, roleid::regrole from pg_auth_members "
+                f"where member::regrole::text in ({', '.join(repr(role) for role in self.roles)});"
+            )
+        revoke = f"revoke all on {self.label} from {grantees};"
+        if self.kind == "function" and self.of_schema == "public":
+            revoke += f"\ngrant execute on function {self.name} to service_role;"
+        return revoke
+
+
+def opened_objects(settings: Settings) -> Plan[tuple[Opened, ...]]:
+    """Ask the server, object by object."""
+    rows = yield from query(PINNED + render_catalog("openness", settings))
+    return tuple(
+        Opened(row["kind"], row["name"], row["of_schema"], tuple(row["roles"]), row["direct"]) for row in rows
+    )

@@ -1,0 +1,37 @@
+"""The privileges that are missing, of each role that usersync or the auth server needs them for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from usersync.sql.render import render_catalog
+from usersync.transports.steps import PINNED, query
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+
+@dataclass(frozen=True)
+class MissingPrivilege:
+    """Something that a role has no privilege for."""
+
+    #: This role installs and reconciles. The functions run as the owner of the schema ``usersync``.
+    part: Literal["this role", "owner", "auth server"]
+    role: str
+    #: ``SELECT, UPDATE on table auth.users``.
+    what: str
+    #: ``table auth.users``.
+    subject: str
+    #: SQL that grants it, with the role that may run it where this role may not.
+    fix: str
+
+    def __str__(self) -> str:
+        return f"role {self.role} lacks {self.what}"
+
+
+def missing_privileges(settings: Settings) -> Plan[tuple[MissingPrivilege, ...]]:
+    """Look them up in the catalog."""
+    rows = yield from query(PINNED + render_catalog("privileges", settings))
+    return tuple(MissingPrivilege(**row) for row in rows)

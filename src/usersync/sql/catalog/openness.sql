@@ -1,0 +1,54 @@
+-- What of usersync's own objects others than their owner may use: everybody (PUBLIC) and the roles of the Data API. Asked
+-- of the server, so that what a role has by membership counts. "direct" is what an access list grants, and a REVOKE
+-- takes away. Reads the catalog only.
+with grantees as (
+    select 'public' as name, 0::oid as oid
+    union all
+    select rolname, oid from pg_roles where rolname in ('anon', 'authenticated', 'service_role')
+),
+objects as (
+    select 'schema' as kind, 'usersync' as name, nspname as of_schema, oid,
+        coalesce(nspacl, acldefault('n', nspowner)) as acl
+    from pg_namespace where nspname = 'usersync'
+    union all
+    select 'table', pg_class.oid::regclass::text, 'usersync', pg_class.oid,
+        coalesce(relacl, acldefault('r', relowner)) || array(
+            select item from pg_attribute cross join unnest(attacl) as item where attrelid = pg_class.oid
+        )
+    from pg_class
+    where relnamespace = to_regnamespace('usersync') and relkind in ('r', 'p', 'v', 'm')
+    union all
+    select 'function', pg_proc.oid::regprocedure::text, nspname, pg_proc.oid,
+        coalesce(proacl, acldefault('f', proowner))
+    from pg_proc
+    join pg_namespace on pg_namespace.oid = pronamespace
+    -- Anybody can write our comment on a function of their own.
+    where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and nspname in ('usersync', 'public')
+        and (nspname = 'usersync' or proname in ('@public_functions'))
+        and proowner in (
+            quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
+),
+used as (
+    select objects.*, grantees.name as grantee, grantees.oid as grantee_oid
+    from objects
+    cross join grantees
+    -- What service_role may call in "public" is meant.
+    where (objects.kind <> 'function' or grantees.name <> 'service_role')
+        and case objects.kind
+            when 'schema' then has_schema_privilege(grantees.name, objects.oid, 'usage, create')
+            when 'function' then has_function_privilege(grantees.name, objects.oid, 'execute')
+            else has_table_privilege(grantees.name, objects.oid, 'select, insert, update, delete, truncate')
+                or has_any_column_privilege(grantees.name, objects.oid, 'select, insert, update')
+        end
+)
+select
+    used.kind,
+    used.name,
+    used.of_schema,
+    array_agg(used.grantee order by used.grantee) as roles,
+    bool_or(exists (
+        select from aclexplode(used.acl) as granted where granted.grantee in (0, used.grantee_oid)
+    )) as direct
+from used
+group by used.kind, used.name, used.of_schema
+order by used.kind desc, used.name
