@@ -36,7 +36,6 @@ SOURCE_COPY = TableName("usersync", "auth_users")
 COPIED_COLUMNS = frozenset(SOURCE_TYPES) - {"instance_id", "is_sso_user", "is_super_admin"}
 
 OnDelete = Literal["anonymize", "soft", "keep", "delete"]
-TriggerLevel = Literal["statement", "row"]
 
 _MAX_FILE_BYTES = 1 << 20
 
@@ -71,11 +70,6 @@ class Settings:
         "`delete` (the row goes).",
         default="anonymize",
     )
-    sign_up_trigger: TriggerLevel = _setting(
-        "`statement` serves all rows of an INSERT at once. `row` is for an application with a row trigger "
-        "of its own on auth.users that needs the mirrored row; each row of a bulk import then pays.",
-        default="statement",
-    )
     lock_timeout_ms: int = _setting(
         "How long, in milliseconds, a sign-up waits for a lock on the users table before its row is left "
         f"to the ledger ({_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}).",
@@ -105,7 +99,6 @@ class Settings:
             "source_table": str(self.source_table),
             "key": self.key,
             "on_delete": self.on_delete,
-            "sign_up_trigger": self.sign_up_trigger,
             "lock_timeout_ms": self.lock_timeout_ms,
             "columns": {column.name: column.describe() for column in self.columns},
             "audit": self.audit.describe(),
@@ -242,7 +235,6 @@ _PARSERS = {
     "source_table": parse_name,
     "key": _parse_key,
     "on_delete": _parse_choice(get_args(OnDelete)),
-    "sign_up_trigger": _parse_choice(get_args(TriggerLevel)),
     "lock_timeout_ms": _parse_lock_timeout,
     "columns": _parse_columns,
     "audit": parse_audit,

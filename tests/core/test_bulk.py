@@ -47,11 +47,15 @@ def test_a_hundred_thousand_users_take_three_transaction_ids(project, sql, subtr
     assert project.client.status().in_step
 
 
-@pytest.mark.settings(sign_up_trigger="row")
-def test_a_row_trigger_pays_for_each_row_and_so_the_count_can_fail(project, subtransactions):
+def test_a_trigger_that_fires_before_ours_makes_each_row_pay_and_so_the_count_can_fail(
+    project, sql, subtransactions
+):
+    sql("create function public.early() returns trigger language plpgsql as 'begin return null; end'")
+    sql("create trigger a_first after insert on auth.users for each row execute function public.early()")
     with project.auth.request():
         project.auth.import_users(100)
         assert subtransactions() > 2
+    assert whole(sql) == 100
 
 
 def test_one_bad_row_among_ten_thousand(project, sql, ledger, subtransactions):

@@ -83,7 +83,7 @@ def test_d019_a_run_that_is_under_way_or_was_overtaken(clinic):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"on_delete": "keep"}, {"lock_timeout_ms": 300}, {"sign_up_trigger": "row"}],
+    [{"on_delete": "keep"}, {"lock_timeout_ms": 300}],
     ids=str,
 )
 def test_d020_settings_that_were_not_applied(clinic, changed):

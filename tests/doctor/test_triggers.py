@@ -71,5 +71,5 @@ def test_d005_lists_the_others_in_the_order_in_which_they_fire(theatre):
     )
     check = theatre.check("D005")
     assert check.status == "ok"
-    assert check.detail.endswith("in this order: z_before, y_after, a_after, on_auth_user_created")
+    assert check.detail.endswith("in this order: z_before, on_auth_user_created, y_after, a_after")
     assert "on_update (public.other)" in check.detail

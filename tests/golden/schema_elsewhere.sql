@@ -803,6 +803,22 @@ end;
 $function$
 
 
+-- function usersync.fires_after_others(oid, name, integer)
+owner postgres; usersync: whether a trigger of the application fires for each row before this one.
+CREATE OR REPLACE FUNCTION usersync.fires_after_others(relation oid, trigger_name name, operation integer)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select exists (
+        select from pg_trigger
+        where tgrelid = relation and tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal
+            and tgname < trigger_name and not tgdeferrable
+    );
+$function$
+
+
 -- function usersync.fits(text, text)
 owner postgres; usersync: whether a value can be had in a type.
 CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
@@ -902,28 +918,47 @@ CREATE OR REPLACE FUNCTION usersync.handle_deleted_user()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
+    last_row text := 'usersync.last_deleted_user_' || pg_trigger_depth();
+    last_id text := current_setting(last_row, true);
     ids uuid[];
+    reason text;
+    problem text;
 begin
-    if tg_relid <> '"auth"."users"'::regclass then
-        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
-        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+    if last_id <> '' then
+        if last_id = old."id"::text then
+            last_id := set_config(last_row, '', true);
+        end if;
         return null;
     end if;
-    ids := array(select old_users."id" from old_users);
-    perform usersync.sync_users(ids, tg_op, false);
-    return null;
-exception when others or assert_failure then
-    -- One of our own functions is gone or was changed.
-    declare
-        reason text := sqlstate;
-        problem text := sqlerrm;
+
     begin
-        perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        if tg_relid <> '"auth"."users"'::regclass then
+            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+            return null;
+        end if;
+        ids := array(select old_users."id" from old_users);
+        if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 8) then
+            ids := array[old."id"];
+        end if;
+        perform usersync.sync_users(ids, tg_op, false);
     exception when others or assert_failure then
-        raise warning 'usersync: deleted users were not synced: % %', reason, problem
-            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
-            hint = 'Run "usersync doctor", then "usersync sync".';
+        -- One of our own functions is gone or was changed.
+        reason := sqlstate;
+        problem := sqlerrm;
     end;
+    if reason is not null then
+        begin
+            perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        exception when others or assert_failure then
+            raise warning 'usersync: deleted users were not synced: % %', reason, problem
+                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                hint = 'Run "usersync doctor", then "usersync sync".';
+        end;
+    end if;
+    if cardinality(ids) > 1 then
+        last_id := set_config(last_row, ids[cardinality(ids)]::text, true);
+    end if;
     return null;
 end;
 $function$
@@ -941,52 +976,82 @@ CREATE OR REPLACE FUNCTION usersync.handle_new_user()
 AS $function$
 #variable_conflict use_column
 declare
+    last_row text := 'usersync.last_new_user_' || pg_trigger_depth();
+    last_id text := current_setting(last_row, true);
+    inserted bigint := 0;
     ids uuid[];
+    reason text;
+    problem text;
 begin
-    if tg_relid <> '"auth"."users"'::regclass then
-        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
-        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+    if last_id <> '' then
+        if last_id = new."id"::text then
+            last_id := set_config(last_row, '', true);
+        end if;
         return null;
     end if;
-    if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
+
+    if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            -- As sync_users does it: what would fail at COMMIT fails in here.
-            set constraints all immediate;
-            if pg_partition_root('"app"."members"'::regclass) is null and not exists (
-                select from pg_trigger
-                where tgrelid = '"app"."members"'::regclass and tgtype & 4 <> 0 and not tgisinternal
-            ) then
+            if tg_relid = '"auth"."users"'::regclass
+                and pg_partition_root('"app"."members"'::regclass) is null
+                and not exists (
+                    select from pg_trigger
+                    where tgrelid = '"app"."members"'::regclass and tgtype & 4 <> 0 and (not tgisinternal or tgdeferrable)
+                )
+                and not exists (
+                    select from pg_trigger
+                    where tgrelid = '"auth"."users"'::regclass and tgtype & 4 <> 0 and tgdeferrable
+                )
+                and (
+                    (select true from new_users offset 1 limit 1) is null
+                    or not usersync.fires_after_others(tg_relid, tg_name, 4)
+                )
+            then
                 insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
                 select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from new_users as source where source."deleted_at" is null;
-                if found then
-                    return null;
-                end if;
+                get diagnostics inserted = row_count;
             end if;
         exception when others or assert_failure then
+            inserted := 0;
             if sqlstate = '55P03' then
                 perform set_config('usersync.has_waited', 'yes', true);
             end if;
         end;
+        if inserted = 1 then
+            return null;
+        end if;
     end if;
-    if tg_level = 'ROW' then
-        ids := array[new."id"];
-    else
-        ids := array(select new_users."id" from new_users);
-    end if;
-    perform usersync.sync_users(ids, tg_op, false);
-    return null;
-exception when others or assert_failure then
-    -- One of our own functions is gone or was changed.
-    declare
-        reason text := sqlstate;
-        problem text := sqlerrm;
+
     begin
-        perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        if tg_relid <> '"auth"."users"'::regclass then
+            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+            return null;
+        end if;
+        ids := array(select new_users."id" from new_users);
+        if inserted = 0 then
+            if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 4) then
+                ids := array[new."id"];
+            end if;
+            perform usersync.sync_users(ids, tg_op, false);
+        end if;
     exception when others or assert_failure then
-        raise warning 'usersync: new users were not synced: % %', reason, problem
-            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
-            hint = 'Run "usersync doctor", then "usersync sync".';
+        -- One of our own functions is gone or was changed.
+        reason := sqlstate;
+        problem := sqlerrm;
     end;
+    if reason is not null then
+        begin
+            perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        exception when others or assert_failure then
+            raise warning 'usersync: new users were not synced: % %', reason, problem
+                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                hint = 'Run "usersync doctor", then "usersync sync".';
+        end;
+    end if;
+    if cardinality(ids) > 1 then
+        last_id := set_config(last_row, ids[cardinality(ids)]::text, true);
+    end if;
     return null;
 end;
 $function$
@@ -4352,10 +4417,10 @@ CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_20
 CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_default FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
 
 -- trigger on_auth_user_created on auth.users
-CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION usersync.handle_new_user(); enabled O
+CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users REFERENCING NEW TABLE AS new_users FOR EACH ROW EXECUTE FUNCTION usersync.handle_new_user(); enabled O
 
 -- trigger on_auth_user_deleted on auth.users
-CREATE TRIGGER on_auth_user_deleted AFTER DELETE ON auth.users REFERENCING OLD TABLE AS old_users FOR EACH STATEMENT EXECUTE FUNCTION usersync.handle_deleted_user(); enabled O
+CREATE TRIGGER on_auth_user_deleted AFTER DELETE ON auth.users REFERENCING OLD TABLE AS old_users FOR EACH ROW EXECUTE FUNCTION usersync.handle_deleted_user(); enabled O
 
 -- trigger on_auth_user_updated on auth.users
 CREATE TRIGGER on_auth_user_updated AFTER UPDATE ON auth.users FOR EACH ROW EXECUTE FUNCTION usersync.handle_updated_user(); enabled O

@@ -21,7 +21,6 @@ VARIANTS = {
         "users_table": "app.members",
         "key": "auth_id",
         "on_delete": "soft",
-        "sign_up_trigger": "row",
         "columns": {
             "email": {"from": "email", "personal": False},
             "plan": {"from": "app_metadata.plan", "default": "free", "owner": "app"},

@@ -282,20 +282,6 @@ def test_changed_settings_replace_the_functions_that_they_are_in(installer):
     assert installer.subjects(Settings()) == subjects
 
 
-def test_the_sign_up_trigger_can_be_switched_both_ways(project):
-    rows = replace(project.settings, sign_up_trigger="row")
-    for settings, kind in ((rows, 5), (project.settings, 4), (rows, 5)):
-        run(schema.apply(settings), project.owner)
-        assert triggers(project.owner)["on_auth_user_created"] == ("O", kind)
-        assert run(schema.plan(settings), project.owner).changes == ()
-        assert (
-            project.row(project.auth.sign_up_email(f"x{project.auth.sign_up_phone()}@example.com"))
-            is not None
-        )
-    notes = [each.message for each in run(schema.plan(rows), project.owner).findings]
-    assert any("each row" in note for note in notes)
-
-
 @pytest.mark.newest_server
 def test_a_function_of_an_older_release_is_dropped_and_a_strangers_is_not(installer, superuser):
     installer.apply(Settings())

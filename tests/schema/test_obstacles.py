@@ -76,7 +76,7 @@ def test_a_handle_new_user_in_public_without_our_triggers_names_is_nobodys_busin
     (note,) = planned.findings
     assert note.level == "warning"
     assert "mine" in note.message
-    assert 'sign_up_trigger = "row"' in note.hint
+    assert "give it a name that comes later" in note.hint
 
 
 @pytest.mark.parametrize("arguments", ["", "uuid", "text"])

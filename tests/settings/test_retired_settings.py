@@ -17,6 +17,11 @@ def test_a_setting_without_effect_is_read_with_a_warning_that_says_why():
         assert parse_settings({"removal_cap": 0.5, "key": "ident"}) == Settings(key="ident")
 
 
+def test_the_sign_up_trigger_of_earlier_releases_has_no_effect_any_more():
+    with pytest.warns(RetiredSettingWarning, match="sign_up_trigger has no effect any more"):
+        assert parse_settings({"sign_up_trigger": "statement"}) == Settings()
+
+
 def test_a_setting_that_moved_is_read_with_a_warning_that_says_where_it_is_now():
     with pytest.warns(RetiredSettingWarning, match=r"audit_table is now \[audit\] table"):
         settings = parse_settings({"audit_table": "app.history", "audit": {"personal": ["email"]}})

@@ -61,7 +61,6 @@ settings = st.builds(
     tables,
     st.dictionaries(names, entries, min_size=1, max_size=5),
     on_delete=st.sampled_from(["anonymize", "keep", "delete"]),
-    sign_up_trigger=st.sampled_from(["statement", "row"]),
     lock_timeout_ms=st.integers(10, 5000),
 )
 

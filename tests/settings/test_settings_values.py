@@ -65,7 +65,6 @@ def test_an_unknown_setting_is_named_and_a_near_one_suggested(data, key, hint):
         ("on_delete", "purge"),
         ("on_delete", ["keep"]),
         ("on_delete", True),
-        ("sign_up_trigger", "both"),
         ("lock_timeout_ms", "250"),
         ("lock_timeout_ms", 250.0),
         ("lock_timeout_ms", True),

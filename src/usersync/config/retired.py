@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: The setting, and why it is ignored.
 RETIRED: Mapping[str, str] = {
+    "sign_up_trigger": "the sign-up trigger fires for each row, and syncs all rows of a statement at once",
     "removal_cap": "a sync removes no rows unless it is told to (usersync sync --remove-orphans)",
 }
 

@@ -87,7 +87,6 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         *_source(settings, inspection),
         *_types(settings, inspection),
         *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
-        *_row_level(settings),
         *stranger_findings(settings, inspection.catalog, adopt=adopt),
         *reference_findings(settings, inspection.foreign_keys),
         *audit_findings(settings, inspection.catalog, inspection.foreign_keys),
@@ -409,13 +408,3 @@ def _needs_cast(column: Column, about: Mapping[str, Any]) -> bool:
 def _proposal(settings: Settings, inspection: Inspection) -> str:
     there = [each.name for each in settings.columns if each.name in inspection.catalog["users_columns"]]
     return f" (of the mapped ones: {', '.join(there)})" if there else ""
-
-
-def _row_level(settings: Settings) -> Iterator[Finding]:
-    if settings.sign_up_trigger == "row":
-        yield Finding(
-            "D004",
-            "sign_up_trigger",
-            "sign_up_trigger is row: each row of a bulk import pays for itself",
-            level="warning",
-        )

@@ -292,25 +292,22 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
 
 
 #: pg_trigger.tgtype: 1 row, 4 insert, 8 delete, 16 update; after is the absence of 2.
-_TRIGGER_TYPES = {
-    "on_auth_user_created": {"statement": 4, "row": 5},
-    "on_auth_user_updated": {"statement": 17, "row": 17},
-    "on_auth_user_deleted": {"statement": 8, "row": 8},
-}
+_TRIGGER_TYPES = {"on_auth_user_created": 5, "on_auth_user_updated": 17, "on_auth_user_deleted": 9}
 
 
 def _trigger_changes(bundle: Bundle, inspection: Inspection, adopted: tuple[str, ...]) -> Iterator[Change]:
     triggers = inspection.catalog["source_triggers"] or ()
     present = {trigger["name"]: trigger for trigger in triggers if trigger["name"] not in adopted}
     for name, sql in bundle.triggers:
-        level = "row" if "for each row" in sql else "statement"
         was = present.get(name)
         if was is None:
             yield Change("create", f"trigger {name}", "", sql, busy=True)
         elif was["enabled"] != "O":
             yield Change("replace", f"trigger {name}", "it is disabled", sql, busy=True)
-        elif was["type"] != _TRIGGER_TYPES[name][level]:
-            yield Change("replace", f"trigger {name}", f"it is to fire for each {level}", sql, busy=True)
+        elif was["type"] != _TRIGGER_TYPES[name]:
+            yield Change(
+                "replace", f"trigger {name}", "it fires for each statement, not for each row", sql, busy=True
+            )
         elif not was["plain"] or f"execute function {was['function']}()" not in sql:
             reason = "somebody made it anew in the database"
             yield Change("replace", f"trigger {name}", reason, sql, busy=True)

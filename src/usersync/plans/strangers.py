@@ -75,7 +75,7 @@ def _stranger(trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[s
         tuple(dict.fromkeys(beyond)),
         _fixed(trigger),
         trigger["name"] in OUR_TRIGGERS,
-        inserts and trigger["enabled"] != "D" and _comes_after_ours(trigger, settings),
+        inserts and trigger["enabled"] != "D" and _comes_after_ours(trigger),
     )
 
 
@@ -129,15 +129,13 @@ def _fixed(trigger: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _comes_after_ours(trigger: Mapping[str, Any], settings: Settings) -> bool:
+def _comes_after_ours(trigger: Mapping[str, Any]) -> bool:
     kind = trigger["type"]
     if kind & BEFORE or not kind & INSERT:
         return False
     if " DEFERRABLE INITIALLY DEFERRED " in trigger["definition"]:
         return True
-    if bool(kind & ROW) == (settings.sign_up_trigger == "row"):
-        return bool(trigger["name"] > OUR_TRIGGERS[0])
-    return not kind & ROW
+    return not kind & ROW or bool(trigger["name"] > OUR_TRIGGERS[0])
 
 
 def stranger_findings(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> Iterator[Finding]:
@@ -201,11 +199,13 @@ def _beside_ours(each: Stranger, settings: Settings, catalog: Mapping[str, Any])
     trigger = next(one for one in catalog["source_triggers"] if one["name"] == each.name)
     if trigger["enabled"] == "D" or not trigger["type"] & INSERT or trigger["type"] & BEFORE:
         return
-    first = "" if _comes_after_ours(trigger, settings) else " before usersync's"
+    first = "" if _comes_after_ours(trigger) else " before usersync's"
     what = listed(each.beyond or (str(each.fixed),))
     hint = f"It {what}, and stays. What it raises fails the sign-up, as before."
-    if first and settings.sign_up_trigger != "row":
-        hint += ' If it needs the mirrored row, set sign_up_trigger = "row"; triggers of a kind fire by name.'
+    if first:
+        hint += (
+            " If it needs the user's row, give it a name that comes later: triggers of a kind fire by name."
+        )
     yield Finding(
         "D005",
         f"trigger {each.name}",

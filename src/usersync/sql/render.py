@@ -187,7 +187,7 @@ def render_bundle(settings: Settings) -> Bundle:
         create_audit_table=statement("create_audit_table"),
         release_audit_table=statement("release_audit_table"),
         functions=tuple(_functions(renderer)),
-        triggers=tuple(_triggers(renderer, row_level=settings.sign_up_trigger == "row")),
+        triggers=tuple(_triggers(renderer)),
         secure=statement("secure"),
         remember_settings=statement("remember_settings"),
         conflicts=statement("conflicts"),
@@ -240,7 +240,6 @@ def _functions(renderer: Renderer) -> Iterator[Function]:
         yield Function(found[1], text)
 
 
-def _triggers(renderer: Renderer, *, row_level: bool) -> Iterator[tuple[str, str]]:
-    created = "on_auth_user_created_row" if row_level else "on_auth_user_created"
-    for name in (created, "on_auth_user_updated", "on_auth_user_deleted"):
-        yield name.removesuffix("_row"), renderer.render(read_sql(f"triggers/{name}.sql"))
+def _triggers(renderer: Renderer) -> Iterator[tuple[str, str]]:
+    for name in ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted"):
+        yield name, renderer.render(read_sql(f"triggers/{name}.sql"))

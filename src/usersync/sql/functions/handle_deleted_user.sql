@@ -1,31 +1,51 @@
--- Trigger on the auth server's table, after DELETE. Hands the ids on and raises nothing.
+-- Trigger on the auth server's table, after DELETE, for each row. Raises nothing. All rows of a statement are done at
+-- the turn of the first, as handle_new_user does it.
 create or replace function usersync.handle_deleted_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
+    last_row text := 'usersync.last_deleted_user_' || pg_trigger_depth();
+    last_id text := current_setting(last_row, true);
     ids uuid[];
+    reason text;
+    problem text;
 begin
-    if tg_relid <> '@source_table'::regclass then
-        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
-        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+    if last_id <> '' then
+        if last_id = old."id"::text then
+            last_id := set_config(last_row, '', true);
+        end if;
         return null;
     end if;
-    ids := array(select old_users."id" from old_users);
-    perform usersync.sync_users(ids, tg_op, false);
-    return null;
-exception when others or assert_failure then
-    -- One of our own functions is gone or was changed.
-    declare
-        reason text := sqlstate;
-        problem text := sqlerrm;
+
     begin
-        perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        if tg_relid <> '@source_table'::regclass then
+            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+            return null;
+        end if;
+        ids := array(select old_users."id" from old_users);
+        if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 8) then
+            ids := array[old."id"];
+        end if;
+        perform usersync.sync_users(ids, tg_op, false);
     exception when others or assert_failure then
-        raise warning 'usersync: deleted users were not synced: % %', reason, problem
-            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
-            hint = 'Run "usersync doctor", then "usersync sync".';
+        -- One of our own functions is gone or was changed.
+        reason := sqlstate;
+        problem := sqlerrm;
     end;
+    if reason is not null then
+        begin
+            perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        exception when others or assert_failure then
+            raise warning 'usersync: deleted users were not synced: % %', reason, problem
+                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                hint = 'Run "usersync doctor", then "usersync sync".';
+        end;
+    end if;
+    if cardinality(ids) > 1 then
+        last_id := set_config(last_row, ids[cardinality(ids)]::text, true);
+    end if;
     return null;
 end;
 $usersync$;

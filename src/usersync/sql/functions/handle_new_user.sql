@@ -1,9 +1,16 @@
--- Trigger on the auth server's table, after INSERT. Raises nothing.
+-- Trigger on the auth server's table, after INSERT, for each row. Raises nothing.
+--
+-- At the turn of a statement's first row, all rows of the statement are synced at once: an import is one INSERT, and
+-- each row is there for every trigger that fires after this one. The turns of the other rows do nothing: a setting of
+-- the transaction holds the id of the statement's last row until that row's turn. There is one setting for each depth
+-- of triggers, because a trigger of the application may insert users between two of these turns. A block that is
+-- rolled back takes its settings along. Where a trigger of the application fires before this one, each row of a
+-- larger statement is synced at its own turn: that trigger may insert the user's row itself.
 --
 -- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
 -- left to sync_users where something might change what is written (a trigger of the application's for INSERT, or
--- partitions, which may have one), where the transaction has changed users already (what came in need not be what is
--- there by now), and where the INSERT fails, for whatever reason.
+-- partitions, which may have one), where a check is deferred, where the transaction has changed users already (what
+-- came in need not be what is there by now), and where the INSERT fails, for whatever reason.
 --
 -- enable_seqscan: it is the index of the catalog that is to be used.
 create or replace function usersync.handle_new_user() returns trigger
@@ -14,52 +21,82 @@ set enable_seqscan = off
 as $usersync$
 #variable_conflict use_column
 declare
+    last_row text := 'usersync.last_new_user_' || pg_trigger_depth();
+    last_id text := current_setting(last_row, true);
+    inserted bigint := 0;
     ids uuid[];
+    reason text;
+    problem text;
 begin
-    if tg_relid <> '@source_table'::regclass then
-        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
-        raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+    if last_id <> '' then
+        if last_id = new."id"::text then
+            last_id := set_config(last_row, '', true);
+        end if;
         return null;
     end if;
-    if tg_level = 'STATEMENT' and current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
+
+    if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            -- As sync_users does it: what would fail at COMMIT fails in here.
-            set constraints all immediate;
-            if pg_partition_root('@users_table'::regclass) is null and not exists (
-                select from pg_trigger
-                where tgrelid = '@users_table'::regclass and tgtype & 4 <> 0 and not tgisinternal
-            ) then
+            if tg_relid = '@source_table'::regclass
+                and pg_partition_root('@users_table'::regclass) is null
+                and not exists (
+                    select from pg_trigger
+                    where tgrelid = '@users_table'::regclass and tgtype & 4 <> 0 and (not tgisinternal or tgdeferrable)
+                )
+                and not exists (
+                    select from pg_trigger
+                    where tgrelid = '@source_table'::regclass and tgtype & 4 <> 0 and tgdeferrable
+                )
+                and (
+                    (select true from new_users offset 1 limit 1) is null
+                    or not usersync.fires_after_others(tg_relid, tg_name, 4)
+                )
+            then
                 insert into "@users_table" ("@columns")
                 select '@source_values' from new_users as source where source."deleted_at" is null;
-                if found then
-                    return null;
-                end if;
+                get diagnostics inserted = row_count;
             end if;
         exception when others or assert_failure then
+            inserted := 0;
             if sqlstate = '55P03' then
                 perform set_config('usersync.has_waited', 'yes', true);
             end if;
         end;
+        if inserted = 1 then
+            return null;
+        end if;
     end if;
-    if tg_level = 'ROW' then
-        ids := array[new."id"];
-    else
-        ids := array(select new_users."id" from new_users);
-    end if;
-    perform usersync.sync_users(ids, tg_op, false);
-    return null;
-exception when others or assert_failure then
-    -- One of our own functions is gone or was changed.
-    declare
-        reason text := sqlstate;
-        problem text := sqlerrm;
+
     begin
-        perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        if tg_relid <> '@source_table'::regclass then
+            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
+            return null;
+        end if;
+        ids := array(select new_users."id" from new_users);
+        if inserted = 0 then
+            if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 4) then
+                ids := array[new."id"];
+            end if;
+            perform usersync.sync_users(ids, tg_op, false);
+        end if;
     exception when others or assert_failure then
-        raise warning 'usersync: new users were not synced: % %', reason, problem
-            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
-            hint = 'Run "usersync doctor", then "usersync sync".';
+        -- One of our own functions is gone or was changed.
+        reason := sqlstate;
+        problem := sqlerrm;
     end;
+    if reason is not null then
+        begin
+            perform usersync.degrade_users(ids, reason, null, null, problem, null);
+        exception when others or assert_failure then
+            raise warning 'usersync: new users were not synced: % %', reason, problem
+                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                hint = 'Run "usersync doctor", then "usersync sync".';
+        end;
+    end if;
+    if cardinality(ids) > 1 then
+        last_id := set_config(last_row, ids[cardinality(ids)]::text, true);
+    end if;
     return null;
 end;
 $usersync$;

@@ -1,3 +1,0 @@
-create or replace trigger on_auth_user_created
-after insert on "@source_table"
-for each row execute function usersync.handle_new_user();
