@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
+from usersync.config.plain_http import plain_http_is_refused
 from usersync.environment import look_up
 from usersync.errors import ApiKeyError, SettingsError
 from usersync.rest.keys import Key
@@ -31,14 +31,15 @@ class DataApi:
     """A project's URL and a secret key, for :class:`usersync.UserSync`, its asyncio twin and ``AuditLog``.
 
     ``key`` is a secret key (``sb_secret_…``) or the older ``service_role`` key; all others are refused, with
-    the reason. ``timeout`` is how many seconds one call may take, all its attempts together. Raises
+    the reason. ``timeout`` is how many seconds one call may take, all its attempts together. ``http://`` is
+    allowed on this machine, in a private network with a warning, and elsewhere with ``insecure_http``. Raises
     :class:`~usersync.errors.ApiKeyError`; sends nothing. ``repr`` does not show the key, and it cannot be
     pickled.
     """
 
     __slots__ = ("_key", "host", "timeout", "url")
 
-    def __init__(self, url: str, key: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, key: str, *, timeout: float = 30.0, insecure_http: bool = False) -> None:
         self._key = Key(key)
         # Whatever is raised from here on, a traceback that shows local variables shows no key.
         del key
@@ -49,7 +50,7 @@ class DataApi:
             )
         if timeout <= 0:
             raise SettingsError(f"timeout: expected more than 0 seconds, got {timeout}")
-        parts = _checked_url(url)
+        parts = _checked_url(url, insecure_http=insecure_http)
         #: The gateway's address, without a slash at the end.
         self.url = f"{parts.scheme}://{parts.netloc}{_SERVICE.sub('', parts.path.rstrip('/'))}"
         self.host = parts.netloc
@@ -110,7 +111,7 @@ def _hint(reason: str) -> str:
     return f"Use a secret key (sb_secret_…) or the service_role key of this project. {_WHERE}"
 
 
-def _checked_url(url: object) -> SplitResult:
+def _checked_url(url: object, *, insecure_http: bool) -> SplitResult:
     """The URL's parts; raises :class:`ApiKeyError`, which repeats no more of it than its host."""
     if problem := url_problem(url):
         raise ApiKeyError(
@@ -119,6 +120,11 @@ def _checked_url(url: object) -> SplitResult:
             "database's goes into SUPABASE_DB_URL.",
         )
     parts = urlsplit(str(url).strip())
+    if parts.scheme == "http" and plain_http_is_refused(parts.hostname or "", insecure_http=insecure_http):
+        raise ApiKeyError(
+            "the project's URL begins with http://: everybody on the way could read the key",
+            hint="Use https://, or pass insecure_http=True if the network is yours.",
+        )
     return parts._replace(netloc=parts.netloc.lower())
 
 
@@ -145,16 +151,4 @@ _URL_PROBLEMS: dict[str, Callable[[SplitResult, str], bool]] = {
         bool(parts.query or parts.fragment) or re.fullmatch(r"[A-Za-z0-9_./~-]*", parts.path) is None
     ),
     "is that of the dashboard": lambda _, host: host.removeprefix("www.") == "supabase.com",
-    "begins with http://, so that everybody on the way could read the key": lambda parts, host: (
-        parts.scheme == "http" and not _is_local(host)
-    ),
 }
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,9 +11,12 @@ from contextlib import suppress
 
 import pytest
 from auth_server import AuthServer, Key
+from hypothesis import given
+from hypothesis import strategies as st
 
 from usersync.contrib.auth import AsyncTokenVerifier, InvalidTokenError, KeysUnavailableError, TokenVerifier
 from usersync.contrib.auth import keys as keys_module
+from usersync.errors import SettingsError
 
 
 @pytest.fixture
@@ -205,6 +209,73 @@ def test_an_answer_that_goes_on_arriving_is_not_listened_to_for_ever(auth_server
         with pytest.raises(KeysUnavailableError, match="took longer than"):
             verify(auth_server.token())
         assert gone.wait(20)
+
+
+def test_headers_that_go_on_arriving_are_not_listened_to_for_ever(auth_server, make_verifier, monkeypatch):
+    monkeypatch.setattr(keys_module, "_ARRIVES_S", 0.2)
+    gone = threading.Event()
+
+    def drip(listener):
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                connection.sendall(b"X-More: of this\r\n")
+                gone.wait(0.01)
+        gone.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        verify = make_verifier(url=auth_server.url, jwks_url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(KeysUnavailableError):
+            verify(auth_server.token())
+        assert gone.wait(20)
+
+
+NAMES = st.sampled_from(["keys", "kty", "kid", "crv", "x", "y", "n", "e", "use", "alg"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(max_size=4), inner, max_size=5)
+    ),
+)
+
+
+@given(st.binary(max_size=2_000) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_a_server_answers_is_keys_or_a_reason(content):
+    try:
+        found = keys_module._read_keys(content)
+    except ValueError:
+        found = {}
+    assert all(isinstance(name, str) for name in found)
+
+
+@pytest.mark.parametrize("url", ["http://project.example", "http://203.0.113.5:8000"])
+def test_plain_http_is_refused_elsewhere(url):
+    with pytest.raises(SettingsError, match="begins with http://"):
+        TokenVerifier(url)
+    TokenVerifier(url, insecure_http=True)
+    with pytest.raises(SettingsError, match="jwks_url: begins with http://"):
+        TokenVerifier(issuer="x", jwks_url=f"{url}/keys")
+    TokenVerifier(url, jwks_url="https://project.example/keys")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://kong:8000", "http://host.docker.internal:54321", "http://10.1.2.3", "http://[fd00::1]:8000"],
+)
+def test_plain_http_in_a_private_network_is_a_warning(url, caplog):
+    TokenVerifier(url)
+    assert "not encrypted" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:54321", "http://127.0.0.1:1", "http://[::1]:1", "https://a.example"]
+)
+def test_this_machine_and_tls_need_no_warning(url, caplog):
+    TokenVerifier(url)
+    assert not caplog.records
 
 
 def test_keys_that_cannot_be_read_cost_no_others(auth_server, verify):

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from usersync.config.plain_http import plain_http_is_refused
 from usersync.environment import look_up
 from usersync.errors import SettingsError
 
@@ -31,8 +32,8 @@ def variable(name: str, directory: Path | None) -> str | None:
     return found.value if found else None
 
 
-def checked_url(url: str, where: str) -> str:
-    """The address without a slash at its end. Passwords in it are refused, for it is shown in errors."""
+def checked_url(url: str, where: str, *, insecure_http: bool = False) -> str:
+    """The URL without a slash at its end. Passwords in it are refused, because errors show it."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -42,6 +43,11 @@ def checked_url(url: str, where: str) -> str:
         raise SettingsError(
             f"{where}: not the address of a Supabase project",
             hint="Expected https://<project-ref>.supabase.co.",
+        )
+    if parts.scheme == "http" and plain_http_is_refused(parts.hostname or "", insecure_http=insecure_http):
+        raise SettingsError(
+            f"{where}: begins with http://: others could replace the keys that tokens are checked with",
+            hint="Use https://, or pass insecure_http=True if the network is yours.",
         )
     return url.rstrip("/")
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 import time
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from jwt import PyJWK
 
@@ -43,7 +45,7 @@ PAUSE_S, PAUSE_AFTER_FAILURE_S = 30.0, 5.0
 WAIT_S = 6.0
 _SOCKET_TIMEOUT_S = 5.0
 
-# For how long an answer may go on arriving. A byte at a time, each is soon enough for the socket.
+# How long a fetch may take, headers included. A byte at a time, each is soon enough for the socket.
 _ARRIVES_S = 10.0
 
 # What is under way for so long is given up: its thread was lost in a fork.
@@ -139,25 +141,83 @@ class KeySet:
 
 class _StayPut(HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Follow nobody: whoever names the place of the keys decides who may sign in."""
+        """Follow no redirect: who names the place of the keys decides who may sign in."""
+
+
+class _Deadline:
+    """Cuts connections off after a while, whatever they are at: the TLS handshake, headers, the body."""
+
+    def __init__(self, seconds: float) -> None:
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self.passed = False
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        for each in self._sockets:
+            each.close()
+
+    def connect(self, *arguments: Any, **options: Any) -> socket.socket:
+        """In the place of :func:`socket.create_connection`."""
+        connected = socket.create_connection(*arguments, **options)
+        # A second handle on the same connection: TLS takes the first one away.
+        self._sockets.append(connected.dup())
+        return connected
+
+    def _cut(self) -> None:
+        self.passed = True
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+class _Http(HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_connections(HTTPConnection, self._deadline), req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_connections(HTTPSConnection, self._deadline), req)
+
+
+def _connections(kind: type[HTTPConnection], deadline: _Deadline) -> Any:
+    def make(*arguments: Any, **options: Any) -> HTTPConnection:
+        connection = kind(*arguments, **options)
+        connection._create_connection = deadline.connect  # type: ignore[attr-defined]  # noqa: SLF001 - the only seam
+        return connection
+
+    return make
 
 
 def _download(url: str) -> bytes:
     headers = {"Accept": "application/json", "User-Agent": f"usersync/{__version__}"}
     request = Request(url, headers=headers)  # noqa: S310 - the verifier accepts http and https only
-    with build_opener(_StayPut()).open(request, timeout=_SOCKET_TIMEOUT_S) as response:
-        return _read_all(response)
-
-
-def _read_all(response: Any) -> bytes:
-    deadline = time.monotonic() + _ARRIVES_S
-    content = b""
-    while part := response.read1(_MOST_BYTES):
-        content += part
-        if len(content) > _MOST_BYTES:
-            raise ValueError(f"the answer is larger than {_MOST_BYTES >> 10} KiB")
-        if time.monotonic() > deadline:
+    with _Deadline(_ARRIVES_S) as deadline:
+        opener = build_opener(_StayPut(), _Http(deadline), _Https(deadline))
+        try:
+            with opener.open(request, timeout=_SOCKET_TIMEOUT_S) as response:
+                content: bytes = response.read(_MOST_BYTES + 1)
+        except (OSError, HTTPException):
+            if not deadline.passed:
+                raise
+        if deadline.passed:
             raise ValueError(f"the answer took longer than {_ARRIVES_S:g} s to arrive")
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"the answer is larger than {_MOST_BYTES >> 10} KiB")
     return content
 
 

@@ -40,7 +40,9 @@ class _Verifier:
     ``url`` is the project's (``SUPABASE_URL``). ``secret`` is the shared secret of a project that signs with
     one, or did so of late; without it HS256 is refused. ``issuer`` and ``jwks_url`` follow from ``url``, and
     are given where the auth server goes by another address in its tokens, or has its keys elsewhere.
-    ``roles`` are the database roles that may ask, ``leeway`` the seconds by which clocks may differ.
+    ``roles`` are the database roles that may ask, ``leeway`` the seconds by which clocks may differ. The keys
+    are fetched over ``http://`` from this machine, from a private network with a warning, and from elsewhere
+    only with ``insecure_http``.
 
     Raises :class:`~usersync.errors.SettingsError` for what cannot be.
     """
@@ -55,6 +57,7 @@ class _Verifier:
         audience: str = "authenticated",
         roles: Collection[str] = ("authenticated",),
         leeway: float = 10.0,
+        insecure_http: bool = False,
     ) -> None:
         if url is None and (issuer is None or jwks_url is None):
             raise SettingsError(
@@ -62,13 +65,20 @@ class _Verifier:
             )
         if isinstance(roles, str):
             raise SettingsError(f"roles: expected a list, got {roles!r}", hint=f"Write [{roles!r}].")
-        base = f"{checked_url(url, 'url')}/auth/v1" if url is not None else ""
+        base = ""
+        if url is not None:
+            # Only what the keys are fetched from must be encrypted.
+            fetched = jwks_url is None
+            base = f"{checked_url(url, 'url', insecure_http=insecure_http or not fetched)}/auth/v1"
         self._issuer = issuer or base
         self._secret = checked_secret(secret) if secret is not None else None
         self._audience = audience
         self._roles = frozenset(roles)
         self._leeway = leeway
-        self._keys = KeySet(checked_url(jwks_url or f"{base}/.well-known/jwks.json", "jwks_url"))
+        keys_at = f"{base}/.well-known/jwks.json"
+        if jwks_url is not None:
+            keys_at = checked_url(jwks_url, "jwks_url", insecure_http=insecure_http)
+        self._keys = KeySet(keys_at)
 
     @classmethod
     def from_env(cls, *, directory: Path | None = None, **options: Any) -> Self:
