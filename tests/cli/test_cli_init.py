@@ -188,7 +188,7 @@ def test_the_table_that_a_recipe_writes_to_comes_first(proposed, postgres):
     postgres.execute(SEVERAL)
     postgres.execute(
         "create function public.f() returns trigger language plpgsql as "
-        "'begin insert into public.profiles (id) values (new.id); return new; end';"
+        "'begin insert into public.profiles (id, mail) values (new.id, new.email); return new; end';"
         "create trigger t after insert on auth.users for each row execute function public.f()"
     )
     data = proposed()

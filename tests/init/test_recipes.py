@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from usersync.mapping import TableName
-from usersync.plans.recipes import Value, Write, read_recipe
+from usersync.plans.recipes import Condition, Value, Write, read_recipe
 
 USERS = TableName("public", "users")
 INSERT = "insert into public.users (id, email) values (new.id, new.email)"
@@ -44,6 +44,24 @@ def written(expression: str) -> Value | None:
         ("42", Value(default=42)),
         ("1.5", Value(default=1.5)),
         ("true", Value(default=True)),
+        ("-1", Value(default=-1)),
+        ("split_part(new.email, '@', 1)", Value(expression="split_part(email, '@', 1)")),
+        ("left(new.id::text, 8)", Value(expression="left(id::text, 8)")),
+        (
+            "'user_' || substr(md5(random()::text), 1, 8)",
+            Value(expression="'user_' || substr(md5(random()::text), 1, 8)"),
+        ),
+        ("coalesce(new.email, new.id::text)", Value(("email", "id"))),
+        (
+            "case when new.email is null then 'a' else 'b' end",
+            Value(expression="case when email is null then 'a' else 'b' end"),
+        ),
+        (
+            "coalesce(new.raw_user_meta_data->>'n', split_part(new.email, '@', 1))",
+            Value(expression="coalesce(raw_user_meta_data ->> 'n', split_part(email, '@', 1))"),
+        ),
+        ("gen_random_uuid()", Value(expression="gen_random_uuid()")),
+        ("nullif(trim(new.email), '')", Value(expression="nullif(trim(email), '')")),
         ("now()", Value(is_now=True)),
         ("current_timestamp", Value(is_now=True)),
     ],
@@ -55,24 +73,15 @@ def test_a_value_that_is_only_fetched(expression, value):
 @pytest.mark.parametrize(
     "expression",
     [
-        "split_part(new.email, '@', 1)",
-        "new.email || 'x'",
-        "gen_random_uuid()",
         "new.encrypted_password",
         "new.nothing_of_the_kind",
-        "new.raw_user_meta_data->>0",
-        "new.raw_user_meta_data->>'a.b'",
         "new.raw_user_meta_data->>'a$b'",
-        "new.raw_user_meta_data->>new.email",
-        "coalesce('x', new.email)",
-        "coalesce(new.email, now())",
-        "coalesce(new.email, random())",
-        "lower(new.phone)",
-        "nullif(new.email, '')",
-        "case when new.email is null then 1 end",
         "(select 1)",
-        "-1",
-        "new.email::text || 'x'::text",
+        "public.make_name(new.email)",
+        "make_name(new.email)",
+        "'x'::public.kind || new.email",
+        "regexp_replace(new.email, '\\W', '')",
+        "md5(new.encrypted_password)",
         "variable",
         "old.email",
     ],
@@ -126,8 +135,10 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
                 "id": Value(("id",)),
                 "Full Name": Value(("user_metadata.name",)),
                 "plan": Value(default="free"),
-                "updated_at": Value(is_now=True),
             },
+            Condition(frozenset({"INSERT", "UPDATE"})),
+            conflict=("id",),
+            updated={"Full Name": Value(("user_metadata.name",)), "updated_at": Value(is_now=True)},
         ),
     )
 
@@ -144,13 +155,23 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
         ("x := 1", "has statements of its own"),
         (f"if new.email like '%@corp.com' then {INSERT}; end if", "acts only under a condition of its own"),
         (f"if new.email is null then return new; end if; {INSERT}", "acts only under a condition of its own"),
+        (f"if not found then {INSERT}; end if", "acts only under a condition of its own"),
         (
-            f"if new.email_confirmed_at is not null and old.email_confirmed_at is null then {INSERT}; end if",
+            f"if tg_op = 'INSERT' and new.phone is null then return new; end if; {INSERT}",
             "acts only under a condition of its own",
         ),
         (
             "insert into public.users select new.id, new.email",
             "inserts into public.users in a way of its own",
+        ),
+        (
+            "insert into public.users (id) select id from public.old",
+            "inserts into public.users in a way of its own",
+        ),
+        ("if exists (select 1 from public.x) then null; end if", "acts only under a condition of its own"),
+        (
+            f"begin {INSERT}; exception when others then insert into public.errors values (sqlerrm); end",
+            "inserts into public.errors in a way of its own",
         ),
         (
             "insert into public.users (id) values (new.id), (old.id)",
@@ -190,3 +211,75 @@ def test_a_text_that_cannot_be_read_counts_as_more(body):
 
 def test_another_language_counts_as_more():
     assert read_recipe("whatever", "plv8").beyond == ("is written in plv8",)
+
+
+CONFIRMED = Condition(frozenset({"UPDATE"}), frozenset({"confirmed"}))
+
+
+def conditions(statements: str):
+    recipe = does(statements)
+    assert recipe.beyond == ()
+    return [(each.kind, each.condition) for each in recipe.writes]
+
+
+def test_each_branch_of_tg_op_has_its_operation():
+    """A function for all three operations, which returns early from two of them."""
+    assert conditions(f"""
+        if tg_op = 'DELETE' then delete from public.users where id = old.id; return old; end if;
+        if (TG_OP = 'INSERT') then {INSERT};
+        elsif tg_op = 'UPDATE' then update public.users set email = new.email where id = new.id;
+        end if
+    """) == [
+        ("delete", Condition(frozenset({"DELETE"}))),
+        ("insert", Condition(frozenset({"INSERT"}))),
+        ("update", Condition(frozenset({"UPDATE"}))),
+    ]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "new.email_confirmed_at is not null and old.email_confirmed_at is null",
+        "(old.confirmed_at is null) and (new.confirmed_at is not null)",
+        "old.confirmed_at IS NULL AND new.confirmed_at IS NOT NULL and tg_op = 'UPDATE'",
+    ],
+)
+def test_a_row_at_confirmation_is_understood(condition):
+    assert conditions(f"if {condition} then {INSERT}; end if") == [("insert", CONFIRMED)]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["not new.is_anonymous", "new.is_anonymous is not true", "coalesce(new.is_anonymous, false) = false"],
+)
+def test_no_row_for_anonymous_users_is_understood(condition):
+    (found,) = conditions(f"if {condition} then {INSERT}; end if")
+    assert found[1].only == {"permanent"}
+
+
+def test_values_in_variables_are_followed():
+    recipe = read_recipe("""
+        declare name text := coalesce(new.raw_user_meta_data->>'name', ''); mail text;
+        begin mail := lower(new.email);
+        insert into users (id, name, email) values (new.id, name, mail); return new;
+        end
+    """)
+    assert recipe.beyond == ()
+    assert recipe.writes[0].values == {
+        "id": Value(("id",)),
+        "name": Value(("user_metadata.name",), ""),
+        "email": Value(("email",)),
+    }
+
+
+def test_a_variable_that_depends_is_not():
+    recipe = does("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
+    assert "acts only under a condition of its own" in recipe.beyond
+
+
+def test_what_it_does_to_new_is_told():
+    recipe = does(
+        "new.raw_user_meta_data = coalesce(new.raw_user_meta_data, '{}') || '{\"a\": 1}'; new.role := 'x'"
+    )
+    assert recipe.sets == ("raw_user_meta_data", "role")
+    assert recipe.beyond == ()

@@ -11,7 +11,7 @@ from usersync.core.foreign_keys import ON_DELETE
 from usersync.plans.init.choice import shown
 from usersync.plans.init.columns import left_out
 from usersync.plans.init.surroundings import network_use
-from usersync.plans.init.text import tables_question
+from usersync.plans.init.text import entry, tables_question
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -214,6 +214,8 @@ def _source(column: Proposed) -> tuple[str, str]:
         return faint("left out"), ""
     options = [f"{name} {value!r}" for name, value in column.entry.items() if name not in {"from", "owner"}]
     owner = ["yours once filled"] if column.entry.get("owner") == "app" else []
+    if "from" not in column.entry:
+        return clip(entry(column.entry), _SOURCE_WIDTH), ""
     return clip(", ".join(column.entry["from"]), _SOURCE_WIDTH), faint(", ".join([*options, *owner]))
 
 

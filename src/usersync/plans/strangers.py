@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.mapping import quote
 from usersync.models import Finding
+from usersync.plans.effects import BEFORE, INSERT, ROW, beyond, effects
 from usersync.plans.recipes import read_recipe
-from usersync.plans.recipes.reading import is_harmless
-from usersync.plans.recipes.tokens import UnreadableError, tokens
-from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from usersync.plans.recipes import Recipe, Value, Write
+    from usersync.mapping import TableName
+    from usersync.plans.recipes import Recipe, Write
     from usersync.settings import Settings
 
 OUR_TRIGGERS = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")
-
-# Bits of pg_trigger.tgtype.
-ROW, BEFORE, INSERT = 1, 2, 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,8 @@ class Stranger:
     name: str
     function: str
     recipe: Recipe
+    #: What it writes, on the operations that it fires on.
+    effects: tuple[Write, ...]
     #: What it does beyond copying what the mapping copies, in words; empty if it does no more.
     beyond: tuple[str, ...]
     #: What keeps it from being taken away and brought back as it was, in words, or None.
@@ -53,68 +50,58 @@ class Stranger:
 
 def strangers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[Stranger, ...]:
     """The triggers of others on the auth server's table, and what each does."""
-    return tuple(
+    found = (
         _stranger(trigger, settings, catalog) for trigger in catalog["source_triggers"] if not trigger["ours"]
     )
+    return _together(tuple(found), settings)
 
 
 def _stranger(trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[str, Any]) -> Stranger:
     recipe = read_recipe(trigger["body"], trigger["language"])
-    beyond = [*recipe.beyond]
-    if not _fires_plainly(trigger["definition"]):
-        beyond.append("fires only under a condition of its own")
-    for write in recipe.writes:
-        beyond += _beyond(write, settings, catalog["users_columns"])
-    if not recipe.writes and not beyond:
-        beyond.append("copies nothing")
-    inserts = any(each.table == settings.users_table and each.fails_on_conflict for each in recipe.writes)
     return Stranger(
         trigger["name"],
         f"{trigger['function']}()",
         recipe,
-        tuple(dict.fromkeys(beyond)),
+        effects(trigger, recipe),
+        tuple(dict.fromkeys(beyond(trigger, recipe, settings, catalog))),
         _fixed(trigger),
         trigger["name"] in OUR_TRIGGERS,
-        inserts and trigger["enabled"] != "D" and _comes_after_ours(trigger),
+        trigger["enabled"] != "D" and _collides(trigger, recipe, settings),
     )
 
 
-def _fires_plainly(definition: str) -> bool:
-    """Whether it fires for each row, or for each whose values changed, which usersync looks at itself."""
-    when = re.search(r"\bWHEN \((.*)\) EXECUTE FUNCTION ", definition, re.DOTALL)
-    if when is None:
-        return True
-    try:
-        return is_harmless(tokens(when[1]))
-    except UnreadableError:
-        return False
+def _together(found: tuple[Stranger, ...], settings: Settings) -> tuple[Stranger, ...]:
+    """Triggers that depend on each other's rows are all replaced, or all kept."""
+    table = settings.users_table
+    staying = [each for each in found if not each.is_copy and _depends_on_rows(each.recipe, table)]
+    if not staying:
+        return found
+    why = f"works together with {staying[0].name}, which stays"
+    return tuple(
+        replace(each, beyond=(why,))
+        if each.is_copy and any(write.table == table for write in each.recipe.writes)
+        else each
+        for each in found
+    )
 
 
-def _beyond(write: Write, settings: Settings, columns: Mapping[str, Any]) -> Iterator[str]:
-    if write.table != settings.users_table:
-        yield {"insert": "inserts into", "update": "updates", "delete": "deletes from"}[
-            write.kind
-        ] + f" {write.table}"
-        return
-    mapped = {column.name for column in settings.columns}
-    for name, value in write.values.items():
-        if value is None:
-            yield f"computes {name}"
-        elif name == settings.key:
-            if value.sources != ("id",):
-                yield f"writes another key than the user's id into {name}"
-        elif name not in mapped and not _comes_by_itself(value, columns.get(name)):
-            yield f"fills {name}, which is not mapped"
+def _depends_on_rows(recipe: Recipe, table: TableName) -> bool:
+    """Whether it makes rows of the table itself, or raises by what it finds there."""
+    makes = any(write.kind == "insert" and write.table == table for write in recipe.writes)
+    raises = any(each.startswith("raises") for each in recipe.beyond) and table.name in recipe.names
+    return makes or raises
 
 
-def _comes_by_itself(value: Value, column: Mapping[str, Any] | None) -> bool:
-    """The time of writing, and what is the column's default anyway."""
-    if value.is_now:
-        return True
-    if column is None or value.sources:
-        return False
-    default = column["default"] or "NULL"
-    return re.fullmatch(re.escape(literal(value.default)) + r"(::.*)?", default, re.IGNORECASE) is not None
+def _collides(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) -> bool:
+    """Whether it inserts a row that usersync has made before, and then fails the request."""
+    inserts = [
+        each
+        for each in effects(trigger, recipe)
+        if each.table == settings.users_table and each.fails_on_conflict
+    ]
+    on_change = any("UPDATE" in each.condition.operations for each in inserts)
+    on_sign_up = any("INSERT" in each.condition.operations for each in inserts)
+    return on_change or (on_sign_up and _comes_after_ours(trigger))
 
 
 def _fixed(trigger: Mapping[str, Any]) -> str | None:

@@ -93,9 +93,11 @@ def propose(source: TableName, chosen: Choice | TableName | None) -> Plan[Propos
         remark = "usersync is installed here, and these are the settings it was set up with."
         return (yield from _conclude(data, columns, {"users_table": remark}, about, metadata, key=chosen.key))
     found = strangers(base, inspection.catalog)
-    columns = propose_columns(about, chosen.key.name, evidence_of(base, found, metadata or Metadata()))
+    columns = propose_columns(
+        about, chosen.key.name, evidence_of(base, found, metadata or Metadata(), inspection.catalog)
+    )
     tombstone = next(
-        (each.name for each in columns if each.entry and each.entry["from"] == ["deleted_at"]), None
+        (each.name for each in columns if each.entry and each.entry.get("from") == ["deleted_at"]), None
     )
     data["on_delete"], remark = on_delete_for(chosen, about, found, tombstone)
     data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
@@ -106,9 +108,12 @@ def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:
     data: dict[str, Any] = {"users_table": str(table or Settings().users_table)}
     if source != Settings().source_table:
         data["source_table"] = str(source)
+    inspection = yield from inspect(render_bundle(parse_settings({**data, "columns": {}})))
+    present = set(inspection.catalog["source_columns"])
     columns = tuple(
         Proposed(each.name, {"from": [str(source) for source in each.sources]}, "")
         for each in Settings().columns
+        if all(source.column in present for source in each.sources)
     )
     data["columns"] = {each.name: dict(each.entry or {}) for each in columns}
     remark = "There is no such table: usersync makes it, with these columns."

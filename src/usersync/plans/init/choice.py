@@ -136,9 +136,12 @@ def _rank(choice: Choice) -> tuple[object, ...]:
 def clearest(found: tuple[Choice, ...]) -> Choice | None:
     """The one that has more to show than every other; None if there is none, and a person has to say."""
     able = [each for each in found if each.is_proposable]
-    return next(
+    best = next(
         (each for each in able if all(each is other or each.is_clearer_than(other) for other in able)), None
     )
+    # A trigger that makes rows of another table is not passed over, even if that one shows nothing else.
+    passed_over = best and not best.written_by and any(each.written_by for each in found)
+    return None if passed_over else best
 
 
 def is_usual(table: TableName) -> bool:

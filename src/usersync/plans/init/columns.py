@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import SettingsError
-from usersync.mapping import SOURCE_TYPES, check_name, parse_column
+from usersync.mapping import SOURCE_TYPES, check_name, looks_like_a_privilege, parse_column
+from usersync.plans.effects import comes_by_itself
 from usersync.plans.init.sources import (
     UNFIT,
     WHOLE,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from usersync.plans.init.sources import Evidence
+    from usersync.plans.recipes import Value
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,15 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         return Proposed(name, None, str(error), decide=str(error) if is_required(column) else None)
     if column["by_itself"]:
         return Proposed(name, None, f"it is {column['by_itself']}, which the database fills")
-    found = find_sources(column, evidence)
-    if not found.sources or (wanted := type_for(column, found.sources)) is UNFIT:
+    if evidence.recipe:
+        return _as_filled(column, evidence)
+    return _as_found(column, find_sources(column, evidence), evidence)
+
+
+def _as_found(column: Mapping[str, Any], found: Found, evidence: Evidence) -> Proposed:
+    """From a source that the column's name, its comment or the users' data suggest."""
+    wanted = type_for(column, found.sources) if found.sources else None
+    if not found.sources or wanted is UNFIT:
         return _left_out(column, found)
     entry: dict[str, Any] = {"from": list(found.sources)}
     if wanted:
@@ -80,9 +89,62 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     )
     if default is not None:
         entry["default"] = default
-    if name not in evidence.followed and not _follows(found.sources):
+    follows = column["name"] in evidence.followed if evidence.recipe else _follows(found.sources)
+    if not follows:
         entry["owner"] = "app"
     return _readable(column, _guarded(column, entry, found.why))
+
+
+def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
+    """As the hand-written trigger fills it; what it leaves alone is left alone."""
+    name, recipe = column["name"], evidence.recipe
+    if name not in evidence.written:
+        return _not_filled(column, evidence)
+    value, why = evidence.written[name], f"as {recipe} fills it"
+    if value is None:
+        why = f"{recipe} computes it in a way that usersync cannot repeat"
+        return Proposed(name, None, why, decide=why if is_required(column) else None)
+    if looks_like_a_privilege(name) and (hole := _written_by_users(value)):
+        taken = f"{recipe} takes it from {hole}, which every user can write for themselves"
+        return _left_out(column, Found((), taken, is_hole=True))
+    if value.sources:
+        return _as_found(column, Found(value.sources, why, value.default), evidence)
+    if comes_by_itself(value, column):
+        return Proposed(name, None, "the table's own default gives what the trigger writes")
+    return _readable(column, _guarded(column, _computed(column, value, evidence), why))
+
+
+def _computed(column: Mapping[str, Any], value: Value, evidence: Evidence) -> dict[str, Any]:
+    """A constant or an expression as an entry."""
+    if not value.expression and not value.is_now and value.default is not None:
+        return {"value": value.default}
+    entry = {"expression": value.expression or ("now()" if value.is_now else "null")}
+    if value.expression and column["category"] != "S" and (wanted := name_of_type(column)) != UNFIT:
+        entry["type"] = wanted
+    if column["name"] in evidence.followed:
+        entry["owner"] = "auth"
+    return entry
+
+
+def _written_by_users(value: Value) -> str:
+    """Which part of the value every user can write for themselves, in words; empty if none."""
+    found = [each for each in value.sources if each.startswith("user_metadata")]
+    return ", ".join(found) or ("user_metadata" if "raw_user_meta_data" in (value.expression or "") else "")
+
+
+def _not_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
+    """Left alone, with what it could be mapped from; unless every row needs a value for it."""
+    name = column["name"]
+    if name == evidence.tombstone:
+        return _as_found(column, Found(("deleted_at",), "set when the user is deleted"), evidence)
+    found = find_sources(column, evidence)
+    if is_required(column) and name not in evidence.filled_by_table:
+        return _left_out(column, Found((), f"{evidence.recipe} does not fill it"))
+    suggestion = _as_found(column, found, evidence).entry if found.sources else None
+    why = f"{evidence.recipe} does not fill it"
+    if name in evidence.filled_by_table:
+        return Proposed(name, None, "a trigger of the table fills it")
+    return Proposed(name, None, why, suggestion=suggestion)
 
 
 def _readable(column: Mapping[str, Any], proposed: Proposed) -> Proposed:
@@ -112,33 +174,34 @@ def constant(default: str | None) -> Any:
 
 def _guarded(column: Mapping[str, Any], entry: dict[str, Any], why: str) -> Proposed:
     """What keeps a row from being refused: a default, and what becomes of a value that is taken."""
-    name, sources, decide = column["name"], entry["from"], None
+    name, sources, decide = column["name"], entry.get("from", []), None
     is_text = column["category"] == "S" and not column["is_array"]
     by_user = all(source.startswith("user_metadata.") for source in sources)
-    if column["is_unique"] and is_text and by_user and entry.get("owner") == "app":
+    is_filled_once = entry.get("owner", "auth" if sources else "app") == "app"
+    if column["is_unique"] and is_text and by_user and is_filled_once:
         entry["on_conflict"] = "suffix"
-        if is_required(column):
+        if is_required(column) and sources:
             entry.setdefault("default", "user")
     elif column["is_unique"] and not column["refuses_null"]:
         entry["on_conflict"] = "null"
     elif column["is_unique"]:
-        why += "; unique, so who brings one that is taken gets no row"
-    if is_required(column) and "default" not in entry:
+        why += "; UNIQUE and NOT NULL: a user with a duplicate value gets no row"
+    if is_required(column) and sources and "default" not in entry:
         if is_text and by_user:
             entry["default"] = ""
-            why += "; refuses null, so who has none gets an empty text"
+            why += "; NOT NULL: a user without a value gets an empty text"
         elif "email" in sources:
-            why += "; refuses null, so who signs up anonymously or by phone gets no row"
+            why += "; NOT NULL: a user without an e-mail (anonymous, phone) gets no row"
         elif not _follows(tuple(sources)) and sources != ["created_at"]:
             decide = (
-                "refuses null: who has none gets no row, though their sign-up succeeds and the ledger names "
-                "them. Give it a default, or let it be null"
+                "NOT NULL: a user without a value gets no row. The sign-up succeeds, and the failure is "
+                "recorded. Give it a default, or drop NOT NULL"
             )
     ordered = {option: entry[option] for option in _ORDER if option in entry}
     return Proposed(name, ordered, why, decide)
 
 
-_ORDER = ("from", "type", "default", "owner", "on_conflict")
+_ORDER = ("from", "value", "expression", "type", "default", "owner", "on_conflict")
 
 
 def _left_out(column: Mapping[str, Any], found: Found) -> Proposed:
@@ -159,7 +222,7 @@ def _left_out(column: Mapping[str, Any], found: Found) -> Proposed:
         name,
         None,
         why,
-        decide=f"refuses null and has no default{refers}, so no user can get a row until it is filled: "
-        f"{why}. Map it, give it a default in the table, or let it be null",
+        decide=f"NOT NULL and without a default{refers}: no user can get a row until it is filled, and "
+        f"{why}. Map it, give it a default in the table, or drop NOT NULL",
         suggestion=suggestion,
     )

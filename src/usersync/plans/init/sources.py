@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.errors import SettingsError
 from usersync.mapping import SOURCE_TYPES, TableName, looks_like_a_privilege, parse_type
+from usersync.plans.effects import INSERT, set_by_triggers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,27 +26,56 @@ class Evidence:
     """What there is to go by, beside the table itself."""
 
     metadata: Metadata
-    #: What a recipe's trigger writes into the columns when a user is made, and which function that is.
-    written: Mapping[str, Value] = field(default_factory=dict)
+    #: What a hand-written trigger writes into the columns when a user is made, None where the settings cannot
+    #: say it; and which function that is.
+    written: Mapping[str, Value | None] = field(default_factory=dict)
     recipe: str | None = None
     #: Columns that a trigger keeps equal to the auth server's.
     followed: frozenset[str] = frozenset()
+    #: The columns that the auth server's table has.
+    source_columns: frozenset[str] = frozenset()
+    #: The column that a trigger sets to the time when the user is deleted.
+    tombstone: str | None = None
+    #: Columns that a BEFORE INSERT trigger of the users table fills.
+    filled_by_table: frozenset[str] = frozenset()
 
 
-def evidence_of(settings: Settings, found: tuple[Stranger, ...], metadata: Metadata) -> Evidence:
-    """What the recipes that write to this table say of its columns."""
-    written: dict[str, Value] = {}
-    followed, recipe = set[str](), None
+def evidence_of(
+    settings: Settings, found: tuple[Stranger, ...], metadata: Metadata, catalog: Mapping[str, Any]
+) -> Evidence:
+    """What the hand-written triggers that write to this table say of its columns."""
+    written: dict[str, Value | None] = {}
+    followed, recipe, tombstone = set[str](), None, None
     for each in found:
-        for write in each.recipe.writes:
+        for write in each.effects:
             if write.table != settings.users_table:
                 continue
-            values = {name: value for name, value in write.values.items() if value is not None}
             if write.kind == "insert":
-                written, recipe = {**values, **written}, recipe or each.function
-            else:
-                followed |= {name for name, value in values.items() if value.sources}
-    return Evidence(metadata, written, recipe, frozenset(followed))
+                written, recipe = {**write.values, **written}, recipe or each.function
+            if write.kind == "update" and write.condition.operations == {"DELETE"}:
+                tombstone = next(
+                    (name for name, value in write.values.items() if value and value.is_now), None
+                )
+            if "UPDATE" in write.condition.operations:
+                follows = write.updated if write.kind == "insert" else write.values
+                followed |= {name for name, value in follows.items() if _is_fetched(value)}
+                written = {
+                    **{name: follows[name] for name in follows if _is_fetched(follows[name])},
+                    **written,
+                }
+    return Evidence(
+        metadata,
+        written,
+        recipe,
+        frozenset(followed),
+        frozenset(catalog["source_columns"]),
+        tombstone,
+        set_by_triggers(catalog["users_triggers"], INSERT),
+    )
+
+
+def _is_fetched(value: Value | None) -> bool:
+    return value is not None and bool(value.sources or value.expression)
 
 
 _PLAIN = {
@@ -101,20 +131,24 @@ class Found(NamedTuple):
     sources: tuple[str, ...]
     why: str
     default: Any = None
-    #: A recipe does something here that it should not.
+    #: A trigger does something here that it should not.
     is_hole: bool = False
 
 
 def find_sources(column: Mapping[str, Any], evidence: Evidence) -> Found:
-    """Where the value of a column comes from, by all there is to go by."""
+    """Where the value of a column comes from, by its comment, its name, and what users have."""
     name = usual(column["name"])
-    value = evidence.written.get(column["name"])
-    if value and value.sources:
-        if looks_like_a_privilege(name) and any(each.startswith("user_") for each in value.sources):
-            taken = ", ".join(value.sources)
-            why = f"{evidence.recipe} takes it from {taken}, which every user can write for themselves"
-            return Found((), why, is_hole=True)
-        return Found(value.sources, f"as {evidence.recipe} fills it", value.default)
+    found = _find(column, name, evidence)
+    lacking = [each for each in found.sources if not _is_there(each, evidence)]
+    return Found((), f"{', '.join(lacking)} is not there in this auth server") if lacking else found
+
+
+def _is_there(source: str, evidence: Evidence) -> bool:
+    column = source.partition(".")[0]
+    return WHOLE.get(column, column) in evidence.source_columns
+
+
+def _find(column: Mapping[str, Any], name: str, evidence: Evidence) -> Found:
     if name in _LEFT_ALONE:
         return Found((), _LEFT_ALONE[name])
     commented = _commented(column)
@@ -162,9 +196,6 @@ def _metadata_sources(column: Mapping[str, Any], name: str, evidence: Evidence) 
         f"user_metadata.{key}" for key in dict.fromkeys((column["name"], *_SYNONYMS.get(name, (name,))))
     ]
     present = tuple(key for key in from_user if key in metadata.keys)
-    if evidence.recipe and not is_required(column):
-        found = f", though {_share(metadata, present)} have {' or '.join(present)}" if present else ""
-        return Found((), f"{evidence.recipe} does not fill it{found}")
     if present:
         return Found(present, f"{_share(metadata, present)} have it in their user_metadata")
     expected = tuple(f"user_metadata.{key}" for key in _SYNONYMS.get(name, ()))
@@ -182,6 +213,8 @@ def type_for(column: Mapping[str, Any], sources: tuple[str, ...]) -> str | None:
     """The type to be said in the settings, None where none has to be, or ``UNFIT``."""
     delivered = {SOURCE_TYPES.get(WHOLE.get(source, source), "metadata") for source in sources}
     category, is_array = column["category"], column["is_array"]
+    if len(delivered) > 1 and "uuid" in delivered:
+        delivered = delivered - {"uuid"} | {"text"}
     if delivered <= {"text", "metadata"} and category == "S" and not is_array:
         return None
     if len(delivered) > 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usersync.errors import ConflictError
+from usersync.mapping import SOURCE_TYPES
 from usersync.plans.init.choice import (
     Choice,
     TableEvidence,
@@ -32,9 +34,10 @@ from usersync.sql.render import render_bundle
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from usersync.mapping import TableName
+    from usersync.plans.init.sources import Evidence
     from usersync.transports.steps import Plan
 
 #: More tables than this are not looked into column by column.
@@ -104,7 +107,7 @@ def look_for_tables(source: TableName, table: TableName | None = None) -> Plan[T
         for each in candidates
         if each.table not in known and (each.table == table or is_usual(each.table) or each.table in filled)
     )
-    usable = yield from _with_mapped(source, usable, found)
+    usable = yield from _with_mapped(source, usable, found, {**inspection.catalog, "users_triggers": []})
     named = tuple(each for each in usable if each.table == table)
     relevant = tuple(each for each in usable if each.evidence or _is_likely(each) or each in named)
     settled = (yield from _installed(relevant)) or clearest(relevant)
@@ -129,7 +132,10 @@ def _written(found: Iterable[Stranger]) -> dict[tuple[TableName, str], str]:
 
 
 def _with_mapped(
-    source: TableName, found: tuple[Choice, ...], triggers: tuple[Stranger, ...]
+    source: TableName,
+    found: tuple[Choice, ...],
+    triggers: tuple[Stranger, ...],
+    catalog: Mapping[str, Any],
 ) -> Plan[tuple[Choice, ...]]:
     """With the columns that would be mapped, for those that have any evidence."""
     metadata = (yield from sample_metadata(replace(Settings(), source_table=source))) or Metadata()
@@ -137,14 +143,17 @@ def _with_mapped(
     for turn, choice in enumerate(found):
         mapped = tuple[str, ...]()
         if choice.evidence and turn < _MOST_TABLES:
-            mapped = yield from _mapped(source, choice, triggers, metadata)
+            mapped = yield from _mapped(
+                source, choice, lambda settings: evidence_of(settings, triggers, metadata, catalog)
+            )
         looked.append(replace(choice, mapped=mapped))
     return tuple(sorted(looked, key=lambda each: not each.is_proposable))
 
 
 def _mapped(
-    source: TableName, choice: Choice, triggers: tuple[Stranger, ...], metadata: Metadata
+    source: TableName, choice: Choice, evidence: Callable[[Settings], Evidence]
 ) -> Plan[tuple[str, ...]]:
+    """The columns that would get a value from the auth server, beside the id."""
     settings = parse_settings(
         {
             "users_table": str(choice.table),
@@ -156,8 +165,15 @@ def _mapped(
     about = yield from describe_table(settings)
     if about is None:
         return ()
-    proposed = propose_columns(about, choice.key.name, evidence_of(settings, triggers, metadata))
-    return tuple(each.name for each in proposed if each.entry is not None)
+    proposed = propose_columns(about, choice.key.name, evidence(settings))
+    return tuple(each.name for each in proposed if each.entry is not None and _tells_of_user(each.entry))
+
+
+def _tells_of_user(entry: Mapping[str, Any]) -> bool:
+    if "from" in entry:
+        return bool(entry["from"] != ["id"])
+    words = set(re.findall(r"\w+", entry.get("expression", "")))
+    return bool(words & (set(SOURCE_TYPES) - {"id"}))
 
 
 def _installed(found: tuple[Choice, ...]) -> Plan[Choice | None]:

@@ -85,6 +85,13 @@ def _lines(proposal: Proposal) -> Iterator[str]:
         yield from _column(column)
     for why, names in left_out(proposal.columns).items():
         yield from comment(f"Left out ({why}): {', '.join(names)}")
+    could = [each for each in proposal.columns if each.is_left_out and each.suggestion]
+    if could:
+        yield from comment(
+            "These could be mapped. They are left alone, because the trigger leaves them alone:"
+        )
+        for each in could:
+            yield f"# {inert(key(each.name))} = {entry(each.suggestion or {})}"
 
 
 def _column(column: Proposed) -> Iterator[str]:
@@ -97,7 +104,7 @@ def _column(column: Proposed) -> Iterator[str]:
             yield from comment(column.why)
             why = ""
         yield line + why
-    elif column.suggestion is not None:
+    elif column.decide and column.suggestion is not None:
         yield f"# {inert(key(column.name))} = {entry(column.suggestion)}"
 
 
@@ -121,6 +128,8 @@ def inert(text: str) -> str:
 
 def entry(options: Mapping[str, Any]) -> str:
     """A column as short as it can be written."""
+    if "from" not in options:
+        return toml(options)
     sources = options["from"]
     if isinstance(sources, list) and len(sources) == 1:
         sources = sources[0]

@@ -1,6 +1,16 @@
-"""What a pasted trigger function does, read from its text, as far as it only copies a row."""
+"""What a hand-written trigger function does, read from its text, as far as it only copies a row."""
 
+from usersync.plans.recipes.conditions import ALWAYS, OPERATIONS, Condition, read_when
 from usersync.plans.recipes.reading import Recipe, Write, read_recipe
 from usersync.plans.recipes.values import Value
 
-__all__ = ["Recipe", "Value", "Write", "read_recipe"]
+__all__ = [
+    "ALWAYS",
+    "OPERATIONS",
+    "Condition",
+    "Recipe",
+    "Value",
+    "Write",
+    "read_recipe",
+    "read_when",
+]

@@ -97,3 +97,35 @@ def find(words: Sequence[Token], *wanted: str, start: int = 0) -> int | None:
         if depth == 0 and number >= start and token.word in wanted:
             return number
     return None
+
+
+def split_words(words: Sequence[Token], keyword: str) -> list[list[Token]]:
+    """Cut at a keyword, wherever it is outside of parentheses."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for token in words:
+        if token.kind == "mark":
+            depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 and token.word == keyword:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def closes(words: Sequence[Token], opened: int) -> int:
+    """Where the parenthesis that opens at this place is closed."""
+    depth = 0
+    for number in range(opened, len(words)):
+        if words[number].kind == "mark":
+            depth += {"(": 1, ")": -1}.get(words[number].text, 0)
+        if depth == 0:
+            return number
+    return -1
+
+
+def inner(words: Sequence[Token]) -> Sequence[Token]:
+    """Without parentheses around all of it."""
+    while len(words) > 1 and words[0] == ("mark", "(") and closes(words, 0) == len(words) - 1:
+        words = words[1:-1]
+    return words

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from usersync.errors import SettingsError
 from usersync.mapping import SOURCE_TYPES, Default, check_name
-from usersync.plans.recipes.tokens import Token, split
+from usersync.plans.recipes.expressions import read_expression
+from usersync.plans.recipes.tokens import Token, closes, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,17 +28,29 @@ class Value:
     default: Default = None
     #: The time at which the row is written.
     is_now: bool = False
+    #: An SQL expression of the settings, where the value is computed.
+    expression: str | None = None
 
 
 def read_value(words: Sequence[Token]) -> Value | None:
-    """What an expression fetches, or None where it does more than fetching."""
+    """What goes into a column; None where the settings have no way to say it."""
+    fetched = _fetched(words)
+    if fetched is not None:
+        return fetched
+    expression = read_expression(words)
+    return Value(expression=expression) if expression else None
+
+
+def _fetched(words: Sequence[Token]) -> Value | None:
     words = _bare(list(words))
     if not words:
         return None
     if len(words) == 1:
         return _constant(words[0])
+    if words[0] == ("mark", "-") and words[1].kind == "number" and len(words) == 2:  # noqa: PLR2004 - minus, number
+        return Value(default=-_number(words[1]))
     name, opened = words[0].word, words[1] == ("mark", "(")
-    if opened and name in {"coalesce", *_CLOCKS, "lower"} and _closes(words, 1) == len(words) - 1:
+    if opened and name in {"coalesce", *_CLOCKS, "lower"} and closes(words, 1) == len(words) - 1:
         return _called(name, words[2:-1])
     if name == "new":
         source = _source(words[1:])
@@ -53,7 +66,7 @@ def _bare(words: list[Token]) -> list[Token]:
         )
         if cast is not None and all(each.kind != "mark" or each.text in _OF_TYPES for each in words[cast:]):
             words = words[:cast]
-        elif len(words) > 1 and words[0] == ("mark", "(") and _closes(words, 0) == len(words) - 1:
+        elif len(words) > 1 and words[0] == ("mark", "(") and closes(words, 0) == len(words) - 1:
             words = words[1:-1]
         else:
             return words
@@ -63,25 +76,18 @@ def _depth(words: Sequence[Token]) -> int:
     return sum({"(": 1, ")": -1}.get(token.text, 0) for token in words if token.kind == "mark")
 
 
-def _closes(words: Sequence[Token], opened: int) -> int:
-    """Where the parenthesis that opens at this place is closed."""
-    depth = 0
-    for number in range(opened, len(words)):
-        if words[number].kind == "mark":
-            depth += {"(": 1, ")": -1}.get(words[number].text, 0)
-        if depth == 0:
-            return number
-    return -1
-
-
 def _constant(token: Token) -> Value | None:
     if token.kind == "text":
         return Value(default=token.text)
     if token.kind == "number":
-        return Value(default=float(token.text) if "." in token.text else int(token.text))
+        return Value(default=_number(token))
     if token.word == "current_timestamp":
         return Value(is_now=True)
     return Value(default=_CONSTANTS[token.word]) if token.word in _CONSTANTS else None
+
+
+def _number(token: Token) -> int | float:
+    return float(token.text) if "." in token.text else int(token.text)
 
 
 def _called(name: str, inside: list[Token]) -> Value | None:
@@ -89,11 +95,11 @@ def _called(name: str, inside: list[Token]) -> Value | None:
         return None if inside else Value(is_now=True)
     if name == "lower":
         # The auth server stores addresses in lower case.
-        value = read_value(inside)
+        value = _fetched(inside)
         return value if value == Value(("email",)) else None
     found = Value()
     for part in split(inside, ","):
-        value = read_value(part)
+        value = _fetched(part)
         if value is None or value.is_now or (found.default is not None and value.sources):
             return None
         found = replace(found, sources=(*found.sources, *value.sources), default=value.default)
@@ -107,7 +113,7 @@ def _source(words: Sequence[Token]) -> str | None:
     column, way = words[1].text, words[2:]
     if not way:
         name = _METADATA.get(column, column)
-        return name if name == "id" or column in SOURCE_TYPES else None
+        return name if column in SOURCE_TYPES else None
     if column not in _METADATA or len(way) % 2:
         return None
     keys = list[str]()

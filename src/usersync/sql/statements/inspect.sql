@@ -91,7 +91,14 @@ select jsonb_build_object(
         order by attname
     ),
     'users_triggers', (
-        select coalesce(jsonb_agg(tgname order by tgname), '[]') from pg_trigger
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', tgname, 'type', tgtype, 'enabled', tgenabled, 'function', nspname || '.' || proname,
+            'definition', pg_get_triggerdef(pg_trigger.oid), 'language', lanname, 'body', prosrc
+        ) order by tgname), '[]')
+        from pg_trigger
+        join pg_proc on pg_proc.oid = tgfoid
+        join pg_namespace on pg_namespace.oid = pronamespace
+        join pg_language on pg_language.oid = prolang
         where tgrelid = to_regclass('@users_table') and not tgisinternal
     ),
     'functions', (

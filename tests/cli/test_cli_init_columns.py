@@ -1,0 +1,159 @@
+"""Where there is a hand-written trigger, ``usersync init`` maps what the trigger fills, as it fills it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.newest_server
+
+PROFILES = "create table public.profiles (id uuid primary key references auth.users on delete cascade, {});"
+MAKE = """
+    create function public.make() returns trigger language plpgsql security definer set search_path = '' as $$
+    begin insert into public.profiles ({}) values ({}); return new; end $$;
+    create trigger on_auth_user_created after insert on auth.users
+      for each row execute function public.make();
+"""
+
+
+@pytest.fixture
+def proposed(usersync, database, monkeypatch, postgres):
+    """What init proposes for the columns of public.profiles."""
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+
+    def propose(*scripts, code=0):
+        for script in scripts:
+            postgres.execute(script)
+        done = usersync("init", "--json", "--force", "--table", "public.profiles")
+        assert done.code == code, done.out
+        return done.json
+
+    return propose
+
+
+def entries(data):
+    return data["settings"]["columns"]
+
+
+def test_a_column_that_the_trigger_leaves_alone_is_left_alone(proposed, auth):
+    """Input: profiles(id, role default 'member'), insert of id only, one user with app_metadata.role."""
+    auth.admin_create(app_metadata={"role": "editor"})
+    data = proposed(PROFILES.format("role text default 'member', email text"), MAKE.format("id", "new.id"))
+    assert entries(data) == {}
+    assert '# role = { from = "app_metadata.role", owner = "app" }' in data["toml"]
+    assert '# email = { from = "email", owner = "app" }' in data["toml"]
+
+
+def test_what_the_application_filled_is_not_mapped_by_name(proposed):
+    """Input: users(id, full_name, banned_until, phone), insert of id and full_name."""
+    data = proposed(
+        PROFILES.format(
+            "full_name text, banned_until timestamptz, phone text, created_at timestamptz default now()"
+        ),
+        MAKE.format("id, full_name", "new.id, new.raw_user_meta_data->>'full_name'"),
+    )
+    assert entries(data) == {"full_name": {"from": ["user_metadata.full_name"], "owner": "app"}}
+
+
+def test_what_is_written_once_is_the_applications_from_there_on(proposed):
+    """Input: the trigger inserts the e-mail once, people edit theirs."""
+    data = proposed(PROFILES.format("email text"), MAKE.format("id, email", "new.id, new.email"))
+    assert entries(data) == {"email": {"from": ["email"], "owner": "app"}}
+
+
+def test_what_the_trigger_follows_is_mirrored(proposed):
+    data = proposed(
+        PROFILES.format("email text, full_name text"),
+        MAKE.format("id, email, full_name", "new.id, new.email, new.raw_user_meta_data->>'full_name'"),
+        "create function public.follow() returns trigger language plpgsql as "
+        "'begin update public.profiles set email = new.email where id = new.id; return new; end';"
+        "create trigger follow after update of email on auth.users "
+        "for each row execute function public.follow()",
+    )
+    assert entries(data) == {
+        "email": {"from": ["email"]},
+        "full_name": {"from": ["user_metadata.full_name"], "owner": "app"},
+    }
+
+
+def test_constants_and_computed_values_are_mapped_as_they_are(proposed, usersync):
+    """Input: constants and a username of random characters in NOT NULL columns."""
+    data = proposed(
+        PROFILES.format(
+            "bio text not null, is_public boolean not null, username text not null, role text not null, "
+            "contact text, plan text default 'free'"
+        ),
+        MAKE.format(
+            "id, bio, is_public, username, role, contact, plan",
+            "new.id, '', false, 'user_' || substr(md5(random()::text), 1, 8), 'client', "
+            "coalesce(new.email, new.id::text), 'free'",
+        ),
+    )
+    assert entries(data) == {
+        "bio": {"value": ""},
+        "is_public": {"value": False},
+        "username": {"expression": "'user_' || substr(md5(random()::text), 1, 8)"},
+        "role": {"value": "client"},
+        "contact": {"from": ["email", "id"], "owner": "app"},
+    }
+    assert not data["decisions"]
+    planned = usersync("plan", "--adopt", "--json").json
+    assert "usersync does what it did" in str(planned["changes"])
+
+
+def test_a_column_that_a_trigger_of_the_table_fills_is_no_question(proposed):
+    """Input: slug text not null, set by a BEFORE INSERT trigger."""
+    data = proposed(
+        PROFILES.format("full_name text, slug text not null"),
+        "create function public.slug() returns trigger language plpgsql as "
+        "'begin new.slug := left(new.id::text, 8); return new; end';"
+        "create trigger slug before insert on public.profiles for each row execute function public.slug()",
+        MAKE.format("id, full_name", "new.id, new.raw_user_meta_data->>'full_name'"),
+    )
+    assert "slug" not in entries(data)
+    assert data["decisions"] == []
+    assert "a trigger of the table fills it" in data["toml"]
+
+
+def test_a_not_null_column_without_a_source_is_a_question(proposed):
+    data = proposed(PROFILES.format("email text, tenant int not null"), code=1)
+    assert any(each.startswith("tenant: NOT NULL and without a default") for each in data["decisions"])
+
+
+def test_an_auth_server_without_a_column_is_not_asked_for_it(proposed, superuser, usersync):
+    """Input: an auth server from before is_anonymous existed."""
+    superuser.execute("alter table auth.users drop column is_anonymous cascade")
+    data = proposed(PROFILES.format("email text, is_anonymous boolean"))
+    assert entries(data) == {"email": {"from": ["email"]}}
+    assert usersync("plan").code == 0
+
+
+def test_a_new_table_has_no_column_that_the_auth_server_lacks(usersync, database, monkeypatch, superuser):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    superuser.execute("alter table auth.users drop column is_anonymous cascade")
+    assert usersync("init").code == 0
+    assert usersync("plan").code == 0
+
+
+def test_words_of_the_language_are_not_calls(proposed):
+    """Input: "it calls exists()", "it calls when()"."""
+    data = proposed(
+        PROFILES.format("email text"),
+        "create function public.check_it() returns trigger language plpgsql as $$ begin "
+        "if exists (select 1 from public.profiles) then return new; end if; "
+        "case when (new.email is null) then null; else null; end case; return new; end $$;"
+        "create trigger check_it after insert on auth.users for each row execute function public.check_it()",
+    )
+    (about,) = data["triggers_on_auth_users"]
+    assert not any("call" in each for each in about["beyond"])
+
+
+def test_a_before_trigger_is_described_by_what_it_changes(proposed):
+    """Input: a BEFORE INSERT trigger that adds a key to raw_user_meta_data."""
+    data = proposed(
+        PROFILES.format("email text"),
+        "create function public.enrich() returns trigger language plpgsql as $$ begin "
+        "new.raw_user_meta_data = coalesce(new.raw_user_meta_data, '{}') || '{\"a\": 1}'; return new; end $$;"
+        "create trigger enrich before insert on auth.users for each row execute function public.enrich()",
+    )
+    (about,) = data["triggers_on_auth_users"]
+    assert about["beyond"] == ["changes raw_user_meta_data of the user before it is stored"]

@@ -1,0 +1,205 @@
+"""A hand-written trigger is replaced only if usersync reproduces every effect of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.plans import schema
+from usersync.settings import parse_settings
+from usersync.transports.run import run
+
+pytestmark = pytest.mark.newest_server
+
+PROFILES = "create table public.profiles (id uuid primary key references auth.users on delete cascade, {});"
+INSERT = "insert into public.profiles (id, full_name) values (new.id, new.raw_user_meta_data->>'full_name')"
+FULL_NAME = {"full_name": {"from": "user_metadata.full_name", "owner": "app"}}
+
+
+def function(name, body):
+    return (
+        f"create function public.{name}() returns trigger language plpgsql security definer as $$ "
+        f"begin {body}; return coalesce(new, old); end $$;"
+    )
+
+
+def trigger(name, on, of, condition=""):
+    fires = f"after {on} on auth.users for each row {condition}"
+    return f"create trigger {name} {fires} execute function public.{of}();"
+
+
+@pytest.fixture
+def judged(installer):
+    """What usersync would not do in the place of each trigger; nothing where it would do all."""
+
+    def judge(columns, *scripts, **settings):
+        for script in scripts:
+            installer.connection.execute(script)
+        parsed = parse_settings({"users_table": "public.profiles", "columns": columns, **settings})
+        planned = run(schema.plan(parsed, adopt=True), installer.connection)
+        adopted = {
+            each.subject.split()[1] for each in planned.changes if each.reason.startswith("usersync does")
+        }
+        stays = {each.subject.split()[1]: each.hint or "" for each in planned.findings if each.code == "D005"}
+        return adopted, stays
+
+    return judge
+
+
+UPSERT = f"{INSERT} on conflict (id) do update set full_name = excluded.full_name"
+
+
+@pytest.mark.parametrize("owner", ["auth", "app"])
+def test_a_column_that_it_keeps_equal_has_to_be_mirrored(judged, owner):
+    """Input: AFTER INSERT OR UPDATE, on conflict do update set full_name = excluded.full_name."""
+    adopted, stays = judged(
+        {"full_name": {"from": "user_metadata.full_name", "owner": owner}},
+        PROFILES.format("full_name text"),
+        function("make", UPSERT),
+        trigger("make", "insert or update", "make"),
+    )
+    assert adopted == ({"make"} if owner == "auth" else set())
+    if owner == "app":
+        assert "keeps full_name equal to the auth server's, and the settings do not" in stays["make"]
+
+
+def test_an_insert_alone_follows_nothing(judged):
+    adopted, _ = judged(
+        FULL_NAME,
+        PROFILES.format("full_name text"),
+        function("make", UPSERT),
+        trigger("make", "insert", "make"),
+    )
+    assert adopted == {"make"}
+
+
+def test_two_triggers_that_work_together_stay_together(judged):
+    """Input: AFTER INSERT inserts a row, AFTER UPDATE raises if no row is there."""
+    adopted, stays = judged(
+        FULL_NAME,
+        PROFILES.format("full_name text"),
+        function("make", INSERT),
+        function(
+            "follow",
+            "update public.profiles set full_name = full_name where id = new.id; "
+            "if not found then raise exception 'no profile'; end if",
+        ),
+        trigger("make", "insert", "make"),
+        trigger("follow", "update", "follow"),
+    )
+    assert adopted == set()
+    assert "works together with follow, which stays" in stays["make"]
+
+
+@pytest.mark.parametrize("does", ["do update set id = excluded.id", "do nothing"])
+def test_on_conflict_of_another_column_is_more_than_a_copy(judged, does):
+    """Input: on conflict (email) do update set id = excluded.id takes over an invited row."""
+    adopted, stays = judged(
+        {"email": "email"},
+        "create table public.profiles (id uuid primary key default gen_random_uuid(), email text unique)",
+        function(
+            "make",
+            f"insert into public.profiles (id, email) values (new.id, new.email) on conflict (email) {does}",
+        ),
+        trigger("make", "insert", "make"),
+    )
+    assert adopted == set()
+    wanted = "takes over the row of another user" if "update" in does else "makes no row"
+    assert f"{wanted} that has the same email" in stays["make"]
+
+
+def test_the_time_of_writing_is_an_effect(judged):
+    """Input: terms_accepted_at = now() at a sign-up, last_login_at = now() at a sign-in."""
+    adopted, stays = judged(
+        {},
+        PROFILES.format("terms_accepted_at timestamptz, last_login_at timestamptz"),
+        function("make", "insert into public.profiles (id, terms_accepted_at) values (new.id, now())"),
+        function("seen", "update public.profiles set last_login_at = now() where id = new.id"),
+        trigger("make", "insert", "make"),
+        trigger("seen", "update of last_sign_in_at", "seen"),
+    )
+    assert adopted == set()
+    assert "fills terms_accepted_at, which is not mapped" in stays["make"]
+
+
+def test_the_time_of_writing_can_be_mapped_or_be_the_default(judged):
+    adopted, _ = judged(
+        {"terms_accepted_at": {"expression": "now()"}},
+        PROFILES.format("terms_accepted_at timestamptz, made_at timestamptz default now()"),
+        function(
+            "make",
+            "insert into public.profiles (id, terms_accepted_at, made_at) values (new.id, now(), now())",
+        ),
+        trigger("make", "insert", "make"),
+    )
+    assert adopted == {"make"}
+
+
+def test_a_time_that_the_table_sets_itself_needs_no_mapping(judged):
+    adopted, _ = judged(
+        {"full_name": "user_metadata.full_name"},
+        PROFILES.format("full_name text, updated_at timestamptz default now()"),
+        "create function public.touch() returns trigger language plpgsql as "
+        "'begin new.updated_at := now(); return new; end';"
+        "create trigger touch before update on public.profiles for each row execute function public.touch()",
+        function("make", f"{UPSERT}, updated_at = now()"),
+        trigger("make", "insert or update", "make"),
+    )
+    assert adopted == {"make"}
+
+
+MADE = {
+    "the same": ("'client'", {"value": "client"}, True),
+    "another constant": ("'client'", {"value": "admin"}, False),
+    "the same expression": ("left(new.id::text, 8)", {"expression": "left(id::text, 8)"}, True),
+    "not mapped": ("'client'", None, False),
+    "the table's default": ("'member'", None, True),
+}
+
+
+@pytest.mark.parametrize("how", MADE)
+def test_constants_and_expressions_are_compared(judged, how):
+    """Input: role = 'client', username = left(new.id::text, 8)."""
+    written, entry, is_copy = MADE[how]
+    adopted, _ = judged(
+        {"role": entry} if entry else {},
+        PROFILES.format("role text default 'member'"),
+        function("make", f"insert into public.profiles (id, role) values (new.id, {written})"),
+        trigger("make", "insert", "make"),
+    )
+    assert adopted == ({"make"} if is_copy else set())
+
+
+@pytest.mark.parametrize(
+    ("statement", "on_delete", "is_copy"),
+    [
+        ("delete from public.profiles where id = old.id", "delete", True),
+        ("delete from public.profiles where id = old.id", "anonymize", False),
+        ("update public.profiles set deleted_at = now() where id = old.id", "soft", True),
+        ("update public.profiles set deleted_at = now() where id = old.id", "keep", False),
+    ],
+)
+def test_what_becomes_of_a_deleted_user_has_to_be_what_the_settings_do(judged, statement, on_delete, is_copy):
+    adopted, _ = judged(
+        {"deleted_at": {"from": "deleted_at", "owner": "app"}},
+        "create table public.profiles (id uuid primary key, deleted_at timestamptz)",
+        function("gone", statement),
+        trigger("gone", "delete", "gone"),
+        on_delete=on_delete,
+    )
+    assert adopted == ({"gone"} if is_copy else set())
+
+
+def test_a_row_at_confirmation_collides_with_ours(judged):
+    """Input: AFTER UPDATE, when the address is confirmed: a plain INSERT, which would be a duplicate key."""
+    _, stays = judged(
+        FULL_NAME,
+        PROFILES.format("full_name text"),
+        function("make", INSERT),
+        trigger(
+            "confirmed",
+            "update",
+            "make",
+            "when (old.email_confirmed_at is null and new.email_confirmed_at is not null)",
+        ),
+    )
+    assert "on conflict" in stays["confirmed"]
