@@ -44,7 +44,7 @@ def test_plan_with_nothing_but_notes_does_not_say_that_all_is_well(usersync, dsn
     done = usersync("plan")
     assert done.code == 0
     assert "Everything" not in done.out
-    assert done.out.splitlines()[-1] == "Nothing to change. See the note above."
+    assert done.out.splitlines()[-1] == "Nothing to change. See the warning above."
 
 
 def test_plan_says_nothing_of_a_trigger_that_is_not_ours_but_that_it_is_not(usersync, dsn, postgres):
