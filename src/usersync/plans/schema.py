@@ -72,12 +72,18 @@ def plan_inspected(
 
 
 def apply(
-    settings: Settings, on_change: Callable[[Change], None] = lambda _: None, *, adopt: bool = False
+    settings: Settings,
+    on_change: Callable[[Change], None] = lambda _: None,
+    *,
+    adopt: bool = False,
+    rehearse: Callable[[tuple[Change, ...]], None] | None = None,
 ) -> Plan[SchemaPlan]:
     """Change the schema, and return what was changed; ``on_change`` hears of each step after it was done.
 
-    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. Raises the first
-    finding that stops it, with nothing changed then.
+    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. ``rehearse`` is called
+    with the changes that are left before any of them has an effect on the auth server: before the triggers
+    are made, and where usersync is installed already, before everything. What it raises ends this. Raises
+    the first finding that stops it, with nothing changed then.
     """
     bundle = render_bundle(settings)
     applied: list[Change] = []
@@ -96,9 +102,19 @@ def apply(
         applied.extend(changes)
         return *findings, *renewal.findings
 
+    def left() -> Plan[tuple[Change, ...]]:
+        inspection = yield from inspect(bundle)
+        renewal = yield from _renewal(settings, inspection)
+        return (yield from _changes(settings, bundle, inspection, renewal, adopt=adopt))
+
+    installed = (yield from inspect(bundle)).noted is not None
+    if rehearse is not None and installed:
+        rehearse((yield from left()))
     findings = yield from in_transaction(step(busy=False))
     for change in applied:
         on_change(change)
+    if rehearse is not None and not installed:
+        rehearse((yield from left()))
     before = len(applied)
     yield from patiently(lambda: in_transaction(step(busy=True)), "the auth server's table")
     for change in applied[before:]:
