@@ -34,7 +34,9 @@ def today_lines(trial: Trial, width: int) -> Iterator[str]:
             yield from wrap(plain(f"{names_of(flows, trial)}: {fault}"), width, first=bad("  ✗ "))
         yield ""
     if trial.lacking:
-        yield bold(f"Rights that {trial.auth_role} lacks (looked up, because it was tried as {trial.tried_as})")
+        yield bold(
+            f"Rights that {trial.auth_role} lacks (looked up, because it was tried as {trial.tried_as})"
+        )
         for each in trial.lacking:
             yield from wrap(plain(each.message), width, first=bad("  ✗ "))
         yield ""
