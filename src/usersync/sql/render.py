@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 
 
+#: How long a command waits for a table that another session has locked.
+COMMAND_LOCK_TIMEOUT = "5s"
+
+
 class UnknownPlaceholderError(LookupError):
     """An SQL file names something that nobody fills in; a mistake in usersync itself."""
 
@@ -72,6 +76,7 @@ class Renderer:
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
+            "command_lock_timeout": literal(COMMAND_LOCK_TIMEOUT),
             "removal_cap": literal(0.05),
             "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
