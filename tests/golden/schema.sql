@@ -153,6 +153,7 @@ CREATE OR REPLACE FUNCTION public.user_sync_status()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 declare
@@ -203,6 +204,7 @@ CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAU
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 <<given>>
@@ -1301,7 +1303,11 @@ begin
             order by max(run.updated_at) desc
             limit 1
         ),
-        'observed_at', clock_timestamp()
+        'observed_at', clock_timestamp(),
+        'read_only', case
+            when pg_is_in_recovery() then 'standby'
+            when current_setting('default_transaction_read_only')::boolean then 'setting'
+        end
     );
 end;
 $function$
