@@ -388,8 +388,12 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f'-- Say the type, and values that do not fit are reported: type = "{about["type"]}"',
             level="error",
         )
-    elif about["refuses_null"] and column.default is None and _may_be_absent(column):
-        # The table's own default is of no help: what is written into a mapped column is null.
+    elif (
+        about["refuses_null"]
+        and column.default is None
+        and _may_be_absent(column)
+        and not (column.takes_table_default and about["default"])
+    ):
         yield Finding(
             "D012",
             subject,

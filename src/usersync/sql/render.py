@@ -53,6 +53,7 @@ class Renderer:
     def __init__(self, settings: Settings) -> None:
         users, source = settings.users_table, settings.source_table
         fragments = Fragments(settings)
+        self._used: set[str] = set()
         self._names = {
             "users_table": users.quoted,
             "users_schema": quote(users.schema),
@@ -81,7 +82,7 @@ class Renderer:
             "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
         } | fragments.values()
-        self._used: set[str] = set()
+        self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 
     def render(self, text: str) -> str:
         """Fill in ``text``; raises :class:`UnknownPlaceholderError`."""
