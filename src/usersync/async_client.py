@@ -58,8 +58,8 @@ class AsyncUserSync:
         found = users.user_id_of(user_id)
         if self._known.has(found):
             return True
-        exists = await self._link.run(users.ensure_user_exists(found))
-        if exists and not self._link.in_a_transaction():
+        exists, committed = await self._link.run_noting(users.ensure_user_exists(found))
+        if exists and committed:
             self._known.add(found)
         return exists
 

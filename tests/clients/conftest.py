@@ -33,6 +33,34 @@ class Blocking:
         return lambda *arguments, **options: self._runner.run(method(*arguments, **options))
 
 
+class Committing:
+    """A client of a connection that is not in autocommit mode: each call is one transaction of the test's."""
+
+    def __init__(self, client: Any, end: Callable[[str], object]) -> None:
+        self.client = client
+        self._end = end
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.client, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                result = method(*arguments, **options)
+            except BaseException:
+                self._end("rollback")
+                raise
+            self._end("commit")
+            return result
+
+        return call
+
+
+def _committing(client: Any, transport: str, source: Any, run: Callable[[Any], object]) -> Any:
+    if transport != "connection":
+        return client
+    return Committing(client, lambda how: None if source.closed else run(getattr(source, how)()))
+
+
 async def _async_source(transport: str, dsn: str, everything: AsyncExitStack) -> Any:
     if transport in {"dsn", API}:
         return dsn
@@ -59,8 +87,9 @@ def make_client() -> Iterator[Callable[[str, str, str], Any]]:
 
         def make(flavour: str, transport: str, dsn: str) -> Any:
             if flavour == "sync":
-                client = UserSync(_sync_source(transport, dsn, everything))
-                return everything.enter_context(client)
+                source = _sync_source(transport, dsn, everything)
+                client = everything.enter_context(UserSync(source))
+                return _committing(client, transport, source, lambda done: done)
             later = AsyncExitStack()
             everything.callback(lambda: runner.run(later.aclose()))
             source = runner.run(_async_source(transport, dsn, later))
@@ -68,7 +97,7 @@ def make_client() -> Iterator[Callable[[str, str, str], Any]]:
             async def build() -> AsyncUserSync:
                 return await later.enter_async_context(AsyncUserSync(source))
 
-            return Blocking(runner.run(build()), runner)
+            return _committing(Blocking(runner.run(build()), runner), transport, source, runner.run)
 
         yield make
 

@@ -14,7 +14,7 @@ begin
     if exists (select from "app"."members" as target where target."auth_id" = ensure_user_exists.user_id) then
         return true;
     end if;
-    perform usersync.sync_users(array[user_id], null, pg_current_xact_id_if_assigned() is null);
+    perform usersync.sync_on_request(array[user_id]);
     return exists (select from "app"."members" as target where target."auth_id" = ensure_user_exists.user_id);
 exception when undefined_table or undefined_column then
     return false;
@@ -34,7 +34,7 @@ CREATE OR REPLACE FUNCTION public.record_audit_events(events jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    makes_partitions boolean := pg_current_xact_id_if_assigned() is null
+    makes_partitions boolean := usersync.owns_transaction()
         and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
     result record;
     rejects jsonb;
@@ -222,7 +222,7 @@ begin
             'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
     when 'sync_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
-        perform usersync.sync_users(ids, null, pg_current_xact_id_if_assigned() is null);
+        perform usersync.sync_on_request(ids);
         return to_jsonb(cardinality(ids));
     when 'ledger_status' then
         return usersync.ledger_status();
@@ -1577,6 +1577,20 @@ end;
 $function$
 
 
+-- function usersync.owns_transaction()
+owner postgres; usersync: whether the transaction belongs to usersync, as the client has said.
+CREATE OR REPLACE FUNCTION usersync.owns_transaction()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select coalesce(current_setting('usersync.transaction', true) = 'own', false)
+        or coalesce(current_setting('request.path', true) ~ '^/rpc/', false)
+            and substr(current_setting('request.path', true), 6) in ('ensure_user_exists', 'record_audit_events', 'sync_existing_auth_users', 'user_sync_status', 'usersync');
+$function$
+
+
 -- function usersync.placeholder(text, uuid)
 owner postgres; usersync: what a personal column of a deleted user holds: null, unless the column refuses null.
 CREATE OR REPLACE FUNCTION usersync.placeholder(column_name text, user_id uuid)
@@ -1833,7 +1847,7 @@ begin
                 where unlike.sqlstate = 'US001'
             );
         end if;
-        perform usersync.sync_users(differing_ids, 'PAGE', true);
+        perform usersync.sync_on_request(differing_ids, 'PAGE');
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
         perform usersync.note_unlike_users(array(
             select unnest(stale_ids)
@@ -2066,7 +2080,7 @@ begin
                 select unnest(ids)
                 except select target."auth_id" from "app"."members" as target where target."auth_id" = any(resolve_users.ids)
             );
-            perform usersync.sync_users(absent, null, pg_current_xact_id_if_assigned() is null);
+            perform usersync.sync_on_request(absent);
             present := present || (select holding.held from usersync.hold_users(absent) as holding);
         end if;
         absent := array(select unnest(ids) except select unnest(present));
@@ -2239,6 +2253,24 @@ end;
 $function$
 
 
+-- function usersync.sync_on_request(uuid[], text)
+owner postgres; usersync: syncs users for an explicit call, in its caller's transaction.
+CREATE OR REPLACE FUNCTION usersync.sync_on_request(ids uuid[], fired_by text DEFAULT NULL::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    has_waited text := coalesce(current_setting('usersync.has_waited', true), '');
+    checks_constraints text := coalesce(current_setting('usersync.checks_constraints', true), 'true');
+begin
+    perform usersync.sync_users(ids, fired_by, usersync.owns_transaction());
+    perform set_config('usersync.has_waited', has_waited, true);
+    perform set_config('usersync.checks_constraints', checks_constraints, true);
+end;
+$function$
+
+
 -- function usersync.sync_user(uuid)
 owner postgres; usersync: brings one user in line.
 CREATE OR REPLACE FUNCTION usersync.sync_user(user_id uuid, OUT known boolean, OUT alive boolean)
@@ -2248,7 +2280,7 @@ CREATE OR REPLACE FUNCTION usersync.sync_user(user_id uuid, OUT known boolean, O
 AS $function$
 #variable_conflict use_column
 begin
-    perform usersync.sync_users(array[user_id], null, pg_current_xact_id_if_assigned() is null);
+    perform usersync.sync_on_request(array[user_id]);
     sync_user.alive := exists (
         select from "auth"."users" as source where source."id" = sync_user.user_id and source."deleted_at" is null
     );
@@ -2276,7 +2308,7 @@ declare
     error_context text;
     written bigint;
     -- Whether deferred checks are made here and now.
-    checks_constraints boolean := own_transaction or fired_by is not null;
+    checks_constraints boolean := own_transaction or coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false);
     has_triggers boolean;
     unlike uuid[] := '{}'::uuid[];
     half integer;

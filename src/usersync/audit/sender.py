@@ -103,7 +103,7 @@ class Sender:
         return (
             f"begin; set local statement_timeout = {limit_ms}; set local lock_timeout = {limit_ms}; "
             "set local client_encoding = 'UTF8'; set local synchronous_commit = on; "
-            f"set local usersync.user_links = '{links}'"
+            f"set local usersync.user_links = '{links}'; set local usersync.transaction = 'own'"
         ).encode()
 
     def _opened(self) -> psycopg.Connection[Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -19,7 +18,9 @@ from usersync.errors import SettingsError
 from usersync.rest import DataApi
 from usersync.rest.api import KEY_VARIABLES
 from usersync.rest.exchange import converse
-from usersync.transports.run import run, translate
+from usersync.transports.ownership import check_origin
+from usersync.transports.processes import ForkSafeLock, leave_alone, renew_in_child
+from usersync.transports.run import run, run_noting, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,14 +57,14 @@ class Link(Protocol):
     def run(self, plan: Plan[T]) -> T:
         """Drive a plan to its end. Blocks."""
 
+    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        """The same, and whether no rollback of the application's can undo what was done and seen."""
+
     def run_apart(self, plan: Plan[T]) -> T:
         """The same for what takes long, so that nobody else waits for it where that can be helped."""
 
     def room_for(self, workers: int) -> int:
         """How many of these can work at once; raises :class:`SettingsError` where several cannot."""
-
-    def in_a_transaction(self) -> bool:
-        """Whether what was just seen may yet be rolled back."""
 
     def close(self) -> None:
         """Close what was opened here. What came from outside stays open."""
@@ -91,13 +92,17 @@ class AddressLink:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._own: psycopg.Connection[Any] | None = None
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
+        renew_in_child(self)
 
     def run(self, plan: Plan[T]) -> T:
         with self._lock:
             if self._own is None or is_lost(self._own):
                 self._own = connect(self._dsn)
             return run(plan, self._own)
+
+    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return self.run(plan), True
 
     def run_apart(self, plan: Plan[T]) -> T:
         with connect(self._dsn) as connection:
@@ -106,20 +111,24 @@ class AddressLink:
     def room_for(self, workers: int) -> int:
         return workers
 
-    def in_a_transaction(self) -> bool:
-        return False
-
     def close(self) -> None:
         with self._lock:
             if self._own is not None:
                 self._own.close()
                 self._own = None
 
+    def forget(self) -> None:
+        """Called in a forked process, which opens a connection of its own."""
+        own, self._own = self._own, None
+        if own is not None:
+            leave_alone(own, [] if own.closed else [own.fileno()])
+
 
 class ConnectionLink:
-    """A connection of the caller's, maybe in a transaction of theirs."""
+    """A connection of the application's, maybe in a transaction of its own."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        check_origin(connection)
         self._connection = connection
 
     def run(self, plan: Plan[T]) -> T:
@@ -127,22 +136,23 @@ class ConnectionLink:
 
     run_apart = run
 
+    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return run_noting(plan, self._connection)
+
     def room_for(self, workers: int) -> int:
         if workers > 1:
             raise SettingsError("several workers need an address or a pool, not one connection")
         return 1
-
-    def in_a_transaction(self) -> bool:
-        return self._connection.info.transaction_status != TransactionStatus.IDLE
 
     def close(self) -> None:
         """It is the caller's."""
 
 
 class PoolLink:
-    """A pool of the caller's."""
+    """A pool of the application's."""
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:
+        check_origin(pool)
         self._pool = pool
 
     def run(self, plan: Plan[T]) -> T:
@@ -151,12 +161,12 @@ class PoolLink:
 
     run_apart = run
 
+    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return self.run(plan), True
+
     def room_for(self, workers: int) -> int:
         # A worker keeps its connection to the end, so more than the pool has would wait in vain.
         return min(workers, self._pool.max_size)
-
-    def in_a_transaction(self) -> bool:
-        return False
 
     def close(self) -> None:
         """It is the caller's."""
@@ -176,11 +186,11 @@ class ApiLink:
 
     run_apart = run
 
+    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return self.run(plan), True
+
     def room_for(self, workers: int) -> int:
         return workers
-
-    def in_a_transaction(self) -> bool:
-        return False
 
     def close(self) -> None:
         self._wire.close()
@@ -188,13 +198,19 @@ class ApiLink:
 
 @contextmanager
 def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
+    """A connection of a pool, in autocommit mode as long as it is ours."""
+    check_origin(pool)
     try:
         connection = pool.getconn()
     except psycopg.OperationalError as error:
         raise translate(error) from error
+    autocommit = connection.autocommit
     try:
+        connection.autocommit = True
         yield connection
     finally:
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            connection.autocommit = autocommit
         pool.putconn(connection)
 
 

@@ -14,7 +14,9 @@ from usersync.connecting import check_dsn, connection_failed, is_lost, options_f
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
 from usersync.rest.exchange import converse
-from usersync.transports.run import run_async, translate
+from usersync.transports.ownership import check_origin
+from usersync.transports.processes import leave_alone, renew_in_child
+from usersync.transports.run import run_async, run_noting_async, translate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +37,7 @@ class AsyncLink(Protocol):
 
     def room_for(self, workers: int) -> int: ...
 
-    def in_a_transaction(self) -> bool: ...
+    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]: ...
 
     async def close(self) -> None: ...
 
@@ -58,16 +60,22 @@ def async_link_to(source: object) -> AsyncLink:
 
 
 class AsyncAddressLink:
+    """One connection in each event loop that asks: neither it nor its lock can be used in two."""
+
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._own: psycopg.AsyncConnection[Any] | None = None
-        self._lock = asyncio.Lock()
+        self._slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
+        renew_in_child(self)
 
     async def run(self, plan: Plan[T]) -> T:
-        async with self._lock:
-            if self._own is None or is_lost(self._own):
-                self._own = await connect_async(self._dsn)
-            return await run_async(plan, self._own)
+        slot = self._slot()
+        async with slot.lock:
+            if slot.connection is None or is_lost(slot.connection):
+                slot.connection = await connect_async(self._dsn)
+            return await run_async(plan, slot.connection)
+
+    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return await self.run(plan), True
 
     async def run_apart(self, plan: Plan[T]) -> T:
         async with await connect_async(self._dsn) as connection:
@@ -76,18 +84,38 @@ class AsyncAddressLink:
     def room_for(self, workers: int) -> int:
         return workers
 
-    def in_a_transaction(self) -> bool:
-        return False
-
     async def close(self) -> None:
-        async with self._lock:
-            if self._own is not None:
-                await self._own.close()
-                self._own = None
+        slot = self._slot()
+        async with slot.lock:
+            if slot.connection is not None:
+                await slot.connection.close()
+                slot.connection = None
+
+    def forget(self) -> None:
+        """Called in a forked process, which opens connections of its own."""
+        slots, self._slots = self._slots, {}
+        for connection in (slot.connection for slot in slots.values()):
+            if connection is not None:
+                leave_alone(connection, [] if connection.closed else [connection.fileno()])
+
+    def _slot(self) -> _Slot:
+        """The running loop's. Connections of loops that have ended are closed, without their loops."""
+        for loop in [each for each in tuple(self._slots) if each.is_closed()]:
+            ended = self._slots.pop(loop, None)
+            if ended is not None and ended.connection is not None:
+                ended.connection.pgconn.finish()
+        return self._slots.setdefault(asyncio.get_running_loop(), _Slot())
+
+
+class _Slot:
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.connection: psycopg.AsyncConnection[Any] | None = None
 
 
 class AsyncConnectionLink:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        check_origin(connection)
         self._connection = connection
 
     async def run(self, plan: Plan[T]) -> T:
@@ -95,13 +123,13 @@ class AsyncConnectionLink:
 
     run_apart = run
 
+    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return await run_noting_async(plan, self._connection)
+
     def room_for(self, workers: int) -> int:
         if workers > 1:
             raise SettingsError("several workers need an address or a pool, not one connection")
         return 1
-
-    def in_a_transaction(self) -> bool:
-        return self._connection.info.transaction_status != TransactionStatus.IDLE
 
     async def close(self) -> None:
         """It is the caller's."""
@@ -109,6 +137,7 @@ class AsyncConnectionLink:
 
 class AsyncPoolLink:
     def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        check_origin(pool)
         self._pool = pool
 
     async def run(self, plan: Plan[T]) -> T:
@@ -117,11 +146,11 @@ class AsyncPoolLink:
 
     run_apart = run
 
+    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return await self.run(plan), True
+
     def room_for(self, workers: int) -> int:
         return min(workers, self._pool.max_size)
-
-    def in_a_transaction(self) -> bool:
-        return False
 
     async def close(self) -> None:
         """It is the caller's."""
@@ -141,11 +170,11 @@ class AsyncApiLink:
 
     run_apart = run
 
+    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+        return await self.run(plan), True
+
     def room_for(self, workers: int) -> int:
         return workers
-
-    def in_a_transaction(self) -> bool:
-        return False
 
     async def close(self) -> None:
         await self._wire.close()
@@ -153,13 +182,18 @@ class AsyncApiLink:
 
 @asynccontextmanager
 async def _from_pool(pool: AsyncConnectionPool[Any]) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    check_origin(pool)
     try:
         connection = await pool.getconn()
     except psycopg.OperationalError as error:
         raise translate(error) from error
+    autocommit = connection.autocommit
     try:
+        await connection.set_autocommit(True)
         yield connection
     finally:
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            await connection.set_autocommit(autocommit)
         await pool.putconn(connection)
 
 

@@ -1,163 +1,157 @@
 """Drives a plan over a connection, blocking or with asyncio, and says in our words what went wrong.
 
-The two drivers differ in ``await`` and in nothing else; what they share is below them.
+The two drivers differ in ``await`` and in nothing else. What they share is in
+:mod:`usersync.transports.ownership`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg.rows import dict_row
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from usersync.errors import (
-    ConnectionFailedError,
-    UsersyncError,
-    refused,
-)
-from usersync.transports.steps import BEGIN, Pause, Plan, Statement
+from usersync.errors import ConnectionFailedError, UsersyncError, refused
+from usersync.transports.ownership import Turn, other_loop, settle, settle_async
+from usersync.transports.steps import Pause, Plan, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from usersync.transports.steps import Row
 
 T = TypeVar("T")
-
-_CANCEL_TIMEOUT_S = 2.0
 
 
 def run(plan: Plan[T], connection: psycopg.Connection[Any]) -> T:
     """Drive ``plan`` to its end and return its result. Blocks.
 
-    On a connection that is in a transaction, each statement runs in a savepoint, so that a failure leaves
-    the caller's transaction usable. On an idle one, each statement commits by itself. Raises
-    :class:`UsersyncError`.
+    In a transaction of the application's, each statement runs in a savepoint, so that a failure leaves the
+    transaction usable; else each statement commits by itself. Raises :class:`UsersyncError`, and in pipeline
+    mode what the application's own statements have failed with.
     """
-    with _settled(connection) as nested:
+    return run_noting(plan, connection)[0]
+
+
+def run_noting(plan: Plan[T], connection: psycopg.Connection[Any]) -> tuple[T, bool]:
+    """:func:`run`, and whether no rollback of the application's can undo what was done and seen."""
+    with _Blocking(connection) as driver:
+        settle(connection)
         try:
             step = next(plan)
             while True:
                 try:
-                    rows = _execute(step, connection, nested=nested)
+                    rows = driver.take(step)
                 except psycopg.Error as error:
                     step = plan.throw(translate(error))
                 else:
                     step = plan.send(rows)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            return end.value, driver.turn.committed
         finally:
             plan.close()
 
 
-def _execute(step: Statement | Pause, connection: psycopg.Connection[Any], *, nested: bool) -> list[Any]:
-    if isinstance(step, Pause):
-        time.sleep(step.seconds)
-        return []
-    if nested:
-        _refuse_begin(step)
-    savepoint = connection.transaction() if nested else nullcontext()
-    with savepoint, connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(step.sql.encode(connection.info.encoding), step.params, prepare=False)
-        while cursor.nextset():  # of several statements, it is the last one's rows that count
-            pass
-        return cursor.fetchall() if cursor.description else []
+def execute(connection: psycopg.Connection[Any], statement: Statement) -> list[Row]:
+    """Run one statement and return its rows; raises what the driver raises."""
+    with _Blocking(connection) as driver:
+        return driver.take(statement)
 
 
-@contextmanager
-def _settled(connection: psycopg.Connection[Any]) -> Iterator[bool]:
-    """Yield whether the connection is in a transaction; if not, have each statement commit meanwhile."""
-    if not _is_idle(connection):
-        yield True
-        return
-    autocommit = connection.autocommit
-    connection.autocommit = True
-    try:
-        yield False
-    finally:
-        if _is_active(connection):
-            # Interrupted between sending a statement and reading its answer: of no more use to anybody.
-            with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
-            connection.close()
-        if not connection.closed:
-            # A plan that was interrupted may have left a transaction open.
-            if not _is_idle(connection):
-                connection.rollback()
-            connection.autocommit = autocommit
+class _Blocking:
+    """Holds the driver's lock for each statement, and throughout a transaction that the operation began."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self.turn = Turn(connection)
+
+    def take(self, step: Statement | Pause) -> list[Row]:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return []
+        if not self.turn.is_open:
+            self._connection.lock.acquire()
+        try:
+            return self._connection.wait(self.turn.steps(step))
+        finally:
+            if not self.turn.is_open:
+                self._connection.lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.turn.is_open:
+            try:
+                self._connection.wait(self.turn.end())
+            finally:
+                self._connection.lock.release()
 
 
 async def run_async(plan: Plan[T], connection: psycopg.AsyncConnection[Any]) -> T:
     """Drive ``plan`` to its end and return its result; see :func:`run`."""
-    async with _settled_async(connection) as nested:
+    return (await run_noting_async(plan, connection))[0]
+
+
+async def run_noting_async(plan: Plan[T], connection: psycopg.AsyncConnection[Any]) -> tuple[T, bool]:
+    """See :func:`run_noting`."""
+    async with _Awaiting(connection) as driver:
+        await settle_async(connection)
         try:
             step = next(plan)
             while True:
                 try:
-                    rows = await _execute_async(step, connection, nested=nested)
+                    rows = await driver.take(step)
                 except psycopg.Error as error:
                     step = plan.throw(translate(error))
                 else:
                     step = plan.send(rows)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            return end.value, driver.turn.committed
         finally:
             plan.close()
 
 
-async def _execute_async(
-    step: Statement | Pause, connection: psycopg.AsyncConnection[Any], *, nested: bool
-) -> list[Any]:
-    if isinstance(step, Pause):
-        await asyncio.sleep(step.seconds)
-        return []
-    if nested:
-        _refuse_begin(step)
-    savepoint = connection.transaction() if nested else nullcontext()
-    async with savepoint, connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(step.sql.encode(connection.info.encoding), step.params, prepare=False)
-        while cursor.nextset():
-            pass
-        return await cursor.fetchall() if cursor.description else []
+async def execute_async(connection: psycopg.AsyncConnection[Any], statement: Statement) -> list[Row]:
+    """See :func:`execute`."""
+    async with _Awaiting(connection) as driver:
+        return await driver.take(statement)
 
 
-@asynccontextmanager
-async def _settled_async(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[bool]:
-    if not _is_idle(connection):
-        yield True
-        return
-    autocommit = connection.autocommit
-    await connection.set_autocommit(True)
-    try:
-        yield False
-    finally:
-        if _is_active(connection):
-            with suppress(psycopg.Error):
-                await connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
-            await connection.close()
-        if not connection.closed:
-            if not _is_idle(connection):
-                await connection.rollback()
-            await connection.set_autocommit(autocommit)
+class _Awaiting:
+    """See :class:`_Blocking`."""
 
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self.turn = Turn(connection)
 
-def _is_idle(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    return connection.info.transaction_status == TransactionStatus.IDLE
+    async def take(self, step: Statement | Pause) -> list[Row]:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return []
+        if not self.turn.is_open:
+            await self._acquire()
+        try:
+            return await self._connection.wait(self.turn.steps(step))
+        finally:
+            if not self.turn.is_open:
+                self._connection.lock.release()
 
+    async def _acquire(self) -> None:
+        try:
+            await self._connection.lock.acquire()
+        except RuntimeError as error:
+            raise other_loop(error) from error
 
-def _is_active(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    return connection.info.transaction_status == TransactionStatus.ACTIVE
+    async def __aenter__(self) -> Self:
+        return self
 
-
-def _refuse_begin(step: Statement) -> None:
-    if step is BEGIN:
-        raise UsersyncError(
-            "this needs a transaction of its own, and the connection is in one already",
-            hint="Commit or roll back first, or pass a connection of its own.",
-        )
+    async def __aexit__(self, *_: object) -> None:
+        if self.turn.is_open:
+            try:
+                await self._connection.wait(self.turn.end())
+            finally:
+                self._connection.lock.release()
 
 
 def translate(error: psycopg.Error) -> UsersyncError:

@@ -31,14 +31,31 @@ class Statement:
     sql: str
     params: Mapping[str, Any] | None = None
 
+    def in_own_transaction(self) -> Statement:
+        """The statement to run where no transaction of the application's can be open."""
+        return self
+
 
 @dataclass(frozen=True)
 class Call(Statement):
-    """A function of ours in ``public``, which the Data API can call as well as a connection can."""
+    """A function of ours in ``public``, which the Data API can call as well as a connection can.
+
+    ``sql`` is a SELECT without FROM.
+    """
 
     function: str = ""
     #: Plain JSON data.
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def in_own_transaction(self) -> Statement:
+        """The call, after the database was told that the transaction ends with it."""
+        return Statement(OWN_TRANSACTION + self.sql + " from told", self.params)
+
+
+#: Before a SELECT without FROM, whose FROM ``told`` then is: ``usersync.owns_transaction()`` reads it.
+OWN_TRANSACTION = (
+    "with told as materialized (select pg_catalog.set_config('usersync.transaction', 'own', true)) "
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from uuid import uuid4
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from usersync.transports.steps import OWN_TRANSACTION
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -24,8 +26,14 @@ def event(**fields: Any) -> dict[str, Any]:
 
 
 def send(connection: psycopg.Connection[Any], *events: Any) -> tuple[int, int, int]:
-    """Record the events; return how many were stored, were there already, and were put aside."""
-    row = connection.execute("select public.record_audit_events(%s)", [Jsonb(list(events))]).fetchone()
+    """Record the events; return how many were stored, were there already, and were put aside.
+
+    Without events it asks for partitions, and says that the transaction is usersync's.
+    """
+    statement = "select public.record_audit_events(%s)"
+    if not events:
+        statement = f"{OWN_TRANSACTION} {statement} from told"
+    row = connection.execute(statement, [Jsonb(list(events))]).fetchone()
     assert row
     return row[0]["stored"], row[0]["duplicates"], row[0]["rejected"]
 

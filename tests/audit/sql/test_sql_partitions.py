@@ -69,6 +69,12 @@ def test_no_events_or_a_call_of_the_data_apis_make_what_is_missing(log, path, ev
     assert log.partitions() == expected_soon(log)
 
 
+def test_no_events_in_the_applications_transaction_lock_nothing(log):
+    drop_all_months(log)
+    log.owner.execute("select public.record_audit_events('[]')")
+    assert log.partitions() == ["audit_logs_default"]
+
+
 def test_twenty_at_once(log, session):
     drop_all_months(log)
     sessions = [session() for _ in range(20)]

@@ -8,7 +8,7 @@ begin
     if exists (select from "@users_table" as target where target."@key" = ensure_user_exists.user_id) then
         return true;
     end if;
-    perform usersync.sync_users(array[user_id], null, pg_current_xact_id_if_assigned() is null);
+    perform usersync.sync_on_request(array[user_id]);
     return exists (select from "@users_table" as target where target."@key" = ensure_user_exists.user_id);
 exception when undefined_table or undefined_column then
     return false;

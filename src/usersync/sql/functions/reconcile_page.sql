@@ -163,7 +163,7 @@ begin
                 where unlike.sqlstate = 'US001'
             );
         end if;
-        perform usersync.sync_users(differing_ids, 'PAGE', true);
+        perform usersync.sync_on_request(differing_ids, 'PAGE');
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
         perform usersync.note_unlike_users(array(
             select unnest(stale_ids)

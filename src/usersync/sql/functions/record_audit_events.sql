@@ -2,14 +2,14 @@
 -- the same transaction. What an event contains never makes this raise; see usersync.audit_rejects. Sending a
 -- batch again stores nothing twice.
 --
--- An empty batch makes the partitions of the months ahead, and so does a call through the Data API, each of which
--- is a transaction. No other does: the locks last until the transaction ends, and that may be the application's.
+-- In a transaction of usersync's own, an empty batch makes the partitions of the months ahead, and so does a call
+-- through the Data API. No other does: the locks last until the transaction ends, and that may be the application's.
 create or replace function public.record_audit_events(events jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
-    makes_partitions boolean := pg_current_xact_id_if_assigned() is null
+    makes_partitions boolean := usersync.owns_transaction()
         and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
     result record;
     rejects jsonb;

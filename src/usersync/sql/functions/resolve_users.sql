@@ -27,7 +27,7 @@ begin
                 select unnest(ids)
                 except select target."@key" from "@users_table" as target where target."@key" = any(resolve_users.ids)
             );
-            perform usersync.sync_users(absent, null, pg_current_xact_id_if_assigned() is null);
+            perform usersync.sync_on_request(absent);
             present := present || (select holding.held from usersync.hold_users(absent) as holding);
         end if;
         absent := array(select unnest(ids) except select unnest(present));

@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 begin
-    perform usersync.sync_users(array[user_id], null, pg_current_xact_id_if_assigned() is null);
+    perform usersync.sync_on_request(array[user_id]);
     sync_user.alive := exists (
         select from "@source_table" as source where source."id" = sync_user.user_id and source."deleted_at" is null
     );

@@ -26,7 +26,7 @@ declare
     error_context text;
     written bigint;
     -- Whether deferred checks are made here and now.
-    checks_constraints boolean := own_transaction or fired_by is not null;
+    checks_constraints boolean := own_transaction or coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false);
     has_triggers boolean;
     unlike uuid[] := '{}'::uuid[];
     half integer;

@@ -22,7 +22,7 @@ begin
             'copied', '@source_table'::regclass is not distinct from to_regclass('usersync.auth_users'));
     when 'sync_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
-        perform usersync.sync_users(ids, null, pg_current_xact_id_if_assigned() is null);
+        perform usersync.sync_on_request(ids);
         return to_jsonb(cardinality(ids));
     when 'ledger_status' then
         return usersync.ledger_status();
