@@ -7,8 +7,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
-from usersync.models import Counts, Erasure, Failure, SyncResult, SyncStatus
-from usersync.plans import erasure, reconcile, users
+from usersync.models import Counts, Erasure, Failure, Removal, SyncResult, SyncStatus
+from usersync.plans import deleted_users, erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
 from usersync.transports.psycopg import find_source
 from usersync.transports.psycopg_async import async_link_to
@@ -92,21 +92,35 @@ class AsyncUserSync:
         """Try the users of the ledger again, or one of them."""
         return await self._link.run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
 
+    async def remove_orphans(self, *, limit: int) -> Removal:
+        """Apply ``on_delete`` to rows whose user the auth server no longer has: those that were deleted
+        with triggers off. If they are more than ``limit``, nothing is changed.
+
+        ``reconcile(dry_run=True)`` lists them. Look at them first: after a restore, the auth server's table
+        may be incomplete. Raises :class:`~usersync.errors.RemovalLimitError`.
+        """
+        return await self._link.run_apart(deleted_users.remove_all("orphaned", limit))
+
+    async def apply_deletions(self, *, limit: int) -> Removal:
+        """Apply ``on_soft_delete`` to the rows of users whom the auth server has soft-deleted without a
+        trigger of usersync seeing it. If they are more than ``limit``, nothing is changed.
+
+        Raises :class:`~usersync.errors.RemovalLimitError`.
+        """
+        return await self._link.run_apart(deleted_users.remove_all("deleted_upstream", limit))
+
     async def reconcile(
         self,
         *,
         dry_run: bool = False,
         workers: int = 1,
         page_size: int = reconcile.PAGE_SIZE,
-        removal_cap: float | None = None,
         resume: bool = False,
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
         """Compare both tables and bring the users table in line, page by page."""
-        reconcile.check_options(
-            page_size=page_size, workers=workers, removal_cap=removal_cap, difference_limit=difference_limit
-        )
+        reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
         self._link.room_for(workers)
         started = time.monotonic()
         if dry_run:
@@ -116,11 +130,9 @@ class AsyncUserSync:
                 reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
-        opened = await self._link.run(reconcile.resume_run(removal_cap)) if resume else None
+        opened = await self._link.run(reconcile.resume_run()) if resume else None
         if opened is None:
-            opened = await self._link.run(
-                reconcile.open_run(workers=workers, page_size=page_size, removal_cap=removal_cap)
-            )
+            opened = await self._link.run(reconcile.open_run(workers=workers, page_size=page_size))
         counts = await self._drive(opened, workers, Tally(on_progress, opened))
         return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)
 

@@ -7,8 +7,8 @@ import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Self
 
-from usersync.models import Counts, Erasure, Failure, SyncResult, SyncStatus
-from usersync.plans import erasure, reconcile, users
+from usersync.models import Counts, Erasure, Failure, Removal, SyncResult, SyncStatus
+from usersync.plans import deleted_users, erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
 from usersync.transports.psycopg import find_source, link_to
 
@@ -76,7 +76,8 @@ class UserSync:
         return exists
 
     def remove_user(self, user_id: UUID | str) -> bool:
-        """Apply ``on_delete`` to a user whom the auth server no longer has.
+        """Apply ``on_delete`` to a user whom the auth server no longer has, or ``on_soft_delete`` to one whom
+        it has soft-deleted.
 
         This happens by itself when the user is deleted; it is for what was deleted with triggers off.
         Returns whether nothing is left to do. Raises :class:`~usersync.errors.UserStillExistsError`, and
@@ -111,13 +112,29 @@ class UserSync:
         """Try the users of the ledger again, or one of them."""
         return self._link.run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
 
+    def remove_orphans(self, *, limit: int) -> Removal:
+        """Apply ``on_delete`` to rows whose user the auth server no longer has: those that were deleted
+        with triggers off. If they are more than ``limit``, nothing is changed.
+
+        ``reconcile(dry_run=True)`` lists them. Look at them first: after a restore, the auth server's table
+        may be incomplete. Raises :class:`~usersync.errors.RemovalLimitError`.
+        """
+        return self._link.run_apart(deleted_users.remove_all("orphaned", limit))
+
+    def apply_deletions(self, *, limit: int) -> Removal:
+        """Apply ``on_soft_delete`` to the rows of users whom the auth server has soft-deleted without a
+        trigger of usersync seeing it. If they are more than ``limit``, nothing is changed.
+
+        Raises :class:`~usersync.errors.RemovalLimitError`.
+        """
+        return self._link.run_apart(deleted_users.remove_all("deleted_upstream", limit))
+
     def reconcile(
         self,
         *,
         dry_run: bool = False,
         workers: int = 1,
         page_size: int = reconcile.PAGE_SIZE,
-        removal_cap: float | None = None,
         resume: bool = False,
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
@@ -125,14 +142,11 @@ class UserSync:
         """Compare both tables and bring the users table in line, page by page.
 
         ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` share the
-        run by ranges of ids; they need an address or a pool. ``removal_cap`` (0 to 1) replaces the setting
-        of that name, without the ten rows that are always allowed there. ``resume`` goes on with the newest
-        unfinished run, if there is one. Interrupted at any moment, it leaves whole pages. Raises
-        :class:`~usersync.errors.RemovalCapError`.
+        run by ranges of ids; they need an address or a pool. ``resume`` goes on with the newest unfinished
+        run, if there is one. Interrupted at any moment, it leaves whole pages. Rows of deleted users are
+        counted and left as they are; see :meth:`remove_orphans` and :meth:`apply_deletions`.
         """
-        reconcile.check_options(
-            page_size=page_size, workers=workers, removal_cap=removal_cap, difference_limit=difference_limit
-        )
+        reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
         self._link.room_for(workers)
         started = time.monotonic()
         if dry_run:
@@ -142,11 +156,9 @@ class UserSync:
                 reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
-        opened = self._link.run(reconcile.resume_run(removal_cap)) if resume else None
+        opened = self._link.run(reconcile.resume_run()) if resume else None
         if opened is None:
-            opened = self._link.run(
-                reconcile.open_run(workers=workers, page_size=page_size, removal_cap=removal_cap)
-            )
+            opened = self._link.run(reconcile.open_run(workers=workers, page_size=page_size))
         counts = self._drive(opened, workers, Tally(on_progress, opened))
         return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)
 

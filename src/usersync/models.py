@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Outcome = Literal["degraded", "failed"]
-DifferenceClass = Literal["missing", "stale", "orphaned"]
+DifferenceClass = Literal["missing", "stale", "orphaned", "deleted_upstream"]
+#: Rows of deleted users, which are left alone until somebody asks for them to be removed.
+LeftAlone = Literal["orphaned", "deleted_upstream"]
+#: What failed: to write a row, to remove or anonymize one, to record an event of the user.
+FailureKind = Literal["row", "removal", "event"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Failure:
     """A line of the ledger: a user who could not be synced, or not completely, and why."""
 
     user_id: UUID
+    kind: FailureKind
     outcome: Outcome
     sqlstate: str
     constraint: str | None
@@ -48,19 +53,29 @@ class Difference:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a reconciling run found: the first three before it wrote, the last two after."""
+    """What a reconciling run found: missing and stale before it wrote, degraded and failed after.
+
+    ``orphaned`` and ``deleted_upstream`` are rows of deleted users (the auth server has no such user, or has
+    soft-deleted the user). No run changes them.
+    """
 
     examined: int = 0
     missing: int = 0
     stale: int = 0
     orphaned: int = 0
+    deleted_upstream: int = 0
     degraded: int = 0
     failed: int = 0
 
     @property
     def differing(self) -> int:
-        """How many users differed."""
-        return self.missing + self.stale + self.orphaned
+        """How many users had to be written."""
+        return self.missing + self.stale
+
+    @property
+    def left_alone(self) -> int:
+        """How many rows of deleted users there are."""
+        return self.orphaned + self.deleted_upstream
 
     def __add__(self, other: Counts) -> Counts:
         mine, theirs = asdict(self), asdict(other)
@@ -111,21 +126,31 @@ class SyncStatus:
     missing: int
     stale: int
     orphaned: int
+    deleted_upstream: int
     degraded: int
     failed: int
+    removal_failed: int
     oldest_missing_at: datetime | None
     oldest_failure_at: datetime | None
     last_run: LastRun | None
     #: How many users stand in the ledger for which SQLSTATE.
     by_sqlstate: Mapping[str, int]
     observed_at: datetime = field(compare=False)
-    #: ``standby``, or ``setting`` (default_transaction_read_only), if the database accepts no writes.
-    read_only: str | None = None
 
     @property
     def in_step(self) -> bool:
-        """Whether nothing is missing, differs, or stands in the ledger."""
-        return not (self.missing or self.stale or self.orphaned or self.degraded or self.failed)
+        """Whether every living user has a whole row, and no other row is that of a living user."""
+        return not (self.missing or self.stale or self.left_alone or self.failures)
+
+    @property
+    def left_alone(self) -> int:
+        """How many rows of deleted users there are, which no run changes."""
+        return self.orphaned + self.deleted_upstream
+
+    @property
+    def failures(self) -> int:
+        """How many users are in the failures table, whatever failed."""
+        return self.degraded + self.failed + self.removal_failed
 
     @property
     def lag(self) -> timedelta | None:
@@ -150,15 +175,31 @@ class SyncStatus:
             else None,
             by_sqlstate=data["by_sqlstate"],
             observed_at=datetime.fromisoformat(data["observed_at"]),
-            read_only=data.get("read_only"),
         )
 
 
-_STATUS_COUNTS = ("auth_users", "users", "missing", "stale", "orphaned", "degraded", "failed")
+_STATUS_COUNTS = (
+    *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream"),
+    *("degraded", "failed", "removal_failed"),
+)
 
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What became of rows of deleted users that somebody asked to be removed."""
+
+    kind: LeftAlone
+    #: How many there were.
+    found: int
+    #: How many are as ``on_delete`` (or ``on_soft_delete``) wants them now.
+    removed: int
+    #: How many could not be changed; the failures table has the reasons.
+    failed: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

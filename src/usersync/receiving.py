@@ -23,14 +23,22 @@ T = TypeVar("T")
 #: How often the list is read, where pages shift so that there were fewer users in them than there are.
 PASSES = 3
 
+#: How many users who were not listed are asked for by id, where nobody is to be removed.
+ASKED = 1_000
+
 
 @dataclass(frozen=True)
 class Received:
-    """How many users the auth server listed, how many rows of the copy were written, how many went."""
+    """How many users the auth server listed, how many rows of the copy were written, who is not listed."""
 
     listed: int
     written: int
-    gone: int
+    #: How many users of the copy the auth server does not list.
+    unlisted: int
+    #: Those of them whom it does not know by id either; nobody, where they were too many to ask for.
+    gone: tuple[str, ...]
+    #: When the list was begun: a user who was seen later is not gone.
+    seen_at: str
 
 
 OnListed = Callable[[int, int | None], None]
@@ -38,13 +46,13 @@ OnListed = Callable[[int, int | None], None]
 
 
 def receive_all(
-    link: Link, server: AuthServer, *, removal_cap: float | None, on_listed: OnListed = lambda *_: None
+    link: Link, server: AuthServer, *, ask_up_to: int = ASKED, on_listed: OnListed = lambda *_: None
 ) -> Received:
-    """List all users of the auth server and bring the copy in line with them. Blocks.
+    """List all users of the auth server and write them to the copy, from which nobody is removed. Blocks.
 
     Nobody counts as gone for not being listed: pages shift, and an auth server lists some users under
-    another audience. Each is asked for by id. Raises :class:`RemovalCapError`, with the copy's other users up
-    to date, and :class:`SettingsError` where the database keeps no copy. Interrupted, it leaves whole pages.
+    another audience. Each is asked for by id, if they are not more than ``ask_up_to``. Raises
+    :class:`SettingsError` where the database keeps no copy. Interrupted, it leaves whole pages.
     """
     wire = BlockingWire(server.api)
     try:
@@ -60,11 +68,11 @@ def receive_all(
             listed = len(ids)
             if total is None or listed >= total:
                 break
-        gone = 0
-        if link.run(receiving.check_unseen(seen_at, removal_cap)):
+        unlisted, gone = link.run(receiving.count_unseen(seen_at)), tuple[str, ...]()
+        if 0 < unlisted <= ask_up_to:
             gone, more = _look_for_unseen(link, wire, server, seen_at)
-            written += more
-        return Received(listed, written, gone)
+            written, unlisted = written + more, len(gone)
+        return Received(listed, written, unlisted, gone, seen_at)
     finally:
         wire.close()
 
@@ -85,20 +93,27 @@ def _pages(wire: BlockingWire, server: AuthServer) -> Iterator[UserPage]:
         page = _answer(wire, server.page(page.next_query))
 
 
-def _look_for_unseen(link: Link, wire: BlockingWire, server: AuthServer, seen_at: str) -> tuple[int, int]:
-    """Ask for each who was not listed; how many are gone, and how many rows were written for the others."""
-    gone = written = 0
+def forget_all(link: Link, received: Received) -> None:
+    """Delete those who are gone from the copy, whose trigger applies ``on_delete`` to their rows."""
+    for user_id in received.gone:
+        link.run(receiving.forget(user_id, received.seen_at))
+
+
+def _look_for_unseen(
+    link: Link, wire: BlockingWire, server: AuthServer, seen_at: str
+) -> tuple[tuple[str, ...], int]:
+    """Ask for each who was not listed; who is gone, and how many rows were written for the others."""
+    gone, written = list[str](), 0
     after: str | None = None
     while ids := link.run(receiving.unseen_ids(seen_at, after)):
         for user_id in ids:
             user = _answer(wire, server.find(user_id))
             if user is None:
-                link.run(receiving.forget(user_id, seen_at))
-                gone += 1
+                gone.append(user_id)
             else:
                 written += link.run(receiving.receive([user], seen_at))
         after = ids[-1]
-    return gone, written
+    return tuple(gone), written
 
 
 def _answer(wire: BlockingWire, exchange: Exchange[T]) -> T:

@@ -65,9 +65,16 @@ class Settings:
     )
     key: str = _setting("The column of the users table that holds the auth server's id.", default="id")
     on_delete: OnDelete = _setting(
-        "What happens to the row of a deleted user: `anonymize` (the id and the time of deletion stay, "
-        "personal columns are emptied), `soft` (only the time of deletion is set), `keep` (nothing), "
-        "`delete` (the row goes).",
+        "What happens to the row of a user whom the auth server deletes: `anonymize` (the id and the time of "
+        "deletion stay, personal columns are emptied), `soft` (only the time of deletion is set), `keep` "
+        "(nothing), `delete` (the row is deleted).",
+        default="anonymize",
+    )
+    on_soft_delete: OnDelete = _setting(
+        "The same for a user whom the auth server soft-deletes: the user stays in its table, with "
+        "`deleted_at` set and the address overwritten. Default: as `on_delete`. `soft` and `keep` leave the "
+        "address in the row: if it must be unique there, whoever signs up with it again gets a row without "
+        "it, or none.",
         default="anonymize",
     )
     lock_timeout_ms: int = _setting(
@@ -99,6 +106,7 @@ class Settings:
             "source_table": str(self.source_table),
             "key": self.key,
             "on_delete": self.on_delete,
+            "on_soft_delete": self.on_soft_delete,
             "lock_timeout_ms": self.lock_timeout_ms,
             "columns": {column.name: column.describe() for column in self.columns},
             "audit": self.audit.describe(),
@@ -113,6 +121,11 @@ class Settings:
     def copies_source(self) -> bool:
         """Whether the auth server's users are read from a copy that usersync keeps."""
         return self.source_table == SOURCE_COPY
+
+    @property
+    def deletes_rows(self) -> bool:
+        """Whether a deletion of either kind deletes the row."""
+        return "delete" in {self.on_delete, self.on_soft_delete}
 
     @property
     def tombstone(self) -> Column | None:
@@ -142,11 +155,12 @@ def _check_columns(settings: Settings) -> None:
             "users_table: the schema usersync is usersync's own, and goes with it",
             hint="Keep the application's users in a schema of the application.",
         )
-    if settings.on_delete == "soft" and settings.tombstone is None:
-        raise SettingsError(
-            'on_delete: "soft" needs a column to keep the time of deletion in',
-            hint='Map one, for instance deleted_at = "deleted_at".',
-        )
+    for name in ("on_delete", "on_soft_delete"):
+        if getattr(settings, name) == "soft" and settings.tombstone is None:
+            raise SettingsError(
+                f'{name}: "soft" needs a column to keep the time of deletion in',
+                hint='Map one, for instance deleted_at = "deleted_at".',
+            )
 
 
 def parse_settings(data: Mapping[str, Any]) -> Settings:
@@ -166,7 +180,11 @@ def _parse(data: Mapping[str, Any]) -> tuple[Settings, tuple[str, ...]]:
     for key in data:
         if key not in known:
             raise SettingsError(f"unknown setting {key!r}", hint=did_you_mean(key, known))
-    return Settings(**{key: _PARSERS[key](value, key) for key, value in data.items()}), outdated
+    parsed = {key: _PARSERS[key](value, key) for key, value in data.items()}
+    if "on_delete" in parsed:
+        # One setting of an earlier release was for both kinds of deletion.
+        parsed.setdefault("on_soft_delete", parsed["on_delete"])
+    return Settings(**parsed), outdated
 
 
 def _warned(settings: Settings, outdated: tuple[str, ...]) -> Settings:
@@ -235,6 +253,7 @@ _PARSERS = {
     "source_table": parse_name,
     "key": _parse_key,
     "on_delete": _parse_choice(get_args(OnDelete)),
+    "on_soft_delete": _parse_choice(get_args(OnDelete)),
     "lock_timeout_ms": _parse_lock_timeout,
     "columns": _parse_columns,
     "audit": parse_audit,

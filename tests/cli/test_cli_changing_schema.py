@@ -28,8 +28,7 @@ def step(usersync, database, monkeypatch, postgres, directory):
     postgres.execute(PROJECT)
 
     def call(*arguments, code=0):
-        untried = ["--no-trial"] if arguments[0] == "apply" else []
-        done = usersync(*arguments, *untried)
+        done = usersync(*arguments)
         assert done.code == code, done.out + done.err
         return done
 

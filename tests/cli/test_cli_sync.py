@@ -127,18 +127,91 @@ def test_a_user_who_cannot_be_synced_is_pointed_out(usersync, dsn, project, unse
     assert usersync("sync").code == 1
 
 
-def test_too_many_removals_stop_a_run_before_it_begins(usersync, dsn, project, unseen, superuser_of):
+@pytest.fixture
+def orphans(usersync, dsn, project, unseen, superuser_of):
+    """Twenty rows without an auth user."""
     unseen(20)
     assert usersync("sync").code == 0
     superuser_of(project).execute("set session_replication_role = replica; delete from auth.users")
+    key = project.settings.key
+    return [user for (user,) in project.owner.execute(f'select "{key}" from {project.users} order by 1')]
+
+
+def emptied(project) -> int:
+    deleted_at = project.column("deleted_at")
+    where = f"{deleted_at} is not null"
+    return project.owner.execute(f"select count(*) from {project.users} where {where}").fetchone()[0]
+
+
+def test_a_sync_leaves_orphans_alone_and_says_what_removes_them(usersync, orphans, project):
     done = usersync("sync")
-    assert done.code == 1
-    assert "error US403: 20 of 20 rows" in done.err
+    assert done.code == 0
+    assert "usersync sync --remove-orphans" in done.out
+    assert usersync("sync", "--json").json["orphaned"] == len(orphans)
     dry = usersync("sync", "--dry-run")
-    assert "A run would stop: 20 of 20 rows" in dry.out
-    assert usersync("sync", "--dry-run", "--removal-cap", "1", "--json").json["refusal"] is None
-    assert usersync("sync", "--removal-cap", 1).code == 0
-    assert usersync("sync", "--dry-run").code == 0
+    assert (dry.code, str(orphans[0]) in dry.out) == (1, True)
+    assert usersync("status").code == 1
+    assert emptied(project) == 0
+
+
+def test_orphans_are_listed_and_counted_before_they_are_removed(usersync, orphans, project):
+    dry = usersync("sync", "--remove-orphans", "--dry-run")
+    assert dry.code == 1
+    assert "20 rows whose user the auth server does not have" in dry.out
+    assert all(str(each) in dry.out for each in orphans)
+    assert "on_delete = anonymize" in dry.out
+    listed = usersync("sync", "--remove-orphans", "--dry-run", "--json").json
+    assert (listed["found"], listed["policy"]) == (20, "anonymize")
+    assert listed["users"] == [str(each) for each in orphans]
+    assert emptied(project) == 0
+
+
+def test_orphans_are_removed_only_with_a_confirmation_and_a_limit(usersync, orphans, project):
+    # Nobody can be asked here; --yes by itself says too little.
+    assert usersync("sync", "--remove-orphans").code == 2
+    alone = usersync("sync", "--remove-orphans", "--yes")
+    assert (alone.code, "--max N" in alone.err) == (2, True)
+    few = usersync("sync", "--remove-orphans", "--yes", "--max", 19)
+    assert few.code == 1
+    assert "error US403: there are 20 rows" in few.err
+    assert emptied(project) == 0
+    done = usersync("sync", "--remove-orphans", "--yes", "--max", 20)
+    assert done.code == 0
+    assert "on_delete was applied to 20 rows" in done.out
+    assert emptied(project) == 20
+    assert usersync("status").code == 0
+    assert len(orphans) == 20
+
+
+def test_soft_deletions_are_applied_by_a_command_of_their_own(usersync, dsn, project, superuser_of):
+    user = project.auth.sign_up_email("ada@example.com")
+    superuser_of(project).execute(
+        "set session_replication_role = replica; update auth.users set deleted_at = now()"
+    )
+    status = usersync("status")
+    assert (status.code, "usersync sync --apply-deletions" in status.out) == (1, True)
+    assert usersync("status", "--json").json["deleted_upstream"] == 1
+    why = usersync("why", user)
+    assert (why.code, "--apply-deletions" in why.out) == (1, True)
+    assert usersync("sync").code == 0
+    assert emptied(project) == 0
+    done = usersync("sync", "--apply-deletions", "--yes", "--max", 1, "--json")
+    assert (done.code, done.json["removed"], done.json["kind"]) == (0, 1, "deleted_upstream")
+    assert emptied(project) == 1
+    assert usersync("status").code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--remove-orphans", "--apply-deletions"], ["--yes"], ["--max", "5"]),
+        ["--remove-orphans", "--user", "00000000-0000-0000-0000-000000000001"],
+        *(["--remove-orphans", "--workers", "2"], ["--remove-orphans", "--resume"]),
+        ["--apply-deletions", "--from-api", "--yes", "--max", "5"],
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(usersync, dsn, arguments):
+    assert usersync("sync", *arguments).code == 2
 
 
 def interrupted(spawn, project, *options):

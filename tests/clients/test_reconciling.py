@@ -11,7 +11,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from usersync import AsyncUserSync, UserSync
-from usersync.errors import ConnectionFailedError, RemovalCapError, SettingsError
+from usersync.errors import ConnectionFailedError, RemovalLimitError, SettingsError
 from usersync.models import Counts
 
 pytestmark = pytest.mark.newest_server
@@ -123,12 +123,7 @@ def test_the_first_and_the_last_id_that_can_be_are_not_overlooked(project, clien
     "options",
     [
         *({"page_size": 0}, {"page_size": 100_001}, {"workers": 0}, {"workers": 33}),
-        *(
-            {"removal_cap": -0.1},
-            {"removal_cap": 1.1},
-            {"removal_cap": float("nan")},
-            {"difference_limit": -1},
-        ),
+        {"difference_limit": -1},
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_its_name(project, client, options):
@@ -253,37 +248,32 @@ def test_resuming_with_nothing_to_resume_begins_anew(project, client, appear):
     assert len(runs(project)) == 2
 
 
-def test_a_run_that_would_remove_too_much_is_refused_and_writes_nothing(project, client, vanish):
+def test_orphans_are_left_alone_until_they_are_to_be_removed(project, client, vanish):
     users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(12)]
     vanish(*users[:11])
+    assert client.reconcile(workers=4).counts == Counts(examined=12, orphaned=11)
     before = everything(project)
-    for options in ({}, {"workers": 4}, {"removal_cap": 0.9}, {"removal_cap": 0}):
-        with pytest.raises(RemovalCapError, match="11 of 12 rows") as caught:
-            client.reconcile(**options)
-        assert "--removal-cap 1" in caught.value.hint
+    with pytest.raises(RemovalLimitError, match="there are 11 rows") as caught:
+        client.remove_orphans(limit=10)
+    assert "usersync sync --dry-run" in caught.value.hint
+    assert client.apply_deletions(limit=0).found == 0
     assert everything(project) == before
-    assert client.reconcile(dry_run=True).counts.orphaned == 11
-    assert client.reconcile(removal_cap=1).counts.orphaned == 11
+    removal = client.remove_orphans(limit=11)
+    assert (removal.kind, removal.found, removal.removed, removal.failed) == ("orphaned", 11, 11, 0)
     assert project.row(users[0])["email"] is None
     assert project.row(users[11])["email"] == "u11@example.com"
+    assert client.status().in_step
 
 
-def test_a_few_removals_are_always_allowed_unless_the_caller_says_none(project, client, vanish):
-    users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(10)]
-    vanish(*users)
-    with pytest.raises(RemovalCapError):
-        client.reconcile(removal_cap=0)
-    assert client.reconcile().counts.orphaned == 10
-
-
-def test_a_resumed_run_obeys_the_callers_cap(project, client, vanish):
-    users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(14)]
-    vanish(*users)
-    with pytest.raises(ValueError):
-        client.reconcile(removal_cap=1, page_size=1, on_progress=stop_after(2, ValueError))
-    with pytest.raises(RemovalCapError):
-        client.reconcile(resume=True)
-    assert client.reconcile(resume=True, removal_cap=1).counts.orphaned == 14
+def test_soft_deletions_are_applied_when_asked_for(project, client):
+    users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(2)]
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica")
+        superuser.execute("update auth.users set deleted_at = now() where id = %s", [users[0]])
+    assert client.reconcile().counts == Counts(examined=2, deleted_upstream=1)
+    assert client.apply_deletions(limit=1).removed == 1
+    assert project.row(users[0])["email"] is None
+    assert project.row(users[1])["email"] == "u1@example.com"
 
 
 def test_users_who_cannot_be_synced_are_errors_and_the_others_are_synced(project, client, appear):

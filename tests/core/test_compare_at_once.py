@@ -16,7 +16,6 @@ DIFFERENCES = {
     "a user without a row": "delete from {users} where " + ONE,
     "another address": "update {users} set {email} = 'x' where " + ONE,
     "an address that is gone": "update {users} set {email} = null where " + ONE,
-    "a row without a user": "insert into {users} ({key}, {email}) values (gen_random_uuid(), 'x')",
     "two rows that were swapped": (
         "update {users} as one set {full_name} = other.{full_name} from {users} as other"
         " where one.{key} <> other.{key} and one.{deleted_at} is null and other.{deleted_at} is null"
@@ -26,9 +25,6 @@ DIFFERENCES = {
         " select {key} as id, coalesce(lead({email}) over ids, first_value({email}) over ids) as email"
         " from {users} where {deleted_at} is null window ids as (order by {key})"
         ") as other where one.{key} = other.id"
-    ),
-    "a tombstone that holds an address": (
-        "update {users} set {email} = 'ada@example.com' where {deleted_at} is not null"
     ),
     "a line in the ledger": (
         "insert into usersync.sync_failures (user_id, outcome, sqlstate, message)"
@@ -54,14 +50,16 @@ def compared(project):
 
 
 def test_a_run_that_finds_nothing_goes_through_no_page(project, everybody, sql):
-    assert compared(project) == (True, 7, 4, 6)
+    assert compared(project) == (True, 7, 4, 6, 0, 0)
     sql("drop function usersync.reconcile_page")
     assert project.client.reconcile().counts == Counts(examined=7)
     assert sql("select state, next_id, examined from usersync.sync_runs") == [("finished", None, 7)]
     status = project.client.status()
     assert (status.auth_users, status.users, status.in_step) == (4, 6, True)
     done = sql("select public.sync_existing_auth_users()")[0][0]
-    assert done == {"synced": 0, "errors": 0, "examined": 7, "next_id": None}
+    assert done == {
+        "synced": 0, "errors": 0, "examined": 7, "orphaned": 0, "deleted_upstream": 0, "next_id": None
+    }  # fmt: skip
     sql("delete from {users} where {deleted_at} is null")
     with pytest.raises(errors.UndefinedFunction):
         project.owner.execute("select public.user_sync_status()")
@@ -71,13 +69,41 @@ def test_a_run_that_finds_nothing_goes_through_no_page(project, everybody, sql):
 def test_whatever_differs_is_found(project, everybody, sql, difference):
     sql(difference)
     assert compared(project)[0] is False
-    project.client.reconcile(removal_cap=1)
+    project.client.reconcile()
     assert compared(project)[0] is True
+
+
+#: Rows of deleted users: one without a user, one that a soft deletion and one that a deletion has left.
+LEFT_ALONE = {
+    "a row without a user": ("insert into {users} ({key}, {email}) values (gen_random_uuid(), 'x')", (1, 0)),
+    "tombstones that hold an address": (
+        "update {users} set {email} = 'ada@example.com' where {deleted_at} is not null",
+        (1, 1),
+    ),
+    "rows that look like those of living users": (
+        "update {users} set {email} = 'ada@example.com', {deleted_at} = null where {deleted_at} is not null",
+        (1, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "counts"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+def test_rows_of_deleted_users_are_counted_in_the_same_pass(project, everybody, sql, change, counts):
+    sql(change)
+    in_step, _, auth_users, users, *left_alone = compared(project)
+    assert (in_step, tuple(left_alone)) == (True, counts)
+    by_pages = project.client.reconcile(dry_run=True).counts
+    assert (by_pages.orphaned, by_pages.deleted_upstream) == counts
+    sql("drop function usersync.reconcile_page")
+    run, status = project.client.reconcile().counts, project.client.status()
+    assert (run.orphaned, run.deleted_upstream) == counts == (status.orphaned, status.deleted_upstream)
+    assert (status.auth_users, status.users, status.in_step) == (auth_users, users, False)
 
 
 def by_the_pages(project):
     counts = project.client.reconcile(dry_run=True).counts
-    return not counts.differing and not project.client.failures(), counts.examined
+    in_step = not counts.differing and not project.client.failures()
+    return in_step, counts.examined, counts.orphaned, counts.deleted_upstream
 
 
 #: As the column is named with plain names, and with others.
@@ -86,6 +112,9 @@ EMAIL = {"email": "email", 'e"mail': "email"}
 #: Whether a row itself says that a deletion has left it, or the auth server's table has to be asked.
 POLICIES = {
     **{each: {"on_delete": each} for each in ("anonymize", "soft", "keep", "delete")},
+    "delete and keep": {"on_delete": "delete", "on_soft_delete": "keep"},
+    "delete and anonymize": {"on_delete": "delete", "on_soft_delete": "anonymize"},
+    "keep and anonymize": {"on_delete": "keep", "on_soft_delete": "anonymize"},
     "no tombstone": {"columns": {**EMAIL, "full_name": "user_metadata.full_name"}},
     "a tombstone of the application's": {
         "columns": {**EMAIL, "deleted_at": {"from": "deleted_at", "owner": "app"}}
@@ -125,9 +154,9 @@ def test_whatever_becomes_of_rows_it_says_what_the_pages_say(project, sql, event
     with project.database.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")
         sql(event, connection=superuser)
-    (in_step, examined, *_), expected = compared(project), by_the_pages(project)
+    (in_step, examined, _, _, *left_alone), expected = compared(project), by_the_pages(project)
     assert in_step == expected[0]
-    assert examined == expected[1] or not in_step
+    assert (examined, *left_alone) == expected[1:] or not in_step
 
 
 @pytest.mark.settings(

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from usersync import UserSync
-from usersync.errors import RemovalCapError
 from usersync.plans import schema
 from usersync.settings import parse_settings
 from usersync.testing import GoTrue
@@ -202,18 +201,6 @@ def test_rows_that_were_never_linked_do_not_count_against_the_cap(installed):
     )
     auth.sign_up_email()
     assert client.reconcile().counts.examined == 1
-
-
-def test_the_cap_holds_for_single_pages_too(installed, superuser, postgres):
-    auth, client = installed()
-    auth.import_users(30)
-    superuser.execute("set session_replication_role = replica")
-    superuser.execute("truncate auth.users cascade")
-    with pytest.raises(psycopg.errors.DatabaseError, match="at most 10 may be removed"):
-        postgres.execute("select public.sync_existing_auth_users(%s, 1000)", [uuid.UUID(int=0)])
-    with pytest.raises(RemovalCapError):
-        client.reconcile()
-    assert postgres.execute("select count(*) from public.users where deleted_at is null").fetchone() == (30,)
 
 
 @pytest.mark.parametrize("address", ["o'brien@example.com", '"john doe"@example.com', "a=b@example.com"])

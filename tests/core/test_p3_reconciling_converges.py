@@ -7,7 +7,7 @@ import uuid
 import psycopg
 import pytest
 
-from usersync.errors import RemovalCapError
+from usersync.models import Counts
 
 
 @pytest.fixture
@@ -56,14 +56,20 @@ def test_every_class_of_difference_is_found_healed_and_left_alone(project, sql, 
 
     found = {each.user_id: each for each in project.client.reconcile(dry_run=True).differences}
     assert {user: each.difference for user, each in found.items()} == {
-        stale: "stale", missing: "missing", gone: "orphaned", soft: "orphaned"
+        stale: "stale", missing: "missing", gone: "orphaned", soft: "deleted_upstream"
     }  # fmt: skip
     assert found[stale].columns == (project.columns["email"], project.columns["phone"])
 
     result = project.client.reconcile()
-    assert (result.synced, result.errors) == (4, 0)
+    assert (result.synced, result.errors) == (2, 0)
+    assert (result.counts.orphaned, result.counts.deleted_upstream) == (1, 1)
     assert project.row(stale)["email"] == "new@example.com"
     assert project.row(missing)["email"] == "c@example.com"
+    assert project.row(gone)["email"] == "d@example.com"
+    assert project.row(soft)["email"] == "e@example.com"
+    assert not project.client.status().in_step
+    assert project.client.remove_orphans(limit=1).removed == 1
+    assert project.client.apply_deletions(limit=1).removed == 1
     assert project.row(gone)["email"] is project.row(soft)["email"] is None
     assert project.client.status().in_step
     after = rows()
@@ -114,20 +120,6 @@ def test_a_trigger_that_normalises_ends_as_a_line_in_the_ledger(project, sql, ro
     assert project.row(shouting)["full_name"] == "LOVELACE"
 
 
-def test_too_many_removals_stop_before_anything_is_written(project, rows, unmirrored, sql):
-    project.auth.import_users(40)
-    unmirrored("delete from auth.users where email <= 'user-25@'")
-    before = rows()
-    with pytest.raises(RemovalCapError, match="of 40 rows"):
-        project.client.reconcile()
-    with pytest.raises(psycopg.Error, match="at most 10 may be removed") as refused:
-        sql("select public.sync_existing_auth_users()")
-    assert refused.value.sqlstate == "US403"
-    assert rows() == before
-    assert project.client.reconcile(removal_cap=1).errors == 0
-    assert project.client.status().in_step
-
-
 def test_the_seeds_function_word_for_word_and_page_by_page(project, sql):
     project.auth.import_users(25)
     sql("delete from {users}")
@@ -136,7 +128,9 @@ def test_the_seeds_function_word_for_word_and_page_by_page(project, sql):
     ((second,),) = sql("select public.sync_existing_auth_users(%s, 10)", first["next_id"])
     assert second["next_id"] > first["next_id"]
     ((last,),) = sql("SELECT public.sync_existing_auth_users()")
-    assert last == {"synced": 5, "errors": 0, "examined": 25, "next_id": None}
+    assert last == {
+        "synced": 5, "errors": 0, "examined": 25, "orphaned": 0, "deleted_upstream": 0, "next_id": None
+    }  # fmt: skip
     with pytest.raises(psycopg.Error, match="at least 1"):
         sql("select public.sync_existing_auth_users(page_size => 0)")
 
@@ -157,8 +151,7 @@ def test_a_truncated_auth_table_and_a_restore_of_its_data(project, rows, superus
         cursor.execute("alter table public.kept drop column confirmed_at")
         cursor.execute(MAY_EMPTY_THE_LOG)
         cursor.execute("truncate auth.users cascade")
-    with pytest.raises(RemovalCapError):
-        project.client.reconcile()
+    assert project.client.reconcile().counts == Counts(examined=30, orphaned=30)
     (names,) = superuser_of.execute(
         "select string_agg(quote_ident(attname), ', ') from pg_attribute"
         " where attrelid = 'public.kept'::regclass and attnum > 0 and not attisdropped"
@@ -194,4 +187,5 @@ def test_an_empty_side_and_an_unknown_user_are_no_trouble(project, sql):
     assert project.client.ensure_user_exists(stranger) is False
     sql("insert into {users} ({key}, {email}) values (%s, 'left@example.com')", stranger)
     project.client.reconcile()
-    assert project.row(stranger)["email"] is None
+    assert project.row(stranger)["email"] == "left@example.com"
+    assert project.client.status().orphaned == 1

@@ -157,17 +157,35 @@ class Lives(RuleBasedStateMachine):
     @rule(page_size=st.sampled_from([2, 5000]))
     def reconcile(self, page_size):
         try:
-            self.project.client.reconcile(page_size=page_size, removal_cap=1)
+            self.project.client.reconcile(page_size=page_size)
         except DatabaseError:
             assert self.how in UNREADABLE
             return
-        self.unseen.clear()
         if self.how is None:
+            self.project.client.retry()
+        left_alone = {
+            each.user_id
+            for each in self.project.client.reconcile(dry_run=True).differences
+            if each.difference in {"orphaned", "deleted_upstream"}
+        }
+        self.unseen &= left_alone
+        if self.how is None and not left_alone:
             assert self.project.client.failures() == []
             assert self.project.client.status().in_step
             rows = self.rows_and_versions()
             assert self.project.client.reconcile(page_size=page_size).counts.differing == 0
             assert self.rows_and_versions() == rows
+
+    @precondition(lambda self: self.how is None)
+    @rule()
+    def remove_rows_of_deleted_users(self):
+        for removal in (
+            self.project.client.remove_orphans(limit=1_000_000),
+            self.project.client.apply_deletions(limit=1_000_000),
+        ):
+            assert (removal.removed, removal.failed) == (removal.found, 0)
+        status = self.project.client.status()
+        assert (status.orphaned, status.deleted_upstream) == (0, 0)
 
     @rule()
     def retry(self):

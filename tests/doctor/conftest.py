@@ -60,7 +60,6 @@ class Clinic:
             "usersync sync": client.reconcile,
             "usersync sync --resume": lambda: client.reconcile(resume=True),
             "usersync sync --dry-run": lambda: client.reconcile(dry_run=True),
-            "usersync sync --removal-cap 1": lambda: client.reconcile(removal_cap=1),
             "usersync failures": client.failures,
             "usersync retry": client.retry,
             'usersync sql | psql --set ON_ERROR_STOP=1 "$SUPABASE_DB_URL"': lambda: self.surgeon.execute(

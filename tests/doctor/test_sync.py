@@ -9,29 +9,41 @@ import pytest
 from usersync.testing import broken_users_table
 
 
-def test_d017_missing_stale_and_orphaned(clinic, root):
+def test_d017_missing_and_stale(clinic, root):
     auth, users = clinic.project.auth, clinic.project.users
     stale = auth.sign_up_email("stale@example.com")
     root.execute("set session_replication_role = replica")
     root.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'missing@example.com')")
     key, email = _key(clinic), clinic.project.column("email")
     root.execute(f"update {users} set {email} = 'other@example.com' where {key} = %s", [stale])
-    root.execute(f"insert into {users} ({key}) values (gen_random_uuid())")
     check = clinic.cures("D017")
-    assert "of 2 users: 1 missing, 1 stale, 1 orphaned" in check.detail
+    assert "of 2 users: 1 missing, 1 stale" in check.detail
     assert check.fix == "usersync sync"
     assert clinic.sick() == {}
 
 
 @pytest.mark.newest_server
-def test_d017_more_orphans_than_may_go(clinic, root):
-    key = _key(clinic)
+def test_d017_rows_of_deleted_users_survive_the_fix(clinic, root):
+    """200 users here and none in a half-restored auth server: pasting what is proposed changes no row."""
+    clinic.project.auth.import_users(200)
+    root.execute("set session_replication_role = replica")
     root.execute(
-        f"insert into {clinic.project.users} ({key}) select gen_random_uuid() from generate_series(1, 12)"
+        "update auth.users set deleted_at = now() where id = (select min(id::text)::uuid from auth.users)"
     )
-    check = clinic.cures("D017")
-    assert "removal_cap" in check.detail
-    assert check.fix.splitlines()[0] == "usersync sync --dry-run"
+    root.execute("delete from auth.users where deleted_at is null")
+    rows = (
+        f"select count(*), sum(hashtextextended(u::text || u.xmin::text, 0)) from {clinic.project.users} as u"
+    )
+    before = root.execute(rows).fetchone()
+    check = clinic.check("D017")
+    assert check.status == "warning"
+    assert "199 rows of users whom the auth server does not have" in check.detail
+    assert "1 row of users whom the auth server has soft-deleted" in check.detail
+    assert [line for line in check.fix.splitlines() if not line.startswith("--")] == [
+        "usersync sync --dry-run"
+    ] * 2
+    clinic.apply(check)
+    assert root.execute(rows).fetchone() == before
 
 
 def test_d018_the_ledger(clinic):

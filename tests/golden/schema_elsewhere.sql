@@ -108,37 +108,34 @@ declare
     synced bigint := 0;
     errors bigint := 0;
     examined bigint := 0;
+    orphaned bigint := 0;
+    deleted_upstream bigint := 0;
 begin
     if page_size < 1 then
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
-    if first_id is null then
-        if page_size is null then
-            compared := usersync.compare_at_once();
-            if compared.in_step then
-                return jsonb_build_object('synced', 0, 'errors', 0, 'examined', compared.examined, 'next_id', null);
-            end if;
+    if first_id is null and page_size is null then
+        compared := usersync.compare_at_once();
+        if compared.in_step then
+            return jsonb_build_object(
+                'synced', 0, 'errors', 0, 'examined', compared.examined, 'orphaned', compared.orphaned,
+                'deleted_upstream', compared.deleted_upstream, 'next_id', null);
         end if;
-        perform usersync.check_removals();
     end if;
     loop
-        -- Called for a page, it has no memory of the pages before: who removes anybody asks about everybody.
-        if first_id is not null and (
-            select orphaned > 0 from usersync.reconcile_page(
-                cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), true)
-        ) then
-            perform usersync.check_removals();
-        end if;
         page := usersync.reconcile_page(
             cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), false);
         examined := examined + page.examined;
         errors := errors + page.degraded + page.failed;
-        synced := synced + page.missing + page.stale + page.orphaned;
+        synced := synced + page.missing + page.stale;
+        orphaned := orphaned + page.orphaned;
+        deleted_upstream := deleted_upstream + page.deleted_upstream;
         cursor_id := page.next_id;
         exit when cursor_id is null or page_size is not null;
     end loop;
     return jsonb_build_object(
-        'synced', greatest(synced - errors, 0), 'errors', errors, 'examined', examined, 'next_id', cursor_id);
+        'synced', greatest(synced - errors, 0), 'errors', errors, 'examined', examined, 'orphaned', orphaned,
+        'deleted_upstream', deleted_upstream, 'next_id', cursor_id);
 end;
 $function$
 
@@ -147,13 +144,12 @@ $function$
 EXECUTE
 
 -- function public.user_sync_status()
-owner postgres; usersync: how many users there are on both sides, and how many are missing, stale, orphaned or failed.
+owner postgres; usersync: how many users there are on both sides, and how many are missing, stale, orphaned, deleted upstream or failed.
 CREATE OR REPLACE FUNCTION public.user_sync_status()
  RETURNS jsonb
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 declare
@@ -165,11 +161,14 @@ declare
     missing bigint := 0;
     stale bigint := 0;
     orphaned bigint := 0;
+    deleted_upstream bigint := 0;
     oldest_missing timestamptz;
 begin
     if compared.in_step then
         auth_users := compared.auth_users;
         users := compared.users;
+        orphaned := compared.orphaned;
+        deleted_upstream := compared.deleted_upstream;
         cursor_id := null;
     end if;
     while cursor_id is not null loop
@@ -179,6 +178,7 @@ begin
         missing := missing + page.missing;
         stale := stale + page.stale;
         orphaned := orphaned + page.orphaned;
+        deleted_upstream := deleted_upstream + page.deleted_upstream;
         oldest_missing := least(oldest_missing, page.oldest_missing);
         cursor_id := page.next_id;
     end loop;
@@ -188,6 +188,7 @@ begin
         'missing', missing,
         'stale', stale,
         'orphaned', orphaned,
+        'deleted_upstream', deleted_upstream,
         'oldest_missing_at', oldest_missing
     ) || usersync.ledger_status();
 end;
@@ -204,7 +205,6 @@ CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAU
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 <<given>>
@@ -218,12 +218,19 @@ begin
     when 'user_exists' then
         return to_jsonb(usersync.user_exists(user_id));
     when 'sync_user' then
-        return to_jsonb(usersync.sync_user(user_id)) || jsonb_build_object(
+        return to_jsonb(usersync.sync_user(user_id, false)) || jsonb_build_object(
             'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
-    when 'sync_users' then
+    when 'remove_user' then
+        return to_jsonb(usersync.sync_user(user_id, true));
+    when 'retry_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
-        perform usersync.sync_on_request(ids);
+        perform usersync.retry_users(ids);
         return to_jsonb(cardinality(ids));
+    when 'removal_policies' then
+        return jsonb_build_object('on_delete', 'soft', 'on_soft_delete', 'soft');
+    when 'remove_users' then
+        ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
+        return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then
@@ -240,16 +247,18 @@ begin
     when 'count_failed' then
         return (
             select jsonb_build_object(
-                'degraded', count(*) filter (where failure.outcome = 'degraded'),
-                'failed', count(*) filter (where failure.outcome = 'failed')
+                'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
+                'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
+                'removal_failed', count(*) filter (where failure.kind = 'removal')
             )
             from usersync.sync_failures as failure
             where given.user_id is null or failure.user_id = given.user_id
         );
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
-    when 'count_removals' then
-        return to_jsonb(usersync.count_removals());
+    when 'count_users' then
+        return jsonb_build_object(
+            'users', (select count("auth_id") from "app"."members"), 'auth_users', (select count(*) from "auth"."users"));
     when 'compare' then
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
@@ -419,88 +428,13 @@ begin
         missing = run.missing + page.missing,
         stale = run.stale + page.stale,
         orphaned = run.orphaned + page.orphaned,
+        deleted_upstream = run.deleted_upstream + page.deleted_upstream,
         degraded = run.degraded + page.degraded,
         failed = run.failed + page.failed,
         updated_at = clock_timestamp()
     where run.run_id = advance_run.run_id and run.part = advance_run.part
     returning run.* into run;
     return run;
-end;
-$function$
-
-
--- function usersync.check_removals()
-owner postgres; usersync: raises if a reconciling run would remove more rows than it may.
-CREATE OR REPLACE FUNCTION usersync.check_removals()
- RETURNS void
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-    counted record := usersync.count_removals();
-begin
-    if counted.removals > counted.allowed then
-        raise exception 'usersync: % of % rows belong to users whom the auth server no longer has; at most % may be removed at once',
-            counted.removals, counted.users, counted.allowed
-            using errcode = 'US403', hint = 'If this is meant, run "usersync sync --removal-cap 1".';
-    end if;
-end;
-$function$
-
-
--- function usersync.column_default(text)
-owner postgres; usersync: the DEFAULT of a column of the users table for a new row.
-CREATE OR REPLACE FUNCTION usersync.column_default(column_name text)
- RETURNS text
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
- SET "DateStyle" TO 'ISO, MDY'
-AS $function$
-#variable_conflict use_column
-declare
-    code text := (
-        select pg_get_expr(adbin, adrelid)
-        from pg_attrdef
-        join pg_attribute on attrelid = adrelid and attnum = adnum
-        where adrelid = '"app"."members"'::regclass and attname = column_default.column_name
-    );
-    computed text;
-begin
-    if code is not null then
-        execute format('select (%s)::text', code) into computed;
-    end if;
-    return computed;
-end;
-$function$
-
-
--- function usersync.column_defaults()
-owner postgres; usersync: the DEFAULT of each mapped column that stands in where a user has no value.
-CREATE OR REPLACE FUNCTION usersync.column_defaults()
- RETURNS jsonb
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-    return (-- The DEFAULT of each mapped column that stands in where a user has no value, as one JSON object: a constant as text,
--- null for one that is computed anew for each row. Null where no such column has one. Read from the catalog each time,
--- because the application may change it.
-select jsonb_object_agg(found.attname, case
-    when found.code ~ '^''([^'']|'''')*''(::[a-zA-Z0-9_ "."\[\](),]+)?$'
-        then replace(substring(found.code from '^''((?:[^'']|'''')*)'''), '''''', '''')
-    else substring(found.code from '^\(?(-?[0-9.]+|true|false)\)?(?:::[a-z ]+)?$')
-end)
-from (
-    select attname, pg_get_expr(adbin, adrelid) as code
-    from pg_attrdef
-    join pg_attribute on attrelid = adrelid and attnum = adnum
-    where adrelid = to_regclass('"app"."members"') and attname in ('email', 'age')
-) as found
-where found.code !~* '^null(::|$)'
-);
 end;
 $function$
 
@@ -547,8 +481,8 @@ $function$
 
 
 -- function usersync.compare_at_once()
-owner postgres; usersync: whether both tables agree, in one pass over each.
-CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint)
+owner postgres; usersync: whether the rows of all living users are as they should be, in one pass over each table.
+CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT orphaned bigint, OUT deleted_upstream bigint)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -558,12 +492,11 @@ CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT exa
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
-<<known>>
 declare
-    defaults jsonb := usersync.column_defaults();
     seed bigint := hashtextextended(gen_random_uuid()::text, 0);
     ours record;
     theirs record;
+    dead record;
 begin
     in_step := false;
     if exists (select from usersync.sync_failures) then
@@ -572,41 +505,47 @@ begin
     select
         count(*) as rows,
         count(*) filter (where judged.is_current) as living,
-        count(*) filter (where not judged.is_current and (target."gone" is not null) is not true) as orphaned,
-        sum(hash_record_extended(row(target."auth_id", target."email", target."age", target."gone"), seed # uuid_hash_extended(target."auth_id", seed)))
-            filter (where judged.is_current) as digests
+        coalesce(sum(hash_record_extended(row(target."auth_id", target."email", target."age", target."gone"), seed # uuid_hash_extended(target."auth_id", seed)))
+            filter (where judged.is_current), 0) as digests
     into ours
     from "app"."members" as target
     left join "auth"."users" as owner on owner."id" = target."auth_id" and owner."deleted_at" is null
     cross join lateral (select target."gone" is null) as judged (is_current)
     where target."auth_id" is not null;
     -- A first run is not to wait for the digests of all who have no row.
-    if ours.orphaned > 0 or ours.living = 0 and exists (
-        select from "auth"."users" as source where source."deleted_at" is null
-    ) then
+    if ours.living = 0 and exists (select from "auth"."users" as source where source."deleted_at" is null) then
         return;
     end if;
     select
         count(*) as rows,
         count(*) filter (where source."deleted_at" is null) as living,
-        sum(hash_record_extended(row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then (known.defaults ->> 'email')::text end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then (known.defaults ->> 'age')::integer end), source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
-            filter (where source."deleted_at" is null) as digests
+        coalesce(sum(hash_record_extended(row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
+            filter (where source."deleted_at" is null), 0) as digests
     into theirs
     from "auth"."users" as source;
-    in_step := ours.digests is not distinct from theirs.digests;
+    examined := theirs.rows;
+    orphaned := 0;
+    deleted_upstream := 0;
+    if ours.digests <> theirs.digests or ours.rows > ours.living then
+        select
+            count(*) filter (where owner."id" is null) as without_user,
+            count(*) filter (where owner."id" is null and (target."gone" is not null) is not true) as orphaned,
+            count(*) filter (where owner."id" is not null and (target."gone" is not null) is not true) as deleted_upstream,
+            coalesce(sum(hash_record_extended(
+                row(target."auth_id", target."email", target."age", target."gone"), seed # uuid_hash_extended(target."auth_id", seed)
+            )) filter (where target."gone" is null), 0) as digests
+        into dead
+        from "app"."members" as target
+        left join "auth"."users" as owner on owner."id" = target."auth_id"
+        where target."auth_id" is not null and (owner."id" is null or owner."deleted_at" is not null);
+        examined := examined + dead.without_user;
+        orphaned := dead.orphaned;
+        deleted_upstream := dead.deleted_upstream;
+        ours.digests := ours.digests - dead.digests;
+    end if;
+    in_step := ours.digests = theirs.digests;
     users := ours.rows;
     auth_users := theirs.living;
-    examined := theirs.rows;
-    if ours.rows > ours.living then
-        examined := examined + (
-            select count(*)
-            from "app"."members" as target
-            left join "auth"."users" as owner on owner."id" = target."auth_id" and owner."deleted_at" is null
-            cross join lateral (select target."gone" is null) as judged (is_current)
-            where target."auth_id" is not null and not judged.is_current
-                and not exists (select from "auth"."users" as source where source."id" = target."auth_id")
-        );
-    end if;
 exception
     -- A type that has no hash; a disk, or what may be written to it, too small for a join.
     when undefined_function or insufficient_resources then
@@ -615,33 +554,9 @@ end;
 $function$
 
 
--- function usersync.count_removals()
-owner postgres; usersync: how many rows belong to users who are gone, and how many a run may remove.
-CREATE OR REPLACE FUNCTION usersync.count_removals(OUT removals bigint, OUT users bigint, OUT auth_users bigint, OUT allowed bigint)
- RETURNS record
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-#variable_conflict use_column
-begin
-    select
-        count(*) filter (where source."id" is null and (target."gone" is not null) is not true),
-        count(*)
-    into count_removals.removals, count_removals.users
-    from "app"."members" as target
-    left join "auth"."users" as source on source."id" = target."auth_id" and source."deleted_at" is null
-    -- A row that was never linked to a user has none to lose.
-    where target."auth_id" is not null;
-    count_removals.auth_users := (select count(*) from "auth"."users");
-    count_removals.allowed := greatest(10, floor(count_removals.users * 0.05::numeric));
-end;
-$function$
-
-
 -- function usersync.count_unseen(timestamp with time zone)
 owner postgres; usersync: how many users of the copy the admin API has not told since a moment.
-CREATE OR REPLACE FUNCTION usersync.count_unseen(since timestamp with time zone, OUT unseen bigint, OUT users bigint, OUT allowed bigint)
+CREATE OR REPLACE FUNCTION usersync.count_unseen(since timestamp with time zone, OUT unseen bigint, OUT users bigint)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -651,7 +566,6 @@ begin
     select count(*) filter (where stored.seen_at < count_unseen.since), count(*)
     into count_unseen.unseen, count_unseen.users
     from usersync.auth_users as stored;
-    count_unseen.allowed := greatest(10, floor(count_unseen.users * 0.05::numeric));
 end;
 $function$
 
@@ -1001,7 +915,7 @@ begin
         if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 8) then
             ids := array[old."id"];
         end if;
-        perform usersync.sync_users(ids, tg_op, false);
+        perform usersync.sync_users(ids, tg_op, false, true);
     exception when others or assert_failure then
         -- One of our own functions is gone or was changed.
         reason := sqlstate;
@@ -1042,8 +956,6 @@ declare
     ids uuid[];
     reason text;
     problem text;
-    is_simple boolean;
-    has_defaults boolean;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -1054,8 +966,7 @@ begin
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            select
-                tg_relid = '"auth"."users"'::regclass
+            if tg_relid = '"auth"."users"'::regclass
                 and pg_partition_root('"app"."members"'::regclass) is null
                 and not exists (
                     select from pg_trigger
@@ -1068,18 +979,8 @@ begin
                 and (
                     (select true from new_users offset 1 limit 1) is null
                     or not usersync.fires_after_others(tg_relid, tg_name, 4)
-                ),
-                exists (select from pg_attrdef where adrelid = '"app"."members"'::regclass)
-            into is_simple, has_defaults;
-            if is_simple and has_defaults then
-                is_simple := not exists (
-                    select from pg_attrdef
-                    join pg_attribute on attrelid = adrelid and attnum = adnum
-                    where adrelid = '"app"."members"'::regclass
-                        and exists (select from new_users as source where case attname when 'email' then (source."email") is null when 'age' then (source."raw_user_meta_data" ->> 'age') is null else false end)
-                );
-            end if;
-            if is_simple then
+                )
+            then
                 insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
                 select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from new_users as source where source."deleted_at" is null;
                 get diagnostics inserted = row_count;
@@ -1140,20 +1041,18 @@ CREATE OR REPLACE FUNCTION usersync.handle_updated_user()
 AS $function$
 declare
     ids uuid[];
-    emptied text[];
+    is_deletion boolean := false;
 begin
     if tg_relid <> '"auth"."users"'::regclass then
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
     end if;
+    -- The first UPDATE of a soft deletion. Later ones leave the row as on_soft_delete, or somebody since, has left it.
+    is_deletion := new."id" <> old."id" or new."deleted_at" is not null and old."deleted_at" is null;
     if row(new."id", new."email", new."raw_user_meta_data" ->> 'age', new."deleted_at") is distinct from row(old."id", old."email", old."raw_user_meta_data" ->> 'age', old."deleted_at") then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
-        perform usersync.sync_users(ids, tg_op, false);
-        emptied := array_remove(array[case when new."email" is null and old."email" is not null then 'email' end, case when new."raw_user_meta_data" ->> 'age' is null and old."raw_user_meta_data" ->> 'age' is not null then 'age' end]::text[], null);
-        if cardinality(emptied) > 0 and new."deleted_at" is null then
-            perform usersync.reset_columns(new."id", emptied);
-        end if;
+        perform usersync.sync_users(ids, tg_op, false, is_deletion);
     end if;
     return null;
 exception when others or assert_failure then
@@ -1165,8 +1064,8 @@ exception when others or assert_failure then
     begin
         ids := coalesce(ids, array[new."id"]);
         if reason in ('42703', '42804') then
-            perform usersync.sync_users(ids, tg_op, false);
-        else
+            perform usersync.sync_users(ids, tg_op, false, is_deletion);
+        elsif is_deletion or new."deleted_at" is null then
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         end if;
     exception when others or assert_failure then
@@ -1285,6 +1184,24 @@ end;
 $function$
 
 
+-- function usersync.is_alive(uuid)
+owner postgres; usersync: whether the auth server has this user, not soft-deleted.
+CREATE OR REPLACE FUNCTION usersync.is_alive(user_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return exists (
+        select from "auth"."users" as source where source."id" = is_alive.user_id and source."deleted_at" is null
+    );
+exception when others then
+    return true;
+end;
+$function$
+
+
 -- function usersync.is_recorded(uuid)
 owner postgres; usersync: whether an event without a time is in the audit log.
 CREATE OR REPLACE FUNCTION usersync.is_recorded(event_id uuid)
@@ -1354,8 +1271,9 @@ AS $function$
 begin
     return (
         select jsonb_build_object(
-            'degraded', count(*) filter (where failure.outcome = 'degraded'),
-            'failed', count(*) filter (where failure.outcome = 'failed'),
+            'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
+            'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
+            'removal_failed', count(*) filter (where failure.kind = 'removal'),
             'oldest_failure_at', min(failure.first_failed_at)
         )
         from usersync.sync_failures as failure
@@ -1379,11 +1297,7 @@ begin
             order by max(run.updated_at) desc
             limit 1
         ),
-        'observed_at', clock_timestamp(),
-        'read_only', case
-            when pg_is_in_recovery() then 'standby'
-            when current_setting('default_transaction_read_only')::boolean then 'setting'
-        end
+        'observed_at', clock_timestamp()
     );
 end;
 $function$
@@ -1404,6 +1318,7 @@ begin
         from (
             select
                 failure.user_id,
+                failure.kind,
                 failure.outcome,
                 failure.sqlstate,
                 failure.constraint_name as "constraint",
@@ -1530,7 +1445,7 @@ declare
 begin
     for name, expression in
         select mapped.name, mapped.expression
-        from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"']) as mapped (name, expression)
+        from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
     loop
         begin
             execute format(
@@ -1547,9 +1462,9 @@ end;
 $function$
 
 
--- function usersync.note_unlike_users(uuid[])
+-- function usersync.note_unlike_users(uuid[], boolean)
 owner postgres; usersync: notes which of these users have rows that differ from what was written.
-CREATE OR REPLACE FUNCTION usersync.note_unlike_users(ids uuid[])
+CREATE OR REPLACE FUNCTION usersync.note_unlike_users(ids uuid[], applied_deletions boolean)
  RETURNS uuid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1560,7 +1475,7 @@ declare
 begin
     for alike in
         select array_agg(found.user_id) as ids, found.sqlstate, found.column_names, found.message
-        from usersync.unlike_users(note_unlike_users.ids) as found
+        from usersync.unlike_users(note_unlike_users.ids, applied_deletions) as found
         group by found.sqlstate, found.column_names, found.message
     loop
         unlike := unlike || alike.ids;
@@ -1702,8 +1617,8 @@ $function$
 
 
 -- function usersync.reconcile_page(uuid, uuid, integer, boolean)
-owner postgres; usersync: compares one page of both tables and brings the users table in line.
-CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, page_size integer, dry_run boolean, OUT next_id uuid, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT missing bigint, OUT stale bigint, OUT orphaned bigint, OUT degraded bigint, OUT failed bigint, OUT oldest_missing timestamp with time zone, OUT differences jsonb)
+owner postgres; usersync: compares one page of both tables, and writes the rows that are missing or stale.
+CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, page_size integer, dry_run boolean, OUT next_id uuid, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT missing bigint, OUT stale bigint, OUT orphaned bigint, OUT deleted_upstream bigint, OUT degraded bigint, OUT failed bigint, OUT oldest_missing timestamp with time zone, OUT differences jsonb)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1712,9 +1627,7 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
-<<known>>
 declare
-    defaults jsonb := usersync.column_defaults();
     page_end uuid;
     is_empty boolean;
     ledger_ids uuid[];
@@ -1769,6 +1682,7 @@ begin
         reconcile_page.examined := cardinality(differing_ids);
         reconcile_page.stale := 0;
         reconcile_page.orphaned := 0;
+        reconcile_page.deleted_upstream := 0;
     else
         select
             count(*),
@@ -1777,8 +1691,9 @@ begin
             count(*) filter (where compared.class = 'missing'),
             count(*) filter (where compared.class = 'stale'),
             count(*) filter (where compared.class = 'orphaned'),
+            count(*) filter (where compared.class = 'deleted_upstream'),
             min(compared.created_at) filter (where compared.class = 'missing'),
-            array_agg(compared.user_id) filter (where compared.class is not null),
+            array_agg(compared.user_id) filter (where compared.class in ('missing', 'stale')),
             array_agg(compared.user_id) filter (where compared.class = 'stale'),
             jsonb_agg(
                 jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
@@ -1791,6 +1706,7 @@ begin
             reconcile_page.missing,
             reconcile_page.stale,
             reconcile_page.orphaned,
+            reconcile_page.deleted_upstream,
             reconcile_page.oldest_missing,
             differing_ids,
             stale_ids,
@@ -1809,12 +1725,14 @@ begin
                     source."id" is not null and source."deleted_at" is null as is_live,
                     target."auth_id" is not null as has_row,
                     source."created_at" as created_at,
-                    array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."age" is distinct from coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end) then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
+                    array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
                     case
-                        when source."id" is null or source."deleted_at" is not null then
-                            case when target."auth_id" is not null and (target."gone" is not null) is not true then 'orphaned' end
+                        when source."id" is null then case when (target."gone" is not null) is not true then 'orphaned' end
+                        when source."deleted_at" is not null then case
+                            when target."auth_id" is not null and (target."gone" is not null) is not true then 'deleted_upstream'
+                        end
                         when target."auth_id" is null then 'missing'
-                        when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at") then 'stale'
+                        when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at") then 'stale'
                     end as class
                 from (
                     select source.* from "auth"."users" as source
@@ -1842,7 +1760,7 @@ begin
                 from usersync.unlike_users(array(
                     select failure.user_id from usersync.sync_failures as failure
                     where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
-                )) as unlike
+                ), false) as unlike
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
                 where unlike.sqlstate = 'US001'
             );
@@ -1853,7 +1771,7 @@ begin
             select unnest(stale_ids)
             except
             select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)
-        ));
+        ), false);
     end if;
 
     if is_empty then
@@ -1863,7 +1781,7 @@ begin
             where target."auth_id" between reconcile_page.first_id and page_end
         ) + (
             select count(*) from usersync.sync_failures as failure
-            where failure.user_id = any(differing_ids) and failure.outcome = 'failed'
+            where failure.user_id = any(differing_ids) and failure.kind = 'row' and failure.outcome = 'failed'
         );
     end if;
     select
@@ -1872,7 +1790,8 @@ begin
     into reconcile_page.degraded, reconcile_page.failed
     from usersync.sync_failures as failure
     where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
-        and failure.user_id is distinct from reconcile_page.next_id;
+        and failure.user_id is distinct from reconcile_page.next_id
+        and failure.kind = 'row';
 end;
 $function$
 
@@ -1901,9 +1820,10 @@ begin
         null;  -- No table, no rows.
     end;
     insert into usersync.sync_failures as failure
-        (user_id, outcome, sqlstate, constraint_name, column_name, message, raised_in)
+        (user_id, kind, outcome, sqlstate, constraint_name, column_name, message, raised_in)
     select
         id,
+        case when usersync.is_alive(id) then 'row' else 'removal' end,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
         -- A trigger can raise with any name that it likes, an address for instance.
@@ -1913,6 +1833,7 @@ begin
         record_failures.raised_in
     from unnest(ids) as id
     on conflict (user_id) do update set
+        kind = excluded.kind,
         outcome = excluded.outcome,
         sqlstate = excluded.sqlstate,
         constraint_name = excluded.constraint_name,
@@ -1969,6 +1890,33 @@ on conflict do nothing
 $function$
 
 
+-- function usersync.remove_deleted_users(uuid[], text)
+owner postgres; usersync: applies on_delete or on_soft_delete to rows of deleted users, because somebody asks for it.
+CREATE OR REPLACE FUNCTION usersync.remove_deleted_users(ids uuid[], kind text, OUT removed bigint, OUT failed bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    ids := array(
+        select wanted.id
+        from unnest(remove_deleted_users.ids) as wanted (id)
+        left join "auth"."users" as source on source."id" = wanted.id
+        where case remove_deleted_users.kind
+            when 'orphaned' then source."id" is null
+            when 'deleted_upstream' then source."deleted_at" is not null
+        end
+    );
+    perform usersync.sync_on_request(ids, null, true);
+    remove_deleted_users.failed := (
+        select count(*) from usersync.sync_failures as failure
+        where failure.user_id = any(ids) and failure.kind = 'removal'
+    );
+    remove_deleted_users.removed := cardinality(ids) - remove_deleted_users.failed;
+end;
+$function$
+
+
 -- function usersync.remove_trigger(text)
 owner postgres; usersync: removes a trigger from the auth server's table without being its owner.
 CREATE OR REPLACE FUNCTION usersync.remove_trigger(trigger_name text)
@@ -1990,66 +1938,48 @@ $function$
 
 
 -- function usersync.remove_users(uuid[])
-owner postgres; usersync: applies on_delete to the rows of users who are gone.
+owner postgres; usersync: applies on_delete and on_soft_delete to the rows of deleted users.
 CREATE OR REPLACE FUNCTION usersync.remove_users(ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
+declare
+    gone uuid[];
+    soft_deleted uuid[];
+    doomed uuid[];
 begin
-    if 'soft' = 'keep' then
+    if 'soft' = 'keep' and 'soft' = 'keep' then
         return;
     end if;
     -- Once the rows are held, a statement of its own sees what the auth server's table holds by now. Whoever has
     -- just referenced a row does not stand in the way of emptying it.
     perform from "app"."members" as target where target."auth_id" = any(remove_users.ids) for no key update;
-
-    if 'soft' = 'delete' then
-        perform usersync.refuse_users_with_many_events(remove_users.ids);
-        delete from "app"."members" as target
-        where target."auth_id" = any(remove_users.ids)
-            and (
-                select true from "auth"."users" as source
-                where source."id" = target."auth_id" and source."deleted_at" is null
-            ) is null;
-        return;
+    soft_deleted := array(
+        select source."id" from "auth"."users" as source
+        where source."id" = any(remove_users.ids) and source."deleted_at" is not null
+    );
+    gone := array(
+        select wanted.id from unnest(remove_users.ids) as wanted (id)
+        where (select true from "auth"."users" as source where source."id" = wanted.id) is null
+    );
+    doomed := case when 'soft' = 'delete' then gone else '{}'::uuid[] end
+        || case when 'soft' = 'delete' then soft_deleted else '{}'::uuid[] end;
+    if cardinality(doomed) > 0 then
+        perform usersync.refuse_users_with_many_events(doomed);
+        delete from "app"."members" as target where target."auth_id" = any(doomed);
     end if;
-    update "app"."members" as target
-    set ("gone") = row(coalesce(target."gone", (select source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"), now()))
-    where target."auth_id" = any(remove_users.ids)
-        and (
-            select true from "auth"."users" as source
-            where source."id" = target."auth_id" and source."deleted_at" is null
-        ) is null
-        and (target."gone" is not null) is not true;
-end;
-$function$
-
-
--- function usersync.reset_columns(uuid, text[])
-owner postgres; usersync: gives columns of a row their DEFAULT back.
-CREATE OR REPLACE FUNCTION usersync.reset_columns(user_id uuid, column_names text[])
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '250ms'
-AS $function$
-#variable_conflict use_column
-declare
-    assignments text;
-begin
-    select string_agg(format('%I = default', name), ', ') into assignments
-    from unnest(column_names) as name
-    where usersync.column_defaults() -> name is not null;
-    if assignments is null then
-        return;
+    if 'soft' in ('anonymize', 'soft') then
+        update "app"."members" as target
+        set ("gone") = row(coalesce(target."gone", (select source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"), now()))
+        where target."auth_id" = any(gone) and (target."gone" is not null) is not true;
     end if;
-    execute format('update %s set %s where %I = $1', '"app"."members"', assignments, 'auth_id') using user_id;
-    set constraints all immediate;
-exception when others or assert_failure then
-    perform usersync.record_failures(
-        array[user_id], sqlstate, null, array_to_string(column_names, ', '), sqlerrm, null);
+    if 'soft' in ('anonymize', 'soft') then
+        update "app"."members" as target
+        set ("gone") = row(coalesce(target."gone", (select source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"), now()))
+        where target."auth_id" = any(soft_deleted) and (target."gone" is not null) is not true;
+    end if;
 end;
 $function$
 
@@ -2116,6 +2046,25 @@ begin
     select held.id, null::text from unnest(present) as held (id)
     union all
     select lacking.id, lacking.problem from unnest(absent, problems) as lacking (id, problem);
+end;
+$function$
+
+
+-- function usersync.retry_users(uuid[])
+owner postgres; usersync: tries these users of the failures table again, deletions included.
+CREATE OR REPLACE FUNCTION usersync.retry_users(ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    removals uuid[] := array(
+        select failure.user_id from usersync.sync_failures as failure
+        where failure.user_id = any(ids) and failure.kind = 'removal'
+    );
+begin
+    perform usersync.sync_on_request(removals, null, true);
+    perform usersync.sync_on_request(array(select unnest(ids) except select unnest(removals)));
 end;
 $function$
 
@@ -2253,9 +2202,9 @@ end;
 $function$
 
 
--- function usersync.sync_on_request(uuid[], text)
+-- function usersync.sync_on_request(uuid[], text, boolean)
 owner postgres; usersync: syncs users for an explicit call, in its caller's transaction.
-CREATE OR REPLACE FUNCTION usersync.sync_on_request(ids uuid[], fired_by text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION usersync.sync_on_request(ids uuid[], fired_by text DEFAULT NULL::text, applies_deletions boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2264,23 +2213,23 @@ declare
     has_waited text := coalesce(current_setting('usersync.has_waited', true), '');
     checks_constraints text := coalesce(current_setting('usersync.checks_constraints', true), 'true');
 begin
-    perform usersync.sync_users(ids, fired_by, usersync.owns_transaction());
+    perform usersync.sync_users(ids, fired_by, usersync.owns_transaction(), applies_deletions);
     perform set_config('usersync.has_waited', has_waited, true);
     perform set_config('usersync.checks_constraints', checks_constraints, true);
 end;
 $function$
 
 
--- function usersync.sync_user(uuid)
+-- function usersync.sync_user(uuid, boolean)
 owner postgres; usersync: brings one user in line.
-CREATE OR REPLACE FUNCTION usersync.sync_user(user_id uuid, OUT known boolean, OUT alive boolean)
+CREATE OR REPLACE FUNCTION usersync.sync_user(user_id uuid, applies_deletions boolean, OUT known boolean, OUT alive boolean)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
 begin
-    perform usersync.sync_on_request(array[user_id]);
+    perform usersync.sync_on_request(array[user_id], null, applies_deletions);
     sync_user.alive := exists (
         select from "auth"."users" as source where source."id" = sync_user.user_id and source."deleted_at" is null
     );
@@ -2290,9 +2239,9 @@ end;
 $function$
 
 
--- function usersync.sync_users(uuid[], text, boolean)
+-- function usersync.sync_users(uuid[], text, boolean, boolean)
 owner postgres; usersync: brings the rows of these users in line; what cannot be written goes to usersync.sync_failures.
-CREATE OR REPLACE FUNCTION usersync.sync_users(ids uuid[], fired_by text, own_transaction boolean)
+CREATE OR REPLACE FUNCTION usersync.sync_users(ids uuid[], fired_by text, own_transaction boolean, applies_deletions boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2326,7 +2275,7 @@ begin
     end if;
     begin
         written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
-        if written < cardinality(ids) then
+        if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
         -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
@@ -2340,11 +2289,13 @@ begin
         ) or exists (select from pg_inherits where inhparent = '"app"."members"'::regclass);
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
-            unlike := usersync.note_unlike_users(ids);
+            unlike := usersync.note_unlike_users(ids, applies_deletions);
         end if;
         if fired_by is distinct from 'INSERT' then
             begin
-                delete from usersync.sync_failures where user_id = any(sync_users.ids) and user_id <> all(unlike);
+                delete from usersync.sync_failures as failure
+                where failure.user_id = any(sync_users.ids) and failure.user_id <> all(unlike)
+                    and (applies_deletions or failure.kind <> 'removal' or usersync.is_alive(failure.user_id));
             exception when others then
                 null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
             end;
@@ -2371,15 +2322,21 @@ begin
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
-            perform usersync.sync_users(unlocked, fired_by, own_transaction);
+            perform usersync.sync_users(unlocked, fired_by, own_transaction, applies_deletions);
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
     elsif half > 0 and (
         left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or usersync.raised_below(error_context) is not null
     ) then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
-        perform usersync.sync_users(ids[:half], fired_by, own_transaction);
-        perform usersync.sync_users(ids[half + 1:], fired_by, own_transaction);
+        perform usersync.sync_users(ids[:half], fired_by, own_transaction, applies_deletions);
+        perform usersync.sync_users(ids[half + 1:], fired_by, own_transaction, applies_deletions);
+        return;
+    end if;
+    if not applies_deletions then
+        ids := array(select id from unnest(ids) as id where usersync.is_alive(id));
+    end if;
+    if cardinality(ids) = 0 then
         return;
     end if;
     perform usersync.degrade_users(
@@ -2402,9 +2359,9 @@ where substr(id::text, 15, 1) = '7' and left(id::text, 2) < 'e0'
 $function$
 
 
--- function usersync.unlike_users(uuid[])
+-- function usersync.unlike_users(uuid[], boolean)
 owner postgres; usersync: the users whose rows differ from what was written to them.
-CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], OUT user_id uuid, OUT sqlstate text, OUT column_names text, OUT message text)
+CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], applied_deletions boolean, OUT user_id uuid, OUT sqlstate text, OUT column_names text, OUT message text)
  RETURNS SETOF record
  LANGUAGE plpgsql
  STABLE
@@ -2413,9 +2370,7 @@ CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], OUT user_id uuid, O
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
-<<known>>
 declare
-    defaults jsonb := usersync.column_defaults();
     triggers text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
@@ -2430,7 +2385,7 @@ begin
         case when source."id" is not null and target."auth_id" is not null then 'US001' else 'US002' end,
         nullif(array_to_string(case
             when source."id" is not null and target."auth_id" is not null
-                then array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."age" is distinct from coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end) then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null)
+                then array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null)
         end, ', '), ''),
         case
             when source."id" is null then
@@ -2440,7 +2395,7 @@ begin
             else format(
                 'The row was written, and holds another value all the same: a trigger of the application changes '
                 'what is written (as of %s).',
-                left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
+                left(md5(concat(triggers, row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
             )
         end
     from unnest(unlike_users.ids) as examined (user_id)
@@ -2453,8 +2408,11 @@ begin
         select target.* from "app"."members" as target where target."auth_id" = examined.user_id offset 0
     ) as target on true
     where case
-        when source."id" is null then target."auth_id" is not null and (target."gone" is not null) is not true
-        else row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at")
+        when source."id" is null then applied_deletions and target."auth_id" is not null and case
+            when exists (select from "auth"."users" as deleted where deleted."id" = examined.user_id)
+            then (target."gone" is not null) is not true else (target."gone" is not null) is not true
+        end
+        else row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at")
     end;
 end;
 $function$
@@ -2581,7 +2539,7 @@ declare
 begin
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
-    from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"']) as mapped (name, expression)
+    from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
     join pg_attribute as demanded on
         demanded.attrelid = '"app"."members"'::regclass
         and demanded.attname = mapped.name
@@ -2613,14 +2571,12 @@ CREATE OR REPLACE FUNCTION usersync.write_rows(ids uuid[], held boolean)
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
-<<known>>
 declare
-    defaults jsonb := usersync.column_defaults();
     inserted bigint;
     updated bigint;
 begin
     insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
-    select source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then coalesce((known.defaults ->> 'email')::text, usersync.column_default('email')::text) end), coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', coalesce((source."raw_user_meta_data" ->> 'age')::integer, case when known.defaults -> 'age' is not null then coalesce((known.defaults ->> 'age')::integer, usersync.column_default('age')::integer) end), source."deleted_at"
+    select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
     from "auth"."users" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
@@ -2638,11 +2594,11 @@ begin
     end if;
     update "app"."members" as target
     set ("email", "age", "gone") = (
-        select coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce((source."raw_user_meta_data" ->> 'age')::integer, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"
+        select source."email", (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"
     )
     where target."auth_id" = any(write_rows.ids)
         and (
-            select row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at")
+            select row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at")
             from "auth"."users" as source
             where source."id" = target."auth_id" and source."deleted_at" is null
         );
@@ -2664,7 +2620,7 @@ AS $function$
 #variable_conflict use_column
 declare
     names text[] := array['auth_id', 'email', 'plan', 'age', 'gone'];
-    expressions text[] := array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"'];
+    expressions text[] := array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"'];
     owners text[] := array['key', 'auth', 'app', 'auth', 'auth'];
     policies text[] := array['degrade', 'degrade', 'degrade', 'degrade', 'degrade'];
     tries integer[] := array_fill(0, array[cardinality(names)]);
@@ -2696,7 +2652,7 @@ begin
             expressions[colliding] := (
                 select format(
                     'left((%s)::text, %s) || ''_'' || left(replace(source."id"::text, ''-'', ''''), %s)',
-                    (array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"'])[colliding],
+                    (array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"'])[colliding],
                     case when width > 0 then greatest(width - digits - 1, 0) else 1 << 20 end,
                     digits
                 )
@@ -4383,6 +4339,9 @@ text
 -- table usersync.sync_failures column first_failed_at
 timestamp with time zone; not null; default now()
 
+-- table usersync.sync_failures column kind
+text; not null; default 'row'::text; What failed: row (the row is missing, or holds less than it should), removal (the row of a deleted user is as it was, though on_delete or on_soft_delete wants it otherwise), event (an event of the user).
+
 -- table usersync.sync_failures column last_failed_at
 timestamp with time zone; not null; default now()
 
@@ -4401,6 +4360,9 @@ text; not null
 -- table usersync.sync_failures column user_id
 uuid; not null
 
+-- table usersync.sync_failures constraint sync_failures_kind_check
+CHECK ((kind = ANY (ARRAY['row'::text, 'removal'::text, 'event'::text])))
+
 -- table usersync.sync_failures constraint sync_failures_outcome_check
 CHECK ((outcome = ANY (ARRAY['degraded'::text, 'failed'::text])))
 
@@ -4414,6 +4376,9 @@ CREATE UNIQUE INDEX sync_failures_pkey ON usersync.sync_failures USING btree (us
 kind r; owner postgres; rls f f; Reconciling runs, a row for each range of ids: how far it came (next_id) and what it found.
 
 -- table usersync.sync_runs column degraded
+bigint; not null; default 0
+
+-- table usersync.sync_runs column deleted_upstream
 bigint; not null; default 0
 
 -- table usersync.sync_runs column examined

@@ -13,8 +13,8 @@ from fix_project import NAMES
 from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
 from usersync.cli.main import run
-from usersync.errors import ApiKeyError, ConnectionFailedError, RemovalCapError, SettingsError
-from usersync.receiving import receive_all
+from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError
+from usersync.receiving import forget_all, receive_all
 from usersync.rest.admin import AuthServer
 from usersync.settings import Settings, parse_settings
 from usersync.testing.install import install
@@ -49,9 +49,12 @@ def small_pages(monkeypatch):
 
 @pytest.fixture
 def receive(project, auth_server):
-    def call(removal_cap=None):
+    def call(*, remove=False, **options):
         with closing(link_to(project.database.dsn())) as link:
-            return receive_all(link, auth_server, removal_cap=removal_cap)
+            received = receive_all(link, auth_server, **options)
+            if remove:
+                forget_all(link, received)
+            return received
 
     return call
 
@@ -66,13 +69,13 @@ def test_everybody_arrives_in_either_form_of_paging(project, auth, admin, receiv
     admin.cursors, admin.with_headers = form == "cursors", form != "numbers without headers"
     users = sign_up(auth, 10)
     received = receive()
-    assert (received.listed, received.written, received.gone) == (10, 10, 0)
+    assert (received.listed, received.written, received.unlisted) == (10, 10, 0)
     for number, user in enumerate(users):
         row = project.row(user)
         assert (row["email"], row["phone"]) == (f"user{number}@example.com", None)
     assert project.client.status().in_step
     again = receive()
-    assert (again.listed, again.written, again.gone) == (10, 0, 0)
+    assert (again.listed, again.written, again.unlisted) == (10, 0, 0)
 
 
 def test_few_users_are_one_request(auth, admin, receive):
@@ -100,7 +103,10 @@ def test_who_is_gone_there_goes_here_and_who_was_only_not_listed_stays(project, 
     with database.connect("supabase_auth_admin") as connection:
         connection.execute("update auth.users set aud = 'other' where id = %s", [hidden])
     received = receive()
-    assert (received.listed, received.gone) == (1, 1)
+    assert (received.listed, received.unlisted, received.gone) == (1, 1, (str(gone),))
+    assert project.row(gone)["email"]
+    assert project.row(gone)["deleted_at"] is None
+    receive(remove=True)
     assert project.row(gone)["email"] is None
     assert project.row(gone)["deleted_at"]
     assert project.row(hidden)["email"]
@@ -128,9 +134,9 @@ def test_people_may_sign_up_and_leave_while_the_pages_are_read(project, auth, ad
                 auth.hard_delete(here.pop())
 
     admin.between = shift
-    receive()
+    receive(remove=True)
     admin.between = lambda: None
-    receive()
+    receive(remove=True)
     alive = f"{project.column('deleted_at')} is null"
     rows = project.owner.execute(f"select * from {project.users} where {alive}").fetchall()
     assert len(rows) == len(here)
@@ -138,16 +144,60 @@ def test_people_may_sign_up_and_leave_while_the_pages_are_read(project, auth, ad
     assert project.client.status().in_step
 
 
-def test_too_many_who_are_gone_at_once_stay(project, auth, database, receive):
+def test_an_auth_server_that_lists_nobody_costs_no_row(project, auth, database, receive):
+    """Nobody is removed; and if they are too many to be asked for by id, nobody is called gone either."""
     users = sign_up(auth, 15)
     receive()
     with database.connect("supabase_auth_admin") as connection:
         connection.execute("truncate auth.users cascade")
-    with pytest.raises(RemovalCapError, match="does not list 15 of 15 users"):
-        receive()
+    received = receive(ask_up_to=14)
+    assert (received.unlisted, received.gone) == (15, ())
+    assert receive().unlisted == 15
     assert all(project.row(user)["email"] for user in users)
-    assert receive(removal_cap=1).gone == 15
+    assert len(receive(remove=True).gone) == 15
     assert project.row(users[0])["email"] is None
+
+
+@pytest.fixture
+def command(project, auth_server, monkeypatch, empty_directory, capsys):
+    """Call the command where the auth server has a database of its own."""
+    monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
+    monkeypatch.setenv("SUPABASE_AUTH_URL", f"{auth_server.api.url}/auth/v1")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = run([*arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def test_users_who_are_not_listed_are_reported_as_orphaned_and_removed_when_told(
+    project, auth, receive, command
+):
+    gone, other, alive = sign_up(auth, 3)
+    receive()
+    auth.hard_delete(gone)
+    auth.hard_delete(other)
+    code, out, err = command("sync", "--from-api")
+    assert code == 0
+    assert "2 not listed any more" in err
+    assert "usersync sync --from-api --remove-orphans --max N" in out
+    assert json.loads(command("sync", "--from-api", "--json")[1])["orphaned"] == 2
+    assert project.row(gone)["email"]
+    # Without a limit, and beyond it, nothing is removed.
+    assert command("sync", "--from-api", "--remove-orphans", "--yes")[0] == 2
+    assert command("sync", "--from-api", "--remove-orphans")[0] == 2
+    code, _, err = command("sync", "--from-api", "--remove-orphans", "--yes", "--max", "1")
+    assert (code, "US403" in err) == (1, True)
+    assert project.row(gone)["email"]
+    code, out, _ = command("sync", "--from-api", "--remove-orphans", "--yes", "--max", "2")
+    assert (code, "applied to 2 rows" in out) == (0, True)
+    assert project.row(gone)["email"] is project.row(other)["email"] is None
+    assert project.row(alive)["email"]
+    assert project.client.status().in_step
 
 
 def test_an_object_of_supabase_py_brings_what_it_says(project, auth, admin):
@@ -190,7 +240,7 @@ def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster,
         cluster.template("installed_plain", build=lambda each: install(each, Settings()))
     )
     with closing(link_to(database.dsn())) as link, pytest.raises(SettingsError) as caught:
-        receive_all(link, auth_server, removal_cap=None)
+        receive_all(link, auth_server)
     assert "reads users from auth.users, and needs no copy" in str(caught.value)
     assert "source_table" in caught.value.hint
     cluster.drop(database)
@@ -221,4 +271,4 @@ ENDLESS = {"users": [{"id": "00000000-0000-0000-0000-000000000007"}], "paginatio
 def test_a_list_that_is_none_is_refused(project, misbehaving, behaviour, kind):
     server = AuthServer(DataApi(misbehaving(behaviour).url, SECRET_KEY, timeout=5))
     with closing(link_to(project.database.dsn())) as link, pytest.raises(kind):
-        receive_all(link, server, removal_cap=None)
+        receive_all(link, server)

@@ -225,11 +225,12 @@ def test_an_answer_of_another_shape_is_nobodys_we_know(misbehaving, refusal, met
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_pages_that_never_come_to_an_end_are_noticed(misbehaving, dry_run):
-    counts = dict.fromkeys(("examined", "missing", "stale", "orphaned", "degraded", "failed"), 1)
+    counts = dict.fromkeys(
+        ("examined", "missing", "stale", "orphaned", "deleted_upstream", "degraded", "failed"), 1
+    )
     page = counts | {"auth_users": 1, "users": 1, "next_id": str(SOMEBODY)}
     run = counts | {"run_id": str(SOMEBODY), "part": 1, "state": "running", "page_size": 1}
-    removals = {"removals": 0, "users": 1, "auth_users": 1, "allowed": 10}
-    always = json.dumps(page | run | removals).encode()
+    always = json.dumps(page | run).encode()
     api = DataApi(misbehaving(answering("200 OK", always)).url, SECRET_KEY)
     with UserSync(api) as sync, pytest.raises(ConnectionFailedError, match="not what usersync's function"):
         sync.reconcile(dry_run=dry_run)

@@ -23,10 +23,10 @@ _LARGE_TABLE = 10_000
 
 _ROW = {
     "none": "has no row of this user",
-    "emptied": "the row stays; its personal columns are emptied (on_delete = anonymize)",
-    "marked": "the row stays as it is, with the time of deletion (on_delete = soft)",
-    "kept": "the row stays as it is (on_delete = keep)",
-    "deleted": "the row is deleted (on_delete = delete)",
+    "emptied": "the row stays; its personal columns are emptied ({setting} = anonymize)",
+    "marked": "the row stays as it is, with the time of deletion ({setting} = soft)",
+    "kept": "the row stays as it is ({setting} = keep)",
+    "deleted": "the row is deleted ({setting} = delete)",
     "cascaded": "the row is deleted by its foreign key to the auth server's table, before on_delete is asked",
 }
 
@@ -47,7 +47,8 @@ class DeletePlanView:
         plan = self.plan
         yield f"{bold(str(plan.user_id))}  {self._verdict()}"
         yield from wrap(self._auth(), width, first="  ")
-        yield from wrap(f"{self.settings.users_table}: {_ROW[plan.row]}", width, first="  ")
+        row = _ROW[plan.row].format(setting="on_delete")
+        yield from wrap(f"{self.settings.users_table}: {row}", width, first="  ")
         felt = [each for each in plan.consequences if each.effect != "nothing"]
         if felt:
             yield ""
@@ -101,18 +102,16 @@ class DeletePlanView:
                 )
 
     def _shapes(self, width: int) -> Iterator[str]:
-        soft = {"emptied": "emptied", "marked": "marked", "kept": "kept", "none": "none"}
-        policy = {"anonymize": "emptied", "soft": "marked", "keep": "kept", "delete": "deleted"}
-        row = soft.get(self.plan.row, policy[self.plan.on_delete])
-        fate = f"the users table {_ROW[row]}" if row == "none" else _ROW[row]
+        fate = _ROW[self.plan.soft_row].format(setting="on_soft_delete")
+        if self.plan.soft_row == "none":
+            fate = f"the users table {fate}"
         yield from wrap(
             f"A soft delete (admin API) sets off no foreign key of the auth server's table: {fate}.",
             width,
             first=faint("soft: "),
         )
         yield from wrap(
-            "TRUNCATE of the auth server's table fires no trigger of ours; the next 'usersync sync' sees to "
-            "the rows.",
+            "TRUNCATE of the auth server's table fires no trigger of usersync: the rows stay as they are.",
             width,
             first=faint("truncate: "),
         )

@@ -67,7 +67,8 @@ class FailuresView:
 def failure_lines(failure: Failure, width: int) -> Iterator[str]:
     """A line of the ledger for people: who and what, then the message, then where and since when."""
     style = bad if failure.outcome == "failed" else warning
-    yield f"{failure.user_id}  {style(f'{failure.outcome:8}')}  {_state(failure)}"
+    what = failure.outcome if failure.kind == "row" else f"{failure.kind} failed"
+    yield f"{failure.user_id}  {style(f'{what:8}')}  {_state(failure)}"
     yield from wrap(plain(failure.message), width, first="  ")
     first_failed = ago(datetime.now(UTC) - failure.first_failed_at)
     facts = [
@@ -122,8 +123,8 @@ def _data(failure: Failure) -> dict[str, Any]:
 def failures(call: Call, user_id: UUID | None, limit: int) -> View:
     """Show who could not be synced, or not completely, and why.
 
-    'failed' is a user without a row, 'degraded' one whose row holds less than it should. Exit code 1 if
-    there are any.
+    'failed' is a user without a row, 'degraded' one whose row holds less than it should, 'removal failed' a
+    deleted user whose row could not be removed or anonymized. Exit code 1 if there are any.
     """
     from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
 

@@ -25,7 +25,7 @@ SECTIONS: Sections = {
     ),
     "Run": (
         Entry("status", "Count users on both sides, and what differs."),
-        Entry("sync", "Bring the users table in line, page by page."),
+        Entry("sync", "Write the rows that are missing or differ, page by page."),
         Entry("failures", "Show who could not be synced, or not completely, and why."),
         Entry("retry", "Try the users of the ledger again."),
         Entry("erase", "Erase what is personal of a user who was deleted; what they did stays."),

@@ -46,13 +46,11 @@ class StatusView:
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.status.in_step and self.status.read_only is None else 1
+        return 0 if self.status.in_step else 1
 
     def lines(self, width: int) -> Iterator[str]:
         verdict = good("in step") if self.status.in_step else bad("not in step")
         yield f"{bold(self.target)}  {verdict}"
-        if self.status.read_only:
-            yield from wrap(_READ_ONLY[self.status.read_only], width, first=bad("  read-only: "))
         yield ""
         yield from align(self._rows(), indent="  ")
         yield from wrap(self._last_run(), width, first="  last sync    ")
@@ -64,9 +62,12 @@ class StatusView:
         yield _row("users table", status.users, "deleted users' rows included")
         yield _row("missing", status.missing, self._lag(), bad)
         yield _row("stale", status.stale, "a mapped value differs", warning)
-        yield _row("orphaned", status.orphaned, "gone there, and still here", warning)
+        yield _row("orphaned", status.orphaned, "a row without an auth user", warning)
+        yield _row("deleted upstream", status.deleted_upstream, "the user is soft-deleted", warning)
         yield _row("degraded", status.degraded, "a row that holds less than it should", warning)
         yield _row("failed", status.failed, "no row could be made", bad)
+        if status.removal_failed:
+            yield _row("removal failed", status.removal_failed, "a deleted user's row is as it was", bad)
 
     def _lag(self) -> str:
         lag = self.status.lag
@@ -86,9 +87,13 @@ class StatusView:
         steps = []
         if unfinished:
             steps.append(("Finish the last run:", typed("usersync sync --resume")))
-        elif (status.missing or status.stale or status.orphaned) and not only_failures_remain(status):
-            steps.append(("Bring them in line:", typed("usersync sync")))
-        if status.degraded or status.failed:
+        elif (status.missing or status.stale) and not only_failures_remain(status):
+            steps.append(("Write missing and stale rows:", typed("usersync sync")))
+        if status.orphaned:
+            steps.append(("Remove orphaned rows:", typed("usersync sync --remove-orphans")))
+        if status.deleted_upstream:
+            steps.append(("Apply soft deletions:", typed("usersync sync --apply-deletions")))
+        if status.failures:
             steps.append(("See the reasons:", typed("usersync failures")))
             steps.append(("Once mended:", typed("usersync retry")))
         if steps:
@@ -97,11 +102,13 @@ class StatusView:
 
     def data(self) -> dict[str, Any]:
         status = self.status
-        names = ("auth_users", "users", "missing", "stale", "orphaned", "degraded", "failed")
+        names = (
+            *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream"),
+            *("degraded", "failed", "removal_failed"),
+        )
         return {
             "database": self.target,
             "in_step": status.in_step,
-            "read_only": status.read_only,
             **{name: getattr(status, name) for name in names},
             "oldest_missing_at": status.oldest_missing_at,
             "oldest_failure_at": status.oldest_failure_at,
@@ -110,13 +117,6 @@ class StatusView:
             "last_run": status.last_run,
             "observed_at": status.observed_at,
         }
-
-
-_READ_ONLY = {
-    "standby": "this server is a standby. It accepts no writes; connect to the primary.",
-    "setting": "the database accepts no writes, so users and events are not stored. On Supabase the disk may "
-    "be full; usersync doctor --only D036 shows the cause.",
-}
 
 
 def _row(name: str, value: int, meaning: str, style: Any = None) -> tuple[str, str, str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, Number, common_options, examples
+from usersync.cli.options import Call, common_options, examples
 from usersync.cli.sync_view import SyncView, UsersView
-from usersync.cli.text import count, number, typed
-from usersync.errors import RemovalCapError, UserNotFoundError
-from usersync.models import Counts, SyncResult
+from usersync.cli.text import count, typed
+from usersync.errors import UserNotFoundError
+from usersync.models import SyncResult
 from usersync.plans import reconcile as plans
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         ("usersync sync --workers 4", "the same, by four connections"),
         ("usersync sync --resume", "go on where a run was stopped"),
         ("usersync sync --user ID", "one user"),
-        ("usersync sync --from-api", "for an auth server with a database of its own"),
+        ("usersync sync --remove-orphans", "list rows without an auth user, and ask"),
+        ("usersync sync --apply-deletions", "the same for soft-deleted users"),
+        ("usersync sync --from-api", "read users from the admin API first"),
     )
 )
 @click.option("--dry-run", is_flag=True, help="Compare, and write nothing. Exit code 1 if anything differs.")
@@ -52,11 +54,23 @@ if TYPE_CHECKING:
 )
 @click.option("--resume", is_flag=True, help="Go on with the run that was stopped last, if there is one.")
 @click.option(
-    "--removal-cap",
-    type=Number(0, 1),
-    metavar="SHARE",
-    help="The share of rows that may be removed or anonymized, 0 to 1, instead of the setting's.",
+    "--remove-orphans",
+    is_flag=True,
+    help="Apply on_delete to rows whose user the auth server does not have. Lists them and asks.",
 )
+@click.option(
+    "--apply-deletions",
+    is_flag=True,
+    help="Apply on_soft_delete to rows whose user the auth server has soft-deleted. Lists them and asks.",
+)
+@click.option(
+    "--max",
+    "limit",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Remove nothing if there are more than N such rows. Required with --yes.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before rows are removed. Needs --max.")
 @click.option(
     "--from-api",
     is_flag=True,
@@ -64,53 +78,65 @@ if TYPE_CHECKING:
 )
 @common_options
 def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: Any) -> View:
-    """Bring the users table in line, page by page.
+    """Write the rows that are missing or differ, page by page.
 
-    Each page is a transaction of its own. Ctrl-C stops between two pages and loses nothing. Exit code 1 if
-    somebody could not be brought in line.
+    Each page is a transaction of its own. Ctrl-C stops between two pages and loses nothing. Rows of deleted
+    users are counted and left as they are: --remove-orphans and --apply-deletions remove them. Exit code 1
+    if a user could not be synced.
     """
+    removal = {name: options.pop(name) for name in ("remove_orphans", "apply_deletions", "limit", "yes")}
     if options["resume"] and options["dry_run"]:
         raise click.UsageError("--resume and --dry-run exclude each other: there is nothing to go on with")
+    if removal["remove_orphans"] or removal["apply_deletions"]:
+        return _remove(call, user_ids, from_api=from_api, dry_run=options["dry_run"], **removal)
+    if removal["yes"] or removal["limit"] is not None:
+        raise click.UsageError("--yes and --max go with --remove-orphans or --apply-deletions")
     if from_api and (user_ids or options["dry_run"] or options["resume"]):
         raise click.UsageError("--from-api goes with neither --user, --dry-run nor --resume")
     call.warn_of_other_settings()
     if from_api:
-        _receive(call, options["removal_cap"])
+        return _from_api(call, options)
     if not user_ids:
         return reconcile(call, **options)
-    _refuse_run_options()
+    _refuse_run_options("--user")
     if options["dry_run"]:
         counts, found = call.run(plans.compare_users(user_ids))
         return SyncView(SyncResult(counts, dry_run=True, differences=found), call.target)
     return _sync_users(call, user_ids)
 
 
-def _receive(call: Call, removal_cap: float | None) -> None:
-    """Bring the copy of the auth server's users up to date."""
-    from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
-    from usersync.receiving import receive_all  # noqa: PLC0415 - likewise
-    from usersync.rest.admin import AuthServer  # noqa: PLC0415 - likewise
-    from usersync.transports.psycopg import link_to  # noqa: PLC0415 - a driver, which --help can do without
+def _remove(
+    call: Call, user_ids: tuple[UUID, ...], *, remove_orphans: bool, apply_deletions: bool, **options: Any
+) -> View:
+    from usersync.cli.removal import remove  # noqa: PLC0415 - when it is wanted
 
-    server = AuthServer.from_env()
-    call.output.tell(f"Reading users from {server.api.host}")
-    with closing(link_to(call.source)) as link, progress(call.output) as on_progress:
-
-        def on_listed(listed: int, total: int | None) -> None:
-            on_progress(plans.Progress(Counts(examined=listed), total or 0))
-
-        received = receive_all(link, server, removal_cap=removal_cap, on_listed=on_listed)
-    gone = f", {count(received.gone, 'user')} gone" if received.gone else ""
-    call.output.tell(
-        f"{count(received.listed, 'user')} listed, {number(received.written)} new or changed{gone}"
-    )
+    if remove_orphans and apply_deletions:
+        raise click.UsageError(
+            "--remove-orphans and --apply-deletions exclude each other: one after the other"
+        )
+    option = "--remove-orphans" if remove_orphans else "--apply-deletions"
+    if user_ids:
+        raise click.UsageError(f"{option} and --user exclude each other")
+    _refuse_run_options(option)
+    call.warn_of_other_settings()
+    return remove(call, "orphaned" if remove_orphans else "deleted_upstream", **options)
 
 
-def _refuse_run_options() -> None:
+def _from_api(call: Call, options: dict[str, Any]) -> SyncView:
+    """Update the copy of the auth server's users, then sync; users not listed count as orphaned."""
+    from usersync.cli.receiving import receive  # noqa: PLC0415 - when it is wanted
+
+    unlisted = receive(call).unlisted
+    view = reconcile(call, **options)
+    counts = replace(view.result.counts, orphaned=view.result.counts.orphaned + unlisted)
+    return replace(view, result=replace(view.result, counts=counts), from_api=True)
+
+
+def _refuse_run_options(option: str) -> None:
     context = click.get_current_context()
-    for name in ("workers", "page_size", "resume", "removal_cap"):
+    for name in ("workers", "page_size", "resume"):
         if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--user and --{name.replace('_', '-')} exclude each other")
+            raise click.UsageError(f"{option} and --{name.replace('_', '-')} exclude each other")
 
 
 def reconcile(call: Call, **options: Any) -> SyncView:
@@ -122,22 +148,14 @@ def reconcile(call: Call, **options: Any) -> SyncView:
     call.output.tell(f"{'Comparing' if dry_run else 'Syncing'} {call.target}")
     with UserSync(call.source) as client:
         try:
-            if options.get("resume") and not call.run(plans.resume_run(options.get("removal_cap"))):
+            if options.get("resume") and not call.run(plans.resume_run()):
                 call.output.tell("There is no run to go on with: this begins a new one.")
             with progress(call.output) as on_progress:
                 result = client.reconcile(on_progress=on_progress, **options)
-            return SyncView(result, call.target, _refusal(call, options) if dry_run else None)
+            return SyncView(result, call.target)
         except KeyboardInterrupt:
             _say_how_to_go_on(call, dry_run=dry_run)
             raise
-
-
-def _refusal(call: Call, options: dict[str, Any]) -> str | None:
-    try:
-        call.run(plans.check_removals(options.get("removal_cap")))
-    except RemovalCapError as error:
-        return str(error).partition(". ")[0]
-    return None
 
 
 def _say_how_to_go_on(call: Call, *, dry_run: bool) -> None:

@@ -35,27 +35,31 @@ class SyncView:
 
     result: SyncResult
     target: str
-    #: Why a real run would stop before it began, for a dry run.
-    refusal: str | None = None
+    #: Whether the auth server's users were read from its admin API.
+    from_api: bool = False
 
     @property
     def exit_code(self) -> int:
-        found = self.result.dry_run and (self.result.counts.differing or self.refusal)
+        counts = self.result.counts
+        found = self.result.dry_run and (counts.differing or counts.left_alone)
         return 1 if self.result.errors or found else 0
 
-    def lines(self, width: int) -> Iterator[str]:
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a table of numbers
         result, counts = self.result, self.result.counts
         took = duration(result.seconds)
         yield f"{bold(self.target)}  {count(counts.examined, 'user')} examined in {took}"
         yield from align(self._rows(), indent="  ")
         yield from self._difference_lines()
-        yield from self._advice(width)
+        yield from self._advice()
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         counts = self.result.counts
         yield "missing", number(counts.missing).rjust(9), faint("no row")
         yield "stale", number(counts.stale).rjust(9), faint("a mapped value differed")
-        yield "orphaned", number(counts.orphaned).rjust(9), faint("gone there, and still here")
+        yield "orphaned", number(counts.orphaned).rjust(9), faint("a row without an auth user, left alone")
+        if counts.deleted_upstream:
+            shown = number(counts.deleted_upstream).rjust(9)
+            yield "deleted upstream", shown, faint("the user is soft-deleted, the row left alone")
         if not self.result.dry_run:
             yield "brought in line", good(number(self.result.synced).rjust(9)), ""
         if counts.degraded:
@@ -68,20 +72,26 @@ class SyncView:
         if shown:
             yield ""
             yield from align(map(_difference_row, shown), indent="  ")
-        rest = self.result.counts.differing - len(shown) if self.result.dry_run else 0
+        counts = self.result.counts
+        rest = counts.differing + counts.left_alone - len(shown) if self.result.dry_run else 0
         if rest > 0:
             yield faint(f"  and {number(rest)} more (--json lists up to 1,000)")
 
-    def _advice(self, width: int) -> Iterator[str]:
-        if self.refusal:
+    def _advice(self) -> Iterator[str]:
+        result, counts = self.result, self.result.counts
+        steps = []
+        if result.dry_run and counts.differing:
+            steps.append(("Nothing was written. To write them:", typed("usersync sync")))
+        if result.errors:
+            steps.append(("See the reasons:", typed("usersync failures")))
+        if counts.orphaned:
+            api = "--from-api --remove-orphans --max N" if self.from_api else "--remove-orphans"
+            steps.append(("Remove orphaned rows:", typed(f"usersync sync {api}")))
+        if counts.deleted_upstream:
+            steps.append(("Apply soft deletions:", typed("usersync sync --apply-deletions")))
+        if steps:
             yield ""
-            yield from wrap(f"{self.refusal}.", width, first=warning("A run would stop: "), rest="  ")
-        elif self.result.dry_run and self.result.counts.differing:
-            yield ""
-            yield f"Nothing was written. To go ahead:  {typed('usersync sync')}"
-        if self.result.errors:
-            yield ""
-            yield f"See the reasons:  {typed('usersync failures')}"
+            yield from align(steps)
 
     def data(self) -> dict[str, Any]:
         result = self.result
@@ -94,12 +104,12 @@ class SyncView:
             "seconds": round(result.seconds, 3),
             "run_id": result.run_id,
         }
-        return data | ({"differences": result.differences, "refusal": self.refusal} if result.dry_run else {})
+        return data | ({"differences": result.differences} if result.dry_run else {})
 
 
 def _difference_row(difference: Difference) -> tuple[str, str, str]:
     columns = plain(", ".join(difference.columns))
-    return str(difference.user_id), difference.difference, faint(columns)
+    return str(difference.user_id), difference.difference.replace("_", " "), faint(columns)
 
 
 UNKNOWN_HINT = "Neither table has a user of that id. Is the id right, and is this the right project?"

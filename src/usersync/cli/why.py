@@ -26,10 +26,13 @@ _CELL = 26
 _PROSPECTS = {
     "nothing": "Nothing: the row is as it should be.",
     "written": "The row would be written, and be whole.",
-    "removed": "The row would be treated as a deleted user's.",
+    "orphaned": "The row is left alone, the auth server has no such user. To apply on_delete to all:",
+    "deleted_upstream": "The row is left alone, the user is soft-deleted. To apply on_soft_delete to all:",
     "degraded": "A row would be written that holds less than it should:",
     "failed": "No row could be written:",
 }
+
+_OPTIONS = {"orphaned": "--remove-orphans", "deleted_upstream": "--apply-deletions"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class WhyView:
         if report.prospective_failure is not None:
             yield from (f"  {line}" for line in failure_lines(report.prospective_failure, width - 2))
         elif report.prospect != "nothing":
-            yield f"  {typed(f'usersync sync --user {report.user_id}')}"
+            option = _OPTIONS.get(report.prospect, f"--user {report.user_id}")
+            yield f"  {typed(f'usersync sync {option}')}"
 
     def _verdict(self) -> str:
         report = self.report
@@ -147,7 +151,7 @@ class WhyColumnView:
         if column.owner == "app":
             return "It is the application's own: filled when the row was made, and not touched since."
         if report.auth is None or report.auth["deleted_at"]:
-            return "The user is deleted; what is stored follows from on_delete."
+            return "The user is deleted; what is stored follows from on_delete and on_soft_delete."
         if not column.differs:
             return "It follows the auth server, and is what it should be."
         if report.failure is not None and report.failure.column == column.name:

@@ -56,8 +56,10 @@ class Status:
     missing: int
     stale: int
     orphaned: int
+    deleted_upstream: int
     degraded: int
     failed: int
+    removal_failed: int
     #: For how many seconds the oldest missing user has been missing.
     lag: float | None
     observed_at: datetime
@@ -82,6 +84,7 @@ class Synced:
     missing: int
     stale: int
     orphaned: int
+    deleted_upstream: int
     seconds: float
 
 
@@ -133,6 +136,7 @@ def user_sync_router(
             missing=counts.missing,
             stale=counts.stale,
             orphaned=counts.orphaned,
+            deleted_upstream=counts.deleted_upstream,
             seconds=result.seconds,
         )
 
@@ -145,8 +149,10 @@ def user_sync_router(
             missing=found.missing,
             stale=found.stale,
             orphaned=found.orphaned,
+            deleted_upstream=found.deleted_upstream,
             degraded=found.degraded,
             failed=found.failed,
+            removal_failed=found.removal_failed,
             lag=found.lag.total_seconds() if found.lag is not None else None,
             observed_at=found.observed_at,
         )

@@ -40,7 +40,6 @@ class Sample:
 
 
 UP = Definition("usersync_up", "Whether the database could be asked: 1 or 0.")
-WRITABLE = Definition("usersync_database_writable", "Whether the database accepts writes: 1 or 0.")
 AUTH_USERS = Definition("usersync_auth_users", "Users whom the auth server has.", "{user}")
 USERS = Definition("usersync_users", "Rows of the users table, those of deleted users included.", "{user}")
 DIFFERING = Definition(
@@ -48,9 +47,14 @@ DIFFERING = Definition(
 )
 LEDGER = Definition(
     "usersync_ledger_users",
-    "Users with less than a whole row, by the reason.",
+    "Users in the failures table, by the reason.",
     "{user}",
     labels=("sqlstate",),
+)
+REMOVAL_FAILED = Definition(
+    "usersync_removal_failed_users",
+    "Deleted users whose row could not be removed or anonymized.",
+    "{user}",
 )
 LAG = Definition("usersync_lag_seconds", "For how long the oldest missing user has been missing.", "s")
 OLDEST_FAILURE = Definition(
@@ -102,12 +106,13 @@ SPOOLING = Definition(
 
 def of_status(status: SyncStatus) -> Iterator[Sample]:
     """What ``usersync status`` knows. Reading it reads both tables of users."""
-    yield Sample(WRITABLE, status.read_only is None)
     yield Sample(AUTH_USERS, status.auth_users)
     yield Sample(USERS, status.users)
     yield Sample(DIFFERING, status.missing, ("missing",))
     yield Sample(DIFFERING, status.stale, ("stale",))
     yield Sample(DIFFERING, status.orphaned, ("orphaned",))
+    yield Sample(DIFFERING, status.deleted_upstream, ("deleted_upstream",))
+    yield Sample(REMOVAL_FAILED, status.removal_failed)
     yield from (Sample(LEDGER, count, (sqlstate,)) for sqlstate, count in sorted(status.by_sqlstate.items()))
     yield Sample(LAG, status.lag.total_seconds() if status.lag else 0)
     oldest = status.oldest_failure_at

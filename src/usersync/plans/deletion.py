@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from usersync.core.foreign_keys import ForeignKey
     from usersync.mapping import TableName
-    from usersync.settings import Settings
+    from usersync.settings import OnDelete, Settings
 
 Effect = Literal["blocks", "deleted", "set null", "set default", "nothing", "unknown"]
 
@@ -71,7 +71,10 @@ class DeletionPlan:
     soft_deleted: bool
     has_row: bool
     on_delete: str
+    on_soft_delete: str
     row: RowFate
+    #: What a soft deletion makes of the row.
+    soft_row: RowFate
     consequences: tuple[Consequence, ...]
     #: How many events are linked to the user: more than ``MOST_ROWS`` is one more; None if that is not known.
     linked_events: int | None
@@ -121,13 +124,15 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
     cascaded = bool(walk.going.get(keys.users or 0))
     if settings.on_delete == "delete" and not cascaded:
         yield from walk.follow("users", users, settings.key, user_id)
-    row: RowFate = "cascaded" if cascaded else _fate(settings, has_row=found["has_row"])
+    row: RowFate = "cascaded" if cascaded else _fate(settings.on_delete, has_row=found["has_row"])
     unlinks = row in {"cascaded", "deleted"}
     return DeletionPlan(
         user_id,
         **found,
         on_delete=settings.on_delete,
+        on_soft_delete=settings.on_soft_delete,
         row=row,
+        soft_row=_fate(settings.on_soft_delete, has_row=found["has_row"]),
         consequences=tuple(walk.consequences()),
         linked_events=(yield from _linked_events(settings, user_id)),
         storage_objects=(yield from _storage_objects(user_id)),
@@ -144,10 +149,8 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _fate(settings: Settings, *, has_row: bool) -> RowFate:
-    if not has_row:
-        return "none"
-    return _FATES[settings.on_delete]
+def _fate(policy: OnDelete, *, has_row: bool) -> RowFate:
+    return _FATES[policy] if has_row else "none"
 
 
 @dataclass

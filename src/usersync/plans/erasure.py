@@ -105,9 +105,9 @@ def erase(
         )
     if dry_run:
         return found
-    if settings.on_delete == "delete":
+    if settings.deletes_rows:
         # After the events: it takes the link off those that name the user by nothing else.
-        yield from operate("sync_user", returns=anything, user_id=user_id)
+        yield from operate("remove_user", returns=anything, user_id=user_id)
     return replace(found, recorded=(yield from _record(settings, found)))
 
 
@@ -122,8 +122,8 @@ def _is_known(settings: Settings, user_id: UUID) -> Plan[bool]:
 
 
 def _erase_row(settings: Settings, user_id: UUID, *, dry_run: bool) -> Plan[bool]:
-    """Make the row what ``anonymize`` makes of it, whatever ``on_delete`` has left."""
-    renderer = Renderer(replace(settings, on_delete="anonymize"))
+    """Make the row what ``anonymize`` makes of it, whatever the deletion has left."""
+    renderer = Renderer(replace(settings, on_delete="anonymize", on_soft_delete="anonymize"))
     condition = renderer.render(
         """where target."@key" = %(id)s and ('@is_removed') is not true and not exists ("""
         'select from "@source_table" as source '

@@ -33,9 +33,6 @@ OLDEST_SERVER = 150000
 #: The code of what a role lacks.
 LACKING = "D008"
 
-#: The code of a database that accepts no writes.
-READ_ONLY = "D036"
-
 
 @dataclass(frozen=True)
 class Inspection:
@@ -85,7 +82,6 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         return (_no_source(settings),)
     return (
         *_platform(inspection),
-        *_writes(inspection),
         *_privileges(inspection),
         *_foreign_objects(inspection),
         *_source(settings, inspection),
@@ -118,22 +114,40 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
         counted = yield from query_row(PINNED + sql)
     except DatabaseError as error:
         return _of_first_run(settings, f"what a first run would change could not be counted: {error}")
-    if not counted["stale"] and not counted["gone"]:
+    does, stays = list(_first_run(counted)), list(_left_alone(counted))
+    if not does and not stays:
         return None
-    columns = ", ".join(f"{name} in {times:,}" for name, times in sorted(counted["columns"].items()))
-    parts = [f"make {counted['missing']:,} rows"] if counted["missing"] else []
-    if counted["stale"]:
-        parts.append(f"overwrite values in {counted['stale']:,} ({columns})")
-    if counted["gone"] and settings.on_delete != "keep":
-        parts.append(f"apply on_delete to {counted['gone']:,} whose user is gone")
-    if not parts:
-        return None
+    sentences = [
+        f"the first run would {', '.join(does)}" if does else "the first run would write nothing",
+        *([f"{' and '.join(stays)} stay as they are"] if stays else []),
+    ]
     return _of_first_run(
         settings,
-        f"in {settings.users_table}, the first run would {', '.join(parts)}",
+        f"in {settings.users_table}, {'; '.join(sentences)}",
         '-- A column that your application writes itself is kept with owner = "app": it is filled when a row '
-        "is created, and never changed again. Rollback does not bring values back.",
+        "is created, and never changed again. Rollback does not bring values back."
+        if counted["stale"]
+        else None,
     )
+
+
+def _first_run(counted: Mapping[str, Any]) -> Iterator[str]:
+    if counted["missing"]:
+        yield f"make {_rows(counted['missing'])}"
+    if counted["stale"]:
+        columns = ", ".join(f"{name} in {times:,}" for name, times in sorted(counted["columns"].items()))
+        yield f"overwrite values in {counted['stale']:,} ({columns})"
+
+
+def _left_alone(counted: Mapping[str, Any]) -> Iterator[str]:
+    if counted["orphaned"]:
+        yield f"{_rows(counted['orphaned'])} whose user the auth server does not have"
+    if counted["deleted_upstream"]:
+        yield f"{_rows(counted['deleted_upstream'])} whose user is soft-deleted"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _of_first_run(settings: Settings, message: str, fix: str | None = None) -> Finding:
@@ -158,26 +172,6 @@ def _platform(inspection: Inspection) -> Iterator[Finding]:
             "server",
             f"PostgreSQL {version // 10000} is too old, usersync needs 15 or newer",
             "-- On Supabase: Project settings, Infrastructure, Upgrade project.",
-            level="error",
-        )
-
-
-def _writes(inspection: Inspection) -> Iterator[Finding]:
-    if inspection.catalog["read_only"] == "standby":
-        yield Finding(
-            READ_ONLY,
-            "server",
-            "this server is a standby, which accepts no writes",
-            "-- Connect to the primary.",
-            level="error",
-        )
-    elif inspection.catalog["read_only"]:
-        yield Finding(
-            READ_ONLY,
-            f"role {inspection.catalog['role']}",
-            "this database accepts no writes (default_transaction_read_only is on)",
-            "-- Supabase does this when the disk is full: free some space, or enlarge it. Where it is set:\n"
-            "usersync doctor --only D036",
             level="error",
         )
 
@@ -388,12 +382,8 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f'-- Say the type, and values that do not fit are reported: type = "{about["type"]}"',
             level="error",
         )
-    elif (
-        about["refuses_null"]
-        and column.default is None
-        and _may_be_absent(column)
-        and not (column.takes_table_default and about["default"])
-    ):
+    elif about["refuses_null"] and column.default is None and _may_be_absent(column):
+        # The table's own default is of no help: what is written into a mapped column is null.
         yield Finding(
             "D012",
             subject,

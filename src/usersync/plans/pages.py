@@ -27,6 +27,7 @@ COUNTED: Shape = {
     "missing": int,
     "stale": int,
     "orphaned": int,
+    "deleted_upstream": int,
     "oldest_missing_at": optional(time_text),
 }
 

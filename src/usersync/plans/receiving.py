@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.errors import RemovalCapError
 from usersync.plans.pages import further
 from usersync.transports.steps import Plan, anything, operate, time_text, uuid_text
 
@@ -26,20 +25,9 @@ def receive(users: Sequence[dict[str, Any]], seen_at: str) -> Plan[int]:
     )
 
 
-_UNSEEN = {"unseen": int, "users": int, "allowed": int}
-
-
-def check_unseen(since: str, removal_cap: float | None) -> Plan[int]:
-    """How many users were not seen since; raises :class:`RemovalCapError` if those are too many."""
-    row = yield from operate("count_unseen", returns=_UNSEEN, since=since)
-    allowed = row["allowed"] if removal_cap is None else int(row["users"] * removal_cap)
-    if row["unseen"] > allowed:
-        raise RemovalCapError(
-            f"the auth server does not list {row['unseen']} of {row['users']} users any more, and a run may "
-            f"remove {allowed} of them. Nobody was removed",
-            hint="Is it the right auth server, and did it list everybody? If they are to go, run: "
-            "usersync sync --from-api --removal-cap 1",
-        )
+def count_unseen(since: str) -> Plan[int]:
+    """How many users of the copy were not seen since."""
+    row = yield from operate("count_unseen", returns={"unseen": int, "users": int}, since=since)
     return int(row["unseen"])
 
 
@@ -54,5 +42,5 @@ def unseen_ids(since: str, after: str | None) -> Plan[list[str]]:
 
 
 def forget(user_id: str, since: str) -> Plan[None]:
-    """Take a user out of the copy who is gone, unless they were seen meanwhile."""
+    """Delete a user who is gone from the copy, whose trigger applies ``on_delete``; unless seen meanwhile."""
     yield from operate("forget_user", returns=anything, user_id=user_id, since=since)

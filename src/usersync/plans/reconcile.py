@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from usersync.errors import DatabaseError, RemovalCapError, SettingsError
+from usersync.errors import DatabaseError, SettingsError
 from usersync.models import Counts, Difference
 from usersync.plans.pages import FIRST_ID, LAST_ID, RUN_PART, compare_pages, fewer, further, ran_out_of_time
 from usersync.transports.steps import Plan, anything, operate, optional
@@ -47,29 +47,21 @@ class Run:
     before: Counts = field(default_factory=Counts)
 
 
-def check_options(
-    *, page_size: int, workers: int, removal_cap: float | None = None, difference_limit: int = 0
-) -> None:
+def check_options(*, page_size: int, workers: int, difference_limit: int = 0) -> None:
     """Raise :class:`SettingsError` for an option that cannot be."""
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise SettingsError(f"page size: expected 1 to {MAX_PAGE_SIZE}, got {page_size}")
     if not 1 <= workers <= MAX_WORKERS:
         raise SettingsError(f"workers: expected 1 to {MAX_WORKERS}, got {workers}")
-    if removal_cap is not None and not 0 <= removal_cap <= 1:
-        raise SettingsError(f"removal cap: expected a share from 0 to 1, got {removal_cap}")
     if difference_limit < 0:
         raise SettingsError(f"difference limit: expected 0 or more, got {difference_limit}")
 
 
-def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan[Run]:
-    """Check that not too much would be removed, and open a run of as many parts as there are workers.
-
-    Where both tables agree, the run is finished at once. Raises :class:`RemovalCapError`; nothing has been
-    written then.
-    """
-    examined = yield from _examined_in_step()
-    total = (yield from check_removals(removal_cap)) if examined is None else examined
-    parts = workers if examined is None else 1
+def open_run(*, workers: int, page_size: int) -> Plan[Run]:
+    """Open a run of as many parts as there are workers; with nothing to write, it is finished at once."""
+    found = yield from _compared_at_once()
+    total = (yield from count_users()) if found is None else found.examined
+    parts = workers if found is None else 1
     bounds = [2**128 * part // parts for part in range(parts + 1)]
     run_id = uuid4()
     yield from operate(
@@ -79,56 +71,47 @@ def open_run(*, workers: int, page_size: int, removal_cap: float | None) -> Plan
         first_ids=[UUID(int=bound) for bound in bounds[:-1]],
         last_ids=[UUID(int=bound - 1) for bound in bounds[1:]],
         page_size=page_size,
-        examined=examined,
+        examined=found and found.examined,
     )
-    return Run(run_id, tuple(range(1, parts + 1)), total, Counts(examined=examined or 0))
+    return Run(run_id, tuple(range(1, parts + 1)), total, found or Counts())
 
 
-def _examined_in_step() -> Plan[int | None]:
-    """How many users were compared, if nothing differs at all; None where pages have to find that out."""
+_AT_ONCE = {
+    "in_step": bool,
+    "examined": optional(int),
+    "orphaned": optional(int),
+    "deleted_upstream": optional(int),
+}
+
+
+def _compared_at_once() -> Plan[Counts | None]:
+    """What was counted, if there is nothing to write; None where pages have to find that out."""
     try:
-        row = yield from operate("compare_at_once", returns={"in_step": bool, "examined": optional(int)})
+        row = yield from operate("compare_at_once", returns=_AT_ONCE)
     except DatabaseError as error:
         if not ran_out_of_time(error):
             raise
         return None
-    return row["examined"] if row["in_step"] else None
-
-
-_REMOVALS = {"removals": int, "users": int, "auth_users": int, "allowed": int}
-
-
-def check_removals(removal_cap: float | None) -> Plan[int]:
-    """Raise :class:`RemovalCapError` if more rows would go than may; else return how many users there are.
-
-    ``removal_cap`` replaces the share that was configured, and then not even the few rows are allowed that
-    always are otherwise.
-    """
-    row = yield from operate("count_removals", returns=_REMOVALS)
-    allowed = row["allowed"] if removal_cap is None else int(row["users"] * removal_cap)
-    if row["removals"] > allowed:
-        raise RemovalCapError(
-            f"{row['removals']} of {row['users']} rows belong to users whom the auth server no longer has, "
-            f"and a run may remove {allowed} of them. Nothing was written",
-            hint="Look at them with: usersync sync --dry-run. If the auth server's table is complete and "
-            "they are to go, run: usersync sync --removal-cap 1",
-        )
-    return int(max(row["users"], row["auth_users"]))
+    if not row["in_step"]:
+        return None
+    return Counts(
+        examined=row["examined"], orphaned=row["orphaned"], deleted_upstream=row["deleted_upstream"]
+    )
 
 
 def count_users() -> Plan[int]:
     """How many users the longer side has."""
-    row = yield from operate("count_removals", returns=_REMOVALS)
+    row = yield from operate("count_users", returns={"users": int, "auth_users": int})
     return int(max(row["users"], row["auth_users"]))
 
 
-def resume_run(removal_cap: float | None = None) -> Plan[Run | None]:
-    """The newest run that was not finished, or None. Checks removals as :func:`open_run` does."""
+def resume_run() -> Plan[Run | None]:
+    """The newest run that was not finished, or None."""
     rows = yield from operate("unfinished_run", returns=[RUN_PART])
     if not rows:
         return None
-    total = yield from check_removals(removal_cap)
-    before = sum((_counts(row) for row in rows), Counts())
+    total = yield from count_users()
+    before = sum((counts_of(row) for row in rows), Counts())
     return Run(
         UUID(rows[0]["run_id"]),
         tuple(row["part"] for row in rows if row["state"] != "finished"),
@@ -143,7 +126,7 @@ def drive_part(run_id: UUID, part: int, on_page: Callable[[Counts], None]) -> Pl
     A page that takes longer than a statement may is tried again in halves.
     """
     row = yield from operate("run_part", returns=RUN_PART, run_id=run_id, part=part)
-    seen, page_size, next_id = _counts(row), row["page_size"], row["next_id"]
+    seen, page_size, next_id = counts_of(row), row["page_size"], row["next_id"]
     started_with = seen
     while True:
         try:
@@ -152,7 +135,7 @@ def drive_part(run_id: UUID, part: int, on_page: Callable[[Counts], None]) -> Pl
             page_size = fewer(error, page_size)
             yield from operate("limit_pages", returns=anything, run_id=run_id, part=part, page_size=page_size)
             continue
-        now = _counts(row)
+        now = counts_of(row)
         on_page(_minus(now, seen))
         seen, next_id = now, further(next_id, row["next_id"])
         if next_id is None:
@@ -177,7 +160,7 @@ def compare(
 
     def add(row: Row) -> None:
         nonlocal counts
-        page = _counts(row)
+        page = counts_of(row)
         counts += page
         found.extend(_difference(each) for each in (row["differences"] or [])[: limit - len(found)])
         on_page(page)
@@ -203,7 +186,8 @@ def _difference(data: Row) -> Difference:
 _COUNTS = tuple(Counts.__dataclass_fields__)
 
 
-def _counts(row: Row) -> Counts:
+def counts_of(row: Row) -> Counts:
+    """What a page, or a part of a run, has counted."""
     return Counts(**{name: row[name] for name in _COUNTS})
 
 

@@ -22,7 +22,7 @@ def reference_findings(settings: Settings, keys: ForeignKeys) -> Iterator[Findin
             yield from _of_the_key(settings, key)
         else:
             yield from _of_another_column(settings, key)
-    if keys.users_cascade or settings.on_delete == "delete":
+    if keys.users_cascade or settings.deletes_rows:
         for path in keys.blocking(keys.users):
             yield _blocking(settings, path, cascades=keys.users_cascade)
 

@@ -76,7 +76,8 @@ def ensure_user_exists(user_id: UUID) -> Plan[bool]:
     return bool((yield from call("ensure_user_exists", returns=bool, user_id=str(user_id))))
 
 
-_SYNCED = {"known": bool, "alive": bool, "copied": bool}
+_REMOVED = {"known": bool, "alive": bool}
+_SYNCED = {**_REMOVED, "copied": bool}
 
 
 def sync_auth_user(user: object) -> Plan[bool]:
@@ -109,14 +110,14 @@ def _not_found(user_id: UUID) -> UserNotFoundError:
 
 
 def remove_user(user_id: UUID) -> Plan[bool]:
-    """Apply ``on_delete`` to a user who is gone from the auth server; True if nothing is left to do.
+    """Apply ``on_delete`` or ``on_soft_delete`` to a deleted user; True if nothing is left to do.
 
     Raises :class:`UserStillExistsError` while the auth server knows the user, and :class:`UserNotFoundError`
     if neither side does, nor did before.
     """
     # Asked before: of a row that is deleted now nothing is left to be known by.
     existed = yield from user_exists(user_id)
-    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
+    row = yield from operate("remove_user", returns=_REMOVED, user_id=user_id)
     if not (existed or row["known"]):
         raise _not_found(user_id)
     if row["alive"]:
@@ -142,6 +143,7 @@ def status() -> Plan[SyncStatus]:
 _LEDGER_STATUS = {
     "degraded": int,
     "failed": int,
+    "removal_failed": int,
     "oldest_failure_at": optional(time_text),
     "last_run": optional({"run_id": uuid_text, "finished": bool, "updated_at": time_text, "examined": int}),
     "observed_at": time_text,
@@ -150,7 +152,7 @@ _LEDGER_STATUS = {
 
 def only_failures_remain(status: SyncStatus) -> bool:
     """Whether as many are in the ledger as differ: syncing them again would fail as it did before."""
-    return 0 < status.missing + status.stale + status.orphaned <= status.failed + status.degraded
+    return 0 < status.missing + status.stale <= status.failed + status.degraded
 
 
 def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Plan[list[Failure]]:
@@ -175,6 +177,7 @@ def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Plan[list[Fai
 
 _FAILURE = {
     "user_id": uuid_text,
+    "kind": str,
     "outcome": str,
     "sqlstate": str,
     "constraint": optional(str),
@@ -187,6 +190,9 @@ _FAILURE = {
 }
 
 
+_LEFT = {"degraded": int, "failed": int, "removal_failed": int}
+
+
 def retry(user_id: UUID | None = None) -> Plan[SyncResult]:
     """Try the users of the ledger again, or the one, in batches that commit by themselves."""
     started = datetime.now(UTC)
@@ -197,11 +203,12 @@ def retry(user_id: UUID | None = None) -> Plan[SyncResult]:
         if not ids:
             break
         try:
-            yield from operate("sync_users", returns=int, ids=ids)
+            yield from operate("retry_users", returns=int, ids=ids)
         except DatabaseError as error:
             batch = fewer(error, len(ids))
             continue
         examined, after = examined + len(ids), ids[-1]
-    left = yield from operate("count_failed", returns={"degraded": int, "failed": int}, user_id=user_id)
-    counts = Counts(examined=examined, stale=examined, degraded=left["degraded"], failed=left["failed"])
+    left = yield from operate("count_failed", returns=_LEFT, user_id=user_id)
+    failed = left["failed"] + left["removal_failed"]
+    counts = Counts(examined=examined, stale=examined, degraded=left["degraded"], failed=failed)
     return SyncResult(counts, seconds=(datetime.now(UTC) - started).total_seconds())

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from usersync.errors import UserNotFoundError
 from usersync.mapping import Column, Owner, quote
+from usersync.plans.reconcile import compare_users
 from usersync.plans.users import failures
 from usersync.sql.expressions import as_text, comparable, differs, literal
 from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from usersync.models import Failure
+    from usersync.models import Difference, Failure
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
-Prospect = Literal["nothing", "written", "removed", "degraded", "failed"]
+Prospect = Literal["nothing", "written", "orphaned", "deleted_upstream", "degraded", "failed"]
 
 _MOST_FOUND = 20
 
@@ -99,6 +100,7 @@ def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
             f"no user {user_id} in {settings.source_table} or in {settings.users_table}",
             hint="Check the id, and that this is the right project.",
         )
+    _, differing = yield from compare_users([user_id])
     yield BEGIN
     try:
         yield from query("select usersync.sync_users(array[%(id)s]::uuid[], null, true)", id=user_id)
@@ -114,7 +116,7 @@ def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
         written_at=before["written_at"],
         columns=tuple(_report(column, before, after) for column in settings.columns),
         failure=failure,
-        prospect=_prospect(before, after, failed),
+        prospect=_prospect(before, after, failed, differing),
         prospective_failure=failed,
     )
 
@@ -124,16 +126,18 @@ def _failure(user_id: UUID) -> Plan[Failure | None]:
     return found[0] if found else None
 
 
-def _prospect(before: Mapping[str, Any], after: Mapping[str, Any], failed: Failure | None) -> Prospect:
+def _prospect(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    failed: Failure | None,
+    differing: Sequence[Difference],
+) -> Prospect:
     if failed is not None:
         return failed.outcome
-    if before["row_version"] == after["row_version"]:
-        return "nothing"
-    return "written" if _is_alive(after["auth"]) else "removed"
-
-
-def _is_alive(auth: Mapping[str, Any] | None) -> bool:
-    return auth is not None and auth["deleted_at"] is None
+    for each in differing:
+        if each.difference in {"orphaned", "deleted_upstream"}:
+            return each.difference
+    return "nothing" if before["row_version"] == after["row_version"] else "written"
 
 
 def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any]) -> ColumnReport:
@@ -174,7 +178,6 @@ def _looking(settings: Settings) -> str:
         from (select %(id)s::uuid as id) as asked
         left join {settings.source_table.quoted} as source on source."id" = asked.id
         left join {settings.users_table.quoted} as target on {key} = asked.id
-        cross join (select usersync.column_defaults() as defaults) as known
     """
 
 

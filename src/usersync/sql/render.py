@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 
 
-#: How long a command waits for a table that another session has locked.
-COMMAND_LOCK_TIMEOUT = "5s"
-
-
 class UnknownPlaceholderError(LookupError):
     """An SQL file names something that nobody fills in; a mistake in usersync itself."""
 
@@ -53,7 +49,6 @@ class Renderer:
     def __init__(self, settings: Settings) -> None:
         users, source = settings.users_table, settings.source_table
         fragments = Fragments(settings)
-        self._used: set[str] = set()
         self._names = {
             "users_table": users.quoted,
             "users_schema": quote(users.schema),
@@ -76,13 +71,12 @@ class Renderer:
             "types": literal(json.dumps([each.type for each in settings.columns if each.type])),
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
+            "on_soft_delete": literal(settings.on_soft_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
-            "command_lock_timeout": literal(COMMAND_LOCK_TIMEOUT),
-            "removal_cap": literal(0.05),
             "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
         } | fragments.values()
-        self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
+        self._used: set[str] = set()
 
     def render(self, text: str) -> str:
         """Fill in ``text``; raises :class:`UnknownPlaceholderError`."""

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> Plan[Verdict]:
-    keys, policy = context.inspection.foreign_keys, context.settings.on_delete
-    if policy != "delete" and not keys.users_cascade:
-        return settled(Verdict(f"no row is deleted (on_delete = {policy!r})"))
+    keys, settings = context.inspection.foreign_keys, context.settings
+    if not settings.deletes_rows and not keys.users_cascade:
+        policies = f"on_delete = {settings.on_delete!r}, on_soft_delete = {settings.on_soft_delete!r}"
+        return settled(Verdict(f"no row is deleted ({policies})"))
     leading = len(keys.to(keys.users))
     return settled(Verdict(f"none of {number(leading, 'foreign key')} to the table", context.found("D016")))
 

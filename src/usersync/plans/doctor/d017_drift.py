@@ -7,43 +7,63 @@ from typing import TYPE_CHECKING
 from usersync.models import Finding
 from usersync.plans import users
 from usersync.plans.doctor.context import Context, Definition, Verdict, number
-from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from usersync.models import SyncStatus
     from usersync.transports.steps import Plan
 
 
 def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     status = yield from users.status()
-    if not (status.missing or status.stale or status.orphaned):
-        return Verdict(f"{number(status.auth_users, 'user')} in step")
-    removals = yield from query_row("select * from usersync.count_removals()")
-    over = removals["removals"] > removals["allowed"]
-    return Verdict("", (_finding(status, over_cap=over),))
+    findings = (*_out_of_sync(status), *_left_alone(status))
+    return Verdict("" if findings else f"{number(status.auth_users, 'user')} in step", findings)
 
 
-def _finding(status: SyncStatus, *, over_cap: bool) -> Finding:
-    parts = [f"{getattr(status, kind):,} {kind}" for kind in ("missing", "stale", "orphaned")]
-    detail = f"of {number(status.auth_users, 'user')}: {', '.join(parts)}"
+def _out_of_sync(status: SyncStatus) -> Iterator[Finding]:
+    if not (status.missing or status.stale):
+        return
+    detail = f"of {number(status.auth_users, 'user')}: {status.missing:,} missing, {status.stale:,} stale"
     if status.lag is not None:
         detail += f"; the oldest has been missing since {status.oldest_missing_at:%Y-%m-%d %H:%M %Z}"
     if status.failed:
         detail += (
             f"\n{number(status.failed, 'user')} cannot be had before a cause in the ledger is mended (D018)"
         )
-    if over_cap:
-        detail += "\nmore rows would go than removal_cap allows: see that the auth server's table is complete"
-    return Finding("D017", "users", detail, _fix(status, over_cap=over_cap))
+    yield Finding("D017", "users", detail, _fix(status))
 
 
-def _fix(status: SyncStatus, *, over_cap: bool) -> str:
-    if over_cap:
-        return "usersync sync --dry-run\nusersync sync --removal-cap 1"
+def _fix(status: SyncStatus) -> str:
     if users.only_failures_remain(status):
         return "-- First mend what D018 names, then:\nusersync failures\nusersync retry"
     run = status.last_run
     return "usersync sync" if run is None or run.finished else "usersync sync --resume"
+
+
+def _left_alone(status: SyncStatus) -> Iterator[Finding]:
+    """Removing them is no fix to be pasted: the auth server's table may be the one that is incomplete."""
+    if status.orphaned:
+        yield Finding(
+            "D017",
+            "orphaned rows",
+            f"{number(status.orphaned, 'row')} of users whom the auth server does not have. A sync "
+            "leaves them as they are",
+            "usersync sync --dry-run\n"
+            "-- If the auth server's table is complete, usersync sync --remove-orphans applies on_delete to "
+            "them, after a question",
+            "warning",
+        )
+    if status.deleted_upstream:
+        yield Finding(
+            "D017",
+            "rows of soft-deleted users",
+            f"{number(status.deleted_upstream, 'row')} of users whom the auth server has soft-deleted. A "
+            "sync leaves them as they are",
+            "usersync sync --dry-run\n"
+            "-- usersync sync --apply-deletions applies on_soft_delete to them, after a question",
+            "warning",
+        )
 
 
 CHECK = Definition("D017", "Users in step", look)

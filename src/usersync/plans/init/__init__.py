@@ -14,7 +14,7 @@ from usersync.plans.init.choice import Choice
 from usersync.plans.init.columns import Proposed, propose_columns
 from usersync.plans.init.recovered import recovered
 from usersync.plans.init.sources import evidence_of
-from usersync.plans.init.surroundings import notes_on_users, on_delete_for
+from usersync.plans.init.surroundings import notes_on_users, on_delete_for, on_soft_delete_for
 from usersync.plans.init.survey import (
     Key,
     Metadata,
@@ -93,15 +93,17 @@ def propose(source: TableName, chosen: Choice | TableName | None) -> Plan[Propos
         remark = "usersync is installed here, and these are the settings it was set up with."
         return (yield from _conclude(data, columns, {"users_table": remark}, about, metadata, key=chosen.key))
     found = strangers(base, inspection.catalog)
-    columns = propose_columns(
-        about, chosen.key.name, evidence_of(base, found, metadata or Metadata(), inspection.catalog)
-    )
+    evidence = evidence_of(base, found, metadata or Metadata(), inspection.catalog)
+    columns = propose_columns(about, chosen.key.name, evidence)
     tombstone = next(
         (each.name for each in columns if each.entry and each.entry.get("from") == ["deleted_at"]), None
     )
     data["on_delete"], remark = on_delete_for(chosen, about, found, tombstone)
+    remarks = {"on_delete": remark}
+    if data["on_delete"] == "delete":
+        data["on_soft_delete"], remarks["on_soft_delete"] = on_soft_delete_for(evidence.followed)
     data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
-    return (yield from _conclude(data, columns, {"on_delete": remark}, about, metadata, key=chosen.key))
+    return (yield from _conclude(data, columns, remarks, about, metadata, key=chosen.key))
 
 
 def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:

@@ -54,6 +54,23 @@ def on_delete_for(
     return "anonymize", _EMPTIED
 
 
+def on_soft_delete_for(followed: frozenset[str]) -> tuple[str, str]:
+    """What is to become of the row of a soft-deleted user, where a deletion deletes the row.
+
+    ``followed`` are the columns that a hand-written trigger updates today.
+    """
+    if followed:
+        return "anonymize", (
+            "A soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, and "
+            "overwrites the address there and, today, in the row. anonymize empties it. Or: soft, keep, "
+            "delete."
+        )
+    return "keep", (
+        "As today: a soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, and "
+        "the row as it is. Or: anonymize, soft, delete."
+    )
+
+
 _EMPTIED = (
     "The row of a deleted user stays, and its personal columns are emptied, as far as they are mapped; "
     "others keep what is in them. Or: soft, keep, delete."

@@ -22,7 +22,7 @@ wanted as (
     select to_regclass('@users_table'), part, privilege
     from (values ('this role'), ('owner')) as role (part)
     cross join unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as privilege
-    where privilege <> 'DELETE' or '@on_delete' = 'delete'
+    where privilege <> 'DELETE' or 'delete' in ('@on_delete', '@on_soft_delete')
     union all
     select to_regclass('@audit_table'), part, privilege
     from (values ('this role'), ('owner')) as role (part)

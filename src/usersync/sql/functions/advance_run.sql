@@ -23,6 +23,7 @@ begin
         missing = run.missing + page.missing,
         stale = run.stale + page.stale,
         orphaned = run.orphaned + page.orphaned,
+        deleted_upstream = run.deleted_upstream + page.deleted_upstream,
         degraded = run.degraded + page.degraded,
         failed = run.failed + page.failed,
         updated_at = clock_timestamp()

@@ -1,6 +1,6 @@
--- How many users of the copy were not told again since a moment, out of how many, and how many may go at once.
+-- How many users of the copy were not told again since a moment, out of how many.
 create or replace function usersync.count_unseen(
-    since timestamptz, out unseen bigint, out users bigint, out allowed bigint
+    since timestamptz, out unseen bigint, out users bigint
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -9,7 +9,6 @@ begin
     select count(*) filter (where stored.seen_at < count_unseen.since), count(*)
     into count_unseen.unseen, count_unseen.users
     from usersync.auth_users as stored;
-    count_unseen.allowed := greatest(10, floor(count_unseen.users * '@removal_cap'::numeric));
 end;
 $usersync$;
 comment on function usersync.count_unseen(timestamp with time zone) is

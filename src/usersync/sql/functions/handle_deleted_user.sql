@@ -28,7 +28,7 @@ begin
         if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 8) then
             ids := array[old."id"];
         end if;
-        perform usersync.sync_users(ids, tg_op, false);
+        perform usersync.sync_users(ids, tg_op, false, true);
     exception when others or assert_failure then
         -- One of our own functions is gone or was changed.
         reason := sqlstate;

@@ -7,20 +7,18 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
     ids uuid[];
-    emptied text[];
+    is_deletion boolean := false;
 begin
     if tg_relid <> '@source_table'::regclass then
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
     end if;
+    -- The first UPDATE of a soft deletion. Later ones leave the row as on_soft_delete, or somebody since, has left it.
+    is_deletion := new."id" <> old."id" or new."deleted_at" is not null and old."deleted_at" is null;
     if row('@new_auth_values') is distinct from row('@old_auth_values') then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
-        perform usersync.sync_users(ids, tg_op, false);
-        emptied := array_remove(array['@emptied_columns']::text[], null);
-        if cardinality(emptied) > 0 and new."deleted_at" is null then
-            perform usersync.reset_columns(new."id", emptied);
-        end if;
+        perform usersync.sync_users(ids, tg_op, false, is_deletion);
     end if;
     return null;
 exception when others or assert_failure then
@@ -32,8 +30,8 @@ exception when others or assert_failure then
     begin
         ids := coalesce(ids, array[new."id"]);
         if reason in ('42703', '42804') then
-            perform usersync.sync_users(ids, tg_op, false);
-        else
+            perform usersync.sync_users(ids, tg_op, false, is_deletion);
+        elsif is_deletion or new."deleted_at" is null then
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         end if;
     exception when others or assert_failure then

@@ -6,8 +6,9 @@ as $usersync$
 begin
     return (
         select jsonb_build_object(
-            'degraded', count(*) filter (where failure.outcome = 'degraded'),
-            'failed', count(*) filter (where failure.outcome = 'failed'),
+            'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
+            'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
+            'removal_failed', count(*) filter (where failure.kind = 'removal'),
             'oldest_failure_at', min(failure.first_failed_at)
         )
         from usersync.sync_failures as failure
@@ -31,11 +32,7 @@ begin
             order by max(run.updated_at) desc
             limit 1
         ),
-        'observed_at', clock_timestamp(),
-        'read_only', case
-            when pg_is_in_recovery() then 'standby'
-            when current_setting('default_transaction_read_only')::boolean then 'setting'
-        end
+        'observed_at', clock_timestamp()
     );
 end;
 $usersync$;

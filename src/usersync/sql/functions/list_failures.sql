@@ -12,6 +12,7 @@ begin
         from (
             select
                 failure.user_id,
+                failure.kind,
                 failure.outcome,
                 failure.sqlstate,
                 failure.constraint_name as "constraint",

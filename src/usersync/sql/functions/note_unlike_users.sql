@@ -1,6 +1,6 @@
 -- Looks at rows that were just written, notes in the ledger those that are not what they should be, and returns
 -- their users. What was written stays, whether or not this can be noted.
-create or replace function usersync.note_unlike_users(ids uuid[]) returns uuid[]
+create or replace function usersync.note_unlike_users(ids uuid[], applied_deletions boolean) returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
@@ -10,7 +10,7 @@ declare
 begin
     for alike in
         select array_agg(found.user_id) as ids, found.sqlstate, found.column_names, found.message
-        from usersync.unlike_users(note_unlike_users.ids) as found
+        from usersync.unlike_users(note_unlike_users.ids, applied_deletions) as found
         group by found.sqlstate, found.column_names, found.message
     loop
         unlike := unlike || alike.ids;
@@ -25,5 +25,5 @@ exception when others then
     return unlike;
 end;
 $usersync$;
-comment on function usersync.note_unlike_users(uuid[]) is
+comment on function usersync.note_unlike_users(uuid[], boolean) is
     'usersync: notes which of these users have rows that differ from what was written.';

@@ -1,6 +1,9 @@
--- One page of comparing both tables, and unless dry_run, of bringing the one in line. A page is a range of
+-- One page of comparing both tables, and unless dry_run, of writing what is missing or stale. A page is a range of
 -- ids: it begins at first_id, ends with last_id at the latest, and holds page_size rows of the longer side.
 -- next_id is where the next page begins, null after the last one.
+--
+-- Rows of deleted users are counted and left as they are: orphaned where the auth server has no such user,
+-- deleted_upstream where it has soft-deleted the user.
 --
 -- Whatever the planner believes about the tables' sizes, an empty one that was analyzed included, it is to
 -- walk both primary keys: hence no sequential scans, and a full join, which has no nested loop to offer.
@@ -16,6 +19,7 @@ create or replace function usersync.reconcile_page(
     out missing bigint,
     out stale bigint,
     out orphaned bigint,
+    out deleted_upstream bigint,
     out degraded bigint,
     out failed bigint,
     out oldest_missing timestamptz,
@@ -28,9 +32,7 @@ set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
-<<known>>
 declare
-    defaults jsonb := usersync.column_defaults();
     page_end uuid;
     is_empty boolean;
     ledger_ids uuid[];
@@ -85,6 +87,7 @@ begin
         reconcile_page.examined := cardinality(differing_ids);
         reconcile_page.stale := 0;
         reconcile_page.orphaned := 0;
+        reconcile_page.deleted_upstream := 0;
     else
         select
             count(*),
@@ -93,8 +96,9 @@ begin
             count(*) filter (where compared.class = 'missing'),
             count(*) filter (where compared.class = 'stale'),
             count(*) filter (where compared.class = 'orphaned'),
+            count(*) filter (where compared.class = 'deleted_upstream'),
             min(compared.created_at) filter (where compared.class = 'missing'),
-            array_agg(compared.user_id) filter (where compared.class is not null),
+            array_agg(compared.user_id) filter (where compared.class in ('missing', 'stale')),
             array_agg(compared.user_id) filter (where compared.class = 'stale'),
             jsonb_agg(
                 jsonb_build_object('user_id', compared.user_id, 'class', compared.class, 'columns', compared.columns)
@@ -107,6 +111,7 @@ begin
             reconcile_page.missing,
             reconcile_page.stale,
             reconcile_page.orphaned,
+            reconcile_page.deleted_upstream,
             reconcile_page.oldest_missing,
             differing_ids,
             stale_ids,
@@ -127,8 +132,10 @@ begin
                     source."created_at" as created_at,
                     array_remove(array['@differing_columns']::text[], null) as differing,
                     case
-                        when source."id" is null or source."deleted_at" is not null then
-                            case when target."@key" is not null and ('@is_removed') is not true then 'orphaned' end
+                        when source."id" is null then case when ('@is_removed') is not true then 'orphaned' end
+                        when source."deleted_at" is not null then case
+                            when target."@key" is not null and ('@is_soft_removed') is not true then 'deleted_upstream'
+                        end
                         when target."@key" is null then 'missing'
                         when row('@stored_auth_values') is distinct from row('@source_auth_values') then 'stale'
                     end as class
@@ -158,7 +165,7 @@ begin
                 from usersync.unlike_users(array(
                     select failure.user_id from usersync.sync_failures as failure
                     where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
-                )) as unlike
+                ), false) as unlike
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
                 where unlike.sqlstate = 'US001'
             );
@@ -169,7 +176,7 @@ begin
             select unnest(stale_ids)
             except
             select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)
-        ));
+        ), false);
     end if;
 
     if is_empty then
@@ -179,7 +186,7 @@ begin
             where target."@key" between reconcile_page.first_id and page_end
         ) + (
             select count(*) from usersync.sync_failures as failure
-            where failure.user_id = any(differing_ids) and failure.outcome = 'failed'
+            where failure.user_id = any(differing_ids) and failure.kind = 'row' and failure.outcome = 'failed'
         );
     end if;
     select
@@ -188,8 +195,9 @@ begin
     into reconcile_page.degraded, reconcile_page.failed
     from usersync.sync_failures as failure
     where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
-        and failure.user_id is distinct from reconcile_page.next_id;
+        and failure.user_id is distinct from reconcile_page.next_id
+        and failure.kind = 'row';
 end;
 $usersync$;
 comment on function usersync.reconcile_page(uuid, uuid, integer, boolean) is
-    'usersync: compares one page of both tables and brings the users table in line.';
+    'usersync: compares one page of both tables, and writes the rows that are missing or stale.';

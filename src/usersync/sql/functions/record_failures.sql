@@ -1,4 +1,5 @@
--- Writes the ledger. A user who has a row all the same is degraded, one who has none has failed.
+-- Writes the failures table. A user who has a row all the same is degraded, one who has none has failed. The failure of
+-- a deleted user is of the kind removal: the row is there still.
 -- A message is kept without what personal data it may quote: addresses, and the value that did not fit a type.
 create or replace function usersync.record_failures(
     ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, raised_in text
@@ -23,9 +24,10 @@ begin
         null;  -- No table, no rows.
     end;
     insert into usersync.sync_failures as failure
-        (user_id, outcome, sqlstate, constraint_name, column_name, message, raised_in)
+        (user_id, kind, outcome, sqlstate, constraint_name, column_name, message, raised_in)
     select
         id,
+        case when usersync.is_alive(id) then 'row' else 'removal' end,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
         -- A trigger can raise with any name that it likes, an address for instance.
@@ -35,6 +37,7 @@ begin
         record_failures.raised_in
     from unnest(ids) as id
     on conflict (user_id) do update set
+        kind = excluded.kind,
         outcome = excluded.outcome,
         sqlstate = excluded.sqlstate,
         constraint_name = excluded.constraint_name,

@@ -1,37 +1,46 @@
--- What on_delete makes of rows whose user is gone from the auth server's table, by DELETE or by its soft
--- delete. Touches no row of a user who is there.
+-- Applies on_delete to the rows of users who are gone from the auth server's table, and on_soft_delete to those of users
+-- whom it has soft-deleted. Does not change the row of a living user.
 create or replace function usersync.remove_users(ids uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
+declare
+    gone uuid[];
+    soft_deleted uuid[];
+    doomed uuid[];
 begin
-    if '@on_delete' = 'keep' then
+    if '@on_delete' = 'keep' and '@on_soft_delete' = 'keep' then
         return;
     end if;
     -- Once the rows are held, a statement of its own sees what the auth server's table holds by now. Whoever has
     -- just referenced a row does not stand in the way of emptying it.
     perform from "@users_table" as target where target."@key" = any(remove_users.ids) for no key update;
-
-    if '@on_delete' = 'delete' then
-        perform usersync.refuse_users_with_many_events(remove_users.ids);
-        delete from "@users_table" as target
-        where target."@key" = any(remove_users.ids)
-            and (
-                select true from "@source_table" as source
-                where source."id" = target."@key" and source."deleted_at" is null
-            ) is null;
-        return;
+    soft_deleted := array(
+        select source."id" from "@source_table" as source
+        where source."id" = any(remove_users.ids) and source."deleted_at" is not null
+    );
+    gone := array(
+        select wanted.id from unnest(remove_users.ids) as wanted (id)
+        where (select true from "@source_table" as source where source."id" = wanted.id) is null
+    );
+    doomed := case when '@on_delete' = 'delete' then gone else '{}'::uuid[] end
+        || case when '@on_soft_delete' = 'delete' then soft_deleted else '{}'::uuid[] end;
+    if cardinality(doomed) > 0 then
+        perform usersync.refuse_users_with_many_events(doomed);
+        delete from "@users_table" as target where target."@key" = any(doomed);
     end if;
-    update "@users_table" as target
-    set ("@removed_columns") = row('@removed_values')
-    where target."@key" = any(remove_users.ids)
-        and (
-            select true from "@source_table" as source
-            where source."id" = target."@key" and source."deleted_at" is null
-        ) is null
-        and ('@is_removed') is not true;
+    if '@on_delete' in ('anonymize', 'soft') then
+        update "@users_table" as target
+        set ("@removed_columns") = row('@removed_values')
+        where target."@key" = any(gone) and ('@is_removed') is not true;
+    end if;
+    if '@on_soft_delete' in ('anonymize', 'soft') then
+        update "@users_table" as target
+        set ("@soft_removed_columns") = row('@soft_removed_values')
+        where target."@key" = any(soft_deleted) and ('@is_soft_removed') is not true;
+    end if;
 end;
 $usersync$;
 comment on function usersync.remove_users(uuid[]) is
-    'usersync: applies on_delete to the rows of users who are gone.';
+    'usersync: applies on_delete and on_soft_delete to the rows of deleted users.';

@@ -1,4 +1,5 @@
--- Reconciles from SQL, for whoever has no command at hand. Without arguments everything, in one transaction;
+-- Reconciles from SQL, for whoever has no command at hand: writes rows that are missing or stale, and counts those of
+-- deleted users. Without arguments everything, in one transaction;
 -- with a page size one page, to be called again with the next_id that comes back: the Data API cuts a call
 -- off after 8 seconds.
 create or replace function public.sync_existing_auth_users(first_id uuid default null, page_size integer default null)
@@ -14,37 +15,34 @@ declare
     synced bigint := 0;
     errors bigint := 0;
     examined bigint := 0;
+    orphaned bigint := 0;
+    deleted_upstream bigint := 0;
 begin
     if page_size < 1 then
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
-    if first_id is null then
-        if page_size is null then
-            compared := usersync.compare_at_once();
-            if compared.in_step then
-                return jsonb_build_object('synced', 0, 'errors', 0, 'examined', compared.examined, 'next_id', null);
-            end if;
+    if first_id is null and page_size is null then
+        compared := usersync.compare_at_once();
+        if compared.in_step then
+            return jsonb_build_object(
+                'synced', 0, 'errors', 0, 'examined', compared.examined, 'orphaned', compared.orphaned,
+                'deleted_upstream', compared.deleted_upstream, 'next_id', null);
         end if;
-        perform usersync.check_removals();
     end if;
     loop
-        -- Called for a page, it has no memory of the pages before: who removes anybody asks about everybody.
-        if first_id is not null and (
-            select orphaned > 0 from usersync.reconcile_page(
-                cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), true)
-        ) then
-            perform usersync.check_removals();
-        end if;
         page := usersync.reconcile_page(
             cursor_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff', coalesce(sync_existing_auth_users.page_size, 5000), false);
         examined := examined + page.examined;
         errors := errors + page.degraded + page.failed;
-        synced := synced + page.missing + page.stale + page.orphaned;
+        synced := synced + page.missing + page.stale;
+        orphaned := orphaned + page.orphaned;
+        deleted_upstream := deleted_upstream + page.deleted_upstream;
         cursor_id := page.next_id;
         exit when cursor_id is null or page_size is not null;
     end loop;
     return jsonb_build_object(
-        'synced', greatest(synced - errors, 0), 'errors', errors, 'examined', examined, 'next_id', cursor_id);
+        'synced', greatest(synced - errors, 0), 'errors', errors, 'examined', examined, 'orphaned', orphaned,
+        'deleted_upstream', deleted_upstream, 'next_id', cursor_id);
 end;
 $usersync$;
 comment on function public.sync_existing_auth_users(uuid, integer) is

@@ -1,7 +1,9 @@
 -- Syncs users for an explicit call or for the reconciler (fired_by = PAGE), in whichever transaction that is. In the
 -- application's it leaves nothing behind but what it wrote: what sync_users notes for the rest of the transaction is
 -- meant for the auth server's.
-create or replace function usersync.sync_on_request(ids uuid[], fired_by text default null) returns void
+create or replace function usersync.sync_on_request(
+    ids uuid[], fired_by text default null, applies_deletions boolean default false
+) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
@@ -9,10 +11,10 @@ declare
     has_waited text := coalesce(current_setting('usersync.has_waited', true), '');
     checks_constraints text := coalesce(current_setting('usersync.checks_constraints', true), 'true');
 begin
-    perform usersync.sync_users(ids, fired_by, usersync.owns_transaction());
+    perform usersync.sync_users(ids, fired_by, usersync.owns_transaction(), applies_deletions);
     perform set_config('usersync.has_waited', has_waited, true);
     perform set_config('usersync.checks_constraints', checks_constraints, true);
 end;
 $usersync$;
-comment on function usersync.sync_on_request(uuid[], text) is
+comment on function usersync.sync_on_request(uuid[], text, boolean) is
     'usersync: syncs users for an explicit call, in its caller''s transaction.';

@@ -1,11 +1,11 @@
--- Brings one user in line, and says whether either side knows them, and whether the auth server has them alive.
-create or replace function usersync.sync_user(user_id uuid, out known boolean, out alive boolean)
+-- Brings one user in line, where applies_deletions says so also one who was deleted, and says whether either side knows them, and whether the auth server has them alive.
+create or replace function usersync.sync_user(user_id uuid, applies_deletions boolean, out known boolean, out alive boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 begin
-    perform usersync.sync_on_request(array[user_id]);
+    perform usersync.sync_on_request(array[user_id], null, applies_deletions);
     sync_user.alive := exists (
         select from "@source_table" as source where source."id" = sync_user.user_id and source."deleted_at" is null
     );
@@ -13,4 +13,4 @@ begin
         or exists (select from "@source_table" as source where source."id" = sync_user.user_id);
 end;
 $usersync$;
-comment on function usersync.sync_user(uuid) is 'usersync: brings one user in line.';
+comment on function usersync.sync_user(uuid, boolean) is 'usersync: brings one user in line.';

@@ -10,8 +10,13 @@
 -- own_transaction: whether the transaction is usersync's alone and ends with this call. The caller has to know: in an
 -- explicit call within an application's transaction, deferred checks wait for the application's COMMIT.
 --
+-- applies_deletions: whether the rows of deleted users become what on_delete and on_soft_delete make of them. True
+-- where a deletion was seen, or somebody asks for it; else such rows, and failures to remove them, stay as they are.
+--
 -- enable_seqscan: a plan that was made while the tables were empty would be kept while they grow.
-create or replace function usersync.sync_users(ids uuid[], fired_by text, own_transaction boolean) returns void
+create or replace function usersync.sync_users(
+    ids uuid[], fired_by text, own_transaction boolean, applies_deletions boolean default false
+) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '@lock_timeout'
@@ -44,7 +49,7 @@ begin
     end if;
     begin
         written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
-        if written < cardinality(ids) then
+        if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
         -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
@@ -58,11 +63,13 @@ begin
         ) or exists (select from pg_inherits where inhparent = '@users_table'::regclass);
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
-            unlike := usersync.note_unlike_users(ids);
+            unlike := usersync.note_unlike_users(ids, applies_deletions);
         end if;
         if fired_by is distinct from 'INSERT' then
             begin
-                delete from usersync.sync_failures where user_id = any(sync_users.ids) and user_id <> all(unlike);
+                delete from usersync.sync_failures as failure
+                where failure.user_id = any(sync_users.ids) and failure.user_id <> all(unlike)
+                    and (applies_deletions or failure.kind <> 'removal' or usersync.is_alive(failure.user_id));
             exception when others then
                 null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
             end;
@@ -89,15 +96,21 @@ begin
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
-            perform usersync.sync_users(unlocked, fired_by, own_transaction);
+            perform usersync.sync_users(unlocked, fired_by, own_transaction, applies_deletions);
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
     elsif half > 0 and (
         left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or usersync.raised_below(error_context) is not null
     ) then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
-        perform usersync.sync_users(ids[:half], fired_by, own_transaction);
-        perform usersync.sync_users(ids[half + 1:], fired_by, own_transaction);
+        perform usersync.sync_users(ids[:half], fired_by, own_transaction, applies_deletions);
+        perform usersync.sync_users(ids[half + 1:], fired_by, own_transaction, applies_deletions);
+        return;
+    end if;
+    if not applies_deletions then
+        ids := array(select id from unnest(ids) as id where usersync.is_alive(id));
+    end if;
+    if cardinality(ids) = 0 then
         return;
     end if;
     perform usersync.degrade_users(
@@ -105,5 +118,5 @@ begin
     );
 end;
 $usersync$;
-comment on function usersync.sync_users(uuid[], text, boolean) is
+comment on function usersync.sync_users(uuid[], text, boolean, boolean) is
     'usersync: brings the rows of these users in line; what cannot be written goes to usersync.sync_failures.';

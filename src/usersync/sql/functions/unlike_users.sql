@@ -1,8 +1,9 @@
 -- Those of the users whose rows are not what was written, though nothing was raised: a trigger of the
 -- application skips, deletes or changes what it is given. The message ends in a digest of what went in, what
--- came out and the triggers: while that stays the same, writing once more is of no use.
+-- came out and the triggers: while that stays the same, writing once more is of no use. Rows of deleted users count
+-- where the deletions were applied.
 create or replace function usersync.unlike_users(
-    ids uuid[], out user_id uuid, out sqlstate text, out column_names text, out message text
+    ids uuid[], applied_deletions boolean, out user_id uuid, out sqlstate text, out column_names text, out message text
 ) returns setof record
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -10,9 +11,7 @@ set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
-<<known>>
 declare
-    defaults jsonb := usersync.column_defaults();
     triggers text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
@@ -50,10 +49,13 @@ begin
         select target.* from "@users_table" as target where target."@key" = examined.user_id offset 0
     ) as target on true
     where case
-        when source."id" is null then target."@key" is not null and ('@is_removed') is not true
+        when source."id" is null then applied_deletions and target."@key" is not null and case
+            when exists (select from "@source_table" as deleted where deleted."id" = examined.user_id)
+            then ('@is_soft_removed') is not true else ('@is_removed') is not true
+        end
         else row('@stored_auth_values') is distinct from row('@source_auth_values')
     end;
 end;
 $usersync$;
-comment on function usersync.unlike_users(uuid[]) is
+comment on function usersync.unlike_users(uuid[], boolean) is
     'usersync: the users whose rows differ from what was written to them.';

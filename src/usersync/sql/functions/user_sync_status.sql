@@ -2,7 +2,6 @@
 create or replace function public.user_sync_status() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '@command_lock_timeout'
 as $usersync$
 #variable_conflict use_column
 declare
@@ -14,11 +13,14 @@ declare
     missing bigint := 0;
     stale bigint := 0;
     orphaned bigint := 0;
+    deleted_upstream bigint := 0;
     oldest_missing timestamptz;
 begin
     if compared.in_step then
         auth_users := compared.auth_users;
         users := compared.users;
+        orphaned := compared.orphaned;
+        deleted_upstream := compared.deleted_upstream;
         cursor_id := null;
     end if;
     while cursor_id is not null loop
@@ -28,6 +30,7 @@ begin
         missing := missing + page.missing;
         stale := stale + page.stale;
         orphaned := orphaned + page.orphaned;
+        deleted_upstream := deleted_upstream + page.deleted_upstream;
         oldest_missing := least(oldest_missing, page.oldest_missing);
         cursor_id := page.next_id;
     end loop;
@@ -37,9 +40,10 @@ begin
         'missing', missing,
         'stale', stale,
         'orphaned', orphaned,
+        'deleted_upstream', deleted_upstream,
         'oldest_missing_at', oldest_missing
     ) || usersync.ledger_status();
 end;
 $usersync$;
 comment on function public.user_sync_status() is
-    'usersync: how many users there are on both sides, and how many are missing, stale, orphaned or failed.';
+    'usersync: how many users there are on both sides, and how many are missing, stale, orphaned, deleted upstream or failed.';

@@ -4,7 +4,6 @@
 create or replace function public.usersync(operation text, arguments jsonb default '{}') returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set lock_timeout = '@command_lock_timeout'
 as $usersync$
 #variable_conflict use_column
 <<given>>
@@ -18,12 +17,19 @@ begin
     when 'user_exists' then
         return to_jsonb(usersync.user_exists(user_id));
     when 'sync_user' then
-        return to_jsonb(usersync.sync_user(user_id)) || jsonb_build_object(
+        return to_jsonb(usersync.sync_user(user_id, false)) || jsonb_build_object(
             'copied', '@source_table'::regclass is not distinct from to_regclass('usersync.auth_users'));
-    when 'sync_users' then
+    when 'remove_user' then
+        return to_jsonb(usersync.sync_user(user_id, true));
+    when 'retry_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
-        perform usersync.sync_on_request(ids);
+        perform usersync.retry_users(ids);
         return to_jsonb(cardinality(ids));
+    when 'removal_policies' then
+        return jsonb_build_object('on_delete', '@on_delete', 'on_soft_delete', '@on_soft_delete');
+    when 'remove_users' then
+        ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
+        return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then
@@ -40,16 +46,18 @@ begin
     when 'count_failed' then
         return (
             select jsonb_build_object(
-                'degraded', count(*) filter (where failure.outcome = 'degraded'),
-                'failed', count(*) filter (where failure.outcome = 'failed')
+                'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
+                'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
+                'removal_failed', count(*) filter (where failure.kind = 'removal')
             )
             from usersync.sync_failures as failure
             where given.user_id is null or failure.user_id = given.user_id
         );
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
-    when 'count_removals' then
-        return to_jsonb(usersync.count_removals());
+    when 'count_users' then
+        return jsonb_build_object(
+            'users', (select count("@key") from "@users_table"), 'auth_users', (select count(*) from "@source_table"));
     when 'compare' then
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));

@@ -3,7 +3,8 @@
 with compared as materialized (
     select
         target."@key" is null as is_missing,
-        source."id" is null or source."deleted_at" is not null as is_gone,
+        source."id" is null as is_gone,
+        source."deleted_at" is not null as is_soft_deleted,
         case
             when target."@key" is not null and source."id" is not null and source."deleted_at" is null
             then array_remove(array['@differing_columns']::text[], null)
@@ -12,12 +13,12 @@ with compared as materialized (
     full join (
         select target.* from "@users_table" as target where target."@key" is not null
     ) as target on target."@key" = source."id"
-    cross join (select ('@column_defaults') as defaults) as known
 )
 select
-    count(*) filter (where is_missing and not is_gone) as missing,
+    count(*) filter (where is_missing and not is_soft_deleted) as missing,
     count(*) filter (where cardinality(differing) > 0) as stale,
-    count(*) filter (where is_gone and not is_missing) as gone,
+    count(*) filter (where is_gone) as orphaned,
+    count(*) filter (where is_soft_deleted and not is_missing) as deleted_upstream,
     (
         select coalesce(jsonb_object_agg(counted.column_name, counted.times), '{}')
         from (

@@ -1,0 +1,155 @@
+"""``usersync sync --remove-orphans`` and ``--apply-deletions``: rows of deleted users, listed and removed."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from usersync.cli.text import bad, bold, count, duration, faint, good, number, typed, wrap
+from usersync.plans import deleted_users, reconcile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.cli.options import Call
+    from usersync.cli.output import View
+    from usersync.models import LeftAlone, Removal
+    from usersync.receiving import Received
+
+_SHOWN, _LISTED = 20, 1_000
+
+_WHO: dict[LeftAlone, str] = {
+    "orphaned": "whose user the auth server does not have",
+    "deleted_upstream": "whose user the auth server has soft-deleted",
+}
+_DOES = {
+    "anonymize": "The id and the time of deletion stay, personal columns are emptied",
+    "soft": "The time of deletion is set",
+    "delete": "The rows are deleted, and what refers to them with ON DELETE CASCADE",
+}
+
+
+@dataclass(frozen=True)
+class FoundView:
+    """The rows that would be removed, and what a removal does to them."""
+
+    kind: LeftAlone
+    policy: str
+    ids: tuple[UUID, ...]
+    target: str
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.ids else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield f"{bold(self.target)}  {count(len(self.ids), 'row')} {_WHO[self.kind]}"
+        if not self.ids:
+            return
+        yield from (f"  {each}" for each in self.ids[:_SHOWN])
+        if len(self.ids) > _SHOWN:
+            yield faint(f"  and {number(len(self.ids) - _SHOWN)} more (--dry-run --json lists up to 1,000)")
+        yield ""
+        setting = f"{deleted_users.POLICY_OF[self.kind]} = {self.policy}"
+        yield from wrap(f"{setting}: {_DOES[self.policy].lower()}. This cannot be undone.", width)
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "kind": self.kind,
+            "policy": self.policy,
+            "found": len(self.ids),
+            "users": self.ids[:_LISTED],
+        }
+
+
+@dataclass(frozen=True)
+class RemovalView:
+    """What became of the rows."""
+
+    removal: Removal
+    found: FoundView
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.removal.failed else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        removal = self.removal
+        took = duration(removal.seconds)
+        setting = deleted_users.POLICY_OF[removal.kind]
+        yield f"{good('Done:')} {setting} was applied to {count(removal.removed, 'row')} in {took}."
+        if removal.failed:
+            text = f"{count(removal.failed, 'row')} could not be changed. See the reasons:"
+            yield from wrap(text, width, first=bad("failed: "))
+            yield f"  {typed('usersync failures')}"
+
+    def data(self) -> dict[str, Any]:
+        return self.found.data() | asdict(self.removal) | {"dry_run": False}
+
+
+def remove(
+    call: Call, kind: LeftAlone, *, limit: int | None, yes: bool, dry_run: bool, from_api: bool
+) -> View:
+    """Find the rows, show them, ask, and apply the setting to them."""
+    _check_usage(call, kind, limit=limit, yes=yes, dry_run=dry_run, from_api=from_api)
+    policy = call.run(deleted_users.removal_policy(kind))
+    received = _receive(call, limit or 0) if from_api else None
+    unlisted = tuple(UUID(each) for each in received.gone) if received else ()
+    ids = (*unlisted, *_find(call, kind))
+    found = FoundView(kind, policy, ids, call.target)
+    if dry_run or not ids:
+        return found
+    if limit is not None:
+        deleted_users.check_limit(len(ids), limit, f"rows {_WHO[kind]}")
+    if not yes:
+        call.output.say(*found.lines(call.output.width), "")
+        call.ask(f"Apply {deleted_users.POLICY_OF[kind]} to {count(len(ids), 'row')} in {call.target}?")
+    if received is not None:
+        _forget(call, received)
+    return RemovalView(call.run(deleted_users.remove_deleted(kind, ids)), found)
+
+
+def _check_usage(
+    call: Call, kind: LeftAlone, *, limit: int | None, yes: bool, dry_run: bool, from_api: bool
+) -> None:
+    option = deleted_users.OPTION_OF[kind]
+    if from_api and (kind != "orphaned" or dry_run):
+        raise click.UsageError("--from-api goes with neither --apply-deletions nor --dry-run")
+    if from_api and limit is None:
+        raise click.UsageError(f"--from-api {option} needs --max N: how many rows may be removed at most")
+    if yes and limit is None:
+        raise click.UsageError(f"{option} --yes needs --max N: how many rows may be changed at most")
+    if not dry_run:
+        call.require_consent(yes=yes)
+
+
+def _find(call: Call, kind: LeftAlone) -> tuple[UUID, ...]:
+    from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
+    from usersync.tally import Tally  # noqa: PLC0415 - likewise
+
+    call.output.tell(f"Comparing {call.target}")
+    with progress(call.output) as on_progress:
+        tally = Tally(on_progress)
+        tally.total = call.run(reconcile.count_users())
+        return call.run(deleted_users.find_deleted(kind, on_page=tally.add))
+
+
+def _receive(call: Call, limit: int) -> Received:
+    from usersync.cli.receiving import receive  # noqa: PLC0415 - when it is wanted
+
+    received = receive(call, ask_up_to=limit)
+    deleted_users.check_limit(received.unlisted, limit, "users of the copy who are not listed any more")
+    return received
+
+
+def _forget(call: Call, received: Received) -> None:
+    from usersync.receiving import forget_all  # noqa: PLC0415 - when it is wanted
+    from usersync.transports.psycopg import link_to  # noqa: PLC0415 - a driver, which --help can do without
+
+    with closing(link_to(call.source)) as link:
+        forget_all(link, received)

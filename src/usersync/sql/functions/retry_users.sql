@@ -1,0 +1,18 @@
+-- Tries these users of the failures table again. A deletion that a trigger saw and could not apply is applied if the
+-- user is still gone, or soft-deleted.
+create or replace function usersync.retry_users(ids uuid[]) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+declare
+    removals uuid[] := array(
+        select failure.user_id from usersync.sync_failures as failure
+        where failure.user_id = any(ids) and failure.kind = 'removal'
+    );
+begin
+    perform usersync.sync_on_request(removals, null, true);
+    perform usersync.sync_on_request(array(select unnest(ids) except select unnest(removals)));
+end;
+$usersync$;
+comment on function usersync.retry_users(uuid[]) is
+    'usersync: tries these users of the failures table again, deletions included.';

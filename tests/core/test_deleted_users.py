@@ -1,0 +1,258 @@
+"""Rows of deleted users: what a trigger sees is applied; every other row is counted and left alone."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from usersync.errors import RemovalLimitError, SettingsError
+from usersync.models import Counts
+from usersync.plans import schema
+from usersync.settings import parse_settings
+from usersync.sql.render import render_bundle
+from usersync.transports.run import run as run_plan
+
+ALL = ("anonymize", "soft", "keep", "delete")
+
+
+@pytest.fixture
+def superuser_of(project):
+    with project.database.connect("supabase_admin") as connection:
+        yield connection
+
+
+@pytest.fixture
+def unseen(superuser_of):
+    """Run SQL on auth.users with triggers off, as a restore does."""
+
+    def run(text, *params):
+        superuser_of.execute("set session_replication_role = replica")
+        superuser_of.execute(text, params or None)
+        superuser_of.execute("set session_replication_role = default")
+
+    return run
+
+
+@pytest.fixture
+def content(sql):
+    """Every row of the users table, with the transaction that wrote it."""
+    return lambda: sql("select xmin::text, u::text from {users} as u order by 2")
+
+
+@pytest.fixture
+def people(project, unseen):
+    """A living user, one who was deleted and one who was soft-deleted, neither seen by a trigger."""
+    alive, gone, soft = (project.auth.sign_up_email(f"{name}@example.com") for name in "abc")
+    unseen("delete from auth.users where id = %s", gone)
+    unseen("update auth.users set deleted_at = now(), email = 'hash' where id = %s", soft)
+    return alive, gone, soft
+
+
+#: Everything that compares or syncs, and is not told to remove anything.
+RUNS = {
+    "a run": lambda project, _: project.client.reconcile(),
+    "small pages": lambda project, _: project.client.reconcile(page_size=1),
+    "several workers": lambda project, _: project.client.reconcile(workers=2),
+    "retry": lambda project, _: project.client.retry(),
+    "one user": lambda project, ids: [project.client.sync_auth_user(each) for each in ids],
+    "just in time": lambda project, ids: [project.client.ensure_user_exists(each) for each in ids],
+    "from SQL": lambda project, _: project.owner.execute("select public.sync_existing_auth_users()"),
+    "from SQL by pages": lambda project, _: project.owner.execute(
+        "select public.sync_existing_auth_users(null, 1)"
+    ),
+}
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param(each, marks=pytest.mark.settings(on_delete=each)) for each in ("anonymize", "delete")],
+)
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_no_run_removes_or_empties_a_row(project, people, content, run, policy):
+    before = content()
+    run(project, people)
+    assert content() == before
+    status = project.client.status()
+    assert (status.orphaned, status.deleted_upstream, status.failures) == (1, 1, 0), policy
+    assert not status.in_step
+
+
+def test_a_half_restored_auth_server_costs_no_row(project, unseen, content):
+    """200 users here and none there: whatever is run, unasked, all 200 rows stay as they are."""
+    project.auth.import_users(200)
+    unseen("delete from auth.users")
+    before = content()
+    assert project.client.reconcile().counts == Counts(examined=200, orphaned=200)
+    assert project.client.reconcile(dry_run=True).counts.orphaned == 200
+    with pytest.raises(RemovalLimitError, match="there are 200 rows"):
+        project.client.remove_orphans(limit=199)
+    assert content() == before
+    assert project.client.remove_orphans(limit=200).removed == 200
+
+
+def test_orphans_are_removed_when_told_and_nobody_else(project, people):
+    alive, gone, soft = people
+    removal = project.client.remove_orphans(limit=1)
+    assert (removal.kind, removal.found, removal.removed, removal.failed) == ("orphaned", 1, 1, 0)
+    assert project.row(gone)["email"] is None
+    assert project.row(gone)["deleted_at"] is not None
+    assert project.row(soft)["email"] == "c@example.com"
+    assert project.row(alive)["email"] == "a@example.com"
+    # An anonymized row is no orphan.
+    assert project.client.remove_orphans(limit=0).found == 0
+    assert project.client.status().orphaned == 0
+
+
+def test_soft_deletions_are_applied_when_told_and_nothing_else(project, people):
+    _, gone, soft = people
+    removal = project.client.apply_deletions(limit=1)
+    assert (removal.kind, removal.removed) == ("deleted_upstream", 1)
+    assert project.row(soft)["email"] is None
+    assert project.row(gone)["email"] == "b@example.com"
+    assert project.client.apply_deletions(limit=0).found == 0
+
+
+@pytest.mark.settings(on_delete="keep", on_soft_delete="anonymize")
+def test_under_keep_there_are_no_orphans_to_remove(project, people):
+    assert project.client.status().orphaned == 0
+    with pytest.raises(SettingsError, match='on_delete is "keep"'):
+        project.client.remove_orphans(limit=10)
+    assert project.client.apply_deletions(limit=10).removed == 1
+
+
+@pytest.mark.parametrize("soft", ALL)
+@pytest.mark.parametrize("hard", ALL)
+@pytest.mark.newest_server
+def test_each_kind_of_deletion_has_its_own_setting(project, hard, soft, sql):
+    """Seen by a trigger, both are applied at once; unseen, when told."""
+
+    described = project.settings.describe() | {"on_delete": hard, "on_soft_delete": soft}
+    run_plan(schema.apply(parse_settings(described)), project.owner)
+    deleted, soft_deleted = (project.auth.sign_up_email(f"{name}@example.com") for name in "ab")
+    project.auth.hard_delete(deleted)
+    project.auth.soft_delete(soft_deleted)
+    assert state(project, deleted) == hard
+    assert state(project, soft_deleted) == soft
+    status = project.client.status()
+    assert status.in_step, status
+    assert project.client.reconcile().counts.differing == 0
+
+
+def state(project, user) -> str:
+    """Which policy a row looks as if it was applied to it."""
+    row = project.row(user)
+    if row is None:
+        return "delete"
+    if row["deleted_at"] is None:
+        return "keep"
+    return "soft" if row["email"] else "anonymize"
+
+
+@pytest.mark.settings(on_delete="delete", on_soft_delete="keep")
+def test_what_a_soft_deletion_overwrites_is_not_copied(project):
+    user = project.auth.sign_up_email("ada@example.com", data={"name": "Ada"})
+    before = project.row(user)
+    project.auth.soft_delete(user)
+    assert project.row(user) == before
+    assert project.client.status().in_step
+    assert project.client.reconcile().counts == Counts(examined=1)
+
+
+def test_a_later_update_of_a_soft_deleted_user_applies_nothing(project, people, sql):
+    """No trigger saw the deletion; an UPDATE of the same user is not the deletion."""
+    *_, soft = people
+    with project.database.connect("supabase_auth_admin") as auth:
+        auth.execute("update auth.users set phone = '1', email = 'other' where id = %s", [soft])
+    assert project.row(soft)["email"] == "c@example.com"
+    assert project.client.failures() == []
+
+
+def test_a_soft_deletion_frees_the_address(project, sql):
+    sql("alter table {users} add constraint one unique ({email})")
+    first = project.auth.sign_up_email("ada@example.com")
+    project.auth.soft_delete(first)
+    again = project.auth.sign_up_again("ada@example.com")
+    assert project.row(again)["email"] == "ada@example.com"
+    assert project.client.failures() == []
+
+
+HOLDS = """
+    create table public.orders (user_id uuid references {users} ({key}));
+    insert into public.orders select {key} from {users}
+"""
+
+
+@pytest.mark.settings(on_delete="delete")
+def test_a_deletion_that_could_not_be_applied_is_of_its_own_kind(project, sql):
+    """It counts as a removal that failed, and not as a user without a row."""
+    user = project.auth.sign_up_email("ada@example.com")
+    sql(HOLDS)
+    project.auth.hard_delete(user)
+    (failure,) = project.client.failures()
+    assert (failure.kind, failure.outcome, failure.sqlstate) == ("removal", "failed", "23503")
+    status = project.client.status()
+    assert (status.removal_failed, status.failed, status.degraded, status.orphaned) == (1, 0, 0, 1)
+    counts = project.client.reconcile().counts
+    assert (counts.failed, counts.orphaned) == (0, 1)
+    assert project.client.failures() == [failure]
+    assert project.client.retry().errors == 1
+    sql("drop table public.orders")
+    # A run leaves the row alone; to try the deletion again is what retry is for.
+    project.client.reconcile()
+    assert project.row(user)
+    assert project.client.retry().errors == 0
+    assert project.row(user) is None
+    assert project.client.status().in_step
+
+
+@pytest.mark.settings(on_delete="delete")
+def test_a_deletion_is_tried_again_only_while_the_user_is_gone(project, sql, unseen):
+    user = project.auth.sign_up_email("ada@example.com")
+    sql(HOLDS)
+    project.auth.hard_delete(user)
+    sql("drop table public.orders")
+    unseen("insert into auth.users (id, email) values (%s, 'ada@example.com')", user)
+    assert project.client.retry().errors == 0
+    assert project.row(user)["email"] == "ada@example.com"
+    assert project.client.failures() == []
+
+
+def test_a_locked_table_turns_no_orphan_into_a_failed_removal(project, people, sql):
+    """Or retry would remove a row that nobody asked to be removed."""
+    with psycopg.connect(project.database.dsn()) as holder:
+        holder.execute(f"lock table {project.users} in access exclusive mode")
+        for user in people:
+            sql("select usersync.sync_users(array[%s]::uuid[], 'PAGE', true)", user)
+    assert {each.kind for each in project.client.failures()} <= {"row"}
+    assert {each.user_id for each in project.client.failures()} == {people[0]}
+
+
+@pytest.mark.settings(on_delete="delete")
+def test_orphans_that_cannot_be_removed_are_named(project, people, sql):
+    _, gone, _ = people
+    sql(HOLDS)
+    removal = project.client.remove_orphans(limit=5)
+    assert (removal.found, removal.removed, removal.failed) == (1, 0, 1)
+    (failure,) = project.client.failures()
+    assert (failure.user_id, failure.kind) == (gone, "removal")
+
+
+def test_a_migration_of_an_earlier_release_gives_each_failure_its_kind(project, people, sql):
+
+    alive, gone, soft = people
+    sql("alter table usersync.sync_failures drop column kind")
+    sql("insert into usersync.sync_failures (user_id, outcome, sqlstate, message)"
+        " select unnest(%s::uuid[]), 'failed', '23503', 'x'", list(people))  # fmt: skip
+    migration = next(each for each in render_bundle(project.settings).migrations if each.name == "deletions")
+    project.owner.execute(migration.up)
+    kinds = dict(sql("select user_id, kind from usersync.sync_failures"))
+    assert kinds == {alive: "row", gone: "removal", soft: "removal"}
+
+
+def test_a_failures_table_that_was_dropped_comes_back_whole(project, sql):
+
+    sql("drop table usersync.sync_failures")
+    run_plan(schema.apply(project.settings), project.owner)
+    assert project.client.failures() == []
+    assert run_plan(schema.plan(project.settings), project.owner).changes == ()
