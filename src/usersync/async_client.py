@@ -14,6 +14,7 @@ from usersync.transports.psycopg import find_source
 from usersync.transports.psycopg_async import async_link_to
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from usersync.plans.reconcile import OnProgress, Run
@@ -73,11 +74,13 @@ class AsyncUserSync:
         self._known.forget(found)
         return await self._link.run(users.remove_user(found))
 
-    async def erase(self, user_id: UUID | str, *, dry_run: bool = False) -> Erasure:
-        """Erase what is personal of a user whom the auth server no longer has; what they did stays."""
+    async def erase(
+        self, user_id: UUID | str, *, dry_run: bool = False, values: Sequence[str] = ()
+    ) -> Erasure:
+        """Erase the personal data of a user whom the auth server no longer has; what they did stays."""
         found = users.user_id_of(user_id)
         self._known.forget(found)
-        return await self._link.run(erasure.erase(found, dry_run=dry_run))
+        return await self._link.run(erasure.erase(found, dry_run=dry_run, values=values))
 
     async def status(self) -> SyncStatus:
         """Count users on both sides and what differs."""

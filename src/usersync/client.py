@@ -13,6 +13,7 @@ from usersync.tally import PositiveCache, Tally
 from usersync.transports.psycopg import find_source, link_to
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from usersync.plans.reconcile import OnProgress, Run
@@ -87,17 +88,18 @@ class UserSync:
         self._known.forget(found)
         return self._link.run(users.remove_user(found))
 
-    def erase(self, user_id: UUID | str, *, dry_run: bool = False) -> Erasure:
-        """Erase what is personal of a user whom the auth server no longer has; what they did stays.
+    def erase(self, user_id: UUID | str, *, dry_run: bool = False, values: Sequence[str] = ()) -> Erasure:
+        """Erase the personal data of a user whom the auth server no longer has; what they did stays.
 
-        Reads the whole audit log, in short transactions; stopped, it can be called again. Does not reach the
-        spools of events that wait on some machine: ``usersync erase`` does. Needs a connection. Raises
+        Searched are the user's id and addresses; ``values`` are addresses of the person that usersync does
+        not know. Reads the whole audit log, in short transactions; interrupted, it can be called again. Does
+        not reach spooled events: ``usersync erase`` does. Needs a connection. Blocks. Raises
         :class:`~usersync.errors.UserStillExistsError`, and :class:`~usersync.errors.UserNotFoundError` if
         nothing is known of the user.
         """
         found = users.user_id_of(user_id)
         self._known.forget(found)
-        return self._link.run(erasure.erase(found, dry_run=dry_run))
+        return self._link.run(erasure.erase(found, dry_run=dry_run, values=values))
 
     def status(self) -> SyncStatus:
         """Count users on both sides and what differs. Reads both tables once, page by page."""

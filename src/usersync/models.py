@@ -222,6 +222,8 @@ class Erasure:
     spooled: int = 0
     #: Whether ``user.erased`` was recorded.
     recorded: bool = False
+    #: How many e-mail addresses and phone numbers of the user were searched for.
+    addresses: int = 0
 
     @property
     def anything(self) -> bool:

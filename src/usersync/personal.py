@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 ERASED = "[erased]"
 
@@ -48,6 +48,8 @@ _SEPARATORS = re.compile(r"[\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\x7f]+")
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _DEEPEST = 32
 
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+|\+?[0-9]{7,15}")
+
 
 def spelt(key: str) -> str:
     """A key in lower case, with an underscore round each of its words."""
@@ -77,3 +79,21 @@ def erase_keys(document: Any, words: Iterable[str], *, personal: bool = False, d
     if personal and isinstance(document, str | int | float) and not isinstance(document, bool):
         return ERASED
     return document
+
+
+def personal_values(document: Any, words: Iterable[str], *, personal: bool = False) -> Iterator[str]:
+    """The texts below personal keys of a document."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            is_personal = personal or any(each in spelt(key) for each in words)
+            yield from personal_values(value, words, personal=is_personal)
+    elif isinstance(document, list):
+        for each in document:
+            yield from personal_values(each, words, personal=personal)
+    elif personal and isinstance(document, str):
+        yield document
+
+
+def is_address(text: str | None) -> bool:
+    """Whether a text is an e-mail address or a phone number: found in an event, it tells one person."""
+    return text is not None and _ADDRESS.fullmatch(text) is not None

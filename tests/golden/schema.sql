@@ -695,6 +695,39 @@ end;
 $function$
 
 
+-- function usersync.erase_values(jsonb, text[])
+owner postgres; usersync: a document without the texts and numbers that contain one of these values.
+CREATE OR REPLACE FUNCTION usersync.erase_values(document jsonb, wanted text[])
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if document is null or not exists (
+        select from unnest(wanted) as value
+        where strpos(lower(document::text), lower(trim(both '"' from to_json(value)::text))) > 0
+    ) then
+        return document;
+    end if;
+    case jsonb_typeof(document)
+    when 'object' then
+        return (
+            select jsonb_object_agg(entry.key, usersync.erase_values(entry.value, wanted))
+            from jsonb_each(document) as entry
+        );
+    when 'array' then
+        return (
+            select jsonb_agg(usersync.erase_values(element.value, wanted) order by element.turn)
+            from jsonb_array_elements(document) with ordinality as element (value, turn)
+        );
+    else
+        return '"[erased]"'::jsonb;
+    end case;
+end;
+$function$
+
+
 -- function usersync.fault_of_event(jsonb)
 owner postgres; usersync: what is wrong with an event.
 CREATE OR REPLACE FUNCTION usersync.fault_of_event(event jsonb, OUT code text, OUT reason text)

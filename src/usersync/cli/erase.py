@@ -1,4 +1,4 @@
-"""``usersync erase``: what is personal of a deleted user goes, what they did stays."""
+"""``usersync erase``: erase the personal data of a deleted user, and keep what they did."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usersync.cli.text import align, bad, bold, good, number, plain, warning, wr
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from uuid import UUID
 
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from usersync.settings import Settings
 
 _EVERY_S = 5.0
+
+_NOT_SEARCHED = (
+    "actor_id and request_id of events: a failed sign-in may be recorded under an address",
+    "text that tells of the person otherwise, such as a name in a note",
+    "spooled events on other machines (run this again when they were delivered), exports and backups",
+)
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,17 @@ class EraseView:
         if found.dry_run:
             yield f"{bold(str(found.user_id))}  what would be erased in {self.target}"
         elif found.anything:
-            yield f"{good('Done:')} what was personal of {found.user_id} is erased."
+            yield f"{good('Done:')} the personal data of {found.user_id} was erased."
         else:
-            yield f"{bold(str(found.user_id))}  {good('nothing is left to erase')}"
+            yield f"{bold(str(found.user_id))}  {good('nothing was found to erase')}"
         if found.anything:
             yield ""
             yield from align(self._rows(), indent="  ")
         yield ""
+        yield "Searched:"
+        yield from self._list(self._searched(), width)
+        yield "Not searched:"
+        yield from self._list(_NOT_SEARCHED, width)
         yield from wrap(self._stays(), width)
         for path in self.unread:
             yield from wrap(
@@ -61,19 +71,33 @@ class EraseView:
         parts = (
             (found.row, f"row of {settings.users_table}"),
             (found.copied, "row of usersync.auth_users"),
-            (found.failures, "message in the ledger"),
-            (found.events, f"of the events in {settings.audit_table}"),
-            (found.rejects, "of the events put aside (usersync.audit_rejects)"),
-            (found.spooled, "of the events that wait on this machine"),
+            (found.failures, "message of a sync failure"),
+            (found.events, f"events in {settings.audit_table}"),
+            (found.rejects, "rejected events (usersync.audit_rejects)"),
+            (found.spooled, "spooled events on this machine"),
         )
         yield from ((number(rows).rjust(9), plain(what)) for rows, what in parts if rows)
 
     def _stays(self) -> str:
-        said = (
+        return (
             "Each event stays: what was done, when, by which id, to what, with which outcome. Columns of "
-            f"{self.settings.users_table} that are not mapped as personal stay as they are"
+            f"{self.settings.users_table} that are not mapped as personal stay as they are."
         )
-        return f"{said}. Events that wait on other machines come later: erase again once they have."
+
+    def _searched(self) -> tuple[str, ...]:
+        count = self.found.addresses
+        known = "no address is known" if not count else f"or hold one of {count} known addresses"
+        events = f"events in {self.settings.audit_table} and rejected events that name the user's id"
+        return (
+            f"{events} ({known}; add others with --value)",
+            f"the row in {self.settings.users_table}, sync failures",
+            "spooled events on this machine, by the user's id",
+        )
+
+    @staticmethod
+    def _list(items: Iterable[str], width: int) -> Iterator[str]:
+        for item in items:
+            yield from wrap(item, width, first="  - ")
 
     def data(self) -> dict[str, Any]:
         return {"database": self.target, "erased": self.found, "unread": self.unread}
@@ -87,16 +111,25 @@ class EraseView:
     )
 )
 @click.argument("user")
+@click.option(
+    "--value",
+    "values",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Erase this e-mail address or phone number too, wherever it occurs. May be repeated.",
+)
 @click.option("--dry-run", is_flag=True, help="Show how much would be erased, and erase nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 @spools_option
 @common_options
-def erase(call: Call, user: str, directory: Path | None, dry_run: bool, yes: bool) -> View:
-    """Erase what is personal of a user who was deleted; what they did stays.
+def erase(
+    call: Call, user: str, *, values: tuple[str, ...], directory: Path | None, dry_run: bool, yes: bool
+) -> View:
+    """Erase the personal data of a user who was deleted. What they did stays.
 
-    From the users table, the ledger, the audit log and the events that wait on this machine. The auth
-    server's own table is never written: delete the user there first. Reads the whole audit log, in short
-    transactions; stopped, it can be run again.
+    From the users table, sync failures, the audit log, rejected events and spooled events on this machine.
+    The auth server's own table is never written: delete the user there first. Reads the whole audit log, in
+    short transactions. If interrupted, it can be run again.
     """
     from usersync.plans import audit, erasure  # noqa: PLC0415 - only when it is wanted
 
@@ -106,22 +139,30 @@ def erase(call: Call, user: str, directory: Path | None, dry_run: bool, yes: boo
     if dry_run or not yes:
         if not dry_run:
             call.require_consent(yes=yes)
-        view = _erase(call, settings, user_id, directory, dry_run=True)
+        view = _erase(call, settings, user_id, directory, values, dry_run=True)
         if dry_run:
             return view
         call.output.say(*view.lines(call.output.width), "")
         call.ask(f"Erase it {bad('for good')}?")
-    return _erase(call, settings, user_id, directory, dry_run=False)
+    return _erase(call, settings, user_id, directory, values, dry_run=False)
 
 
 def _erase(
-    call: Call, settings: Settings, user_id: UUID, directory: Path | None, *, dry_run: bool
+    call: Call,
+    settings: Settings,
+    user_id: UUID,
+    directory: Path | None,
+    values: tuple[str, ...],
+    *,
+    dry_run: bool,
 ) -> EraseView:
     from usersync.plans import erasure  # noqa: PLC0415 - only when it is wanted
 
     # These first: what is delivered meanwhile is in the log by the time that is read.
     spools = _erase_in_spools(settings, user_id, directory, dry_run=dry_run)
-    plan = erasure.erase(user_id, dry_run=dry_run, spooled=spools.events, on_progress=_told(call))
+    plan = erasure.erase(
+        user_id, dry_run=dry_run, values=values, spooled=spools.events, on_progress=_told(call)
+    )
     return EraseView(call.run(plan), call.target, settings, spools.unread)
 
 

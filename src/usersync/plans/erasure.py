@@ -1,19 +1,28 @@
-"""Erasing what is personal of a user who was deleted: row, ledger, copy, and events. What they did stays.
+"""Erasing the personal data of a deleted user: row, failures, copy, and events. What they did stays.
 
-Not behind the one door, ``public.usersync``: the log is append-only for whoever holds a service key, and this
-changes what is in it. It takes the owner's own connection.
+Not part of ``public.usersync``: the log is append-only for everybody with a service key, and this changes
+what is in it. It needs a connection as the owner.
+
+Searched are events that name the user's id anywhere, and values that contain one of the user's addresses:
+those in the row, those that tracking has recorded of the row, and those that the caller names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from usersync.errors import ConflictError, DatabaseError, UserNotFoundError, UserStillExistsError
+from usersync.errors import (
+    ConflictError,
+    DatabaseError,
+    SettingsError,
+    UserNotFoundError,
+    UserStillExistsError,
+)
 from usersync.mapping import quote
 from usersync.models import Erasure
-from usersync.personal import words_of
+from usersync.personal import is_address, personal_values, words_of
 from usersync.plans.audit import installed_settings
 from usersync.plans.pages import fewer
 from usersync.settings import SOURCE_COPY
@@ -33,6 +42,12 @@ if TYPE_CHECKING:
 PAGE_BLOCKS = 1_024
 REJECTS_BATCH = 500
 
+#: How many changes of the user's row are searched for addresses.
+MOST_CHANGES = 10_000
+
+#: Shorter values would be found in events of everybody.
+SHORTEST_VALUE = 5
+
 #: Told how many blocks of the log have been read, of how many.
 OnProgress = Callable[[int, int], None]
 
@@ -43,6 +58,8 @@ class Words:
 
     common: list[str]
     own: list[str]
+    #: Values that are erased wherever they occur: e-mail addresses and phone numbers of the user.
+    values: tuple[str, ...] = ()
 
 
 def words_for(settings: Settings) -> Words:
@@ -74,19 +91,25 @@ def check_gone(settings: Settings, user_id: UUID) -> Plan[None]:
 
 
 def erase(
-    user_id: UUID, *, dry_run: bool = False, spooled: int = 0, on_progress: OnProgress = lambda *_: None
+    user_id: UUID,
+    *,
+    dry_run: bool = False,
+    values: Sequence[str] = (),
+    spooled: int = 0,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Plan[Erasure]:
-    """Erase what is personal of a user who is gone; with ``dry_run`` say how much there is.
+    """Erase the personal data of a user who is gone; with ``dry_run`` say how much there is.
 
     Each step commits by itself, and may be asked for again. The connection must not be in a transaction.
-    ``spooled`` events were erased on this machine before. Raises :class:`UserStillExistsError`, and
-    :class:`UserNotFoundError` if nothing is known of the user anywhere.
+    ``values`` are addresses of the person that usersync does not know. ``spooled`` events were erased on this
+    machine before. Raises :class:`SettingsError` for a value that is too short to tell a person by,
+    :class:`UserStillExistsError`, and :class:`UserNotFoundError` if nothing is known of the user anywhere.
     """
     settings = yield from installed_settings()
     yield from check_gone(settings, user_id)
-    words = words_for(settings)
+    words = yield from _with_addresses(settings, user_id, words_for(settings), values)
     known = yield from _is_known(settings, user_id)
-    found = Erasure(user_id, dry_run, spooled=spooled)
+    found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values))
     # First: where the table is tracked, emptying the row makes one more event, with what was in it.
     found = replace(found, row=(yield from _erase_row(settings, user_id, dry_run=dry_run)))
     is_named, erased = yield from _erase_events(
@@ -109,6 +132,48 @@ def erase(
         # After the events: it takes the link off those that name the user by nothing else.
         yield from operate("remove_user", returns=anything, user_id=user_id)
     return replace(found, recorded=(yield from _record(settings, found)))
+
+
+def _with_addresses(settings: Settings, user_id: UUID, words: Words, named: Sequence[str]) -> Plan[Words]:
+    """The words, with the addresses that are known of the user."""
+    for value in named:
+        if len(value.strip()) < SHORTEST_VALUE:
+            raise SettingsError(
+                f"a value of fewer than {SHORTEST_VALUE} characters occurs in too many events",
+                hint="Name a whole e-mail address or phone number.",
+            )
+    found = {value.strip() for value in named}
+    found |= yield from _addresses_in_row(settings, user_id)
+    found |= yield from _addresses_in_log(settings, user_id, words)
+    return replace(words, values=tuple(sorted(found)))
+
+
+def _addresses_in_row(settings: Settings, user_id: UUID) -> Plan[set[str]]:
+    columns = [_named(column.name) for column in settings.columns if column.personal]
+    if not columns:
+        return set()
+    rows = yield from query(
+        f"select {', '.join(f'{column}::text as value_{n}' for n, column in enumerate(columns))} "
+        f"from {_named(settings.users_table)} where {_named(settings.key)} = %(id)s",
+        id=user_id,
+    )
+    return {value for row in rows for value in row.values() if is_address(value)}
+
+
+def _addresses_in_log(settings: Settings, user_id: UUID, words: Words) -> Plan[set[str]]:
+    """What tracking has recorded of the user's row: a row that was anonymized has no address any more."""
+    fields = settings.audit.effective()
+    if not {"changes", "entity_type", "entity_id"} <= set(fields):
+        return set()
+    kind, name, changes = (_named(fields[each].name) for each in ("entity_type", "entity_id", "changes"))
+    rows = yield from query(
+        f"select {changes}::jsonb as changes from {_named(settings.audit_table)} "
+        f"where {kind} = %(kind)s and {name}::text = %(id)s and {changes} is not null limit {MOST_CHANGES}",
+        kind=entity_type(settings.users_table),
+        id=str(user_id),
+    )
+    found = (value for row in rows for value in personal_values(row["changes"], words.own))
+    return {value for value in found if is_address(value)}
 
 
 def _is_known(settings: Settings, user_id: UUID) -> Plan[bool]:
@@ -171,15 +236,18 @@ def _erase_failure(user_id: UUID, *, dry_run: bool) -> Plan[int]:
 def _erase_rejects(user_id: UUID, words: Words, *, dry_run: bool) -> Plan[int]:
     """The events that were put aside and name the user anywhere: they may be of any shape."""
     chosen = (
-        "select reject_id, usersync.erase_keys(case jsonb_typeof(event) when 'object' "
-        "then event - 'ip' - 'user_agent' else event end, %(words)s) as erased from usersync.audit_rejects "
-        "where strpos(lower(event::text), %(id)s) > 0"
+        "select reject_id, usersync.erase_values(case when strpos(lower(event::text), %(id)s) = 0 then event "
+        "else usersync.erase_keys(case jsonb_typeof(event) when 'object' "
+        "then event - 'ip' - 'user_agent' else event end, %(words)s) end, %(values)s) as erased "
+        "from usersync.audit_rejects "
+        "where strpos(lower(event::text), %(id)s) > 0 "
+        "or usersync.erase_values(event, %(values)s) is distinct from event"
     )
     changed = (
         f"from usersync.audit_rejects as rejected join ({chosen}) as given using (reject_id) "
         "where given.erased is distinct from rejected.event"
     )
-    values = {"id": str(user_id), "words": words.own}
+    values = {"id": str(user_id), "words": words.own, "values": list(words.values)}
     if dry_run:
         row = yield from query_row(
             f"select count(*) as rows {changed}",
@@ -227,6 +295,7 @@ def _erase_events(
             id=str(user_id),
             common=words.common,
             own=words.own,
+            values=list(words.values),
             kind=entity_type(settings.users_table),
             row_ids=row_ids,
         )
@@ -333,43 +402,67 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
     at = {name: f"stored.{quote(column.name)}" for name, column in fields.items()}
     metadata = _document(settings.audit_table, "metadata", fields, types)
     whose, entity = _conditions(at, metadata)
-    sets = {}
-    for name in ("changes", "metadata"):
-        document = _document(settings.audit_table, name, fields, types)
-        if document:
-            words = f"case when {entity} then %(own)s::text[] else %(common)s::text[] end"
-            sets[name] = f"usersync.erase_keys({document}, {words})"
+    documents = {
+        name: document
+        for name in ("changes", "metadata")
+        if (document := _document(settings.audit_table, name, fields, types))
+    }
+    mentions, holds = _searched(list(documents.values()))
+    words = f"case when {entity} then %(own)s::text[] else %(common)s::text[] end"
+    sets = {
+        name: f"usersync.erase_values(case when is_named then usersync.erase_keys({document}, {words}) "
+        f"else {document} end, %(values)s::text[])"
+        for name, document in documents.items()
+    }
     gone = [name for name in ("ip", "user_agent") if name in fields]
-    differs = [
-        f"new_{name} is distinct from {_document(settings.audit_table, name, fields, types)}" for name in sets
-    ] + [f"{at[name]} is not null" for name in gone]
+    differs = [f"new_{name} is distinct from {document}" for name, document in documents.items()] + [
+        f"(is_own and {at[name]} is not null)" for name in gone
+    ]
     # A key may be twice in json, of which jsonb keeps the last one only.
     differs += [
         f"length({_UNSPACED.format(at[name])}) <> length({_UNSPACED.format(f'{at[name]}::jsonb')})"
         for name in sets
         if types[fields[name].name] == "json"
     ]
+    # An event of somebody else that names the user has that person's address, and keeps it.
     assigned = [
         f"{quote(fields[name].name)} = picked.new_{name}::text::{types[fields[name].name]}" for name in sets
-    ] + [f"{quote(fields[name].name)} = null" for name in gone]
+    ] + [
+        f"{quote(fields[name].name)} = case when not picked.is_own then log.{quote(fields[name].name)} end"
+        for name in gone
+    ]
     made = ", ".join(f"{value} as new_{name}" for name, value in sets.items())
     reads = (
-        f"picked as materialized (select stored.ctid as place, {' or '.join(differs) or 'false'} as differs"
-        f"{''.join(f', new_{name}' for name in sets)} from {part['name']} as stored "
+        f"picked as materialized (select stored.ctid as place, {' or '.join(differs) or 'false'} as differs, "
+        f"is_own, is_named{''.join(f', new_{name}' for name in sets)} from {part['name']} as stored "
+        f"cross join lateral (select coalesce({whose}, false) as is_own offset 0) as owned "
+        f"cross join lateral (select is_own or {mentions} as is_named offset 0) as named "
         f"cross join lateral (select {made or '1'} offset 0) as made "
-        f"where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid and ({whose}))"
+        f"where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid and (is_named or {holds}))"
     )
     if dry_run or not assigned:
-        counts = "count(*) > 0 as is_named, count(*) filter (where differs) as erased"
+        counts = "coalesce(bool_or(is_named), false) as is_named, count(*) filter (where differs) as erased"
         statement = f"with {reads} select {counts}, {_BLOCKS} from picked"
     else:
         statement = (
             f"with {reads}, done as (update {part['name']} as log set {', '.join(assigned)} from picked "
             "where log.ctid = picked.place and picked.differs returning 1) "
-            "select exists (select from picked) as is_named, (select count(*) from done) as erased, "
-            f"{_BLOCKS}"
+            "select exists (select from picked where is_named) as is_named, "
+            f"(select count(*) from done) as erased, {_BLOCKS}"
         )
     return _bound(statement)
+
+
+def _searched(documents: list[str]) -> tuple[str, str]:
+    """Whether an event's documents name the user's id; whether they hold one of the addresses."""
+    if not documents:
+        return "false", "false"
+    text = " || ' ' || ".join(f"coalesce(lower({document}::text), '')" for document in documents)
+    holds = " or ".join(
+        f"usersync.erase_values({document}, %(values)s::text[]) is distinct from {document}"
+        for document in documents
+    )
+    return f"strpos({text}, %(id)s) > 0", f"(cardinality(%(values)s::text[]) > 0 and ({holds}))"
 
 
 def _conditions(at: dict[str, str], metadata: str | None) -> tuple[str, str]:
@@ -411,7 +504,7 @@ def _document(table: TableName, name: str, fields: Any, types: dict[str, str]) -
 
 def _bound(statement: str) -> str:
     """With every % doubled that is not one of the places for values."""
-    places = ("id", "first", "last", "common", "own", "part", "kind", "row_ids", "key")
+    places = ("id", "first", "last", "common", "own", "values", "part", "kind", "row_ids", "key")
     statement = statement.replace("%", "%%")
     for name in places:
         statement = statement.replace(f"%%({name})s", f"%({name})s")
