@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from usersync.models import Counts
 from usersync.plans.reconcile import Progress
+from usersync.transports.processes import ForkSafeLock
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -28,7 +28,7 @@ class Tally:
         self.total = run.total if run else 0
         self._on_progress = on_progress
         self._stopped = False
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def add(self, page: Counts) -> None:
         """Count one page, and end the worker if the run was stopped meanwhile."""
@@ -58,7 +58,7 @@ class PositiveCache:
 
     def __init__(self) -> None:
         self._until: OrderedDict[UUID, float] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def has(self, user_id: UUID) -> bool:
         """Whether the user is known to have a row."""

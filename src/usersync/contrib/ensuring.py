@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from usersync.contrib.background import drive, drive_async, in_thread
 from usersync.tally import PositiveCache
+from usersync.transports.processes import ForkSafeLock, renew_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,7 +30,7 @@ TIMEOUT_S = 2.0
 #: After a failure, how long nobody tries.
 PAUSE_S = 5.0
 
-# What has taken so long is given up: its connection is silent, or it was lost with its loop or in a fork.
+# What has taken so long is given up: its connection is silent, or it was lost with its loop.
 _LOST_S = 30.0
 
 
@@ -53,7 +52,12 @@ class _Ensurer:
         #: When somebody may try again; None while all is well.
         self._next_try: float | None = None
         # Reentrant, because an attempt may be done before it is noted.
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
+        renew_in_child(self)
+
+    def forget(self) -> None:
+        """Called in a forked process: the threads of what is under way are its parent's."""
+        self._pending.clear()
 
     def _begin(self, user_id: UUID) -> Future[bool]:
         raise NotImplementedError
@@ -125,8 +129,8 @@ class _Ensurer:
 
 
 class Ensurer(_Ensurer):
-    """From threads, over a :class:`~usersync.UserSync` that ``connect`` makes: for each process one of its
-    own, and another one when a connection does not answer."""
+    """From threads, over a :class:`~usersync.UserSync` that ``connect`` makes: another one when a connection
+    does not answer."""
 
     _most_at_once = 256  # Each is a thread.
 
@@ -135,7 +139,6 @@ class Ensurer(_Ensurer):
         self._connect = connect
         # Made here, so that an address that is missing is missed now. It connects when it is first used.
         self._sync: UserSync | None = connect()
-        self._pid = os.getpid()
 
     def ensure(self, user_id: UUID) -> bool | None:
         """Whether the user has a row, made if need be; None if the database did not say so in time.
@@ -151,8 +154,8 @@ class Ensurer(_Ensurer):
             sync.close()
 
     def _begin(self, user_id: UUID) -> Future[bool]:
-        if self._sync is None or self._pid != os.getpid():
-            self._sync, self._pid = self._connect(), os.getpid()
+        if self._sync is None:
+            self._sync = self._connect()
         sync = self._sync
         # In a thread, because nothing else can be waited for with a limit: neither a connection that is made
         # nor one that has gone silent.

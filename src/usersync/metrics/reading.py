@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from usersync import metrics
 from usersync.audit.survey import survey_spools
 from usersync.errors import UsersyncError
+from usersync.transports.processes import ForkSafeLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Reading:
         self._audit = audit
         self._spool_dir = spool_dir
         self._max_age = max_age
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._of_tables: list[Sample] = []
         self._asked_at = float("-inf")
         #: Why the database could not be asked, if it could not.

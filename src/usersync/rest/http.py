@@ -17,6 +17,7 @@ import httpx
 
 from usersync.errors import SettingsError
 from usersync.rest.answers import NoReply, Reply
+from usersync.transports.processes import ForkSafeLock
 from usersync.transports.steps import Pause
 from usersync.version import __version__
 
@@ -151,7 +152,7 @@ class BlockingWire:
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wire: Wire | None = None
         self._thread = threading.Thread()

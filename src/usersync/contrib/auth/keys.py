@@ -23,6 +23,7 @@ from jwt import PyJWK
 
 from usersync.contrib.background import in_thread
 from usersync.errors import InvalidTokenError, KeysUnavailableError
+from usersync.transports.processes import ForkSafeLock, renew_in_child
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _SOCKET_TIMEOUT_S = 5.0
 # How long a fetch may take, headers included. A byte at a time, each is soon enough for the socket.
 _ARRIVES_S = 10.0
 
-# What is under way for so long is given up: its thread was lost in a fork.
+# What is under way for so long is given up.
 _LOST_S = 20.0
 
 _MOST_BYTES = 256 << 10
@@ -71,7 +72,12 @@ class KeySet:
         self._fetch: Future[None] | None = None
         #: Why the last fetch failed; None if it did not.
         self._error: str | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
+        renew_in_child(self)
+
+    def forget(self) -> None:
+        """Called in a forked process: the thread of a fetch that is under way is its parent's."""
+        self._fetch = self._begun_at = None
 
     def find(self, key_id: str) -> Generator[Future[None], None, PyJWK]:
         """Yield what is to be waited for, at most once and :data:`WAIT_S` long; return the key.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import Any, cast
 
@@ -12,9 +11,10 @@ from django.db import connections, transaction
 from usersync.audit import AuditLog
 from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
+from usersync.transports.processes import ForkSafeLock
 
 _logs: dict[object, AuditLog] = {}
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 
 
 def audit_log() -> AuditLog:

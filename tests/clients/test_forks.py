@@ -1,0 +1,186 @@
+"""A client that was made, and used, before its process forked."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from usersync import AsyncUserSync, UserSync
+from usersync.transports.steps import query
+
+pytestmark = [
+    pytest.mark.newest_server,
+    # Python warns of what is tested here.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
+
+NOBODY = uuid.UUID(int=7)
+FORK = multiprocessing.get_context("fork")
+CALLS = 100
+
+
+def in_child(work):
+    """What ``work`` returns, or the name of what it raises and the text, in a forked process."""
+    receiver, sender = FORK.Pipe(duplex=False)
+
+    def main():
+        try:
+            sender.send(work())
+        except Exception as error:  # noqa: BLE001 - the parent looks at it
+            sender.send(f"{type(error).__name__}: {error}")
+
+    process = FORK.Process(target=main)
+    process.start()
+    sender.close()
+
+    def result():
+        try:
+            assert receiver.poll(60), "the child hangs"
+            return receiver.recv()
+        finally:
+            process.kill()
+            process.join()
+
+    return result
+
+
+def backend(client):
+    """Which session of the server answers: two processes have two."""
+    return client._link._own.info.backend_pid
+
+
+def ask(client, user):
+    """Questions with different answers: one that reads another's answer says something wrong."""
+    answers = [client.user_exists(user if number % 2 else NOBODY) for number in range(CALLS)]
+    return answers == [bool(number % 2) for number in range(CALLS)]
+
+
+@pytest.fixture
+def user(project):
+    return project.auth.sign_up_email("ada@example.com")
+
+
+def test_two_children_and_their_parent_get_right_answers_at_once(project, user):
+    with UserSync(project.database.dsn()) as client:
+        assert client.user_exists(user)
+        children = [in_child(lambda: (ask(client, user), backend(client))) for _ in range(2)]
+        here = ask(client, user), backend(client)
+        found = [here, *(child() for child in children)]
+        assert [right for right, _ in found] == [True] * 3
+        assert len({session for _, session in found}) == 3
+        assert ask(client, user), "the children have ended"
+        assert backend(client) == here[1]
+
+
+def test_a_fork_while_another_thread_waits_for_an_answer(project, user):
+    waiting = "select 1 from pg_stat_activity where application_name = 'forking' and wait_event = 'advisory'"
+    dsn = project.database.dsn() + "?application_name=forking"
+    with UserSync(dsn) as client, project.database.connect("supabase_admin") as other:
+        other.execute("select pg_advisory_lock(7)")
+        with ThreadPoolExecutor(1) as threads:
+            call = threads.submit(client._link.run, query("select pg_advisory_lock(7)"))
+            try:
+                while not other.execute(waiting).fetchone():
+                    assert not call.done()
+                assert in_child(lambda: ask(client, user))() is True
+            finally:
+                other.execute("select pg_advisory_unlock(7)")
+            assert call.result(30)
+        assert ask(client, user)
+
+
+def test_asyncio_in_a_child(project, user):
+    client = AsyncUserSync(project.database.dsn())
+
+    async def story():
+        answers = [await client.user_exists(user if number % 2 else NOBODY) for number in range(CALLS)]
+        return answers == [bool(number % 2) for number in range(CALLS)]
+
+    async def close():
+        await client.close()
+
+    with asyncio.Runner() as runner:
+        assert runner.run(story())
+        child = in_child(lambda: asyncio.run(story()))
+        assert runner.run(story())
+        assert child() is True
+        assert runner.run(story())
+        runner.run(close())
+
+
+def test_a_connection_or_a_pool_of_the_parents_is_refused_in_a_child(project, user):
+    with (
+        psycopg.connect(project.database.dsn(), autocommit=True) as connection,
+        ConnectionPool(project.database.dsn(), min_size=1, open=True) as pool,
+    ):
+        for client in (UserSync(connection), UserSync(pool)):
+            assert client.user_exists(user)
+            said = in_child(lambda client=client: client.user_exists(user))()
+            assert said.startswith("ConnectionFailedError: this ")
+            assert f"made in process {os.getpid()}" in said
+            assert ask(client, user)
+
+
+def test_forks_under_load(project, user):
+    with UserSync(project.database.dsn()) as client:
+        stop = threading.Event()
+
+        def load():
+            right = True
+            while not stop.is_set():
+                right = right and client.user_exists(user) and not client.user_exists(NOBODY)
+            return right
+
+        with ThreadPoolExecutor(4) as threads:
+            loads = [threads.submit(load) for _ in range(4)]
+            try:
+                said = [in_child(lambda: ask(client, user))() for _ in range(10)]
+            finally:
+                stop.set()
+            assert said == [True] * 10
+            assert all(each.result(30) for each in loads)
+
+
+@pytest.mark.parametrize("workers", [("sync",), ("gthread", "--threads", "4")], ids=lambda kind: kind[0])
+def test_gunicorn_with_preload(project, user, tmp_path, workers):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [
+            *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--worker-class", *workers),
+            *("--bind", f"fd://{listener.fileno()}", "--no-control-socket", "preloaded:application"),
+        ]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "DSN": project.database.dsn(),
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, pass_fds=[listener.fileno()])
+        try:
+
+            def get(number):
+                connection = http.client.HTTPConnection(*listener.getsockname(), timeout=60)
+                connection.request("GET", f"/{user if number % 2 else NOBODY}")
+                said, pid = connection.getresponse().read().split()
+                connection.close()
+                return said == str(bool(number % 2)).encode(), pid
+
+            with ThreadPoolExecutor(8) as threads:
+                answers = list(threads.map(get, range(300)))
+        finally:
+            process.terminate()
+            process.wait(60)
+    assert all(right for right, _ in answers)
+    assert len({pid for _, pid in answers}) == 2
