@@ -108,7 +108,7 @@ def tracking_of(
         "key": list(key),
     }
     partitioned = state["kind"] == "p"
-    return Tracking(name, columns, key, _stem(name, state), made_from, state["server_version"], partitioned)
+    return Tracking(name, columns, key, _stem(name, state), made_from, partitioned)
 
 
 def _check_options(

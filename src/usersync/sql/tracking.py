@@ -59,7 +59,6 @@ class Tracking:
     stem: str
     #: What it was made from, kept in the functions' comments.
     made_from: Mapping[str, object]
-    server_version: int
     partitioned: bool = False
 
 
@@ -199,7 +198,7 @@ class _Part:
             "audit_values": audit_value_list(self._settings.audit),
             "table": literal(table),
             "comment": literal(f"{_COMMENT_PREFIX}{table}; made by usersync audit track. {made_from}"),
-            "id_prefix": _ID_PREFIX if self._tracking.server_version < _WITH_UUIDV7 else "null",
+            "id_prefix": _ID_PREFIX,
             "rows_do_not_pair": self._rows_do_not_pair(),
             "fits_a_record": literal(len(self._tracking.columns) * 2 <= _MAX_TARGETS),
         } | self._of_one_row()
@@ -244,7 +243,7 @@ class _Part:
                 "jsonb_build_object('previous_entity_id', changed.previous_entity_id) end"
             )
         values = {
-            "id": _ID if self._tracking.server_version < _WITH_UUIDV7 else "uuidv7()",
+            "id": _ID,
             "action": literal(f"{kind}.{_PAST[self._operation]}"),
             "entity_type": literal(kind),
             "metadata": metadata,
@@ -373,8 +372,8 @@ class _Part:
         return f"nullif({self._stale_identity(previous)}, {self._stale_identity(current)})"
 
 
-_WITH_UUIDV7 = 180000
 _SHORT_KINDS = frozenset(("number", "plain", "instant"))
+# Not uuidv7(): a dump of PostgreSQL 18 that is restored into 17 must go on recording.
 _ID_PREFIX = (
     "overlay(lpad(to_hex(floor(extract(epoch from tracking.occurred_at) * 1000)::bigint), 12, '0') || '-7' "
     "placing '-' from 9 for 0)"

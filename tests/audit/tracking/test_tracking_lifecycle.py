@@ -186,7 +186,7 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     assert len(renewed) == 4
     assert all("_products_" in subject for subject in renewed)
     (note,) = (each for each in planned.findings if "altered" in each.message)
-    assert note.hint == "Track it again: usersync audit track public.altered"
+    assert note.fix == "-- Track it again:\nusersync audit track public.altered"
     run(schema.apply(other), owner)
     tracker.execute("insert into products values (1, 'Bolt', 5, 'new')")
     assert tracker.rejects() == []
@@ -339,3 +339,15 @@ def test_looking_at_a_table_locks_no_partition_of_the_log(tracker):
             " where pid = pg_backend_pid()"
         ).fetchall()
     assert locked == []
+
+
+def test_no_text_depends_on_the_servers_version(tracker):
+    """A dump of one version is restored into another one, and changes go on being recorded."""
+    tracker.execute("create table products (id int primary key, name text)")
+    tracker.track("products")
+    texts = tracker.project.owner.execute(
+        "select prosrc from pg_proc where pronamespace = 'usersync'::regnamespace"
+    ).fetchall()
+    assert not [text for (text,) in texts if "uuidv7()" in text]
+    tracker.execute("insert into products values (1, 'Bolt'), (2, 'Nut')")
+    assert {each.version for each in tracker.events("id")} == {7}

@@ -1,6 +1,5 @@
 -- What a table is, and what usersync has on it. Reads the catalog only.
 select jsonb_build_object(
-    'server_version', current_setting('server_version_num')::integer,
     'role', current_user,
     'installed', to_regclass('usersync.audit_rejects') is not null and to_regclass('@audit_table') is not null,
     'schema_is_ours', pg_has_role((select nspowner from pg_namespace where nspname = 'usersync'), 'USAGE'),
