@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
+from usersync.connecting import sealed
 from usersync.models import Counts, Erasure, Failure, Removal, SyncResult, SyncStatus
 from usersync.plans import deleted_users, erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
@@ -31,6 +32,7 @@ class AsyncUserSync:
     """
 
     def __init__(self, source: AsyncSource) -> None:
+        source = sealed(source)
         self._link = async_link_to(source)
         self._known = PositiveCache()
 

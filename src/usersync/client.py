@@ -7,6 +7,7 @@ import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Self
 
+from usersync.connecting import sealed
 from usersync.models import Counts, Erasure, Failure, Removal, SyncResult, SyncStatus
 from usersync.plans import deleted_users, erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
@@ -33,6 +34,7 @@ class UserSync:
     """
 
     def __init__(self, source: Source) -> None:
+        source = sealed(source)
         self._link = link_to(source)
         self._known = PositiveCache()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import selectors
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -17,7 +17,10 @@ from usersync.environment import look_up
 from usersync.errors import ConnectionFailedError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
+
+T = TypeVar("T")
 
 VARIABLES = ("SUPABASE_DB_URL", "DATABASE_URL")
 
@@ -38,6 +41,23 @@ _PLACEHOLDER = re.compile(r"\[YOUR-[A-Z]+\]|<[a-z]+(?:-[a-z]+)*>")
 _FOREIGN_OPTIONS = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_cache_size"}
 
 
+class Sealed:
+    """A connection string that no traceback shows: error trackers print the locals of every frame."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "Sealed(…)"
+
+
+def sealed(source: Any) -> Any:
+    """``source``, or what hides it if it is a text. To be called first, on the argument itself."""
+    return Sealed(source) if isinstance(source, str) else source
+
+
 def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     """Return the address to use, or raise :class:`SettingsError` that says where it was looked for."""
     if dsn:
@@ -52,8 +72,18 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     )
 
 
-def check_dsn(dsn: str, where: str = "the database address") -> str:
+def check_dsn(dsn: str | Sealed, where: str = "the database address") -> str:
     """Return ``dsn`` as libpq takes it, or raise :class:`SettingsError`. Its password is never repeated."""
+    dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
+    try:
+        return _checked(dsn.text, where)
+    except SettingsError as error:
+        problem = error
+    _drop_frames(problem)
+    raise problem
+
+
+def _checked(dsn: str, where: str) -> str:
     dsn = _without_foreign_parts(dsn.strip())
     if not dsn or "\0" in dsn:
         raise SettingsError(f"{where} is empty or holds a NUL", hint="Expected postgresql://…")
@@ -142,12 +172,6 @@ def connection_options(application: str = "usersync") -> dict[str, Any]:
     }
 
 
-def options_for(dsn: str) -> dict[str, Any]:
-    """:func:`connection_options`, less those that the address itself sets."""
-    said = conninfo_to_dict(dsn)
-    return {key: value for key, value in connection_options().items() if key not in said}
-
-
 def is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Whether an idle connection is of no more use. Asks the socket, not the server: takes microseconds."""
     try:
@@ -179,14 +203,52 @@ def describe_login(dsn: str, hidden: str) -> str:
     return f"postgresql://{login}{'@' if login else ''}{describe_target(dsn)}"
 
 
-def connection_failed(error: psycopg.Error | UnicodeError, dsn: str) -> NoReturn:
+def opened(connect: Callable[..., T], dsn: Sealed, options: Mapping[str, Any]) -> T:
+    """Call ``connect`` of the driver, with the options that the address does not set itself.
+
+    What it raises has lost the driver's frames: their locals are the address.
+    """
+    try:
+        return connect(dsn.text, **unset_in(dsn, options))
+    except BaseException as error:  # noqa: BLE001 - it is raised again
+        _drop_frames(error)
+        raise error.with_traceback(None)  # noqa: B904 - "raise" alone would keep the frames
+
+
+async def opened_async(connect: Callable[..., Awaitable[T]], dsn: Sealed, options: Mapping[str, Any]) -> T:
+    """:func:`opened` for asyncio."""
+    try:
+        return await connect(dsn.text, **unset_in(dsn, options))
+    except BaseException as error:  # noqa: BLE001 - it is raised again
+        _drop_frames(error)
+        raise error.with_traceback(None)  # noqa: B904 - likewise
+
+
+def unset_in(dsn: Sealed, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that the address does not set itself."""
+    said = conninfo_to_dict(dsn.text)
+    return {key: value for key, value in options.items() if key not in said}
+
+
+def _drop_frames(error: BaseException | None) -> None:
+    if error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        _drop_frames(error.__cause__)
+        _drop_frames(error.__context__)
+
+
+def connection_failed(error: psycopg.Error | UnicodeError, dsn: Sealed) -> NoReturn:
     """Raise :class:`ConnectionFailedError` that says what is wrong with the address or the server."""
+    message = _readable(error, dsn.text)
+    raise ConnectionFailedError(
+        f"cannot connect to {describe_target(dsn.text)}: {message}", hint=_connection_hint(message)
+    ) from error
+
+
+def _readable(error: Exception, dsn: str) -> str:
     message = " ".join(_without_password(str(error), dsn).split())
     # libpq's own advice, which is ours as well, and so said twice.
-    message = re.sub(r" Is the server running[^?]*\?", "", message)
-    raise ConnectionFailedError(
-        f"cannot connect to {describe_target(dsn)}: {message}", hint=_connection_hint(message)
-    ) from error
+    return re.sub(r" Is the server running[^?]*\?", "", message)
 
 
 def _without_password(message: str, dsn: str) -> str:

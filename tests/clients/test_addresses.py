@@ -8,7 +8,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from usersync import AsyncUserSync, UserSync
-from usersync.connecting import check_dsn, describe_target, find_dsn, options_for
+from usersync.connecting import (
+    Sealed,
+    check_dsn,
+    connection_options,
+    describe_target,
+    find_dsn,
+    unset_in,
+)
 from usersync.errors import ConnectionFailedError, SettingsError
 
 SECRET = "hunter2"  # noqa: S105 - the point of these tests
@@ -147,6 +154,9 @@ def test_a_target_is_described_without_user_and_password():
 
 
 def test_what_the_address_says_goes_before_what_usersync_would_say():
+    def options_for(dsn):
+        return unset_in(Sealed(dsn), connection_options())
+
     assert options_for("postgresql://h/d")["connect_timeout"] == 10
     assert "connect_timeout" not in options_for("postgresql://h/d?connect_timeout=3")
     assert "application_name" not in options_for("postgresql://h/d?application_name=mine")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import make_conninfo
 
-from usersync.connecting import check_dsn, describe_target
+from usersync.connecting import Sealed, check_dsn, describe_target, sealed
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
 
@@ -24,7 +24,8 @@ def check_address(given: object) -> Address:
     """Return what was given, or raise :class:`SettingsError` that says what can be."""
     if given is None:
         return None
-    if isinstance(given, str):
+    given = sealed(given)
+    if isinstance(given, Sealed):
         return check_dsn(given)
     if isinstance(given, DataApi):
         return given

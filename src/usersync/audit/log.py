@@ -22,6 +22,7 @@ from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
 from usersync.audit.stats import describe_database_error, describe_reject, one_line
 from usersync.audit.wire import UnavailableError
+from usersync.connecting import sealed
 from usersync.errors import DatabaseError
 from usersync.transports.psycopg import find_source
 
@@ -51,6 +52,7 @@ class AuditLog:
     """
 
     def __init__(self, source: str | ConnectionPool[Any] | DataApi | None = None, **options: Any) -> None:
+        source = sealed(source)
         self._source = check_address(source)
         self._options = Options.of(options)
         self._redactor = Redactor(self._options.redact)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from usersync.audit.wire import GatedConnection, RefusedError, UnavailableError, exchange, one_line
-from usersync.connecting import connection_options
+from usersync.connecting import Sealed, connection_options, opened
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
@@ -126,10 +125,7 @@ class Sender:
             # libpq's least is 2.
             "connect_timeout": min(10, max(2, math.ceil(self._timeout))),
         }
-        given = conninfo_to_dict(self._source)
-        return GatedConnection.connect(
-            self._source, **{name: value for name, value in options.items() if name not in given}
-        )
+        return opened(GatedConnection.connect, Sealed(self._source), options)
 
     def _roll_back(self, pgconn: PGconn, deadline: float) -> None:
         try:

@@ -12,7 +12,16 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
-from usersync.connecting import VARIABLES, check_dsn, connection_failed, is_lost, options_for
+from usersync.connecting import (
+    VARIABLES,
+    Sealed,
+    check_dsn,
+    connection_failed,
+    connection_options,
+    is_lost,
+    opened,
+    sealed,
+)
 from usersync.environment import look_up
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
@@ -72,8 +81,9 @@ class Link(Protocol):
 
 def link_to(source: object) -> Link:
     """The link for whatever a client was made from; raises :class:`SettingsError`."""
-    if isinstance(source, str):
-        return AddressLink(check_dsn(source))
+    source = sealed(source)
+    if isinstance(source, Sealed):
+        return AddressLink(source)
     if isinstance(source, psycopg.Connection):
         return ConnectionLink(source)
     if isinstance(source, ConnectionPool):
@@ -89,8 +99,8 @@ def link_to(source: object) -> Link:
 class AddressLink:
     """One connection, opened when it is first needed and reopened when it was lost."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: Sealed) -> None:
+        self._dsn = Sealed(check_dsn(dsn))
         self._own: psycopg.Connection[Any] | None = None
         self._lock = ForkSafeLock()
         renew_in_child(self)
@@ -214,9 +224,10 @@ def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
         pool.putconn(connection)
 
 
-def connect(dsn: str) -> psycopg.Connection[Any]:
+def connect(dsn: str | Sealed) -> psycopg.Connection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
+    dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
-        return psycopg.connect(dsn, **options_for(dsn))
+        return opened(psycopg.connect, dsn, connection_options())
     except (psycopg.Error, UnicodeError) as error:
         connection_failed(error, dsn)

@@ -10,7 +10,15 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
-from usersync.connecting import check_dsn, connection_failed, is_lost, options_for
+from usersync.connecting import (
+    Sealed,
+    check_dsn,
+    connection_failed,
+    connection_options,
+    is_lost,
+    opened_async,
+    sealed,
+)
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
 from usersync.rest.exchange import converse
@@ -44,8 +52,9 @@ class AsyncLink(Protocol):
 
 def async_link_to(source: object) -> AsyncLink:
     """The link for whatever a client was made from; raises :class:`SettingsError`."""
-    if isinstance(source, str):
-        return AsyncAddressLink(check_dsn(source))
+    source = sealed(source)
+    if isinstance(source, Sealed):
+        return AsyncAddressLink(source)
     if isinstance(source, psycopg.AsyncConnection):
         return AsyncConnectionLink(source)
     if isinstance(source, AsyncConnectionPool):
@@ -62,8 +71,8 @@ def async_link_to(source: object) -> AsyncLink:
 class AsyncAddressLink:
     """One connection in each event loop that asks: neither it nor its lock can be used in two."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: Sealed) -> None:
+        self._dsn = Sealed(check_dsn(dsn))
         self._slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
         renew_in_child(self)
 
@@ -197,9 +206,10 @@ async def _from_pool(pool: AsyncConnectionPool[Any]) -> AsyncIterator[psycopg.As
         await pool.putconn(connection)
 
 
-async def connect_async(dsn: str) -> psycopg.AsyncConnection[Any]:
+async def connect_async(dsn: str | Sealed) -> psycopg.AsyncConnection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
+    dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
-        return await psycopg.AsyncConnection.connect(dsn, **options_for(dsn))
+        return await opened_async(psycopg.AsyncConnection.connect, dsn, connection_options())
     except (psycopg.Error, UnicodeError) as error:
         connection_failed(error, dsn)

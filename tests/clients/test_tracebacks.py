@@ -1,0 +1,138 @@
+"""Error trackers print the locals of every frame of a traceback: the database's password is in none."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+import usersync
+from usersync import AsyncUserSync, AuditLog, UserSync
+from usersync.errors import UsersyncError
+
+pytestmark = pytest.mark.newest_server
+
+SECRET = "the-secret-word"  # noqa: S105
+LIBRARIES = (Path(usersync.__file__).parent, Path(psycopg.__file__).parent)
+
+#: In each of them, something is wrong that is not found before a connection is made.
+UNREACHABLE = {
+    "password": {"password": SECRET},
+    "port": {"port": "1"},
+    "host": {"host": "no-such-host.invalid"},
+    "label": {"host": "a" * 70 + ".invalid"},
+    "two hosts": {"host": "127.0.0.1,127.0.0.1", "port": "1,1"},
+    "option": {"sslmode": "bogus"},
+}
+#: These are refused at once.
+UNREADABLE = {
+    "at sign": f"postgresql://u:{SECRET}@x@h/d",
+    "port": f"postgresql://u:{SECRET}@h:port/d",
+    "scheme": f"mysql://u:{SECRET}@h/d",
+    "NUL": f"postgresql://u:{SECRET}\0@h/d",
+    "key": f"postgresql://u:{SECRET}@h/d?nonsense=1",
+    "placeholder": f"postgresql://u:{SECRET}@h/[YOUR-PASSWORD]",
+}
+
+
+def frames_of(error, seen=()):
+    """Each frame of an error and of the errors that it came from, in our code and in the driver's."""
+    if error is None or error in seen:
+        return
+    traceback = error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if any(path in Path(frame.f_code.co_filename).parents for path in LIBRARIES):
+            yield frame
+        traceback = traceback.tb_next
+    for each in (error.__cause__, error.__context__):
+        yield from frames_of(each, (*seen, error))
+
+
+def assert_no_secret_in(error):
+    frames = list(frames_of(error))
+    assert frames
+    for frame in frames:
+        for name, value in frame.f_locals.items():
+            shown = value if isinstance(value, str) else repr(value)
+            assert SECRET not in shown, f"{name} in {frame.f_code.co_qualname}"
+    assert not re.search(SECRET, f"{error} {error!r}")
+
+
+def ask(dsn):
+    UserSync(dsn).user_exists("00000000-0000-0000-0000-000000000007")
+
+
+def status(dsn):
+    UserSync(dsn).status()
+
+
+def ask_async(dsn):
+    asyncio.run(AsyncUserSync(dsn).user_exists("00000000-0000-0000-0000-000000000007"))
+
+
+@pytest.fixture
+def dsn(request, database):
+    parts = conninfo_to_dict(database.dsn()) | {"password": SECRET, "connect_timeout": "2"}
+    return make_conninfo(**parts | UNREACHABLE[request.param])
+
+
+@pytest.mark.parametrize("dsn", UNREACHABLE, indirect=True)
+@pytest.mark.parametrize("call", [ask, status, ask_async], ids=lambda call: call.__name__)
+def test_a_connection_that_fails(dsn, call):
+    with pytest.raises(UsersyncError) as caught:
+        call(dsn)
+    assert_no_secret_in(caught.value)
+
+
+@pytest.mark.parametrize("dsn", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("make", [UserSync, AsyncUserSync, AuditLog], ids=lambda make: make.__name__)
+def test_an_address_that_is_refused(dsn, make):
+    with pytest.raises(UsersyncError) as caught:
+        make(dsn)
+    assert_no_secret_in(caught.value)
+
+
+def test_an_address_in_the_environment_that_is_refused(monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", UNREADABLE["at sign"])
+    for make in (UserSync, AsyncUserSync, AuditLog):
+        with pytest.raises(UsersyncError) as caught:
+            make.from_env()
+        assert_no_secret_in(caught.value)
+
+
+def test_a_call_that_takes_too_long_is_cancelled_while_it_connects(silent):
+    """The time-out's error has the cancellation as its cause, which has the driver's frames."""
+
+    async def story():
+        async with asyncio.timeout(0.2):
+            await AsyncUserSync(silent).user_exists("00000000-0000-0000-0000-000000000007")
+
+    with pytest.raises(TimeoutError) as caught:
+        asyncio.run(story())
+    assert_no_secret_in(caught.value)
+
+
+@pytest.fixture
+def silent():
+    """The address of a server that accepts a connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"postgresql://u:{SECRET}@127.0.0.1:{server.getsockname()[1]}/d"
+
+
+def test_a_connection_that_is_lost_at_work(project):
+    dsn = make_conninfo(project.database.dsn(), application_name="victim")
+    password = conninfo_to_dict(dsn)["password"]
+    project.owner.execute(
+        "create or replace function public.user_sync_status() returns jsonb language plpgsql as "
+        "'begin perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(5); return null; end'"
+    )
+    with pytest.raises(UsersyncError) as caught:
+        UserSync(dsn).status()
+    for frame in frames_of(caught.value):
+        assert not any(password in repr(value) for value in frame.f_locals.values()), frame.f_code.co_qualname
