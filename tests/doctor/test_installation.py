@@ -120,9 +120,12 @@ def test_d002_a_recipe_is_in_the_way(database, postgres):
 
 
 @pytest.mark.newest_server
-def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(database, postgres, superuser):
-    postgres.execute(RECIPE)
-    superuser.execute("alter table auth.users disable trigger on_auth_user_created")
+def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(database, postgres):
+    postgres.execute(
+        RECIPE.replace("create trigger", "create constraint trigger").replace(
+            "for each row", "deferrable initially deferred for each row"
+        )
+    )
     postgres.execute(
         "create table public.people (id uuid); create trigger welcome after insert on public.people "
         "for each row execute function public.handle_new_user()"

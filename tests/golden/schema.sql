@@ -343,9 +343,9 @@ end;
 $function$
 
 
--- function usersync.adopt_trigger(text, text)
-owner postgres; usersync: takes the place of a trigger on the auth server's table, and keeps what it was.
-CREATE OR REPLACE FUNCTION usersync.adopt_trigger(trigger_name text, new_name text DEFAULT NULL::text)
+-- function usersync.adopt_trigger(text)
+owner postgres; usersync: keeps what a trigger on the auth server's table is, before usersync takes its place.
+CREATE OR REPLACE FUNCTION usersync.adopt_trigger(trigger_name text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -380,24 +380,16 @@ begin
     join pg_proc on pg_proc.oid = tgfoid
     where tgrelid = '"auth"."users"'::regclass and tgname = adopt_trigger.trigger_name and not tgisinternal;
 
-    insert into usersync.adopted (kind, name, function_name, definition, function_definition, moved_to)
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition)
     values (
-        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition,
-        adopt_trigger.new_name
+        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition
     )
     on conflict (kind, name) do update set
         function_name = excluded.function_name,
         definition = excluded.definition,
         function_definition = excluded.function_definition,
-        moved_to = excluded.moved_to,
+        moved_to = null,
         adopted_at = now();
-    if new_name is not null then
-        execute overlay(
-            adopted.definition placing format('CREATE OR REPLACE TRIGGER %I ', new_name)
-            from 1 for length(format('CREATE TRIGGER %I ', trigger_name))
-        );
-    end if;
-    perform usersync.remove_trigger(trigger_name);
 end;
 $function$
 
@@ -850,9 +842,9 @@ end;
 $function$
 
 
--- function usersync.give_back()
+-- function usersync.give_back(text)
 owner postgres; usersync: brings back the triggers and search paths that were there before usersync.
-CREATE OR REPLACE FUNCTION usersync.give_back()
+CREATE OR REPLACE FUNCTION usersync.give_back(trigger_name text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -860,7 +852,11 @@ AS $function$
 declare
     adopted record;
 begin
-    for adopted in select * from usersync.adopted order by name loop
+    for adopted in
+        select * from usersync.adopted
+        where give_back.trigger_name is null or kind = 'trigger' and name = give_back.trigger_name
+        order by name
+    loop
         if adopted.kind = 'search_path' then
             if exists (
                 select from pg_proc
@@ -871,6 +867,7 @@ begin
             end if;
             continue;
         end if;
+        -- An earlier release has let it run under another name.
         if exists (
             select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.moved_to
         ) then
@@ -885,7 +882,8 @@ begin
         end if;
         execute adopted.definition;
     end loop;
-    delete from usersync.adopted;
+    delete from usersync.adopted
+    where give_back.trigger_name is null or kind = 'trigger' and name = give_back.trigger_name;
 end;
 $function$
 

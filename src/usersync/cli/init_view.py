@@ -90,8 +90,7 @@ class InitView:
             if each.is_copy:
                 what = f"{good('copies a row')}: usersync apply --adopt takes its place"
             else:
-                stays = f"goes on as {each.new_name}" if each.new_name and not each.fixed else "stays"
-                what = f"{warning(stays)}: it {', '.join(each.beyond or (str(each.fixed),))}"
+                what = f"{warning('stays')}: it {', '.join(each.beyond or (str(each.fixed),))}"
             yield f"  {plain(each.name)}  {faint(plain(each.function))}"
             yield from wrap(what, width, first="      ")
 

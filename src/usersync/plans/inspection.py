@@ -12,6 +12,7 @@ from usersync.core.privileges import missing_privileges
 from usersync.errors import DatabaseError, PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
+from usersync.plans.adoption import adoption
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.reference_findings import reference_findings
 from usersync.plans.strangers import stranger_findings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from usersync.mapping import Column
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
+    from usersync.transports.steps import Row
 
 OLDEST_SERVER = 150000
 
@@ -64,10 +66,20 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
         ) from None
     conflicts = yield from query(PINNED + bundle.conflicts)
     noted = (yield from query_row(PINNED + bundle.installed))["noted"] if catalog["installed"] else None
+    catalog["adopted"] = (yield from _adopted()) if "usersync.adopted" in catalog["installed_tables"] else ()
     keys = yield from foreign_keys(bundle.settings)
     missing = yield from missing_privileges(bundle.settings)
     opened = yield from opened_objects(bundle.settings)
     return Inspection(catalog, noted, tuple(conflicts), keys, missing, opened)
+
+
+_ADOPTED = """
+    select kind, name, definition, function_definition, moved_to from usersync.adopted order by name
+"""
+
+
+def _adopted() -> Plan[tuple[Row, ...]]:
+    return tuple((yield from query(_ADOPTED)))
 
 
 def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> tuple[Finding, ...]:
@@ -80,6 +92,7 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         inspection = replace(inspection, catalog=catalog)
     if inspection.catalog["source_columns"] is None:
         return (_no_source(settings),)
+    adopting = adoption(settings, inspection.catalog, adopt=adopt)
     return (
         *_platform(inspection),
         *_privileges(inspection),
@@ -87,7 +100,9 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         *_source(settings, inspection),
         *_types(settings, inspection),
         *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
-        *stranger_findings(settings, inspection.catalog, adopt=adopt),
+        *stranger_findings(
+            settings, inspection.catalog, adopting.names, [each.name for each in adopting.replaced]
+        ),
         *reference_findings(settings, inspection.foreign_keys),
         *audit_findings(settings, inspection.catalog, inspection.foreign_keys),
     )

@@ -21,8 +21,8 @@ from usersync.errors import (
 )
 from usersync.models import Change, Finding, SchemaPlan
 from usersync.plans.adoption import (
-    adopted_names,
-    adoption_changes,
+    Adoption,
+    adoption,
     path_changes,
     returned_change,
     users_triggers,
@@ -32,6 +32,7 @@ from usersync.plans.computed_columns import computed_findings
 from usersync.plans.inspection import LACKING, Inspection, find, inspect, preview
 from usersync.plans.removal import plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
+from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 from usersync.settings import parse_remembered
 from usersync.sql.expressions import literal
 from usersync.sql.render import remembered, render_bundle
@@ -215,14 +216,14 @@ def _renewal(settings: Settings, inspection: Inspection) -> Plan[Renewal]:
 def _changes(
     settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal, *, adopt: bool
 ) -> Plan[tuple[Change, ...]]:
-    changes, adopted = list(_quiet_changes(settings, bundle, inspection)), tuple[str, ...]()
+    changes = list(_quiet_changes(settings, bundle, inspection))
+    adopting = adoption(settings, inspection.catalog, adopt=adopt)
     if adopt:
         changes += path_changes((yield from users_triggers(bundle)))
-        changes += adoption_changes(settings, inspection.catalog)
-        adopted = adopted_names(settings, inspection.catalog)
+    changes += adopting.changes()
     changes += _audit_changes(settings, bundle, inspection)
     changes += renewal.changes
-    return (*changes, *_trigger_changes(bundle, inspection, adopted))
+    return (*changes, *_trigger_changes(bundle, inspection, adopting), *adopting.returns())
 
 
 def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
@@ -295,26 +296,23 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
         )
 
 
-#: pg_trigger.tgtype: 1 row, 4 insert, 8 delete, 16 update; after is the absence of 2.
-_TRIGGER_TYPES = {"on_auth_user_created": 5, "on_auth_user_updated": 17, "on_auth_user_deleted": 9}
-
-
-def _trigger_changes(bundle: Bundle, inspection: Inspection, adopted: tuple[str, ...]) -> Iterator[Change]:
+def _trigger_changes(bundle: Bundle, inspection: Inspection, adopting: Adoption) -> Iterator[Change]:
     triggers = inspection.catalog["source_triggers"] or ()
-    present = {trigger["name"]: trigger for trigger in triggers if trigger["name"] not in adopted}
-    for name, sql in bundle.triggers:
-        was = present.get(name)
+    replaced = {each.name for each in adopting.replaced}
+    present = {trigger["name"]: trigger for trigger in triggers if trigger["name"] not in replaced}
+    for own, (usual, text) in zip(OWN_TRIGGERS, bundle.triggers, strict=True):
+        name = adopting.names[usual]
+        sql, subject, was = renamed(text, usual, name), f"trigger {name}", present.get(name)
         if was is None:
-            yield Change("create", f"trigger {name}", "", sql, busy=True)
+            yield Change("create", subject, "", sql, busy=True)
         elif was["enabled"] != "O":
-            yield Change("replace", f"trigger {name}", "it is disabled", sql, busy=True)
-        elif was["type"] != _TRIGGER_TYPES[name]:
-            yield Change(
-                "replace", f"trigger {name}", "it fires for each statement, not for each row", sql, busy=True
-            )
-        elif not was["plain"] or f"execute function {was['function']}()" not in sql:
-            reason = "somebody made it anew in the database"
-            yield Change("replace", f"trigger {name}", reason, sql, busy=True)
+            yield Change("replace", subject, "it is disabled", sql, busy=True)
+        elif not is_made_by(was["definition"], sql):
+            yield Change("replace", subject, "it is not as this release makes it", sql, busy=True)
+        for other in sorted(each for each in present if present[each]["function"] == own.function):
+            if other not in adopting.names.values():
+                remove = f"select usersync.remove_trigger({literal(other)});"
+                yield Change("drop", f"trigger {other}", f"it is {name} now", remove, busy=True)
 
 
 _WHO = """

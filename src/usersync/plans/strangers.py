@@ -9,15 +9,19 @@ from usersync.mapping import quote
 from usersync.models import Finding
 from usersync.plans.effects import BEFORE, INSERT, ROW, beyond, effects
 from usersync.plans.recipes import read_recipe
+from usersync.plans.trigger_names import OWN_TRIGGERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from usersync.mapping import TableName
     from usersync.plans.recipes import Recipe, Write
     from usersync.settings import Settings
 
-OUR_TRIGGERS = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")
+OUR_TRIGGERS = tuple(own.name for own in OWN_TRIGGERS)
+
+#: Our trigger for sign-ups has this name where others insert the user's row themselves.
+LATE_NAME = OWN_TRIGGERS[0].late_name
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Stranger:
     #: What keeps it from being taken away and brought back as it was, in words, or None.
     fixed: str | None
     has_our_name: bool
+    #: Inserts the user's row when somebody signs up, for each row after the INSERT.
+    makes_rows: bool
     #: Inserts into the users table where usersync has done that before, and then fails the sign-up.
     collides: bool
 
@@ -41,11 +47,6 @@ class Stranger:
     def is_copy(self) -> bool:
         """Whether usersync can take its place."""
         return not self.beyond and self.fixed is None
-
-    @property
-    def new_name(self) -> str | None:
-        """Where it goes on running, if it has the name of one of ours and does more than that one."""
-        return f"before_usersync_{self.name}" if self.has_our_name and not self.is_copy else None
 
 
 def strangers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[Stranger, ...]:
@@ -66,6 +67,7 @@ def _stranger(trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[s
         tuple(dict.fromkeys(beyond(trigger, recipe, settings, catalog))),
         _fixed(trigger),
         trigger["name"] in OUR_TRIGGERS,
+        _makes_rows(trigger, recipe, settings),
         trigger["enabled"] != "D" and _collides(trigger, recipe, settings),
     )
 
@@ -85,6 +87,17 @@ def _together(found: tuple[Stranger, ...], settings: Settings) -> tuple[Stranger
     )
 
 
+def _makes_rows(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) -> bool:
+    if trigger["enabled"] == "D" or trigger["type"] & (ROW | BEFORE | INSERT) != ROW | INSERT:
+        return False
+    inserts = any(
+        each.kind == "insert" and each.table == settings.users_table and "INSERT" in each.condition.operations
+        for each in effects(trigger, recipe)
+    )
+    # A statement that is not understood may insert it, too.
+    return inserts or settings.users_table.name in recipe.names
+
+
 def _depends_on_rows(recipe: Recipe, table: TableName) -> bool:
     """Whether it makes rows of the table itself, or raises by what it finds there."""
     makes = any(write.kind == "insert" and write.table == table for write in recipe.writes)
@@ -101,7 +114,7 @@ def _collides(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) ->
     ]
     on_change = any("UPDATE" in each.condition.operations for each in inserts)
     on_sign_up = any("INSERT" in each.condition.operations for each in inserts)
-    return on_change or (on_sign_up and _comes_after_ours(trigger))
+    return on_change or (on_sign_up and _comes_after(trigger, LATE_NAME))
 
 
 def _fixed(trigger: Mapping[str, Any]) -> str | None:
@@ -116,25 +129,32 @@ def _fixed(trigger: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _comes_after_ours(trigger: Mapping[str, Any]) -> bool:
+def _comes_after(trigger: Mapping[str, Any], ours: str) -> bool:
     kind = trigger["type"]
     if kind & BEFORE or not kind & INSERT:
         return False
     if " DEFERRABLE INITIALLY DEFERRED " in trigger["definition"]:
         return True
-    return not kind & ROW or bool(trigger["name"] > OUR_TRIGGERS[0])
+    return not kind & ROW or bool(trigger["name"] > ours)
 
 
-def stranger_findings(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> Iterator[Finding]:
-    """What other triggers on the auth server's table mean for usersync, and usersync for them."""
+def stranger_findings(
+    settings: Settings, catalog: Mapping[str, Any], names: Mapping[str, str], replaced: Collection[str]
+) -> Iterator[Finding]:
+    """What other triggers on the auth server's table mean for usersync, and usersync for them.
+
+    ``names`` are those of usersync's triggers, by their usual names; the triggers in ``replaced`` go.
+    """
     for each in strangers(settings, catalog):
-        if each.has_our_name and (not adopt or each.fixed):
-            yield _in_our_place(each, settings)
-        elif each.collides and not (adopt and each.is_copy):
+        if each.name in replaced:
+            continue
+        if each.collides:
             yield _collision(each, settings)
         elif not each.is_copy:
-            yield from _beside_ours(each, settings, catalog)
-        elif not adopt:
+            yield from _beside_ours(each, settings, catalog, names)
+        elif each.has_our_name:
+            yield _in_our_place(each, settings)
+        else:
             yield Finding(
                 "D005",
                 f"trigger {each.name}",
@@ -146,23 +166,12 @@ def stranger_findings(settings: Settings, catalog: Mapping[str, Any], *, adopt: 
 
 
 def _in_our_place(each: Stranger, settings: Settings) -> Finding:
-    if each.fixed:
-        what = f"usersync apply --adopt cannot take its place, because it {each.fixed}. So"
-    elif each.is_copy:
-        what = (
-            "It copies a row, as usersync does: usersync apply --adopt takes its place, and rollback brings "
-            "it back. Or"
-        )
-    else:
-        what = (
-            f"It {listed(each.beyond)}, so usersync apply --adopt leaves it running, under the name "
-            f"{each.new_name}, until rollback. Or carry over what else it does, and"
-        )
     return Finding(
         "D005",
         f"trigger {each.name}",
         f"the trigger {each.name} on {settings.source_table} is not usersync's: it runs {each.function}",
-        f"-- {what} drop it yourself, with its function because the table is not yours to alter: "
+        "-- It copies a row, as usersync does: usersync apply --adopt takes its place, and rollback brings "
+        "it back. Or drop it yourself, with its function because the table is not yours to alter: "
         f"drop function {each.function} cascade;",
         level="error",
     )
@@ -182,14 +191,16 @@ def _collision(each: Stranger, settings: Settings) -> Finding:
     )
 
 
-def _beside_ours(each: Stranger, settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+def _beside_ours(
+    each: Stranger, settings: Settings, catalog: Mapping[str, Any], names: Mapping[str, str]
+) -> Iterator[Finding]:
     trigger = next(one for one in catalog["source_triggers"] if one["name"] == each.name)
     if trigger["enabled"] == "D" or not trigger["type"] & INSERT or trigger["type"] & BEFORE:
         return
-    first = "" if _comes_after_ours(trigger) else " before usersync's"
+    first = "" if _comes_after(trigger, names[OUR_TRIGGERS[0]]) else " before usersync's"
     what = listed(each.beyond or (str(each.fixed),))
     hint = f"It {what}, and stays. What it raises fails the sign-up, as before."
-    if first:
+    if first and not each.makes_rows:
         hint += (
             " If it needs the user's row, give it a name that comes later: triggers of a kind fire by name."
         )

@@ -53,11 +53,31 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
         bundle.remember_settings,
         bundle.create_audit_table,
         "-- Last, because each of them locks the auth server's table against writes until the end.\n",
-        *(sql for _, sql in bundle.triggers),
+        *(_trigger(name, sql, settings) for name, sql in bundle.triggers),
     ]
     if transaction:
         parts.append("commit;\n")
     return "\n".join(parts)
+
+
+def _trigger(usual_name: str, sql: str, settings: Settings) -> str:
+    """Makes a trigger under the name that it has: apply chooses it with the other triggers in view."""
+    rest = sql.partition(usual_name)[2].rstrip(";\n ")
+    function = sql.rpartition("execute function ")[2].rstrip(";\n ")
+    return f"""do $usersync$
+declare
+    present name := (
+        select tgname from pg_trigger
+        where tgrelid = {literal(settings.source_table.quoted)}::regclass
+            and tgfoid = {literal(function)}::regprocedure and not tgisinternal
+        order by tgname <> {literal(usual_name)}, tgname limit 1
+    );
+begin
+    execute 'create or replace trigger ' || quote_ident(coalesce(present, {literal(usual_name)}))
+        || $trigger${rest}$trigger$;
+end;
+$usersync$;
+"""
 
 
 def _numeric(version: str) -> str:

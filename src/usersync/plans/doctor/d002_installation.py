@@ -29,18 +29,16 @@ def look(context: Context) -> Plan[Verdict]:
     if context.inspection.noted is not None:
         return Verdict("schema usersync is installed")
     recipes: dict[str, list[Row]] = {}
-    in_our_place = [
-        each for each in strangers(context.settings, context.inspection.catalog) if each.has_our_name
-    ]
-    for each in in_our_place:
-        if each.fixed:
+    others = strangers(context.settings, context.inspection.catalog)
+    for each in others:
+        if each.fixed and each.collides:
             recipes[each.function] = yield from query(
                 _SHARERS,
                 function=each.function,
                 source_table=context.settings.source_table.quoted,
                 ours=list(OUR_TRIGGERS),
             )
-    adopt = len(in_our_place) > len(recipes)
+    adopt = any(each.is_copy and each.has_our_name for each in others)
     return Verdict("", (_finding(context, recipes, adopt=adopt),))
 
 

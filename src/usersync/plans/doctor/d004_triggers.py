@@ -2,66 +2,52 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from usersync.models import Finding
-from usersync.plans.doctor.context import Context, Definition, Verdict
-from usersync.transports.steps import query
+from usersync.plans.adoption import adoption
+from usersync.plans.doctor.context import Context, Definition, Verdict, settled
+from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
-    from usersync.transports.steps import Plan, Row
-
-_TRIGGERS = """
-    select tgname as name, tgenabled = 'O' as enabled, pg_get_triggerdef(oid) as definition
-    from pg_trigger
-    where tgrelid = to_regclass(%(source_table)s) and not tgisinternal
-"""
+    from usersync.plans.trigger_names import OwnTrigger
+    from usersync.transports.steps import Plan
 
 
 def look(context: Context) -> Plan[Verdict]:
-    rows = yield from query(_TRIGGERS, source_table=context.settings.source_table.quoted)
-    present = {row["name"]: row for row in rows}
-    wanted = context.bundle.triggers
-    return Verdict("all three in place", tuple(_findings(wanted, present)))
+    catalog = context.inspection.catalog
+    present = {trigger["name"]: trigger for trigger in catalog["source_triggers"]}
+    names = adoption(context.settings, catalog, adopt=False).names
+    findings = [
+        finding
+        for own, (usual, sql) in zip(OWN_TRIGGERS, context.bundle.triggers, strict=True)
+        for finding in _findings(own, names[usual], renamed(sql, usual, names[usual]), present)
+    ]
+    return settled(Verdict("all three in place", tuple(findings)))
 
 
-def _findings(wanted: tuple[tuple[str, str], ...], present: Mapping[str, Row]) -> Iterator[Finding]:
-    for name, sql in wanted:
-        was = present.get(name)
-        if was is None:
-            yield Finding(
-                "D004",
-                f"trigger {name}",
-                f"the trigger {name} is missing: nobody is synced by it",
-                "usersync apply",
-                safe=True,
-            )
-        elif not was["enabled"]:
-            yield Finding(
-                "D004",
-                f"trigger {name}",
-                f"the trigger {name} is disabled: nobody is synced by it",
-                "usersync apply",
-                safe=True,
-            )
-        elif _normal(was["definition"]) != _normal(sql):
-            yield Finding(
-                "D004",
-                f"trigger {name}",
-                f"the trigger {name} is not as installed: {was['definition']}",
-                sql.strip(),
-                # Somebody who put a function of their own there is to be asked.
-                safe=bool(re.search(r"(?i) execute function usersync\.", was["definition"])),
-            )
-
-
-def _normal(definition: str) -> str:
-    """The text without what does not matter: case, quotes, spaces, OR REPLACE."""
-    plain = definition.replace('"', "").rstrip("; \n")
-    return re.sub(r"\s+", " ", re.sub(r"(?i)create or replace ", "create ", plain)).lower()
+def _findings(
+    own: OwnTrigger, name: str, sql: str, present: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Finding]:
+    was, subject = present.get(name), f"trigger {name}"
+    if was is None:
+        message = f"the trigger {name} is missing: nobody is synced by it"
+        yield Finding("D004", subject, message, "usersync apply", safe=True)
+    elif not was["ours"]:
+        message = (
+            f"the trigger {name} was created again by the application: it runs {was['function']}() "
+            f"instead of {own.function}()"
+        )
+        yield Finding("D004", subject, message, "usersync apply")
+    elif was["enabled"] != "O":
+        message = f"the trigger {name} is disabled: nobody is synced by it"
+        yield Finding("D004", subject, message, "usersync apply", safe=True)
+    elif not is_made_by(was["definition"], sql):
+        message = f"the trigger {name} is not as installed: {was['definition']}"
+        yield Finding("D004", subject, message, sql.strip(), safe=True)
 
 
 CHECK = Definition("D004", "Triggers on the auth server's table", look)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.mapping import quote
 from usersync.models import Finding
+from usersync.plans.adoption import adoption
 from usersync.plans.doctor.context import Context, Definition, Verdict, settled
-from usersync.plans.strangers import OUR_TRIGGERS
 from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:
@@ -21,11 +20,12 @@ _ROW, _BEFORE, _INSERT = 1, 2, 4
 
 def look(context: Context) -> Plan[Verdict]:
     triggers = [each for each in context.inspection.catalog["source_triggers"] if each["enabled"] != "D"]
-    others = [each for each in triggers if each["name"] not in OUR_TRIGGERS or not each["ours"]]
-    return settled(Verdict(_listing(triggers, others), tuple(_duplicates(context, others))))
+    ours = set(adoption(context.settings, context.inspection.catalog, adopt=False).names.values())
+    others = [each for each in triggers if each["name"] not in ours or not each["ours"]]
+    return settled(Verdict(_listing(triggers, others), tuple(_duplicates(others))))
 
 
-def _duplicates(context: Context, others: list[Mapping[str, Any]]) -> Iterator[Finding]:
+def _duplicates(others: list[Mapping[str, Any]]) -> Iterator[Finding]:
     for each in others:
         if each["ours"] and not is_of_tracked_table(each["function"]):
             yield Finding(
@@ -33,7 +33,8 @@ def _duplicates(context: Context, others: list[Mapping[str, Any]]) -> Iterator[F
                 f"trigger {each['name']}",
                 f"the trigger {each['name']} runs {each['function']} as well: each user is synced twice, "
                 "and may meet the function in a way that it is not made for",
-                f"drop trigger {quote(each['name'])} on {context.settings.source_table.quoted};",
+                "usersync apply",
+                safe=True,
             )
 
 

@@ -1,6 +1,6 @@
--- Takes the place of a trigger on the auth server's table: it goes, and what it was is kept for give_back. With
--- new_name it goes on running under that name, which makes room for one of ours. Its function stays as it is.
-create or replace function usersync.adopt_trigger(trigger_name text, new_name text default null) returns void
+-- Keeps what a trigger on the auth server's table is, for give_back, before usersync takes its place. Its function stays
+-- as it is.
+create or replace function usersync.adopt_trigger(trigger_name text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
@@ -34,25 +34,17 @@ begin
     join pg_proc on pg_proc.oid = tgfoid
     where tgrelid = '@source_table'::regclass and tgname = adopt_trigger.trigger_name and not tgisinternal;
 
-    insert into usersync.adopted (kind, name, function_name, definition, function_definition, moved_to)
+    insert into usersync.adopted (kind, name, function_name, definition, function_definition)
     values (
-        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition,
-        adopt_trigger.new_name
+        'trigger', adopt_trigger.trigger_name, adopted.function_name, adopted.definition, adopted.function_definition
     )
     on conflict (kind, name) do update set
         function_name = excluded.function_name,
         definition = excluded.definition,
         function_definition = excluded.function_definition,
-        moved_to = excluded.moved_to,
+        moved_to = null,
         adopted_at = now();
-    if new_name is not null then
-        execute overlay(
-            adopted.definition placing format('CREATE OR REPLACE TRIGGER %I ', new_name)
-            from 1 for length(format('CREATE TRIGGER %I ', trigger_name))
-        );
-    end if;
-    perform usersync.remove_trigger(trigger_name);
 end;
 $usersync$;
-comment on function usersync.adopt_trigger(text, text) is
-    'usersync: takes the place of a trigger on the auth server''s table, and keeps what it was.';
+comment on function usersync.adopt_trigger(text) is
+    'usersync: keeps what a trigger on the auth server''s table is, before usersync takes its place.';

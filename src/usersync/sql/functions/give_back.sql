@@ -1,13 +1,17 @@
--- Brings back what usersync had taken the place of, once its own triggers are gone. What somebody has changed since
--- is left as it is.
-create or replace function usersync.give_back() returns void
+-- Brings back what usersync had taken the place of, once its own triggers are gone: everything, or one trigger. What
+-- somebody has changed since is left as it is.
+create or replace function usersync.give_back(trigger_name text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
     adopted record;
 begin
-    for adopted in select * from usersync.adopted order by name loop
+    for adopted in
+        select * from usersync.adopted
+        where give_back.trigger_name is null or kind = 'trigger' and name = give_back.trigger_name
+        order by name
+    loop
         if adopted.kind = 'search_path' then
             if exists (
                 select from pg_proc
@@ -18,6 +22,7 @@ begin
             end if;
             continue;
         end if;
+        -- An earlier release has let it run under another name.
         if exists (
             select from pg_trigger where tgrelid = '@source_table'::regclass and tgname = adopted.moved_to
         ) then
@@ -32,8 +37,9 @@ begin
         end if;
         execute adopted.definition;
     end loop;
-    delete from usersync.adopted;
+    delete from usersync.adopted
+    where give_back.trigger_name is null or kind = 'trigger' and name = give_back.trigger_name;
 end;
 $usersync$;
-comment on function usersync.give_back() is
+comment on function usersync.give_back(text) is
     'usersync: brings back the triggers and search paths that were there before usersync.';

@@ -10,6 +10,17 @@ where trigger.tgrelid = to_regclass('@source_table')
     and not trigger.tgisinternal
     and trigger.tgname in ('on_auth_user_created', 'on_auth_user_updated', 'on_auth_user_deleted')
     and coalesce(obj_description(function.oid, 'pg_proc'), '') not like 'usersync: %'
+    -- Where another trigger has the name, ours may have one beside it.
+    and not exists (
+        select from pg_trigger as own
+        join pg_proc as handler on handler.oid = own.tgfoid
+        where own.tgrelid = trigger.tgrelid and obj_description(handler.oid, 'pg_proc') like 'usersync: %'
+            and handler.proname = case trigger.tgname
+                when 'on_auth_user_created' then 'handle_new_user'
+                when 'on_auth_user_updated' then 'handle_updated_user'
+                else 'handle_deleted_user'
+            end
+    )
 union all
 select 'function', format('%I.%I(%s)', 'public', function.proname, oidvectortypes(function.proargtypes)), null
 from pg_proc as function

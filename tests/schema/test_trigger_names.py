@@ -1,0 +1,235 @@
+"""usersync's triggers beside an application's: whatever its next migration creates again, sign-ups go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.errors import ConflictError
+from usersync.plans import schema
+from usersync.plans.doctor import choose, examine
+from usersync.settings import parse_settings
+from usersync.sql.script import install_script
+from usersync.transports.run import run
+
+pytestmark = pytest.mark.newest_server
+
+SETTINGS = parse_settings(
+    {"users_table": "public.profiles", "columns": {"full_name": "user_metadata.full_name"}}
+)
+
+PROFILES = """
+    create table public.profiles (
+        id uuid primary key references auth.users on delete cascade, full_name text
+    );
+"""
+INSERT = "insert into public.profiles (id, full_name) values (new.id, new.raw_user_meta_data ->> 'full_name')"
+
+
+def function(body, name="make"):
+    return (
+        f"create or replace function public.{name}() returns trigger language plpgsql security definer "
+        f"set search_path = '' as $$ begin {body}; return new; end $$"
+    )
+
+
+def trigger(name="on_auth_user_created", runs="make", how="create or replace"):
+    return f"{how} trigger {name} after insert on auth.users for each row execute function public.{runs}()"
+
+
+#: A second hand-written trigger needs the row that the first one inserts.
+NEEDY = {
+    "a foreign key, the next name": (
+        "create table public.settings (user_id uuid primary key references public.profiles)",
+        "on_auth_user_created_settings",
+        "insert into public.settings values (new.id)",
+    ),
+    "a SELECT, the next name": (
+        "create table public.settings (user_id uuid primary key, full_name text)",
+        "on_auth_user_created_settings",
+        "insert into public.settings select id, full_name from public.profiles where id = new.id",
+    ),
+}
+
+
+def run_sql(installer, *scripts):
+    for script in scripts:
+        installer.connection.execute(script)
+
+
+def apply(installer, *, adopt=False, settings=SETTINGS):
+    return run(schema.apply(settings, adopt=adopt), installer.connection)
+
+
+def ours(installer):
+    rows = installer.connection.execute(
+        "select tgfoid::regproc::text, tgname from pg_trigger where tgrelid = 'auth.users'::regclass "
+        "and tgfoid::regproc::text like 'usersync.%' order by 1"
+    ).fetchall()
+    return {function.removeprefix("usersync.handle_"): name for function, name in rows}
+
+
+def profiles(installer):
+    return dict(installer.connection.execute("select id, full_name from public.profiles").fetchall())
+
+
+def sign_ups(auth):
+    """Six kinds of sign-up; each one that the auth server refuses raises."""
+    return {
+        auth.sign_up_email(data={"full_name": "Ada"}),
+        auth.sign_up_phone(),
+        auth.sign_up_anonymous(),
+        auth.sign_up_oauth("github"),
+        auth.admin_create("by.admin@example.com"),
+        auth.invite("invited@example.com"),
+    }
+
+
+@pytest.mark.parametrize(("table", "name", "body"), NEEDY.values(), ids=NEEDY)
+def test_a_second_trigger_that_needs_the_row_works_as_before(installer, auth, table, name, body):
+    run_sql(installer, PROFILES, table, function(INSERT), trigger(), function(body, "more"))
+    run_sql(installer, trigger(name, "more"))
+    apply(installer, adopt=True)
+    assert ours(installer)["new_user"] == "on_auth_user_created"
+    users = sign_ups(auth)
+    assert set(profiles(installer)) == users
+    assert installer.connection.execute("select count(*) from public.settings").fetchone() == (6,)
+
+
+def test_an_adopted_trigger_is_replaced_under_its_own_name(installer, catalog, auth):
+    """So whatever fires after it, fires after usersync's."""
+    run_sql(
+        installer,
+        PROFILES,
+        "create table public.credits (user_id uuid primary key references public.profiles)",
+        function(INSERT),
+        trigger("a_profile"),
+        function("insert into public.credits values (new.id)", "give"),
+        trigger("create_credits", "give"),
+    )
+    before = catalog()
+    apply(installer, adopt=True)
+    assert ours(installer) == {
+        "new_user": "a_profile",
+        "updated_user": "on_auth_user_updated",
+        "deleted_user": "on_auth_user_deleted",
+    }
+    assert sign_ups(auth) == set(profiles(installer))
+    assert installer.plan(SETTINGS).changes == ()
+    assert faults(installer) == []
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    assert catalog() == before
+
+
+def faults(installer, settings=SETTINGS):
+    checks = run(examine(settings, choose(["D004", "D005"])), installer.connection)
+    return [finding.message for check in checks for finding in check.findings]
+
+
+#: What an application's next migration may do to a trigger that was adopted or stayed.
+LATER = {
+    "create or replace": [trigger()],
+    "the function, too": [function(INSERT), trigger()],
+    "the function alone": [function(INSERT)],
+}
+
+
+@pytest.mark.parametrize("migration", LATER.values(), ids=LATER)
+def test_an_adopted_trigger_that_is_created_again(installer, auth, catalog, migration):
+    """It replaces usersync's, as the application means it; the doctor sees it, and apply adopts it again."""
+    run_sql(installer, PROFILES, function(INSERT), trigger())
+    before = catalog()
+    apply(installer, adopt=True)
+    run_sql(installer, *migration)
+    assert sign_ups(auth) == set(profiles(installer))
+    replaced = trigger() in migration
+    assert bool(faults(installer)) == replaced
+    if replaced:
+        assert "created again by the application" in faults(installer)[0]
+        apply(installer)
+    assert ours(installer)["new_user"] == "on_auth_user_created"
+    assert faults(installer) == []
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    assert catalog() == before
+
+
+def test_an_adopted_trigger_that_was_dropped_and_created_again(installer, auth, superuser):
+    run_sql(installer, PROFILES, function(INSERT), trigger())
+    apply(installer, adopt=True)
+    # On the platform postgres may drop triggers of this table.
+    superuser.execute("drop trigger if exists on_auth_user_created on auth.users")
+    run_sql(installer, trigger(how="create"))
+    assert sign_ups(auth) == set(profiles(installer))
+    apply(installer)
+    assert ours(installer)["new_user"] == "on_auth_user_created"
+
+
+def test_an_adopted_trigger_that_is_created_again_and_does_something_else(installer, auth, catalog):
+    run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
+    run_sql(installer, function(INSERT), trigger())
+    apply(installer, adopt=True)
+    run_sql(installer, function(f"{INSERT}; insert into public.credits values (new.id)"), trigger())
+    theirs = catalog()[("trigger", "on_auth_user_created on auth.users")]
+    assert faults(installer)
+    apply(installer)
+    assert ours(installer)["new_user"] == "on_auth_user_zz_created"
+    users = sign_ups(auth)
+    assert set(profiles(installer)) == users
+    assert installer.connection.execute("select count(*) from public.credits").fetchone() == (6,)
+    assert faults(installer) == []
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    assert catalog()[("trigger", "on_auth_user_created on auth.users")] == theirs
+
+
+STAYS = f"{INSERT}; insert into public.credits values (new.id)"
+
+
+@pytest.mark.parametrize("name", ["on_auth_user_created", "on_auth_user_profile", "a_first"])
+@pytest.mark.parametrize(
+    "again", [[], [function(STAYS)], [function(STAYS), trigger("{}")]], ids=["no", "function", "trigger"]
+)
+def test_a_trigger_that_stays_keeps_its_name_and_its_place(installer, catalog, auth, name, again):
+    """Whatever is created again, it runs once for each sign-up, and first."""
+    run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
+    run_sql(installer, function(STAYS), trigger(name))
+    before = catalog()
+    apply(installer, adopt=True)
+    assert catalog()[("trigger", f"{name} on auth.users")] == before[("trigger", f"{name} on auth.users")]
+    usual = name == "a_first"
+    assert ours(installer)["new_user"] == ("on_auth_user_created" if usual else "on_auth_user_zz_created")
+    run_sql(installer, *(script.format(name) if "{}" in script else script for script in again))
+    users = sign_ups(auth)
+    assert set(profiles(installer)) == users
+    assert installer.connection.execute("select count(*) from public.credits").fetchone() == (6,)
+    assert installer.plan(SETTINGS).changes == ()
+    installer.rollback(SETTINGS, drop_audit_log=True)
+    assert catalog() == before
+
+
+def test_a_later_trigger_that_inserts_the_row_itself(installer, auth):
+    """It comes with a migration after the installation: usersync's moves behind it."""
+    run_sql(installer, PROFILES)
+    apply(installer)
+    run_sql(installer, function(f"{INSERT} on conflict do nothing"), trigger("on_auth_user_profile"))
+    assert sign_ups(auth) == set(profiles(installer))
+    assert faults(installer)
+    apply(installer)
+    assert ours(installer)["new_user"] == "on_auth_user_zz_created"
+    assert faults(installer) == []
+
+
+def test_a_trigger_that_fires_last_and_inserts_the_row_stops_the_installation(installer, catalog):
+    run_sql(installer, PROFILES, function(STAYS), trigger("zz_profile"))
+    before = catalog()
+    with pytest.raises(ConflictError):
+        apply(installer, adopt=True)
+    assert catalog() == before
+
+
+def test_the_script_keeps_the_names_that_the_triggers_have(installer, auth):
+    run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
+    run_sql(installer, function(STAYS), trigger())
+    apply(installer)
+    names = ours(installer)
+    installer.connection.execute(install_script(SETTINGS, transaction=True))
+    assert ours(installer) == names
+    assert sign_ups(auth) == set(profiles(installer))
