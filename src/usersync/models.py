@@ -200,6 +200,8 @@ class Removal:
     #: How many could not be changed; the failures table has the reasons.
     failed: int
     seconds: float = 0.0
+    #: Whether the audit log says so: there is a log, and it could be written.
+    recorded: bool = False
 
 
 @dataclass(frozen=True)

@@ -208,3 +208,54 @@ def test_colours_only_on_a_terminal_that_wants_them(usersync, dsn):
     with Terminal("plan", NO_COLOR="1") as terminal:
         assert terminal.end() == 0
         assert "\x1b" not in terminal.seen
+
+
+@pytest.fixture
+def people(auth, superuser):
+    """Forty users: fifteen soft-deleted ones with rows, five without a row, twenty as they should be."""
+    users = auth.import_users(40)
+    superuser.execute("set session_replication_role = replica")
+    superuser.execute(
+        "create table public.users (id uuid primary key, email text, deleted_at timestamptz);"
+        "alter table public.users owner to postgres;"
+        "insert into public.users select id, email from auth.users"
+    )
+    superuser.execute(
+        "update auth.users set deleted_at = now(), email = 'hash-' || id where id = any(%s)", [users[:15]]
+    )
+    superuser.execute("delete from public.users where id = any(%s)", [users[35:]])
+    return users
+
+
+def test_what_plan_promises_apply_does_and_status_says(usersync, dsn, people, postgres, directory):
+    """Rows of users who were soft-deleted long ago stay as they are, and nothing stops for them."""
+    columns = 'email = "email"\ndeleted_at = "deleted_at"\n'
+    (directory / "usersync.toml").write_text(f"[columns]\n{columns}", "utf-8")
+    said = " ".join(usersync("plan").out.split())
+    assert "the first run would make 5 rows; 15 rows whose user is soft-deleted stay as they are" in said
+    done = usersync("apply", "--yes", "--json")
+    assert done.code == 0
+    assert (done.json["sync"]["missing"], done.json["sync"]["synced"]) == (5, 5)
+    assert (done.json["sync"]["deleted_upstream"], done.json["sync"]["errors"]) == (15, 0)
+    whole = "deleted_at is null and email like 'user-%'"
+    count = f"select count(*), count(*) filter (where {whole}) from public.users"
+    assert postgres.execute(count).fetchone() == (40, 40)
+    status = usersync("status")
+    assert status.code == 1
+    assert "usersync sync --apply-deletions" in status.out
+    found = usersync("status", "--json").json
+    assert (found["missing"], found["stale"], found["orphaned"], found["deleted_upstream"]) == (0, 0, 0, 15)
+    assert usersync("sync").code == 0
+    assert postgres.execute(count).fetchone() == (40, 40)
+    assert usersync("sync", "--apply-deletions", "--yes", "--max", 15).code == 0
+    assert postgres.execute(count).fetchone() == (40, 25)
+    assert usersync("status").code == 0
+    assert len(people) == 40
+
+
+@pytest.mark.parametrize("options", [["--no-sync"], []])
+def test_with_a_copy_of_the_auth_server_the_next_step_is_to_fill_it(usersync, dsn, directory, options):
+    (directory / "usersync.toml").write_text('source_table = "usersync.auth_users"\n', "utf-8")
+    done = usersync("apply", "--yes", *options)
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "Next:  usersync sync --from-api"

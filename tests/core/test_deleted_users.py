@@ -256,3 +256,50 @@ def test_a_failures_table_that_was_dropped_comes_back_whole(project, sql):
     run_plan(schema.apply(project.settings), project.owner)
     assert project.client.failures() == []
     assert run_plan(schema.plan(project.settings), project.owner).changes == ()
+
+
+REMOVALS = (
+    "select action, actor_id, metadata from public.audit_logs where source = 'sync' order by recorded_at"
+)
+
+
+@pytest.mark.newest_server
+def test_a_removal_is_in_the_audit_log_with_who_and_how_many(project, people, sql):
+    assert project.client.remove_orphans(limit=5).recorded
+    assert project.client.apply_deletions(limit=5).recorded
+    # Nothing found is nothing done.
+    assert not project.client.remove_orphans(limit=5).recorded
+    first, second = sql(REMOVALS)
+    assert first[:2] == ("usersync.orphans_removed", "postgres")
+    counts = {name: first[2][name] for name in ("found", "removed", "failed", "policy", "db_role")}
+    assert counts == {"found": 1, "removed": 1, "failed": 0, "policy": "anonymize", "db_role": "postgres"}
+    assert second[0] == "usersync.deletions_applied"
+
+
+@pytest.mark.newest_server
+def test_a_removal_without_an_audit_log_is_done_all_the_same(project, people, superuser_of):
+    superuser_of.execute("set usersync.maintaining = 'audit'; drop table public.audit_logs cascade")
+    removal = project.client.remove_orphans(limit=5)
+    assert (removal.removed, removal.recorded) == (1, False)
+
+
+def warnings_of(project) -> list[str]:
+    return [each.message for each in run_plan(schema.plan(project.settings), project.owner).findings]
+
+
+@pytest.mark.settings(on_delete="anonymize", on_soft_delete="keep")
+def test_plan_says_where_a_soft_deletion_does_not_free_a_unique_address(project, sql):
+    """And what it says is so."""
+    assert not any("UNIQUE" in each for each in warnings_of(project))
+    sql("alter table {users} add constraint one unique ({email})")
+    (warning,) = [each for each in warnings_of(project) if "UNIQUE" in each]
+    assert "on_soft_delete = 'keep' leaves it in the row of a soft-deleted user" in warning
+    assert "gets a row without it" in warning
+    first = project.auth.sign_up_email("ada@example.com")
+    project.auth.soft_delete(first)
+    again = project.auth.sign_up_again("ada@example.com")
+    assert project.row(again)["email"] is None
+    assert project.row(first)["email"] == "ada@example.com"
+    project.auth.hard_delete(first)
+    project.client.retry()
+    assert project.row(again)["email"] == "ada@example.com"

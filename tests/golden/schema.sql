@@ -231,6 +231,17 @@ begin
     when 'remove_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
+    when 'record_removal' then
+        return to_jsonb(usersync.record_own_act(
+            case arguments ->> 'kind' when 'orphaned' then 'usersync.orphans_removed' else 'usersync.deletions_applied' end,
+            jsonb_strip_nulls(jsonb_build_object(
+                'policy', case arguments ->> 'kind' when 'orphaned' then 'anonymize' else 'anonymize' end,
+                'found', (arguments ->> 'found')::bigint,
+                'removed', (arguments ->> 'removed')::bigint,
+                'failed', (arguments ->> 'failed')::bigint,
+                'by', arguments ->> 'by'
+            ))
+        ));
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then
@@ -1873,6 +1884,39 @@ begin
         raised_in = excluded.raised_in,
         attempts = failure.attempts + 1,
         last_failed_at = now();
+end;
+$function$
+
+
+-- function usersync.record_own_act(text, jsonb)
+owner postgres; usersync: records in the audit log what usersync did because somebody asked for it.
+CREATE OR REPLACE FUNCTION usersync.record_own_act(action text, details jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    role_name text := coalesce(
+        nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
+    result jsonb;
+begin
+    if to_regclass('"public"."audit_logs"') is null then
+        return false;
+    end if;
+    result := public.record_audit_events(jsonb_build_array(jsonb_build_object(
+        'action', record_own_act.action,
+        'actor_type', 'system',
+        'actor_id', coalesce(record_own_act.details ->> 'by', role_name),
+        'entity_type', 'table',
+        'entity_id', '"public"."users"',
+        'metadata', record_own_act.details - 'by' || jsonb_build_object(
+            'db_role', role_name, 'application_name', current_setting('application_name')),
+        'source', 'sync'
+    )));
+    return coalesce((result ->> 'stored')::bigint > 0, false);
+exception when others or assert_failure then
+    raise warning 'usersync: % was not recorded in the audit log: % %', record_own_act.action, sqlstate, sqlerrm;
+    return false;
 end;
 $function$
 

@@ -70,20 +70,21 @@ def check_limit(found: int, limit: int, what: str) -> None:
         )
 
 
-def remove_deleted(
-    kind: LeftAlone, ids: Sequence[UUID], on_batch: Callable[[int], None] = lambda _: None
-) -> Plan[Removal]:
+def remove_deleted(kind: LeftAlone, ids: Sequence[UUID], *, by: str | None = None) -> Plan[Removal]:
     """Apply the setting to the rows of these users. Each batch is a transaction, and looks at the auth
-    server's table again: the row of a user who is there by now stays as it is.
+    server's table again: the row of a user who is there by now stays as it is. Where there is an audit log,
+    it says how many rows there were, and ``by`` whom they were removed.
     """
     started = time.monotonic()
-    removed, failed = yield from _remove(kind, ids, on_batch)
+    removed, failed = yield from _remove(kind, ids)
     if failed and (yield from unlink_deleted_users()):
-        removed, failed = yield from _remove(kind, ids, lambda _: None)
-    return Removal(kind, len(ids), removed, failed, time.monotonic() - started)
+        removed, failed = yield from _remove(kind, ids)
+    counts = {"found": len(ids), "removed": removed, "failed": failed}
+    recorded = bool(ids) and (yield from operate("record_removal", returns=bool, kind=kind, by=by, **counts))
+    return Removal(kind, **counts, seconds=time.monotonic() - started, recorded=recorded)
 
 
-def _remove(kind: LeftAlone, ids: Sequence[UUID], on_batch: Callable[[int], None]) -> Plan[tuple[int, int]]:
+def _remove(kind: LeftAlone, ids: Sequence[UUID]) -> Plan[tuple[int, int]]:
     removed = failed = place = 0
     size = BATCH
     while chunk := ids[place : place + size]:
@@ -95,7 +96,6 @@ def _remove(kind: LeftAlone, ids: Sequence[UUID], on_batch: Callable[[int], None
             size = fewer(error, len(chunk))
             continue
         removed, failed, place = removed + row["removed"], failed + row["failed"], place + len(chunk)
-        on_batch(len(chunk))
     return removed, failed
 
 

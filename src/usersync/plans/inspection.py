@@ -14,6 +14,7 @@ from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.plans.adoption import adoption
 from usersync.plans.audit_inspection import audit_findings
+from usersync.plans.kept_addresses import kept_addresses
 from usersync.plans.reference_findings import reference_findings
 from usersync.plans.strangers import stranger_findings
 from usersync.settings import COPIED_COLUMNS
@@ -273,6 +274,7 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
     yield from _key(settings, inspection)
     for column in settings.columns:
         yield from _column(column, settings, inspection)
+    yield from kept_addresses(settings, catalog)
     mapped = {column.name for column in settings.columns} | {settings.key}
     for name, about in catalog["users_columns"].items():
         if about["required"] and name not in mapped:

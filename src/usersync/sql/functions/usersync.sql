@@ -30,6 +30,17 @@ begin
     when 'remove_users' then
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
+    when 'record_removal' then
+        return to_jsonb(usersync.record_own_act(
+            case arguments ->> 'kind' when 'orphaned' then 'usersync.orphans_removed' else 'usersync.deletions_applied' end,
+            jsonb_strip_nulls(jsonb_build_object(
+                'policy', case arguments ->> 'kind' when 'orphaned' then '@on_delete' else '@on_soft_delete' end,
+                'found', (arguments ->> 'found')::bigint,
+                'removed', (arguments ->> 'removed')::bigint,
+                'failed', (arguments ->> 'failed')::bigint,
+                'by', arguments ->> 'by'
+            ))
+        ));
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then

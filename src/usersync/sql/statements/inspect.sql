@@ -90,6 +90,15 @@ select jsonb_build_object(
         where indrelid = to_regclass('@users_table') and indisprimary
         order by attname
     ),
+    -- Of the unique indexes on one column, the key's included, that hold for all rows.
+    'users_unique_columns', array(
+        select distinct attname::text
+        from pg_index
+        join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+        where indrelid = to_regclass('@users_table') and indisunique and indisvalid and indnkeyatts = 1
+            and indpred is null
+        order by attname
+    ),
     'users_triggers', (
         select coalesce(jsonb_agg(jsonb_build_object(
             'name', tgname, 'type', tgtype, 'enabled', tgenabled, 'function', nspname || '.' || proname,
