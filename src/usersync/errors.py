@@ -9,7 +9,8 @@
     ├── ConnectionFailedError    US201  no connection, or it was lost
     ├── PrivilegeMissingError    US202  the role may not do what was asked
     ├── DatabaseError            US203  the database refused a statement
-    ├── BusyError                US204  a lock was not to be had in time
+    ├── BusyError                US204  another session held a lock for too long
+    ├── ReadOnlyDatabaseError    US205  the database accepts no writes
     ├── NotInstalledError        US301  the database has no usersync
     ├── VersionMismatchError     US302  the database and this library do not fit
     ├── ConflictError            US303  an object is not what it would have to be
@@ -84,9 +85,15 @@ class PrivilegeMissingError(DatabaseError):
 
 
 class BusyError(DatabaseError):
-    """A lock was not to be had within the lock time-out (SQLSTATE 55P03)."""
+    """Another session held a lock for longer than the lock time-out (SQLSTATE 55P03)."""
 
     code = "US204"
+
+
+class ReadOnlyDatabaseError(DatabaseError):
+    """The database, or a standby, accepts no writes (SQLSTATE 25006)."""
+
+    code = "US205"
 
 
 class NotInstalledError(UsersyncError):
@@ -156,23 +163,33 @@ def refused(sqlstate: str | None, message: str, hint: str | None = None) -> User
         return NotInstalledError(
             f"usersync is not installed in this database ({message})", hint="Run: usersync apply"
         )
-    if sqlstate == SettingsError.code:
-        return SettingsError(message, hint=hint)
-    if sqlstate == VersionMismatchError.code:
-        return VersionMismatchError(message, hint=hint)
-    if sqlstate == "42501":
-        return PrivilegeMissingError(
-            message,
-            hint="Connect as the role that owns usersync's objects, on Supabase `postgres`.",
-            sqlstate=sqlstate,
-        )
-    if sqlstate == "55P03":
-        return BusyError(message, hint="Another session holds the lock; try again.", sqlstate=sqlstate)
+    if sqlstate in _OUR_CODES:
+        return _OUR_CODES[sqlstate](message, hint=hint)
+    if sqlstate in _KINDS:
+        kind, advice = _KINDS[sqlstate]
+        return kind(message, hint=advice, sqlstate=sqlstate)
     if sqlstate in _GONE:
         hint = hint or "Was a table or column renamed since usersync was applied? Run: usersync doctor"
     return DatabaseError(f"{message} (SQLSTATE {sqlstate})", hint=hint, sqlstate=sqlstate)
 
 
+_OUR_CODES: dict[str | None, type[UsersyncError]] = {
+    each.code: each for each in (SettingsError, VersionMismatchError)
+}
+_KINDS: dict[str | None, tuple[type[DatabaseError], str]] = {
+    "42501": (
+        PrivilegeMissingError,
+        "Connect as the role that owns usersync's objects, on Supabase `postgres`.",
+    ),
+    "55P03": (BusyError, "Another session holds the lock; try again."),
+    "25006": (
+        ReadOnlyDatabaseError,
+        (
+            "Supabase makes a database read-only when its disk is full: free some space, or enlarge it. A "
+            "standby accepts no writes: connect to the primary. To see the cause: usersync doctor --only D036"
+        ),
+    ),
+}
 _OUR_OBJECTS = re.compile(
     r"usersync|ensure_user_exists|user_sync_status|sync_existing_auth_users|record_audit_events"
 )

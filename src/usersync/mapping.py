@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from usersync.config.sql_expression import (
     changes_by_itself,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Owner = Literal["auth", "app"]
 OnConflict = Literal["degrade", "null", "suffix"]
+Absent = Literal["default", "null"]
 Default = str | int | float | bool | None
 
 #: PostgreSQL cuts longer names silently (NAMEDATALEN - 1).
@@ -180,6 +181,8 @@ class Column:
     personal: bool = False
     #: What becomes of the value where the column is unique, and another user has it.
     on_conflict: OnConflict = "degrade"
+    #: What the column holds where the user has no value: the column's DEFAULT in the table, or null.
+    absent: Absent = "default"
 
     def describe(self) -> dict[str, Any]:
         """The column as plain data, in the form that :func:`parse_column` reads."""
@@ -193,8 +196,15 @@ class Column:
             "trusted": self.trusted,
             "personal": self.personal,
             "on_conflict": self.on_conflict if self.on_conflict != "degrade" else None,
+            "absent": self.absent if self.absent != "default" else None,
         }
         return {key: value for key, value in options.items() if value is not None}
+
+    @property
+    def takes_table_default(self) -> bool:
+        """Whether the column's DEFAULT in the table stands in where the user has no value."""
+        absent = self.default is None and self.absent == "default"
+        return absent and not self.is_computed and not self.is_tombstone
 
     @property
     def is_tombstone(self) -> bool:
@@ -239,11 +249,14 @@ def parse_column(name: str, entry: object) -> Column:
         value=_parse_constant(options.get("value"), f"{where}.value"),
         expression=expression,
         default=_parse_constant(options.get("default"), f"{where}.default"),
-        owner=_parse_owner(options.get("owner", _usual_owner(is_computed=not sources)), where),
+        owner=_parse_choice(
+            options.get("owner", _usual_owner(is_computed=not sources)), Owner, f"{where}.owner"
+        ),
         type=parse_type(options.get("type"), where),
         trusted=_parse_flag(options, "trusted", False, where),
         personal=_parse_flag(options, "personal", _holds_personal_data(sources, expression), where),
-        on_conflict=_parse_on_conflict(options.get("on_conflict", "degrade"), where),
+        on_conflict=_parse_choice(options.get("on_conflict", "degrade"), OnConflict, f"{where}.on_conflict"),
+        absent=_parse_choice(options.get("absent", "default"), Absent, f"{where}.absent"),
     )
     _refuse_escalation(column, where)
     _refuse_suffix(column, where)
@@ -270,7 +283,7 @@ def _usual_owner(*, is_computed: bool) -> Owner:
 
 
 _ORIGINS = {"from", "value", "expression"}
-_OPTIONS = {*_ORIGINS, "default", "owner", "type", "trusted", "personal", "on_conflict"}
+_OPTIONS = {*_ORIGINS, "default", "owner", "type", "trusted", "personal", "on_conflict", "absent"}
 
 
 def _options(entry: object, where: str) -> Mapping[str, Any]:
@@ -326,16 +339,11 @@ def _why_not_a_source(name: str) -> str:
     return "is not a column of auth.users that can be mirrored"
 
 
-def _parse_owner(value: object, where: str) -> Owner:
-    if value not in get_args(Owner):
-        raise SettingsError(f'{where}.owner: {value!r} is neither "auth" nor "app"')
-    return cast("Owner", value)
-
-
-def _parse_on_conflict(value: object, where: str) -> OnConflict:
-    if value not in get_args(OnConflict):
-        raise SettingsError(f'{where}.on_conflict: {value!r} is none of "degrade", "null", "suffix"')
-    return cast("OnConflict", value)
+def _parse_choice(value: object, choices: Any, where: str) -> Any:
+    if value not in get_args(choices):
+        wanted = ", ".join(f'"{choice}"' for choice in get_args(choices))
+        raise SettingsError(f"{where}: {value!r} is none of {wanted}")
+    return value
 
 
 def _refuse_suffix(column: Column, where: str) -> None:

@@ -136,6 +136,8 @@ class SyncStatus:
     #: How many users stand in the ledger for which SQLSTATE.
     by_sqlstate: Mapping[str, int]
     observed_at: datetime = field(compare=False)
+    #: ``standby``, or ``setting`` (default_transaction_read_only), if the database accepts no writes.
+    read_only: str | None = None
 
     @property
     def in_step(self) -> bool:
@@ -175,6 +177,7 @@ class SyncStatus:
             else None,
             by_sqlstate=data["by_sqlstate"],
             observed_at=datetime.fromisoformat(data["observed_at"]),
+            read_only=data.get("read_only"),
         )
 
 

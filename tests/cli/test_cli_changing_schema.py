@@ -28,7 +28,8 @@ def step(usersync, database, monkeypatch, postgres, directory):
     postgres.execute(PROJECT)
 
     def call(*arguments, code=0):
-        done = usersync(*arguments)
+        untried = ["--no-trial"] if arguments[0] == "apply" else []
+        done = usersync(*arguments, *untried)
         assert done.code == code, done.out + done.err
         return done
 

@@ -433,7 +433,7 @@ def test_who_has_lost_the_file_gets_it_back(usersync, dsn, directory, postgres, 
         mail = { from = "email", personal = false }
         nick = { from = ["user_metadata.nick", "phone"], owner = "app", on_conflict = "suffix" }
     """)
-    assert usersync("apply", "--yes").code == 0
+    assert usersync("apply", "--yes", "--no-trial").code == 0
     settings = load_settings(path)
     path.unlink()
     data = proposed()

@@ -36,7 +36,7 @@ def test_plan_counts_functions_and_names_them_if_asked(usersync, dsn):
 
 
 def test_plan_with_nothing_but_notes_does_not_say_that_all_is_well(usersync, dsn, postgres):
-    usersync("apply", "--yes")
+    usersync("apply", "--yes", "--no-trial")
     postgres.execute(
         "create function public.other() returns trigger language plpgsql as 'begin return new; end';"
         "create trigger other after insert on auth.users for each row execute function public.other()"
@@ -100,16 +100,16 @@ def test_apply_installs_and_brings_in_who_is_there(usersync, dsn, auth, database
 
 def test_apply_without_sync_leaves_users_for_later(usersync, dsn, auth):
     auth.sign_up_email("ada@example.com")
-    assert usersync("apply", "--yes", "--no-sync", "--json").json["sync"] is None
+    assert usersync("apply", "--yes", "--no-trial", "--no-sync", "--json").json["sync"] is None
     status = usersync("status", "--json")
     assert (status.code, status.json["missing"], status.json["in_step"]) == (1, 1, False)
 
 
 def test_apply_says_who_could_not_be_synced(usersync, dsn, auth, postgres):
     auth.sign_up_email("ada@example.com")
-    assert usersync("apply", "--yes", "--no-sync").code == 0
+    assert usersync("apply", "--yes", "--no-trial", "--no-sync").code == 0
     postgres.execute("alter table public.users add column team text not null")
-    done = usersync("apply", "--yes")
+    done = usersync("apply", "--yes", "--no-trial")
     assert done.code == 1
     assert "usersync failures" in done.out
 
@@ -153,7 +153,7 @@ def test_leaving_the_question_changes_nothing(dsn, postgres, key, code):
 
 
 def test_other_settings_than_those_applied_are_pointed_out(usersync, dsn, directory):
-    assert usersync("apply", "--yes").code == 0
+    assert usersync("apply", "--yes", "--no-trial").code == 0
     (directory / "usersync.toml").write_text('on_delete = "keep"\nlock_timeout_ms = 100')
     plan = usersync("plan")
     assert "on_delete, lock_timeout_ms: this database was set up with other settings" in plan.out
@@ -162,7 +162,7 @@ def test_other_settings_than_those_applied_are_pointed_out(usersync, dsn, direct
     sync = usersync("sync")
     assert sync.code == 0
     assert "warning: on_delete, lock_timeout_ms: usersync.toml says" in sync.err
-    assert usersync("apply", "--yes").code == 0
+    assert usersync("apply", "--yes", "--no-trial").code == 0
     assert "warning" not in usersync("sync").err
 
 
@@ -175,7 +175,7 @@ def test_settings_come_from_pyproject_too(usersync, dsn, directory):
 
 def test_rollback_takes_everything_back_and_leaves_the_users(usersync, dsn, auth, postgres):
     auth.sign_up_email("ada@example.com")
-    usersync("apply", "--yes")
+    usersync("apply", "--yes", "--no-trial")
     done = usersync("rollback", "--yes")
     assert done.code == 0
     assert "table public.users stays" in done.out
@@ -186,7 +186,7 @@ def test_rollback_takes_everything_back_and_leaves_the_users(usersync, dsn, auth
 
 
 def test_rollback_drops_a_table_that_usersync_made_if_told_so(usersync, dsn, postgres):
-    usersync("apply", "--yes")
+    usersync("apply", "--yes", "--no-trial")
     data = usersync("rollback", "--yes", "--drop-users-table", "--drop-audit-log", "--json").json
     assert data["changes"][-1]["subject"] == "table public.users"
     assert postgres.execute("select to_regclass('public.users')").fetchone() == (None,)
@@ -194,7 +194,7 @@ def test_rollback_drops_a_table_that_usersync_made_if_told_so(usersync, dsn, pos
 
 def test_rollback_goes_by_the_settings_that_were_applied(usersync, dsn, directory, postgres):
     (directory / "usersync.toml").write_text('users_table = "app.members"')
-    usersync("apply", "--yes")
+    usersync("apply", "--yes", "--no-trial")
     (directory / "usersync.toml").unlink()
     assert usersync("rollback", "--yes", "--drop-users-table", "--drop-audit-log").code == 0
     assert postgres.execute("select to_regclass('app.members')").fetchone() == (None,)

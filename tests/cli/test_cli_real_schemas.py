@@ -218,7 +218,7 @@ def test_a_real_project_from_init_to_rollback(run, catalog):
     before = catalog()
     run.call("plan", "--adopt")
     assert catalog() == before
-    run.call("apply", "--adopt", "--yes", codes=(0, 1) if run.project.ledger else (0,))
+    run.call("apply", "--adopt", "--yes", "--accept-changes", codes=(0, 1) if run.project.ledger else (0,))
     refused = hammer(run.auth, run.superuser, seed=1, steps=70)
     assert set(refused) <= run.project.refused
     run.in_step()
@@ -250,7 +250,7 @@ def upgrade(run):
     planned = run.call("plan", "--json", "--sql").json
     assert any(f"auth_confirmed_at in {differing}" in each["message"] for each in planned["findings"])
     assert any("auth_confirmed_at" in each["sql"] for each in planned["changes"])
-    run.call("apply", "--yes", codes=(0, 1) if run.project.ledger else (0,))
+    run.call("apply", "--yes", "--no-trial", codes=(0, 1) if run.project.ledger else (0,))
     assert run.superuser.execute(equal.format("")).fetchone() == (0,)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from usersync.plans.doctor import CANARY
 from usersync.plans.doctor import CHECKS as LOOKING
 
-CHECKS = (*LOOKING, *CANARY)
+CHECKS = sorted((*LOOKING, *CANARY), key=lambda check: check.code)
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 
 

@@ -42,7 +42,7 @@ def test_d001_a_database_set_up_by_a_newer_release(clinic):
 
 
 #: What is looked at whatever database it is: the pooler, the clock, the spool.
-OF_THIS_MACHINE = ("D023", "D031", "D032")
+OF_THIS_MACHINE = ("D023", "D031", "D032", "D036")
 
 
 @pytest.mark.newest_server

@@ -150,6 +150,7 @@ CREATE OR REPLACE FUNCTION public.user_sync_status()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 declare
@@ -205,6 +206,7 @@ CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAU
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 <<given>>
@@ -442,6 +444,62 @@ end;
 $function$
 
 
+-- function usersync.column_default(text)
+owner postgres; usersync: the DEFAULT of a column of the users table for a new row.
+CREATE OR REPLACE FUNCTION usersync.column_default(column_name text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+#variable_conflict use_column
+declare
+    code text := (
+        select pg_get_expr(adbin, adrelid)
+        from pg_attrdef
+        join pg_attribute on attrelid = adrelid and attnum = adnum
+        where adrelid = '"public"."users"'::regclass and attname = column_default.column_name
+    );
+    computed text;
+begin
+    if code is not null then
+        execute format('select (%s)::text', code) into computed;
+    end if;
+    return computed;
+end;
+$function$
+
+
+-- function usersync.column_defaults()
+owner postgres; usersync: the DEFAULT of each mapped column that stands in where a user has no value.
+CREATE OR REPLACE FUNCTION usersync.column_defaults()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return (-- The DEFAULT of each mapped column that stands in where a user has no value, as one JSON object: a constant as text,
+-- null for one that is computed anew for each row. Null where no such column has one. Read from the catalog each time,
+-- because the application may change it.
+select jsonb_object_agg(found.attname, case
+    when found.code ~ '^''([^'']|'''')*''(::[a-zA-Z0-9_ "."\[\](),]+)?$'
+        then replace(substring(found.code from '^''((?:[^'']|'''')*)'''), '''''', '''')
+    else substring(found.code from '^\(?(-?[0-9.]+|true|false)\)?(?:::[a-z ]+)?$')
+end)
+from (
+    select attname, pg_get_expr(adbin, adrelid) as code
+    from pg_attrdef
+    join pg_attribute on attrelid = adrelid and attnum = adnum
+    where adrelid = to_regclass('"public"."users"') and attname in ('email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at')
+) as found
+where found.code !~* '^null(::|$)'
+);
+end;
+$function$
+
+
 -- function usersync.columns_of(text)
 owner postgres; usersync: the columns of a constraint on the users table.
 CREATE OR REPLACE FUNCTION usersync.columns_of(constraint_name text)
@@ -495,7 +553,9 @@ CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT exa
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     seed bigint := hashtextextended(gen_random_uuid()::text, 0);
     ours record;
     theirs record;
@@ -522,7 +582,7 @@ begin
     select
         count(*) as rows,
         count(*) filter (where source."deleted_at" is null) as living,
-        coalesce(sum(hash_record_extended(row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
+        coalesce(sum(hash_record_extended(row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then (known.defaults ->> 'email')::text end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then (known.defaults ->> 'phone')::text end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then (known.defaults ->> 'full_name')::text end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then (known.defaults ->> 'avatar_url')::text end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then (known.defaults ->> 'is_anonymous')::boolean end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then (known.defaults ->> 'email_confirmed_at')::timestamptz end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then (known.defaults ->> 'phone_confirmed_at')::timestamptz end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then (known.defaults ->> 'banned_until')::timestamptz end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then (known.defaults ->> 'created_at')::timestamptz end), source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
             filter (where source."deleted_at" is null), 0) as digests
     into theirs
     from "auth"."users" as source;
@@ -998,6 +1058,8 @@ declare
     ids uuid[];
     reason text;
     problem text;
+    is_simple boolean;
+    has_defaults boolean;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -1008,7 +1070,8 @@ begin
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            if tg_relid = '"auth"."users"'::regclass
+            select
+                tg_relid = '"auth"."users"'::regclass
                 and pg_partition_root('"public"."users"'::regclass) is null
                 and not exists (
                     select from pg_trigger
@@ -1021,8 +1084,18 @@ begin
                 and (
                     (select true from new_users offset 1 limit 1) is null
                     or not usersync.fires_after_others(tg_relid, tg_name, 4)
-                )
-            then
+                ),
+                exists (select from pg_attrdef where adrelid = '"public"."users"'::regclass)
+            into is_simple, has_defaults;
+            if is_simple and has_defaults then
+                is_simple := not exists (
+                    select from pg_attrdef
+                    join pg_attribute on attrelid = adrelid and attnum = adnum
+                    where adrelid = '"public"."users"'::regclass
+                        and exists (select from new_users as source where case attname when 'email' then (source."email") is null when 'phone' then (source."phone") is null when 'full_name' then (coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}') is null when 'avatar_url' then (coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}') is null when 'is_anonymous' then (source."is_anonymous") is null when 'email_confirmed_at' then (source."email_confirmed_at") is null when 'phone_confirmed_at' then (source."phone_confirmed_at") is null when 'banned_until' then (source."banned_until") is null when 'created_at' then (source."created_at") is null else false end)
+                );
+            end if;
+            if is_simple then
                 insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
                 select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null;
                 get diagnostics inserted = row_count;
@@ -1084,6 +1157,7 @@ AS $function$
 declare
     ids uuid[];
     is_deletion boolean := false;
+    emptied text[];
 begin
     if tg_relid <> '"auth"."users"'::regclass then
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
@@ -1095,6 +1169,10 @@ begin
     if row(new."id", new."email", new."phone", coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}', coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}', new."is_anonymous", new."email_confirmed_at", new."phone_confirmed_at", new."banned_until", new."created_at", new."deleted_at") is distinct from row(old."id", old."email", old."phone", coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}', coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}', old."is_anonymous", old."email_confirmed_at", old."phone_confirmed_at", old."banned_until", old."created_at", old."deleted_at") then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op, false, is_deletion);
+        emptied := array_remove(array[case when new."email" is null and old."email" is not null then 'email' end, case when new."phone" is null and old."phone" is not null then 'phone' end, case when coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}' is null and coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}' is not null then 'full_name' end, case when coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}' is null and coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}' is not null then 'avatar_url' end, case when new."is_anonymous" is null and old."is_anonymous" is not null then 'is_anonymous' end, case when new."email_confirmed_at" is null and old."email_confirmed_at" is not null then 'email_confirmed_at' end, case when new."phone_confirmed_at" is null and old."phone_confirmed_at" is not null then 'phone_confirmed_at' end, case when new."banned_until" is null and old."banned_until" is not null then 'banned_until' end, case when new."created_at" is null and old."created_at" is not null then 'created_at' end]::text[], null);
+        if cardinality(emptied) > 0 and new."deleted_at" is null then
+            perform usersync.reset_columns(new."id", emptied);
+        end if;
     end if;
     return null;
 exception when others or assert_failure then
@@ -1339,7 +1417,11 @@ begin
             order by max(run.updated_at) desc
             limit 1
         ),
-        'observed_at', clock_timestamp()
+        'observed_at', clock_timestamp(),
+        'read_only', case
+            when pg_is_in_recovery() then 'standby'
+            when current_setting('default_transaction_read_only')::boolean then 'setting'
+        end
     );
 end;
 $function$
@@ -1487,7 +1569,7 @@ declare
 begin
     for name, expression in
         select mapped.name, mapped.expression
-        from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"']) as mapped (name, expression)
+        from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"']) as mapped (name, expression)
     loop
         begin
             execute format(
@@ -1669,7 +1751,9 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     page_end uuid;
     is_empty boolean;
     ledger_ids uuid[];
@@ -1767,14 +1851,14 @@ begin
                     source."id" is not null and source."deleted_at" is null as is_live,
                     target."id" is not null as has_row,
                     source."created_at" as created_at,
-                    array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."phone" is distinct from source."phone" then 'phone' end, case when target."full_name" is distinct from coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}' then 'full_name' end, case when target."avatar_url" is distinct from coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}' then 'avatar_url' end, case when target."is_anonymous" is distinct from source."is_anonymous" then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from source."email_confirmed_at" then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from source."phone_confirmed_at" then 'phone_confirmed_at' end, case when target."banned_until" is distinct from source."banned_until" then 'banned_until' end, case when target."created_at" is distinct from source."created_at" then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null) as differing,
+                    array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."phone" is distinct from coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end) then 'phone' end, case when target."full_name" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end) then 'full_name' end, case when target."avatar_url" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end) then 'avatar_url' end, case when target."is_anonymous" is distinct from coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end) then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end) then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end) then 'phone_confirmed_at' end, case when target."banned_until" is distinct from coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end) then 'banned_until' end, case when target."created_at" is distinct from coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end) then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null) as differing,
                     case
                         when source."id" is null then case when (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true then 'orphaned' end
                         when source."deleted_at" is not null then case
                             when target."id" is not null and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true then 'deleted_upstream'
                         end
                         when target."id" is null then 'missing'
-                        when row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at") then 'stale'
+                        when row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at") then 'stale'
                     end as class
                 from (
                     select source.* from "auth"."users" as source
@@ -2055,6 +2139,33 @@ begin
         set ("deleted_at", "email", "phone", "full_name", "avatar_url") = row(coalesce(target."deleted_at", (select source."deleted_at" from "auth"."users" as source where source."id" = target."id"), now()), usersync.placeholder('email', target."id"), usersync.placeholder('phone', target."id"), usersync.placeholder('full_name', target."id"), usersync.placeholder('avatar_url', target."id"))
         where target."id" = any(soft_deleted) and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true;
     end if;
+end;
+$function$
+
+
+-- function usersync.reset_columns(uuid, text[])
+owner postgres; usersync: gives columns of a row their DEFAULT back.
+CREATE OR REPLACE FUNCTION usersync.reset_columns(user_id uuid, column_names text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+AS $function$
+#variable_conflict use_column
+declare
+    assignments text;
+begin
+    select string_agg(format('%I = default', name), ', ') into assignments
+    from unnest(column_names) as name
+    where usersync.column_defaults() -> name is not null;
+    if assignments is null then
+        return;
+    end if;
+    execute format('update %s set %s where %I = $1', '"public"."users"', assignments, 'id') using user_id;
+    set constraints all immediate;
+exception when others or assert_failure then
+    perform usersync.record_failures(
+        array[user_id], sqlstate, null, array_to_string(column_names, ', '), sqlerrm, null);
 end;
 $function$
 
@@ -2445,7 +2556,9 @@ CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], applied_deletions b
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     triggers text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
@@ -2460,7 +2573,7 @@ begin
         case when source."id" is not null and target."id" is not null then 'US001' else 'US002' end,
         nullif(array_to_string(case
             when source."id" is not null and target."id" is not null
-                then array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."phone" is distinct from source."phone" then 'phone' end, case when target."full_name" is distinct from coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}' then 'full_name' end, case when target."avatar_url" is distinct from coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}' then 'avatar_url' end, case when target."is_anonymous" is distinct from source."is_anonymous" then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from source."email_confirmed_at" then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from source."phone_confirmed_at" then 'phone_confirmed_at' end, case when target."banned_until" is distinct from source."banned_until" then 'banned_until' end, case when target."created_at" is distinct from source."created_at" then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null)
+                then array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."phone" is distinct from coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end) then 'phone' end, case when target."full_name" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end) then 'full_name' end, case when target."avatar_url" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end) then 'avatar_url' end, case when target."is_anonymous" is distinct from coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end) then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end) then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end) then 'phone_confirmed_at' end, case when target."banned_until" is distinct from coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end) then 'banned_until' end, case when target."created_at" is distinct from coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end) then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null)
         end, ', '), ''),
         case
             when source."id" is null then
@@ -2470,7 +2583,7 @@ begin
             else format(
                 'The row was written, and holds another value all the same: a trigger of the application changes '
                 'what is written (as of %s).',
-                left(md5(concat(triggers, row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"), row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"))), 8)
+                left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at"), row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"))), 8)
             )
         end
     from unnest(unlike_users.ids) as examined (user_id)
@@ -2487,7 +2600,7 @@ begin
             when exists (select from "auth"."users" as deleted where deleted."id" = examined.user_id)
             then (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true else (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true
         end
-        else row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at")
+        else row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
     end;
 end;
 $function$
@@ -2614,7 +2727,7 @@ declare
 begin
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
-    from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"']) as mapped (name, expression)
+    from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"']) as mapped (name, expression)
     join pg_attribute as demanded on
         demanded.attrelid = '"public"."users"'::regclass
         and demanded.attname = mapped.name
@@ -2646,12 +2759,14 @@ CREATE OR REPLACE FUNCTION usersync.write_rows(ids uuid[], held boolean)
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     inserted bigint;
     updated bigint;
 begin
     insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
-    select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at"
+    select source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then coalesce((known.defaults ->> 'email')::text, usersync.column_default('email')::text) end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then coalesce((known.defaults ->> 'phone')::text, usersync.column_default('phone')::text) end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then coalesce((known.defaults ->> 'full_name')::text, usersync.column_default('full_name')::text) end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then coalesce((known.defaults ->> 'avatar_url')::text, usersync.column_default('avatar_url')::text) end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then coalesce((known.defaults ->> 'is_anonymous')::boolean, usersync.column_default('is_anonymous')::boolean) end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then coalesce((known.defaults ->> 'email_confirmed_at')::timestamptz, usersync.column_default('email_confirmed_at')::timestamptz) end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then coalesce((known.defaults ->> 'phone_confirmed_at')::timestamptz, usersync.column_default('phone_confirmed_at')::timestamptz) end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then coalesce((known.defaults ->> 'banned_until')::timestamptz, usersync.column_default('banned_until')::timestamptz) end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then coalesce((known.defaults ->> 'created_at')::timestamptz, usersync.column_default('created_at')::timestamptz) end), source."deleted_at"
     from "auth"."users" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
@@ -2669,11 +2784,11 @@ begin
     end if;
     update "public"."users" as target
     set ("email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at") = (
-        select source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from "auth"."users" as source where source."id" = target."id"
+        select coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at" from "auth"."users" as source where source."id" = target."id"
     )
     where target."id" = any(write_rows.ids)
         and (
-            select row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at")
+            select row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
             from "auth"."users" as source
             where source."id" = target."id" and source."deleted_at" is null
         );
@@ -2695,7 +2810,7 @@ AS $function$
 #variable_conflict use_column
 declare
     names text[] := array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'];
-    expressions text[] := array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'];
+    expressions text[] := array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"'];
     owners text[] := array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'];
     policies text[] := array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'];
     tries integer[] := array_fill(0, array[cardinality(names)]);
@@ -2727,7 +2842,7 @@ begin
             expressions[colliding] := (
                 select format(
                     'left((%s)::text, %s) || ''_'' || left(replace(source."id"::text, ''-'', ''''), %s)',
-                    (array['source."id"', 'source."email"', 'source."phone"', 'coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}''', 'coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}''', 'source."is_anonymous"', 'source."email_confirmed_at"', 'source."phone_confirmed_at"', 'source."banned_until"', 'source."created_at"', 'source."deleted_at"'])[colliding],
+                    (array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"'])[colliding],
                     case when width > 0 then greatest(width - digits - 1, 0) else 1 << 20 end,
                     digits
                 )

@@ -150,6 +150,7 @@ CREATE OR REPLACE FUNCTION public.user_sync_status()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 declare
@@ -205,6 +206,7 @@ CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAU
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
 AS $function$
 #variable_conflict use_column
 <<given>>
@@ -442,6 +444,62 @@ end;
 $function$
 
 
+-- function usersync.column_default(text)
+owner postgres; usersync: the DEFAULT of a column of the users table for a new row.
+CREATE OR REPLACE FUNCTION usersync.column_default(column_name text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+AS $function$
+#variable_conflict use_column
+declare
+    code text := (
+        select pg_get_expr(adbin, adrelid)
+        from pg_attrdef
+        join pg_attribute on attrelid = adrelid and attnum = adnum
+        where adrelid = '"app"."members"'::regclass and attname = column_default.column_name
+    );
+    computed text;
+begin
+    if code is not null then
+        execute format('select (%s)::text', code) into computed;
+    end if;
+    return computed;
+end;
+$function$
+
+
+-- function usersync.column_defaults()
+owner postgres; usersync: the DEFAULT of each mapped column that stands in where a user has no value.
+CREATE OR REPLACE FUNCTION usersync.column_defaults()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return (-- The DEFAULT of each mapped column that stands in where a user has no value, as one JSON object: a constant as text,
+-- null for one that is computed anew for each row. Null where no such column has one. Read from the catalog each time,
+-- because the application may change it.
+select jsonb_object_agg(found.attname, case
+    when found.code ~ '^''([^'']|'''')*''(::[a-zA-Z0-9_ "."\[\](),]+)?$'
+        then replace(substring(found.code from '^''((?:[^'']|'''')*)'''), '''''', '''')
+    else substring(found.code from '^\(?(-?[0-9.]+|true|false)\)?(?:::[a-z ]+)?$')
+end)
+from (
+    select attname, pg_get_expr(adbin, adrelid) as code
+    from pg_attrdef
+    join pg_attribute on attrelid = adrelid and attnum = adnum
+    where adrelid = to_regclass('"app"."members"') and attname in ('email', 'age')
+) as found
+where found.code !~* '^null(::|$)'
+);
+end;
+$function$
+
+
 -- function usersync.columns_of(text)
 owner postgres; usersync: the columns of a constraint on the users table.
 CREATE OR REPLACE FUNCTION usersync.columns_of(constraint_name text)
@@ -495,7 +553,9 @@ CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT exa
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     seed bigint := hashtextextended(gen_random_uuid()::text, 0);
     ours record;
     theirs record;
@@ -522,7 +582,7 @@ begin
     select
         count(*) as rows,
         count(*) filter (where source."deleted_at" is null) as living,
-        coalesce(sum(hash_record_extended(row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
+        coalesce(sum(hash_record_extended(row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then (known.defaults ->> 'email')::text end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then (known.defaults ->> 'age')::integer end), source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
             filter (where source."deleted_at" is null), 0) as digests
     into theirs
     from "auth"."users" as source;
@@ -998,6 +1058,8 @@ declare
     ids uuid[];
     reason text;
     problem text;
+    is_simple boolean;
+    has_defaults boolean;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -1008,7 +1070,8 @@ begin
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            if tg_relid = '"auth"."users"'::regclass
+            select
+                tg_relid = '"auth"."users"'::regclass
                 and pg_partition_root('"app"."members"'::regclass) is null
                 and not exists (
                     select from pg_trigger
@@ -1021,8 +1084,18 @@ begin
                 and (
                     (select true from new_users offset 1 limit 1) is null
                     or not usersync.fires_after_others(tg_relid, tg_name, 4)
-                )
-            then
+                ),
+                exists (select from pg_attrdef where adrelid = '"app"."members"'::regclass)
+            into is_simple, has_defaults;
+            if is_simple and has_defaults then
+                is_simple := not exists (
+                    select from pg_attrdef
+                    join pg_attribute on attrelid = adrelid and attnum = adnum
+                    where adrelid = '"app"."members"'::regclass
+                        and exists (select from new_users as source where case attname when 'email' then (source."email") is null when 'age' then (source."raw_user_meta_data" ->> 'age') is null else false end)
+                );
+            end if;
+            if is_simple then
                 insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
                 select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from new_users as source where source."deleted_at" is null;
                 get diagnostics inserted = row_count;
@@ -1084,6 +1157,7 @@ AS $function$
 declare
     ids uuid[];
     is_deletion boolean := false;
+    emptied text[];
 begin
     if tg_relid <> '"auth"."users"'::regclass then
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
@@ -1095,6 +1169,10 @@ begin
     if row(new."id", new."email", new."raw_user_meta_data" ->> 'age', new."deleted_at") is distinct from row(old."id", old."email", old."raw_user_meta_data" ->> 'age', old."deleted_at") then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op, false, is_deletion);
+        emptied := array_remove(array[case when new."email" is null and old."email" is not null then 'email' end, case when new."raw_user_meta_data" ->> 'age' is null and old."raw_user_meta_data" ->> 'age' is not null then 'age' end]::text[], null);
+        if cardinality(emptied) > 0 and new."deleted_at" is null then
+            perform usersync.reset_columns(new."id", emptied);
+        end if;
     end if;
     return null;
 exception when others or assert_failure then
@@ -1339,7 +1417,11 @@ begin
             order by max(run.updated_at) desc
             limit 1
         ),
-        'observed_at', clock_timestamp()
+        'observed_at', clock_timestamp(),
+        'read_only', case
+            when pg_is_in_recovery() then 'standby'
+            when current_setting('default_transaction_read_only')::boolean then 'setting'
+        end
     );
 end;
 $function$
@@ -1487,7 +1569,7 @@ declare
 begin
     for name, expression in
         select mapped.name, mapped.expression
-        from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
+        from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"']) as mapped (name, expression)
     loop
         begin
             execute format(
@@ -1669,7 +1751,9 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     page_end uuid;
     is_empty boolean;
     ledger_ids uuid[];
@@ -1767,14 +1851,14 @@ begin
                     source."id" is not null and source."deleted_at" is null as is_live,
                     target."auth_id" is not null as has_row,
                     source."created_at" as created_at,
-                    array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
+                    array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."age" is distinct from coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end) then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null) as differing,
                     case
                         when source."id" is null then case when (target."gone" is not null) is not true then 'orphaned' end
                         when source."deleted_at" is not null then case
                             when target."auth_id" is not null and (target."gone" is not null) is not true then 'deleted_upstream'
                         end
                         when target."auth_id" is null then 'missing'
-                        when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at") then 'stale'
+                        when row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at") then 'stale'
                     end as class
                 from (
                     select source.* from "auth"."users" as source
@@ -2055,6 +2139,33 @@ begin
         set ("gone") = row(coalesce(target."gone", (select source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"), now()))
         where target."auth_id" = any(soft_deleted) and (target."gone" is not null) is not true;
     end if;
+end;
+$function$
+
+
+-- function usersync.reset_columns(uuid, text[])
+owner postgres; usersync: gives columns of a row their DEFAULT back.
+CREATE OR REPLACE FUNCTION usersync.reset_columns(user_id uuid, column_names text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+AS $function$
+#variable_conflict use_column
+declare
+    assignments text;
+begin
+    select string_agg(format('%I = default', name), ', ') into assignments
+    from unnest(column_names) as name
+    where usersync.column_defaults() -> name is not null;
+    if assignments is null then
+        return;
+    end if;
+    execute format('update %s set %s where %I = $1', '"app"."members"', assignments, 'auth_id') using user_id;
+    set constraints all immediate;
+exception when others or assert_failure then
+    perform usersync.record_failures(
+        array[user_id], sqlstate, null, array_to_string(column_names, ', '), sqlerrm, null);
 end;
 $function$
 
@@ -2445,7 +2556,9 @@ CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], applied_deletions b
  SET "DateStyle" TO 'ISO, MDY'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     triggers text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
@@ -2460,7 +2573,7 @@ begin
         case when source."id" is not null and target."auth_id" is not null then 'US001' else 'US002' end,
         nullif(array_to_string(case
             when source."id" is not null and target."auth_id" is not null
-                then array_remove(array[case when target."email" is distinct from source."email" then 'email' end, case when target."age" is distinct from case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null)
+                then array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."age" is distinct from coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end) then 'age' end, case when target."gone" is distinct from source."deleted_at" then 'gone' end]::text[], null)
         end, ', '), ''),
         case
             when source."id" is null then
@@ -2470,7 +2583,7 @@ begin
             else format(
                 'The row was written, and holds another value all the same: a trigger of the application changes '
                 'what is written (as of %s).',
-                left(md5(concat(triggers, row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
+                left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
             )
         end
     from unnest(unlike_users.ids) as examined (user_id)
@@ -2487,7 +2600,7 @@ begin
             when exists (select from "auth"."users" as deleted where deleted."id" = examined.user_id)
             then (target."gone" is not null) is not true else (target."gone" is not null) is not true
         end
-        else row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at")
+        else row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at")
     end;
 end;
 $function$
@@ -2614,7 +2727,7 @@ declare
 begin
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
-    from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"']) as mapped (name, expression)
+    from unnest(array['auth_id', 'email', 'plan', 'age', 'gone'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"']) as mapped (name, expression)
     join pg_attribute as demanded on
         demanded.attrelid = '"app"."members"'::regclass
         and demanded.attname = mapped.name
@@ -2646,12 +2759,14 @@ CREATE OR REPLACE FUNCTION usersync.write_rows(ids uuid[], held boolean)
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     inserted bigint;
     updated bigint;
 begin
     insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
-    select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at"
+    select source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then coalesce((known.defaults ->> 'email')::text, usersync.column_default('email')::text) end), coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', coalesce((source."raw_user_meta_data" ->> 'age')::integer, case when known.defaults -> 'age' is not null then coalesce((known.defaults ->> 'age')::integer, usersync.column_default('age')::integer) end), source."deleted_at"
     from "auth"."users" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
@@ -2669,11 +2784,11 @@ begin
     end if;
     update "app"."members" as target
     set ("email", "age", "gone") = (
-        select source."email", (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"
+        select coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce((source."raw_user_meta_data" ->> 'age')::integer, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at" from "auth"."users" as source where source."id" = target."auth_id"
     )
     where target."auth_id" = any(write_rows.ids)
         and (
-            select row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", source."email", case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, source."deleted_at")
+            select row(target."auth_id", target."email", target."age", target."gone") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at")
             from "auth"."users" as source
             where source."id" = target."auth_id" and source."deleted_at" is null
         );
@@ -2695,7 +2810,7 @@ AS $function$
 #variable_conflict use_column
 declare
     names text[] := array['auth_id', 'email', 'plan', 'age', 'gone'];
-    expressions text[] := array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"'];
+    expressions text[] := array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"'];
     owners text[] := array['key', 'auth', 'app', 'auth', 'auth'];
     policies text[] := array['degrade', 'degrade', 'degrade', 'degrade', 'degrade'];
     tries integer[] := array_fill(0, array[cardinality(names)]);
@@ -2727,7 +2842,7 @@ begin
             expressions[colliding] := (
                 select format(
                     'left((%s)::text, %s) || ''_'' || left(replace(source."id"::text, ''-'', ''''), %s)',
-                    (array['source."id"', 'source."email"', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', '(source."raw_user_meta_data" ->> ''age'')::integer', 'source."deleted_at"'])[colliding],
+                    (array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."raw_app_meta_data" -> ''plan'', to_jsonb(''free''::text)) #>> ''{}''', 'coalesce((source."raw_user_meta_data" ->> ''age'')::integer, usersync.column_default(''age'')::integer)', 'source."deleted_at"'])[colliding],
                     case when width > 0 then greatest(width - digits - 1, 0) else 1 << 20 end,
                     digits
                 )

@@ -1,8 +1,9 @@
-"""``usersync apply``: change the schema, then bring in the users that exist already."""
+"""``usersync apply``: try it, change the schema, then bring in the users that exist already."""
 
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,21 @@ from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan import adopt_option, look
 from usersync.cli.plan_view import change_data
 from usersync.cli.sync import reconcile
-from usersync.cli.text import count, good, typed
+from usersync.cli.text import bad, count, good, typed, wrap
+from usersync.cli.trial_view import difference_lines, today_lines, trial_data
 from usersync.plans import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import psycopg
+
     from usersync.cli.output import View
     from usersync.cli.plan_view import PlanView
     from usersync.cli.sync_view import SyncView
     from usersync.models import Change
+    from usersync.schema.trial.observation import Trial
+    from usersync.schema.trial.rehearsal import Rehearsed
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class ApplyView:
     sync: SyncView | None
     #: Whether the users are read from a copy of the auth server's table.
     copies_source: bool = False
+    trial: Rehearsed | None = None
 
     @property
     def exit_code(self) -> int:
@@ -55,7 +62,30 @@ class ApplyView:
             "state": "applied" if self.changes else "up to date",
             "changes": [change_data(change) for change in self.changes],
             "sync": self.sync.data() if self.sync else None,
+            "trial": trial_data(self.trial) if self.trial else None,
         }
+
+
+@dataclass(frozen=True)
+class DeclinedView:
+    """Differences that nobody agreed to: nothing was installed."""
+
+    planned: PlanView
+    trial: Rehearsed
+    exit_code: int = 1
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield ""
+        number = count(len(self.trial.to_accept), "difference")
+        yield f"{bad('Nothing was installed:')} {number} not accepted."
+        yield from wrap(
+            "Change usersync.toml or the triggers that the differences name. To install all the same: "
+            "usersync apply --accept-changes",
+            width,
+        )
+
+    def data(self) -> dict[str, Any]:
+        return self.planned.data() | {"state": "not accepted", "trial": trial_data(self.trial)}
 
 
 @click.command(
@@ -68,26 +98,132 @@ class ApplyView:
 )
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 @click.option("--no-sync", is_flag=True, help="Leave the users that exist already to 'usersync sync'.")
+@click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Install although the trial has shown that something will be different from today.",
+)
+@click.option(
+    "--call-out",
+    is_flag=True,
+    help="Try all flows, even if a trigger calls another server (such calls are not rolled back).",
+)
+@click.option(
+    "--no-trial", is_flag=True, help="Do not try the auth server's flows first: for databases made for tests."
+)
 @adopt_option
 @common_options
-def apply(call: Call, yes: bool, no_sync: bool, adopt: bool) -> View:
+def apply(
+    call: Call, *, yes: bool, no_sync: bool, adopt: bool, accept_changes: bool, call_out: bool, no_trial: bool
+) -> View:
     """Install or upgrade, then sync the users that exist already.
 
-    Shows what will change and asks. Everything is safe on a live system, and can be repeated: what is as it
-    should be stays. The users are synced page by page, in transactions of their own.
+    Shows what will change and asks. Before, the auth server's flows (sign-ups, changes, deletions) are tried
+    on the database, each in a transaction that is rolled back; then again with usersync's triggers. What is
+    different is shown, and you are asked once more. With --yes nothing is installed then, exit code 1, unless
+    --accept-changes. Everything is safe on a live system, and can be repeated. The users are synced page by
+    page, in transactions of their own.
     """
     call.require_consent(yes=yes)
     planned = call.run(look(call, adopt=adopt))
     if planned.plan.errors:
         return planned
-    call.output.say(*planned.lines(call.output.width))
-    if planned.plan.changes and not yes:
-        call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
-    changes = call.run(schema.apply(call.settings, adopt=adopt)).changes
+    tries = bool(planned.plan.changes) and not no_trial
+    with call.connection() if tries else nullcontext() as connection:
+        installation = Installation(call, planned, connection, adopt=adopt, call_out=call_out)
+        installation.try_today()
+        call.output.say(*planned.lines(call.output.width))
+        if planned.plan.changes and not yes:
+            call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
+        try:
+            changes = installation.install(asks=not yes and not accept_changes, accepts=accept_changes)
+        except NotAcceptedError as declined:
+            installation.take_back()
+            return DeclinedView(planned, declined.trial)
     if changes:
         call.output.say(done_line(changes), "")
     synced = None if no_sync else reconcile(call)
-    return ApplyView(planned, changes, synced, call.settings.copies_source)
+    return ApplyView(planned, changes, synced, call.settings.copies_source, installation.rehearsed)
+
+
+class NotAcceptedError(Exception):
+    """Something would be different, and nobody agreed to it."""
+
+    def __init__(self, trial: Rehearsed) -> None:
+        super().__init__()
+        self.trial = trial
+
+
+class Installation:
+    """An installation that is tried before it is made for good."""
+
+    def __init__(
+        self,
+        call: Call,
+        planned: PlanView,
+        connection: psycopg.Connection[Any] | None,
+        *,
+        adopt: bool,
+        call_out: bool,
+    ) -> None:
+        self._call = call
+        self._planned = planned
+        self._connection = connection
+        self._adopt = adopt
+        self._call_out = call_out
+        self._today: Trial | None = None
+        self._made: list[Change] = []
+        self.rehearsed: Rehearsed | None = None
+
+    def try_today(self) -> None:
+        """Try the flows as they are, and say first of all what fails already."""
+        if self._connection is None:
+            return
+        from usersync.schema.trial.observing import observe  # noqa: PLC0415 - a driver, which --help can do without
+
+        output = self._call.output
+        output.tell(f"Trying the auth server's flows on {self._call.target}; each is rolled back.")
+        self._today = observe(self._connection, self._call.settings, call_out=self._call_out)
+        output.say(*today_lines(self._today, output.width))
+
+    def install(self, *, asks: bool, accepts: bool) -> tuple[Change, ...]:
+        """Install; raises :class:`NotAcceptedError` before any trigger is made."""
+
+        def rehearse(changes: tuple[Change, ...]) -> None:
+            done = self._rehearse(changes)
+            if done is None or not done.to_accept or accepts:
+                return
+            if not asks or not self._call.output.confirm("Install all the same?"):
+                raise NotAcceptedError(done)
+
+        plan = schema.apply(self._call.settings, self._made.append, adopt=self._adopt, rehearse=rehearse)
+        return self._call.run(plan).changes
+
+    def _rehearse(self, changes: tuple[Change, ...]) -> Rehearsed | None:
+        if self._today is None or self._connection is None or self._today.obstacle or not changes:
+            return None
+        from usersync.schema.trial.rehearsal import rehearse  # noqa: PLC0415 - likewise
+
+        output = self._call.output
+        output.tell("Trying them again with usersync's triggers; each is rolled back.")
+        self.rehearsed = rehearse(
+            self._connection, self._call.settings, self._today, changes, call_out=self._call_out
+        )
+        output.say(*difference_lines(self.rehearsed, output.width), "")
+        return self.rehearsed
+
+    def take_back(self) -> None:
+        """Undo what was made before the trial: tables and functions, which nothing uses yet."""
+        if not self._made:
+            return
+        settings, made = self._call.settings, {each.subject for each in self._made if each.kind == "create"}
+        self._call.run(
+            schema.rollback(
+                settings,
+                drop_users_table=f"table {settings.users_table}" in made,
+                drop_audit_log=f"table {settings.audit_table}" in made,
+            )
+        )
 
 
 def done_line(changes: Sequence[Change]) -> str:

@@ -12,7 +12,7 @@ import click
 from usersync.cli.options import Call, Number, common_options, examples
 from usersync.cli.output import describe_error, error_lines
 from usersync.cli.text import good
-from usersync.errors import SettingsError
+from usersync.errors import BusyError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,9 +146,12 @@ def _once(call: Call, collector: UsersyncCollector, textfile: Path | None) -> Vi
     if textfile is not None:
         with call.output.sink(textfile, mode=0o644) as file:
             file.write(text)
-    if collector.error is not None:
-        call.output.tell(*error_lines(collector.error, call.output.width))
-    return MetricsView(text.decode(), tuple(collector.samples()), collector.error, textfile)
+    error = collector.error
+    if isinstance(error, BusyError):
+        error = call.name_blockers(error)
+    if error is not None:
+        call.output.tell(*error_lines(error, call.output.width))
+    return MetricsView(text.decode(), tuple(collector.samples()), error, textfile)
 
 
 def _serve(call: Call, collector: UsersyncCollector, host: str, port: int) -> None:

@@ -15,10 +15,12 @@ import click
 
 from usersync.cli.output import Output, View, can_ask
 from usersync.config.retired import RetiredSettingWarning
+from usersync.core.blockers import advice, blockers
 from usersync.environment import look_up
-from usersync.errors import NeedsDatabaseError, SettingsError
+from usersync.errors import BusyError, NeedsDatabaseError, SettingsError, UsersyncError
 from usersync.plans.schema import settings_in_database
 from usersync.settings import FILE_NAME, Settings, load_settings
+from usersync.sql.render import COMMAND_LOCK_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +46,17 @@ class Surroundings:
     find_settings: Callable[[], Settings]
     #: Where these settings come from, for people.
     settings_source: str
+
+
+def _limit_waiting(connection: psycopg.Connection[Any]) -> None:
+    """Wait for locks no longer than ``COMMAND_LOCK_TIMEOUT``.
+
+    Not through a pooler, where the session is not ours alone: there the functions and transactions say so.
+    """
+    connection.execute(
+        "select case when pg_backend_pid() = %s then set_config('lock_timeout', %s, false) end",
+        [connection.info.backend_pid, COMMAND_LOCK_TIMEOUT],
+    )
 
 
 @dataclass(frozen=True)
@@ -125,14 +138,32 @@ class Call:
         from usersync.transports.psycopg import connect  # noqa: PLC0415 - likewise
 
         with connect(self.dsn) as connection:
+            _limit_waiting(connection)
             yield connection
 
     def run(self, plan: Plan[T]) -> T:
         """Drive a plan over a connection of its own, or over the Data API."""
         from usersync.transports.psycopg import link_to  # noqa: PLC0415 - likewise
+        from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
+        if isinstance(self.source, str):
+            with self.connection() as connection:
+                return run(plan, connection)
         with closing(link_to(self.source)) as link:
             return link.run(plan)
+
+    def name_blockers(self, error: BusyError) -> BusyError:
+        """The error with the sessions that hold the lock, as far as a connection can see them."""
+        from usersync.transports.run import run  # noqa: PLC0415 - likewise
+
+        if not isinstance(self.source, str):
+            return error
+        try:
+            with self.connection() as connection:
+                found = run(blockers(self.settings), connection)
+        except UsersyncError:
+            return error
+        return BusyError(str(error), hint=advice(found), sqlstate=error.sqlstate)
 
     def warn_of_other_settings(self) -> None:
         """Say so where the settings of this directory are not those that the database was set up with."""
@@ -212,7 +243,10 @@ def output_options(command: Command) -> Callable[..., None]:
     ) -> None:
         surroundings = click.get_current_context().find_object(Surroundings)
         call = Call(Output(as_json=as_json, verbose=verbose), dsn, config, surroundings)
-        view = command(call, **options)
+        try:
+            view = command(call, **options)
+        except BusyError as error:
+            raise call.name_blockers(error) from error
         if view is not None:
             call.output.show(view)
             click.get_current_context().exit(view.exit_code)

@@ -103,6 +103,9 @@ class Output:
         pipe, is written to as it is.
         """
         if path is None:
+            # Python has no standard output where the shell closed it (``>&-``).
+            if sys.stdout is None:
+                raise SettingsError("cannot write: standard output is closed", hint="Add --output FILE.")
             yield sys.stdout.buffer
             return
         try:
@@ -249,12 +252,40 @@ def _draft_of(path: Path, mode: int) -> Iterator[BinaryIO]:
         mode = stat.S_IMODE(path.stat().st_mode)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with _unnamed(path.parent, mode) or _named(draft, mode) as file:
             yield file
+            file.flush()
+            if not draft.exists():
+                _name(file, draft)
         draft.chmod(mode)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _unnamed(directory: Path, mode: int) -> BinaryIO | None:
+    """A file without a name, of which nothing is left if the process is killed; None where there are none."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None or not os.path.isdir("/proc/self/fd"):  # noqa: PTH112 - no path of ours
+        return None
+    try:
+        return os.fdopen(os.open(directory, os.O_WRONLY | flag, mode), "wb")
+    except OSError:
+        return None
+
+
+def _name(file: BinaryIO, path: Path) -> None:
+    """Give an unnamed file its name (open(2), O_TMPFILE)."""
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        # With a directory's descriptor Python calls linkat(2), which follows the link to the file.
+        os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _named(path: Path, mode: int) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
 def can_ask() -> bool:

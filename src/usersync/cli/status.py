@@ -46,11 +46,13 @@ class StatusView:
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.status.in_step else 1
+        return 0 if self.status.in_step and self.status.read_only is None else 1
 
     def lines(self, width: int) -> Iterator[str]:
         verdict = good("in step") if self.status.in_step else bad("not in step")
         yield f"{bold(self.target)}  {verdict}"
+        if self.status.read_only:
+            yield from wrap(_READ_ONLY[self.status.read_only], width, first=bad("  read-only: "))
         yield ""
         yield from align(self._rows(), indent="  ")
         yield from wrap(self._last_run(), width, first="  last sync    ")
@@ -109,6 +111,7 @@ class StatusView:
         return {
             "database": self.target,
             "in_step": status.in_step,
+            "read_only": status.read_only,
             **{name: getattr(status, name) for name in names},
             "oldest_missing_at": status.oldest_missing_at,
             "oldest_failure_at": status.oldest_failure_at,
@@ -117,6 +120,13 @@ class StatusView:
             "last_run": status.last_run,
             "observed_at": status.observed_at,
         }
+
+
+_READ_ONLY = {
+    "standby": "this server is a standby. It accepts no writes; connect to the primary.",
+    "setting": "the database accepts no writes, so users and events are not stored. On Supabase the disk may "
+    "be full; usersync doctor --only D036 shows the cause.",
+}
 
 
 def _row(name: str, value: int, meaning: str, style: Any = None) -> tuple[str, str, str]:

@@ -23,7 +23,7 @@ from usersync.audit_models import (
     TailBatch,
     TailCursor,
 )
-from usersync.errors import NotInstalledError
+from usersync.errors import ConflictError, NotInstalledError
 from usersync.plans.schema import refuse_strangers, settings_in_database
 from usersync.sql.audit_expressions import SET_APART
 from usersync.sql.audit_reading import AuditReading
@@ -80,18 +80,41 @@ def search(
     return EventPage(events, events[-1].cursor if len(rows) > limit else None)
 
 
-def each_page(wanted: EventFilter, on_page: OnPage, *, size: int = PAGE_SIZE) -> Plan[int]:
-    """Hand all events that are wanted to ``on_page``, the oldest first; returns how many there were.
+def each_page(
+    wanted: EventFilter, on_page: OnPage, *, size: int = PAGE_SIZE, after: UUID | None = None
+) -> Plan[int]:
+    """Give all events that match to ``on_page``, the oldest first; returns how many there were.
 
     One query in one transaction, read through a cursor: a state of the log that does not change meanwhile,
-    and memory for a page.
+    and memory for a page. ``after`` is the id of the last event that the caller has already; raises
+    :class:`ConflictError` if the log does not have it.
     """
     reading = yield from _reading()
-    return (yield from in_transaction(_fetch_all(reading, wanted, on_page, size)))
+    place = (yield from _place_of(reading, after)) if after is not None else None
+    return (yield from in_transaction(_fetch_all(reading, wanted, on_page, size, place)))
 
 
-def _fetch_all(reading: AuditReading, wanted: EventFilter, on_page: OnPage, size: int) -> Plan[int]:
+def _place_of(reading: AuditReading, event_id: UUID) -> Plan[Cursor]:
+    rows = yield from query(
+        f"select {reading.fields()} from {reading.table} as stored "
+        f"where {reading.column('id')} = {reading.parameter('id')} order by {reading.time} desc limit 1",
+        id=str(event_id),
+    )
+    if not rows:
+        raise ConflictError(
+            f"the audit log has no event {event_id}",
+            hint="It was pruned, or the file is from another database. Export into a new file.",
+        )
+    return _event(rows[0], reading).cursor
+
+
+def _fetch_all(
+    reading: AuditReading, wanted: EventFilter, on_page: OnPage, size: int, after: Cursor | None
+) -> Plan[int]:
     conditions, values = _conditions(reading, wanted)
+    if after is not None:
+        conditions.append(_beyond(reading, ">"))
+        values |= {"after_time": after.occurred_at, "after_tie": after.tie}
     select = f"select {reading.fields()} from {reading.table} as stored where {' and '.join(conditions)}"
     order = f"order by {reading.time}, {reading.tie}"
     yield from query(f"declare usersync_export no scroll cursor for {select} {order}", **values)

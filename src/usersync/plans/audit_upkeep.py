@@ -51,61 +51,90 @@ _PARTITIONS = """
 """
 
 
+def server_time() -> Plan[datetime]:
+    """The database server's clock, which decides what is old."""
+    moment: datetime = (yield from query_row("select clock_timestamp() as now"))["now"]
+    return moment
+
+
 def prune(
     before: datetime, *, dry_run: bool = False, on_part: Callable[[PrunedPart], None] = lambda _: None
 ) -> Plan[PruneResult]:
-    """Drop the partitions of months that were over before ``before``, and such rows of the default one.
+    """Remove the events of months that were over before ``before``, and rejected events that are as old.
 
-    Each partition goes in a transaction of its own, which gives up a tenth of a second after it was kept
-    waiting and tries again; raises :class:`BusyError` in the end. Interrupted, it leaves whole partitions.
-    A partition that somebody attached by hand stays. ``on_part`` hears of each part that went.
+    An event is as old as the later of ``occurred_at`` and ``recorded_at``: a wrong or forged time does not
+    make a new event disappear. A partition that holds old events only is dropped, in a transaction of its own
+    that gives up after waiting for a tenth of a second and tries again; raises :class:`BusyError` in the end.
+    From other partitions, old events are deleted in batches. If interrupted, it leaves whole partitions. A
+    partition that somebody attached by hand stays. ``on_part`` is called with each part that was removed.
     """
     first_kept = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    now = (yield from query_row("select now() as now"))["now"]
-    if before > now:
-        raise SettingsError("before: lies ahead; events that have not happened yet would be pruned")
-    parts = []
-    for partition in (yield from partitions()):
-        if not partition.is_own:
-            continue
-        if partition.is_default:
-            part = yield from _prune_default(partition, first_kept, dry_run=dry_run)
-        elif partition.ends_at and partition.ends_at <= first_kept:
-            part = yield from _drop(partition, dry_run=dry_run)
-        else:
-            continue
+    if before > (yield from server_time()):
+        raise SettingsError("before: lies in the future by the database server's clock")
+    removed = []
+
+    def note(part: PrunedPart) -> None:
         if part.rows or part.dropped:
-            parts.append(part)
+            removed.append(part)
             on_part(part)
-    return PruneResult(first_kept, dry_run, tuple(parts))
+
+    for partition in (yield from partitions()):
+        if partition.is_own and _may_be_old(partition, first_kept):
+            note((yield from _prune(partition, first_kept, dry_run=dry_run)))
+    note((yield from _prune_rows("audit_rejects", "rejected_at", first_kept, dry_run=dry_run)))
+    return PruneResult(first_kept, dry_run, tuple(removed))
 
 
-def _drop(partition: AuditPartition, *, dry_run: bool) -> Plan[PrunedPart]:
+def _may_be_old(partition: AuditPartition, before: datetime) -> bool:
+    return partition.is_default or (partition.ends_at is not None and partition.ends_at <= before)
+
+
+def _prune(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Plan[PrunedPart]:
     table = _table(partition)
-    rows = (yield from query_row(f"select count(*) as rows from {table}"))["rows"]
+    if not partition.is_default:
+        counted = yield from query_row(
+            "select count(*) as rows, count(*) filter (where recorded_at >= %(before)s) as younger "
+            f"from {table}",
+            before=before,
+        )
+        is_dropped = counted["younger"] == 0
+        if is_dropped and not dry_run:
+            is_dropped = yield from patiently(lambda: in_transaction(_drop(table, before)), "the audit log")
+        if is_dropped:
+            return PrunedPart(partition.name, counted["rows"], partition.bytes, dropped=True)
+    return (
+        yield from _prune_rows(partition.name, "greatest(occurred_at, recorded_at)", before, dry_run=dry_run)
+    )
 
-    def drop() -> Plan[None]:
-        yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=BUSY_LOCK_TIMEOUT)
+
+def _drop(table: str, before: datetime) -> Plan[bool]:
+    """Drop a partition, unless a younger event has been stored in it since it was counted."""
+    settings = yield from installed_settings()
+    yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=BUSY_LOCK_TIMEOUT)
+    # The log first, as PostgreSQL itself locks a partition and its table.
+    yield from query(f"lock table only {settings.audit_table.quoted} in access exclusive mode")
+    found = yield from query_row(
+        f"select exists (select from {table} where recorded_at >= %(before)s) as younger", before=before
+    )
+    if not found["younger"]:
         yield from query(f"drop table {table}")
-
-    if not dry_run:
-        yield from patiently(lambda: in_transaction(drop()), "the audit log")
-    return PrunedPart(partition.name, rows, partition.bytes, dropped=True)
+    return not found["younger"]
 
 
-def _prune_default(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Plan[PrunedPart]:
-    table, rows = _table(partition), 0
+def _prune_rows(name: str, age: str, before: datetime, *, dry_run: bool) -> Plan[PrunedPart]:
+    """Delete old rows of a table in batches that commit by themselves; ``age`` is an SQL expression."""
+    table, rows = TableName("usersync", name).quoted, 0
     if dry_run:
         counted = yield from query_row(
-            f"select count(*) as rows from {table} where occurred_at < %(before)s", before=before
+            f"select count(*) as rows from {table} where {age} < %(before)s", before=before
         )
-        return PrunedPart(partition.name, counted["rows"], 0, dropped=False)
+        return PrunedPart(name, counted["rows"], 0, dropped=False)
 
     def delete() -> Plan[int]:
         yield from query("select set_config('usersync.maintaining', 'audit', true)")
         deleted = yield from query_row(
             f"with gone as (delete from {table} where ctid = any(array(select ctid from {table} "
-            "where occurred_at < %(before)s limit %(batch)s)) returning 1) select count(*) as rows from gone",
+            f"where {age} < %(before)s limit %(batch)s)) returning 1) select count(*) as rows from gone",
             before=before,
             batch=DELETE_BATCH,
         )
@@ -113,7 +142,7 @@ def _prune_default(partition: AuditPartition, before: datetime, *, dry_run: bool
 
     while deleted := (yield from in_transaction(delete())):
         rows += deleted
-    return PrunedPart(partition.name, rows, 0, dropped=False)
+    return PrunedPart(name, rows, 0, dropped=False)
 
 
 def _table(partition: AuditPartition) -> str:

@@ -36,6 +36,9 @@ OLDEST_SERVER = 150000
 #: The code of what a role lacks.
 LACKING = "D008"
 
+#: The code of a database that accepts no writes.
+READ_ONLY = "D036"
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -96,6 +99,7 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
     adopting = adoption(settings, inspection.catalog, adopt=adopt)
     return (
         *_platform(inspection),
+        *_writes(inspection),
         *_privileges(inspection),
         *_foreign_objects(inspection),
         *_source(settings, inspection),
@@ -188,6 +192,26 @@ def _platform(inspection: Inspection) -> Iterator[Finding]:
             "server",
             f"PostgreSQL {version // 10000} is too old, usersync needs 15 or newer",
             "-- On Supabase: Project settings, Infrastructure, Upgrade project.",
+            level="error",
+        )
+
+
+def _writes(inspection: Inspection) -> Iterator[Finding]:
+    if inspection.catalog["read_only"] == "standby":
+        yield Finding(
+            READ_ONLY,
+            "server",
+            "this server is a standby, which accepts no writes",
+            "-- Connect to the primary.",
+            level="error",
+        )
+    elif inspection.catalog["read_only"]:
+        yield Finding(
+            READ_ONLY,
+            f"role {inspection.catalog['role']}",
+            "this database accepts no writes (default_transaction_read_only is on)",
+            "-- Supabase does this when the disk is full: free some space, or enlarge it. Where it is set:\n"
+            "usersync doctor --only D036",
             level="error",
         )
 
@@ -399,8 +423,12 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f'-- Say the type, and values that do not fit are reported: type = "{about["type"]}"',
             level="error",
         )
-    elif about["refuses_null"] and column.default is None and _may_be_absent(column):
-        # The table's own default is of no help: what is written into a mapped column is null.
+    elif (
+        about["refuses_null"]
+        and column.default is None
+        and _may_be_absent(column)
+        and not (column.takes_table_default and about["default"])
+    ):
         yield Finding(
             "D012",
             subject,

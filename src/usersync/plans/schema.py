@@ -15,6 +15,7 @@ from usersync.errors import (
     MigrationChangedError,
     NotInstalledError,
     PrivilegeMissingError,
+    ReadOnlyDatabaseError,
     SettingsError,
     UsersyncError,
     VersionMismatchError,
@@ -29,17 +30,17 @@ from usersync.plans.adoption import (
 )
 from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.computed_columns import computed_findings
-from usersync.plans.inspection import LACKING, Inspection, find, inspect, preview
+from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect, preview
 from usersync.plans.removal import plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 from usersync.settings import parse_remembered
 from usersync.sql.expressions import literal
-from usersync.sql.render import remembered, render_bundle
+from usersync.sql.render import COMMAND_LOCK_TIMEOUT, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.sql.tracking import is_of_tracked_table
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
-from usersync.transports.steps import PINNED, Plan, in_transaction, query, query_row
+from usersync.transports.steps import PINNED, Plan, in_transaction, query, query_row, read_only
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -50,9 +51,17 @@ if TYPE_CHECKING:
 
 
 def plan(settings: Settings, *, adopt: bool = False) -> Plan[SchemaPlan]:
-    """What :func:`apply` would change. Writes nothing. Raises for what makes any change senseless."""
+    """What :func:`apply` would change. Raises for what makes any change senseless.
+
+    Writes nothing. The connection must not be in a transaction.
+    """
     bundle = render_bundle(settings)
-    return (yield from plan_inspected(settings, bundle, (yield from inspect(bundle)), adopt=adopt))
+
+    def look() -> Plan[SchemaPlan]:
+        inspection = yield from inspect(bundle)
+        return (yield from plan_inspected(settings, bundle, inspection, adopt=adopt))
+
+    return (yield from read_only(look()))
 
 
 def plan_inspected(
@@ -73,18 +82,24 @@ def plan_inspected(
 
 
 def apply(
-    settings: Settings, on_change: Callable[[Change], None] = lambda _: None, *, adopt: bool = False
+    settings: Settings,
+    on_change: Callable[[Change], None] = lambda _: None,
+    *,
+    adopt: bool = False,
+    rehearse: Callable[[tuple[Change, ...]], None] | None = None,
 ) -> Plan[SchemaPlan]:
     """Change the schema, and return what was changed; ``on_change`` hears of each step after it was done.
 
-    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. Raises the first
-    finding that stops it, with nothing changed then.
+    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. ``rehearse`` is called
+    with the changes that are left before any of them has an effect on the auth server: before the triggers
+    are made, and where usersync is installed already, before everything. What it raises ends this. Raises
+    the first finding that stops it, with nothing changed then.
     """
     bundle = render_bundle(settings)
     applied: list[Change] = []
 
     def step(*, busy: bool) -> Plan[tuple[Finding, ...]]:
-        yield from take_lock(BUSY_LOCK_TIMEOUT if busy else "2s")
+        yield from take_lock(BUSY_LOCK_TIMEOUT if busy else COMMAND_LOCK_TIMEOUT)
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
         findings = yield from _find(settings, inspection, adopt=adopt)
@@ -97,9 +112,19 @@ def apply(
         applied.extend(changes)
         return *findings, *renewal.findings
 
+    def left() -> Plan[tuple[Change, ...]]:
+        inspection = yield from inspect(bundle)
+        renewal = yield from _renewal(settings, inspection)
+        return (yield from _changes(settings, bundle, inspection, renewal, adopt=adopt))
+
+    installed = (yield from inspect(bundle)).noted is not None
+    if rehearse is not None and installed:
+        rehearse((yield from left()))
     findings = yield from in_transaction(step(busy=False))
     for change in applied:
         on_change(change)
+    if rehearse is not None and not installed:
+        rehearse((yield from left()))
     before = len(applied)
     yield from patiently(lambda: in_transaction(step(busy=True)), "the auth server's table")
     for change in applied[before:]:
@@ -137,7 +162,7 @@ def plan_rollback(
 ) -> Plan[SchemaPlan]:
     """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
     bundle = render_bundle(settings)
-    inspection = yield from inspect(bundle)
+    inspection = yield from read_only(inspect(bundle))
     if not inspection.catalog["has_schema"] and not inspection.catalog["functions"]:
         raise NotInstalledError("usersync is not installed in this database, there is nothing to take back")
     if drop_users_table and not inspection.catalog["users_created_by_usersync"]:
@@ -205,7 +230,8 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
         return
     first = errors[0]
     more = f" (and {len(errors) - 1} more, see: usersync plan)" if len(errors) > 1 else ""
-    kind: type[UsersyncError] = PrivilegeMissingError if first.code == LACKING else ConflictError
+    kinds: dict[str, type[UsersyncError]] = {LACKING: PrivilegeMissingError, READ_ONLY: ReadOnlyDatabaseError}
+    kind = kinds.get(first.code, ConflictError)
     raise kind(first.message + more, hint=first.hint)
 
 

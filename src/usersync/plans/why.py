@@ -178,6 +178,7 @@ def _looking(settings: Settings) -> str:
         from (select %(id)s::uuid as id) as asked
         left join {settings.source_table.quoted} as source on source."id" = asked.id
         left join {settings.users_table.quoted} as target on {key} = asked.id
+        cross join (select usersync.column_defaults() as defaults) as known
     """
 
 

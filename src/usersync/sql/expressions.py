@@ -131,20 +131,77 @@ def comparable(column: Column, row: str) -> str:
     return f"{stored}::text::jsonb" if column.type == "json" else stored
 
 
-def _comparable_expression(column: Column, row: str) -> str:
-    """The value to compare with, in a form that cannot raise: what does not fit its type counts as null.
+def _fitting(column: Column) -> str:
+    """The value in a form that cannot raise: what does not fit its type counts as null.
 
     One user's unfit value must not stop a page of the reconciler; writing it is what finds the fault.
     """
-    value = expression(column, row)
-    if column.type:
-        value = f"case when usersync.fits({as_text(column, row)}, {literal(column.type)}) then {value} end"
+    value = expression(column, "source")
+    if not column.type:
+        return value
+    fits = f"usersync.fits({as_text(column, 'source')}, {literal(column.type)})"
+    return f"case when {fits} then {value} end"
+
+
+def _with_equality(value: str, column: Column) -> str:
     return f"({value})::text::jsonb" if column.type == "json" else value
 
 
 def differs(column: Column) -> str:
-    """Whether the row of the users table, ``target``, holds another value than that of ``source``."""
-    return f"{comparable(column, 'target')} is distinct from {_comparable_expression(column, 'source')}"
+    """Whether the row of the users table, ``target``, holds another value than that of ``source``.
+
+    ``known.defaults`` has to be in scope: what usersync.column_defaults() returns.
+    """
+    return f"{comparable(column, 'target')} is distinct from {_wanted(column)}"
+
+
+def _or_default(column: Column, value: str, otherwise: str) -> str:
+    """``value``; where the user has none, and the table has a DEFAULT for the column, ``otherwise``."""
+    if not column.takes_table_default:
+        return value
+    has_default = f"known.defaults -> {literal(column.name)} is not null"
+    return f"coalesce({value}, case when {has_default} then {otherwise} end)"
+
+
+def _constant_default(column: Column) -> str:
+    """The DEFAULT of the column as it is now; null where it is no constant."""
+    return f"(known.defaults ->> {literal(column.name)})::{column.sql_type}"
+
+
+def _fresh_default(column: Column) -> str:
+    return f"usersync.column_default({literal(column.name)})::{column.sql_type}"
+
+
+def _stored(column: Column) -> str:
+    """What the row ``target`` holds, and goes on holding where the user has no value."""
+    return f"target.{quote(column.name)}"
+
+
+def _wanted(column: Column) -> str:
+    """What the row ``target`` should hold, to be compared with what it holds."""
+    return _with_equality(_or_default(column, _fitting(column), _stored(column)), column)
+
+
+def _wanted_alone(column: Column) -> str:
+    """The same without a look at the row: a guess where the user has no value, and the column a DEFAULT."""
+    return _with_equality(_or_default(column, _fitting(column), _constant_default(column)), column)
+
+
+def inserted(column: Column) -> str:
+    """What a new row gets."""
+    default = f"coalesce({_constant_default(column)}, {_fresh_default(column)})"
+    return _or_default(column, expression(column, "source"), default)
+
+
+def assigned(column: Column) -> str:
+    """What a row that is there gets."""
+    return _or_default(column, expression(column, "source"), _stored(column))
+
+
+def inserted_alone(column: Column) -> str:
+    """What a new row gets, where ``known.defaults`` is not in scope."""
+    value = expression(column, "source")
+    return f"coalesce({value}, {_fresh_default(column)})" if column.takes_table_default else value
 
 
 class Fragments:
@@ -183,13 +240,22 @@ class Fragments:
                     *(f"{_typed(c)} as {quote(c.name)}" for c in self._all),
                 ]
             ),
-            "source_values": self._values(self._all, "source"),
+            "source_values": _join(['source."id"', *(inserted(column) for column in self._all)]),
+            "plain_values": _join(['source."id"', *(expression(c, "source") for c in self._all)]),
+            "lacks_value": self._lacks_value(),
+            "defaultable_columns": _join(
+                literal(column.name) for column in self._all if column.takes_table_default
+            )
+            or "null",
             "stored_auth_values": self._stored("target"),
-            "source_auth_values": self._compared("source"),
+            "source_auth_values": _join(['source."id"', *(_wanted(column) for column in self._auth)]),
+            "emptied_columns": self._emptied(),
+            "source_auth_values_alone": _join(
+                ['source."id"', *(_wanted_alone(column) for column in self._auth)]
+            ),
             "new_auth_values": self._watched("new"),
             "old_auth_values": self._watched("old"),
-            "assigned_auth_values": _join(expression(column, "source") for column in self._auth)
-            or f"target.{self._key}",
+            "assigned_auth_values": _join(assigned(column) for column in self._auth) or f"target.{self._key}",
             "removed_values": self._removed_values(self._on_delete),
             "soft_removed_values": self._removed_values(self._on_soft_delete),
             "is_removed": self._is_removed(),
@@ -201,7 +267,7 @@ class Fragments:
             "mapped_owners": _join(["'key'", *(literal(c.owner) for c in self._all)]),
             "mapped_policies": _join(["'degrade'", *(literal(c.on_conflict) for c in self._all)]),
             "mapped_expressions": _join(
-                literal(value) for value in ['source."id"', *(expression(c, "source") for c in self._all)]
+                literal(value) for value in ['source."id"', *(inserted_alone(c) for c in self._all)]
             ),
         }
 
@@ -211,12 +277,6 @@ class Fragments:
     def _set(self, columns: list[Column]) -> str:
         return _join(quote(column.name) for column in columns) or self._key
 
-    def _values(self, columns: Iterable[Column], row: str) -> str:
-        return _join([f'{row}."id"', *(expression(column, row) for column in columns)])
-
-    def _compared(self, row: str) -> str:
-        return _join([f'{row}."id"', *(_comparable_expression(column, row) for column in self._auth)])
-
     def _watched(self, row: str) -> str:
         # deleted_at decides what becomes of the row, whether or not it is mirrored. Casts are left out:
         # what cannot be cast is for sync_users to report, not a reason to overlook that it changed.
@@ -224,6 +284,24 @@ class Fragments:
         if self._tombstone not in self._auth:
             values.append(f'{row}."deleted_at"')
         return _join([f'{row}."id"', *values])
+
+    def _lacks_value(self) -> str:
+        """Whether the user has no value for the column named ``attname``."""
+        cases = " ".join(
+            f"when {literal(column.name)} then ({_value(column, 'source')}) is null"
+            for column in self._all
+            if column.takes_table_default
+        )
+        return f"case attname {cases} else false end" if cases else "false"
+
+    def _emptied(self) -> str:
+        """The columns whose value the auth server has just taken away, and whose DEFAULT is to come back."""
+        return _join(
+            f"case when {_value(column, 'new')} is null and {_value(column, 'old')} is not null "
+            f"then {literal(column.name)} end"
+            for column in self._auth
+            if column.takes_table_default
+        )
 
     def _stored(self, row: str) -> str:
         return _join([f"{row}.{self._key}", *(comparable(column, row) for column in self._auth)])

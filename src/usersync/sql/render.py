@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 
 
+#: How long a command waits for a table that another session has locked.
+COMMAND_LOCK_TIMEOUT = "5s"
+
+
 class UnknownPlaceholderError(LookupError):
     """An SQL file names something that nobody fills in; a mistake in usersync itself."""
 
@@ -49,6 +53,7 @@ class Renderer:
     def __init__(self, settings: Settings) -> None:
         users, source = settings.users_table, settings.source_table
         fragments = Fragments(settings)
+        self._used: set[str] = set()
         self._names = {
             "users_table": users.quoted,
             "users_schema": quote(users.schema),
@@ -73,10 +78,11 @@ class Renderer:
             "on_delete": literal(settings.on_delete),
             "on_soft_delete": literal(settings.on_soft_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
+            "command_lock_timeout": literal(COMMAND_LOCK_TIMEOUT),
             "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
         } | fragments.values()
-        self._used: set[str] = set()
+        self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 
     def render(self, text: str) -> str:
         """Fill in ``text``; raises :class:`UnknownPlaceholderError`."""

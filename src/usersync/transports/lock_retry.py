@@ -7,7 +7,7 @@ tenth of a second; it gives up, lets the others through, and tries again.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from usersync.errors import BusyError
 from usersync.transports.steps import Pause, Plan, query
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
 LOCK_KEY = 0x7573_6572_7379_6E63
+
+T = TypeVar("T")
 
 BUSY_LOCK_TIMEOUT = "100ms"
 _ATTEMPTS = 60
@@ -33,20 +35,20 @@ def take_lock(lock_timeout: str) -> Plan[None]:
     )
 
 
-def patiently(attempt: Callable[[], Plan[object]], table: str) -> Plan[None]:
+def patiently(attempt: Callable[[], Plan[T]], table: str) -> Plan[T]:
     """Try until ``table``, and whatever else the attempt locks, is to be had; raises :class:`BusyError`."""
-    for number in range(1, _ATTEMPTS + 1):
+    attempts = 1
+    while True:
         try:
-            yield from attempt()
+            return (yield from attempt())
         except BusyError as error:
-            if number == _ATTEMPTS:
+            if attempts == _ATTEMPTS:
                 raise BusyError(
                     f"{table} was locked by others at each of {_ATTEMPTS} attempts",
                     hint="Look for long transactions on it (select * from pg_stat_activity where "
                     "state <> 'idle' order by xact_start), then run this again; it goes on where it was.",
                     sqlstate=error.sqlstate,
                 ) from error
-            # Jittered, so that several installers, or we and a regular job, do not meet again and again.
-            yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * number)))  # noqa: S311
-        else:
-            return
+        # Jittered, so that several installers, or we and a regular job, do not meet again and again.
+        yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * attempts)))  # noqa: S311
+        attempts += 1

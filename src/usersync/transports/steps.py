@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.sql.render import COMMAND_LOCK_TIMEOUT
 
 T = TypeVar("T")
 
@@ -186,12 +187,14 @@ def in_transaction(body: Plan[T]) -> Plan[T]:
 def read_only(body: Plan[T]) -> Plan[T]:
     """Run ``body`` in a transaction of its own that the server lets write nothing, on a pinned search path.
 
-    A table that others have locked is waited for two seconds.
+    A table that others have locked is waited for as long as ``COMMAND_LOCK_TIMEOUT`` says.
     """
 
     def guarded() -> Plan[T]:
         yield from query("set transaction read only")
-        yield from query("set local search_path = pg_catalog; set local lock_timeout = '2s'")
+        yield from query(
+            f"set local search_path = pg_catalog; set local lock_timeout = '{COMMAND_LOCK_TIMEOUT}'"
+        )
         return (yield from body)
 
     return in_transaction(guarded())

@@ -28,7 +28,15 @@ def old(log):
     for month in range(1, 5):
         log.record(*(event(occurred_at=f"2020-{month:02}-10") for _ in range(month)))
     log.record(*(event(occurred_at="2019-06-01") for _ in range(5)), event(occurred_at="2021-01-01"))
+    recorded_when_they_happened(log)
     assert len(log.rows()) == 16
+
+
+def recorded_when_they_happened(log):
+    """As if the events had been recorded at once, and not today."""
+    with log.owner.transaction():
+        log.owner.execute("set local usersync.maintaining = 'audit'")
+        log.owner.execute(f"update {log.table} set recorded_at = occurred_at")
 
 
 def test_the_partitions(log, old):
@@ -92,8 +100,48 @@ def test_a_partition_attached_by_hand_stays(log, old):
     assert log.rows()[0]["occurred_at"].year == 2018
 
 
+def test_what_was_recorded_lately_stays_whatever_time_it_claims(log, old):
+    """A caller who wants an event gone dates it back; a spool is delivered a year late."""
+    late = [event(occurred_at="2020-01-20"), event(occurred_at="1970-01-01")]
+    log.record(*late)
+    planned = run(audit_upkeep.prune(CUT, dry_run=True), log.owner)
+    result = run(audit_upkeep.prune(CUT), log.owner)
+    assert result.parts == planned.parts
+    assert {part.name: (part.rows, part.dropped) for part in result.parts} == {
+        "audit_logs_default": (5, False),
+        "audit_logs_2020_01": (1, False),
+        "audit_logs_2020_02": (2, True),
+    }
+    kept = {str(row["id"]) for row in log.rows()}
+    assert {each["id"] for each in late} <= kept
+
+
+def test_an_event_that_arrives_before_the_drop_is_kept(log, old, monkeypatch):
+    """Between counting a partition and dropping it."""
+    late = event(occurred_at="2020-02-20")
+    patiently = audit_upkeep.patiently
+
+    def arriving(attempt, table):
+        log.record(late)
+        return patiently(attempt, table)
+
+    monkeypatch.setattr(audit_upkeep, "patiently", arriving)
+    run(audit_upkeep.prune(CUT), log.owner)
+    assert late["id"] in {str(row["id"]) for row in log.rows()}
+
+
+def test_old_rejected_events_are_deleted_too(log):
+    log.record(event(ip="nowhere"), event(ip="elsewhere"))
+    log.owner.execute(
+        "update usersync.audit_rejects set rejected_at = '2019-01-01' where event ->> 'ip' = 'nowhere'"
+    )
+    result = run(audit_upkeep.prune(CUT), log.owner)
+    assert [(part.name, part.rows, part.dropped) for part in result.parts] == [("audit_rejects", 1, False)]
+    assert [kept["ip"] for kept, _, _ in log.rejects()] == ["elsewhere"]
+
+
 def test_the_future_cannot_be_pruned(log):
-    with pytest.raises(SettingsError, match="lies ahead"):
+    with pytest.raises(SettingsError, match="lies in the future"):
         run(audit_upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -157,17 +158,75 @@ def test_no_cell_of_a_sheet_is_a_formula(audited):
     assert {row["action"] for row in rows} == {"'=1+1", "'+1", "'-1", "'@SUM(1)", "plain"}
 
 
-def test_a_killed_export_leaves_no_half_file(many, directory, spawn):
-    many.project.owner.execute(MANY, [200_000])
+def ids(path):
+    return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+
+def test_an_export_goes_on_where_it_was_interrupted(many, directory):
+    assert many("export", "--output", "whole.jsonl").code == 0
+    whole = directory / "whole.jsonl"
+    content = whole.read_bytes()
+    cut = directory / "cut.jsonl"
+    # Within a line, between two, before the first, at the end.
+    for length in (len(content) // 2, content.index(b"\n", 1_000) + 1, 10, 0, len(content)):
+        cut.write_bytes(content[:length])
+        done = many("export", "--output", "cut.jsonl", "--resume", "--json")
+        assert done.code == 0
+        assert cut.read_bytes() == content
+    assert done.json["events"] == 0
+    many.record("one.more")
+    assert many("export", "--output", "cut.jsonl", "--resume", "--json").json["events"] == 1
+    assert ids(cut)[:-1] == ids(whole)
+    assert many("export", "--output", "new.jsonl", "--resume").code == 0
+    assert stat.S_IMODE((directory / "new.jsonl").stat().st_mode) == 0o600
+
+
+def test_only_a_file_of_ours_is_gone_on_with(many, directory):
+    (directory / "notes.jsonl").write_text("my notes\n")
+    done = many("export", "--output", "notes.jsonl", "--resume")
+    assert (done.code, "is no event" in done.err) == (1, True)
+    (directory / "notes.jsonl").write_text('{"id": "00000000-0000-4000-8000-000000000000"}\n')
+    done = many("export", "--output", "notes.jsonl", "--resume")
+    assert (done.code, "has no event" in done.err) == (1, True)
+    assert (directory / "notes.jsonl").read_text().count("\n") == 1
+    for wrong in (["--format", "csv", "--output", "x.csv"], []):
+        assert many("export", "--resume", *wrong).code == 2
+
+
+def test_nothing_is_left_of_an_export_that_was_killed(many, spawn, directory):
+    many.project.owner.execute(MANY, [50_000])
     process = spawn(
-        "audit", "export", "--dsn", many.project.database.dsn(), "--output", directory / "out.jsonl"
+        "audit", "export", "--output", str(directory / "out.jsonl"), "--dsn", many.project.database.dsn()
     )
+    started = "select count(*) from pg_stat_activity where query like 'fetch%%'"
     deadline = time.monotonic() + 60
-    while not list(directory.glob(".*.part")):
+    while many.project.owner.execute(started).fetchone()[0] == 0 and process.poll() is None:
         assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert list(directory.glob("*jsonl*")) + list(directory.glob(".*.part")) == []
+    process.kill()
+    process.wait(60)
+    assert [
+        each.name for each in directory.iterdir() if "out.jsonl" in each.name and each.name != "out.jsonl"
+    ] == []
+
+
+def test_a_closed_standard_output_is_said(many, directory):
+    command = [sys.executable, "-m", "usersync", "audit", "export", "--dsn", many.project.database.dsn()]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "standard output is closed" in done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
+def test_parquet_has_large_row_groups(many, directory, monkeypatch):
+    monkeypatch.setattr("usersync.cli.audit.formats.ROW_GROUP", 1_000)
+    parquet = importlib.import_module("pyarrow.parquet")
+    assert many("export", "--format", "parquet", "--output", "out.parquet").code == 0
+    file = parquet.ParquetFile(directory / "out.parquet")
+    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [1_000, 234]
+    assert file.metadata.num_rows == 1_234

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -262,12 +263,38 @@ def test_rejects_are_listed_and_tried_again(audited):
     assert (done.code, "nothing was rejected" in done.out) == (0, True)
 
 
+def recorded_when_they_happened(owner):
+    with owner.transaction():
+        owner.execute("set local usersync.maintaining = 'audit'")
+        owner.execute("update public.audit_logs set recorded_at = occurred_at")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "code"), [(timedelta(days=400), 1), (-timedelta(days=400), 1), (timedelta(hours=2), 0)]
+)
+def test_prune_goes_by_the_servers_clock(audited, monkeypatch, ahead, code):
+    audited.record("a.b", occurred_at=(datetime.now(UTC) - timedelta(days=200)).isoformat())
+    recorded_when_they_happened(audited.project.owner)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + ahead
+
+    monkeypatch.setattr("usersync.cli.audit.prune.datetime", Clock)
+    done = audited("prune", "--keep", "13mo", "--yes")
+    assert done.code == code
+    assert "the database server's clock says" in done.err
+    assert len(audited("search", "--json").json["events"]) == 1
+
+
 def test_prune_shows_first_and_drops_whole_months(audited):
     owner = audited.project.owner
     audited.record("new.one")
     audited.record("old.one", occurred_at="2020-05-05")
     owner.execute("select usersync.make_audit_partition('2019-03-01')")
     audited.record("older.one", occurred_at="2019-03-31T23:59Z")
+    recorded_when_they_happened(owner)
     dry = audited("prune", "--keep", "13mo", "--dry-run")
     assert dry.code == 0
     assert "audit_logs_2019_03" in dry.out
@@ -289,6 +316,7 @@ def test_prune_shows_first_and_drops_whole_months(audited):
 def test_prune_says_what_it_took_from_the_default_partition(audited):
     audited.record("kept.one", occurred_at="1999-05-05")
     audited.record("old.one", occurred_at="1990-05-05")
+    recorded_when_they_happened(audited.project.owner)
     assert "nobody to ask" in audited("prune", "--keep", "30y").err
     done = audited("prune", "--keep", "30y", "--yes")
     assert "1 event deleted from audit_logs_default" in done.err

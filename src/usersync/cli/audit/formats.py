@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("jsonl", "csv", "parquet")
 
+#: Rows of a row group of Parquet. With 200, the footer of a file with a million events took 7 MB.
+ROW_GROUP = 50_000
+
 Write = Callable[[Iterable["EventRecord"]], None]
 
 _JSON_FIELDS = {"changes", "metadata"}
@@ -103,10 +106,20 @@ def _parquet(sink: BinaryIO) -> Iterator[Write]:
 
     kinds = {name: pa.timestamp("us", tz="UTC") if name in _TIME_FIELDS else pa.string() for name in FIELDS}
     schema = pa.schema(list(kinds.items()))
+    # Pages are kept in Arrow's form, which is compact, until they fill a row group.
+    pages: list[Any] = []
     with parquet.ParquetWriter(sink, schema, compression="zstd") as file:
+
+        def flush() -> None:
+            if pages:
+                file.write_table(pa.Table.from_batches(pages, schema=schema), row_group_size=ROW_GROUP)
+                pages.clear()
 
         def write(events: Iterable[EventRecord]) -> None:
             rows = [_flat(event) | {name: getattr(event, name) for name in _TIME_FIELDS} for event in events]
-            file.write_table(pa.Table.from_pylist(rows, schema=schema))
+            pages.append(pa.RecordBatch.from_pylist(rows, schema=schema))
+            if sum(page.num_rows for page in pages) >= ROW_GROUP:
+                flush()
 
         yield write
+        flush()

@@ -1,9 +1,9 @@
-"""``usersync audit prune``: drop the months that need not be kept any longer."""
+"""``usersync audit prune``: delete events that are old enough."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +11,7 @@ import click
 from usersync.cli.audit.periods import as_period
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, size
+from usersync.errors import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from usersync.audit_models import PrunedPart, PruneResult
     from usersync.cli.audit.periods import Period
     from usersync.cli.output import View
+
+
+#: From where on both clocks are shown, and from where on nothing is deleted.
+_CLOCKS_AGREE, _CLOCKS_DISAGREE = timedelta(minutes=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,15 @@ class PruneView:
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
 @common_options
 def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
-    """Drop what is older than it has to be kept.
+    """Delete audit events and rejected events that are older than --keep.
 
-    A month goes when all of it is old enough, as a dropped partition, in a transaction of its own; it can be
-    stopped in between.
+    The database server's clock decides. A month is dropped as a partition when all of its events are old
+    enough. An event that was recorded later than it happened is as old as its recording. Each month is a
+    transaction of its own.
     """
     from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
 
-    before = keep.before(datetime.now(UTC))
+    before = keep.before(_server_time(call))
     view = PruneView(call.run(audit_upkeep.prune(before, dry_run=True)), call.target)
     if dry_run:
         return view
@@ -101,6 +107,24 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
         call.ask(f"Drop {bad('for good')} what is older than {view.result.before:%Y-%m-%d}?")
     plan = audit_upkeep.prune(view.result.before, on_part=lambda part: _tell(call, part))
     return PruneView(call.run(plan), call.target)
+
+
+def _server_time(call: Call) -> datetime:
+    """The database server's clock. Raises :class:`ConflictError` if this machine's differs by a day."""
+    from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
+
+    there, here = call.run(audit_upkeep.server_time()), datetime.now(UTC)
+    apart = abs(there - here)
+    if apart < _CLOCKS_AGREE:
+        return there
+    shown = (f"{each:%Y-%m-%d %H:%M %Z}" for each in (there, here))
+    clocks = "the database server's clock says {}, this machine's {}".format(*shown)
+    if apart < _CLOCKS_DISAGREE:
+        call.output.warn(f"{clocks}. The server's decides what is old.")
+        return there
+    raise ConflictError(
+        f"nothing was deleted: {clocks}", hint="Correct the clock that is wrong, then run this command again."
+    )
 
 
 def _tell(call: Call, part: PrunedPart) -> None:

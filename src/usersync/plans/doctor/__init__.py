@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from usersync.errors import ConnectionFailedError, NotInstalledError, UsersyncError
+from usersync.core.blockers import advice, blockers
+from usersync.errors import BusyError, ConnectionFailedError, NotInstalledError, UsersyncError
 from usersync.models import Check, Finding
 from usersync.plans import schema
 from usersync.plans.doctor.context import Context, Definition, SkipCheckError, Verdict, lines
@@ -45,7 +46,7 @@ def examine(
     except ConnectionFailedError:
         raise
     except UsersyncError as error:
-        return (yield from _turned_away(checks, error))
+        return (yield from _turned_away(settings, checks, error))
     done = list[Check]()
     for check in checks:
         done.append((yield from _make(check, context)))
@@ -68,8 +69,7 @@ def _admit(
     settings: Settings, client_pid: int | None, *, order_known: bool, spool: Spool | None
 ) -> Plan[Context]:
     bundle = render_bundle(settings)
-    # Not in a transaction: where this is refused, inspect asks on, which an aborted one would not answer.
-    inspection = yield from inspect(bundle)
+    inspection = yield from read_only(inspect(bundle))
     if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
         yield from schema.refuse_strangers()
     planned = yield from _planned(schema.plan_inspected(settings, bundle, inspection))
@@ -95,7 +95,7 @@ def _make(check: Definition, context: Context) -> Plan[Check]:
     except ConnectionFailedError:
         raise
     except Exception as error:  # noqa: BLE001 - one check's failure is not to hide what the others find
-        return _failed(check, error)
+        return (yield from _failed(context.settings, check, error))
     return _concluded(check, verdict, apply_is_safe=context.apply_is_safe)
 
 
@@ -119,17 +119,19 @@ def _concluded(check: Definition | CanaryCheck, verdict: Verdict, *, apply_is_sa
     return Check(check.code, check.title, status, lines(each.message for each in findings), findings)
 
 
-def _failed(check: Definition, error: Exception) -> Check:
+def _failed(settings: Settings, check: Definition, error: Exception) -> Plan[Check]:
     state = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None)
     what = f"SQLSTATE {state}" if state else type(error).__name__
     detail = f"could not be checked: {error}"
     if what not in detail:
         detail += f" ({what})"
-    finding = Finding(check.code, check.title, detail, _where_to_look(error))
+    finding = Finding(check.code, check.title, detail, (yield from _where_to_look(settings, error)))
     return Check(check.code, check.title, "problem", detail, (finding,))
 
 
-def _where_to_look(error: Exception) -> str:
+def _where_to_look(settings: Settings, error: Exception) -> Plan[str]:
+    if isinstance(error, BusyError):
+        return f"-- {advice((yield from blockers(settings)))}"
     if isinstance(error, NotInstalledError):
         return "usersync doctor --only D003,D006"
     hint = error.hint if isinstance(error, UsersyncError) else None
@@ -147,13 +149,17 @@ _WHO = """
 """
 
 
-def _turned_away(checks: tuple[Definition, ...], error: UsersyncError) -> Plan[tuple[Check, ...]]:
-    """The database would not even be looked at, usually because this role may not."""
-    who = yield from query_row(_WHO)
+def _turned_away(
+    settings: Settings, checks: tuple[Definition, ...], error: UsersyncError
+) -> Plan[tuple[Check, ...]]:
+    """The database could not be inspected: a table is locked, or this role lacks a privilege."""
     first = CHECKS[0]
+    rest = (Check(each.code, each.title, "skipped", "see D001") for each in checks if each is not first)
+    if isinstance(error, BusyError):
+        return (yield from _failed(settings, first, error)), *rest
+    who = yield from query_row(_WHO)
     detail = str(error) if who["role"] in str(error) else f"role {who['role']} cannot look: {error}"
     fix = f'usersync doctor --dsn "postgresql://{who["owner"] or "postgres"}:PASSWORD@HOST:5432/postgres"'
     finding = Finding(first.code, f"role {who['role']}", detail, fix)
     problem = Check(first.code, first.title, "problem", detail, (finding,))
-    rest = (check for check in checks if check is not first)
-    return problem, *(Check(each.code, each.title, "skipped", "see D001") for each in rest)
+    return problem, *rest

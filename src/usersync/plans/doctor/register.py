@@ -41,6 +41,7 @@ from usersync.plans.doctor import (
     d033_canary_requests,
     d034_canary_rows,
     d035_canary_leftovers,
+    d036_writable,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ CHECKS: tuple[Definition, ...] = (
     d030_network.CHECK,
     d031_clock.CHECK,
     d032_spool.CHECK,
+    d036_writable.CHECK,
 )
 
 #: Of ``--canary`` only: they judge what it tried.

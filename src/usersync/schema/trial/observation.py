@@ -89,6 +89,8 @@ class Observation:
     state: State
     #: Of a flow that was not tried: why.
     reason: str = ""
+    #: Of a flow that was not tried because a request before it fails: the flow of that request.
+    blocked_by: str | None = None
     #: Of one that was refused.
     fault: Fault | None = None
     #: The statement of the auth server's that failed, as in ``INSERT into auth.users``.
@@ -138,6 +140,9 @@ class Trial:
     def __iter__(self) -> Iterator[Observation]:
         return iter(self.observations.values())
 
+    def __len__(self) -> int:
+        return len(self.observations)
+
     def of_kind(self, kind: Kind) -> tuple[Observation, ...]:
         """The observations of one kind of flow."""
         return tuple(each for each in self if each.kind == kind)
@@ -179,7 +184,8 @@ class Trial:
         return {name: frozenset(columns) for name, columns in found.items()}
 
 
-_PLACEHOLDER = re.compile(r"<([^<>]+)>")
+#: What stands for a value of the user's.
+PLACEHOLDER = re.compile(r"<([^<>]+)>")
 
 
 def source_of(value: Any) -> str | None:
@@ -189,10 +195,10 @@ def source_of(value: Any) -> str | None:
     """
     if not isinstance(value, str) or value in (VARIES, NOW):
         return None
-    match = _PLACEHOLDER.fullmatch(value)
+    match = PLACEHOLDER.fullmatch(value)
     return None if match is None or match[1].endswith(" before") or " of " in match[1] else match[1]
 
 
 def is_constant(value: Any) -> bool:
     """Whether a value is the same for every user, null included."""
-    return not (isinstance(value, str) and _PLACEHOLDER.search(value))
+    return not (isinstance(value, str) and PLACEHOLDER.search(value))

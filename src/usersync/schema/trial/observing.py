@@ -21,7 +21,7 @@ from usersync.schema.trial.observation import (
     TableSeen,
     Trial,
 )
-from usersync.schema.trial.placeholders import Placeholders, merged
+from usersync.schema.trial.placeholders import METADATA, TIMES, Placeholders, merged
 from usersync.schema.trial.rights import lacking_rights
 from usersync.schema.trial.rows import User, describe, minus, rows_of, written_tables
 from usersync.schema.trial.session import TrialSession
@@ -48,6 +48,9 @@ _SHORT = """
 """
 #: A lock was not to be acquired, a time-out, a deadlock: another session was in the way.
 _BUSY = ("55P03", "57014", "40P01")
+
+#: How often a transaction tries to begin.
+_MOST_WAITS = 5
 
 #: What identity providers tell of everybody, and what sign-up forms mostly send.
 _USUAL_KEYS = ("full_name", "name")
@@ -141,13 +144,17 @@ def _moved(connection: psycopg.Connection[Any], before: Mapping[str, Any]) -> It
             yield moved
 
 
-def not_tried(flow: Flow, reason: str) -> Observation:
+def not_tried(flow: Flow, reason: str, blocked_by: str | None = None) -> Observation:
     """What is said of a flow that was not tried."""
-    return Observation(flow.name, flow.kind, "not tried", reason)
+    return Observation(flow.name, flow.kind, "not tried", reason, blocked_by)
 
 
 class _NotTriedError(Exception):
-    """A flow cannot be tried."""
+    """A flow cannot be tried; ``blocked_by`` is the flow before it that fails."""
+
+    def __init__(self, reason: str, blocked_by: str | None = None) -> None:
+        super().__init__(reason)
+        self.blocked_by = blocked_by
 
 
 @dataclass
@@ -192,7 +199,8 @@ class Observer:
         keys, seen = self._accepted_keys(flow)
         if seen.state != "accepted":
             return seen
-        for _ in range(times - 1):
+        # Where nothing was written there are no values, and so none that vary.
+        for _ in range(times - 1 if seen.written else 0):
             again = self._once(flow, keys)
             if again.state == "accepted":
                 seen = combined(seen, again)
@@ -221,16 +229,31 @@ class Observer:
     def _once(self, flow: Flow, keys: Keys) -> Observation:
         try:
             with self.connection.transaction(force_rollback=True):
-                self.connection.execute(_SHORT)
-                for statement in self._first:
-                    self.connection.execute(statement.encode())
+                self._begin()
                 return _Attempt(self, flow, keys).made()
         except _NotTriedError as reason:
-            return not_tried(flow, str(reason))
+            return not_tried(flow, str(reason), reason.blocked_by)
         except (psycopg.Error, UsersyncError) as error:
             if self.connection.closed or isinstance(error, ConnectionFailedError):
                 raise
             return not_tried(flow, f"it could not be looked at: {error}")
+
+    def _begin(self) -> None:
+        """What each transaction begins with; waits for no lock longer than half a second."""
+        for number in range(_MOST_WAITS):
+            try:
+                with self.connection.transaction():
+                    self.connection.execute(_SHORT)
+                    if self._first:
+                        self.connection.execute("set local lock_timeout = '500ms'")
+                    for statement in self._first:
+                        self.connection.execute(statement.encode())
+            except psycopg.errors.LockNotAvailable as error:
+                if number + 1 == _MOST_WAITS:
+                    raise _NotTriedError(_busy(error)) from error
+            else:
+                self.connection.execute(_SHORT)
+                return
 
     def describe(self, ids: Iterable[int]) -> Sequence[Table]:
         """Tables by id, which are looked up once."""
@@ -287,7 +310,7 @@ class _Attempt:
             except (GoTrueError, psycopg.Error) as error:
                 if self._connection.closed:
                     raise
-                raise _NotTriedError(f"it comes after: {flow.name}, which fails") from error
+                raise _NotTriedError(f"it comes after: {flow.name}, which fails", flow.name) from error
 
     def _look(self, person: Person, baseline: Mapping[int, Counts]) -> _Snapshot:
         counts = minus(run(written_tables(), self._connection), baseline)
@@ -307,7 +330,7 @@ class _Attempt:
             )
             for table in self._observer.describe(after.counts)
         }
-        own = [_without_secrets(row) if row else None for row in (before.auth_row, after.auth_row)]
+        own = [_own_columns(row) if row else None for row in (before.auth_row, after.auth_row)]
         tables["auth.users"] = TableSeen("auth.users", rows=tuple(_row_seen(own[0], own[1], words)))
         return Observation(
             self._flow.name, self._flow.kind, "accepted", tables=tables, statements=self._statements()
@@ -348,12 +371,12 @@ def _busy(cause: psycopg.Error) -> str:
     return f"another session was in the way ({(cause.diag.message_primary or str(cause)).strip()})"
 
 
-def _without_secrets(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in row.items()
-        if not name.endswith(("_token", "_password", "_current", "_new"))
-    }
+#: Of a row of auth.users, what an application can see and a trigger may change.
+_OWN_COLUMNS = ("id", "email", "phone", "aud", "role", "is_anonymous", "is_sso_user", *METADATA, *TIMES)
+
+
+def _own_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in _OWN_COLUMNS if name in row}
 
 
 def _compared(

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from usersync.schema.trial.flows import Person
 
-# Where two have the same value, the first one gives the name.
-_TIMES = (
+#: Columns of auth.users. Where two have the same value, the first one gives the name.
+TIMES = (
     "created_at",
     "email_confirmed_at",
     "phone_confirmed_at",
@@ -24,7 +24,7 @@ _TIMES = (
     "confirmation_sent_at",
     "updated_at",
 )
-_METADATA = {"raw_user_meta_data": "user_metadata", "raw_app_meta_data": "app_metadata"}
+METADATA = {"raw_user_meta_data": "user_metadata", "raw_app_meta_data": "app_metadata"}
 #: Shorter ones are found in values that have nothing to do with them.
 _SHORTEST = 8
 
@@ -49,7 +49,7 @@ class Placeholders:
 
     def _name(self, value: str, name: str) -> None:
         self._exact.setdefault(value, f"<{name}>")
-        if name.partition(" ")[0] in _TIMES:
+        if name.partition(" ")[0] in TIMES:
             # A column without a zone has the same text without it.
             self._exact.setdefault(value.rpartition("+")[0] or value, f"<{name}>")
         elif len(value) >= _SHORTEST:
@@ -75,16 +75,22 @@ class Placeholders:
 
 
 def _columns(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name in ("id", "email", "phone", *_TIMES):
+    for name in ("id", "email", "phone", *TIMES):
         if row.get(name):
             yield str(row[name]), name
 
 
 def _metadata(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for column, name in _METADATA.items():
-        for key, value in (row.get(column) or {}).items():
-            if isinstance(value, str) and len(value) >= _SHORTEST:
-                yield value, f"{name}.{key}"
+    for column, name in METADATA.items():
+        yield from _texts(row.get(column) or {}, name)
+
+
+def _texts(data: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    for key, value in data.items():
+        if isinstance(value, str) and len(value) >= _SHORTEST:
+            yield value, f"{name}.{key}"
+        elif isinstance(value, dict):
+            yield from _texts(value, f"{name}.{key}")
 
 
 def merged(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,9 @@ set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     seed bigint := hashtextextended(gen_random_uuid()::text, 0);
     ours record;
     theirs record;
@@ -49,7 +51,7 @@ begin
     select
         count(*) as rows,
         count(*) filter (where source."deleted_at" is null) as living,
-        coalesce(sum(hash_record_extended(row('@source_auth_values'), seed # uuid_hash_extended(source."id", seed)))
+        coalesce(sum(hash_record_extended(row('@source_auth_values_alone'), seed # uuid_hash_extended(source."id", seed)))
             filter (where source."deleted_at" is null), 0) as digests
     into theirs
     from "@source_table" as source;

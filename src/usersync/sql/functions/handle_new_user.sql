@@ -9,8 +9,9 @@
 --
 -- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
 -- left to sync_users where something might change what is written (a trigger of the application's for INSERT, or
--- partitions, which may have one), where a check is deferred, where the transaction has changed users already (what
--- came in need not be what is there by now), and where the INSERT fails, for whatever reason.
+-- partitions, which may have one), where a check is deferred, where the DEFAULT of a column is wanted, where the
+-- transaction has changed users already (what came in need not be what is there by now), and where the INSERT fails, for
+-- whatever reason.
 --
 -- enable_seqscan: it is the index of the catalog that is to be used.
 create or replace function usersync.handle_new_user() returns trigger
@@ -27,6 +28,8 @@ declare
     ids uuid[];
     reason text;
     problem text;
+    is_simple boolean;
+    has_defaults boolean;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -37,7 +40,8 @@ begin
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            if tg_relid = '@source_table'::regclass
+            select
+                tg_relid = '@source_table'::regclass
                 and pg_partition_root('@users_table'::regclass) is null
                 and not exists (
                     select from pg_trigger
@@ -50,10 +54,20 @@ begin
                 and (
                     (select true from new_users offset 1 limit 1) is null
                     or not usersync.fires_after_others(tg_relid, tg_name, 4)
-                )
-            then
+                ),
+                exists (select from pg_attrdef where adrelid = '@users_table'::regclass)
+            into is_simple, has_defaults;
+            if is_simple and has_defaults then
+                is_simple := not exists (
+                    select from pg_attrdef
+                    join pg_attribute on attrelid = adrelid and attnum = adnum
+                    where adrelid = '@users_table'::regclass
+                        and exists (select from new_users as source where '@lacks_value')
+                );
+            end if;
+            if is_simple then
                 insert into "@users_table" ("@columns")
-                select '@source_values' from new_users as source where source."deleted_at" is null;
+                select '@plain_values' from new_users as source where source."deleted_at" is null;
                 get diagnostics inserted = row_count;
             end if;
         exception when others or assert_failure then

@@ -8,6 +8,7 @@ as $usersync$
 declare
     ids uuid[];
     is_deletion boolean := false;
+    emptied text[];
 begin
     if tg_relid <> '@source_table'::regclass then
         -- Somebody has put another relation in its place. What that would run, it would run as our owner.
@@ -19,6 +20,10 @@ begin
     if row('@new_auth_values') is distinct from row('@old_auth_values') then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op, false, is_deletion);
+        emptied := array_remove(array['@emptied_columns']::text[], null);
+        if cardinality(emptied) > 0 and new."deleted_at" is null then
+            perform usersync.reset_columns(new."id", emptied);
+        end if;
     end if;
     return null;
 exception when others or assert_failure then

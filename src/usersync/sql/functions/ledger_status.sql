@@ -32,7 +32,11 @@ begin
             order by max(run.updated_at) desc
             limit 1
         ),
-        'observed_at', clock_timestamp()
+        'observed_at', clock_timestamp(),
+        'read_only', case
+            when pg_is_in_recovery() then 'standby'
+            when current_setting('default_transaction_read_only')::boolean then 'setting'
+        end
     );
 end;
 $usersync$;

@@ -32,7 +32,9 @@ set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     page_end uuid;
     is_empty boolean;
     ledger_ids uuid[];

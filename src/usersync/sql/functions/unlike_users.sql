@@ -11,7 +11,9 @@ set timezone = 'UTC'
 set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     triggers text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))

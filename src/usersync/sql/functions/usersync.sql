@@ -4,6 +4,7 @@
 create or replace function public.usersync(operation text, arguments jsonb default '{}') returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '@command_lock_timeout'
 as $usersync$
 #variable_conflict use_column
 <<given>>

@@ -22,7 +22,9 @@ set datestyle = 'ISO, MDY'
 set plan_cache_mode = force_generic_plan
 as $usersync$
 #variable_conflict use_column
+<<known>>
 declare
+    defaults jsonb := usersync.column_defaults();
     inserted bigint;
     updated bigint;
 begin

@@ -3,6 +3,11 @@
 select jsonb_build_object(
     'server_version', current_setting('server_version_num')::integer,
     'role', current_user,
+    -- Not transaction_read_only: the transaction that looks is.
+    'read_only', case
+        when pg_is_in_recovery() then 'standby'
+        when current_setting('default_transaction_read_only')::boolean then 'setting'
+    end,
     -- Real tables, of a role that we are: to read a stranger's view would be to run the stranger's code.
     'installed', 3 = (
         select count(*) from pg_class

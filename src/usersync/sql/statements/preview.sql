@@ -13,6 +13,7 @@ with compared as materialized (
     full join (
         select target.* from "@users_table" as target where target."@key" is not null
     ) as target on target."@key" = source."id"
+    cross join (select ('@column_defaults') as defaults) as known
 )
 select
     count(*) filter (where is_missing and not is_soft_deleted) as missing,

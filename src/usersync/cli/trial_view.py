@@ -1,0 +1,110 @@
+"""What a trial saw, for people and for programs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from usersync.cli.text import bad, bold, count, faint, good, plain, warning, wrap
+from usersync.schema.trial.comparison import names_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from usersync.schema.trial.comparison import Difference
+    from usersync.schema.trial.observation import Trial
+    from usersync.schema.trial.rehearsal import Rehearsed
+
+_MARKS = {
+    "refused": bad("  ✗ "),
+    "different": warning("  ! "),
+    "untried": warning("  ! "),
+    "accepted": good("  ✓ "),
+}
+
+
+def today_lines(trial: Trial, width: int) -> Iterator[str]:
+    """What fails already, and what could not be tried."""
+    if trial.obstacle is not None:
+        yield from wrap(f"The trial did not run: {trial.obstacle.message}.", width, first=warning("  ! "))
+        return
+    if trial.refused:
+        yield bold("Fails today, before usersync")
+        for fault, flows in _grouped((str(each.fault), each.flow) for each in trial.refused):
+            yield from wrap(plain(f"{names_of(flows, trial)}: {fault}"), width, first=bad("  ✗ "))
+        yield ""
+    if trial.lacking:
+        yield bold(
+            f"Rights that {trial.auth_role} lacks (looked up, because it was tried as {trial.tried_as})"
+        )
+        for each in trial.lacking:
+            yield from wrap(plain(each.message), width, first=bad("  ✗ "))
+        yield ""
+    yield from _not_tried_lines(trial, width)
+    if trial.observed_nothing:
+        text = (
+            "No sign-up was accepted in the trial, so what your triggers do for a new user was not observed."
+        )
+        yield from wrap(text, width, first=warning("  ! "))
+        yield ""
+
+
+def _not_tried_lines(trial: Trial, width: int) -> Iterator[str]:
+    reasons = _grouped((each.reason, each.flow) for each in trial.not_tried if each.blocked_by is None)
+    if not reasons:
+        return
+    yield bold("Not tried")
+    for reason, flows in reasons:
+        yield from wrap(plain(f"{names_of(flows, trial)}: {reason}"), width, first=warning("  ! "))
+    yield ""
+
+
+def difference_lines(done: Rehearsed, width: int) -> Iterator[str]:
+    """What is different with usersync."""
+    tried = len(done.before) - len(done.before.not_tried)
+    if not done.differences:
+        if tried:
+            who = f"tried as {done.before.tried_as}"
+            yield f"{good('As today:')} {count(tried, 'flow')} of the auth server, {who} and rolled back."
+        return
+    yield bold("Different with usersync")
+    for each in done.differences:
+        where = f"{names_of(each.flows, done.before)}: "
+        yield from wrap(plain(where + _said(each)), width, first=_MARKS[each.effect])
+    alike = tried - len({flow for each in done.differences for flow in each.flows})
+    yield faint(f"  {count(alike, 'flow')} as today. Tried as {done.before.tried_as}, and rolled back.")
+
+
+def _said(each: Difference) -> str:
+    return each.message if each.subject == "auth.users" else f"{each.subject}: {each.message}"
+
+
+def trial_data(done: Rehearsed) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "tried_as": done.before.tried_as,
+        "obstacle": done.before.obstacle.message if done.before.obstacle else None,
+        "failed_before": [
+            {"flow": each.flow, "sqlstate": each.fault.sqlstate, "message": each.fault.message}
+            for each in done.before.refused
+            if each.fault
+        ],
+        "not_tried": [{"flow": each.flow, "reason": each.reason} for each in done.before.not_tried],
+        "differences": [
+            {
+                "effect": each.effect,
+                "subject": each.subject,
+                "message": each.message,
+                "flows": list(each.flows),
+                "must_be_accepted": each.must_be_accepted,
+            }
+            for each in done.differences
+        ],
+    }
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for key, flow in pairs:
+        found[key].append(flow)
+    return list(found.items())

@@ -1,0 +1,57 @@
+"""Who holds a lock that something of ours waited for in vain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from usersync.errors import UsersyncError
+from usersync.sql.render import render_catalog
+from usersync.transports.steps import PINNED, query, read_only
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """A session that holds a lock on one of the tables that usersync works with."""
+
+    pid: int
+    user: str
+    #: The table.
+    what: str
+    mode: str
+    state: str
+    #: When its transaction began.
+    since: datetime
+    #: The first 200 characters of what it ran last.
+    query: str
+
+    def __str__(self) -> str:
+        return (
+            f"pid {self.pid}, user {self.user}, {self.state} since {self.since:%Y-%m-%d %H:%M:%S %Z}, holds "
+            f"{self.mode} on {self.what}: {self.query or 'no query'}"
+        )
+
+
+def blockers(settings: Settings) -> Plan[tuple[Blocker, ...]]:
+    """Look for them; none if the lock was released meanwhile, or this cannot be read either."""
+    try:
+        rows = yield from read_only(query(PINNED + render_catalog("blockers", settings)))
+    except UsersyncError:
+        return ()
+    return tuple(Blocker(**row) for row in rows)
+
+
+def advice(found: tuple[Blocker, ...]) -> str:
+    """What to do about them, as prose."""
+    if not found:
+        return "The lock was released meanwhile. Run this again."
+    return (
+        f"{'; '.join(map(str, found))}. Wait for it, or end it: select pg_terminate_backend({found[0].pid}); "
+        "then run this again."
+    )

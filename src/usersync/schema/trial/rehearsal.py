@@ -1,0 +1,59 @@
+"""The two halves of a trial: the flows as they are today, and with usersync's triggers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.schema.trial.comparison import Difference, compare
+from usersync.schema.trial.observing import observe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from usersync.models import Change
+    from usersync.schema.trial.observation import Trial
+    from usersync.settings import Settings
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What both halves saw, and what is different between them."""
+
+    before: Trial
+    after: Trial
+    differences: tuple[Difference, ...]
+
+    @property
+    def to_accept(self) -> tuple[Difference, ...]:
+        """The differences that somebody has to agree to."""
+        return tuple(each for each in self.differences if each.must_be_accepted)
+
+
+def rehearse(
+    connection: psycopg.Connection[Any],
+    settings: Settings,
+    before: Trial,
+    changes: Sequence[Change],
+    *,
+    call_out: bool = False,
+) -> Rehearsed:
+    """Try the flows again, each in a transaction that makes the changes first, and compare. Blocks.
+
+    ``before`` is what :func:`~usersync.schema.trial.observing.observe` saw. The connection must be in
+    autocommit mode and in no transaction. While a flow runs, the auth server's table is closed to writers.
+    """
+    tried = [each.flow for each in before if each.state != "not tried"]
+    keys = {flow: keys for flow, keys in before.metadata_keys.items() if before[flow].state == "accepted"}
+    after = observe(
+        connection,
+        settings,
+        flows=tried,
+        call_out=call_out,
+        times=1,
+        first=[change.sql for change in changes if change.sql],
+        metadata_keys=keys,
+    )
+    return Rehearsed(before, after, compare(before, after, str(settings.users_table)))

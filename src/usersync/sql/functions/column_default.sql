@@ -1,0 +1,24 @@
+-- The DEFAULT of a column for a new row, as an INSERT that leaves the column out would compute it; null if there is none.
+create or replace function usersync.column_default(column_name text) returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
+as $usersync$
+#variable_conflict use_column
+declare
+    code text := (
+        select pg_get_expr(adbin, adrelid)
+        from pg_attrdef
+        join pg_attribute on attrelid = adrelid and attnum = adnum
+        where adrelid = '@users_table'::regclass and attname = column_default.column_name
+    );
+    computed text;
+begin
+    if code is not null then
+        execute format('select (%s)::text', code) into computed;
+    end if;
+    return computed;
+end;
+$usersync$;
+comment on function usersync.column_default(text) is 'usersync: the DEFAULT of a column of the users table for a new row.';

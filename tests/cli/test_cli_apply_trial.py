@@ -1,0 +1,161 @@
+"""``usersync apply`` tries the auth server's flows before and after, and installs nothing unasked."""
+
+from __future__ import annotations
+
+import pytest
+from fix_terminal import Terminal
+
+from usersync.testing import GoTrueError
+
+pytestmark = pytest.mark.newest_server
+
+USERS = "create table public.users (id uuid primary key, email text);"
+SETTINGS = '[columns]\nemail = "email"\n'
+
+#: A row trigger on auth.users.
+TRIGGER = """
+    create function public.{name}() returns trigger language plpgsql security definer
+        set search_path = '' as $$ begin {body} return new; end $$;
+    create trigger {name} {when} on auth.users for each row execute function public.{name}();
+"""
+
+#: Once the address is confirmed, a plain INSERT: with usersync the row is there already.
+CONFIRMED = USERS + TRIGGER.format(
+    name="when_confirmed",
+    when="after update",
+    body="if old.email_confirmed_at is null and new.email_confirmed_at is not null then "
+    "insert into public.users values (new.id, new.email); end if;",
+)
+
+
+@pytest.fixture
+def project(database, monkeypatch, directory, postgres):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+
+    def make(sql, settings=SETTINGS):
+        postgres.execute(sql)
+        (directory / "usersync.toml").write_text(settings)
+
+    return make
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def test_an_installation_that_changes_nothing_that_worked(usersync, project):
+    project(USERS)
+    done = usersync("apply", "--yes")
+    assert done.code == 0, done.out + done.err
+    assert "As today: 31 flows of the auth server, tried as postgres and rolled back." in words(done.out)
+
+
+def test_what_is_up_to_date_is_not_tried(usersync, project):
+    project(USERS)
+    usersync("apply", "--yes", "--no-trial")
+    done = usersync("apply", "--yes")
+    assert "Trying" not in done.err
+    assert usersync("apply", "--yes", "--json").json["trial"] is None
+
+
+def test_a_flow_that_would_fail_is_shown_and_nothing_is_installed(usersync, project, catalog, auth):
+    project(CONFIRMED)
+    before = catalog()
+    done = usersync("apply", "--yes")
+    assert done.code == 1
+    said = words(done.out)
+    assert "confirmation" in said
+    assert "accepted today, refused with usersync: SQLSTATE 23505, constraint users_pkey" in said
+    assert "raised in public.when_confirmed() (trigger when_confirmed on auth.users)" in said
+    assert "the user has no row today, and one with usersync" in said
+    assert "Nothing was installed: " in said
+    assert catalog() == before
+    auth.sign_up_email("ada@example.com")
+
+
+def test_all_the_same(usersync, project, auth):
+    project(CONFIRMED)
+    done = usersync("apply", "--yes", "--accept-changes", "--json")
+    assert done.code == 0
+    effects = {each["effect"] for each in done.json["trial"]["differences"]}
+    assert effects == {"refused", "different"}
+    with pytest.raises(GoTrueError, match="500"):
+        auth.sign_up_email("ada@example.com")
+
+
+def test_a_person_is_asked(project, catalog):
+    project(CONFIRMED)
+    before = catalog()
+    with Terminal("apply") as terminal:
+        terminal.wait_for("changes in", seconds=90)
+        terminal.type("y\n")
+        terminal.wait_for("Install all the same?", seconds=90)
+        terminal.type("n\n")
+        assert terminal.end(seconds=90) == 1
+    assert catalog() == before
+
+
+def test_what_fails_already_is_said_first_of_all(usersync, project, database):
+    project(USERS + "create table public.old (id uuid);" + TRIGGER.format(
+        name="left_over", when="after insert", body="insert into public.old values (new.id);"
+    ) + "drop table public.old;")  # fmt: skip
+    done = usersync("apply", "--yes")
+    said = words(done.out)
+    assert said.startswith("Fails today, before usersync ✗ every kind of sign-up: SQLSTATE 42P01")
+    assert "No sign-up was accepted in the trial" in said
+    assert said.index("Fails today") < said.index("trigger on_auth_user_created")
+    assert done.code == 0
+
+
+def test_what_an_adoption_mends_is_said(usersync, project):
+    """Single sign-on brings an address twice, which the table refuses; with usersync the row goes without."""
+    project("create table public.users (id uuid primary key, email text unique);" + TRIGGER.format(
+        name="on_auth_user_created",
+        when="after insert",
+        body="insert into public.users (id, email) values (new.id, new.email);",
+    ))  # fmt: skip
+    done = usersync("apply", "--yes", "--adopt")
+    said = words(done.out)
+    flows = "sign-up by SSO with an address that another user has, sign-up again after a soft deletion"
+    assert f"Fails today, before usersync ✗ {flows}" in said
+    assert "refused today (SQLSTATE 23505, constraint users_email_key" in said
+    assert "accepted with usersync" in said
+
+
+def test_an_upgrade_is_tried_before_anything_is_changed(usersync, project, postgres, directory, catalog):
+    project(USERS + "alter table public.users add full_name text; alter table public.users add plan text")
+    usersync("apply", "--yes", "--no-trial")
+    before = catalog()
+    (directory / "usersync.toml").write_text(SETTINGS + 'full_name = "user_metadata.full_name"\n')
+    done = usersync("apply", "--yes")
+    assert done.code == 1
+    assert "public.users.full_name: null today, the user's user_metadata.full_name with usersync" in words(
+        done.out
+    )
+    assert catalog() == before
+    assert usersync("apply", "--yes", "--accept-changes").code == 0
+
+
+def test_a_trigger_that_calls_another_server_is_not_run_unasked(usersync, project):
+    project(USERS + """
+        create schema if not exists extensions;
+        create table public.asked (url text);
+        create function extensions.http_get(url text) returns int language plpgsql as
+            'begin insert into public.asked values (url); return 200; end';
+    """ + TRIGGER.format(
+        name="tell", when="after insert", body="perform extensions.http_get('https://example.com');"
+    ))  # fmt: skip
+    done = usersync("apply", "--yes")
+    said = words(done.out)
+    assert "Not tried ! every kind of sign-up" in said
+    assert "the trigger tell on auth.users, in extensions.http_get(text), asks the network" in said
+    assert "a rollback does not undo that" in said
+    assert done.code == 0
+
+
+def test_a_database_whose_flows_cannot_be_tried(usersync, project, superuser):
+    superuser.execute("revoke insert on auth.users from postgres")
+    project(USERS)
+    done = usersync("apply", "--yes")
+    assert "The trial did not run: postgres may not insert in" in words(done.out)
+    assert done.code == 0

@@ -1,0 +1,164 @@
+"""A user who lacks a value leaves the column's DEFAULT in the table, unless the settings say null."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync import UserSync
+from usersync.settings import parse_settings
+from usersync.testing.install import install
+
+TABLE = """
+    create type public.mood as enum ('new', 'known');
+    create table public.users (
+        id uuid primary key,
+        email text default 'nobody@example.com',
+        role text default 'member',
+        mood public.mood not null default 'new',
+        level numeric(8,2) default 0,
+        token uuid default gen_random_uuid(),
+        created_at timestamptz not null default now(),
+        member_no bigserial,
+        invited_by text default 'it''s (nobody)'
+    );
+"""
+COLUMNS = {
+    "email": {"from": "email", "absent": "null"},
+    "role": "app_metadata.role",
+    "mood": {"from": "app_metadata.mood", "type": "public.mood"},
+    "level": {"from": "app_metadata.level", "type": "numeric(8,2)"},
+    "token": {"from": "app_metadata.token", "type": "uuid"},
+    "created_at": "created_at",
+    "member_no": {"from": "app_metadata.member_no", "type": "bigint", "owner": "app"},
+    "invited_by": {"from": "user_metadata.invited_by", "owner": "app"},
+}
+
+
+@pytest.fixture
+def client(database, postgres):
+    postgres.execute(TABLE)
+    install(database, parse_settings({"columns": COLUMNS}))
+    with UserSync(database.dsn()) as client:
+        yield client
+
+
+@pytest.fixture
+def value(postgres):
+    def read(user, column):
+        return postgres.execute(f"select {column}::text from public.users where id = %s", [user]).fetchone()[
+            0
+        ]
+
+    return read
+
+
+def _make(how, auth, client, superuser):
+    if how == "sign-up":
+        return auth.sign_up_anonymous()
+    superuser.execute("set session_replication_role = replica")
+    (user,) = superuser.execute(
+        "insert into auth.users (id, is_anonymous) values (gen_random_uuid(), true) returning id"
+    ).fetchone()
+    if how == "ensure":
+        client.ensure_user_exists(user)
+    elif how == "reconcile":
+        client.reconcile()
+    else:  # Another row in the same statement is refused.
+        auth.connection.execute(
+            "update auth.users set raw_app_meta_data = '{\"level\": 0}' where id = %s", [user]
+        )
+    return user
+
+
+@pytest.mark.parametrize("how", ["sign-up", "ensure", "reconcile", "update"])
+def test_what_a_user_lacks_leaves_the_default(client, auth, superuser, value, how):
+    user = _make(how, auth, client, superuser)
+    assert [value(user, name) for name in ("email", "role", "mood", "level", "invited_by")] == [
+        None,
+        "member",
+        "new",
+        "0.00",
+        "it's (nobody)",
+    ]
+    assert all(value(user, name) for name in ("token", "created_at", "member_no"))
+    assert client.failures() == []
+    assert client.status().in_step
+    assert client.reconcile().counts.differing == 0
+
+
+def test_rows_of_one_statement_get_a_default_each(client, auth, postgres):
+    auth.connection.execute(
+        "insert into auth.users (id, email, created_at) "
+        "select gen_random_uuid(), n || '@example.com', now() from generate_series(1, 20) as n"
+    )
+    rows = postgres.execute(
+        "select count(distinct token), count(distinct member_no), count(*) from public.users"
+    )
+    assert rows.fetchone() == (20, 20, 20)
+    assert client.status().in_step
+
+
+def test_a_value_that_the_auth_server_takes_away_gives_the_default_back(client, auth, value):
+    user = auth.admin_create("ada@example.com", app_metadata={"role": "admin", "mood": "known"})
+    assert (value(user, "role"), value(user, "mood")) == ("admin", "known")
+    auth.update_app_metadata(user, role=None)
+    assert (value(user, "role"), value(user, "mood")) == ("member", "known")
+    assert client.failures() == []
+    assert client.status().in_step
+
+
+def test_what_the_application_sets_where_the_user_has_nothing_stays(client, auth, postgres, value):
+    user = auth.sign_up_email("ada@example.com")
+    postgres.execute("update public.users set role = 'moderator', level = null")
+    auth.change_email(user, "ada@new.example")
+    client.reconcile()
+    assert (value(user, "role"), value(user, "level"), value(user, "email")) == (
+        "moderator",
+        None,
+        "ada@new.example",
+    )
+    auth.update_app_metadata(user, role="admin", level=2)
+    assert (value(user, "role"), value(user, "level")) == ("admin", "2.00")
+    assert client.status().in_step
+
+
+def test_a_new_default_is_for_new_rows(client, auth, postgres, value):
+    old = auth.sign_up_email("ada@example.com")
+    postgres.execute("alter table public.users alter column role set default 'guest'")
+    new = auth.sign_up_email("bob@example.com")
+    assert (value(old, "role"), value(new, "role")) == ("member", "guest")
+    assert client.status().in_step
+    assert client.reconcile().counts.differing == 0
+    assert value(old, "role") == "member"
+    postgres.execute("alter table public.users alter column role drop default")
+    assert client.status().stale == 2
+    client.reconcile()
+    assert value(old, "role") is None
+
+
+def test_a_default_that_cannot_be_computed_is_a_failure_with_its_reason(client, auth, postgres):
+    postgres.execute(
+        "alter table public.users alter column role set default (1 / (random() * 0)::integer)::text"
+    )
+    user = auth.sign_up_email("ada@example.com")
+    (failure,) = client.failures()
+    assert (failure.user_id, failure.sqlstate) == (user, "22012")
+    postgres.execute("alter table public.users alter column role set default 'member'")
+    client.retry()
+    assert client.status().in_step
+
+
+def test_a_default_that_cannot_come_back_is_named(client, auth, postgres, value):
+    user = auth.admin_create("ada@example.com", app_metadata={"role": "admin"})
+    postgres.execute("alter table public.users add constraint no_members check (role <> 'member')")
+    auth.update_app_metadata(user, role=None)
+    (failure,) = client.failures()
+    assert (failure.outcome, failure.sqlstate, failure.column) == ("degraded", "23514", "role")
+    assert value(user, "role") == "admin"
+
+
+def test_the_absent_user_of_a_mapping_with_null_gets_null(database, postgres, auth):
+    postgres.execute("create table public.users (id uuid primary key, role text default 'member')")
+    install(database, parse_settings({"columns": {"role": {"from": "app_metadata.role", "absent": "null"}}}))
+    user = auth.sign_up_email("ada@example.com")
+    assert postgres.execute("select id, role from public.users").fetchone() == (user, None)

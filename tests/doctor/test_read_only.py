@@ -1,0 +1,74 @@
+"""D036: a database that accepts no writes, as Supabase makes one whose disk is full."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from prometheus_client import CollectorRegistry
+
+from usersync import UserSync
+from usersync.cli.main import run
+from usersync.errors import ReadOnlyDatabaseError
+from usersync.metrics.prometheus import UsersyncCollector
+from usersync.plans import schema
+from usersync.plans.doctor import choose, examine
+from usersync.settings import Settings
+from usersync.testing.install import install
+from usersync.transports.run import run as run_plan
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def read_only(database, superuser, tmp_path, monkeypatch):
+    install(database, Settings())
+    superuser.execute(f"alter database {database.name} set default_transaction_read_only = on")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    return database
+
+
+def test_doctor_names_the_setting_and_resets_it(read_only, superuser):
+    with psycopg.connect(read_only.dsn(), autocommit=True) as connection:
+        (check,) = run_plan(examine(Settings(), choose(["D036"])), connection)
+    assert check.status == "problem"
+    assert "transactions of supabase_auth_admin are read-only" in check.detail
+    assert "each sign-up and sign-in fails" in check.detail
+    superuser.execute("set default_transaction_read_only = off")
+    superuser.execute("\n".join(line for line in check.fix.splitlines() if not line.startswith("--")))
+    with psycopg.connect(read_only.dsn(), autocommit=True) as connection:
+        (check,) = run_plan(examine(Settings(), choose(["D036"])), connection)
+    assert check.status == "ok"
+
+
+def test_commands_say_so(read_only, capsys):
+    assert run(["status"]) == 1
+    assert "read-only: the database accepts no writes" in capsys.readouterr().out
+    assert run(["plan"]) == 1
+    assert "this database accepts no writes" in capsys.readouterr().out
+    assert run(["doctor", "--only", "D036"]) == 1
+    assert run(["apply", "--yes"]) == 1
+    assert "accepts no writes" in capsys.readouterr().out
+    for command in (["sync"], ["rollback", "--yes"], ["audit", "track", "public.users"]):
+        assert run(command) == 1, command
+        assert "US205" in capsys.readouterr().err, command
+
+
+def test_the_metric_and_the_error(read_only):
+    registry = CollectorRegistry()
+    with UserSync(read_only.dsn()) as sync:
+        registry.register(UsersyncCollector(sync=sync, max_age=0))
+        assert registry.get_sample_value("usersync_database_writable") == 0
+        assert sync.status().read_only == "setting"
+        with pytest.raises(ReadOnlyDatabaseError) as caught:
+            sync.reconcile()
+    assert "disk is full" in caught.value.hint
+    with (
+        psycopg.connect(read_only.dsn(), autocommit=True) as connection,
+        pytest.raises(ReadOnlyDatabaseError),
+    ):
+        run_plan(schema.apply(Settings()), connection)
+
+
+def test_a_database_that_takes_writes(project):
+    assert project.client.status().read_only is None
