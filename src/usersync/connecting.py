@@ -189,7 +189,19 @@ def is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) 
 
 
 def describe_target(dsn: str) -> str:
-    """Host, port and database of an address, without user and password."""
+    """Host, port and database of an address, without a password.
+
+    Behind a pooler all projects of a region have the same host: the user or an option names the project.
+    """
+    parts = conninfo_to_dict(dsn)
+    user, options = str(parts.get("user") or ""), str(parts.get("options") or "")
+    named = re.search(r"(?:reference|project)=([\w-]+)", options)
+    tenant = user if "." in user else named[1] if named else ""
+    return f"{tenant}{'@' if tenant else ''}{describe_host(dsn)}"
+
+
+def describe_host(dsn: str) -> str:
+    """Host, port and database of an address."""
     parts = conninfo_to_dict(dsn)
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
@@ -200,7 +212,7 @@ def describe_login(dsn: str, hidden: str) -> str:
     parts = conninfo_to_dict(dsn)
     password = f":{hidden}" if parts.get("password") else ""
     login = f"{parts.get('user') or ''}{password}"
-    return f"postgresql://{login}{'@' if login else ''}{describe_target(dsn)}"
+    return f"postgresql://{login}{'@' if login else ''}{describe_host(dsn)}"
 
 
 def opened(connect: Callable[..., T], dsn: Sealed, options: Mapping[str, Any]) -> T:

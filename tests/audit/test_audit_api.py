@@ -92,9 +92,14 @@ def test_events_wait_while_nobody_answers(gateway, store, make_log, eventually):
         assert_arrived(log, store, [first, *ids])
 
 
-def test_an_answer_of_the_api_that_is_lost_stores_nothing_twice(gateway, store, api_log):
+def test_an_answer_of_the_api_that_is_lost_stores_nothing_twice(gateway, store, api_log, eventually):
+    # Where the database is, the event, and the upkeep: then another event.
+    ids = [api_log.record("a.b")]
+    eventually(lambda: len(gateway.seen) == 3)
+    ids.append(api_log.record("a.b"))
+    assert api_log.flush()
     gateway.lose = 1
-    ids = [api_log.record("a.b") for _ in range(30)]
+    ids += [api_log.record("a.b") for _ in range(30)]
     assert_arrived(api_log, store, ids)
     assert api_log.stats().duplicates > 0
 

@@ -55,7 +55,7 @@ def test_what_a_trigger_on_the_log_refuses_in_whatever_way_is_set_aside(store, m
     for _ in range(3):
         log.record("poison.drunk")
         ids += [log.record("a.b") for _ in range(20)]
-    assert log.flush(30)
+    assert not log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
     assert (stats.refused, stats.stored, stats.duplicates) == (3, 60, 0)

@@ -39,7 +39,9 @@ def run_python(code, *arguments, **options):
     )
 
 
-def test_accepted_events_survive_kill_9_and_arrive_once(store, make_log, spool_dir):
+def test_accepted_events_survive_kill_9_and_arrive_once(store, make_log, spool_dir, monkeypatch):
+    # The files go with what was in them.
+    monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
     ids = [each for ids in kill_recorders(store.dsn, spool_dir, kills=24) for each in ids]
     assert len(ids) >= 24
     assert make_log(store.dsn).drain(90)
@@ -84,7 +86,10 @@ REMOVE_AND_DIE = """
 
 
 @pytest.mark.parametrize("removed", [0, 1, 2, 3])
-def test_who_dies_while_removing_a_file_leaves_nothing_behind_for_ever(store, make_log, spool_dir, removed):
+def test_who_dies_while_removing_a_file_leaves_nothing_behind_for_ever(
+    store, make_log, spool_dir, removed, monkeypatch
+):
+    monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
     assert run_python(REMOVE_AND_DIE, store.dsn, spool_dir, removed).returncode == 9
     place = spool_dir / "test"
     assert list(place.iterdir())

@@ -75,7 +75,8 @@ def test_what_is_removed_under_a_process_that_is_killed_later(store, make_log, s
 
 
 @pytest.mark.parametrize("remove", REMOVALS)
-def test_what_is_removed_while_the_database_is_away(store, log, eventually, caplog, remove):
+def test_what_is_removed_while_the_database_is_away(store, make_log, eventually, caplog, remove):
+    log = make_log(store.dsn, keep_delivered=0)
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     ids = [log.record("a.b") for _ in range(3)]
     eventually(lambda: log.stats().consecutive_failures)

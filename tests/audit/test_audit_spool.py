@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from usersync.audit.directory import SpoolDirectory, survey
+from usersync.audit.directory import SpoolDirectory, files_in, survey, take_over
 from usersync.audit.spool import Spool
 
 
@@ -52,7 +52,7 @@ def test_a_link_in_the_place_of_the_directory_is_not_followed(make_log, spool_di
 
 
 def test_what_a_closed_process_could_not_send_is_sent_by_the_next(make_log, store, spool_dir):
-    with make_log("postgresql://u@127.0.0.1:1/nowhere") as first:
+    with make_log("postgresql://u@127.0.0.1:1/nowhere", keep_delivered=0) as first:
         ids = [first.record("a.b") for _ in range(5)]
         assert not first.close(0.1)
     assert len(spool_files(spool_dir)) == 1
@@ -118,8 +118,9 @@ def test_a_full_spool_goes_on_in_memory_and_comes_back(make_log, store, eventual
     assert log.flush()
 
 
-def test_a_file_that_has_been_written_to_meanwhile_is_not_given_up(offline, spool_dir, monkeypatch):
+def test_a_file_that_has_been_written_to_meanwhile_is_not_given_up(make_log, spool_dir, monkeypatch):
     """It was empty when it was looked at, and an event came before the lock was had."""
+    offline = make_log(None, keep_delivered=0)
     offline.record("a.b")
     intake = offline._engine.intake
     spool = intake.spool
@@ -196,7 +197,7 @@ def test_a_damaged_file_of_a_dead_process_is_set_aside_too(make_log, store, spoo
     (spool_dir / "test" / "1-dead.spool").write_bytes(b"no database" * 1000)
     log = make_log(store.dsn)
     log.record("a.b")
-    assert log.drain()
+    assert not log.drain()
     assert len(store.ids()) == 1
     assert [path.read_bytes()[:11] for path in spool_dir.rglob("*.damaged-*")] == [b"no database"]
 
@@ -208,7 +209,7 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(make_log, store, spool_dir
     # Sorts first, and is no file at all.
     (spool_dir / "test" / "0-strange.spool").mkdir()
     log = make_log(store.dsn)
-    assert log.drain()
+    assert not log.drain()
     assert store.ids() == [event_id]
     assert (spool_dir / "test" / "0-strange.spool").is_dir()
 
@@ -268,9 +269,10 @@ def test_a_claim_is_exclusive_until_it_is_released(tmp_path):
     directory = SpoolDirectory(tmp_path)
     claim = directory.claim()
     claim.path.touch()
-    assert directory.adopt() is None
+    assert files_in(tmp_path) == [claim.path]
+    assert take_over(claim.path) is None
     claim.release()
-    adopted = directory.adopt()
+    adopted = take_over(claim.path)
     assert adopted is not None
     assert adopted.path == claim.path
     claim.path.unlink()

@@ -34,11 +34,23 @@ CREATE OR REPLACE FUNCTION public.record_audit_events(events jsonb)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    makes_partitions boolean := usersync.owns_transaction()
-        and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
+    called_through_api boolean := coalesce(current_setting('request.path', true) = '/rpc/record_audit_events', false);
+    headers jsonb := case when called_through_api then nullif(current_setting('request.headers', true), '')::jsonb end;
+    belongs_to text := case
+        when called_through_api then coalesce(headers ->> 'usersync-belongs-to', '*')
+        else nullif(current_setting('usersync.belongs_to', true), '')
+    end;
+    makes_partitions boolean := usersync.owns_transaction() and (events = '[]' or called_through_api);
+    place text;
     result record;
     rejects jsonb;
 begin
+    if belongs_to is not null then
+        place := usersync.database_position();
+        if belongs_to = '?' or (belongs_to <> '*' and not starts_with(place || ' ', belongs_to || ' ')) then
+            return jsonb_build_object('position', place);
+        end if;
+    end if;
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
@@ -53,6 +65,14 @@ begin
                 order by position)
             from jsonb_array_elements(events) with ordinality as given (event, position)
         );
+    end if;
+    if headers ? 'usersync-try' then
+        begin
+            result := usersync.store_audit_events(events);
+            raise exception using errcode = 'triggered_action_exception';
+        exception when triggered_action_exception then
+            return jsonb_build_object('stored', result.stored, 'position', place);
+        end;
     end if;
     result := usersync.store_audit_events(events);
     if makes_partitions then
@@ -83,7 +103,8 @@ begin
         'stored', result.stored,
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
         'rejected', result.rejected,
-        'rejects', rejects
+        'rejects', rejects,
+        'position', place
     ));
 end;
 $function$
@@ -629,6 +650,29 @@ begin
     select count(*) filter (where stored.seen_at < count_unseen.since), count(*)
     into count_unseen.unseen, count_unseen.users
     from usersync.auth_users as stored;
+end;
+$function$
+
+
+-- function usersync.database_position()
+owner postgres; usersync: the installation, the cluster and the timeline of this database.
+CREATE OR REPLACE FUNCTION usersync.database_position()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return concat_ws(
+        ' ',
+        coalesce((select only_row.installation::text from usersync.settings as only_row), '-'),
+        (
+            select concat(control.system_identifier, '/', this.oid)
+            from pg_control_system() as control, pg_database as this
+            where this.datname = current_database()
+        ),
+        case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_lsn()), 8) end
+    );
 end;
 $function$
 
@@ -4513,6 +4557,9 @@ kind r; owner postgres; rls f f; The settings that the functions in this databas
 
 -- table usersync.settings column applied_at
 timestamp with time zone; not null; default now()
+
+-- table usersync.settings column installation
+uuid; not null; default (md5(((((pg_control_system()).system_identifier)::text || '/'::text) || (current_database())::text)))::uuid; Which installation this is. A spool of audit events remembers it, and is delivered to no other.
 
 -- table usersync.settings column only_row
 boolean; not null; default true

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from usersync.connecting import Sealed, check_dsn, describe_target, sealed
+from usersync.audit.belonging import Home
+from usersync.audit.options import directory_name
+from usersync.connecting import Sealed, check_dsn, describe_host, sealed
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     Address = str | ConnectionPool[Any] | DataApi | None
 
 _POOL_METHODS = ("getconn", "putconn")
-_NAMING = {"host", "hostaddr", "port", "dbname", "user"}
+_NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
 
 
 def check_address(given: object) -> Address:
@@ -44,19 +47,56 @@ def check_address(given: object) -> Address:
     return given  # type: ignore[return-value]
 
 
-def label_of(address: Address) -> str:
-    """Which database that is, for people and for the name of the spool's directory; no user, no password."""
+def home_of(address: Address, project: str | None) -> Home:
+    """Where an audit log sends to, as its spool remembers it: no password."""
+    whole = _whole_address(address)
+    directory = directory_name(project or whole or "unassigned")
+    return Home(whole, project, directory, _former_directory(address))
+
+
+def _whole_address(address: Address) -> str | None:
+    """What tells one database from all others before it was reached: user, options and path included."""
+    if address is None:
+        return None
+    if isinstance(address, DataApi):
+        return address.url
+    dsn = _dsn_of(address)
+    parts = conninfo_to_dict(dsn)
+    user = f"{parts['user']}@" if parts.get("user") else ""
+    options = "".join(
+        f" {name}={parts[name]}" for name in ("hostaddr", "options", "service") if parts.get(name)
+    )
+    return f"{user}{describe_host(dsn)}{options}"
+
+
+#: ``supabase start`` gives every project on a machine this address.
+_SHARED = re.compile(r"(localhost|127\.0\.0\.1|::1):54322/")
+
+
+def _former_directory(address: Address) -> str | None:
+    """What releases before 0.2 called the spool: by host, port and database.
+
+    None where that may be another project's: the project is in the user, the options, or the path of the URL.
+    """
     if address is None:
         return "unassigned"
-    if isinstance(address, str):
-        return describe_target(address)
     if isinstance(address, DataApi):
-        return address.host
+        return directory_name(address.host) if address.url.endswith(f"//{address.host}") else None
+    dsn = _dsn_of(address)
+    parts, label = conninfo_to_dict(dsn), describe_host(dsn)
+    if "." in str(parts.get("user") or "") or parts.get("options") or _SHARED.match(label):
+        return None
+    return directory_name(label)
+
+
+def _dsn_of(address: str | ConnectionPool[Any]) -> str:
+    if isinstance(address, str):
+        return address
     # psycopg_pool 3.3 takes functions for both.
     given: list[Any] = [address.conninfo, address.kwargs]
     conninfo, options = (each() if callable(each) else each for each in given)
     named = {name: value for name, value in (options or {}).items() if name in _NAMING}
-    return describe_target(make_conninfo(conninfo, **named))
+    return make_conninfo(conninfo, **named)
 
 
 def full_name(kind: type) -> str:

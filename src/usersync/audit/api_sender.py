@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.sender import IDLE_S, Receipt, Sender
-from usersync.audit.wire import DATA, RefusedError, TooSlowError, UnavailableError
+from usersync.audit.belonging import Position
+from usersync.audit.sender import COUNTS, IDLE_S, NOT_ONE, PLAIN_EVENT, Receipt, Sender, check_place, now_ms
+from usersync.audit.wire import DATA, RefusedError, StuckError, TooSlowError, UnavailableError
 from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer
 from usersync.rest.exchange import Request, heard, rpc_path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _PATH = rpc_path("record_audit_events")
 
+_BELONGS_TO, _TRY = "usersync-belongs-to", "usersync-try"
+
 #: Time-out of the gateway, of the server behind it, and too large a request: fewer events at once may do.
 _SMALLER = {408, 413, 504}
 
@@ -32,31 +35,66 @@ class ApiSender:
     A batch is tried once: the writer waits, and tries again, as it does for a database.
     """
 
+    # What one reply says may be an intermediary's word.
+    proofs = 3
+
     def __init__(self, api: DataApi, timeout: float) -> None:
         self._api = api
         self._timeout = timeout
         self._runner: asyncio.Runner | None = None
         self._wire: Wire | None = None
         self._used_at = 0.0
+        #: See :class:`~usersync.audit.sender.Sender`.
+        self.position: Position | None = None
+        self.answered_ms = 0
 
-    def send(self, payloads: list[bytes], *, give_up_links: bool = False) -> Receipt:  # noqa: ARG002
-        """Store a batch. Raises :class:`UnavailableError` or :class:`RefusedError`.
+    def send(
+        self,
+        payloads: list[bytes],
+        *,
+        give_up_links: bool = False,  # noqa: ARG002 - see below
+        belongs_to: str = "*",
+    ) -> Receipt:
+        """Store a batch. Raises what :meth:`Sender.send` raises.
 
         A link to a user whose row is locked is given up at once, whatever ``give_up_links`` says: a call of
         the Data API's has no settings of its own. Blocks for the time-out at the most.
         """
-        body = b'{"events":[' + b",".join(payloads) + b"]}"
-        reply = self._exchange(Request("POST", _PATH, self._timeout, body))
-        problem: Exception
-        try:
-            return _receipt(heard(self._api, reply, read_answer), len(payloads))
-        except Refusal as refusal:
-            problem = _explain(refusal, reply, alone=len(payloads) == 1)
-        raise problem
+        answer = self._call(payloads, {_BELONGS_TO: belongs_to})
+        check_place(answer)
+        return _receipt(answer, payloads)
+
+    def locate(self) -> Position | None:
+        """Ask where the database is. Raises what :meth:`send` raises."""
+        self._call([], {_BELONGS_TO: "?"})
+        return self.position
 
     def takes_events(self) -> bool:
-        """Never known: a call of the Data API's cannot be rolled back."""
-        return False
+        """Whether the database takes an event that has nothing special about it. It is not kept.
+
+        False where the database has functions of a release that would keep it.
+        """
+        if self.position is None:
+            return False
+        try:
+            answer = self._call([PLAIN_EVENT], {_TRY: "1"})
+        except (UnavailableError, RefusedError):
+            return False
+        return isinstance(answer, dict) and answer.get("stored") == 1
+
+    def _call(self, payloads: list[bytes], headers: dict[str, str]) -> Any:
+        body = b'{"events":[' + b",".join(payloads) + b"]}"
+        reply = self._exchange(Request("POST", _PATH, self._timeout, body, headers))
+        problem: Exception
+        try:
+            answer = heard(self._api, reply, read_answer, self._timeout)
+        except Refusal as refusal:
+            problem = _explain(refusal, reply)
+        else:
+            said = answer.get("position") if isinstance(answer, dict) else None
+            self.position, self.answered_ms = Position.read(said), now_ms()
+            return answer
+        raise problem
 
     def _exchange(self, request: Request) -> Reply | NoReply:
         if self._runner is None or self._wire is None:
@@ -85,36 +123,48 @@ class ApiSender:
         return []
 
 
-def _receipt(answer: Any, count: int) -> Receipt:
-    """What became of so many events. One that does not account for each of them is nobody's we know: on its
+def _receipt(answer: Any, payloads: list[bytes]) -> Receipt:
+    """What became of these events. One that does not account for each of them is nobody's we know: on its
     word the events would be forgotten here, and be nowhere."""
-    if (
-        not fits(answer, {"stored": _number, "duplicates": _number, "rejected": _number})
-        or answer["stored"] + answer["duplicates"] + answer["rejected"] != count
-        or not fits(answer.get("rejects", []), [dict])
-    ):
-        raise UnavailableError("somebody else answered: what came back is no receipt for these events")
+    if not fits(answer, dict.fromkeys(COUNTS, _number)) or not fits(answer.get("rejects", []), [dict]):
+        raise UnavailableError(_NOBODYS)
+    if sum(answer[each] for each in COUNTS) != len(payloads):
+        raise UnavailableError(_NOBODYS) if all(map(_is_event, payloads)) else RefusedError(NOT_ONE)
     return Receipt(
         answer["stored"], answer["duplicates"], answer["rejected"], tuple(answer.get("rejects", ()))
     )
+
+
+_NOBODYS = "somebody else answered: what came back is no receipt for these events"
+
+
+def _is_event(payload: bytes) -> bool:
+    try:
+        return isinstance(json.loads(payload), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _number(answer: Any) -> bool:
     return type(answer) is int and answer >= 0
 
 
-def _explain(refusal: Refusal, reply: Reply | NoReply, *, alone: bool) -> Exception:
+def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
+    """Only an SQLSTATE is the database's word. What else is said may be an intermediary's, and pass."""
     message = str(refusal)
     state = getattr(refusal.error, "sqlstate", None)
     if isinstance(reply, NoReply):
         return (TooSlowError if reply.slow else UnavailableError)(message)
-    if refusal.status == 413 and alone:  # noqa: PLR2004 - content too large
-        return RefusedError(message)
-    if state == "57014" or refusal.status in _SMALLER:
-        return TooSlowError(message)
     if state is not None and state.startswith(DATA):
         return RefusedError(message)
-    return RefusedError(message) if re.search(r"\(PGRST102\)", message) else UnavailableError(message)
+    problem: UnavailableError
+    if state == "57014" or refusal.status in _SMALLER:
+        problem = TooSlowError(message)
+    else:
+        # A body that was cut on its way is no JSON.
+        problem = (StuckError if "(PGRST102)" in message else UnavailableError)(message)
+    problem.wait = refusal.wait or 0.0
+    return problem
 
 
 def sender_to(source: str | ConnectionPool[Any] | DataApi, timeout: float) -> Sender | ApiSender:

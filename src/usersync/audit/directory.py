@@ -15,15 +15,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usersync.audit.private import NotPrivateError, check_directory, make_directory
 from usersync.audit.spool import files_of, remove_files
 
 if TYPE_CHECKING:
-    from collections.abc import Container
     from pathlib import Path
 
 SUFFIX = ".spool"
@@ -64,25 +63,20 @@ class SpoolDirectory:
 
     def claim(self) -> Claim:
         """A file of a new name, not made yet, for this process."""
-        self._make()
+        make_directory(self.root)
         while True:
             path = self.root / f"{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
             claim = _locked(path, os.O_CREAT | os.O_EXCL)
             if claim is not None:
                 return claim
 
-    def adopt(self, besides: Container[Path] = ()) -> Claim | None:
-        """A file whose owner is gone, ``besides`` these; None if there is none. Never waits."""
-        if not self.root.is_dir():
-            return None
-        for path in sorted(self.root.glob(f"*{SUFFIX}")):
-            claim = _locked(path, os.O_CREAT) if path not in besides else None
-            if claim is None:
-                continue
-            if path.exists():
-                return claim
-            claim.release()
-        return None
+    def all(self) -> list[Path]:
+        """This directory, and then those of other databases beside it."""
+        try:
+            beside = sorted(each for each in self.root.parent.iterdir() if each != self.root)
+        except FileNotFoundError:
+            return []
+        return [each for each in (self.root, *beside) if each.is_symlink() or each.is_dir()]
 
     def sweep(self) -> None:
         """Remove what was left by processes that were killed while they made or removed a file."""
@@ -96,13 +90,22 @@ class SpoolDirectory:
                 remove_files(path)
             claim.release()
 
-    def _make(self) -> None:
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = self.root.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise PermissionError(f"{self.root} is not a directory of this account")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            self.root.chmod(0o700)
+
+def files_in(directory: Path) -> list[Path]:
+    """The spool files of a directory of this account's. Raises OSError where it is another's."""
+    if not directory.is_symlink() and not directory.exists():
+        return []
+    check_directory(directory)
+    return sorted(directory.glob(f"*{SUFFIX}"))
+
+
+def take_over(path: Path) -> Claim | None:
+    """A file whose owner is gone; None if it has one, or is no more. Never waits."""
+    claim = _locked(path, os.O_CREAT)
+    if claim is None or path.exists():
+        return claim
+    claim.release()
+    return None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Waiting:
 def survey(root: Path) -> list[Waiting]:
     """The spool files in a directory; for people who look. Takes nothing over."""
     found = []
-    for path in sorted(root.glob(f"*{SUFFIX}")):
+    for path in files_in(root):
         size = sum(each.stat().st_size for each in files_of(path)[:2] if each.exists())
         found.append(Waiting(path, _is_held(_lock_of(path)), size))
     return found
@@ -135,6 +138,9 @@ def _locked(path: Path, flags: int) -> Claim | None:
     except FileExistsError:
         return None
     try:
+        # Another account's lock would be that account's to hold.
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise NotPrivateError(f"{_lock_of(path)} belongs to another account")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_current(fd, _lock_of(path)):
             return Claim(path, fd)
@@ -157,7 +163,7 @@ def _is_current(fd: int, path: Path) -> bool:
 
 def _is_held(lock: Path) -> bool:
     try:
-        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

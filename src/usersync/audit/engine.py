@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from sqlite3 import Error as SqliteError
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from psycopg_pool import ConnectionPool
 
-    from usersync.audit.adoption import Adoption
+    from usersync.audit.adoption import Adoption, Left
+    from usersync.audit.belonging import Home
     from usersync.audit.options import Options
     from usersync.rest import DataApi
 
@@ -28,19 +30,36 @@ if TYPE_CHECKING:
 _GRACE_S = 0.1
 
 
+@dataclass(frozen=True)
+class DrainResult:
+    """What became of the events that dead processes had left."""
+
+    #: Everything that was to be sent was sent in time.
+    is_done: bool
+    #: Files with events for another database.
+    left: dict[Path, Left] = field(default_factory=dict)
+    #: Files that could not be read, and directories of other accounts.
+    unreadable: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.is_done and not self.unreadable and not any(each.is_own for each in self.left.values())
+
+
 class Engine:
     """``root`` is the directory of the spool files; None where nothing is to be written to a disk.
 
     ``source`` is None where this process only records, and another sends.
     """
 
-    def __init__(self, source: Source | None, root: Path | None, options: Options) -> None:
+    def __init__(self, source: Source | None, root: Path | None, options: Options, home: Home) -> None:
         self.pid = os.getpid()
         self.tally = Tally()
         directory = SpoolDirectory(root) if root is not None else None
-        self.intake = Intake(directory, options, self.tally, tended=source is not None)
+        self.intake = Intake(directory, options, self.tally, home, tended=source is not None)
         self._writer = (
-            Writer(source, self.intake, directory, options, self.tally) if source is not None else None
+            Writer(source, self.intake, directory, options, self.tally, home=home)
+            if source is not None
+            else None
         )
 
     def accept(self, payload: bytes) -> bool:
@@ -67,17 +86,38 @@ class Engine:
             return True
         end = spool.last
         # Not of the same object: where its files are removed, another goes on with its numbers.
-        return self._wait(lambda: (self.intake.spool or spool).done >= end, deadline)
+        settled = self._wait(lambda: (self.intake.spool or spool).done >= end, deadline)
+        return settled and not self._has_quarantined()
 
-    def drain(self, timeout: float) -> bool:
+    def _has_quarantined(self) -> bool:
+        """Whether the database took some of this process's events in no form."""
+        if self.intake.memory.set_asides:
+            return True
+        spool = self.intake.spool
+        with suppress(SqliteError):
+            return spool is not None and bool(spool.set_asides and spool.refused())
+        return True
+
+    def drain(self, timeout: float, *, is_confirmed: bool = False) -> DrainResult:
         """:meth:`flush`, and wait for what dead processes have left as well."""
         deadline = time.monotonic() + timeout
-        if self._writer is None or not self.flush(timeout):
-            return False
+        if self._writer is None:
+            return DrainResult(is_done=False)
         adoption = self._writer.adoption
+        adoption.is_confirmed, adoption.left = is_confirmed, {}
+        self._writer.wants_contact = True
+        done = self.flush(timeout)
+        done = self._wait(lambda: not self._writer.wants_contact, deadline) and done
         seen = adoption.searches
-        return self._wait(
-            lambda: adoption.searches > seen and not adoption.waiting() and not adoption.is_busy, deadline
+        done = (
+            self._wait(
+                lambda: adoption.searches > seen and not adoption.waiting() and not adoption.is_busy, deadline
+            )
+            and done
+        )
+        left = {path: each for path, each in adoption.left.items() if each.reason and each.waiting}
+        return DrainResult(
+            done, left, tuple(sorted(each for each in adoption.unreadable if os.path.lexists(each)))
         )
 
     def _wait(self, condition: Any, deadline: float) -> bool:
@@ -127,6 +167,8 @@ class Engine:
             duplicates=tally.duplicates,
             rejected=tally.rejected,
             refused=tally.refused,
+            sent_again=tally.sent_again,
+            beyond_window=tally.beyond_window,
             dropped=tally.dropped,
             batches=tally.batches,
             batch_seconds=tally.batch_seconds,

@@ -1,4 +1,6 @@
-"""Erases what is personal of a user from the events that wait on this machine, a living process's too.
+"""Erases what is personal of a user from the events that wait, or are kept, on this machine.
+
+In a living process's files too: they are rewritten, so that neither free pages nor the WAL hold a copy.
 
 Such a process may have read an event already that is on its way then, and arrives as it was.
 """
@@ -10,8 +12,8 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
+from usersync.audit.private import connect
 from usersync.audit.survey import survey_spools
 from usersync.personal import erase_keys
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 5.0
 _BATCH = 100
+
+# Whoever records waits for it, and goes on in memory where it takes long. A larger file is named instead.
+_MOST_REWRITTEN = 64 << 20
+
 _ID_FIELDS = ("user_id", "actor_id", "entity_id")
 
 
@@ -33,25 +39,32 @@ class SpoolErasure:
 
     events: int = 0
     unread: tuple[Path, ...] = ()
+    #: Files that a process holds open in such a way that an old copy may be left in them until it ends.
+    held: tuple[Path, ...] = ()
 
 
 def erase_in_spools(root: Path, user_id: UUID, words: Words, *, dry_run: bool = False) -> SpoolErasure:
     """Erase in each spool below ``root``. Raises OSError where that may not be read."""
     total = 0
     unread: list[Path] = []
+    held: list[Path] = []
     for spool in survey_spools(root):
         unread += spool.damaged
+        unread += [spool.directory] if spool.problem is not None else []
         for file in spool.files:
             try:
-                total += _erase_in_file(file.path, user_id, words, dry_run=dry_run)
-            except sqlite3.Error:
+                found, is_clean = _erase_in_file(file.path, user_id, words, dry_run=dry_run)
+            except (sqlite3.Error, OSError):
                 unread.append(file.path)
-    return SpoolErasure(total, tuple(unread))
+            else:
+                total += found
+                held += [] if is_clean else [file.path]
+    return SpoolErasure(total, tuple(unread), tuple(held))
 
 
-def _erase_in_file(path: Path, user_id: UUID, words: Words, *, dry_run: bool) -> int:
-    address = f"file:{quote(str(path))}?mode={'ro' if dry_run else 'rw'}"
-    with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)) as connection:
+def _erase_in_file(path: Path, user_id: UUID, words: Words, *, dry_run: bool) -> tuple[int, bool]:
+    """How many events, and whether no copy is left in the file."""
+    with closing(connect(path, _PATIENCE_S, read_only=dry_run)) as connection:
         # As for whoever else looks into a living process's file: checkpoints are its owner's business.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma secure_delete = on")
@@ -61,7 +74,19 @@ def _erase_in_file(path: Path, user_id: UUID, words: Words, *, dry_run: bool) ->
                 total += len(changed)
                 if not dry_run:
                     _store(connection, table, changed)
-        return total
+        return total, dry_run or _leave_no_copy(connection, path)
+
+
+def _leave_no_copy(connection: sqlite3.Connection, path: Path) -> bool:
+    """Overwrite what deleted events left in the file and its WAL; whether that was possible."""
+    if path.stat().st_size > _MOST_REWRITTEN:
+        return False
+    try:
+        connection.execute("vacuum")
+        ((busy, *_),) = connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+    except sqlite3.OperationalError:
+        return False
+    return not busy
 
 
 def _batches(
@@ -89,11 +114,11 @@ def _store(connection: sqlite3.Connection, table: str, changed: list[tuple[int, 
 
 def erased(payload: bytes, user_id: str, words: Words) -> bytes:
     """An event as it is spooled, without what is personal in it; the same bytes where there is nothing."""
-    if user_id.encode() not in payload.lower():
+    if not isinstance(payload, bytes) or user_id.encode() not in payload.lower():
         return payload
     try:
         event = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return payload
     if not isinstance(event, dict) or not _is_of(event, user_id):
         return payload

@@ -14,6 +14,7 @@ from usersync.audit.memory import MemoryQueue
 from usersync.audit.spool import Spool, is_damaged, remove_files
 
 if TYPE_CHECKING:
+    from usersync.audit.belonging import Home
     from usersync.audit.directory import Claim, SpoolDirectory
     from usersync.audit.options import Options
     from usersync.audit.stats import Tally
@@ -41,8 +42,9 @@ class Intake:
     """
 
     def __init__(
-        self, directory: SpoolDirectory | None, options: Options, tally: Tally, *, tended: bool
+        self, directory: SpoolDirectory | None, options: Options, tally: Tally, home: Home, *, tended: bool
     ) -> None:
+        self._home = home
         self._directory = directory
         self._tended = tended
         self._options = options
@@ -58,7 +60,7 @@ class Intake:
         # Their files were removed. The writer may be in the middle of a batch of one.
         self._retired: list[Spool] = []
         self.spool: Spool | None = None
-        self.memory = MemoryQueue(options.memory_events, options.memory_bytes)
+        self.memory = MemoryQueue(options.memory_events, options.memory_bytes, home, options.keep)
         self.accepted = 0
 
     def accept(self, payload: bytes) -> bool:
@@ -71,6 +73,9 @@ class Intake:
                 self._spill()
         if self._complaints:
             self._speak()
+        if self._retired and not self._tended:
+            # Without our lock: who forks takes the gate first. See lifecycle.
+            self._close_retired()
         if not taken:
             self._tally.drop(self._tally.spool_error or "the queue is full")
         return taken
@@ -120,7 +125,13 @@ class Intake:
     def _open(self, directory: SpoolDirectory) -> Spool:
         claim = directory.claim()
         try:
-            spool = Spool(claim.path, self._options.spool_bytes, tended=self._tended)
+            spool = Spool(
+                claim.path,
+                self._options.spool_bytes,
+                tended=self._tended,
+                home=self._home,
+                keep=self._options.keep,
+            )
         except BaseException:
             claim.path.unlink(missing_ok=True)
             claim.release()
@@ -149,8 +160,6 @@ class Intake:
             raise
         self.spool = moved
         self._retired.append(spool)
-        if not self._tended:
-            self._close_retired()
         # Who has the lock has the file, and may be sending from it. What comes twice is stored once.
         if claim.is_held():
             remove_files(spool.path)
@@ -219,7 +228,7 @@ class Intake:
     def _start_over(self, spool: Spool) -> None:
         """Give up a file that cannot be written and has nothing in it: what fills the disk may be its WAL."""
         with gate:
-            if len(spool) or spool.refused():
+            if len(spool) or spool.keeps or spool.refused():
                 return
             with self._lock:
                 # It may have been written to just now.
@@ -241,12 +250,12 @@ class Intake:
                 with self._lock:
                     if not self._to_spool(time.time_ns() // 1_000_000, entry.payload):
                         return
-                    self.memory.discard(entry.number)
+                    self.memory.hand_over(entry.number)
         finally:
             self._spilling = False
 
     def close(self) -> None:
-        """Close the spool. Its file goes if it is empty; else the next process finds it."""
+        """Close the spool. Its file goes if there is nothing in it; else the next process finds it."""
         with self._lock:
             spool, claim, self.spool, self._claim = self.spool, self._claim, None, None
         self._close_retired()
@@ -254,7 +263,7 @@ class Intake:
             return
         try:
             with gate:
-                if len(spool) or spool.refused():
+                if len(spool) or spool.keeps or spool.refused():
                     spool.close()
                 else:
                     spool.remove()

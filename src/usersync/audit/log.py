@@ -12,12 +12,12 @@ import psycopg
 
 from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
-from usersync.audit.address import check_address, label_of
+from usersync.audit.address import check_address, home_of
 from usersync.audit.api_sender import sender_to
 from usersync.audit.context import amend, entered
 from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
-from usersync.audit.options import Options, default_spool_dir, directory_name
+from usersync.audit.options import Options, default_spool_dir
 from usersync.audit.redaction import Redactor
 from usersync.audit.refused import RetryResult, retry
 from usersync.audit.stats import describe_database_error, describe_reject, one_line
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from psycopg_pool import ConnectionPool
 
+    from usersync.audit.engine import DrainResult
     from usersync.audit.event import Event
     from usersync.audit.stats import AuditStats
     from usersync.rest import DataApi
@@ -57,6 +58,7 @@ class AuditLog:
         self._options = Options.of(options)
         self._redactor = Redactor(self._options.redact)
         self._builder = self._new_builder()
+        self._home = home_of(self._source, self._options.project)
         self._root = self._spool_root()
         self._engine: Engine | None = None
         self._lock = threading.RLock()
@@ -243,8 +245,19 @@ class AuditLog:
         return engine.flush(timeout) if engine is not None else True
 
     def drain(self, timeout: float = 60.0) -> bool:
-        """:meth:`flush`, and send what processes that are gone have left on this machine. Blocks."""
-        return self._running().drain(timeout)
+        """:meth:`flush`, and send what processes that are gone have left on this machine. Blocks.
+
+        False as well where a file cannot be read, or where events in the spool of this address are for
+        another database.
+        """
+        return bool(self.drain_all(timeout))
+
+    def drain_all(self, timeout: float = 60.0, *, confirmed: bool = False) -> DrainResult:
+        """:meth:`drain`, with what was left.
+
+        With ``confirmed`` all that is in this spool is for this database, whatever the files say.
+        """
+        return self._running().drain(timeout, is_confirmed=confirmed)
 
     def retry_refused(self) -> RetryResult:
         """Hand in again what the database refused, in the spools of all processes on this machine. Blocks.
@@ -256,7 +269,7 @@ class AuditLog:
             return RetryResult()
         sender = sender_to(self._source, self._options.send_timeout)
         try:
-            return retry(self._root, sender, self._options)
+            return retry(self._root, sender, self._options, self._home)
         except (UnavailableError, psycopg.Error) as error:
             raise DatabaseError(
                 f"what was refused could not be handed in again: {' '.join(str(error).split())[:300]}",
@@ -303,7 +316,7 @@ class AuditLog:
         with self._lock:
             if self._engine is not None and self._engine.pid != os.getpid():
                 self.forget()
-            engine = self._engine or Engine(self._source, self._root, self._options)
+            engine = self._engine or Engine(self._source, self._root, self._options, self._home)
             # A signal handler may have recorded meanwhile, and made one.
             if self._engine is None:
                 self._engine = engine
@@ -317,8 +330,7 @@ class AuditLog:
     def _spool_root(self) -> Path | None:
         if self._options.durability == "memory":
             return None
-        directory = directory_name(self._options.project or label_of(self._source))
-        return Path(self._options.spool_dir or default_spool_dir()) / directory
+        return Path(self._options.spool_dir or default_spool_dir()) / self._home.directory
 
     def hold(self) -> None:
         """Called before a fork: no other thread may be making files, or be inside SQLite."""

@@ -12,11 +12,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from usersync.audit.window import Keep
 from usersync.errors import SettingsError
 
 Durability = Literal["spool", "memory"]
 
 SPOOL_VARIABLE = "USERSYNC_SPOOL_DIR"
+KEEP_VARIABLE = "USERSYNC_KEEP_DELIVERED"
+
+_KEEP_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Options:
     batch_bytes: int = 1 << 20
     #: How long a batch may take in the database, and to get there and back.
     send_timeout: float = 20.0
+    #: How long what was delivered is kept, to be sent again to a database that lost it in a failover or a
+    #: restore; 0 keeps nothing. Default is USERSYNC_KEEP_DELIVERED, else 15 minutes.
+    keep_delivered: float | None = None
+    #: How many bytes of it at the most, and no more than a quarter of ``spool_bytes``.
+    keep_bytes: int = 64 << 20
     #: How long the end of the interpreter may be held up. What is in the spool then stays there.
     exit_timeout: float = 2.0
 
@@ -66,12 +75,19 @@ class Options:
             "exception classes, such as (NotAllowed,)",
             _is_all(self.denied, lambda each: isinstance(each, type) and issubclass(each, BaseException)),
         )
+        if self.keep_delivered is None:
+            object.__setattr__(self, "keep_delivered", _keep_from_env())
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             kinds = (int, float) if isinstance(least, float) else (int,)
             number = "seconds" if isinstance(least, float) else "a whole number"
             is_number = isinstance(value, kinds) and not isinstance(value, bool)
             _expect(name, value, f"{number} from {least} to {most}", is_number and least <= value <= most)
+
+    @property
+    def keep(self) -> Keep:
+        """How much of what was delivered is kept."""
+        return Keep(round((self.keep_delivered or 0) * 1000), self.keep_bytes)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
@@ -94,12 +110,26 @@ _RANGES: dict[str, tuple[float, float]] = {
     "batch_bytes": (1, 64 << 20),
     "send_timeout": (0.1, 3600.0),
     "exit_timeout": (0.0, 3600.0),
+    "keep_delivered": (0.0, 604_800.0),
+    "keep_bytes": (0, 1 << 40),
 }
 
 
 def _expect(name: str, value: object, expected: str, is_so: bool, hint: str | None = None) -> None:
     if not is_so:
         raise SettingsError(f"{name}: expected {expected}, not {_shown(value)}", hint=hint)
+
+
+def _keep_from_env() -> float:
+    text = os.environ.get(KEEP_VARIABLE, "").strip()
+    if not text:
+        return _KEEP_S
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsError(
+            f"{KEEP_VARIABLE}: expected a number of seconds, not {_shown(text)}", hint="15 minutes are 900."
+        ) from None
 
 
 def _shown(value: object) -> str:

@@ -10,18 +10,21 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
+from usersync.audit.belonging import Belonging, ElsewhereError, is_expected
 from usersync.audit.delivery import Delivery
 from usersync.audit.directory import survey
 from usersync.audit.lifecycle import gate
+from usersync.audit.private import connect
 from usersync.audit.source import fitting
+from usersync.audit.spool_format import origin_of
 from usersync.audit.stats import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.audit.api_sender import ApiSender
+    from usersync.audit.belonging import Home, Position
     from usersync.audit.options import Options
     from usersync.audit.sender import Sender
     from usersync.audit.source import Entry
@@ -45,17 +48,21 @@ class RetryResult:
 class RefusedEvents:
     """The events that were set aside in one file, as a source to send from."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, home: Home) -> None:
         self._connection = connection
+        self.belonging = Belonging(home, origin_of(connection), _nothing)
         self.done = 0
         ((self.last,),) = self._run("select coalesce(max(number), 0) from refused")
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
-        oldest = "select number, event from refused where number > ? and number <= ? order by number limit ?"
+        oldest = (
+            "select number, event, typeof(event) from refused where number > ? and number <= ? "
+            "order by number limit ?"
+        )
         return fitting(self._run(oldest, self.done, self.last, events), size)
 
-    def discard(self, through: int) -> None:
+    def discard(self, through: int, size: int = 0) -> None:  # noqa: ARG002 - they were kept long enough
         """Forget the events up to this one, but for those that were set aside again."""
         self._run("delete from refused where number > ? and number <= ?", self.done, through)
         self.done = through
@@ -70,25 +77,35 @@ class RefusedEvents:
             return self._connection.execute(statement, values).fetchall()
 
 
-def retry(root: Path, sender: Sender | ApiSender, options: Options) -> RetryResult:
-    """Hand in what is set aside in the files of a directory. Raises what sending raises."""
+def retry(root: Path, sender: Sender | ApiSender, options: Options, home: Home) -> RetryResult:
+    """Hand in what is set aside in the files of a directory, for this database.
+
+    Raises what sending raises.
+    """
     tally = Tally()
     # These have waited: one that holds up the others need not be waited for again.
     delivery = Delivery(sender, options, tally, patience=0)
     for file in survey(root):
         try:
-            _retry_file(file.path, delivery)
-        except sqlite3.Error as error:
+            _retry_file(file.path, delivery, home)
+        except (sqlite3.Error, OSError, ElsewhereError) as error:
             tally.complain("retry", "the audit spool %s cannot be read: %s", file.path, error)
     return RetryResult(tally.stored, tally.duplicates, tally.rejected, tally.refused)
 
 
-def _retry_file(path: Path, delivery: Delivery) -> None:
-    address = f"file:{quote(str(path))}?mode=rw"
-    with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, isolation_level=None)) as connection:
+def _retry_file(path: Path, delivery: Delivery, home: Home) -> None:
+    with closing(connect(path, _PATIENCE_S)) as connection:
         # Checkpoints are its owner's business, and so is how long those who record wait.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma synchronous = off")
-        source = RefusedEvents(connection)
+        source = RefusedEvents(connection, home)
+        if source.belonging.origin.position is None and not is_expected(
+            source.belonging.origin, home, path.parent.name
+        ):
+            raise ElsewhereError(f"its events are for {source.belonging.origin.target}")
         while delivery.deliver(source):
             pass
+
+
+def _nothing(_: Position) -> None:
+    """What is refused says nothing of the database."""

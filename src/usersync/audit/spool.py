@@ -17,29 +17,34 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from usersync.audit import spool_format
+from usersync.audit.belonging import Belonging, Home, Origin
 from usersync.audit.lifecycle import gate
+from usersync.audit.private import connect, create_file
 from usersync.audit.source import fitting
+from usersync.audit.window import Keep, Window
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from usersync.audit.belonging import Position
     from usersync.audit.source import Entry
-
-_SCHEMA = """
-    create table if not exists events (number integer primary key, at_ms integer, event blob not null);
-    create table if not exists refused (
-        number integer primary key, at_ms integer, event blob not null unique, reason text
-    );
-"""
 
 # Each event writes a page of it to the WAL. SQLite's 4096 would be twice what most events need.
 _PAGE_SIZE = 2048
 _DELETED_AT_ONCE = 100
+
+_ALL_REFUSED = "select at_ms, event, reason from refused order by number"
 _CHECKPOINT_BYTES = 16 << 20
+
+# Batches. Each that was delivered lets one go, and some more where the window was larger.
+_PRUNED_AT_ONCE = 4
 
 # Nobody else writes events to the file; but somebody may look into it with a tool, and whoever records waits
 # while we wait for them.
 _PATIENCE_S = 0.25
+
+_NO_HOME, _NO_KEEP = Home(), Keep()
 
 
 class Spool:
@@ -48,11 +53,17 @@ class Spool:
     Every method may raise ``sqlite3.Error``. The file is private to its owner from the start.
     """
 
-    def __init__(self, path: Path, max_bytes: int, *, tended: bool = True) -> None:
-        """With ``tended`` somebody calls :meth:`tend`; else each ``append`` that is due does a checkpoint."""
+    def __init__(
+        self, path: Path, max_bytes: int, *, tended: bool = True, home: Home = _NO_HOME, keep: Keep = _NO_KEEP
+    ) -> None:
+        """With ``tended`` somebody calls :meth:`tend`; else each ``append`` that is due does a checkpoint.
+
+        ``home`` is where this process sends its events, and ``keep`` what it keeps of those that were
+        delivered. A file that is there already says so itself.
+        """
         self.path = path
-        path.touch(mode=0o600)
-        self.last = self.done = 0
+        create_file(path)
+        self.last = self.done = self.set_asides = self.sent_again = 0
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
         # About what is in the WAL. SQLite says it only when it brings it into the file.
@@ -63,10 +74,13 @@ class Spool:
             self._recorder.execute("pragma journal_mode = wal")
             if not tended:
                 self._recorder.execute("pragma wal_autocheckpoint = 1000")
-            self._recorder.executescript(_SCHEMA)
+            spool_format.create(self._recorder, home, keep.ms)
             self._limit(self._recorder)
-            newest = "select coalesce(max(number), 0), coalesce(min(number) - 1, 0) from events"
-            self.last, self.done = self._recorder.execute(newest).fetchone()
+            self.done, _ = spool_format.done_in(self._recorder)
+            ((newest,),) = self._recorder.execute("select coalesce(max(number), 0) from events").fetchall()
+            self.last = max(newest, self.done)
+            self.belonging = Belonging(home, spool_format.origin_of(self._recorder), self._note)
+            self._window = self._load_window(keep, max_bytes)
             self._identity = [each.stat() for each in files_of(path)[:2]]
         except BaseException:
             self._recorder.close()
@@ -91,25 +105,96 @@ class Spool:
         self.last = max(self.last, number)
         return inserted
 
+    def _load_window(self, keep: Keep, max_bytes: int) -> Window:
+        said = spool_format.number(spool_format.about_of(self._recorder).get("keep_ms"))
+        batches = self._recorder.execute(
+            "select through, at_ms, bytes from delivered order by through"
+        ).fetchall()
+        known = [
+            (through, at_ms, size)
+            for through, at_ms, size in batches
+            if isinstance(at_ms, int) and isinstance(size, int)
+        ]
+        # What is kept must not take the room of what waits.
+        return Window(Keep(keep.ms if said is None else said, min(keep.size, max_bytes // 4)), known)
+
     def read(self, events: int, size: int) -> list[Entry]:
         """See :class:`~usersync.audit.source.Source`."""
-        oldest = "select number, event from events where number > ? order by number limit ?"
+        return self._read(self.done, self.last, events, size)
+
+    def delivered(self, after: int, events: int, size: int) -> list[Entry]:
+        """Those of the events that were delivered and are kept whose number is larger than ``after``."""
+        return self._read(after, self.done, events, size)
+
+    def _read(self, after: int, through: int, events: int, size: int) -> list[Entry]:
+        wanted = (
+            "select number, event, typeof(event) from events where number > ? and number <= ? "
+            "order by number limit ?"
+        )
         with gate:
-            rows = self._writer.execute(oldest, (self.done, events)).fetchall()
+            rows = self._writer.execute(wanted, (after, through, events)).fetchall()
         return fitting(rows, size)
 
-    def discard(self, through: int) -> None:
-        """Delete the events up to this one.
+    def discard(self, through: int, size: int = 0) -> None:
+        """Settle the events up to this one: they were delivered, ``size`` bytes of them.
 
         They count as done even if that fails, as it will where the disk is full: they are not read again,
         and whoever takes the file over sends them again, which stores nothing twice.
         """
         first, self.done = self.done, max(self.done, through)
-        self._in_wal += _PAGE_SIZE * (self.done - first)
+        if self._window.is_kept:
+            batch = (through, time.time_ns() // 1_000_000, size)
+            self._in_wal += _PAGE_SIZE
+            with gate, self._lock:
+                self._writer.execute("insert or replace into delivered values (?, ?, ?)", batch)
+            self._window.add(*batch)
+        else:
+            self._delete(first, through)
+
+    def _delete(self, first: int, through: int) -> None:
+        self._in_wal += _PAGE_SIZE * (through - first)
         # A few at a time: whoever records meanwhile waits for the lock.
         for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
             with gate, self._lock:
                 self._writer.execute("delete from events where number <= ?", (upto,))
+
+    def prune(self, now_ms: int) -> None:
+        """Delete what was delivered and is not to be kept any longer.
+
+        At ``now_ms`` the database was seen on the timeline that it was on.
+        """
+        for _ in range(_PRUNED_AT_ONCE):
+            first = self._window.gone
+            if (through := self._window.pop_expired(now_ms)) is None:
+                return
+            self._delete(first or through - 1, through)
+            with gate, self._lock:
+                self._writer.execute("delete from delivered where through <= ?", (through,))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is anything that was delivered and is kept."""
+        return bool(self._window)
+
+    @property
+    def expires_ms(self) -> int:
+        """When nothing is kept any longer, in milliseconds since 1970."""
+        return self._window.expires_ms
+
+    @property
+    def gone(self) -> int:
+        """How many of the events that were delivered are kept no longer."""
+        return self._window.gone
+
+    def confirm(self, home: Home) -> None:
+        """Have the events be for the database that ``home`` leads to, whatever the file said."""
+        with gate, self._lock:
+            spool_format.confirm(self._writer, home)
+        self.belonging = Belonging(home, Origin(home), self._note)
+
+    def _note(self, position: Position) -> None:
+        with gate, self._lock:
+            spool_format.remember(self._writer, position)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Move the event to the table ``refused``. It must be the oldest."""
@@ -117,14 +202,17 @@ class Spool:
             "insert or ignore into refused (at_ms, event, reason) select at_ms, event, ? from events "
             "where number = ?"
         )
+        self.set_asides += 1
         with gate, self._lock:
             self._writer.execute(move, (reason, entry.number))
-        self.discard(entry.number)
+            self._writer.execute("delete from events where number = ?", (entry.number,))
+        self.done = max(self.done, entry.number)
 
     def refused(self) -> list[tuple[int, bytes, str]]:
         """The events that were set aside: when they were recorded (ms since 1970), what they are, why."""
         with gate:
-            return self._writer.execute("select at_ms, event, reason from refused order by number").fetchall()
+            rows = self._writer.execute(_ALL_REFUSED).fetchall()
+        return [(at_ms, event, spool_format.text(reason)) for at_ms, event, reason in rows]
 
     def add_refused(self, rows: list[tuple[int, bytes, str]]) -> None:
         """Take over what another file had set aside."""
@@ -142,22 +230,34 @@ class Spool:
         return all(map(os.path.samestat, self._identity, found))
 
     def take_over(self, old: Spool) -> None:
-        """Begin with what another has, under the same numbers. It need not have files any more."""
+        """Begin with what waits in another, under the same numbers. It need not have files any more.
+
+        What was delivered from it is kept no longer: there may be much of it, and whoever records waits.
+        """
         with self._lock, old.lock:
             # Not its writer's connection, which may not be open yet and has only a name to go by.
-            events = old._recorder.execute("select * from events where number > ?", (old.done,))
-            refused = old._recorder.execute("select at_ms, event, reason from refused order by number")
+            events = old._recorder.execute(
+                "select number, at_ms, event from events where number > ?", (old.done,)
+            )
+            refused = [
+                (at_ms, event, spool_format.text(reason))
+                for at_ms, event, reason in old._recorder.execute(_ALL_REFUSED)
+            ]
             self._recorder.execute("begin")
             try:
                 self._recorder.executemany("insert into events values (?, ?, ?)", events)
                 self._recorder.executemany(
                     "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", refused
                 )
+                if (position := old.belonging.origin.position) is not None:
+                    spool_format.remember(self._recorder, position)
             except BaseException:
                 self._recorder.execute("rollback")
                 raise
             self._recorder.execute("commit")
             self.last, self.done = old.last, old.done
+            self._window.gone = old.done
+            self.belonging.origin = old.belonging.origin
 
     def oldest_ms(self) -> int | None:
         """When the oldest event was recorded, in milliseconds since 1970. For any thread."""
@@ -230,9 +330,7 @@ class Spool:
         return self._drain
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
-        )
+        connection = connect(self.path, _PATIENCE_S)
         connection.execute("pragma synchronous = off")
         connection.execute("pragma wal_autocheckpoint = 0")
         return connection

@@ -41,6 +41,10 @@ class AuditStats:
     rejected: int = 0
     #: The database could not take them in any form; they are kept in the spool, with the reason.
     refused: int = 0
+    #: Lost by the database after it had them, in a failover or a restore, and sent to it again.
+    sent_again: int = 0
+    #: Delivered before what is kept, where the oldest that is kept was lost: these may be lost as well.
+    beyond_window: int = 0
     #: ``record()`` returned None: no room, or unreadable. These are lost.
     dropped: int = 0
     #: How many batches the database took, and how many seconds that took altogether.
@@ -96,6 +100,7 @@ class Tally:
         self._lock = threading.RLock()
         self._complained: dict[str, float] = {}
         self.stored = self.duplicates = self.rejected = self.refused = self.dropped = 0
+        self.sent_again = self.beyond_window = 0
         self.batches = 0
         self.batch_seconds = 0.0
         self.failures = 0
@@ -136,6 +141,17 @@ class Tally:
                 self.rejected,
                 example,
             )
+
+    def caught_up(self) -> None:
+        """Say what a failover or a restore had cost."""
+        self.complain(
+            "moved",
+            "the database has moved (a failover, a restore to a point in time, an upgrade): %s audit events "
+            "that it had confirmed and lost were sent again; %s older ones, which are kept no longer, may be "
+            "lost",
+            self.sent_again,
+            self.beyond_window,
+        )
 
     def failed(self, reason: str) -> None:
         """Count an attempt that failed for a reason that will pass."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import stat
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from usersync.audit.directory import survey
+from usersync.audit.private import NotPrivateError, connect
+from usersync.audit.spool_format import look_into, number, text
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from usersync.audit.spool_format import Contents
 
 _PATIENCE_S = 1.0
 _MOST_REFUSED = 1_000
@@ -44,6 +46,12 @@ class SpoolFile:
     refused: tuple[Refused, ...]
     #: How many were refused, those beyond the first thousand included.
     refused_count: int
+    #: Delivered, and kept for a while; see AuditLog's ``keep_delivered``. These do not wait.
+    kept: int = 0
+    #: The database that its events are for, without a password; None where the file does not say.
+    target: str | None = None
+    #: The id of the installation, once it was reached.
+    installation: str | None = None
     #: Why the file could not be read, if it could not.
     problem: str | None = None
 
@@ -55,6 +63,8 @@ class SpoolSurvey:
     directory: Path
     files: tuple[SpoolFile, ...]
     damaged: tuple[Path, ...]
+    #: Why the directory is not read, if it is not: it is another account's.
+    problem: str | None = None
 
     @property
     def waiting(self) -> int:
@@ -71,12 +81,16 @@ def survey_spools(root: Path) -> list[SpoolSurvey]:
     """Every database's spool below the spool directory. Raises OSError where it may not be read."""
     if not root.is_dir():
         return []
-    return [survey_spool(each) for each in sorted(root.iterdir()) if stat.S_ISDIR(each.lstat().st_mode)]
+    return [survey_spool(each) for each in sorted(root.iterdir()) if each.is_symlink() or each.is_dir()]
 
 
 def survey_spool(directory: Path) -> SpoolSurvey:
     """One database's spool; empty if the directory is not there."""
-    files = tuple(_look(each.path, each.owned, each.size) for each in survey(directory))
+    try:
+        found = survey(directory)
+    except NotPrivateError as error:
+        return SpoolSurvey(directory, (), (), str(error))
+    files = tuple(_look(each.path, each.owned, each.size) for each in found)
     damaged = (path for path in directory.glob("*.damaged-*") if not path.name.endswith(("-wal", "-shm")))
     return SpoolSurvey(directory, files, tuple(sorted(damaged)))
 
@@ -85,32 +99,55 @@ def _look(path: Path, owned: bool, size: int) -> SpoolFile:
     pid = path.name.partition("-")[0]
     owner = int(pid) if pid.isdecimal() else None
     try:
-        waiting, oldest_ms, refused, count = _read(path)
-    except sqlite3.Error as error:
+        contents, refused = _read(path)
+    except (sqlite3.Error, OSError) as error:
         return SpoolFile(path, owner, owned, size, 0, None, (), 0, problem=str(error))
-    oldest = _moment(oldest_ms) if oldest_ms is not None else None
-    return SpoolFile(path, owner, owned, size, waiting, oldest, refused, count)
+    return SpoolFile(
+        path,
+        owner,
+        owned,
+        size,
+        contents.waiting,
+        _moment(contents.oldest_ms),
+        refused,
+        contents.refused,
+        contents.kept,
+        None if contents.origin.is_former else contents.origin.target,
+        contents.origin.position.installation if contents.origin.position else None,
+    )
 
 
-def _read(path: Path) -> tuple[int, int | None, tuple[Refused, ...], int]:
-    address = f"file:{quote(str(path))}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S)) as connection:
-        waiting, oldest = connection.execute("select count(*), min(at_ms) from events").fetchone()
-        (count,) = connection.execute("select count(*) from refused").fetchone()
-        rows = connection.execute(
-            "select at_ms, event, reason from refused order by number limit ?", (_MOST_REFUSED,)
-        ).fetchall()
-    refused = tuple(Refused(_moment(at_ms), _event(event), str(reason)) for at_ms, event, reason in rows)
-    return waiting, oldest, refused, count
+def _read(path: Path) -> tuple[Contents, tuple[Refused, ...]]:
+    with closing(connect(path, _PATIENCE_S, read_only=True)) as connection:
+        contents = look_into(connection)
+        rows = (
+            connection.execute(
+                "select at_ms, event, reason from refused order by number limit ?", (_MOST_REFUSED,)
+            ).fetchall()
+            if contents.refused
+            else []
+        )
+    return contents, tuple(
+        Refused(_moment(number(at_ms)) or _NEVER, _event(event), text(reason))
+        for at_ms, event, reason in rows
+    )
 
 
-def _event(payload: bytes) -> dict[str, Any]:
+def _event(payload: object) -> dict[str, Any]:
     try:
-        found = json.loads(payload)
-    except ValueError:
+        found = json.loads(payload) if isinstance(payload, bytes) else None
+    except (ValueError, RecursionError):
         found = None
-    return found if isinstance(found, dict) else {"unreadable": f"{len(payload)} bytes"}
+    if isinstance(found, dict):
+        return found
+    return {"unreadable": f"{len(payload)} bytes" if isinstance(payload, bytes) else type(payload).__name__}
 
 
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+_NEVER = datetime.fromtimestamp(0, UTC)
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds is not None else None
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -7,6 +7,7 @@ takes the data and passes nothing on. And a blocking call would keep the gate sh
 from __future__ import annotations
 
 import select
+import selectors
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,9 @@ DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
 
 class UnavailableError(Exception):
     """The database does not take events at the moment; it may later."""
+
+    #: So many seconds it asks not to be asked again.
+    wait: float = 0.0
 
 
 class StuckError(UnavailableError):
@@ -128,11 +132,16 @@ def _receive(pgconn: PGconn) -> None:
 
 
 def _wait(pgconn: PGconn, deadline: float, *, writing: bool) -> None:
-    poller = select.poll()
-    poller.register(pgconn.socket, select.POLLIN | (select.POLLOUT if writing else 0))
     remaining = deadline - time.monotonic()
-    if remaining <= 0 or not poller.poll(remaining * 1000):
-        raise TooSlowError("no answer from the database in time")
+    with _selector() as selector:
+        selector.register(pgconn.socket, selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0))
+        if remaining <= 0 or not selector.select(remaining):
+            raise TooSlowError("no answer from the database in time")
+
+
+def _selector() -> selectors.BaseSelector:
+    """poll() needs no descriptor of its own; eventlet takes it away, and epoll as well."""
+    return selectors.PollSelector() if hasattr(select, "poll") else selectors.SelectSelector()
 
 
 def _explain(result: PGresult | None) -> Exception:
@@ -143,7 +152,14 @@ def _explain(result: PGresult | None) -> Exception:
     if not state:
         return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
     kind = next((kind for kind, states in _KINDS if state.startswith(states)), StuckError)
-    return kind(f"{message} ({state})")
+    return kind(f"{message} ({state}){_ADVICE.get(state, '')}")
+
+
+_ADVICE = dict.fromkeys(
+    # An undefined function, table or type.
+    ("42883", "42P01", "42704"),
+    ". Events are kept up to the spool's limit. Is the audit log installed here? Run: usersync apply",
+)
 
 
 def one_line(text: str) -> str:

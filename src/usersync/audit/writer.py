@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from usersync.audit.adoption import Adoption
+from usersync.audit.adoption import Adoption, Contact
 from usersync.audit.api_sender import sender_to
 from usersync.audit.delivery import Delivery
+from usersync.audit.sender import now_ms
 from usersync.audit.wire import UnavailableError
 
 if TYPE_CHECKING:
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
 
     from psycopg_pool import ConnectionPool
 
+    from usersync.audit.belonging import Home
     from usersync.audit.directory import SpoolDirectory
     from usersync.audit.intake import Intake
     from usersync.audit.options import Options
-    from usersync.audit.source import Source
+    from usersync.audit.source import KeepingSource, Source
     from usersync.audit.stats import Tally
     from usersync.rest import DataApi
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
+
+# A server that asks for more (Retry-After) is asked again all the same.
+_LONGEST_ASKED_S = 300.0
 
 # How long events may gather before a batch is sent. Each batch costs those who record meanwhile some of the
 # interpreter's time, and so there should be few of them.
@@ -45,6 +50,9 @@ _IDLE_S = 5.0
 
 # The log's partitions are made months ahead; this often is more than enough.
 _UPKEEP_S = 3600.0
+
+# While nothing is sent, but something is kept that was: how often the database is asked where it is.
+_PROBE_MS = 60_000
 
 # Even while the database is away the spool's WAL has to be kept small.
 _TEND_S = 0.5
@@ -60,22 +68,30 @@ class Writer:
         directory: SpoolDirectory | None,
         options: Options,
         tally: Tally,
+        *,
+        home: Home,
     ) -> None:
         self._intake = intake
         self._tally = tally
         self.sender = sender_to(source, options.send_timeout)
-        self.adoption = Adoption(directory, intake, options, tally)
+        self.adoption = Adoption(directory, intake, options, tally, home=home, contact=self._contact)
         self._delivery = Delivery(self.sender, options, tally)
         # A SimpleQueue and not an Event: it may be put to from a signal handler that interrupts a put.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._idle = False
+        #: Set by whoever has to know which database is there; reset once it has answered.
+        self.wants_contact = False
         self._upkeep_at = 0.0
+        self._probed_ms = 0
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._last_act: Callable[[], None] = _nothing
         self._lock = threading.RLock()
         #: Changes whenever something was settled, or failed.
         self.progress = threading.Condition()
+
+    def _contact(self) -> Contact:
+        return self.sender.position, self.sender.answered_ms
 
     def wake(self) -> None:
         """An event has come. Costs next to nothing unless the writer sleeps."""
@@ -131,7 +147,7 @@ class Writer:
                 failures += 1
                 self._tally.failed(_describe(error))
                 self._announce()
-                failures = 0 if self._back_off(failures) else failures
+                failures = 0 if self._back_off(failures, _asked_to_wait(error)) else failures
             else:
                 failures = 0
                 self._announce()
@@ -147,22 +163,31 @@ class Writer:
     def _round(self) -> bool:
         """Send a batch of each source; whether there is more to send at once."""
         self._intake.tend()
+        if self.wants_contact:
+            self.sender.locate()
+            self.wants_contact = False
         self.adoption.look()
         busy = self._deliver_spool()
-        busy = self._delivery.deliver(self._intake.memory) or busy
+        busy = self._deliver(self._intake.memory) or busy
         for adopted in self.adoption.sources():
             # Even if it is empty by now: there may be another in its place.
-            self.adoption.guard(adopted, self._delivery.deliver)
+            self.adoption.guard(adopted, self._deliver)
             busy = True
         self.adoption.release_empty()
         return busy
 
+    def _deliver(self, source: KeepingSource) -> bool:
+        """Send a batch; first of all what the database had, if it has moved. Whether there is more."""
+        if (source.keeps or source.last > source.done) and self._delivery.catch_up(source):
+            return True
+        return source.last > source.done and self._delivery.deliver(source)
+
     def _deliver_spool(self) -> bool:
         spool = self._intake.spool
-        if spool is None or not len(spool):
+        if spool is None:
             return False
         try:
-            return self._delivery.deliver(spool)
+            return self._deliver(spool)
         except (sqlite3.Error, OSError) as error:
             self._intake.suffer(error)
             return False
@@ -184,27 +209,48 @@ class Writer:
 
     def _keep_up(self) -> None:
         """Send no events, which makes the partitions of the months ahead. A batch of events makes none."""
-        if self._stopping or time.monotonic() < self._upkeep_at:
+        if self._stopping:
+            return
+        self._probe()
+        if time.monotonic() < self._upkeep_at:
             return
         self._upkeep_at = time.monotonic() + _UPKEEP_S
         # If it fails, events will tell; and without any, it is soon enough next time.
         with suppress(Exception):
             self.sender.send([])
 
+    def _probe(self) -> None:
+        """While something is kept that was delivered: see now and then whether the database has moved."""
+        kept = [
+            source
+            for source in (self._intake.spool, self._intake.memory)
+            if source is not None and source.keeps
+        ]
+        if not kept or now_ms() - max(self.sender.answered_ms, self._probed_ms) < _PROBE_MS:
+            return
+        self._probed_ms = now_ms()
+        with suppress(Exception):
+            self.sender.locate()
+
     def _is_empty(self) -> bool:
         sources: list[Source | None] = [self._intake.spool, self._intake.memory]
         return all(source is None or source.last == source.done for source in sources)
 
-    def _back_off(self, failures: int) -> bool:
-        """Wait until the next attempt is due; True if somebody was in a hurry."""
+    def _back_off(self, failures: int, asked: float) -> bool:
+        """Wait until the next attempt is due; True if somebody was in a hurry.
+
+        ``asked`` is how long the server asked us to wait, which nobody's hurry shortens.
+        """
         self._tally.state = "waiting"
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(failures - 1, 20))
-        until = time.monotonic() + longest * random.uniform(0.5, 1)  # noqa: S311 - not to be unpredictable
-        while not self._stopping and (remaining := until - time.monotonic()) > 0:
-            if self._called(min(remaining, _TEND_S)):
-                return True
+        now = time.monotonic()
+        least = now + asked
+        until = max(least, now + longest * random.uniform(0.5, 1))  # noqa: S311 - not to be unpredictable
+        urgent = False
+        while not self._stopping and (remaining := (least if urgent else until) - time.monotonic()) > 0:
+            urgent = self._called(min(remaining, _TEND_S)) or urgent
             self._intake.tend()
-        return False
+        return urgent
 
     def _called(self, timeout: float) -> bool:
         """Wait for a call; whether it was an urgent one."""
@@ -219,6 +265,10 @@ class Writer:
 
 def _nothing() -> None:
     """The last act until there is one."""
+
+
+def _asked_to_wait(error: Exception) -> float:
+    return min(_LONGEST_ASKED_S, error.wait) if isinstance(error, UnavailableError) else 0.0
 
 
 def _describe(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,14 @@ from usersync.cli.text import count
 from usersync.errors import ConnectionFailedError, UsersyncError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import psycopg
 
+    from usersync.audit.survey import SpoolSurvey
     from usersync.cli.output import View
     from usersync.models import Check
-    from usersync.plans.doctor.context import CanaryCheck, Definition, Spool
+    from usersync.plans.doctor.context import CanaryCheck, Definition, Elsewhere, Spool
     from usersync.plans.doctor.fixes import Remedy
     from usersync.settings import Settings
 
@@ -105,7 +109,7 @@ class Surgery:
         settings, order_known = self._known
         # Through a pooler, the process that the driver was told of is none of the server's (D023).
         pid = self.connection.info.backend_pid
-        spool = _spool(self.call.target)
+        spool = _spool(self.call.dsn)
         plan = examine(settings, self.checks, client_pid=pid, order_known=order_known, spool=spool)
         return run(plan, self.connection)
 
@@ -147,23 +151,41 @@ class Surgery:
         return Mended(remedy.codes, remedy.fix, script)
 
 
-def _spool(target: str) -> Spool | None:
+def _spool(source: str) -> Spool | None:
     """What waits here for this database; None where this account may not look."""
-    from usersync.audit.options import default_spool_dir, directory_name  # noqa: PLC0415 - late, see doctor
-    from usersync.audit.survey import survey_spool  # noqa: PLC0415 - likewise
+    from usersync.audit.address import home_of  # noqa: PLC0415 - late, see doctor
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - likewise
+    from usersync.audit.survey import survey_spools  # noqa: PLC0415 - likewise
     from usersync.plans.doctor.context import Spool  # noqa: PLC0415 - likewise
 
+    home = home_of(source, None)
     try:
-        found = survey_spool(default_spool_dir() / directory_name(target))
+        surveys = survey_spools(default_spool_dir())
     except OSError:
         return None
-    moments = [file.oldest_at for file in found.files if file.oldest_at is not None]
-    unreadable = [file.path for file in found.files if file.problem is not None]
+    own = [each for each in surveys if each.directory.name in {home.directory, home.former}]
+    files = [file for each in own for file in each.files]
+    moments = [file.oldest_at for file in files if file.oldest_at is not None]
+    damaged = [str(path) for each in own for path in each.damaged]
+    damaged += [str(file.path) for file in files if file.problem is not None]
+    damaged += [str(each.directory) for each in own if each.problem is not None]
     return Spool(
-        found.directory.name,
-        found.waiting,
-        sum(file.waiting for file in found.files if not file.owned),
+        next((each.directory.name for each in own if each.waiting), home.directory),
+        sum(file.waiting for file in files),
+        sum(file.waiting for file in files if not file.owned),
         min(moments, default=None),
-        sum(file.refused_count for file in found.files),
-        tuple(str(path) for path in (*found.damaged, *unreadable)),
+        sum(file.refused_count for file in files),
+        tuple(damaged),
+        tuple(_elsewhere(each for each in surveys if each not in own)),
     )
+
+
+def _elsewhere(surveys: Iterable[SpoolSurvey]) -> Iterator[Elsewhere]:
+    from usersync.plans.doctor.context import Elsewhere  # noqa: PLC0415 - likewise
+
+    for survey in surveys:
+        waiting: Counter[str] = Counter()
+        for file in survey.files:
+            if file.installation is not None and not file.owned:
+                waiting[file.installation] += file.waiting
+        yield from (Elsewhere(survey.directory.name, count, each) for each, count in waiting.items() if count)

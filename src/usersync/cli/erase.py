@@ -40,6 +40,7 @@ class EraseView:
     target: str
     settings: Settings
     unread: tuple[Path, ...] = ()
+    held: tuple[Path, ...] = ()
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:
@@ -65,6 +66,13 @@ class EraseView:
                 width,
                 first=warning("left: "),
             )
+        for path in self.held:
+            yield from wrap(
+                f"{plain(path)} may hold a deleted copy: its process uses it, or it is large. Run this "
+                "command again, or restart that process and run it then.",
+                width,
+                first=warning("left: "),
+            )
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         found, settings = self.found, self.settings
@@ -74,7 +82,7 @@ class EraseView:
             (found.failures, "message of a sync failure"),
             (found.events, f"events in {settings.audit_table}"),
             (found.rejects, "rejected events (usersync.audit_rejects)"),
-            (found.spooled, "spooled events on this machine"),
+            (found.spooled, "events that wait or are kept on this machine"),
         )
         yield from ((number(rows).rjust(9), plain(what)) for rows, what in parts if rows)
 
@@ -91,7 +99,7 @@ class EraseView:
         return (
             f"{events} ({known}; add others with --value)",
             f"the row in {self.settings.users_table}, sync failures",
-            "spooled events on this machine, by the user's id",
+            "events that wait or are kept on this machine, by the user's id",
         )
 
     @staticmethod
@@ -100,7 +108,7 @@ class EraseView:
             yield from wrap(item, width, first="  - ")
 
     def data(self) -> dict[str, Any]:
-        return {"database": self.target, "erased": self.found, "unread": self.unread}
+        return {"database": self.target, "erased": self.found, "unread": self.unread, "held": self.held}
 
 
 @click.command(
@@ -163,7 +171,7 @@ def _erase(
     plan = erasure.erase(
         user_id, dry_run=dry_run, values=values, spooled=spools.events, on_progress=_told(call)
     )
-    return EraseView(call.run(plan), call.target, settings, spools.unread)
+    return EraseView(call.run(plan), call.target, settings, spools.unread, spools.held)
 
 
 def _erase_in_spools(

@@ -24,7 +24,8 @@ from usersync.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SQLSTATE = re.compile(r"[0-9A-Z]{5}")
+# PT429 and the like is how a function of the project has PostgREST answer with that status.
+_SQLSTATE = re.compile(r"(?!PT\d)[0-9A-Z]{5}")
 _MOST_SHOWN = 300
 
 #: SQLSTATEs of a database that is starting, stopping, full or in conflict: it may be otherwise in a moment.

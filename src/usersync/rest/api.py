@@ -80,7 +80,7 @@ class DataApi:
     @property
     def target(self) -> str:
         """What may be shown of it."""
-        return f"{self.host} (Data API)"
+        return f"{self.url.partition('://')[2]} (Data API)"
 
     def headers(self) -> dict[str, str]:
         """What identifies us. Never to be printed."""

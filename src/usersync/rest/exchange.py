@@ -40,6 +40,7 @@ class Request:
     path: str
     timeout: float
     body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 #: Yields what is to be sent or waited for, is sent the reply, and returns what came of it.
@@ -58,26 +59,30 @@ def ask(
 
     Raises :class:`Refusal`.
     """
-    deadline = time.monotonic() + api.timeout
+    began = time.monotonic()
+    deadline = began + api.timeout
     for number in itertools.count(1):
         reply = yield Request(
             method, path, min(api.timeout * _SHARE, max(0.01, deadline - time.monotonic())), body
         )
         try:
-            return heard(api, reply, read)
+            return heard(api, reply, read, time.monotonic() - began)
         except Refusal as refusal:
-            pause = refusal.wait if refusal.wait is not None else _pause(number)
+            # Who says 0, or a time that has passed, is not to be asked without any pause.
+            pause = max(_pause(number), refusal.wait or 0.0)
             if not refusal.again or number >= ATTEMPTS or time.monotonic() + pause >= deadline:
                 raise
         yield Pause(pause)
     raise AssertionError("unreachable")
 
 
-def heard(api: DataApi, reply: Reply | NoReply | None, read: Callable[[Reply, str], T]) -> T:
-    """What ``read`` makes of a reply; raises :class:`Refusal`."""
+def heard(api: DataApi, reply: Reply | NoReply | None, read: Callable[[Reply, str], T], seconds: float) -> T:
+    """What ``read`` makes of a reply, for which ``seconds`` were waited; raises :class:`Refusal`."""
     if isinstance(reply, Reply):
         return read(reply, api.host)
     reason, passing = (reply.reason, reply.passing) if reply else ("nothing was sent", False)
+    if reply is not None and reply.slow:
+        reason = f"{reason} ({seconds:.3g} s)"
     raise Refusal.unreachable(api.host, reason, passing=passing)
 
 

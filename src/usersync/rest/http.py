@@ -36,15 +36,28 @@ _CONNECT_S = 10.0
 _CONNECTIONS = 32  # as many as a run may have workers
 
 #: What is known of httpx's and the system's words, and that waiting changes nothing about it.
-_LASTING = re.compile(r"CERTIFICATE|certificate|WRONG_VERSION|unsupported protocol|proxy", re.IGNORECASE)
+_LASTING = re.compile(r"CERTIFICATE|certificate|WRONG_VERSION|unsupported protocol", re.IGNORECASE)
 
 
 class Wire:
-    """Connections to one Data API, for one event loop."""
+    """Connections to one Data API.
+
+    Those of an event loop that is no more are left; another loop has its own.
+    """
 
     def __init__(self, api: DataApi) -> None:
+        self._api = api
+        # At once, for it may raise.
         self._client = _client(api)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._scrub = api.scrub
+
+    def _connected(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if self._loop not in {None, loop}:
+            self._client = _client(self._api)
+        self._loop = loop
+        return self._client
 
     async def send(self, request: Request) -> Reply | NoReply:
         """Exchange one request for its reply, in which no key is. Raises nothing but what cancels it."""
@@ -52,7 +65,7 @@ class Wire:
             async with asyncio.timeout(request.timeout):
                 return await self._exchange(request)
         except TimeoutError:
-            return NoReply(f"it did not answer in time ({request.timeout:.3g} s)", slow=True)
+            return NoReply("it did not answer in time", slow=True)
         except asyncio.CancelledError:
             pass
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
@@ -61,7 +74,9 @@ class Wire:
         raise asyncio.CancelledError
 
     async def _exchange(self, request: Request) -> Reply | NoReply:
-        async with self._client.stream(request.method, request.path, content=request.body) as response:
+        async with self._connected().stream(
+            request.method, request.path, content=request.body, headers=dict(request.headers)
+        ) as response:
             headers = {name.lower(): self._clean(value) for name, value in response.headers.items()}
             if headers.get("content-encoding", "identity") != "identity":
                 return NoReply("it compresses what it was asked not to", passing=False)
@@ -75,7 +90,7 @@ class Wire:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._connected().aclose()
 
     def _clean(self, text: str) -> str:
         return self._scrub(text.encode("utf-8", "replace")).decode()

@@ -124,7 +124,8 @@ def test_refused_events_are_handed_in_again(audited, spool_dir):
           return '{}';
         end $$"""
     )
-    event_id = audited.record("shelf.counted", entity=("shelf", 7))
+    event_id = audited.log.record("shelf.counted", entity=("shelf", 7))
+    assert not audited.log.flush()
     arguments = ("--dir", spool_dir, "--project", "test")
     done = audited("spool", "--refused", *arguments)
     assert done.code == 1

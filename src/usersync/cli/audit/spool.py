@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.audit import AuditLog
+    from usersync.audit.engine import DrainResult
     from usersync.audit.refused import RetryResult
     from usersync.audit.stats import AuditStats
     from usersync.audit.survey import Refused, SpoolFile, SpoolSurvey
@@ -52,15 +53,20 @@ class SpoolView:
     drained: bool | None = None
     delivered: int = 0
     error: str | None = None
+    #: Files with events for another database: the database, and how many events.
+    left: tuple[tuple[Path, str, int], ...] = ()
+    #: What could not be read, and was to be drained.
+    unreadable: tuple[Path, ...] = ()
     #: What became of --retry-refused.
     retried: RetryResult | None = None
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.drained is False or any(each.refused or each.damaged for each in self.surveys) else 0
+        is_bad = any(each.refused or each.damaged or each.problem for each in self.surveys)
+        return 1 if self.drained is False or is_bad else 0
 
     def lines(self, width: int) -> Iterator[str]:
-        shown = [each for each in self.surveys if each.files or each.damaged]
+        shown = [each for each in self.surveys if each.files or each.damaged or each.problem]
         if not shown:
             yield f"{bold(str(self.root))}  {good('nothing waits')}"
         for number_, survey in enumerate(shown):
@@ -71,8 +77,13 @@ class SpoolView:
             yield ""
             verdict = good("Done:") if self.drained else bad("Stopped:")
             yield f"{verdict} {count(self.delivered, 'event')} delivered."
-        if self.drained is False:
+        if self.drained is False and (self.error or not (self.left or self.unreadable)):
             yield from wrap(f"Not everything could be delivered: {plain(self.error or 'time is up')}", width)
+        for path in self.unreadable:
+            yield from wrap(f"not read: {plain(path)}", width, first=f"  {bad('✗')} ")
+        for path, reason, waiting in self.left:
+            first = f"  {warning('left')} "
+            yield from wrap(f"{count(waiting, 'event')} {plain(reason)}: {plain(path)}", width, first=first)
         if self.retried is not None:
             yield ""
             yield from wrap(_outcome(self.retried), width)
@@ -91,6 +102,13 @@ class SpoolView:
             )
         for each in orphaned:
             yield f"  {typed(f'usersync audit spool --drain --project {shlex.quote(each.directory.name)}')}"
+        if self.left:
+            yield ""
+            yield from wrap(
+                "Events are delivered to the database that they were recorded for. Add --confirm-project to "
+                "deliver what is left in that spool to this one, once you know that it is the right one.",
+                width,
+            )
         if not any(each.refused for each in self.surveys):
             return
         if not self.with_refused:
@@ -109,6 +127,11 @@ class SpoolView:
             "drained": self.drained,
             "delivered": self.delivered,
             "error": self.error,
+            "left": [
+                {"file": path, "for": reason.removeprefix("for "), "events": waiting}
+                for path, reason, waiting in self.left
+            ],
+            "unreadable": self.unreadable,
             "retried": self.retried,
             "spools": [_data(each) for each in self.surveys],
         }
@@ -132,6 +155,8 @@ def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Ite
     if survey.files:
         heads = tuple(map(faint, ("process", "events", "oldest", "size", "")))
         yield from align([heads, *map(_row, survey.files)], indent="  ")
+    if survey.problem is not None:
+        yield from wrap(f"not read: {plain(survey.problem)}", width, first=f"  {bad('✗')} ")
     for path in survey.damaged:
         yield from wrap(f"damaged, set aside: {path}", width, first=f"  {bad('✗')} ")
     if with_refused:
@@ -144,6 +169,8 @@ def _row(file: SpoolFile) -> tuple[str, str, str, str, str]:
     oldest = ago(datetime.now(UTC) - file.oldest_at) if file.oldest_at else ""
     state = good("alive") if file.owned else warning("gone")
     notes = [bad(f"{number(file.refused_count)} refused")] if file.refused_count else []
+    notes += [faint(f"{number(file.kept)} delivered and kept")] if file.kept else []
+    notes += [faint(f"for {plain(file.target)}")] if file.target and file.waiting and not file.owned else []
     notes += [bad(f"unreadable: {plain(file.problem)}")] if file.problem else []
     process = f"{file.pid or '?'} {state}"
     return process, number(file.waiting).rjust(6), oldest, size(file.size), "  ".join(notes)
@@ -164,6 +191,7 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
         "refused": survey.refused,
         "files": survey.files,
         "damaged": survey.damaged,
+        "problem": survey.problem,
     }
 
 
@@ -179,6 +207,11 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
     "--drain",
     is_flag=True,
     help="Deliver to this database what dead processes left in its spool, or in that of --project.",
+)
+@click.option(
+    "--confirm-project",
+    is_flag=True,
+    help="With --drain: deliver what is in this spool, whichever database it was recorded for.",
 )
 @click.option("--refused", "with_refused", is_flag=True, help="Show the events that were set aside, and why.")
 @click.option("--retry-refused", is_flag=True, help="Hand in again what this database refused.")
@@ -199,6 +232,7 @@ def spool(
     project: str | None,
     *,
     drain: bool,
+    confirm_project: bool,
     with_refused: bool,
     retry_refused: bool,
     timeout: Period,
@@ -206,12 +240,16 @@ def spool(
     """What waits on this machine to be stored; deliver it.
 
     Each process that records has a file; the file of a process that is gone is delivered by the next one, or
-    by --drain. Each database has a spool, known by its address or by the 'project' of AuditLog; --drain sees
-    to one of them. What the database refused is kept until --retry-refused gets it in. Exit code 1 if events
-    are refused, files are damaged, or not all of what was to be drained could be delivered.
+    by --drain. Each database has a spool, known by its address or by the 'project' of AuditLog; --drain
+    delivers one of them, and whatever else was recorded for the same database. Events for another database
+    are left and named, unless --confirm-project says that they are for this one. What the database refused is
+    kept until --retry-refused gets it in. Exit code 1 if events are refused, files are damaged, or not all of
+    what was to be drained could be delivered.
     """
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
 
+    if confirm_project and not drain:
+        raise click.UsageError("--confirm-project is for --drain.")
     root = directory or default_spool_dir()
     if project:
         _check_project(root, project)
@@ -219,16 +257,22 @@ def spool(
     if drain or retry_refused:
         with _log(call, root, project) as log:
             if drain:
-                done = log.drain(timeout.rest.total_seconds())
-                view = replace(view, drained=done, **_outcome_of_drain(log.stats(), done=done))
+                done = log.drain_all(timeout.rest.total_seconds(), confirmed=confirm_project)
+                view = replace(view, drained=bool(done), **_outcome_of_drain(log.stats(), done))
             if retry_refused:
                 view = replace(view, retried=log.retry_refused())
     return replace(view, surveys=_look(root, project))
 
 
-def _outcome_of_drain(stats: AuditStats, *, done: bool) -> dict[str, Any]:
+def _outcome_of_drain(stats: AuditStats, done: DrainResult) -> dict[str, Any]:
     delivered = stats.stored + stats.duplicates + stats.rejected
-    return {"delivered": delivered, "error": None if done else stats.last_error}
+    left = ((path, each.reason, each.waiting) for path, each in sorted(done.left.items()) if each.is_own)
+    return {
+        "delivered": delivered,
+        "error": None if done.is_done else stats.last_error,
+        "left": tuple(left),
+        "unreadable": done.unreadable,
+    }
 
 
 def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
@@ -268,7 +312,7 @@ def _log(call: Call, root: Path, project: str | None) -> AuditLog:
     # What it has to say of an outage is said by this command.
     logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
     call.output.tell(f"Delivering to {call.target}")
-    return AuditLog(call.source, spool_dir=root, project=project)
+    return AuditLog(call.source, spool_dir=root, project=project, keep_delivered=0)
 
 
 def _check_database(call: Call) -> None:

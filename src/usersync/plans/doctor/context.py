@@ -46,6 +46,18 @@ class Spool:
     refused: int
     #: Files that could not be read or were set aside.
     damaged: tuple[str, ...] = ()
+    #: What dead processes left in the spools of other addresses.
+    elsewhere: tuple[Elsewhere, ...] = ()
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Events in the spool of another address, which may be a former one of the same database."""
+
+    project: str
+    waiting: int
+    #: The id of the installation that they are for.
+    installation: str
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from usersync.models import Finding
 from usersync.plans.doctor.context import Context, Definition, Spool, Verdict, lines, number, settled
+from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,51 @@ def look(context: Context) -> Plan[Verdict]:
     spool = context.spool
     if spool is None:
         return settled(Verdict("not looked at"))
+    return _compare(spool)
+
+
+def _compare(spool: Spool) -> Plan[Verdict]:
+    found = yield from query_row(_INSTALLED)
+    installation = None
+    if found["says_where"] and spool.elsewhere:
+        row = yield from query_row("select usersync.database_position() as position")
+        installation = row["position"].partition(" ")[0]
     waiting = f"{number(spool.waiting, 'event')} on the way" if spool.waiting else "nothing waits"
-    return settled(Verdict(f"{waiting} on this machine", tuple(_findings(spool))))
+    findings = (
+        *([] if found["has_log"] or not spool.waiting else [_without_log(spool)]),
+        *_findings(spool),
+        *_of_former_addresses(spool, installation),
+    )
+    return Verdict(f"{waiting} on this machine", findings)
+
+
+_INSTALLED = (
+    "select to_regprocedure('public.record_audit_events(jsonb)') is not null as has_log, "
+    "to_regprocedure('usersync.database_position()') is not null as says_where"
+)
+
+
+def _without_log(spool: Spool) -> Finding:
+    return Finding(
+        "D032",
+        f"spool {spool.project}",
+        f"{number(spool.waiting, 'event')} wait, and this database has no audit log: they are kept up to the "
+        "spool's limit",
+        "usersync apply",
+    )
+
+
+def _of_former_addresses(spool: Spool, installation: str | None) -> Iterator[Finding]:
+    for each in spool.elsewhere:
+        if each.installation == installation:
+            yield Finding(
+                "D032",
+                f"spool {each.project}",
+                f"{number(each.waiting, 'event')} of processes that died were recorded for this database "
+                "under another address",
+                f"usersync audit spool --drain --project {each.project}",
+                "warning",
+            )
 
 
 def _findings(spool: Spool) -> Iterator[Finding]:

@@ -2,6 +2,10 @@
 -- the same transaction. What an event contains never makes this raise; see usersync.audit_rejects. Sending a
 -- batch again stores nothing twice.
 --
+-- A spool says which database its events are for: usersync.belongs_to, or the header usersync-belongs-to. If this is
+-- another database, nothing is stored, and the answer says where this one is. '?' asks for that alone, '*' takes any.
+-- The header usersync-try has the events stored and rolled back again.
+--
 -- In a transaction of usersync's own, an empty batch makes the partitions of the months ahead, and so does a call
 -- through the Data API. No other does: the locks last until the transaction ends, and that may be the application's.
 create or replace function public.record_audit_events(events jsonb) returns jsonb
@@ -9,11 +13,23 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
-    makes_partitions boolean := usersync.owns_transaction()
-        and (events = '[]' or current_setting('request.path', true) = '/rpc/record_audit_events');
+    called_through_api boolean := coalesce(current_setting('request.path', true) = '/rpc/record_audit_events', false);
+    headers jsonb := case when called_through_api then nullif(current_setting('request.headers', true), '')::jsonb end;
+    belongs_to text := case
+        when called_through_api then coalesce(headers ->> 'usersync-belongs-to', '*')
+        else nullif(current_setting('usersync.belongs_to', true), '')
+    end;
+    makes_partitions boolean := usersync.owns_transaction() and (events = '[]' or called_through_api);
+    place text;
     result record;
     rejects jsonb;
 begin
+    if belongs_to is not null then
+        place := usersync.database_position();
+        if belongs_to = '?' or (belongs_to <> '*' and not starts_with(place || ' ', belongs_to || ' ')) then
+            return jsonb_build_object('position', place);
+        end if;
+    end if;
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
@@ -28,6 +44,14 @@ begin
                 order by position)
             from jsonb_array_elements(events) with ordinality as given (event, position)
         );
+    end if;
+    if headers ? 'usersync-try' then
+        begin
+            result := usersync.store_audit_events(events);
+            raise exception using errcode = 'triggered_action_exception';
+        exception when triggered_action_exception then
+            return jsonb_build_object('stored', result.stored, 'position', place);
+        end;
     end if;
     result := usersync.store_audit_events(events);
     if makes_partitions then
@@ -58,7 +82,8 @@ begin
         'stored', result.stored,
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
         'rejected', result.rejected,
-        'rejects', rejects
+        'rejects', rejects,
+        'position', place
     ));
 end;
 $usersync$;

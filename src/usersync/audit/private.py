@@ -1,0 +1,145 @@
+"""Directories and files that belong to this account alone.
+
+What lies on a disk may be somebody else's work: a directory that was made beforehand, a link in the place of
+a file. Owner and mode are looked up on the opened descriptor, and no link is followed. Events from a file of
+another account would be stored with this account's credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OF_OTHERS = 0o022
+
+
+class NotPrivateError(PermissionError):
+    """A directory or a file that another account has made, or could have made."""
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that only this account can enter, and its parents likewise, whatever the umask is.
+
+    Raises OSError; :class:`NotPrivateError` where it is there and is another account's.
+    """
+    missing = []
+    for each in (path, *path.parents):
+        if each.is_symlink() or each.exists():
+            break
+        missing.append(each)
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+    check_directory(path)
+
+
+def check_directory(path: Path) -> None:
+    """Close a directory of this account's to others; raise :class:`NotPrivateError` for another one."""
+    with _opened(path, os.O_DIRECTORY) as fd:
+        status = os.fstat(fd)
+        _check_owner(path, status)
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            os.fchmod(fd, 0o700)
+    for each in path.absolute().parents:
+        _check_parent(each)
+
+
+def _check_parent(path: Path) -> None:
+    """A parent that anybody could have made must not be another account's: it can rename what is in it."""
+    status = path.stat()
+    if status.st_uid in {0, os.geteuid()} or not stat.S_IMODE(path.parent.stat().st_mode) & 0o002:
+        return
+    raise NotPrivateError(f"{path} belongs to another account ({status.st_uid})")
+
+
+def check_file(path: Path) -> os.stat_result:
+    """The status of a file that is this account's alone.
+
+    Raises OSError, :class:`NotPrivateError` among them.
+    """
+    with _opened(path) as fd:
+        status = os.fstat(fd)
+    _check_owner(path, status)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotPrivateError(f"{path} is not a regular file")
+    if status.st_nlink != 1:
+        raise NotPrivateError(f"{path} has another name elsewhere (a hard link)")
+    if stat.S_IMODE(status.st_mode) & _OF_OTHERS:
+        raise NotPrivateError(f"{path} can be written by other accounts")
+    return status
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    if status.st_uid != os.geteuid():
+        raise NotPrivateError(f"{path} belongs to another account ({status.st_uid})")
+
+
+@contextmanager
+def _opened(path: Path, flags: int = 0) -> Iterator[int]:
+    try:
+        fd = os.open(path, os.O_RDONLY | _OPEN | flags)
+    except OSError as error:
+        if path.is_symlink():
+            raise NotPrivateError(f"{path} is a symbolic link, which is not followed") from error
+        raise
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def create_file(path: Path) -> None:
+    """Make a file of this name, private from the start; one that is there must be this account's alone."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600))
+    except FileExistsError:
+        check_file(path)
+
+
+def connect(path: Path, timeout: float, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open an SQLite file of this account's, in autocommit; no statement in it is trusted.
+
+    Raises OSError and ``sqlite3.Error``. Text comes back as bytes, because it may not be UTF-8.
+    """
+    found = check_file(path)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.is_symlink() or beside.exists():
+            check_file(beside)
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.text_factory = bytes
+        connection.execute("pragma trusted_schema = off")
+        # Only now is the file open.
+        connection.execute("pragma schema_version").fetchall()
+        if not os.path.samestat(found, path.stat(follow_symlinks=False)):
+            raise NotPrivateError(f"{path} was replaced while it was opened")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def account_of(path: Path) -> str:
+    """The name of the account that a path belongs to, or its number."""
+    import pwd  # noqa: PLC0415 - only for messages
+
+    uid = path.lstat().st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,1 @@
+alter table if exists usersync.settings drop column if exists installation;

@@ -1,0 +1,265 @@
+"""What the database had confirmed and then lost is sent again, from what is kept of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from proxy import Proxy
+from usersync import AuditLog
+from usersync.audit.belonging import Position
+from usersync.audit.memory import MemoryQueue
+from usersync.audit.window import Keep, Window
+from usersync.embedded import EmbeddedPostgres
+from usersync.settings import Settings
+from usersync.testing import SupabaseCluster
+from usersync.testing.install import install
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS = {
+    "fsync": "off",
+    "shared_buffers": "16MB",
+    "wal_level": "replica",
+    "hot_standby": "on",
+    "wal_keep_size": "128MB",
+}
+
+
+@dataclass
+class Pair:
+    """A primary, a base backup of it in another directory, and the address that the application has."""
+
+    root: Path
+    primary: EmbeddedPostgres
+    database: str
+    dsn: str
+    front: Proxy
+
+    def back_up(self, *options: str) -> Path:
+        """Make a base backup for a second server."""
+        home = self.root / "second"
+        home.mkdir(mode=0o711)
+        shutil.copy(self.root / "first" / "cluster.json", home)
+        address = make_conninfo(self.primary.dsn(), dbname="replication")
+        command = [
+            self.primary.bin_dir / "pg_basebackup",
+            "-D",
+            home / "pgdata",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        ]
+        subprocess.run([*command, *options, "-d", address], check=True, capture_output=True, timeout=100)
+        owner = (self.root / "first" / "pgdata").stat()
+        for each in (home / "pgdata", *(home / "pgdata").rglob("*")):
+            shutil.chown(each, owner.st_uid, owner.st_gid)
+        return home
+
+    def second(self, home: Path) -> EmbeddedPostgres:
+        return EmbeddedPostgres(data_dir=home, version=self.primary.version, settings=SETTINGS)
+
+    def ids(self, server: EmbeddedPostgres) -> list[str]:
+        with psycopg.connect(server.dsn(self.database)) as connection:
+            return [str(row[0]) for row in connection.execute("select id from public.audit_logs").fetchall()]
+
+    def lead_to(self, server: EmbeddedPostgres) -> None:
+        """Have the application's address lead to another server, as a failover does."""
+        self.front._target = (server.host, server.port)
+
+
+@pytest.fixture
+def everything():
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def pair(servers, tmp_path_factory, everything, pytestconfig):
+    # Where the account that runs the server may go.
+    root = servers._root / tmp_path_factory.mktemp("pair").name
+    root.mkdir(mode=0o711)
+    everything.callback(shutil.rmtree, root, ignore_errors=True)
+    primary = everything.enter_context(EmbeddedPostgres(data_dir=root / "first", settings=SETTINGS))
+    cluster = everything.enter_context(SupabaseCluster.on(primary))
+    database = cluster.create()
+    install(database, Settings())
+    front = everything.enter_context(Proxy(primary.host, primary.port))
+    dsn = front.through(database.dsn())
+    cluster.maintenance.close()
+    return Pair(root, primary, database.name, dsn, front)
+
+
+def replayed(primary, standby):
+    with psycopg.connect(primary.dsn()) as first, psycopg.connect(standby.dsn()) as second:
+        (written,) = first.execute("select pg_current_wal_lsn()").fetchone()
+        (there,) = second.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone()
+    return there
+
+
+@pytest.fixture(params=["spool", "memory"])
+def durability(request):
+    return request.param
+
+
+@pytest.fixture(
+    params=[{}, {"keep_delivered": 0}, {"keep_bytes": 9_000}], ids=["kept", "not kept", "few kept"]
+)
+def options(request, durability, spool_dir):
+    fast = {"batch_events": 10, "send_timeout": 3}
+    return {"spool_dir": spool_dir, "durability": durability, **fast, **request.param}
+
+
+def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, caplog):
+    lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    home = pair.back_up("-R")
+    with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
+        settings.write(f"primary_conninfo = '{make_conninfo(pair.primary.dsn(), port=lag.port)}'\n")
+    standby = everything.enter_context(pair.second(home))
+    log = everything.enter_context(AuditLog(pair.dsn, **options))
+    ids = [log.record("before") for _ in range(50)]
+    assert log.flush(30)
+    eventually(lambda: replayed(pair.primary, standby))
+    lag.silent.set()
+    lost = [log.record("confirmed") for _ in range(100)]
+    assert log.flush(30)
+    assert set(lost) <= set(pair.ids(pair.primary))
+    pair.primary.kill()
+    ids += [log.record("meanwhile") for _ in range(10)]
+    with psycopg.connect(standby.dsn(), autocommit=True) as connection:
+        assert connection.execute("select pg_promote()").fetchone() == (True,)
+    pair.lead_to(standby)
+    assert not (set(pair.ids(standby)) & set(lost))
+    assert log.flush(60)
+    if options.get("keep_delivered") == 0:
+        assert sorted(pair.ids(standby)) == sorted(ids)
+        return
+    if "keep_bytes" in options:
+        eventually(lambda: log.stats().beyond_window)
+        eventually(lambda: "older ones, which are kept no longer, may be lost" in caplog.text)
+        stored = set(pair.ids(standby))
+        assert 0 < log.stats().sent_again < 100
+        assert log.stats().beyond_window >= 100 - log.stats().sent_again
+        assert stored - set(ids) < set(lost)
+        return
+    eventually(lambda: "were sent again" in caplog.text)
+    assert sorted(pair.ids(standby)) == sorted(ids + lost)
+    assert (log.stats().sent_again, log.stats().beyond_window) == (100, 0)
+    assert "100 audit events" in caplog.text
+
+
+def test_a_restore_to_a_point_in_time(pair, everything, spool_dir, eventually):
+    """The process that recorded is gone, and another finds what it kept."""
+    home = pair.back_up()
+    with AuditLog(pair.dsn, spool_dir=spool_dir) as log:
+        ids = [log.record("before") for _ in range(5)]
+        assert log.flush(30)
+        with psycopg.connect(pair.primary.dsn()) as connection:
+            (point,) = connection.execute("select pg_current_wal_lsn()").fetchone()
+        ids += [log.record("after") for _ in range(7)]
+        assert log.flush(30)
+    with psycopg.connect(pair.primary.dsn(), autocommit=True) as connection:
+        connection.execute("select pg_switch_wal()")
+    pair.primary.stop()
+    archive = pair.root / "archive"
+    shutil.copytree(pair.root / "first" / "pgdata" / "pg_wal", archive)
+    for each in (archive, *archive.rglob("*")):
+        each.chmod(0o755)
+    with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
+        settings.write(
+            f"restore_command = 'cp {archive}/%f %p'\nrecovery_target_lsn = '{point}'\n"
+            "recovery_target_action = 'promote'\n"
+        )
+    (home / "pgdata" / "recovery.signal").touch()
+    shutil.chown(home / "pgdata" / "recovery.signal", (home / "pgdata").stat().st_uid)
+    restored = everything.enter_context(pair.second(home))
+    pair.lead_to(restored)
+
+    def is_writable():
+        with psycopg.connect(restored.dsn()) as connection:
+            return not connection.execute("select pg_is_in_recovery()").fetchone()[0]
+
+    eventually(is_writable)
+    assert len(pair.ids(restored)) == 5
+    with AuditLog(pair.dsn, spool_dir=spool_dir) as after:
+        assert after.drain(30)
+        assert after.stats().sent_again == 7
+    assert sorted(pair.ids(restored)) == sorted(ids)
+
+
+def test_what_was_delivered_does_not_wait(store, make_log):
+    log = make_log(store.dsn)
+    for _ in range(20):
+        log.record("a.b")
+    assert log.flush()
+    assert (log.stats().waiting, log.stats().oldest_age) == (0, None)
+    assert len(log._engine.intake.spool.delivered(0, 100, 1 << 20)) == 20
+
+
+def test_what_a_dead_process_had_delivered_is_kept_until_its_time_is_up(
+    store, make_log, spool_dir, monkeypatch
+):
+    first = make_log(store.dsn, keep_delivered=3600)
+    first.record("a.b")
+    assert first.flush()
+    first.close()
+    (path,) = spool_dir.rglob("*.spool")
+    # What the others keep does not matter.
+    second = make_log(store.dsn, keep_delivered=0)
+    assert second.drain()
+    assert path.exists()
+    monkeypatch.setattr("usersync.audit.sender.now_ms", lambda: 1 << 42)
+    assert second.drain()
+    assert not path.exists()
+
+
+def test_an_idle_process_asks_now_and_then_whether_the_database_has_moved(
+    store, make_log, monkeypatch, eventually
+):
+    monkeypatch.setattr("usersync.audit.writer._PROBE_MS", 0)
+    monkeypatch.setattr("usersync.audit.writer._IDLE_S", 0.05)
+    log = make_log(store.dsn)
+    log.record("a.b")
+    assert log.flush()
+    spool = log._engine.intake.spool
+    # As if the event had been lost on another timeline.
+    with store.database.connect("supabase_admin") as admin:
+        admin.execute("set session_replication_role = replica")
+        admin.execute("delete from public.audit_logs")
+    position = spool.belonging.origin.position
+    spool.belonging.settle(Position(position.installation, position.cluster, "FFFFFFFF"))
+    eventually(lambda: len(store.ids()) == 1)
+    eventually(lambda: log.stats().sent_again == 1)
+    eventually(lambda: spool.belonging.origin.position == position)
+
+
+def test_the_window_is_bounded_in_time_and_in_bytes():
+    window = Window(Keep(ms=1000, size=25))
+    for n in range(3):
+        window.add(n + 1, at_ms=n * 100, size=10)
+    # 30 bytes are too many.
+    assert (window.pop_expired(500), window.pop_expired(500)) == (1, None)
+    assert (window.pop_expired(1100), window.pop_expired(1100)) == (2, None)
+    assert (window.expires_ms, window.gone) == (1200, 2)
+    assert (window.pop_expired(5000), bool(window)) == (3, False)
+
+
+def test_what_is_kept_in_memory_is_bounded_too():
+    queue = MemoryQueue(100, 100, keep=Keep(ms=1000, size=10))
+    for _ in range(4):
+        assert queue.append(0, b"12345")
+    for number in range(1, 5):
+        queue.discard(number, 5)
+        queue.prune(0)
+    assert [entry.number for entry in queue.delivered(0, 10, 100)] == [3, 4]
+    queue.prune(1 << 50)
+    assert queue.delivered(0, 10, 100) == []

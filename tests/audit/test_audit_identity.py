@@ -1,0 +1,225 @@
+"""Events go to the database that they were recorded for, and to no other."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from killing import kill_recorders
+from psycopg.conninfo import conninfo_to_dict
+
+from former import former_file
+from usersync import AuditLog
+from usersync.audit import spool_format
+from usersync.audit.address import home_of
+from usersync.audit.belonging import Home, Origin, Position, belongs, is_expected
+from usersync.connecting import describe_target
+from usersync.settings import Settings
+from usersync.testing.install import install
+
+pytestmark = pytest.mark.newest_server
+
+NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"
+
+
+@pytest.fixture
+def other_store(cluster):
+    """A second project: another installation in the same cluster."""
+    template = cluster.template("bare_plain", build=lambda _: None)
+    database = cluster.clone(template)
+    install(database, Settings())
+    yield database
+    cluster.drop(database)
+
+
+def stored_in(database):
+    with database.connect() as owner:
+        return [str(row[0]) for row in owner.execute("select id from public.audit_logs").fetchall()]
+
+
+def record_and_die(spool_dir, dsn, count=5, **options):
+    """What a killed process leaves: its file, and no lock."""
+    log = AuditLog(dsn, spool_dir=spool_dir, **options)
+    ids = [log.record("a.b") for _ in range(count)]
+    log.close(0)
+    return ids
+
+
+def test_a_spool_that_was_delivered_from_goes_to_no_other_database(store, other_store, make_log, spool_dir):
+    """With the same address even: every local project has that of supabase start, one after the other."""
+    log = make_log(store.dsn)
+    log.record("a.b")
+    assert log.flush()
+    log.close()
+    (path,) = spool_dir.rglob("*.spool")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("delete from delivered")
+        connection.execute("delete from events")
+        connection.execute("insert into events values (9, 0, ?)", (b'{"action": "of.first"}',))
+        connection.execute(
+            "update about set value = ? where name = 'address'", (home_of(other_store.dsn(), None).address,)
+        )
+    other = make_log(other_store.dsn())
+    result = other.drain_all(20)
+    assert not result
+    assert stored_in(other_store) == []
+    ((named, left),) = result.left.items()
+    assert (named, left.waiting) == (path, 1)
+    assert "installation" in left.reason
+    # Its own database finds it, though the address in it is another.
+    assert make_log(store.dsn).drain(20)
+    assert [event["action"] for event in store.events()].count("of.first") == 1
+
+
+def test_before_the_first_contact_the_whole_address_counts(store, other_store, spool_dir):
+    """Behind a pooler, the user says which project it is."""
+    of_first = record_and_die(spool_dir, "postgresql://postgres.first@127.0.0.1:1/postgres")
+    with AuditLog(other_store.dsn(), spool_dir=spool_dir) as log:
+        assert log.drain(20)
+        assert stored_in(other_store) == []
+    assert len(of_first) == len(list(spool_dir.rglob("*.spool"))) * 5
+    homes = [
+        home_of(f"postgresql://{user}:secret@pooler.example.com:6543/postgres{options}", None)
+        for user, options in [
+            ("postgres.a", ""),
+            ("postgres.b", ""),
+            ("postgres.a", "?options=reference%3Dc"),
+        ]
+    ]
+    assert len({home.address for home in homes}) == len({home.directory for home in homes}) == 3
+    assert "secret" not in str(homes)
+
+
+def test_a_project_that_moved_is_found_by_what_its_database_says(store, make_log, spool_dir):
+    """The same database under another address, as after a failover."""
+    log = make_log(store.dsn, project=None)
+    log.record("a.b")
+    assert log.flush()
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+    waiting = log.record("c.d")
+    log.close(0)
+    store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
+    parts = conninfo_to_dict(store.dsn)
+    moved = store.dsn.replace(str(parts["host"]), "localhost")
+    assert home_of(moved, None).directory != home_of(store.dsn, None).directory
+    after = make_log(moved, project=None)
+    assert after.drain(20)
+    assert waiting in store.ids()
+    assert not [path for path in spool_dir.rglob("*.spool") if spool_waits(path)]
+
+
+def spool_waits(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.text_factory = bytes
+        return spool_format.look_into(connection).waiting
+
+
+def test_a_restored_copy_has_the_same_id_and_is_another_database(cluster, store, make_log, spool_dir):
+    log = make_log(store.dsn)
+    log.record("a.b")
+    assert log.flush()
+    store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+    of_production = log.record("of.production")
+    log.close(0)
+    store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
+    with store.database.connect("supabase_admin") as admin:
+        ((installation,),) = admin.execute("select installation from usersync.settings").fetchall()
+    staging = cluster.clone(cluster.template("installed_plain", build=lambda each: install(each, Settings())))
+    try:
+        with staging.connect() as owner:
+            owner.execute("update usersync.settings set installation = %s", [installation])
+        assert not make_log(staging.dsn()).drain(20)
+        assert of_production not in stored_in(staging)
+        assert make_log(store.dsn).drain(20)
+        assert of_production in store.ids()
+    finally:
+        cluster.drop(staging)
+
+
+def test_a_living_process_sends_to_no_database_that_takes_the_place_of_its_own(
+    store, make_log, eventually, caplog
+):
+    log = make_log(store.dsn)
+    first = log.record("a.b")
+    assert log.flush()
+    with store.database.connect() as owner:
+        owner.execute("update usersync.settings set installation = gen_random_uuid()")
+        ids = [log.record("a.b") for _ in range(3)]
+        assert not log.flush(0.5)
+        assert "installation" in log.stats().last_error
+        assert store.ids() == [first]
+        eventually(lambda: "the database that answers is another one" in caplog.text)
+        owner.execute(
+            "update usersync.settings set installation = %s",
+            [log._engine.intake.spool.belonging.origin.position.installation],
+        )
+    assert log.flush(30)
+    assert sorted(store.ids()) == sorted([first, *ids])
+
+
+def test_a_spool_of_the_former_form_is_delivered_where_its_name_says_it_all(store, make_log, spool_dir):
+    former = former_file(spool_dir / home_of(store.dsn, None).former, "of.former")
+    assert make_log(store.dsn, project=None, keep_delivered=0).drain(20)
+    assert [event["action"] for event in store.events()] == ["of.former"]
+    assert not former.exists()
+
+
+def test_thirty_events_of_one_killed_project_and_another_that_runs(
+    store, other_store, spool_dir, monkeypatch
+):
+    """The same host, port and database by name, as behind a pooler."""
+    (ids,) = kill_recorders(NOWHERE, spool_dir, kills=1)
+    with AuditLog(other_store.dsn(), spool_dir=spool_dir, project="other") as log:
+        assert log.drain(20)
+    assert stored_in(other_store) == []
+    with AuditLog(store.dsn, spool_dir=spool_dir, project="test") as log:
+        assert log.drain(20)
+    assert set(ids) <= set(store.ids())
+
+
+HERE = Position("00000000-0000-4000-8000-000000000001", "7/5", "00000001")
+
+
+@pytest.mark.parametrize(
+    ("position", "address", "is_ours"),
+    [
+        (HERE, "a", True),
+        (Position(HERE.installation, "7/5", "00000002"), "moved", True),
+        (Position(HERE.installation, "8/5", "00000001"), "a", True),
+        (Position(HERE.installation, "8/5", "00000001"), "staging", False),
+        (Position(HERE.installation, "7/6", "00000001"), "staging", False),
+        (Position("00000000-0000-4000-8000-000000000002", "7/5", "00000001"), "a", False),
+    ],
+    ids=["same", "failover", "upgraded", "restored copy", "copy in the same cluster", "another"],
+)
+def test_the_id_and_the_address_or_the_cluster(position, address, is_ours):
+    assert belongs(Origin(Home("a"), HERE), Home(address), position) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "directory", "is_ours"),
+    [
+        (Home("a"), Home("a"), "x", True),
+        (Home("a"), Home("b"), "x", False),
+        (Home("a", "p"), Home("b", "p"), "p", True),
+        (Home("a", "p"), Home("b", "q"), "p", False),
+        (Home(None, "p"), Home("b", "p"), "p", True),
+        (Home(None), Home("b", None, "unassigned"), "unassigned", True),
+        (Home(None), Home("b", None, "b"), "unassigned", False),
+    ],
+)
+def test_what_was_never_delivered_from(theirs, ours, directory, is_ours):
+    assert is_expected(Origin(theirs), ours, directory) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("dsn", "target"),
+    [
+        ("postgresql://postgres.abc:x@pooler:6543/postgres", "postgres.abc@pooler:6543/postgres"),
+        ("postgresql://postgres:x@pooler:6543/postgres?options=reference%3Dabc", "abc@pooler:6543/postgres"),
+        ("postgresql://postgres:x@db.abc.supabase.co:5432/postgres", "db.abc.supabase.co:5432/postgres"),
+    ],
+)
+def test_a_project_behind_a_pooler_is_named(dsn, target):
+    assert describe_target(dsn) == target

@@ -1,0 +1,97 @@
+"""``usersync audit spool`` knows which database events are for."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from former import former_file
+from usersync import AuditLog
+from usersync.audit import spool_format
+from usersync.audit.address import home_of
+from usersync.audit.belonging import Position
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def actions(project):
+    """The actions of the events that are stored."""
+
+    def ask():
+        rows = project.owner.execute("select action from public.audit_logs order by id").fetchall()
+        return [row[0] for row in rows]
+
+    return ask
+
+
+def test_a_spool_of_the_former_form_under_a_shared_name_is_named(project, usersync, spool_dir, actions):
+    """Host, port and database are the same for every project of a pooler."""
+    for dsn in (
+        "postgresql://postgres.abc@aws-0-eu.pooler.supabase.com:6543/postgres",
+        "postgresql://postgres@127.0.0.1:54322/postgres",
+        "postgresql://postgres@h/db?options=reference%3Dabc",
+    ):
+        assert home_of(dsn, None).former is None
+    former_file(spool_dir / "pooler-5432-postgres-0123abcd", "of.former")
+    spool = (
+        "audit",
+        "spool",
+        "--dir",
+        spool_dir,
+        "--project",
+        "pooler-5432-postgres-0123abcd",
+        "--dsn",
+        project.database.dsn(),
+    )
+    done = usersync(*spool, "--drain")
+    assert done.code == 1
+    assert "1 event for any database" in done.out
+    assert "--confirm-project" in done.out
+    assert actions() == []
+    done = usersync(*spool, "--drain", "--confirm-project", "--json")
+    assert (done.code, done.json["delivered"], done.json["left"]) == (0, 1, [])
+    assert actions() == ["of.former"]
+
+
+def test_what_is_confirmed_goes_to_the_database_that_is_there(project, usersync, spool_dir, actions):
+    log = AuditLog("postgresql://postgres@127.0.0.1:1/nowhere", spool_dir=spool_dir)
+    log.record("a.b")
+    log.close(0)
+    (path,) = spool_dir.rglob("*.spool")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        position = Position("00000000-0000-4000-8000-000000000001", "1/1", "00000001")
+        spool_format.remember(connection, position)
+    spool = (
+        "audit",
+        "spool",
+        "--drain",
+        "--dir",
+        spool_dir,
+        "--project",
+        path.parent.name,
+        "--dsn",
+        project.database.dsn(),
+    )
+    done = usersync(*spool)
+    assert (done.code, actions()) == (1, [])
+    assert "postgres@127.0.0.1:1/nowhere (installation 00000000-0000-4000-8000-000000000001)" in " ".join(
+        done.out.split()
+    )
+    done = usersync(*spool, "--confirm-project")
+    assert done.code == 0
+    assert actions() == ["a.b"]
+
+
+def test_rollback_and_apply_keep_the_id(database, usersync):
+    found = []
+    for _ in range(2):
+        assert usersync("apply", "--yes", "--dsn", database.dsn()).code == 0
+        with database.connect() as owner:
+            found += owner.execute("select installation from usersync.settings").fetchall()
+            assert usersync("apply", "--yes", "--dsn", database.dsn()).code == 0
+            assert owner.execute("select installation from usersync.settings").fetchall() == found[-1:]
+        assert usersync("rollback", "--yes", "--dsn", database.dsn()).code == 0
+    assert found[0] == found[1]
