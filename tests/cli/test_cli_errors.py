@@ -10,9 +10,6 @@ import sys
 
 import pytest
 
-from usersync.transports.psycopg import connect
-from usersync.transports.run import run
-
 SECRET = "s3cr3t-Pa55"  # noqa: S105 - this is what must not be shown
 
 
@@ -158,20 +155,6 @@ def test_ctrl_c_while_it_connects_ends_it_quietly(spawn):
         accepted.close()
     assert process.returncode == 130
     assert "Traceback" not in err
-
-
-@pytest.mark.newest_server
-def test_ctrl_c_between_a_statement_and_its_answer_stays_ctrl_c(database):
-    connection = connect(database.dsn())
-
-    def interrupted():
-        connection.pgconn.send_query(b"select pg_sleep(600)")
-        raise KeyboardInterrupt
-        yield
-
-    with pytest.raises(KeyboardInterrupt):
-        run(interrupted(), connection)
-    assert connection.closed
 
 
 def test_ctrl_c_whose_tidying_up_failed_is_no_error(usersync, monkeypatch):

@@ -350,3 +350,21 @@ def test_a_connection_in_another_encoding_is_spoken_to_in_its_own(project):
     with UserSync(project.database.dsn() + "?client_encoding=latin1") as client:
         user = project.auth.sign_up_email("ada@example.com")
         assert client.sync_auth_user(user) is True
+
+
+def test_ctrl_c_between_a_statement_and_its_answer(project):
+    """The session is of no more use: the next call has another one, and nothing goes on in the first."""
+    sleeping = "select 1 from pg_stat_activity where application_name = 'victim' and state = 'active'"
+    with UserSync(project.database.dsn() + "?application_name=victim") as client:
+        assert client.user_exists(NOBODY) is False
+
+        def interrupted():
+            client._link._own.pgconn.send_query(b"select pg_sleep(600)")
+            raise KeyboardInterrupt
+            yield
+
+        with pytest.raises(KeyboardInterrupt):
+            client._link.run(interrupted())
+        assert client.user_exists(NOBODY) is False
+        with project.database.connect("supabase_admin") as superuser:
+            assert superuser.execute(sleeping).fetchone() is None

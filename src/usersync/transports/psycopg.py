@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 T = TypeVar("T")
+
+_CANCEL_TIMEOUT_S = 2.0
 
 Source = str | psycopg.Connection[Any] | ConnectionPool[Any] | DataApi
 
@@ -109,7 +111,10 @@ class AddressLink:
         with self._lock:
             if self._own is None or is_lost(self._own):
                 self._own = connect(self._dsn)
-            return run(plan, self._own)
+            try:
+                return run(plan, self._own)
+            finally:
+                self._drop_interrupted(self._own)
 
     def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
         return self.run(plan), True
@@ -126,6 +131,13 @@ class AddressLink:
             if self._own is not None:
                 self._own.close()
                 self._own = None
+
+    def _drop_interrupted(self, connection: psycopg.Connection[Any]) -> None:
+        """Ctrl-C came between sending a statement and waiting for its answer: end both."""
+        if connection.info.transaction_status == TransactionStatus.ACTIVE:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+            connection.close()
 
     def forget(self) -> None:
         """Called in a forked process, which opens a connection of its own."""
