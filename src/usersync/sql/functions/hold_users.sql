@@ -7,10 +7,26 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '@lock_timeout'
 set enable_seqscan = off
 as $usersync$
+declare
+    one uuid;
 begin
     held := array(select target."@key" from "@users_table" as target where target."@key" = any(hold_users.ids) for key share);
 exception when others or assert_failure then
     problem := sqlstate || ' ' || sqlerrm;
+    if sqlstate = '40001' then
+        -- Above READ COMMITTED, a key of somebody's row was changed since the snapshot. The others can be held.
+        held := '{}'::uuid[];
+        foreach one in array ids loop
+            begin
+                held := held || array(
+                    select target."@key" from "@users_table" as target where target."@key" = one for key share skip locked
+                );
+            exception when others then
+                continue;
+            end;
+        end loop;
+        return;
+    end if;
     begin
         lock table "@users_table" in row share mode nowait;
         held := array(

@@ -5,6 +5,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
+declare
+    generated text[];
 begin
     if current_setting('usersync.maintaining', true) = 'audit'
         and pg_has_role((select relowner from pg_class where oid = tg_relid), 'USAGE')
@@ -14,7 +16,12 @@ begin
     if tg_op = 'UPDATE' then
         if old.user_id is not null and new.user_id is null then
             new.user_id := old.user_id;
-            if new is not distinct from old
+            -- By image, because a type such as json has no equality. What is generated is not computed yet.
+            generated := array(select attname::text from pg_attribute where attrelid = tg_relid and attgenerated <> '');
+            if (
+                    new operator(pg_catalog.*=) old
+                    or (to_jsonb(new) - generated)::text = (to_jsonb(old) - generated)::text
+                )
                 and not exists (select from "@users_table" as target where target."@key" = old.user_id)
             then
                 new.user_id := null;

@@ -10,6 +10,10 @@ declare
     name text := 'audit_logs_' || to_char(month, 'YYYY_MM');
     first_moment timestamptz := month;
     end_moment timestamptz := month + interval '1 month';
+    stored_columns text := (
+        select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+        where attrelid = '@audit_table'::regclass and attnum > 0 and not attisdropped and attgenerated = ''
+    );
 begin
     if to_regclass('usersync.' || name) is not null then
         return true;
@@ -26,11 +30,13 @@ begin
         lock table usersync.audit_logs_default in access exclusive mode;
     end if;
     -- Attached, and not created as a partition, which would lock the log against writes.
-    execute format('create table usersync.%I (like %s including defaults including constraints)', name, '@audit_table');
+    execute format(
+        'create table usersync.%I (like %s including defaults including constraints including generated)',
+        name, '@audit_table');
     perform set_config('usersync.maintaining', 'audit', true);
     execute format(
         'with moved as (delete from usersync.audit_logs_default where occurred_at >= $1 and occurred_at < $2 returning *) '
-        'insert into usersync.%I select * from moved', name) using first_moment, end_moment;
+        'insert into usersync.%1$I (%2$s) select %2$s from moved', name, stored_columns) using first_moment, end_moment;
     perform set_config('usersync.maintaining', '', true);
     execute format(
         'alter table %s attach partition usersync.%I for values from (%L) to (%L)',
@@ -42,6 +48,10 @@ exception when others then
         raise;
     end if;
     -- Whatever it is, the default partition takes the rows, and next time is soon.
+    if sqlstate <> '55P03' then
+        raise warning 'usersync: the audit log has no partition for %: % %', month, sqlstate, sqlerrm
+            using hint = 'Events go to the default partition meanwhile. Run: usersync doctor';
+    end if;
     return false;
 end;
 $usersync$;

@@ -39,8 +39,13 @@ begin
         made := made + usersync.make_audit_partition(month)::integer;
     end loop;
     return made;
-exception when others then
-    return 0;
+exception
+    when lock_not_available then
+        return 0;
+    when others then
+        raise warning 'usersync: the audit log has no partitions for the months ahead: % %', sqlstate, sqlerrm
+            using hint = 'Events go to the default partition meanwhile. Run: usersync doctor';
+        return 0;
 end;
 $usersync$;
 comment on function usersync.make_audit_partitions(integer) is

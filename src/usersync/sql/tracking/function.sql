@@ -138,6 +138,20 @@ begin
     if tracking.failed_state = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true), set_config('lock_timeout', '10ms', true);
     end if;
+    if tracking.failed_state = '40001' and tracking.user_id is not null then
+        -- Above READ COMMITTED, a key of the user's row was changed since the snapshot, and PostgreSQL lets nothing
+        -- refer to the row in this transaction. The event keeps its place, and the user's id as a fact.
+        tracking.metadata := tracking.metadata || jsonb_build_object(
+            'original_user_id', tracking.user_id, 'user_sync_error', '40001 ' || tracking.failed_message);
+        tracking.user_id := null;
+        begin
+            insert into "@audit_table" ("@audit_columns")
+            select '@audit_values' from "@known_events" as event;
+            return null;
+        exception when others or assert_failure then
+            get stacked diagnostics failed_state = returned_sqlstate, failed_message = message_text;
+        end;
+    end if;
     if left(tracking.failed_state, 2) = '42' then
         -- Most likely a column was dropped or renamed. Go on with those that are still there, by name.
         begin

@@ -1,0 +1,113 @@
+"""Events in transactions of each isolation level, with users who change meanwhile.
+
+Above READ COMMITTED, PostgreSQL lets nothing refer to a row whose key (a UNIQUE e-mail) was changed since the
+snapshot: the foreign key's own check ends in 40001.
+"""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+from sql_log import event, send
+
+from usersync import AuditLog
+
+LEVELS = ("read committed", "repeatable read", "serializable")
+
+pytestmark = pytest.mark.parametrize("level", LEVELS)
+
+
+@pytest.fixture
+def users(log):
+    email = log.project.column("email")
+    log.owner.execute(f"alter table {log.project.users} add unique ({email})")
+    return [log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob")]
+
+
+def begin(connection, level):
+    """Begin, and take the snapshot."""
+    connection.execute(f"begin isolation level {level}")
+    connection.execute("select 1 from pg_class").fetchone()
+
+
+def test_a_user_whose_row_was_changed_keeps_the_link(log, session, level, users):
+    connection = session()
+    begin(connection, level)
+    full_name = log.project.column("full_name")
+    log.owner.execute(f"update {log.project.users} set {full_name} = 'Somebody'")
+    assert send(connection, *(event(actor_id=str(user)) for user in users)) == (2, 0, 0)
+    connection.execute("commit")
+    assert {row["user_id"] for row in log.rows()} == set(users)
+    assert all(row["metadata"] == {} for row in log.rows())
+
+
+def test_a_user_whose_key_was_changed_costs_nobody_elses_link(log, session, level, users):
+    ada, bob = users
+    connection = session()
+    begin(connection, level)
+    email = log.project.column("email")
+    change = f"update {log.project.users} set {email} = 'new@example.com' where {email} = 'ada@example.com'"
+    log.owner.execute(change)
+    assert send(connection, *(event(actor_id=str(user)) for user in users)) == (2, 0, 0)
+    connection.execute("commit")
+    rows = {row["actor_id"]: row for row in log.rows()}
+    assert rows[str(bob)]["user_id"] == bob
+    if level == "read committed":
+        assert rows[str(ada)]["user_id"] == ada
+    else:
+        assert rows[str(ada)]["metadata"]["original_user_id"] == str(ada)
+        assert rows[str(ada)]["metadata"]["user_sync_error"].startswith("40001 ")
+
+
+def test_a_sender_that_can_wait_comes_again_and_keeps_the_link(log, session, level, users):
+    connection = session()
+    begin(connection, level)
+    connection.execute("set local usersync.user_links = 'wait'")
+    email = log.project.column("email")
+    log.owner.execute(f"update {log.project.users} set {email} = 'new@example.com' where {email} like 'ada%'")
+    events = [event(actor_id=str(user)) for user in users]
+    if level != "read committed":
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            send(connection, *events)
+        connection.execute("rollback")
+        begin(connection, level)
+    assert send(connection, *events) == (2, 0, 0)
+    connection.execute("commit")
+    assert {row["user_id"] for row in log.rows()} == set(users)
+
+
+def test_a_role_whose_transactions_are_of_this_level(log, level, users, tmp_path):
+    log.owner.execute(
+        f"alter role postgres in database {log.project.database.name} "
+        f"set default_transaction_isolation = '{level}'"
+    )
+    with AuditLog(log.project.database.dsn(), spool_dir=tmp_path) as audit:
+        for user in users:
+            audit.record("a.b", user_id=user)
+        assert audit.flush(30)
+    assert {row["user_id"] for row in log.rows()} == set(users)
+
+
+def test_a_user_without_a_row_gets_one(log, session, level):
+    user = log.project.auth.sign_up_email("ada@example.com")
+    log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user])
+    connection = session()
+    begin(connection, level)
+    assert send(connection, event(actor_id=str(user))) == (1, 0, 0)
+    connection.execute("commit")
+    assert log.row()["user_id"] == user
+
+
+def test_a_user_who_was_deleted_since_the_snapshot(log, session, level, users):
+    ada, bob = users
+    connection = session()
+    begin(connection, level)
+    log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [ada])
+    answer = connection.execute(
+        "select public.record_audit_events(%s)", [Jsonb([event(actor_id=str(each)) for each in users])]
+    ).fetchone()[0]
+    connection.execute("commit")
+    assert (answer["stored"], answer["rejected"]) == (2, 0)
+    rows = {row["actor_id"]: row for row in log.rows()}
+    assert rows[str(bob)]["user_id"] == bob

@@ -1,0 +1,36 @@
+"""Row tracking in transactions of each isolation level, with an actor whose row changes meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+LEVELS = ("read committed", "repeatable read", "serializable")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("column", ["full_name", "email"])
+def test_an_actor_who_was_changed_since_the_snapshot(tracker, level, column):
+    project = tracker.project
+    tracker.execute("create table products (id int primary key, name text)")
+    tracker.execute(f"alter table {project.users} add unique ({project.column('email')})")
+    tracker.track("products")
+    user = project.auth.sign_up_email("ada@example.com")
+    with project.database.connect("postgres") as session:
+        session.execute(f"begin isolation level {level}")
+        session.execute("select set_config('usersync.actor_id', %s, true)", [str(user)])
+        tracker.execute(f"update {project.users} set {project.column(column)} = 'changed'")
+        session.execute("insert into products values (1, 'Bolt'), (2, 'Nut')")
+        session.execute("update products set name = 'Screw' where id = 1")
+        session.execute("commit")
+    assert tracker.rejects() == []
+    assert tracker.events("action, entity_id") == [
+        ("products.inserted", "1"),
+        ("products.inserted", "2"),
+        ("products.updated", "1"),
+    ]
+    linked = tracker.events("coalesce(user_id::text, metadata ->> 'original_user_id')")
+    assert linked == [str(user)] * 3
+    if level == "read committed" or column == "full_name":
+        assert tracker.events("user_id") == [user] * 3
+    else:
+        assert all(each.startswith("40001 ") for each in tracker.events("metadata ->> 'user_sync_error'"))
