@@ -56,8 +56,10 @@ def test_status(client, backend, admin):
         "missing": 1,
         "stale": 0,
         "orphaned": 0,
+        "deleted_upstream": 0,
         "degraded": 0,
         "failed": 0,
+        "removal_failed": 0,
     }
 
 
