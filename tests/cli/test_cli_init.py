@@ -443,3 +443,11 @@ def test_who_has_lost_the_file_gets_it_back(usersync, dsn, directory, postgres, 
     assert "lock_timeout_ms = 100" in data["toml"]
     assert data["triggers_on_auth_users"] == []
     assert usersync("plan", "--json").json["state"] == "up to date"
+
+
+def test_a_value_that_a_user_has_fits(usersync, database, postgres, auth):
+    """The mapping is tried where none of usersync's functions is installed."""
+    postgres.execute(USERS.replace("email text", "email text, full_name text default 'nobody'"))
+    auth.sign_up_email(data={"full_name": "Ada"})
+    done = usersync("init", "--yes", "--dsn", database.dsn())
+    assert "does not fit" not in done.out + done.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.core.foreign_keys import foreign_keys
@@ -199,7 +199,9 @@ def try_mapping(settings: Settings) -> Plan[Trial | None]:
 
     def look() -> Plan[Trial]:
         yield from query(_PATIENCE)
-        found = (yield from query_row(render_survey("trial", settings)))["trial"]
+        # None of our functions is installed here yet, as the one that reads a DEFAULT from the table.
+        columns = tuple(replace(column, absent="null") for column in settings.columns)
+        found = (yield from query_row(render_survey("trial", replace(settings, columns=columns))))["trial"]
         return Trial(found["tried"], found["tally"])
 
     return _if_it_can_be(read_only(look()))
