@@ -172,6 +172,19 @@ def connection_options(application: str = "usersync") -> dict[str, Any]:
     }
 
 
+#: Not through a pooler, where the session is not ours alone.
+PIN_DATES = """
+    select set_config('datestyle', 'ISO, MDY', false), set_config('intervalstyle', 'postgres', false)
+    where pg_backend_pid() = %s
+"""
+
+
+def is_iso(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether times and intervals come in the form that the driver reads."""
+    style = connection.info.parameter_status("DateStyle") or "ISO"
+    return style.startswith("ISO") and connection.info.parameter_status("IntervalStyle") in {None, "postgres"}
+
+
 def is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Whether an idle connection is of no more use. Asks the socket, not the server: takes microseconds."""
     try:

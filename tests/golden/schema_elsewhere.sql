@@ -473,6 +473,10 @@ CREATE OR REPLACE FUNCTION usersync.column_default(column_name text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
 AS $function$
 #variable_conflict use_column
 declare
@@ -569,9 +573,13 @@ CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT exa
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_mergejoin TO 'off'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET enable_mergejoin TO 'off'
 AS $function$
 #variable_conflict use_column
 <<known>>
@@ -879,6 +887,10 @@ CREATE OR REPLACE FUNCTION usersync.fields_of_row(changed_row record, table_id o
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
 AS $function$
 begin
     return (
@@ -1828,9 +1840,13 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET enable_seqscan TO 'off'
 AS $function$
 #variable_conflict use_column
 <<known>>
@@ -2418,6 +2434,10 @@ CREATE OR REPLACE FUNCTION usersync.store_audit_events(events jsonb, sifted bool
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
  SET lock_timeout TO '2s'
 AS $function$
 #variable_conflict use_variable
@@ -2638,6 +2658,10 @@ CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], applied_deletions b
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
 AS $function$
 #variable_conflict use_column
 <<known>>
@@ -2840,6 +2864,10 @@ CREATE OR REPLACE FUNCTION usersync.write_rows(ids uuid[], held boolean)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
  SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
@@ -2890,6 +2918,10 @@ CREATE OR REPLACE FUNCTION usersync.write_yielding_row(user_id uuid, failed_cons
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
 AS $function$
 #variable_conflict use_column
 declare

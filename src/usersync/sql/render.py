@@ -39,6 +39,17 @@ _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 COMMAND_LOCK_TIMEOUT = "5s"
 
 
+#: What a value looks like as text depends on these settings, and must not depend on the session's. A function
+#: that makes text of values has ``"@pinned"`` at the end of its search path.
+PINNED = """pg_temp
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+set lc_monetary = 'C'"""
+
+
 class UnknownPlaceholderError(LookupError):
     """An SQL file names something that nobody fills in; a mistake in usersync itself."""
 
@@ -55,6 +66,7 @@ class Renderer:
         fragments = Fragments(settings)
         self._used: set[str] = set()
         self._names = {
+            "pinned": PINNED,
             "users_table": users.quoted,
             "users_schema": quote(users.schema),
             "source_table": source.quoted,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from usersync.mapping import TableName, quote
 from usersync.sql.audit_expressions import audit_column_list, audit_value_list
 from usersync.sql.expressions import literal
-from usersync.sql.render import UnknownPlaceholderError, read_sql
+from usersync.sql.render import PINNED, UnknownPlaceholderError, read_sql
 from usersync.sql.tracking_columns import (
     TEXT_LIMIT,
     TrackedColumn,
@@ -179,6 +179,7 @@ class _Part:
         settings = self._settings
         return {
             "function": f"usersync.{self._tracking.stem}_{self._operation}()",
+            "pinned": PINNED,
             "users_table": settings.users_table.quoted,
             "key": quote(settings.key),
             "audit_table": settings.audit_table.quoted,

@@ -10,7 +10,7 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from usersync.errors import BusyError
-from usersync.transports.steps import Pause, Plan, query
+from usersync.transports.steps import PINNED_SESSION, Pause, Plan, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +27,9 @@ _MAX_PAUSE_S = 1.0
 
 def take_lock(lock_timeout: str) -> Plan[None]:
     """Be the only installer until the transaction ends, and wait for other locks no longer than this."""
-    yield from query("select set_config('lock_timeout', '120s', true)")
+    yield from query(f"{PINNED_SESSION}; set local lock_timeout = '120s'")
     yield from query("select pg_advisory_xact_lock(%(key)s)", key=LOCK_KEY)
-    yield from query(
-        "select set_config('lock_timeout', %(timeout)s, true), set_config('search_path', 'pg_catalog', true)",
-        timeout=lock_timeout,
-    )
+    yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=lock_timeout)
 
 
 def patiently(attempt: Callable[[], Plan[T]], table: str) -> Plan[T]:

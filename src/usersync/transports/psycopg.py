@@ -13,11 +13,13 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from usersync.connecting import (
+    PIN_DATES,
     VARIABLES,
     Sealed,
     check_dsn,
     connection_failed,
     connection_options,
+    is_iso,
     is_lost,
     opened,
     sealed,
@@ -240,6 +242,9 @@ def connect(dsn: str | Sealed) -> psycopg.Connection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
-        return opened(psycopg.connect, dsn, connection_options())
+        connection = opened(psycopg.connect, dsn, connection_options())
+        if not is_iso(connection):
+            connection.execute(PIN_DATES, [connection.info.backend_pid])
     except (psycopg.Error, UnicodeError) as error:
         connection_failed(error, dsn)
+    return connection

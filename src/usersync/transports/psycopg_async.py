@@ -11,10 +11,12 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from usersync.connecting import (
+    PIN_DATES,
     Sealed,
     check_dsn,
     connection_failed,
     connection_options,
+    is_iso,
     is_lost,
     opened_async,
     sealed,
@@ -210,6 +212,9 @@ async def connect_async(dsn: str | Sealed) -> psycopg.AsyncConnection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
-        return await opened_async(psycopg.AsyncConnection.connect, dsn, connection_options())
+        connection = await opened_async(psycopg.AsyncConnection.connect, dsn, connection_options())
+        if not is_iso(connection):
+            await connection.execute(PIN_DATES, [connection.info.backend_pid])
     except (psycopg.Error, UnicodeError) as error:
         connection_failed(error, dsn)
+    return connection

@@ -52,6 +52,12 @@ class Call(Statement):
         return Statement(OWN_TRANSACTION + self.sql + " from told", self.params)
 
 
+#: What names and values look like as text, where a plan compares or reads them, whatever the session says.
+PINNED_SESSION = (
+    "set local search_path = pg_catalog; set local quote_all_identifiers = off; "
+    "set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'"
+)
+
 #: Before a SELECT without FROM, whose FROM ``told`` then is: ``usersync.owns_transaction()`` reads it.
 OWN_TRANSACTION = (
     "with told as materialized (select pg_catalog.set_config('usersync.transaction', 'own', true)) "
@@ -192,9 +198,7 @@ def read_only(body: Plan[T]) -> Plan[T]:
 
     def guarded() -> Plan[T]:
         yield from query("set transaction read only")
-        yield from query(
-            f"set local search_path = pg_catalog; set local lock_timeout = '{COMMAND_LOCK_TIMEOUT}'"
-        )
+        yield from query(f"{PINNED_SESSION}; set local lock_timeout = '{COMMAND_LOCK_TIMEOUT}'")
         return (yield from body)
 
     return in_transaction(guarded())

@@ -1,9 +1,7 @@
 -- The DEFAULT of a column for a new row, as an INSERT that leaves the column out would compute it; null if there is none.
 create or replace function usersync.column_default(column_name text) returns text
 language plpgsql
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
+set search_path = pg_catalog, "@pinned"
 as $usersync$
 #variable_conflict use_column
 declare

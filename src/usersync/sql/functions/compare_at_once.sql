@@ -16,10 +16,8 @@ create or replace function usersync.compare_at_once(
     out deleted_upstream bigint
 )
 language plpgsql stable
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, "@pinned"
 set enable_mergejoin = off
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
 <<known>>

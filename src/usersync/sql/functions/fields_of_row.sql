@@ -3,9 +3,7 @@
 -- calls this; an output function is nobody's to make but a superuser's. What jsonb does not take stays text.
 create or replace function usersync.fields_of_row(changed_row record, table_id oid) returns jsonb
 language plpgsql stable
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
+set search_path = pg_catalog, "@pinned"
 as $usersync$
 begin
     return (

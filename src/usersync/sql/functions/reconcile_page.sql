@@ -26,10 +26,8 @@ create or replace function usersync.reconcile_page(
     out differences jsonb
 )
 language plpgsql
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, "@pinned"
 set enable_seqscan = off
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
 as $usersync$
 #variable_conflict use_column
 <<known>>

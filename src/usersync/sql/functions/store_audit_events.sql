@@ -10,9 +10,7 @@ create or replace function usersync.store_audit_events(
     events jsonb, sifted boolean default false, out stored bigint, out rejected bigint
 )
 language plpgsql
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
+set search_path = pg_catalog, "@pinned"
 set lock_timeout = '2s'
 as $usersync$
 #variable_conflict use_variable

@@ -6,9 +6,7 @@ create or replace function usersync.unlike_users(
     ids uuid[], applied_deletions boolean, out user_id uuid, out sqlstate text, out column_names text, out message text
 ) returns setof record
 language plpgsql stable
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
+set search_path = pg_catalog, "@pinned"
 as $usersync$
 #variable_conflict use_column
 <<known>>

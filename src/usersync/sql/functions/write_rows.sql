@@ -16,9 +16,7 @@
 -- plan_cache_mode: planning this anew each time would take as long as running it.
 create or replace function usersync.write_rows(ids uuid[], held boolean) returns bigint
 language plpgsql
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
+set search_path = pg_catalog, "@pinned"
 set plan_cache_mode = force_generic_plan
 as $usersync$
 #variable_conflict use_column

@@ -6,9 +6,7 @@ create or replace function usersync.write_yielding_row(
     out written boolean, out lacking text, out lacking_for text
 )
 language plpgsql
-set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
+set search_path = pg_catalog, "@pinned"
 as $usersync$
 #variable_conflict use_column
 declare

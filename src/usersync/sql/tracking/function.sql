@@ -6,7 +6,7 @@
 -- usersync.audit_rejects; if that fails too, into the server's log.
 create or replace function "@function" returns trigger
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp
+set search_path = pg_catalog, "@pinned"
 set lock_timeout = '@lock_timeout'
 as $usersync$
 #variable_conflict use_column

@@ -1,0 +1,99 @@
+"""What a session's settings make of times, names and numbers changes nothing that usersync does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from usersync import UserSync
+from usersync.audit.redaction import Redactor
+from usersync.audit_models import EventFilter
+from usersync.plans import audit, audit_upkeep, doctor, schema, tracking
+from usersync.plans.tracking_state import TrackOptions
+from usersync.settings import Settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+from usersync.transports.psycopg import connect
+from usersync.transports.run import run
+
+pytestmark = pytest.mark.newest_server
+
+STRANGE = {
+    "DateStyle": "German, DMY",
+    "IntervalStyle": "iso_8601",
+    "TimeZone": "Asia/Kathmandu",
+    "extra_float_digits": "0",
+    "bytea_output": "escape",
+    "lc_monetary": "C.utf8",
+    "quote_all_identifiers": "on",
+}
+USUAL = {
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
+}
+MEASURES = """
+    create table public.measures (
+        id int primary key, f float8, i interval, b bytea, d date, r tsrange, t timestamptz
+    )
+"""
+ROW = """
+    insert into public.measures values (
+        1, 0.1::float8 + 0.2, '1 day 02:03', '\\x00ff', '2026-02-03', '[2026-02-03, 2026-02-04)',
+        '2026-02-03T04:05:06Z'
+    )
+"""
+
+
+@pytest.fixture(params=["German, DMY", "SQL, DMY", "Postgres, MDY"])
+def strangers(request, database):
+    """A database in which every session of ``postgres`` has other settings than the tests'."""
+    with database.connect("supabase_admin") as superuser:
+        for name, value in {**STRANGE, "DateStyle": request.param}.items():
+            superuser.execute(f"alter role postgres in database {database.name} set {name} = '{value}'")
+        yield database
+        superuser.execute(f"alter role postgres in database {database.name} reset all")
+
+
+def test_installing_reading_and_pruning(strangers):
+    install(strangers, Settings())
+    with GoTrue(strangers.dsn("supabase_auth_admin")) as auth:
+        user = auth.sign_up_email("ada@example.com")
+    with connect(strangers.dsn()) as connection:
+        assert not run(schema.plan(Settings()), connection).changes
+        connection.execute(
+            "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', 'a.b', "
+            "'entity_type', 'product', 'entity_id', '1', 'user_id', %s::text)))",
+            [user],
+        )
+        (event,) = run(audit.search(EventFilter()), connection).events
+        assert abs((datetime.now(UTC) - event.occurred_at).total_seconds()) < 600
+        assert len(run(audit.history("product", "1"), connection)[0]) == 1
+        assert run(audit.tail(run(audit.tail(), connection).cursor), connection).events == (event,)
+        assert run(audit.each_page(EventFilter(), lambda _: None), connection) == 1
+        run(audit_upkeep.prune(datetime(2020, 1, 1, tzinfo=UTC)), connection)
+        checked = run(doctor.examine(Settings()), connection)
+        assert {each.code: each.summary for each in checked if "DateStyle" in str(each)} == {}
+    with UserSync(strangers.dsn()) as client:
+        assert client.status().in_step
+        assert client.failures() == []
+
+
+def test_a_tracked_change_says_the_same_whoever_writes(database):
+    install(database, Settings())
+    with database.connect() as owner:
+        owner.execute(MEASURES)
+        run(tracking.track(Settings(), "measures", TrackOptions(), Redactor().is_secret), owner)
+        for session in (STRANGE, USUAL):
+            for name, value in session.items():
+                owner.execute(f"set {name} = '{value}'")
+            owner.execute(ROW)
+            owner.execute("delete from public.measures")
+        changes = "select changes from public.audit_logs where action = 'measures.inserted'"
+        first, second = owner.execute(changes).fetchall()
+    assert first == second
