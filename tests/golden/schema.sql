@@ -615,6 +615,9 @@ begin
             filter (where source."deleted_at" is null), 0) as digests
     into theirs
     from "auth"."users" as source;
+    if ours.digests <> theirs.digests and ours.living <= theirs.living then
+        return;  -- Some living user has no row, or another than that user should have.
+    end if;
     examined := theirs.rows;
     orphaned := 0;
     deleted_upstream := 0;

@@ -204,7 +204,7 @@ def witness(settings: Settings, step: str, user_id: UUID) -> Plan[Attempt]:
     # Of somebody who is gone the ledger may tell what was: it counts if the row is not as it should be.
     if failure is not None and failure["exists"]:
         return (yield from _of_ledger(step, failure))
-    unlike = yield from query("select * from usersync.unlike_users(array[%(id)s]::uuid[])", id=user_id)
+    unlike = yield from query("select * from usersync.unlike_users(array[%(id)s]::uuid[], true)", id=user_id)
     if not unlike:
         return Attempt(step, "ok")
     if failure is not None:
