@@ -137,6 +137,17 @@ def parse_name(text: object, where: str) -> TableName:
     return TableName(check_name(schema, where), check_name(name, where))
 
 
+def parse_table(text: object, where: str) -> TableName:
+    """The same for a table of the application."""
+    table = parse_name(text, where)
+    if table.schema.startswith("pg_") or table.schema == "information_schema":
+        raise SettingsError(
+            f"{where}: {text} is in a schema of PostgreSQL's own",
+            hint="Name a table of the application. Temporary tables (pg_temp) exist in one session only.",
+        )
+    return table
+
+
 def _unquote(part: str, where: str) -> str:
     if part.startswith('"'):
         return part[1:-1].replace('""', '"')

@@ -23,7 +23,7 @@ from usersync.mapping import (
     check_name,
     did_you_mean,
     parse_column,
-    parse_name,
+    parse_table,
 )
 
 if TYPE_CHECKING:
@@ -245,12 +245,12 @@ def _parse_users_table(value: object, where: str) -> TableName:
             f"{where}: it is empty, because which table holds your users is not decided yet",
             hint="Write its name, or run: usersync init --force --table NAME",
         )
-    return parse_name(value, where)
+    return parse_table(value, where)
 
 
 _PARSERS = {
     "users_table": _parse_users_table,
-    "source_table": parse_name,
+    "source_table": parse_table,
     "key": _parse_key,
     "on_delete": _parse_choice(get_args(OnDelete)),
     "on_soft_delete": _parse_choice(get_args(OnDelete)),

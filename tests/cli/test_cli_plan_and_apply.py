@@ -30,6 +30,14 @@ def test_plan_shows_what_apply_would_change(usersync, dsn, database, postgres):
     assert run(settings_in_database(), postgres) is None
 
 
+def test_plan_says_by_its_exit_code_whether_changes_are_pending(usersync, dsn, postgres):
+    assert usersync("plan", "--exit-code").code == 2
+    usersync("apply", "--yes", "--no-trial")
+    assert usersync("plan", "--exit-code").code == 0
+    postgres.execute("alter table public.users drop column full_name")
+    assert usersync("plan", "--exit-code").code == 1
+
+
 def test_plan_counts_functions_and_names_them_if_asked(usersync, dsn):
     assert "sync_existing_auth_users" not in usersync("plan").out
     assert "sync_existing_auth_users" in usersync("plan", "--verbose").out

@@ -116,9 +116,12 @@ class Surgery:
     def fly(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> Flown:
         from usersync.canary import replay  # noqa: PLC0415 - late, see doctor
         from usersync.plans.doctor import judge  # noqa: PLC0415 - likewise
+        from usersync.plans.doctor.d037_canary_event import try_event  # noqa: PLC0415 - likewise
+        from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         self.call.output.tell(f"Trying sign-ups on {self.call.target}, to be rolled back")
         done = replay(self.connection, self._known[0], call_out=call_out)
+        done = replace(done, event=run(try_event(self._known[0]), self.connection))
         return Flown(judge(done, checks), done)
 
     def mend(self, found: DoctorView, *, yes: bool) -> DoctorView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -25,18 +26,21 @@ adopt_option = click.option(
     epilog=examples(
         ("usersync plan", "what would change, or stands in the way"),
         ("usersync plan --sql > change.sql", "the SQL, for a reviewer"),
+        ("usersync plan --exit-code", "0 if there is nothing to change, 2 if there is"),
     )
 )
 @adopt_option
 @click.option("--sql", "with_sql", is_flag=True, help="Print the SQL that would run.")
+@click.option("--exit-code", is_flag=True, help="End with exit code 2 if changes are pending, for CI.")
 @common_options
-def plan(call: Call, with_sql: bool, adopt: bool) -> PlanView:
+def plan(call: Call, with_sql: bool, exit_code: bool, adopt: bool) -> PlanView:
     """Show what apply would change. Changes nothing.
 
     Exit code 1 if something stands in the way; with the reason, and what to do about it.
     """
     next_step = "usersync apply --adopt" if adopt else "usersync apply"
-    return call.run(look(call, next_step=next_step, with_sql=with_sql, adopt=adopt))
+    view = call.run(look(call, next_step=next_step, with_sql=with_sql, adopt=adopt))
+    return replace(view, code_for_changes=2 if exit_code else 0)
 
 
 def look(

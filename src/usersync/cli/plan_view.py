@@ -38,10 +38,12 @@ class PlanView:
     with_sql: bool = False
     #: Whether each function is named.
     verbose: bool = False
+    #: The exit code where changes are pending.
+    code_for_changes: int = 0
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.plan.errors else 0
+        return {"blocked": 1, "changes": self.code_for_changes}.get(self.state, 0)
 
     @property
     def state(self) -> str:

@@ -75,6 +75,8 @@ def lost_protection(catalog: Mapping[str, Any]) -> tuple[str, ...]:
         lost.append(f"closed to {' and '.join(sorted(catalog['audit_table_grants']))}")
     if not catalog["audit_table_is_closed"]:
         lost.append("under row-level security, readable for the service role")
+    if not catalog["audit_table_is_guarded"]:
+        lost.append("kept from DROP TABLE")
     if not catalog["audit_table_has_default"]:
         lost.append("with a partition for any time")
     return tuple(lost)

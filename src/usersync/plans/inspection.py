@@ -233,9 +233,10 @@ def _foreign_objects(inspection: Inspection) -> Iterator[Finding]:
         kind, name = conflict["kind"], conflict["name"]
         if kind == "function":
             yield Finding(
-                "D002",
+                "D007",
                 f"function {name}",
-                f"the function {name} is not usersync's, and usersync needs its name",
+                f"the function {name} is not usersync's, and has the name of a function of usersync: a call "
+                "whose arguments have no type may run it instead",
                 f"-- Keep it under another name:\nalter function {name} rename to "
                 f"{name.removeprefix('public.').partition('(')[0]}_before_usersync;",
                 level="error",

@@ -79,7 +79,8 @@ def _audit_log(
     table, catalog = settings.audit_table, inspection.catalog
     put_aside, events = "table usersync.audit_rejects", f"{rejects:,} event{'' if rejects == 1 else 's'}"
     if drop:
-        yield Change("drop", f"table {table}", "with all its events", f"drop table {table.quoted};")
+        sql = f"drop view if exists usersync.audit_logs_guard;\ndrop table {table.quoted};"
+        yield Change("drop", f"table {table}", "with all its events", sql)
         if rejects:
             yield Change("drop", put_aside, f"with {events} that could not be stored", "select;")
         return

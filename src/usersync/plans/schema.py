@@ -258,15 +258,18 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
     again = False
     for migration in bundle.migrations:
-        lost = sorted(set(migration.tables) - set(inspection.catalog["installed_tables"]))
+        lost = sorted(
+            {*migration.tables, *migration.types}
+            - {*inspection.catalog["installed_tables"], *inspection.catalog["installed_types"]}
+        )
         # A table that is made anew lacks what later migrations have added to it.
         again = again or bool(lost)
         if again or str(migration.version) not in noted["migrations"]:
             subject = f"migration {migration.version:04} {migration.name}"
             applied = str(migration.version) in noted["migrations"]
-            gone = f"its tables are gone: {', '.join(lost)}" if lost else "tables that it alters are gone"
+            gone = f"missing: {', '.join(lost)}" if lost else "tables that it alters are missing"
             reason = gone if applied else "tables of usersync"
-            yield Change("create", subject, reason, bookkeeping_of_migration(migration) + migration.up)
+            yield Change("create", subject, reason, bookkeeping_of_migration(migration) + migration.remake)
     if not inspection.has_users_table:
         yield Change(
             "create",

@@ -23,7 +23,7 @@ from usersync.plans.tracking_state import (
 )
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import OPERATIONS, Tracking, read_comment, render_tracking, trigger_name
-from usersync.transports.steps import Plan, query
+from usersync.transports.steps import Plan, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +152,9 @@ def _describe(
     options = _options(made_from)
     state: State = "gone"
     drift, damage = ["the table was dropped"], list[str]()
-    if row["name"] is not None:
+    if row["name"] is None and (yield from _exists(name)):
+        state, damage = "stale", ["another table has its name, and its changes are not recorded"]
+    elif row["name"] is not None:
         inspected = yield from inspect_table(settings, name)
         options = _options(made_from, inspected)
         try:
@@ -165,6 +167,11 @@ def _describe(
         state = "stale" if drift or damage else "current"
     recorded, redacted, key = (strings(made_from, each) for each in ("recorded", "redacted", "key"))
     return TrackedTable(name, state, (*drift, *damage), recorded, redacted, key, options, broken=bool(damage))
+
+
+def _exists(name: TableName) -> Plan[bool]:
+    row = yield from query_row("select to_regclass(%(name)s) is not null as found", name=name.quoted)
+    return bool(row["found"])
 
 
 def _options(made_from: Made, state: Row | None = None) -> TrackOptions:

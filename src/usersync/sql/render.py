@@ -151,6 +151,21 @@ class Migration:
         """The tables that it makes."""
         return tuple(re.findall(r"^create table if not exists (\S+)", self.up, re.MULTILINE))
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The composite types that it makes."""
+        return tuple(re.findall(r"^ *create type (\S+) as", self.up, re.MULTILINE))
+
+    @property
+    def remake(self) -> str:
+        """SQL that makes what is gone. Domains are made with the types, and would be in the way."""
+        domains = re.findall(r"^ *create domain (\S+) as", self.up, re.MULTILINE)
+        checks = "".join(f"to_regtype({literal(name)}) is null or " for name in self.types)
+        drops = "".join(f"    drop domain if exists {name};\n" for name in domains)
+        if not domains:
+            return self.up
+        return f"do $usersync$ begin if {checks}false then\n{drops}end if; end; $usersync$;\n{self.up}"
+
 
 @dataclass(frozen=True)
 class Bundle:

@@ -40,7 +40,7 @@ def look(context: Context) -> Plan[Verdict]:
     ours = {each.signature for each in context.bundle.functions}
     return Verdict(
         f"{number(len(rows), 'function')}, each pins its search path",
-        tuple(finding for row in rows for finding in _findings(row, ours, definers)),
+        (*context.found("D007"), *(finding for row in rows for finding in _findings(row, ours, definers))),
     )
 
 

@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
+from usersync.mapping import TableName
 from usersync.models import Finding
-from usersync.plans.doctor.context import Context, Definition, Verdict, settled
+from usersync.plans.doctor.context import Context, Definition, Verdict
+from usersync.transports.steps import query
 
 if TYPE_CHECKING:
+    from usersync.settings import Settings
     from usersync.transports.steps import Plan
+
+
+#: Tables with all of these columns; the one that the log refers to first.
+_RENAMED = """
+    select nspname as schema, relname as name
+    from pg_class
+    join pg_namespace on pg_namespace.oid = relnamespace
+    where relkind in ('r', 'p') and not relispartition and nspname not in ('auth', 'usersync')
+        and (
+            select count(*) from pg_attribute
+            where attrelid = pg_class.oid and attname = any(%(columns)s) and not attisdropped
+        ) = cardinality(%(columns)s)
+    order by
+        exists (
+            select from pg_constraint
+            where contype = 'f' and confrelid = pg_class.oid and conrelid = to_regclass(%(audit_table)s)
+        ) desc,
+        1, 2
+    limit 1
+"""
 
 
 def look(context: Context) -> Plan[Verdict]:
     table = context.settings.users_table
     if not context.inspection.has_users_table:
-        missing = Finding(
-            "D012",
-            f"table {table}",
-            f"there is no table {table}: no user gets a row. If it was renamed, set users_table; "
-            "otherwise a new one is made and filled",
-            "usersync apply",
-        )
-        return settled(Verdict("", (missing,)))
-    return settled(Verdict(f"{table} takes every user", context.found("D012")))
+        return Verdict("", ((yield from _missing(context.settings)),))
+    return Verdict(f"{table} takes every user", context.found("D012"))
+
+
+def _missing(settings: Settings) -> Plan[Finding]:
+    table = settings.users_table
+    found = yield from query(
+        _RENAMED,
+        columns=[settings.key, *(column.name for column in settings.columns)],
+        audit_table=settings.audit_table.quoted,
+    )
+    message = f"there is no table {table}: no user gets a row"
+    if not found:
+        return Finding("D012", f"table {table}", message, "usersync apply")
+    there = TableName(found[0]["schema"], found[0]["name"])
+    return Finding(
+        "D012",
+        f"table {table}",
+        f"{message}. {there} has its columns",
+        f"-- If it was renamed, write into usersync.toml: users_table = {json.dumps(str(there))}. Then run: "
+        "usersync apply\n-- If not, usersync apply creates the table and fills it.",
+    )
 
 
 CHECK = Definition("D012", "Shape of the users table", look)

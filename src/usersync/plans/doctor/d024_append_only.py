@@ -8,27 +8,36 @@ from usersync.models import Finding
 from usersync.plans.doctor.context import Context, Definition, Verdict, settled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from usersync.transports.steps import Plan
 
 
 def look(context: Context) -> Plan[Verdict]:
     table = context.own_audit_table()
-    unguarded = context.inspection.catalog["audit_table_unguarded"]
-    return settled(
-        Verdict(
-            f"{table} and its partitions refuse UPDATE, DELETE and TRUNCATE",
-            tuple(
-                Finding(
-                    "D024",
-                    f"table {relation}",
-                    f"{relation} can be changed: a trigger that keeps it append-only is missing or disabled",
-                    "usersync apply",
-                    safe=True,
-                )
-                for relation in unguarded
-            ),
+    well = f"{table} and its partitions refuse UPDATE, DELETE and TRUNCATE, and {table} refuses DROP TABLE"
+    return settled(Verdict(well, tuple(_findings(context))))
+
+
+def _findings(context: Context) -> Iterator[Finding]:
+    for relation in context.inspection.catalog["audit_table_unguarded"]:
+        yield Finding(
+            "D024",
+            f"table {relation}",
+            f"{relation} can be changed: a trigger that keeps it append-only is missing or disabled",
+            "usersync apply",
+            safe=True,
         )
-    )
+    if not context.inspection.catalog["audit_table_is_guarded"]:
+        table = context.settings.audit_table
+        yield Finding(
+            "D024",
+            "view usersync.audit_logs_guard",
+            f"{table} can be dropped by accident: the view usersync.audit_logs_guard is missing",
+            "usersync apply",
+            "warning",
+            safe=True,
+        )
 
 
 CHECK = Definition("D024", "Append-only audit log", look)

@@ -42,6 +42,16 @@ def _misfits(context: Context) -> Iterator[Finding]:
 
 def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
     table, users = settings.audit_table.quoted, settings.users_table.quoted
+    stray = context.inspection.catalog["audit_table_stray_keys"]
+    drops = [f"alter table {table} drop constraint {quote(each['name'])};" for each in stray]
+    for each in stray:
+        yield Finding(
+            "D025",
+            f"constraint {each['name']}",
+            f"the foreign key {each['name']} of {settings.audit_table}.user_id refers to {each['table']} "
+            f"instead of {settings.users_table}: events of users who have no row there lose their link",
+            lines(drops),
+        )
     if not _links_users(context.inspection):
         yield Finding(
             "D025",

@@ -42,6 +42,7 @@ from usersync.plans.doctor import (
     d034_canary_rows,
     d035_canary_leftovers,
     d036_writable,
+    d037_canary_event,
 )
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ CANARY: tuple[CanaryCheck, ...] = (
     d033_canary_requests.CHECK,
     d034_canary_rows.CHECK,
     d035_canary_leftovers.CHECK,
+    d037_canary_event.CHECK,
 )
 
 
@@ -110,5 +112,5 @@ def choose_with_canary(codes: Collection[str]) -> tuple[tuple[Definition, ...], 
 
 def _hint(unknown: Collection[str]) -> str:
     if {check.code for check in CANARY}.issuperset(unknown):
-        return f"{CANARY[0].code} to {CANARY[-1].code} are made with --canary."
+        return f"{', '.join(check.code for check in CANARY)} are made with --canary."
     return f"Checks are {CHECKS[0].code} to {CHECKS[-1].code}."

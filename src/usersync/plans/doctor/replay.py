@@ -9,6 +9,7 @@ from usersync.schema.trial.observation import Fault, MovedSequence
 
 if TYPE_CHECKING:
     from usersync.models import Finding
+    from usersync.plans.doctor.context import Verdict
 
 __all__ = ["Attempt", "Fault", "MovedSequence", "Replay", "State"]
 
@@ -46,6 +47,8 @@ class Replay:
     calling_out: tuple[str, ...] = ()
     #: Why nothing was tried, and what to do.
     obstacle: Finding | None = None
+    #: What came of recording an event, or why none was recorded.
+    event: Verdict | str | None = None
 
     @property
     def was_assumed(self) -> bool:

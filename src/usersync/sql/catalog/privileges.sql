@@ -53,6 +53,12 @@ missing as (
     from parts join pg_namespace on nspname = 'usersync'
     where part = 'this role' and not pg_has_role(parts.oid, nspowner, 'USAGE')
     union all
+    select part, rolname, 25, 'ownership of table ' || pg_class.oid::regclass, 'table ' || pg_class.oid::regclass,
+        format('alter table %s owner to %I;', pg_class.oid::regclass, rolname), relowner
+    from parts join pg_class on pg_class.oid = to_regclass('@audit_table')
+    where part = 'owner' and not pg_has_role(parts.oid, relowner, 'USAGE')
+        and obj_description(pg_class.oid, 'pg_class') like 'The audit log, made by usersync: %'
+    union all
     select part, rolname, 30, 'CREATE on schema ' || nspname, 'schema ' || nspname,
         format('grant create on schema %I to %I;', nspname, rolname), nspowner
     from parts

@@ -3,7 +3,7 @@
 --
 -- Raises nothing, unless usersync.user_links says that whoever sends the events can wait: set to wait, a user who
 -- is only locked is raised for, to be tried again. Set to give_up, users are linked as far as they have rows, and
--- none is made; whatever the application's triggers do then, they do not do it here.
+-- none is made; whatever the application's triggers do then, they do not do it here. Set to unlink, no user is linked.
 create or replace function usersync.resolve_users(ids uuid[]) returns table (user_id uuid, problem text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -18,6 +18,11 @@ declare
     trouble text;
     given_up boolean := current_setting('usersync.user_links', true) = 'give_up';
 begin
+    if current_setting('usersync.user_links', true) = 'unlink' then
+        return query
+        select unnest(ids), '23503 the foreign key of the audit log does not accept the user (usersync doctor --only D025)';
+        return;
+    end if;
     select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
     begin
         if given_up then

@@ -21,6 +21,7 @@ declare
     failed_table text;
     error_message text;
     good jsonb := '[]'::jsonb;
+    user_links text := current_setting('usersync.user_links', true);
 begin
     rejected := 0;
     for attempt in 1..2 loop
@@ -56,6 +57,12 @@ begin
         cross join lateral usersync.store_audit_events(
             jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
         ) as second;
+    elsif reason = '23503' and user_links is distinct from 'unlink' then
+        -- The user has a row, and the log's foreign key leads to another table. No event is rejected for its user.
+        perform set_config('usersync.user_links', 'unlink', true);
+        select unlinked.stored, unlinked.rejected into stored, rejected
+        from usersync.store_audit_events(events, true) as unlinked;
+        perform set_config('usersync.user_links', coalesce(user_links, ''), true);
     else
         perform usersync.reject_audit_event(events -> 0, reason, error_message);
         stored := 0;

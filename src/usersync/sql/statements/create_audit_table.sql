@@ -100,6 +100,10 @@ begin
         -- Partitions are not for the Data API, and so not in an exposed schema.
         create table usersync.audit_logs_default partition of "@audit_table" default;
     end if;
+    -- It keeps DROP TABLE from dropping the log by accident. It names no column, so that ALTER TABLE stays free.
+    create or replace view usersync.audit_logs_guard with (security_invoker = true) as select from "@audit_table";
+    comment on view usersync.audit_logs_guard is
+        'usersync: depends on the audit log, so that DROP TABLE without CASCADE fails. Holds nothing.';
     create or replace trigger keep_audit_logs before update or delete on "@audit_table"
         for each row execute function usersync.keep_audit_logs();
     perform usersync.guard_audit_partitions();

@@ -18,6 +18,10 @@ select jsonb_build_object(
         select coalesce(jsonb_agg('usersync.' || relname order by relname), '[]') from pg_class
         where relnamespace = to_regnamespace('usersync') and relkind = 'r'
     ),
+    'installed_types', (
+        select coalesce(jsonb_agg('usersync.' || typname order by typname), '[]') from pg_type
+        where typnamespace = to_regnamespace('usersync') and typtype = 'c'
+    ),
     'has_schema', to_regnamespace('usersync') is not null,
     'has_users_schema', to_regnamespace('@users_schema') is not null,
     'other_tables', (

@@ -50,6 +50,18 @@ select jsonb_build_object(
         ))
         from pg_class where oid = to_regclass('@audit_table')
     ),
+    'audit_table_is_guarded', exists (
+        select from pg_depend join pg_rewrite on pg_rewrite.oid = objid
+        where classid = 'pg_rewrite'::regclass and refobjid = to_regclass('@audit_table')
+            and ev_class = to_regclass('usersync.audit_logs_guard')
+    ),
+    'audit_table_stray_keys', (
+        select coalesce(jsonb_agg(jsonb_build_object('name', conname, 'table', confrelid::regclass::text) order by conname), '[]')
+        from pg_constraint
+        join pg_attribute on attrelid = conrelid and conkey = array[attnum]
+        where conrelid = to_regclass('@audit_table') and contype = 'f' and conparentid = 0 and attname = 'user_id'
+            and confrelid is distinct from to_regclass('@users_table')
+    ),
     'audit_table_oid', to_regclass('@audit_table')::oid::bigint,
     'audit_table_lost_indexes', (
         select coalesce(jsonb_agg(wanted.definition order by wanted.definition), '[]')

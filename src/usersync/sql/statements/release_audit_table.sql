@@ -5,6 +5,7 @@ declare
     partition regclass;
     home regnamespace := coalesce(to_regnamespace('@audit_schema'), 'public'::regnamespace);
 begin
+    drop view if exists usersync.audit_logs_guard;
     for partition in
         select inhrelid::regclass from pg_inherits
         join pg_class on pg_class.oid = inhrelid

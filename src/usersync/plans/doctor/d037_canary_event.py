@@ -1,0 +1,80 @@
+"""Whether the audit log stores an event: one is recorded, looked for, and rolled back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.models import Finding
+from usersync.plans.doctor.context import CanaryCheck, SkipCheckError, Verdict
+from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
+
+if TYPE_CHECKING:
+    from usersync.plans.doctor.replay import Replay
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+_SHORT = (
+    "set local statement_timeout = '3s'; set local lock_timeout = '1s'; set local search_path = pg_catalog"
+)
+
+#: What to look at for an SQLSTATE: a privilege, an object that is missing.
+_FIXES = {
+    "42501": "usersync doctor --only D008",
+    **dict.fromkeys(("42704", "42P01", "42883"), "usersync apply"),
+}
+
+
+def try_event(settings: Settings) -> Plan[Verdict | str]:
+    """Record an event in a transaction that is rolled back. The connection must not be in a transaction.
+
+    Returns the reason if there is no log.
+    """
+    table = settings.audit_table
+    there = yield from query_row(
+        "select to_regclass(%(table)s) is not null "
+        "and to_regprocedure('public.record_audit_events(jsonb)') is not null as both",
+        table=table.quoted,
+    )
+    if not there["both"]:
+        return f"there is no audit log {table} (see D002 and D025)"
+    yield BEGIN
+    try:
+        finding = yield from _recorded(settings)
+    except ConnectionFailedError:
+        raise
+    except UsersyncError as error:
+        finding = _cannot(settings, str(error), getattr(error, "sqlstate", None))
+    yield ROLLBACK
+    return Verdict(f"{table} stored one, which was rolled back", (finding,) if finding else ())
+
+
+def _recorded(settings: Settings) -> Plan[Finding | None]:
+    yield from query(_SHORT)
+    event = {"id": str(uuid4()), "action": "usersync.canary", "actor_type": "system"}
+    row = yield from query_row(
+        "select public.record_audit_events(%(events)s::jsonb) as answer", events=json.dumps([event])
+    )
+    answer = row["answer"]
+    if answer["stored"] == 1:
+        return None
+    reasons = "; ".join(each["reason"] for each in answer.get("rejects") or ())
+    return _cannot(settings, f"the event was rejected: {reasons or 'no reason is known'}", None)
+
+
+def _cannot(settings: Settings, why: str, sqlstate: str | None) -> Finding:
+    fix = _FIXES.get(sqlstate or "", "usersync doctor --only D003,D006,D008,D024,D025")
+    return Finding(
+        "D037", f"table {settings.audit_table}", f"{settings.audit_table} stores no event: {why}", fix
+    )
+
+
+def judge(replay: Replay) -> Verdict:
+    if not isinstance(replay.event, Verdict):
+        raise SkipCheckError(replay.event or "not tried")
+    return replay.event
+
+
+CHECK = CanaryCheck("D037", "Canary: an event in the audit log", judge)
