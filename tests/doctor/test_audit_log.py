@@ -94,7 +94,7 @@ def test_d025_an_index_that_is_gone(clinic):
 
 
 def test_d025_a_log_that_is_gone(clinic):
-    clinic.project.owner.execute("drop table public.audit_logs")
+    clinic.project.owner.execute("drop table public.audit_logs cascade")
     assert "no event can be stored" in clinic.cures("D025").detail
     assert clinic.sick() == {}
 

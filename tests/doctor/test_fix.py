@@ -74,7 +74,7 @@ SAFE = {
         "revoke execute on function public.ensure_user_exists(uuid) from service_role",
     ),
     "a log that can be changed": ("D024", "alter table public.audit_logs disable trigger keep_audit_logs"),
-    "no log": ("D025", "drop table public.audit_logs"),
+    "no log": ("D025", "drop table public.audit_logs cascade"),
     "a log that is open": ("D026", "grant select, insert on public.audit_logs to anon"),
     "a log without row-level security": ("D026", "alter table public.audit_logs disable row level security"),
     "a default partition that is gone": ("D027", "drop table usersync.audit_logs_default"),

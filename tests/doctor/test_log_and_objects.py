@@ -13,7 +13,8 @@ from usersync.plans import schema
 from usersync.plans.doctor import judge
 from usersync.plans.doctor.d037_canary_event import try_event
 from usersync.plans.doctor.replay import Replay
-from usersync.plans.tracking import TrackOptions, track
+from usersync.plans.tracking import track
+from usersync.plans.tracking_state import TrackOptions
 from usersync.settings import parse_settings
 from usersync.transports.run import run
 

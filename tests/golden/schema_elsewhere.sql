@@ -2288,6 +2288,11 @@ declare
     trouble text;
     given_up boolean := current_setting('usersync.user_links', true) = 'give_up';
 begin
+    if current_setting('usersync.user_links', true) = 'unlink' then
+        return query
+        select unnest(ids), '23503 the foreign key of the audit log does not accept the user (usersync doctor --only D025)';
+        return;
+    end if;
     select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
     begin
         if given_up then
@@ -2451,6 +2456,7 @@ declare
     failed_table text;
     error_message text;
     good jsonb := '[]'::jsonb;
+    user_links text := current_setting('usersync.user_links', true);
 begin
     rejected := 0;
     for attempt in 1..2 loop
@@ -2486,6 +2492,12 @@ begin
         cross join lateral usersync.store_audit_events(
             jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
         ) as second;
+    elsif reason = '23503' and user_links is distinct from 'unlink' then
+        -- The user has a row, and the log's foreign key leads to another table. No event is rejected for its user.
+        perform set_config('usersync.user_links', 'unlink', true);
+        select unlinked.stored, unlinked.rejected into stored, rejected
+        from usersync.store_audit_events(events, true) as unlinked;
+        perform set_config('usersync.user_links', coalesce(user_links, ''), true);
     else
         perform usersync.reject_audit_event(events -> 0, reason, error_message);
         stored := 0;
@@ -4463,6 +4475,9 @@ CREATE INDEX audit_logs_default_recorded_at_idx ON usersync.audit_logs_default U
 CREATE INDEX audit_logs_default_request_id_idx ON usersync.audit_logs_default USING btree (request_id) WHERE (request_id IS NOT NULL)
 CREATE INDEX audit_logs_default_user_id_occurred_at_idx ON usersync.audit_logs_default USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_default_pkey ON usersync.audit_logs_default USING btree (id, occurred_at)
+
+-- table usersync.audit_logs_guard
+kind v; owner postgres; rls f f; usersync: depends on the audit log, so that DROP TABLE without CASCADE fails. Holds nothing.
 
 -- table usersync.audit_rejects
 kind r; owner postgres; rls f f; Events that could not be stored because of what they contain, each with the reason. Nothing is lost: mend the event and hand it to public.record_audit_events again.

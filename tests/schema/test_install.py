@@ -239,7 +239,7 @@ def superuser_of():
 def test_a_table_of_ours_that_is_gone_is_made_again(project):
     project.owner.execute("drop table usersync.sync_failures")
     (change,) = run(schema.apply(project.settings), project.owner).changes
-    assert change.reason == "its tables are gone: usersync.sync_failures"
+    assert change.reason == "missing: usersync.sync_failures"
     assert project.client.failures() == []
     granted = "select has_table_privilege('anon', 'usersync.sync_failures', 'select')"
     assert project.owner.execute(granted).fetchone() == (False,)
@@ -251,11 +251,11 @@ def test_a_table_of_ours_that_is_gone_is_made_again(project):
     [
         (
             "grant execute on function public.ensure_user_exists(uuid) to anon",
-            "function public.ensure_user_exists",
+            "function public.ensure_user_exists(uuid)",
         ),
         (
             "grant execute on function usersync.user_exists(uuid) to public",
-            "function usersync.user_exists",
+            "function usersync.user_exists(uuid)",
         ),
         ("grant usage on schema usersync to authenticated", "schema usersync"),
         ("grant select on usersync.sync_failures to anon", "table usersync.sync_failures"),
