@@ -201,6 +201,10 @@ def parse_remembered(stored: Mapping[str, Any]) -> Settings:
     """
     data, _ = translate(stored)
     data = {each.name: data[each.name] for each in fields(Settings) if each.name in data}
+    order = stored.get("column_order")
+    if isinstance(data.get("columns"), dict) and isinstance(order, list):
+        known = [name for name in order if name in data["columns"]]
+        data["columns"] = {name: data["columns"][name] for name in dict.fromkeys((*known, *data["columns"]))}
     if isinstance(data.get("audit"), dict):
         data["audit"] = {key: data["audit"][key] for key in AUDIT_KEYS if key in data["audit"]}
     return _named("usersync.settings (in the database)", data)

@@ -67,13 +67,9 @@ def test_nobody_takes_over_or_hands_on_a_strangers_function_that_is_commented_as
         "create function public.\"x; --\"() returns int language sql security definer as 'select 1';"
         "comment on function public.\"x; --\"() is 'usersync: fake'"
     )
-    check = theatre.cures("D007")
+    check = theatre.check("D007")
     assert "belongs to supabase_admin, and is none of ours" in check.detail
-    assert check.fix == '-- Unless somebody needs it:\ndrop function public."x; --"();'
-    theatre.surgeon.execute(
-        "create function public.\"x; --\"() returns int language sql security definer as 'select 1';"
-        "comment on function public.\"x; --\"() is 'usersync: fake'"
-    )
+    assert check.fix == '-- Unless somebody needs it, drop it: drop function public."x; --"();'
     assert theatre.check_all()["D009"].status == "ok"
 
 

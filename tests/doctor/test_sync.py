@@ -16,9 +16,15 @@ def test_d017_missing_and_stale(clinic, root):
     root.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'missing@example.com')")
     key, email = _key(clinic), clinic.project.column("email")
     root.execute(f"update {users} set {email} = 'other@example.com' where {key} = %s", [stale])
-    check = clinic.cures("D017")
+    check = clinic.check("D017")
     assert "of 2 users: 1 missing, 1 stale" in check.detail
-    assert check.fix == "usersync sync"
+    assert check.fix.splitlines()[0] == "usersync sync --dry-run"
+    clinic.apply(check)
+    kept = f"select {email} from {users} where {key} = %s"
+    assert root.execute(kept, [stale]).fetchone() == ("other@example.com",), "a pasted fix overwrites nothing"
+    clinic.project.client.reconcile()
+    root.execute(f"delete from {users} where {key} = %s", [stale])
+    assert clinic.cures("D017").fix == "usersync sync"
     assert clinic.sick() == {}
 
 

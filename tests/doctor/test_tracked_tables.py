@@ -71,4 +71,4 @@ def test_d029_a_table_that_is_gone(clinic, track):
     owner.execute("create table public.products (id int primary key)")
     track("products")
     owner.execute("drop table public.products")
-    assert clinic.check("D029").fix == "usersync audit untrack public.products"
+    assert clinic.check("D029").fix == "-- If it is not to come back: usersync audit untrack public.products"

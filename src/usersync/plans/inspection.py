@@ -402,9 +402,7 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             "D012",
             subject,
             f"{table} has no column {column.name}, which is mapped",
-            "-- Either write a [columns] section into usersync.toml that names only columns it has"
-            f"{_proposal(settings, inspection)}, or add it:\n"
-            f"alter table {table.quoted} add column {quote(column.name)} {column.sql_type};",
+            _fix_of_missing(column, settings, inspection),
             level="error",
         )
     elif about["generated"]:
@@ -440,6 +438,27 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f"alter table {table.quoted} alter column {quote(column.name)} drop not null;",
             "warning",
         )
+
+
+def _fix_of_missing(column: Column, settings: Settings, inspection: Inspection) -> str:
+    """Add it; or, where another column may be the same one renamed, a question."""
+    table, mapped = settings.users_table, {settings.key, *(each.name for each in settings.columns)}
+    add = f"alter table {table.quoted} add column {quote(column.name)} {column.sql_type};"
+    kind = _TYPE_NAMES.get(column.sql_type, column.sql_type)
+    renamed = [
+        name
+        for name, about in inspection.catalog["users_columns"].items()
+        if name not in mapped and about["type"] == kind
+    ]
+    if renamed:
+        return (
+            f"-- If it was renamed ({', '.join(renamed)}?), write its new name into [columns] of "
+            f"usersync.toml. If not: {add}"
+        )
+    return (
+        "-- Either write a [columns] section into usersync.toml that names only columns it has"
+        f"{_proposal(settings, inspection)}, or add it:\n{add}"
+    )
 
 
 _NEVER_ABSENT = {"id", "is_anonymous", "is_sso_user", "created_at"}

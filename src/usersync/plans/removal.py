@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
 
+#: How the subject of a change begins that ends the recording of a table, and how many of these go at once.
+TRACKED = "triggers on "
+TABLES_AT_ONCE = 50
+
 _TRIGGER_FUNCTIONS = (
     *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
     "usersync.keep_",
@@ -41,7 +45,7 @@ def plan_removal(
     changes += [
         Change(
             "drop",
-            f"triggers on {table}",
+            f"{TRACKED}{table}",
             "its changes are recorded no more",
             _drop(f"usersync.{each}()" for each in functions),
         )

@@ -31,7 +31,7 @@ from usersync.plans.adoption import (
 from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.computed_columns import computed_findings
 from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect, preview
-from usersync.plans.removal import plan_removal
+from usersync.plans.removal import TABLES_AT_ONCE, TRACKED, plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 from usersync.settings import parse_remembered
@@ -44,7 +44,7 @@ from usersync.transports.steps import PINNED, Plan, in_transaction, query, query
 from usersync.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
@@ -144,17 +144,25 @@ def rollback(
         settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
 
+    # Each table costs several locks, of which the server has a limited number for all transactions.
+    tracked = [change for change in planned.changes if change.subject.startswith(TRACKED)]
+    for start in range(0, len(tracked), TABLES_AT_ONCE):
+        yield from _drop(tracked[start : start + TABLES_AT_ONCE])
+    yield from _drop([change for change in planned.changes if change not in tracked])
+    for change in planned.changes:
+        on_change(change)
+    return planned
+
+
+def _drop(changes: Sequence[Change]) -> Plan[None]:
     def drop_all() -> Plan[None]:
         # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
         # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
         yield from take_lock(BUSY_LOCK_TIMEOUT)
-        for change in planned.changes:
+        for change in changes:
             yield from query(change.sql)
 
-    yield from patiently(lambda: in_transaction(drop_all()), "the auth server's table")
-    for change in planned.changes:
-        on_change(change)
-    return planned
+    yield from patiently(lambda: in_transaction(drop_all()), "a table with triggers of usersync")
 
 
 def plan_rollback(

@@ -15,15 +15,14 @@ from usersync.plans.tracking_state import (
     TrackOptions,
     changes_of,
     differs,
-    inspect_table,
-    look_at,
+    look_at_all,
     strings,
     table_of,
     tracking_of,
 )
 from usersync.sql.render import read_sql
 from usersync.sql.tracking import OPERATIONS, Tracking, read_comment, render_tracking, trigger_name
-from usersync.transports.steps import Plan, query, query_row
+from usersync.transports.steps import Plan, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,10 +74,9 @@ def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Plan[tuple
 
     Without ``is_secret``, those columns count as secret that did when the table was tracked.
     """
-    found = []
-    for name, row in (yield from _tracked_rows()).items():
-        found.append((yield from _describe(settings, name, row, is_secret)))
-    return tuple(found)
+    rows = yield from _tracked_rows()
+    states = yield from look_at_all(settings, tuple(rows))
+    return tuple(_describe(settings, name, row, states[name], is_secret) for name, row in rows.items())
 
 
 def tracked_functions() -> Plan[dict[TableName, tuple[str, ...]]]:
@@ -98,11 +96,13 @@ def renew(settings: Settings) -> Plan[Renewal]:
     since in such a way that this has to be decided anew is left to :func:`track`, with a note.
     """
     changes, findings = list[Change](), list[Finding]()
-    for name, row in (yield from _tracked_rows()).items():
+    rows = yield from _tracked_rows()
+    states = yield from look_at_all(settings, tuple(rows))
+    for name, row in rows.items():
         made_from = read_comment(row["comment"])
         if row["name"] is None or made_from is None:
             continue
-        state = yield from look_at(settings, name)
+        state = states[name]
         options = _options(made_from, state)
         try:
             tracking = tracking_of(
@@ -146,16 +146,15 @@ def _tracked_rows() -> Plan[dict[TableName, Row]]:
 
 
 def _describe(
-    settings: Settings, name: TableName, row: Row, is_secret: IsSecret | None
-) -> Plan[TrackedTable]:
+    settings: Settings, name: TableName, row: Row, inspected: Row, is_secret: IsSecret | None
+) -> TrackedTable:
     made_from = read_comment(row["comment"]) or {}
     options = _options(made_from)
     state: State = "gone"
     drift, damage = ["the table was dropped"], list[str]()
-    if row["name"] is None and (yield from _exists(name)):
+    if row["name"] is None and inspected["exists"]:
         state, damage = "stale", ["another table has its name, and its changes are not recorded"]
     elif row["name"] is not None:
-        inspected = yield from inspect_table(settings, name)
         options = _options(made_from, inspected)
         try:
             tracking = tracking_of(name, options, is_secret or _noted_secrets(made_from), inspected)
@@ -167,11 +166,6 @@ def _describe(
         state = "stale" if drift or damage else "current"
     recorded, redacted, key = (strings(made_from, each) for each in ("recorded", "redacted", "key"))
     return TrackedTable(name, state, (*drift, *damage), recorded, redacted, key, options, broken=bool(damage))
-
-
-def _exists(name: TableName) -> Plan[bool]:
-    row = yield from query_row("select to_regclass(%(name)s) is not null as found", name=name.quoted)
-    return bool(row["found"])
 
 
 def _options(made_from: Made, state: Row | None = None) -> TrackOptions:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import NotInstalledError, SettingsError
 from usersync.mapping import TableName, check_name
 from usersync.models import Change
+from usersync.sql.render import read_sql
 from usersync.sql.tracking import (
     OPERATIONS,
     Tracking,
@@ -19,7 +20,7 @@ from usersync.sql.tracking import (
     render_privileges,
 )
 from usersync.sql.tracking_columns import tracked_column
-from usersync.transports.steps import Plan, query_row
+from usersync.transports.steps import Plan, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +59,35 @@ def table_of(row: Row) -> TableName | None:
     return TableName(*strings(made_from, "table")) if made_from else None
 
 
+#: How many tables one query looks at.
+_TABLES = 200
+
+
 def look_at(settings: Settings, name: TableName) -> Plan[Row]:
-    return (yield from query_row(render_inspection(settings, name)))["state"]  # type: ignore[no-any-return]
+    return (yield from look_at_all(settings, [name]))[name]
+
+
+def look_at_all(settings: Settings, names: Sequence[TableName]) -> Plan[dict[TableName, Row]]:
+    """What these tables are, and what is on each: a query for many tables, not one for each."""
+    functions = (yield from query(read_sql("tracking/functions.sql"))) if names else []
+    found: dict[TableName, Row] = {}
+    for start in range(0, len(names), _TABLES):
+        part = names[start : start + _TABLES]
+        rows = yield from query(render_inspection(settings, part))
+        for name, row in zip(part, rows, strict=True):
+            found[name] = {**row["state"], "taken": _Taken(functions, row["oid"])}
+    return found
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The names of functions that serve other tables, such as one that had this table's name before."""
+
+    functions: list[Row]
+    table: int | None
+
+    def names(self) -> set[str]:
+        return {row["name"] for row in self.functions if row["relation"] not in {None, self.table}}
 
 
 def inspect_table(settings: Settings, name: TableName) -> Plan[Row]:
@@ -135,13 +163,14 @@ def _check_options(
 
 def _stem(name: TableName, state: Row) -> str:
     """What this table's functions are called already; else the first name that no other table's are."""
-    taken = set(state["taken"])
     own = {trigger["function"] for trigger in state["triggers"]}
+    taken: set[str] = set() if f"{function_stem(name, 0)}_insert" in own else state["taken"].names()
     # Each table that had this name before, and is still tracked, may hold one.
-    stems = [function_stem(name, number) for number in range(len(taken) + len(own) + 1)]
-    for stem in stems:
-        if f"{stem}_insert" in own:
-            return stem
+    most = len(taken) + len(own) + 1
+    for number in range(most):
+        if f"{function_stem(name, number)}_insert" in own:
+            return function_stem(name, number)
+    stems = (function_stem(name, number) for number in range(most))
     return next(stem for stem in stems if not taken & {f"{stem}_{operation}" for operation in OPERATIONS})
 
 

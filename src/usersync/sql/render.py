@@ -117,7 +117,11 @@ class Renderer:
 
 def remembered(settings: Settings) -> dict[str, Any]:
     """What a database is told about the settings that it was set up with, and by which release."""
-    return settings.describe() | {"library_version": __version__}
+    return settings.describe() | {
+        "library_version": __version__,
+        # JSON keeps no order, and the text of the functions depends on it.
+        "column_order": [each.name for each in settings.columns],
+    }
 
 
 def _settings_json(settings: Settings) -> str:

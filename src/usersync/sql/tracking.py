@@ -123,13 +123,22 @@ def render_tracking(settings: Settings, tracking: Tracking) -> tuple[TrackingPar
     return tuple(_Part(settings, tracking, operation).render() for operation in OPERATIONS)
 
 
-def render_inspection(settings: Settings, table: TableName) -> str:
-    """A query for what the table is, and what is on it already."""
+def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
+    """A query for what the tables are, and what is on them already: a row for each, in their order."""
     return _fill(
         read_sql("tracking/inspect.sql"),
         {},
-        {"audit_table": literal(settings.audit_table.quoted), "tracked_table": literal(table.quoted)},
+        {
+            "audit_table": literal(settings.audit_table.quoted),
+            "tracked_tables": literal(_text_array(table.quoted for table in tables)),
+        },
     )
+
+
+def _text_array(names: Iterable[str]) -> str:
+    """A text array as PostgreSQL reads it."""
+    quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
+    return "{" + ",".join(f'"{name}"' for name in quoted) + "}"
 
 
 def render_privileges(parts: Iterable[TrackingPart]) -> str:

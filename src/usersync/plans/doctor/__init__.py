@@ -134,6 +134,8 @@ def _where_to_look(settings: Settings, error: Exception) -> Plan[str]:
         return f"-- {advice((yield from blockers(settings)))}"
     if isinstance(error, NotInstalledError):
         return "usersync doctor --only D003,D006"
+    if getattr(error, "sqlstate", None) in {"42P01", "42703"}:
+        return "usersync doctor --only D003,D006,D012"
     hint = error.hint if isinstance(error, UsersyncError) else None
     return f"-- {hint or 'The server log has the whole story.'}"
 

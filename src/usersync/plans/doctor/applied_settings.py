@@ -9,22 +9,29 @@ from typing import TYPE_CHECKING
 
 from usersync.errors import DatabaseError, NotInstalledError, SettingsError
 from usersync.plans.schema import settings_in_database
+from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
 
+_HAS_ORDER = "select exists (select from usersync.settings where settings ? 'column_order') as found"
+
+
 def applied_settings(otherwise: Settings) -> Plan[tuple[Settings, bool]]:
     """The settings in the database; ``otherwise`` where there are none to be read, or to be understood.
 
-    With it, whether the columns are in the order of old. The database keeps them as JSON and so in none, and
-    the text of the functions depends on it.
+    With it, whether the columns are in the order in which the functions were made: 0.1.0 did not remember it.
     """
     try:
-        settings = (yield from settings_in_database()) or otherwise
+        settings = yield from settings_in_database()
+        if settings is None:
+            return otherwise, True
     except (DatabaseError, NotInstalledError, SettingsError):
         # The checks have their own words for this.
         return otherwise, True
+    if (yield from query_row(_HAS_ORDER))["found"]:
+        return settings, True
     same = settings.describe() == otherwise.describe()
     return (otherwise if same else settings), same

@@ -29,11 +29,32 @@ def look(context: Context) -> Plan[Verdict]:
     missing = yield from query(_MISSING, names=tables)
     return Verdict(
         f"{number(len(context.bundle.migrations), 'migration')} applied and unchanged",
-        tuple(_history(context)) or tuple(_tables([row["name"] for row in missing])),
+        (*(_history(context) or _tables([row["name"] for row in missing])), *_storage(context)),
     )
 
 
-def _history(context: Context) -> Iterator[Finding]:
+def _storage(context: Context) -> Iterator[Finding]:
+    for table in context.inspection.catalog["unlogged"]:
+        yield Finding(
+            "D003",
+            f"table {table}",
+            f"{table} is UNLOGGED: a crash of the server empties it, and a standby does not have it",
+            f"alter table {table} set logged;",
+        )
+    for sequence in context.inspection.catalog["exhausted_sequences"]:
+        yield Finding(
+            "D003",
+            f"sequence {sequence}",
+            f"the sequence {sequence} has no numbers left: what it numbers cannot be stored",
+            f"alter sequence {sequence} no maxvalue;",
+        )
+
+
+def _history(context: Context) -> tuple[Finding, ...]:
+    return tuple(_changed(context))
+
+
+def _changed(context: Context) -> Iterator[Finding]:
     if isinstance(context.planned, VersionMismatchError):
         yield Finding("D003", "migrations", str(context.planned), "pip install --upgrade usersync")
     elif isinstance(context.planned, MigrationChangedError):

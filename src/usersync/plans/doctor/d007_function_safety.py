@@ -23,8 +23,16 @@ _FUNCTIONS = """
         proowner = home.nspowner as owned,
         pg_get_userbyid(proowner) as owner,
         pg_get_userbyid(home.nspowner) as home_owner,
-        format('alter function %%s owner to %%I;', function.oid::regprocedure, pg_get_userbyid(home.nspowner))
-            as give_back
+        case
+            -- Where the schema alone changed hands, the functions are right.
+            when proowner = (select relowner from pg_class where oid = to_regclass('usersync.settings'))
+            then format('alter schema usersync owner to %%I;', pg_get_userbyid(proowner))
+            else format(
+                'alter function %%s owner to %%I;',
+                function.oid::regprocedure,
+                pg_get_userbyid(home.nspowner)
+            )
+        end as give_back
     from pg_proc as function
     join pg_namespace as schema on schema.oid = pronamespace
     join pg_namespace as home on home.nspname = %(home)s
@@ -51,7 +59,7 @@ def _findings(row: Row, ours: set[str], definers: set[str]) -> Iterator[Finding]
             "D007",
             f"function {row['name']}",
             f"{row['name']} has a comment as ours have, belongs to {row['owner']}, and is none of ours",
-            f"-- Unless somebody needs it:\ndrop function {row['name']};",
+            f"-- Unless somebody needs it, drop it: drop function {row['name']};",
         )
         return
     if not is_of_tracked_table(row["signature"]):  # D029 compares those in full

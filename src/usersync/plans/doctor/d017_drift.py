@@ -37,6 +37,12 @@ def _out_of_sync(status: SyncStatus) -> Iterator[Finding]:
 def _fix(status: SyncStatus) -> str:
     if users.only_failures_remain(status):
         return "-- First mend what D018 names, then:\nusersync failures\nusersync retry"
+    if status.stale:
+        # What is pasted overwrites nothing.
+        return (
+            "usersync sync --dry-run\n"
+            "-- It shows which values differ. usersync sync replaces them with those of the auth server"
+        )
     run = status.last_run
     return "usersync sync" if run is None or run.finished else "usersync sync --resume"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from usersync.errors import SettingsError
@@ -47,7 +48,7 @@ def _differing(stored: Mapping[str, object], read: Mapping[str, object]) -> list
 
 
 def _shown(value: object) -> str:
-    return "absent" if value is None else repr(value)
+    return "absent" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 CHECK = Definition("D020", "Settings", look)

@@ -84,7 +84,9 @@ def _relink(table: str, users: str, key: str) -> str:
         [
             "begin;",
             "set local usersync.maintaining = 'audit';",
-            f"update {table} as event set user_id = null where user_id is not null and not exists (",
+            f"update {table} as event set user_id = null, metadata = metadata || jsonb_build_object(",
+            "    'original_user_id', user_id, 'user_sync_error', 'the user has no row')",
+            "where user_id is not null and not exists (",
             f"    select from {users} as target where target.{key} = event.user_id);",
             f"alter table {table} add foreign key (user_id) references {users} ({key}) on delete set null;",
             "commit;",

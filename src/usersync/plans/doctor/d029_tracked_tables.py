@@ -24,11 +24,13 @@ def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - the functions wer
 
 def _finding(table: TrackedTable) -> Finding:
     said = "; ".join(table.reasons)
+    # Untracking would remove the last reminder that changes were recorded: that is for a person.
+    gone = table.state == "gone"
     return Finding(
         "D029",
         f"table {table.table}",
         f"{table.table}: {said}",
-        table.command,
+        f"-- If it is not to come back: {table.command}" if gone else table.command,
         "problem" if table.broken else "warning",
     )
 

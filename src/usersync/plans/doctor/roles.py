@@ -18,8 +18,19 @@ _IN_FORCE = """
         login.oid = auth_server.oid as is_auth_server,
         found.value,
         found.origin,
-        found.fix
+        case
+            when me.rolsuper
+                or %(name)s <> 'session_replication_role' and (
+                    found.weight >= 2 and login.rolname = current_user
+                    or found.weight = 1 and pg_has_role((
+                        select datdba from pg_database where datname = current_database()
+                    ), 'USAGE')
+                )
+            then found.fix
+            else E'-- As a superuser, on Supabase by a request to its support:\n' || found.fix
+        end as fix
     from pg_roles as login
+    join pg_roles as me on me.rolname = current_user
     cross join lateral (
         select
             substring(setting from strpos(setting, '=') + 1) as value,

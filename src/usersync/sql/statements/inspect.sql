@@ -18,6 +18,18 @@ select jsonb_build_object(
         select coalesce(jsonb_agg('usersync.' || relname order by relname), '[]') from pg_class
         where relnamespace = to_regnamespace('usersync') and relkind = 'r'
     ),
+    'unlogged', (
+        select coalesce(jsonb_agg(pg_class.oid::regclass::text order by pg_class.oid::regclass::text), '[]') from pg_class
+        where relpersistence = 'u' and relkind in ('r', 'p') and (
+            relnamespace = to_regnamespace('usersync')
+            or pg_class.oid in (to_regclass('@users_table'), to_regclass('@audit_table'))
+        )
+    ),
+    'exhausted_sequences', (
+        select coalesce(jsonb_agg(format('%I.%I', schemaname, sequencename) order by sequencename), '[]')
+        from pg_sequences
+        where schemaname = 'usersync' and not cycle and max_value - coalesce(last_value, 0) < 1000
+    ),
     'installed_types', (
         select coalesce(jsonb_agg('usersync.' || typname order by typname), '[]') from pg_type
         where typnamespace = to_regnamespace('usersync') and typtype = 'c'

@@ -1,4 +1,4 @@
--- What a table is, and what usersync has on it. Reads the catalog only.
+-- What tables are, and what usersync has on each of them. Reads the catalog only.
 select jsonb_build_object(
     'role', current_user,
     'installed', to_regclass('usersync.audit_rejects') is not null and to_regclass('@audit_table') is not null,
@@ -75,15 +75,9 @@ select jsonb_build_object(
         where tgrelid = tracked.oid and not tgisinternal
             and (tgname like 'usersync\_%' or (
                 pronamespace = to_regnamespace('usersync') and proname like 'handle\_changes\_%'))
-    ),
-    'taken', (
-        -- Functions of the names that this table's might have, which serve another table: one that had its name.
-        select coalesce(jsonb_agg(distinct proname), '[]')
-        from pg_trigger
-        join pg_proc on pg_proc.oid = tgfoid
-        where pronamespace = to_regnamespace('usersync') and proname like 'handle\_changes\_%'
-            and tgrelid is distinct from tracked.oid
     )
-) as state
-from (select to_regclass('@tracked_table')::oid as oid) as tracked
+) as state, tracked.oid::bigint as oid
+from unnest('@tracked_tables'::text[]) with ordinality as wanted (name, position)
+cross join lateral (select to_regclass(wanted.name)::oid as oid) as tracked
 left join pg_class as relation on relation.oid = tracked.oid
+order by wanted.position

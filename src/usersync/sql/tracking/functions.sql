@@ -1,0 +1,5 @@
+-- The functions that record changes, each with the table that it serves; null where its trigger is gone.
+select proname as name, tgrelid::bigint as relation
+from pg_proc
+left join pg_trigger on tgfoid = pg_proc.oid
+where pronamespace = to_regnamespace('usersync') and proname like 'handle\_changes\_%'

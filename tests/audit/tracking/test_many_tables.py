@@ -1,0 +1,57 @@
+"""Many tracked tables: doctor asks about all at once, and rollback holds the locks of a few at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.mapping import quote
+from usersync.plans import schema
+from usersync.plans.doctor import examine
+from usersync.plans.tracking import track
+from usersync.plans.tracking_state import TrackOptions
+from usersync.transports.run import run
+
+pytestmark = pytest.mark.newest_server
+
+
+def track_tables(project, names):
+    for name in names:
+        table = "public." + quote(name)
+        project.owner.execute(f"create table {table} (id int primary key, size int)")
+        run(track(project.settings, table, TrackOptions(), lambda _: False), project.owner)
+
+
+def statements_of(plan, connection):
+    """What the plan sends."""
+    said = []
+
+    def listening():
+        rows = None
+        while True:
+            try:
+                step = plan.send(rows)
+            except StopIteration as end:
+                return end.value
+            said.append(getattr(step, "sql", ""))
+            rows = yield step
+
+    run(listening(), connection)
+    return said
+
+
+def test_doctor_asks_no_more_for_six_tables_than_for_one(project):
+    track_tables(project, ["bolts"])
+    one = len(statements_of(examine(project.settings), project.owner))
+    track_tables(project, ['nu"ts', "a, b", "{x}", "back\\slash", "ring"])
+    checks = run(examine(project.settings), project.owner)
+    assert [check.detail for check in checks if check.code == "D029"] == ["6 tables, recorded as installed"]
+    assert len(statements_of(examine(project.settings), project.owner)) == one
+
+
+def test_rollback_takes_a_few_tables_at_a_time(project, monkeypatch):
+    track_tables(project, ["a", "b", "c", "d", "e"])
+    monkeypatch.setattr(schema, "TABLES_AT_ONCE", 2)
+    said = statements_of(schema.rollback(project.settings), project.owner)
+    assert said.count("commit") == 1 + 3 + 1  # the plan, the tables, everything else
+    triggers = "select count(*) from pg_trigger where tgname like 'usersync%'"
+    assert project.owner.execute(triggers).fetchone() == (0,)
