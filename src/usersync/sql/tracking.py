@@ -42,6 +42,7 @@ FUNCTION_PREFIX = "handle_changes_"
 
 _PAST = {"insert": "inserted", "update": "updated", "delete": "deleted", "truncate": "truncated"}
 _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
+_COMMENT_MIDDLE = "; made by usersync audit track. "
 _COMMENT_PREFIX = "usersync: records the changes of "
 
 #: A function takes a hundred arguments at most.
@@ -112,7 +113,8 @@ def read_comment(comment: str | None) -> dict[str, object] | None:
     if comment is None or not comment.startswith(_COMMENT_PREFIX):
         return None
     try:
-        found = json.loads(comment[comment.index("{") :])
+        # The name of the table comes first, and may hold a brace.
+        found = json.loads(comment.rpartition(_COMMENT_MIDDLE)[2])
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
@@ -207,7 +209,7 @@ class _Part:
             "lock_timeout": literal(f"{self._settings.lock_timeout_ms}ms"),
             "audit_values": audit_value_list(self._settings.audit),
             "table": literal(table),
-            "comment": literal(f"{_COMMENT_PREFIX}{table}; made by usersync audit track. {made_from}"),
+            "comment": literal(f"{_COMMENT_PREFIX}{table}{_COMMENT_MIDDLE}{made_from}"),
             "id_prefix": _ID_PREFIX,
             "rows_do_not_pair": self._rows_do_not_pair(),
             "fits_a_record": literal(len(self._tracking.columns) * 2 <= _MAX_TARGETS),
