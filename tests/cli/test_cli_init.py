@@ -323,8 +323,8 @@ def test_a_check_that_cannot_be_tried_says_so(proposed, postgres, auth):
 ON_DELETE = {
     "references auth.users on delete cascade": ("delete", "deletes the row with the user"),
     "references auth.users": ("anonymize", "Database error deleting user"),
-    "references auth.users on delete set null": ("anonymize", "nobody's before usersync"),
-    "": ("anonymize", "personal columns are emptied"),
+    "references auth.users on delete set null": ("anonymize", "the row has no user any more"),
+    "": ("keep", "the row of a deleted user stays as it is"),
 }
 
 

@@ -23,7 +23,7 @@ def proposed(usersync, database, monkeypatch, postgres):
     def propose(*scripts, code=0):
         for script in scripts:
             postgres.execute(script)
-        done = usersync("init", "--json", "--force", "--table", "public.profiles")
+        done = usersync("init", "--json", "--force", "--no-trial", "--table", "public.profiles")
         assert done.code == code, done.out
         return done.json
 

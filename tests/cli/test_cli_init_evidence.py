@@ -35,7 +35,7 @@ def looked(usersync, dsn, postgres, auth):
         for statement in rows:
             for user in made:
                 postgres.execute(statement, [user])
-        done = usersync("init", "--yes", "--json", "--force")
+        done = usersync("init", "--yes", "--json", "--force", "--no-trial")
         assert done.code == code, done.out
         return done.json
 

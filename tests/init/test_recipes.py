@@ -162,29 +162,29 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
         ),
         (
             "insert into public.users select new.id, new.email",
-            "inserts into public.users in a way of its own",
+            "inserts into public.users in a way that usersync cannot read",
         ),
         (
             "insert into public.users (id) select id from public.old",
-            "inserts into public.users in a way of its own",
+            "inserts into public.users in a way that usersync cannot read",
         ),
         ("if exists (select 1 from public.x) then null; end if", "acts only under a condition of its own"),
         (
             f"begin {INSERT}; exception when others then insert into public.errors values (sqlerrm); end",
-            "inserts into public.errors in a way of its own",
+            "inserts into public.errors in a way that usersync cannot read",
         ),
         (
             "insert into public.users (id) values (new.id), (old.id)",
-            "inserts into public.users in a way of its own",
+            "inserts into public.users in a way that usersync cannot read",
         ),
-        ("update public.users set seen = true", "updates public.users in a way of its own"),
+        ("update public.users set seen = true", "updates public.users in a way that usersync cannot read"),
         (
             "update public.users set seen = true where id = new.id and not seen",
-            "updates public.users in a way of its own",
+            "updates public.users in a way that usersync cannot read",
         ),
         (
             "delete from public.users where email = old.email",
-            "deletes from public.users in a way of its own",
+            "deletes from public.users in a way that usersync cannot read",
         ),
         ("return x", "has statements of its own"),
     ],

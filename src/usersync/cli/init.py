@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ from usersync.cli.output import can_ask
 from usersync.errors import SettingsError
 from usersync.mapping import TableName, parse_name
 from usersync.plans.init import Choice, look_for_tables, propose
+from usersync.plans.init.observed import trigger_names
 from usersync.plans.init.text import question_text, settings_text
 from usersync.settings import FILE_NAME, Settings
 
 if TYPE_CHECKING:
     from usersync.cli.output import View
     from usersync.plans.init import Tables
+    from usersync.schema.trial.observation import Trial
 
 
 @click.command(
@@ -36,14 +39,19 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Ask nothing. Open questions are left in the file; exit code 1.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
+@click.option("--no-trial", is_flag=True, help="Read the triggers on auth.users instead of trying them.")
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
 @common_options
-def init(call: Call, table: str | None, yes: bool, force: bool, to_stdout: bool) -> View | None:
+def init(
+    call: Call, *, table: str | None, yes: bool, force: bool, no_trial: bool, to_stdout: bool
+) -> View | None:
     """Look at the database, explain it, and write usersync.toml.
 
     Finds the table that holds the ids of auth users (by foreign keys, by values, by triggers on auth.users)
     and where each of its columns comes from. Says what would refuse a user, what runs on a sign-up already,
-    and what refers to a user. Changes nothing in the database. --config names another file to write.
+    and what refers to a user. Changes nothing in the database: where the application has triggers on
+    auth.users, the auth server's requests are tried, each in a transaction that is rolled back. --config
+    names another file to write.
 
     Exit code 1 if a question is left for a person to decide; it is a comment in the file then.
     """
@@ -56,14 +64,15 @@ def init(call: Call, table: str | None, yes: bool, force: bool, to_stdout: bool)
         )
     named = parse_name(table, "--table") if table else None
     source = _source_table(call, path, force=force)
-    tables = call.run(look_for_tables(source, named))
+    trial = _try(call, source) if not no_trial else None
+    tables = call.run(look_for_tables(source, named, trial))
     if named is None and tables.is_question:
         if not asks:
             return _leave_question(call, tables, source, path if writes else None)
         chosen = _ask(call, tables, source)
     else:
         chosen = tables.choose(named)
-    proposal = call.run(propose(source, chosen))
+    proposal = call.run(propose(source, chosen, trial))
     text = settings_text(proposal)
     others = tuple(each.table for each in tables.choices if each is not chosen)
     view = InitView(proposal, text, call.target, others, path if writes else None, _shadowed(path))
@@ -78,6 +87,18 @@ def init(call: Call, table: str | None, yes: bool, force: bool, to_stdout: bool)
         _write(path, text)
         call.output.say(*view.conclusion())
     return view if call.output.as_json else click.get_current_context().exit(view.exit_code)
+
+
+def _try(call: Call, source: TableName) -> Trial | None:
+    """What today's triggers are seen to do; None if there are none."""
+    names = call.run(trigger_names(source))
+    if not names:
+        return None
+    from usersync.schema.trial.observing import observe  # noqa: PLC0415 - a driver, which --help does without
+
+    call.output.tell(f"Trying the auth server's requests on {call.target}; each is rolled back.")
+    with call.connection() as connection:
+        return observe(connection, replace(Settings(), source_table=source))
 
 
 def _source_table(call: Call, path: Path, *, force: bool) -> TableName:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.cli.plan_view import finding_lines
 from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
+from usersync.cli.trial_view import today_lines
 from usersync.core.foreign_keys import ON_DELETE
 from usersync.plans.init.choice import shown
 from usersync.plans.init.columns import left_out
+from usersync.plans.init.observed import faults
 from usersync.plans.init.surroundings import network_use
 from usersync.plans.init.text import entry, tables_question
 
@@ -49,6 +51,8 @@ class InitView:
     def explanation(self, width: int) -> Iterator[str]:
         proposal = self.proposal
         yield from align([("Database", bold(self.target)), *self._head()])
+        if proposal.trial and (today := list(today_lines(proposal.trial, width))):
+            yield from ("", *today[: -1 if not today[-1] else None])
         yield from _section("Columns", self._columns(width))
         yield from _section(f"On {proposal.settings.source_table}", self._strangers(width))
         yield from _section(f"Triggers on {proposal.settings.users_table}", self._triggers(width))
@@ -141,6 +145,8 @@ class InitView:
         for each in self.proposal.columns:
             if each.decide:
                 yield from wrap(plain(f"{each.name}: {each.decide}."), width, first=bad("  ? "))
+        for question in self.proposal.questions:
+            yield from wrap(plain(question), width, first=bad("  ? "))
         yield from _without_blanks(
             finding_lines((each for each in self.proposal.findings if each.level == "error"), width)
         )
@@ -155,7 +161,8 @@ class InitView:
     @property
     def undecided(self) -> bool:
         """Whether something is left to a person."""
-        return bool(self.proposal.decisions or any(each.decide for each in self.proposal.columns))
+        open_ones = (*self.proposal.questions, *self.proposal.decisions)
+        return bool(open_ones or any(each.decide for each in self.proposal.columns))
 
     def data(self) -> dict[str, Any]:
         proposal = self.proposal
@@ -184,9 +191,13 @@ class InitView:
             "notes": proposal.notes,
             "decisions": [
                 *(f"{each.name}: {each.decide}" for each in proposal.columns if each.decide),
+                *proposal.questions,
                 *proposal.decisions,
             ],
             "needs_adoption": proposal.needs_adoption,
+            "fails_today": [
+                {"flows": flows, "fault": fault} for fault, flows in faults(proposal.trial).items()
+            ],
         }
 
 

@@ -43,7 +43,10 @@ def beyond(
     trigger: Mapping[str, Any], recipe: Recipe, settings: Settings, catalog: Mapping[str, Any]
 ) -> Iterator[str]:
     """What the trigger does that usersync would not do in its place, in words; nothing if it does no more."""
-    yield from recipe.beyond
+    for each in recipe.beyond:
+        # How it writes to another table does not matter.
+        is_own = f" {settings.users_table} " in each
+        yield each if is_own else each.removesuffix(" in a way that usersync cannot read")
     if trigger["type"] & BEFORE and recipe.sets:
         yield f"changes {_and(recipe.sets)} of the user before it is stored"
     if read_when(trigger["definition"]) is None:

@@ -21,6 +21,7 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.models import Change, Finding, SchemaPlan
+from usersync.plans.adopted_functions import changed_functions
 from usersync.plans.adoption import (
     Adoption,
     adoption,
@@ -225,7 +226,7 @@ def _find(settings: Settings, inspection: Inspection, *, adopt: bool) -> Plan[tu
     if inspection.catalog["source_columns"] is None or any(each.level == "error" for each in found):
         return found
     rejected = yield from computed_findings(settings, has_users_table=inspection.has_users_table)
-    return (*found, *rejected)
+    return (*found, *rejected, *(yield from changed_functions(settings, inspection)))
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.models import Finding
+from usersync.plans.adopted_functions import changed_functions
 from usersync.plans.adoption import adoption
-from usersync.plans.doctor.context import Context, Definition, Verdict, settled
+from usersync.plans.doctor.context import Context, Definition, Verdict
 from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def look(context: Context) -> Plan[Verdict]:
     triggers = [each for each in context.inspection.catalog["source_triggers"] if each["enabled"] != "D"]
     ours = set(adoption(context.settings, context.inspection.catalog, adopt=False).names.values())
     others = [each for each in triggers if each["name"] not in ours or not each["ours"]]
-    return settled(Verdict(_listing(triggers, others), tuple(_duplicates(others))))
+    changed = yield from changed_functions(context.settings, context.inspection)
+    return Verdict(_listing(triggers, others), (*_duplicates(others), *changed))
 
 
 def _duplicates(others: list[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -5,20 +5,21 @@ First :func:`look_for_tables`, then, with one of its choices, :func:`propose`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import ConflictError
 from usersync.plans.adoption import users_triggers
 from usersync.plans.init.choice import Choice
 from usersync.plans.init.columns import Proposed, propose_columns
+from usersync.plans.init.observed import Observed, open_questions
 from usersync.plans.init.recovered import recovered
 from usersync.plans.init.sources import evidence_of
 from usersync.plans.init.surroundings import notes_on_users, on_delete_for, on_soft_delete_for
 from usersync.plans.init.survey import (
+    Fit,
     Key,
     Metadata,
-    Trial,
     describe_table,
     sample_metadata,
     try_mapping,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from usersync.mapping import TableName
     from usersync.models import Finding
+    from usersync.schema.trial.observation import Trial
     from usersync.transports.steps import Plan, Row
 
 __all__ = ["Choice", "Proposal", "Proposed", "Tables", "look_for_tables", "propose"]
@@ -62,7 +64,11 @@ class Proposal:
     #: Those of the users table.
     triggers: tuple[Row, ...]
     metadata: Metadata | None
-    trial: Trial | None
+    fit: Fit | None
+    #: What was seen of the auth server's flows, if they were tried.
+    trial: Trial | None = None
+    #: What the trial leaves open.
+    questions: tuple[str, ...] = ()
 
     @property
     def needs_adoption(self) -> bool:
@@ -71,8 +77,13 @@ class Proposal:
         return adopted or any(row["is_ours"] and row["names"] for row in self.triggers)
 
 
-def propose(source: TableName, chosen: Choice | TableName | None) -> Plan[Proposal]:
-    """Propose settings for this table of users; the defaults where there is none yet."""
+def propose(
+    source: TableName, chosen: Choice | TableName | None, trial: Trial | None = None
+) -> Plan[Proposal]:
+    """Propose settings for this table of users; the defaults where there is none yet.
+
+    ``trial`` is what was seen of the auth server's flows, if they were tried.
+    """
     if not isinstance(chosen, Choice):
         return (yield from _propose_new(source, chosen))
     data: dict[str, Any] = {"users_table": str(chosen.table)}
@@ -93,17 +104,20 @@ def propose(source: TableName, chosen: Choice | TableName | None) -> Plan[Propos
         remark = "usersync is installed here, and these are the settings it was set up with."
         return (yield from _conclude(data, columns, {"users_table": remark}, about, metadata, key=chosen.key))
     found = strangers(base, inspection.catalog)
-    evidence = evidence_of(base, found, metadata or Metadata(), inspection.catalog)
+    observed = Observed(trial, chosen.table)
+    evidence = evidence_of(base, found, metadata or Metadata(), inspection.catalog, observed)
     columns = propose_columns(about, chosen.key.name, evidence)
     tombstone = next(
         (each.name for each in columns if each.entry and each.entry.get("from") == ["deleted_at"]), None
     )
-    data["on_delete"], remark = on_delete_for(chosen, about, found, tombstone)
+    data["on_delete"], remark = on_delete_for(chosen, about, found, observed, tombstone)
     remarks = {"on_delete": remark}
-    if data["on_delete"] == "delete":
-        data["on_soft_delete"], remarks["on_soft_delete"] = on_soft_delete_for(evidence.followed)
+    soft, remark = on_soft_delete_for(observed, tombstone, evidence.followed)
+    if soft != data["on_delete"]:
+        data["on_soft_delete"], remarks["on_soft_delete"] = soft, remark
     data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
-    return (yield from _conclude(data, columns, remarks, about, metadata, key=chosen.key))
+    proposal = yield from _conclude(data, columns, remarks, about, metadata, key=chosen.key)
+    return replace(proposal, trial=trial, questions=tuple(open_questions(trial)))
 
 
 def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:
@@ -145,10 +159,10 @@ def _conclude(
         bundle = render_bundle(settings)
         inspection = yield from inspect(bundle)
     findings = find(settings, inspection, adopt=True)
-    trial = (yield from try_mapping(settings)) if about and about["is_ours"] else None
+    fit = (yield from try_mapping(settings)) if about and about["is_ours"] else None
     triggers = (yield from users_triggers(bundle)) if about else ()
     errors = tuple(f"{each.message}. {each.hint or ''}" for each in findings if each.level == "error")
-    notes = tuple(notes_on_users(settings, about, metadata, trial)) if about else ()
+    notes = tuple(notes_on_users(settings, about, metadata, fit)) if about else ()
     return Proposal(
         _ordered(data),
         settings,
@@ -162,7 +176,7 @@ def _conclude(
         strangers(settings, inspection.catalog),
         triggers,
         metadata,
-        trial,
+        fit,
     )
 
 

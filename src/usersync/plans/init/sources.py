@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.errors import SettingsError
 from usersync.mapping import SOURCE_TYPES, TableName, looks_like_a_privilege, parse_type
-from usersync.plans.effects import INSERT, set_by_triggers
+from usersync.plans.effects import INSERT, comes_by_itself, set_by_triggers
+from usersync.plans.recipes import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from usersync.plans.init.observed import Observed
     from usersync.plans.init.survey import Metadata
-    from usersync.plans.recipes import Value
     from usersync.plans.strangers import Stranger
     from usersync.settings import Settings
 
@@ -41,7 +42,11 @@ class Evidence:
 
 
 def evidence_of(
-    settings: Settings, found: tuple[Stranger, ...], metadata: Metadata, catalog: Mapping[str, Any]
+    settings: Settings,
+    found: tuple[Stranger, ...],
+    metadata: Metadata,
+    catalog: Mapping[str, Any],
+    observed: Observed | None = None,
 ) -> Evidence:
     """What the hand-written triggers that write to this table say of its columns."""
     written: dict[str, Value | None] = {}
@@ -63,6 +68,14 @@ def evidence_of(
                     **{name: follows[name] for name in follows if _is_fetched(follows[name])},
                     **written,
                 }
+    if observed and observed.made:
+        # The text says more of where a value comes from; what was seen fills in what the text does not say.
+        values = _written_by_trigger(observed, catalog["users_columns"], frozenset(written))
+        written = {**values, **{name: value for name, value in written.items() if value is not None}}
+        recipe = recipe or "today's trigger"
+    if observed and (seen := observed.followed()) is not None:
+        followed = {*seen}
+        tombstone = tombstone or observed.tombstone()
     return Evidence(
         metadata,
         written,
@@ -72,6 +85,24 @@ def evidence_of(
         tombstone,
         set_by_triggers(catalog["users_triggers"], INSERT),
     )
+
+
+def _written_by_trigger(
+    observed: Observed, columns: Mapping[str, Any], named: frozenset[str]
+) -> Mapping[str, Value | None]:
+    """What was seen in new rows, without what the table's own defaults give."""
+    return {
+        name: value
+        for name, value in observed.values(columns).items()
+        if name in named or _is_written(value, columns[name])
+    }
+
+
+def _is_written(value: Value | None, column: Mapping[str, Any]) -> bool:
+    """Whether a trigger wrote it: neither nothing, nor what the table gives by itself."""
+    if value is None:
+        return not (column["default"] or column.get("generated") or column.get("by_itself"))
+    return value != Value() and not comes_by_itself(value, column)
 
 
 def _is_fetched(value: Value | None) -> bool:

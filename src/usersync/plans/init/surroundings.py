@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from usersync.plans.init.choice import Choice
-    from usersync.plans.init.survey import Metadata, Trial
+    from usersync.plans.init.observed import Observed
+    from usersync.plans.init.survey import Fit, Metadata
     from usersync.plans.strangers import Stranger
     from usersync.settings import Settings
 
@@ -19,12 +20,37 @@ _BLOCKING = {"a", "r"}
 
 
 def on_delete_for(
-    chosen: Choice, about: Mapping[str, Any], found: tuple[Stranger, ...], tombstone: str | None
+    chosen: Choice,
+    about: Mapping[str, Any],
+    found: tuple[Stranger, ...],
+    observed: Observed,
+    tombstone: str | None,
 ) -> tuple[str, str]:
-    """What is to become of the row of a deleted user, and in words why: as today, where that is known.
+    """What is to become of the row of a deleted user, and in words why: as today.
 
     ``tombstone`` is the column that takes the time of deletion, if there is one.
     """
+    value, why = _by_key(chosen, about) or _by_triggers(chosen, about, found, tombstone)
+    seen = observed.fate("hard deletion", tombstone)
+    if seen is None or seen == value:
+        return value, why
+    return seen, f"As today: a user was deleted in the trial, and {_SEEN[seen]}. Or: {_others(seen)}."
+
+
+_SEEN = {
+    "delete": "the row was deleted",
+    "keep": "the row stayed as it was",
+    "soft": "the row got the time of deletion",
+    "anonymize": "columns of the row were changed",
+}
+
+
+def _others(value: str) -> str:
+    return ", ".join(each for each in ("anonymize", "soft", "keep", "delete") if each != value)
+
+
+def _by_key(chosen: Choice, about: Mapping[str, Any]) -> tuple[str, str] | None:
+    """By what the foreign key to the auth server's table does."""
     table, key = chosen.table, chosen.key
     drop = f"alter table {table.quoted} drop constraint {key.reference};"
     if key.on_delete == "c":
@@ -40,10 +66,20 @@ def on_delete_for(
     if key.on_delete == "n":
         return "anonymize", (
             f"{_EMPTIED} But the foreign key {key.reference} empties {key.name} when the auth server deletes "
-            f"a user: the row is nobody's before usersync can see to it. Drop it: {drop}"
+            f"a user: the row has no user any more before usersync can handle it. Drop it: {drop}"
         )
+    return None
+
+
+def _by_triggers(
+    chosen: Choice, about: Mapping[str, Any], found: tuple[Stranger, ...], tombstone: str | None
+) -> tuple[str, str]:
+    """By what a trigger does when a user is deleted."""
     writes = [
-        (each.function, write) for each in found for write in each.recipe.writes if write.table == table
+        (each.function, write)
+        for each in found
+        for write in each.effects
+        if write.table == chosen.table and "DELETE" in write.condition.operations
     ]
     for function, write in writes:
         if write.kind == "delete":
@@ -51,24 +87,32 @@ def on_delete_for(
         value = write.values.get(tombstone) if tombstone and write.kind == "update" else None
         if value is not None and value.is_now:
             return "soft", f"As today: {function} sets {tombstone}. Or: anonymize, keep, delete."
-    return "anonymize", _EMPTIED
+    return "keep", (
+        "As today: the row of a deleted user stays as it is. To empty its personal columns, say anonymize. "
+        "Or: soft, delete."
+    )
 
 
-def on_soft_delete_for(followed: frozenset[str]) -> tuple[str, str]:
-    """What is to become of the row of a soft-deleted user, where a deletion deletes the row.
+def on_soft_delete_for(
+    observed: Observed, tombstone: str | None, followed: frozenset[str]
+) -> tuple[str, str]:
+    """What is to become of the row of a soft-deleted user: as today.
 
     ``followed`` are the columns that a hand-written trigger updates today.
     """
-    if followed:
-        return "anonymize", (
+    value = observed.fate("soft deletion", tombstone) or ("anonymize" if followed else "keep")
+    if value == "anonymize":
+        return value, (
             "A soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, and "
             "overwrites the address there and, today, in the row. anonymize empties it. Or: soft, keep, "
             "delete."
         )
-    return "keep", (
-        "As today: a soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, and "
-        "the row as it is. Or: anonymize, soft, delete."
-    )
+    if value == "keep":
+        return value, (
+            "As today: a soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, "
+            "and the row as it is. Or: anonymize, soft, delete."
+        )
+    return value, f"As today: a user was soft-deleted in the trial, and {_SEEN[value]}. Or: {_others(value)}."
 
 
 _EMPTIED = (
@@ -87,7 +131,7 @@ def _blocked(about: Mapping[str, Any]) -> str:
 
 
 def notes_on_users(
-    settings: Settings, about: Mapping[str, Any], metadata: Metadata | None, trial: Trial | None
+    settings: Settings, about: Mapping[str, Any], metadata: Metadata | None, fit: Fit | None
 ) -> Iterator[str]:
     """What would refuse users, or cost them time; and how those who are there would fare."""
     for rule in about["constraints"]:
@@ -95,32 +139,32 @@ def notes_on_users(
             yield f"{rule['name']} is checked at COMMIT: usersync checks it earlier, in each sign-up."
     if not about["is_ours"]:
         yield "The table belongs to another role, whose code its checks would run: nothing was tried."
-    elif metadata is None or trial is None:
+    elif metadata is None or fit is None:
         yield "The users who are there could not be looked at in time, so nothing was tried on them."
-    if trial is not None and trial.tried:
-        yield from _values(settings, about, trial)
-        yield from _rules(about, trial)
+    if fit is not None and fit.tried:
+        yield from _values(settings, about, fit)
+        yield from _rules(about, fit)
 
 
-def _values(settings: Settings, about: Mapping[str, Any], trial: Trial) -> Iterator[str]:
+def _values(settings: Settings, about: Mapping[str, Any], fit: Fit) -> Iterator[str]:
     columns = {column["name"]: column for column in about["columns"]}
-    of_all = f"of {trial.tried:,} users tried"
+    of_all = f"of {fit.tried:,} users tried"
     for each in settings.columns:
         column = columns[each.name]
-        if times := trial.times("misfit", each.name):
+        if times := fit.times("misfit", each.name):
             yield f"{times:,} {of_all} have a value that does not fit into {each.name} ({column['type']})."
-        if column["refuses_null"] and (times := trial.times("absent", each.name)):
+        if column["refuses_null"] and (times := fit.times("absent", each.name)):
             yield f"{times:,} {of_all} have nothing for {each.name}, which refuses null."
-        if times := trial.times("taken", each.name):
+        if times := fit.times("taken", each.name):
             yield f"{times:,} {of_all} have a value for {each.name} that another row has, and it is unique."
 
 
-def _rules(about: Mapping[str, Any], trial: Trial) -> Iterator[str]:
+def _rules(about: Mapping[str, Any], fit: Fit) -> Iterator[str]:
     for rule in about["constraints"]:
-        if times := trial.times("refused", rule["name"]):
-            tried = f"{times:,} of {trial.tried:,} users tried"
+        if times := fit.times("refused", rule["name"]):
+            tried = f"{times:,} of {fit.tried:,} users tried"
             yield f"{tried} would be refused by {rule['name']}: {rule['definition']}."
-        if trial.times("untried", rule["name"]):
+        if fit.times("untried", rule["name"]):
             yield f"{rule['name']} could not be tried: {rule['definition']}."
 
 

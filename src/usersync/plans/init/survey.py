@@ -83,7 +83,7 @@ class Metadata:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Fit:
     """How a sample of users fared with a mapping: how many of ``tried`` each thing happened to."""
 
     tried: int = 0
@@ -194,15 +194,15 @@ def sample_metadata(settings: Settings) -> Plan[Metadata | None]:
     return _if_it_can_be(read_only(look()))
 
 
-def try_mapping(settings: Settings) -> Plan[Trial | None]:
+def try_mapping(settings: Settings) -> Plan[Fit | None]:
     """How a sample of users would fare with these settings, or None where that could not be tried in time."""
 
-    def look() -> Plan[Trial]:
+    def look() -> Plan[Fit]:
         yield from query(_PATIENCE)
         # None of our functions is installed here yet, as the one that reads a DEFAULT from the table.
         columns = tuple(replace(column, absent="null") for column in settings.columns)
         found = (yield from query_row(render_survey("trial", replace(settings, columns=columns))))["trial"]
-        return Trial(found["tried"], found["tally"])
+        return Fit(found["tried"], found["tally"])
 
     return _if_it_can_be(read_only(look()))
 

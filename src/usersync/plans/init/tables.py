@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import ConflictError
-from usersync.mapping import SOURCE_TYPES
+from usersync.mapping import SOURCE_TYPES, TableName
 from usersync.plans.init.choice import (
     Choice,
     TableEvidence,
@@ -17,6 +17,7 @@ from usersync.plans.init.choice import (
     refusal,
 )
 from usersync.plans.init.columns import propose_columns
+from usersync.plans.init.observed import Observed
 from usersync.plans.init.sources import evidence_of
 from usersync.plans.init.survey import (
     Candidate,
@@ -36,8 +37,8 @@ from usersync.transports.steps import query_row
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from usersync.mapping import TableName
     from usersync.plans.init.sources import Evidence
+    from usersync.schema.trial.observation import Trial
     from usersync.transports.steps import Plan
 
 #: More tables than this are not looked into column by column.
@@ -82,8 +83,12 @@ def _is_likely(choice: Choice) -> bool:
     return bool(choice.is_proposable or choice.filled_by or choice.written_by or is_usual(choice.table))
 
 
-def look_for_tables(source: TableName, table: TableName | None = None) -> Plan[Tables]:
+def look_for_tables(
+    source: TableName, table: TableName | None = None, trial: Trial | None = None
+) -> Plan[Tables]:
     """Find the tables that may hold the application's users; ``table`` whatever it is called.
+
+    ``trial`` is what was seen of the auth server's flows.
 
     Raises :class:`ConflictError` where there is no auth server's table.
     """
@@ -96,18 +101,18 @@ def look_for_tables(source: TableName, table: TableName | None = None) -> Plan[T
             "source_table into usersync.toml, and run usersync init again.",
         )
     found = strangers(settings, inspection.catalog)
-    filled = _filled(found)
+    filled = {**_seen(trial), **_filled(found)}
     candidates = yield from find_candidates(source, (*filled, *([table] if table else [])))
     keys = [(each.table, key) for each in candidates if each.is_readable for key in each.keys]
     presence = yield from count_ids(source, keys)
-    usable = choices(candidates, TableEvidence(_written(found), presence, filled))
+    usable = choices(candidates, TableEvidence({**_seen_ids(trial), **_written(found)}, presence, filled))
     known = {each.table for each in usable}
     unfit = tuple(
         each
         for each in candidates
         if each.table not in known and (each.table == table or is_usual(each.table) or each.table in filled)
     )
-    usable = yield from _with_mapped(source, usable, found, {**inspection.catalog, "users_triggers": []})
+    usable = yield from _with_mapped(source, usable, found, inspection.catalog, trial)
     named = tuple(each for each in usable if each.table == table)
     relevant = tuple(each for each in usable if each.evidence or _is_likely(each) or each in named)
     settled = (yield from _installed(relevant)) or clearest(relevant)
@@ -118,6 +123,24 @@ def _filled(found: Iterable[Stranger]) -> dict[TableName, str]:
     return {
         write.table: each.function for each in found for write in each.recipe.writes if write.kind == "insert"
     }
+
+
+def _seen(trial: Trial | None) -> dict[TableName, str]:
+    """The tables that a sign-up was seen to make rows in."""
+    names = trial.tables_of_users("sign-up", "change") if trial else {}
+    return {_table(name): "today's trigger" for name in names}
+
+
+def _seen_ids(trial: Trial | None) -> dict[tuple[TableName, str], str]:
+    names = trial.tables_of_users("sign-up", "change") if trial else {}
+    return {
+        (_table(name), column): "today's trigger" for name, columns in names.items() for column in columns
+    }
+
+
+def _table(name: str) -> TableName:
+    schema, _, table = name.partition(".")
+    return TableName(schema, table)
 
 
 def _written(found: Iterable[Stranger]) -> dict[tuple[TableName, str], str]:
@@ -136,22 +159,27 @@ def _with_mapped(
     found: tuple[Choice, ...],
     triggers: tuple[Stranger, ...],
     catalog: Mapping[str, Any],
+    trial: Trial | None,
 ) -> Plan[tuple[Choice, ...]]:
     """With the columns that would be mapped, for those that have any evidence."""
     metadata = (yield from sample_metadata(replace(Settings(), source_table=source))) or Metadata()
+
+    def evidence(settings: Settings, about: Mapping[str, Any]) -> Evidence:
+        columns = {column["name"]: column for column in about["columns"]}
+        here = {**catalog, "users_columns": columns, "users_triggers": []}
+        return evidence_of(settings, triggers, metadata, here, Observed(trial, settings.users_table))
+
     looked = []
     for turn, choice in enumerate(found):
         mapped = tuple[str, ...]()
         if choice.evidence and turn < _MOST_TABLES:
-            mapped = yield from _mapped(
-                source, choice, lambda settings: evidence_of(settings, triggers, metadata, catalog)
-            )
+            mapped = yield from _mapped(source, choice, evidence)
         looked.append(replace(choice, mapped=mapped))
     return tuple(sorted(looked, key=lambda each: not each.is_proposable))
 
 
 def _mapped(
-    source: TableName, choice: Choice, evidence: Callable[[Settings], Evidence]
+    source: TableName, choice: Choice, evidence: Callable[[Settings, Mapping[str, Any]], Evidence]
 ) -> Plan[tuple[str, ...]]:
     """The columns that would get a value from the auth server, beside the id."""
     settings = parse_settings(
@@ -165,7 +193,7 @@ def _mapped(
     about = yield from describe_table(settings)
     if about is None:
         return ()
-    proposed = propose_columns(about, choice.key.name, evidence(settings))
+    proposed = propose_columns(about, choice.key.name, evidence(settings, about))
     return tuple(each.name for each in proposed if each.entry is not None and _tells_of_user(each.entry))
 
 

@@ -61,7 +61,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     data = proposal.data
     yield from comment("Proposed by usersync init from what is in the database. It is yours to change.")
     yield from comment("usersync plan shows what it would do; docs/settings.md has all settings.")
-    for line in proposal.decisions:
+    for line in (*proposal.questions, *proposal.decisions):
         yield from comment(f"DECIDE: {line}")
     for line in proposal.notes:
         yield from comment(line)

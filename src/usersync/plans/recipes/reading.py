@@ -296,11 +296,15 @@ def _read_write(first: str, words: list[Token], filled: Filler) -> Write | str:
     if first == "update":
         return _update(table, rest, filled)
     where = _own_row(rest[1:], "old", "new") if rest and rest[0].word == "where" else None
-    return Write("delete", table, where=where) if where else f"deletes from {table} in a way of its own"
+    return (
+        Write("delete", table, where=where)
+        if where
+        else f"deletes from {table} in a way that usersync cannot read"
+    )
 
 
 def _insert(table: TableName, rest: Sequence[Token], filled: Filler) -> Write | str:
-    other = f"inserts into {table} in a way of its own"
+    other = f"inserts into {table} in a way that usersync cannot read"
     if rest and rest[0].word == "as":
         rest = rest[2:]
     start = find(rest, "values", "select")
@@ -361,7 +365,7 @@ def _assignments(
 
 
 def _update(table: TableName, rest: Sequence[Token], filled: Filler) -> Write | str:
-    other = f"updates {table} in a way of its own"
+    other = f"updates {table} in a way that usersync cannot read"
     start, where = find(rest, "set"), find(rest, "where")
     if start is None or where is None or (key := _own_row(rest[where + 1 :], "new", "old")) is None:
         return other

@@ -37,8 +37,8 @@ class Recorder:
             self.sent.append((match[1].upper(), match[2]))
         return self._connection.execute(query, params, **options)
 
-    def _text(self, query: sql.Composable) -> str:
-        return query.as_string(self._connection)
+    def _text(self, query: sql.Composable | bytes) -> str:
+        return query.decode() if isinstance(query, bytes) else query.as_string(self._connection)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

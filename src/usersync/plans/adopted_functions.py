@@ -1,0 +1,63 @@
+"""Functions of replaced triggers that the application has changed since: what they do now, nobody does."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from usersync.models import Finding
+from usersync.plans.effects import BEFORE, DELETE, INSERT, ROW, UPDATE, beyond
+from usersync.plans.recipes import read_recipe
+from usersync.plans.strangers import listed
+from usersync.transports.steps import PINNED, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.plans.inspection import Inspection
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan, Row
+
+#: What pg_get_functiondef gives is what adopt_trigger has kept first.
+_CHANGED = """
+    select adopted.name, adopted.definition, adopted.function_name, prosrc as body, lanname as language
+    from usersync.adopted
+    join pg_proc on pg_proc.oid = to_regprocedure(adopted.function_name)
+    join pg_language on pg_language.oid = prolang
+    where adopted.kind = 'trigger'
+        and not starts_with(adopted.function_definition, pg_get_functiondef(pg_proc.oid))
+    order by adopted.name
+"""
+
+
+def changed_functions(settings: Settings, inspection: Inspection) -> Plan[tuple[Finding, ...]]:
+    """Those whose new text does what usersync does not do in their place."""
+    if inspection.noted is None or "usersync.adopted" not in inspection.catalog["installed_tables"]:
+        return ()
+    rows = yield from query(PINNED + _CHANGED)
+    return tuple(_findings(rows, settings, inspection))
+
+
+def _findings(rows: list[Row], settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    for row in rows:
+        recipe = read_recipe(row["body"], row["language"])
+        trigger = {"definition": row["definition"], "type": _type(row["definition"])}
+        does = tuple(dict.fromkeys(beyond(trigger, recipe, settings, inspection.catalog)))
+        if does:
+            yield Finding(
+                "D005",
+                f"function {row['function_name']}",
+                f"the function {row['function_name']} was changed after usersync had replaced its trigger "
+                f"{row['name']}, and the change has no effect. It {listed(does)}, and usersync does not",
+                "-- If the settings can say the same, change usersync.toml. Otherwise put the trigger "
+                "back, and let usersync decide anew what it replaces:\n"
+                "usersync rollback\nusersync apply --adopt",
+            )
+
+
+def _type(definition: str) -> int:
+    """The bits of pg_trigger.tgtype, from a trigger's definition."""
+    head = definition.partition(" ON ")[0]
+    bits = {r"\bBEFORE\b": BEFORE, r"\bINSERT\b": INSERT, r"\bUPDATE\b": UPDATE, r"\bDELETE\b": DELETE}
+    row = ROW if " FOR EACH ROW" in definition else 0
+    return row + sum(bit for pattern, bit in bits.items() if re.search(pattern, head))

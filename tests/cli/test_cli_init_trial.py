@@ -1,0 +1,143 @@
+"""``usersync init`` proposes what the application's triggers are seen to do in a trial."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.newest_server
+
+PROFILES = "create table public.profiles (id uuid primary key references auth.users on delete cascade, {});"
+
+
+def trigger(body, on="insert", name="make", declare="", when=""):
+    return f"""
+        create function public.{name}() returns trigger language plpgsql security definer set search_path = ''
+        as $$ declare {declare} begin {body} return coalesce(new, old); end $$;
+        create trigger {name} after {on} on auth.users for each row {when} execute function public.{name}();
+    """
+
+
+@pytest.fixture
+def proposed(usersync, database, monkeypatch, postgres, catalog):
+    """What init proposes after the trial, which leaves nothing behind."""
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+
+    def propose(*scripts, code=0):
+        for script in scripts:
+            postgres.execute(script)
+        before = catalog()
+        done = usersync("init", "--yes", "--json", "--force")
+        assert done.code == code, done.out
+        assert catalog() == before
+        assert postgres.execute("select count(*) from auth.users").fetchone() == (0,)
+        return done.json
+
+    return propose
+
+
+def test_a_function_that_cannot_be_read_is_seen_at_work(proposed):
+    """Dynamic SQL, a look-up, and a value that is put together."""
+    data = proposed(
+        PROFILES.format("email text, full_name text, plan text, handle text, seen timestamptz default now()"),
+        "create table public.plans (name text); insert into public.plans values ('free')",
+        trigger(
+            "select name into p from public.plans; "
+            "execute 'insert into public.profiles (id, email, full_name, plan, handle) "
+            "values ($1, $2, $3, $4, $5)' "
+            "using new.id, new.email, new.raw_user_meta_data->>'full_name', p, "
+            "'u-' || left(new.id::text, 4);",
+            declare="p text;",
+        ),
+    )
+    assert data["settings"]["users_table"] == "public.profiles"
+    columns = data["settings"]["columns"]
+    assert columns["email"] == {"from": ["email"], "owner": "app"}
+    assert columns["full_name"] == {"from": ["user_metadata.full_name"], "owner": "app"}
+    assert columns["plan"] == {"value": "free"}
+    assert "seen" not in columns
+    assert "handle" not in columns
+    assert "computes it in a way that usersync cannot repeat" in data["toml"]
+
+
+def test_what_follows_is_what_was_seen_to_follow(proposed):
+    data = proposed(
+        PROFILES.format("email text, full_name text"),
+        trigger(
+            "insert into public.profiles values (new.id, new.email, new.raw_user_meta_data->>'full_name'); "
+        ),
+        trigger(
+            "execute 'update public.profiles set email = $1 where id = $2' using new.email, new.id;",
+            on="update",
+            name="follow",
+        ),
+    )
+    assert data["settings"]["columns"]["email"] == {"from": ["email"]}
+    assert data["settings"]["columns"]["full_name"]["owner"] == "app"
+
+
+@pytest.mark.parametrize(
+    ("reference", "body", "on_delete"),
+    [
+        ("references auth.users on delete cascade", None, "delete"),
+        ("", None, "keep"),
+        ("", "execute 'delete from public.people where id = $1' using old.id;", "delete"),
+        ("", "execute 'update public.people set deleted_at = now() where id = $1' using old.id;", "soft"),
+        ("", "execute 'update public.people set email = null where id = $1' using old.id;", "anonymize"),
+    ],
+)
+def test_what_becomes_of_a_deleted_user_is_as_it_was_seen(proposed, reference, body, on_delete):
+    scripts = [
+        f"create table public.people (id uuid primary key {reference}, email text, deleted_at timestamptz)",
+        trigger("insert into public.people values (new.id, new.email);"),
+    ]
+    if body:
+        scripts.append(trigger(body, on="delete", name="gone"))
+    data = proposed(*scripts)
+    assert data["settings"]["on_delete"] == on_delete
+
+
+def test_what_fails_today_is_shown_first_of_all(proposed, usersync):
+    """Input: a trigger left over from a users table that was dropped: every sign-up fails."""
+    data = proposed(
+        PROFILES.format("email text"),
+        trigger("insert into public.gone values (new.id);"),
+        code=1,
+    )
+    (fault,) = data["fails_today"]
+    assert "sign-up by e-mail" in fault["flows"]
+    assert "42P01" in fault["fault"]
+    assert "make on auth.users" in fault["fault"]
+    lines = usersync("init", "--force").out.splitlines()
+    assert lines[lines.index("") + 1] == "Fails today, before usersync"
+
+
+def test_a_trial_that_has_seen_nothing_says_so(proposed):
+    """Input: a trigger that raises where there is no invitation."""
+    data = proposed(
+        PROFILES.format("email text"),
+        "create table public.invitations (email text)",
+        trigger(
+            "if not exists (select 1 from public.invitations i where i.email = new.email) "
+            "then raise exception 'not invited'; end if; "
+            "insert into public.profiles values (new.id, new.email);"
+        ),
+        code=1,
+    )
+    assert any(
+        each.startswith("No sign-up was accepted in the trial") and "not invited" in each
+        for each in data["decisions"]
+    )
+
+
+def test_a_trigger_that_calls_another_server_is_not_tried(proposed, superuser):
+    superuser.execute(
+        "create function extensions.http_get(text) returns text language sql as 'select $1';"
+        "grant execute on function extensions.http_get(text) to public"
+    )
+    data = proposed(
+        PROFILES.format("email text"),
+        trigger("insert into public.profiles values (new.id, new.email);"),
+        trigger("perform extensions.http_get('https://example.com');", name="ping"),
+        code=1,
+    )
+    assert any("rollback does not undo" in each for each in data["decisions"]), data["decisions"]

@@ -1,0 +1,73 @@
+"""A function that was replaced and that the application changes later has no effect, and that is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.plans import schema
+from usersync.settings import parse_settings
+from usersync.transports.run import run
+
+pytestmark = pytest.mark.newest_server
+
+SETTINGS = parse_settings(
+    {
+        "users_table": "public.profiles",
+        "on_delete": "delete",
+        "columns": {"full_name": {"from": "user_metadata.full_name", "owner": "app"}},
+    }
+)
+INSERT = "insert into public.profiles (id, full_name) values (new.id, new.raw_user_meta_data->>'full_name')"
+
+
+def make(body):
+    return (
+        "create or replace function public.make() returns trigger language plpgsql security definer as $$ "
+        f"begin {body}; return new; end $$;"
+    )
+
+
+@pytest.fixture
+def adopted(installer):
+    """A project whose trigger usersync has replaced."""
+    installer.connection.execute(
+        "create table public.profiles (id uuid primary key references auth.users on delete cascade, "
+        "full_name text); create table public.credits (id uuid)"
+    )
+    installer.connection.execute(make(INSERT))
+    installer.connection.execute(
+        "create trigger on_auth_user_created after insert on auth.users "
+        "for each row execute function public.make()"
+    )
+    run(schema.apply(SETTINGS, adopt=True), installer.connection)
+    assert findings(installer) == []
+    return installer
+
+
+def findings(installer):
+    found = run(schema.plan(SETTINGS), installer.connection).findings
+    return [each for each in found if each.subject == "function public.make()"]
+
+
+def test_a_second_insert_has_no_effect_and_that_is_said(adopted):
+    """Input: create or replace function make() with a second INSERT: no effect, and nothing was said."""
+    adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
+    (found,) = findings(adopted)
+    assert found.code == "D005"
+    assert "It inserts into public.credits, and usersync does not" in found.message
+    assert found.fix.endswith("usersync rollback\nusersync apply --adopt")
+
+
+def test_what_is_said_to_do_does_it(adopted, auth):
+    adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
+    adopted.rollback(SETTINGS, drop_audit_log=True)
+    run(schema.apply(SETTINGS, adopt=True), adopted.connection)
+    user = auth.sign_up_email(data={"full_name": "Ada"})
+    assert adopted.connection.execute("select id from public.credits").fetchall() == [(user,)]
+    assert adopted.connection.execute("select * from public.profiles").fetchall() == [(user, "Ada")]
+    assert findings(adopted) == []
+
+
+def test_a_change_that_usersync_follows_anyway_is_no_finding(adopted):
+    adopted.connection.execute(make(f"{INSERT} on conflict (id) do nothing"))
+    assert findings(adopted) == []
