@@ -153,7 +153,8 @@ def _values(settings: Settings, about: Mapping[str, Any], fit: Fit) -> Iterator[
         column = columns[each.name]
         if times := fit.times("misfit", each.name):
             yield f"{times:,} {of_all} have a value that does not fit into {each.name} ({column['type']})."
-        if column["refuses_null"] and (times := fit.times("absent", each.name)):
+        has_default = each.takes_table_default and column["default"] is not None
+        if column["refuses_null"] and not has_default and (times := fit.times("absent", each.name)):
             yield f"{times:,} {of_all} have nothing for {each.name}, which refuses null."
         if times := fit.times("taken", each.name):
             yield f"{times:,} {of_all} have a value for {each.name} that another row has, and it is unique."
