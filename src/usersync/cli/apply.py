@@ -197,7 +197,10 @@ class Installation:
                 raise NotAcceptedError(done)
 
         plan = schema.apply(self._call.settings, self._made.append, adopt=self._adopt, rehearse=rehearse)
-        return self._call.run(plan).changes
+        changes = self._call.run(plan).changes
+        if changes:
+            self._call.record_act("usersync.applied", changes=len(changes))
+        return changes
 
     def _rehearse(self, changes: tuple[Change, ...]) -> Rehearsed | None:
         if self._today is None or self._connection is None or self._today.obstacle or not changes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import math
+import platform
 import warnings
 from collections.abc import Callable
 from contextlib import closing, contextmanager
@@ -16,6 +18,7 @@ import click
 from usersync.cli.output import Output, View, can_ask
 from usersync.config.retired import RetiredSettingWarning
 from usersync.core.blockers import advice, blockers
+from usersync.core.own_acts import record_own_act
 from usersync.environment import look_up
 from usersync.errors import BusyError, NeedsDatabaseError, SettingsError, UsersyncError
 from usersync.plans.schema import settings_in_database
@@ -151,6 +154,20 @@ class Call:
                 return run(plan, connection)
         with closing(link_to(self.source)) as link:
             return link.run(plan)
+
+    @functools.cached_property
+    def by(self) -> str:
+        """Who runs the command, for the audit log: the database's role may be everybody's."""
+        try:
+            account = getpass.getuser()
+        except (KeyError, OSError):
+            account = "unknown"
+        return f"{account}@{platform.node()}"
+
+    def record_act(self, action: str, **details: Any) -> None:
+        """Record in the audit log, where there is one, what this command has done."""
+        if isinstance(self.source, str):
+            self.run(record_own_act(self.settings_there, action, by=self.by, **details))
 
     def name_blockers(self, error: BusyError) -> BusyError:
         """The error with the sessions that hold the lock, as far as a connection can see them."""

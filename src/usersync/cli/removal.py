@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -113,16 +111,7 @@ def remove(
         call.ask(f"Apply {deleted_users.POLICY_OF[kind]} to {count(len(ids), 'row')} in {call.target}?")
     if received is not None:
         _forget(call, received)
-    return RemovalView(call.run(deleted_users.remove_deleted(kind, ids, by=_who())), found)
-
-
-def _who() -> str:
-    """Who runs the command, for the audit log: the database's role may be everybody's."""
-    try:
-        account = getpass.getuser()
-    except (KeyError, OSError):
-        account = "unknown"
-    return f"{account}@{platform.node()}"
+    return RemovalView(call.run(deleted_users.remove_deleted(kind, ids, by=call.by)), found)
 
 
 def _check_usage(

@@ -81,5 +81,7 @@ def retry(call: Call, user_id: UUID | None) -> View:
 
     call.output.tell(f"Retrying on {call.target}")
     result = call.run(users.retry(user_id))
+    if result.counts.examined:
+        call.record_act("usersync.failures_retried", users=result.counts.examined, synced=result.synced)
     unknown = user_id is not None and not result.counts.examined and not call.run(users.is_known(user_id))
     return RetryView(result, call.target, unknown)

@@ -75,6 +75,9 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
     call.output.say(*view.lines(call.output.width))
     if not yes:
         call.ask(f"Take usersync out of {call.target}?")
+    # Before it, because what records it goes with it.
+    if not drop_audit_log:
+        call.record_act("usersync.rollback_started", changes=len(planned.changes))
     done = call.run(
         schema.rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
     )

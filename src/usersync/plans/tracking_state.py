@@ -214,6 +214,7 @@ def differs(part: TrackingPart, tracking: Tracking, installed: Mapping[str, Any]
         installed is None
         or installed["body"] != part.body
         or not installed["definer"]
-        or sorted(installed["config"]) != sorted(part.config)
+        # The catalog has the names of settings as PostgreSQL writes them: TimeZone, DateStyle.
+        or sorted(map(str.lower, installed["config"])) != sorted(map(str.lower, part.config))
         or read_comment(installed["comment"]) != tracking.made_from
     )

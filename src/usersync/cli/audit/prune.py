@@ -106,7 +106,15 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
     if not yes:
         call.ask(f"Drop {bad('for good')} what is older than {view.result.before:%Y-%m-%d}?")
     plan = audit_upkeep.prune(view.result.before, on_part=lambda part: _tell(call, part))
-    return PruneView(call.run(plan), call.target)
+    pruned = PruneView(call.run(plan), call.target)
+    parts = pruned.result.parts
+    call.record_act(
+        "usersync.log_pruned",
+        before=view.result.before.isoformat(),
+        events=sum(part.rows for part in parts),
+        partitions=[part.name for part in parts if part.dropped],
+    )
+    return pruned
 
 
 def _server_time(call: Call) -> datetime:

@@ -1,0 +1,36 @@
+"""What usersync does because somebody asked for it, in the audit log: who, when, how much."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from usersync.transports.steps import query_row
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+
+def record_own_act(settings: Settings, action: str, *, by: str, **details: Any) -> Plan[bool]:
+    """Record it if there is an audit log with events; returns whether it is recorded.
+
+    A log without events was made a moment ago, or goes with ``rollback``: it gets none of usersync's own.
+    """
+    there = yield from query_row(
+        "select to_regprocedure('usersync.record_own_act(text, jsonb)') is not null "
+        "and to_regclass(%(table)s) is not null as found",
+        table=settings.audit_table.quoted,
+    )
+    if not there["found"]:
+        return False
+    table = settings.audit_table.quoted.replace("%", "%%")
+    events = yield from query_row(f"select exists (select from {table}) as found")
+    if not events["found"]:
+        return False
+    row = yield from query_row(
+        "select usersync.record_own_act(%(action)s, %(details)s::jsonb) as recorded",
+        action=action,
+        details=json.dumps({"by": by, **details}),
+    )
+    return bool(row["recorded"])
