@@ -286,7 +286,8 @@ begin
                 'removal_failed', count(*) filter (where failure.kind = 'removal')
             )
             from usersync.sync_failures as failure
-            where given.user_id is null or failure.user_id = given.user_id
+            where (given.user_id is null or failure.user_id = given.user_id)
+                and failure.user_id <> all((select usersync.outlived_failures())::uuid[])
         );
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
@@ -1479,11 +1480,15 @@ begin
             'oldest_failure_at', min(failure.first_failed_at)
         )
         from usersync.sync_failures as failure
+        where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
     ) || jsonb_build_object(
         'by_sqlstate', (
             select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
             from (
-                select failure.sqlstate, count(*) as users from usersync.sync_failures as failure group by 1
+                select failure.sqlstate, count(*) as users
+                from usersync.sync_failures as failure
+                where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                group by 1
             ) as counted
         )
     ) || jsonb_build_object(
@@ -1535,7 +1540,8 @@ begin
                 failure.first_failed_at,
                 failure.last_failed_at
             from usersync.sync_failures as failure
-            where (list_failures.user_id is null or failure.user_id = list_failures.user_id)
+            where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                and (list_failures.user_id is null or failure.user_id = list_failures.user_id)
                 and (
                     list_failures.after_time is null
                     or (failure.first_failed_at, failure.user_id) > (list_failures.after_time, list_failures.after_id)
@@ -1709,6 +1715,34 @@ exception when others then
         using detail = format('Users: %s. The ledger: %s %s.',
             left(array_to_string(unlike, ', '), 1000), sqlstate, sqlerrm);
     return unlike;
+end;
+$function$
+
+
+-- function usersync.outlived_failures()
+owner postgres; usersync: the users of the failures table whose rows agree with the mapping by now.
+CREATE OR REPLACE FUNCTION usersync.outlived_failures()
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+AS $function$
+#variable_conflict use_column
+<<known>>
+declare
+    failed uuid[] := array(
+        select failure.user_id from usersync.sync_failures as failure
+        where failure.kind = 'row' and failure.outcome = 'failed'
+    );
+begin
+    return array(
+        select target."id" from "public"."users" as target where target."id" = any(known.failed)
+        except
+        select unlike.user_id from usersync.unlike_users(known.failed, false) as unlike
+    );
+exception when others or assert_failure then
+    return '{}';
 end;
 $function$
 

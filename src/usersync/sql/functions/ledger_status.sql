@@ -12,11 +12,15 @@ begin
             'oldest_failure_at', min(failure.first_failed_at)
         )
         from usersync.sync_failures as failure
+        where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
     ) || jsonb_build_object(
         'by_sqlstate', (
             select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
             from (
-                select failure.sqlstate, count(*) as users from usersync.sync_failures as failure group by 1
+                select failure.sqlstate, count(*) as users
+                from usersync.sync_failures as failure
+                where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                group by 1
             ) as counted
         )
     ) || jsonb_build_object(

@@ -23,7 +23,8 @@ begin
                 failure.first_failed_at,
                 failure.last_failed_at
             from usersync.sync_failures as failure
-            where (list_failures.user_id is null or failure.user_id = list_failures.user_id)
+            where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                and (list_failures.user_id is null or failure.user_id = list_failures.user_id)
                 and (
                     list_failures.after_time is null
                     or (failure.first_failed_at, failure.user_id) > (list_failures.after_time, list_failures.after_id)

@@ -63,7 +63,8 @@ begin
                 'removal_failed', count(*) filter (where failure.kind = 'removal')
             )
             from usersync.sync_failures as failure
-            where given.user_id is null or failure.user_id = given.user_id
+            where (given.user_id is null or failure.user_id = given.user_id)
+                and failure.user_id <> all((select usersync.outlived_failures())::uuid[])
         );
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
