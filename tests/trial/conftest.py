@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from usersync.plans import schema
 from usersync.schema.trial.observing import observe
 from usersync.settings import Settings
+from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from usersync.models import Change
     from usersync.schema.trial.observation import Trial
 
 
@@ -25,3 +28,24 @@ def tried(postgres) -> Callable[..., Trial]:
         return observe(connection or postgres, options.pop("settings", Settings()), **named, **options)
 
     return try_them
+
+
+@pytest.fixture
+def install(postgres) -> Callable[..., tuple[Change, ...]]:
+    """Create tables and functions, and return the changes that are left: the triggers."""
+
+    class StopError(Exception):
+        pass
+
+    def up_to_the_triggers(settings: Settings, *, adopt: bool = False) -> tuple[Change, ...]:
+        left = []
+
+        def stop(changes):
+            left.extend(changes)
+            raise StopError
+
+        with pytest.raises(StopError):
+            run(schema.apply(settings, adopt=adopt, rehearse=stop), postgres)
+        return tuple(left)
+
+    return up_to_the_triggers

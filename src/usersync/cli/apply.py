@@ -14,7 +14,7 @@ from usersync.cli.plan import adopt_option, look
 from usersync.cli.plan_view import change_data
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, good, typed, wrap
-from usersync.cli.trial_view import difference_lines, today_lines, trial_data
+from usersync.cli.trial_view import difference_lines, lasting_lines, today_lines, trial_data
 from usersync.plans import schema
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class DeclinedView:
 @click.option(
     "--call-out",
     is_flag=True,
-    help="Try all flows, even if a trigger calls another server (such calls are not rolled back).",
+    help="Try all flows, even if a trigger calls another server or uses up numbers that are data (neither is "
+    "rolled back).",
 )
 @click.option(
     "--no-trial", is_flag=True, help="Do not try the auth server's flows first: for databases made for tests."
@@ -131,7 +132,7 @@ def apply(
     tries = bool(planned.plan.changes) and not no_trial
     with call.connection() if tries else nullcontext() as connection:
         installation = Installation(call, planned, connection, adopt=adopt, call_out=call_out)
-        installation.try_today()
+        installation.try_today(asks=not yes)
         call.output.say(*planned.lines(call.output.width))
         if planned.plan.changes and not yes:
             call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
@@ -175,7 +176,7 @@ class Installation:
         self._made: list[Change] = []
         self.rehearsed: Rehearsed | None = None
 
-    def try_today(self) -> None:
+    def try_today(self, *, asks: bool) -> None:
         """Try the flows as they are, and say first of all what fails already."""
         if self._connection is None:
             return
@@ -184,6 +185,11 @@ class Installation:
         output = self._call.output
         output.tell(f"Trying the auth server's flows on {self._call.target}; each is rolled back.")
         self._today = observe(self._connection, self._call.settings, call_out=self._call_out)
+        if asks and self._today.held_back and not self._call_out:
+            output.say(*lasting_lines(self._today, output.width))
+            self._call_out = output.confirm("Try these flows all the same?")
+            if self._call_out:
+                self._today = observe(self._connection, self._call.settings, call_out=True)
         output.say(*today_lines(self._today, output.width))
 
     def install(self, *, asks: bool, accepts: bool) -> tuple[Change, ...]:

@@ -45,10 +45,13 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option(
     "--canary",
     is_flag=True,
-    help="Also try every kind of sign-up and change, in one transaction that is rolled back (D033 to D035).",
+    help="Also try every kind of sign-up, change and deletion, each rolled back (D033 to D035).",
 )
 @click.option(
-    "--call-out", is_flag=True, help="Let the canary fly where triggers do what no rollback takes back."
+    "--call-out",
+    is_flag=True,
+    help="Run the canary even if a trigger calls another server or uses up numbers that are data (neither is "
+    "rolled back).",
 )
 @click.option("--fix", "mend", is_flag=True, help="Mend what is safe to be mended, after showing the SQL.")
 @click.option("--yes", is_flag=True, help="With --fix: do not ask. Needed where there is no terminal.")
@@ -114,13 +117,13 @@ class Surgery:
         return run(plan, self.connection)
 
     def fly(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> Flown:
-        from usersync.canary import replay  # noqa: PLC0415 - late, see doctor
         from usersync.plans.doctor import judge  # noqa: PLC0415 - likewise
         from usersync.plans.doctor.d037_canary_event import try_event  # noqa: PLC0415 - likewise
+        from usersync.schema.trial.canary import fly  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         self.call.output.tell(f"Trying sign-ups on {self.call.target}, to be rolled back")
-        done = replay(self.connection, self._known[0], call_out=call_out)
+        done = fly(self.connection, self._known[0], call_out=call_out)
         done = replace(done, event=run(try_event(self._known[0]), self.connection))
         return Flown(judge(done, checks), done)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from usersync.models import Check
     from usersync.plans.doctor.fixes import Remedy
-    from usersync.plans.doctor.replay import Replay
+    from usersync.schema.trial.observation import Observation, Trial
 
 _INDENT = " " * 8
 
@@ -30,7 +30,7 @@ class Flown:
     """What the canary tried, and what is to be said of it."""
 
     checks: tuple[Check, ...]
-    replay: Replay
+    trial: Trial
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class DoctorView:
     checks: tuple[Check, ...]
     target: str
     strict: bool = False
-    replay: Replay | None = None
+    trial: Trial | None = None
     mended: tuple[Mended, ...] = ()
 
     def after(self, flown: Flown) -> DoctorView:
         """With what the canary found."""
-        return replace(self, checks=(*self.checks, *flown.checks), replay=flown.replay)
+        return replace(self, checks=(*self.checks, *flown.checks), trial=flown.trial)
 
     @property
     def exit_code(self) -> int:
@@ -90,7 +90,7 @@ class DoctorView:
             "checks": [
                 asdict(check) | {"fix": check.fix, "safe_fixes": check.safe_fixes} for check in self.checks
             ],
-            "canary": _replay_data(self.replay),
+            "canary": _trial_data(self.trial),
             "mended": [asdict(each) for each in self.mended],
             "summary": {status: self._tally()[status] for status in _MARKS},
         }
@@ -119,15 +119,26 @@ def remedy_lines(remedy: Remedy, script: str) -> Iterator[str]:
     yield ""
 
 
-def _replay_data(replay: Replay | None) -> dict[str, Any] | None:
-    if replay is None:
+def _trial_data(trial: Trial | None) -> dict[str, Any] | None:
+    if trial is None:
         return None
     return {
-        "auth_role": replay.auth_role,
-        "tried_as": replay.tried_as,
-        "seconds": round(replay.seconds, 3),
-        "attempts": [asdict(attempt) for attempt in replay.attempts],
-        "moved_sequences": [asdict(each) for each in replay.moved],
+        "auth_role": trial.auth_role,
+        "tried_as": trial.tried_as,
+        "seconds": round(trial.seconds, 3),
+        "attempts": [_attempt_data(each) for each in trial],
+        "moved_sequences": [asdict(each) for each in trial.moved],
+    }
+
+
+def _attempt_data(seen: Observation) -> dict[str, Any]:
+    fault = seen.fault or seen.row_fault
+    return {
+        "step": seen.flow,
+        "state": seen.row_state or seen.state,
+        "reason": seen.reason or None,
+        "fault": asdict(fault) if fault else None,
+        "fails_without_usersync": seen.fails_without,
     }
 
 

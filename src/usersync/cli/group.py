@@ -30,7 +30,6 @@ SECTIONS: Sections = {
         Entry("retry", "Try the users of the ledger again."),
         Entry("erase", "Erase what is personal of a user who was deleted; what they did stays."),
         Entry("metrics", "Watch both tables of users and the audit spool of this machine."),
-        Entry("bench", "Measure what usersync adds to a sign-up, a sign-in and an audited write."),
         Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),
     ),
 }

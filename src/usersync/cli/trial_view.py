@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from usersync.cli.text import bad, bold, count, faint, good, plain, warning, wrap
@@ -49,6 +50,15 @@ def today_lines(trial: Trial, width: int) -> Iterator[str]:
         yield ""
 
 
+def lasting_lines(trial: Trial, width: int) -> Iterator[str]:
+    """What a rollback would not undo, before somebody is asked about it."""
+    yield bold("A rollback would not undo")
+    for each in trial.lasting:
+        yield from wrap(plain(each), width, first=warning("  ! "))
+    flows = count(len(trial.held_back), "flow")
+    yield from wrap(f"{flows} were not tried, each of which would do that once or a few times.", width)
+
+
 def _not_tried_lines(trial: Trial, width: int) -> Iterator[str]:
     reasons = _grouped((each.reason, each.flow) for each in trial.not_tried if each.blocked_by is None)
     if not reasons:
@@ -66,6 +76,7 @@ def difference_lines(done: Rehearsed, width: int) -> Iterator[str]:
         if tried:
             who = f"tried as {done.before.tried_as}"
             yield f"{good('As today:')} {count(tried, 'flow')} of the auth server, {who} and rolled back."
+        yield from _timing_lines(done, width)
         return
     yield bold("Different with usersync")
     for each in done.differences:
@@ -73,6 +84,14 @@ def difference_lines(done: Rehearsed, width: int) -> Iterator[str]:
         yield from wrap(plain(where + _said(each)), width, first=_MARKS[each.effect])
     alike = tried - len({flow for each in done.differences for flow in each.flows})
     yield faint(f"  {count(alike, 'flow')} as today. Tried as {done.before.tried_as}, and rolled back.")
+    yield from _timing_lines(done, width)
+
+
+def _timing_lines(done: Rehearsed, width: int) -> Iterator[str]:
+    if done.timings:
+        parts = [f"{each.flow} {each.usersync:.2f} of {each.total:.2f} ms" for each in done.timings]
+        text = f"Time in usersync's triggers (median): {', '.join(parts)}."
+        yield from map(faint, wrap(text, width, first="  "))
 
 
 def _said(each: Difference) -> str:
@@ -100,6 +119,7 @@ def trial_data(done: Rehearsed) -> dict[str, Any]:
             }
             for each in done.differences
         ],
+        "milliseconds": [asdict(each) for each in done.timings],
     }
 
 

@@ -23,7 +23,7 @@ from usersync.transports.steps import Plan, query_row, read_only
 if TYPE_CHECKING:
     from usersync.models import SchemaPlan
     from usersync.plans.doctor.context import CanaryCheck, Spool
-    from usersync.plans.doctor.replay import Replay
+    from usersync.schema.trial.observation import Trial
     from usersync.settings import Settings
 
 __all__ = ["CANARY", "CHECKS", "choose", "choose_with_canary", "examine", "judge"]
@@ -53,14 +53,14 @@ def examine(
     return tuple(done)
 
 
-def judge(replay: Replay, checks: tuple[CanaryCheck, ...] = CANARY) -> tuple[Check, ...]:
-    """What is to be said of the requests that were tried."""
-    return tuple(_judged(check, replay) for check in checks)
+def judge(trial: Trial, checks: tuple[CanaryCheck, ...] = CANARY) -> tuple[Check, ...]:
+    """What is to be said of the flows that were tried."""
+    return tuple(_judged(check, trial) for check in checks)
 
 
-def _judged(check: CanaryCheck, replay: Replay) -> Check:
+def _judged(check: CanaryCheck, trial: Trial) -> Check:
     try:
-        return _concluded(check, check.judge(replay))
+        return _concluded(check, check.judge(trial))
     except SkipCheckError as reason:
         return Check(check.code, check.title, "skipped", str(reason))
 

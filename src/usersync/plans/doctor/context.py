@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from usersync.errors import UsersyncError
     from usersync.mapping import TableName
     from usersync.models import Change, Finding, SchemaPlan
-    from usersync.plans.doctor.replay import Replay
     from usersync.plans.inspection import Inspection
+    from usersync.schema.trial.observation import Trial
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
     from usersync.transports.steps import Plan
@@ -130,7 +130,7 @@ class CanaryCheck:
 
     code: str
     title: str
-    judge: Callable[[Replay], Verdict]
+    judge: Callable[[Trial], Verdict]
 
 
 def lines(parts: Iterable[str]) -> str:

@@ -24,8 +24,8 @@ def _finding(caller: Caller) -> Finding:
     return Finding(
         "D030",
         f"trigger {caller.trigger}",
-        f"{caller}. Where that is slow or away, so is signing up; and what was asked stays asked where the "
-        "sign-up is rolled back",
+        f"{caller}. It may run at {caller.waits_at}, which wait for that server then; a request that fails "
+        "does not take the call back",
         "-- Send it from a queue: net.http_post of pg_net, or a table that a worker reads. Its text:\n"
         f"select pg_get_functiondef({literal(caller.function)}::regprocedure);",
         "warning",

@@ -1,15 +1,17 @@
-"""Whether each of the requests that went through left the users table as the mapping says."""
+"""Whether each of the flows that were accepted left the users table as the mapping says."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from usersync.models import Finding
 from usersync.plans.doctor.context import CanaryCheck, SkipCheckError, Verdict
 from usersync.plans.doctor.d033_canary_requests import fix_of
+from usersync.schema.trial.comparison import names_of
 
 if TYPE_CHECKING:
-    from usersync.plans.doctor.replay import Replay
+    from usersync.schema.trial.observation import Fault, Trial
 
 _OUTCOMES = {
     "failed": "leaves no row",
@@ -18,27 +20,25 @@ _OUTCOMES = {
 }
 
 
-def judge(replay: Replay) -> Verdict:
-    if replay.obstacle is not None:
+def judge(trial: Trial) -> Verdict:
+    if trial.obstacle is not None:
         raise SkipCheckError("nothing was tried (see D033)")
-    # The same cause is behind many a request.
-    causes: dict[tuple[str, str], list[str]] = {}
-    fixes = {}
-    for attempt in replay.attempts:
-        if attempt.state in _OUTCOMES and attempt.fault is not None:
-            cause = (_OUTCOMES[attempt.state], str(attempt.fault))
-            causes.setdefault(cause, []).append(attempt.step)
-            fixes[cause] = fix_of(attempt.fault)
-    seen = sum(attempt.state == "ok" for attempt in replay.attempts)
-    if not seen and not causes:
-        raise SkipCheckError("no request went through (see D033)")
+    if not trial.accepted:
+        raise SkipCheckError("no flow was accepted (see D033)")
+    # The same cause is behind many flows.
+    causes: dict[tuple[str, Fault], list[str]] = defaultdict(list)
+    for each in trial.accepted:
+        if each.row_state in _OUTCOMES and each.row_fault is not None:
+            causes[_OUTCOMES[each.row_state], each.row_fault].append(each.flow)
+    seen = sum(each.row_state == "ok" for each in trial.accepted)
     return Verdict(
         f"as the mapping says, after each of {seen}",
-        tuple(
-            Finding("D034", ", ".join(steps), f"{', '.join(steps)}: {cause[0]}: {cause[1]}", fixes[cause])
-            for cause, steps in causes.items()
-        ),
+        tuple(_finding(names_of(flows, trial), outcome, fault) for (outcome, fault), flows in causes.items()),
     )
+
+
+def _finding(flows: str, outcome: str, fault: Fault) -> Finding:
+    return Finding("D034", flows, f"{flows}: {outcome}: {fault}", fix_of(fault))
 
 
 CHECK = CanaryCheck("D034", "Canary: rows of the users table", judge)

@@ -1,4 +1,4 @@
-"""What the canary could not take back, or would not have been able to."""
+"""What a rollback did not undo, or would not have undone."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from usersync.models import Finding
 from usersync.plans.doctor.context import CanaryCheck, SkipCheckError, Verdict, lines
 
 if TYPE_CHECKING:
-    from usersync.plans.doctor.replay import Replay
+    from usersync.schema.trial.observation import Trial
 
 
-def judge(replay: Replay) -> Verdict:
-    if replay.calling_out:
-        was = "was not tried" if replay.obstacle else "was tried all the same"
-        return Verdict(
-            "",
-            (
-                Finding(
-                    "D035",
-                    "trial",
-                    lines([*replay.calling_out, f"No rollback takes that back, so it {was}"]),
-                    "-- If whoever is asked does not mind:\nusersync doctor --canary --call-out",
-                    "problem" if replay.obstacle else "warning",
-                ),
-            ),
-        )
-    if replay.obstacle is not None:
+def judge(trial: Trial) -> Verdict:
+    if trial.lasting:
+        return Verdict("", (_of_lasting(trial),))
+    if trial.obstacle is not None:
         raise SkipCheckError("nothing was tried (see D033)")
-    if not replay.moved:
+    if not trial.moved:
         return Verdict("nothing, no sequence moved")
-    moved = ", ".join(f"{each.name} by {each.by}" for each in replay.moved)
-    return Verdict(f"sequences that triggers drew from, as each refused sign-up moves them: {moved}")
+    return Verdict(f"numbers of keys, as a refused sign-up uses them up: {_moved(trial)}")
 
 
-CHECK = CanaryCheck("D035", "Canary: what stays behind", judge)
+def _of_lasting(trial: Trial) -> Finding:
+    untried = len(trial.held_back)
+    was = f"{untried} flows were not tried" if untried else "they were tried all the same"
+    moved = f". Sequences that moved: {_moved(trial)}" if trial.moved else ""
+    return Finding(
+        "D035",
+        "trial",
+        lines([*trial.lasting, f"A rollback does not undo that, so {was}{moved}"]),
+        "-- If that does no harm here:\nusersync doctor --canary --call-out",
+        "warning",
+    )
+
+
+def _moved(trial: Trial) -> str:
+    return ", ".join(f"{each.name} by {each.by}" for each in trial.moved)
+
+
+CHECK = CanaryCheck("D035", "Canary: what a rollback does not undo", judge)

@@ -12,7 +12,7 @@ from usersync.plans.doctor.context import CanaryCheck, SkipCheckError, Verdict
 from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
 
 if TYPE_CHECKING:
-    from usersync.plans.doctor.replay import Replay
+    from usersync.schema.trial.observation import Trial
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
@@ -71,10 +71,10 @@ def _cannot(settings: Settings, why: str, sqlstate: str | None) -> Finding:
     )
 
 
-def judge(replay: Replay) -> Verdict:
-    if not isinstance(replay.event, Verdict):
-        raise SkipCheckError(replay.event or "not tried")
-    return replay.event
+def judge(trial: Trial) -> Verdict:
+    if not isinstance(trial.event, Verdict):
+        raise SkipCheckError(str(trial.event or "not tried"))
+    return trial.event
 
 
 CHECK = CanaryCheck("D037", "Canary: an event in the audit log", judge)

@@ -17,6 +17,8 @@ NOW = "<now>"
 
 Kind = Literal["sign-up", "change", "soft deletion", "hard deletion"]
 State = Literal["accepted", "refused", "not tried"]
+#: ``failed``: no row. ``degraded``: less than the whole row. ``differs``: not what the mapping says.
+RowState = Literal["ok", "failed", "degraded", "differs"]
 RowKind = Literal["made", "changed", "removed", "kept"]
 
 Values = Mapping[str, Any]
@@ -41,6 +43,14 @@ class Fault:
         if self.trigger:
             where += f" (trigger {self.trigger})"
         return f"SQLSTATE {self.sqlstate or 'none'}{where}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Witnessed:
+    """What became of the user's row in the users table, where usersync is installed."""
+
+    state: RowState
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True)
@@ -91,12 +101,21 @@ class Observation:
     reason: str = ""
     #: Of a flow that was not tried because a request before it fails: the flow of that request.
     blocked_by: str | None = None
+    #: Whether it was not tried because this auth server does not have it.
+    not_needed: bool = False
+    #: Whether it was not tried because a rollback would not undo what it does.
+    lasts: bool = False
     #: Of one that was refused.
     fault: Fault | None = None
     #: The statement of the auth server's that failed, as in ``INSERT into auth.users``.
     failed_statement: str | None = None
     #: By name, ``auth.users`` included; other tables of the auth server and of usersync are left out.
     tables: Mapping[str, TableSeen] = field(default_factory=dict)
+    #: Of an accepted flow, where usersync is installed and was asked: what became of the user's row.
+    row_state: RowState | None = None
+    row_fault: Fault | None = None
+    #: Of a refused flow: whether it is refused without usersync, too. None if that was not tried.
+    fails_without: bool | None = None
     #: The statements that the request sent to ``auth.users``: ``INSERT``, ``UPDATE``, ``DELETE``.
     statements: tuple[str, ...] = ()
 
@@ -115,6 +134,16 @@ class MovedSequence:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """What the auth server's statements of a flow take in the server, in milliseconds: medians."""
+
+    flow: str
+    total: float
+    #: What usersync's triggers take of it.
+    usersync: float
+
+
+@dataclass(frozen=True)
 class Trial:
     """All flows, each in a transaction that was rolled back."""
 
@@ -127,10 +156,12 @@ class Trial:
     #: What the auth server's role may not do, and a trigger does in its name.
     lacking: tuple[Finding, ...] = ()
     moved: tuple[MovedSequence, ...] = ()
-    #: What a rollback would not undo, in words: ``the trigger … on …, in …, asks the network …``.
-    calling_out: tuple[str, ...] = ()
+    #: What a rollback does not undo, in words: ``the trigger … on …, in …, asks the network …``.
+    lasting: tuple[str, ...] = ()
     #: Why nothing was tried, and what to do.
     obstacle: Finding | None = None
+    #: What came of recording an event, or why none was recorded: what D037 judges.
+    event: object = None
     #: Keys of the metadata that the trial's users had, by flow: with them the flow was accepted.
     metadata_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -164,6 +195,11 @@ class Trial:
     @property
     def not_tried(self) -> tuple[Observation, ...]:
         return tuple(each for each in self if each.state == "not tried")
+
+    @property
+    def held_back(self) -> tuple[Observation, ...]:
+        """Those that were not tried because a rollback would not undo what they do."""
+        return tuple(each for each in self.not_tried if each.lasts)
 
     @property
     def observed_nothing(self) -> bool:

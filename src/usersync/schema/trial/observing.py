@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,9 @@ import psycopg
 
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.gotrue import GoTrueError
+from usersync.models import Finding
 from usersync.schema.trial import leftovers
+from usersync.schema.trial.faults import fault_of
 from usersync.schema.trial.flows import FLOWS, Flow, Keys, Person, events_of, make_person, requests_before
 from usersync.schema.trial.observation import (
     Fault,
@@ -20,6 +21,7 @@ from usersync.schema.trial.observation import (
     RowSeen,
     TableSeen,
     Trial,
+    Witnessed,
 )
 from usersync.schema.trial.placeholders import METADATA, TIMES, Placeholders, merged
 from usersync.schema.trial.rights import lacking_rights
@@ -27,12 +29,12 @@ from usersync.schema.trial.rows import User, describe, minus, rows_of, written_t
 from usersync.schema.trial.session import TrialSession
 from usersync.schema.trial.stage import Stage, keys_in_triggers, prepare
 from usersync.transports.run import run, translate
-from usersync.transports.steps import query, query_row
+from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from uuid import UUID
 
-    from usersync.models import Finding
     from usersync.schema.trial.rows import Counts, Found, Table
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
@@ -65,6 +67,7 @@ def observe(
     times: int = 2,
     first: Sequence[str] = (),
     metadata_keys: Mapping[str, tuple[str, ...]] | None = None,
+    witness: Callable[[UUID], Plan[Witnessed]] | None = None,
 ) -> Trial:
     """Try the flows, roll each of them back, and tell what was seen. Blocks.
 
@@ -72,28 +75,23 @@ def observe(
     another user, so that constants can be told from what varies; ``first`` are statements that each
     transaction begins with. A flow in which a trigger does what a rollback does not undo is not tried,
     unless ``call_out``; nor is one that waits for another session, or too long. ``metadata_keys`` are those
-    of an earlier trial. Raises :class:`UsersyncError` only where the connection is lost.
+    of an earlier trial; ``witness`` tells what became of a user's row.
+
+    Raises :class:`UsersyncError` only where the connection is lost.
     """
     started = time.monotonic()
+    observer = Observer(connection, tuple(first), dict(metadata_keys or {}), witness)
     try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(_SHORT)
-            stage = run(prepare(settings), connection)
-            lacking = run(_looked_up(settings, stage), connection)
-            keys = run(keys_in_triggers(settings), connection)
-        found = Trial(
-            {},
-            stage.auth_role,
-            stage.tried_as,
-            lacking=lacking,
-            calling_out=tuple(map(str, stage.calling_out)),
-            obstacle=stage.obstacle,
-        )
-        if stage.obstacle is None:
-            observer = Observer(connection, stage, tuple(first), variants(keys), dict(metadata_keys or {}))
+        found = observer.prepare(settings)
+        if found.obstacle is None:
             found = _tried(observer, found, [FLOWS[name] for name in flows], call_out=call_out, times=times)
-    except psycopg.Error as error:
-        raise translate(error) from error
+    except (psycopg.Error, UsersyncError) as error:
+        if connection.closed or isinstance(error, ConnectionFailedError):
+            raise (translate(error) if isinstance(error, psycopg.Error) else error) from error
+        why = Finding(
+            "D033", "trial", f"the trial was not finished: {error}", "-- At a quieter hour, try again."
+        )
+        found = Trial(obstacle=why)
     return replace(found, seconds=time.monotonic() - started)
 
 
@@ -121,10 +119,13 @@ def _tried(observer: Observer, found: Trial, flows: Sequence[Flow], *, call_out:
     deadline = time.monotonic() + MOST_SECONDS
     observations = {}
     for flow in flows:
-        reason = observer.reason_not_to_try(flow, call_out=call_out)
+        missing = observer.missing(flow)
+        lasting = None if missing or call_out else observer.lasting(flow)
+        reason = missing or lasting
         if reason is None and time.monotonic() > deadline:
             reason = f"the trial has taken {MOST_SECONDS:.0f} s already"
-        observations[flow.name] = observer.observe(flow, times) if reason is None else not_tried(flow, reason)
+        seen = observer.observe(flow, times) if reason is None else not_tried(flow, reason)
+        observations[flow.name] = replace(seen, not_needed=missing is not None, lasts=lasting is not None)
         run(leftovers.release_advisory_locks(locks), connection)
     moved = tuple(_moved(connection, before))
     return replace(found, observations=observations, moved=moved, metadata_keys=observer.keys_used)
@@ -173,25 +174,40 @@ class Observer:
     def __init__(
         self,
         connection: psycopg.Connection[Any],
-        stage: Stage,
         first: tuple[str, ...],
-        variants: tuple[Keys, ...],
         keys_used: dict[str, tuple[str, ...]],
+        witness: Callable[[UUID], Plan[Witnessed]] | None,
     ) -> None:
         self.connection = connection
         self.keys_used = keys_used
-        self._stage = stage
+        self.witness = witness
         self._first = first
-        self._variants = variants
+        self._stage = Stage()
+        self._variants: tuple[Keys, ...] = ()
         self._tables: dict[int, Table] = {}
 
-    def reason_not_to_try(self, flow: Flow, *, call_out: bool) -> str | None:
-        """Why not, if not."""
-        if missing := [name for name in flow.needs if name not in self._stage.tables["users"]]:
-            return f"this auth server has no column {', '.join(missing)} yet"
-        for caller in self._stage.calling_out:
-            if not call_out and events_of(flow) & caller.events:
-                return f"{caller}, and a rollback does not undo that"
+    def prepare(self, settings: Settings) -> Trial:
+        """Look where the flows are tried, and by whom; and what keeps them from being tried."""
+        with self.connection.transaction(force_rollback=True):
+            self.connection.execute(_SHORT)
+            stage = self._stage = run(prepare(settings), self.connection)
+            lacking = run(_looked_up(settings, stage), self.connection)
+            self._variants = variants(run(keys_in_triggers(settings), self.connection))
+        lasting = tuple(map(str, stage.lasting))
+        return Trial(
+            {}, stage.auth_role, stage.tried_as, lacking=lacking, lasting=lasting, obstacle=stage.obstacle
+        )
+
+    def missing(self, flow: Flow) -> str | None:
+        """Why this auth server does not have the flow, if it does not."""
+        names = [name for name in flow.needs if name not in self._stage.tables["users"]]
+        return f"this auth server has no column {', '.join(names)} yet" if names else None
+
+    def lasting(self, flow: Flow) -> str | None:
+        """What of it a rollback would not undo, if anything."""
+        for each in self._stage.lasting:
+            if events_of(flow) & each.events:
+                return f"{each}, and a rollback does not undo that"
         return None
 
     def observe(self, flow: Flow, times: int) -> Observation:
@@ -229,7 +245,7 @@ class Observer:
     def _once(self, flow: Flow, keys: Keys) -> Observation:
         try:
             with self.connection.transaction(force_rollback=True):
-                self._begin()
+                self.begin()
                 return _Attempt(self, flow, keys).made()
         except _NotTriedError as reason:
             return not_tried(flow, str(reason), reason.blocked_by)
@@ -238,7 +254,7 @@ class Observer:
                 raise
             return not_tried(flow, f"it could not be looked at: {error}")
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """What each transaction begins with; waits for no lock longer than half a second."""
         for number in range(_MOST_WAITS):
             try:
@@ -332,9 +348,27 @@ class _Attempt:
         }
         own = [_own_columns(row) if row else None for row in (before.auth_row, after.auth_row)]
         tables["auth.users"] = TableSeen("auth.users", rows=tuple(_row_seen(own[0], own[1], words)))
+        row = self._witnessed(person.id)
         return Observation(
-            self._flow.name, self._flow.kind, "accepted", tables=tables, statements=self._statements()
+            self._flow.name,
+            self._flow.kind,
+            "accepted",
+            tables=tables,
+            row_state=row.state if row else None,
+            row_fault=row.fault if row else None,
+            statements=self._statements(),
         )
+
+    def _witnessed(self, user_id: UUID) -> Witnessed | None:
+        if self._observer.witness is None:
+            return None
+        try:
+            return run(self._observer.witness(user_id), self._connection)
+        except ConnectionFailedError:
+            raise
+        except UsersyncError as error:
+            fault = Fault(getattr(error, "sqlstate", None), f"the row could not be looked at: {error}")
+            return Witnessed("differs", fault)
 
     def _statements(self) -> tuple[str, ...]:
         return tuple(verb.partition(" ")[0] for verb, table in self._auth.recorder.sent if table == "users")
@@ -434,30 +468,3 @@ def combined(one: Observation, two: Observation) -> Observation:
             ),
         )
     return replace(one, tables=tables)
-
-
-_TRIGGER = """
-    select tgname || ' on ' || tgrelid::regclass as trigger
-    from pg_trigger
-    where tgfoid::regprocedure = any(array(
-            select to_regprocedure(name) from unnest(%(functions)s::text[]) as name
-        ))
-        and not tgisinternal
-    order by array_position(%(functions)s::text[], tgfoid::regprocedure::text) desc, 1
-    limit 1
-"""
-
-
-def fault_of(cause: psycopg.Error) -> Plan[Fault]:
-    """Why the database refused a statement, in whose function, run by which trigger."""
-    said = cause.diag
-    functions = re.findall(r"^(?:PL/pgSQL|SQL) function (.+?\))", said.context or "", re.MULTILINE)
-    rows = (yield from query(_TRIGGER, functions=functions)) if functions else []
-    return Fault(
-        cause.sqlstate,
-        (said.message_primary or str(cause)).strip(),
-        said.constraint_name,
-        said.column_name,
-        functions[0] if functions else None,
-        rows[0]["trigger"] if rows else None,
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.schema.trial.comparison import Difference, compare
 from usersync.schema.trial.observing import observe
+from usersync.schema.trial.timing import measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from usersync.models import Change
-    from usersync.schema.trial.observation import Trial
+    from usersync.schema.trial.observation import Timing, Trial
     from usersync.settings import Settings
 
 
@@ -25,6 +26,7 @@ class Rehearsed:
     before: Trial
     after: Trial
     differences: tuple[Difference, ...]
+    timings: tuple[Timing, ...] = ()
 
     @property
     def to_accept(self) -> tuple[Difference, ...]:
@@ -47,13 +49,14 @@ def rehearse(
     """
     tried = [each.flow for each in before if each.state != "not tried"]
     keys = {flow: keys for flow, keys in before.metadata_keys.items() if before[flow].state == "accepted"}
+    first = [change.sql for change in changes if change.sql]
     after = observe(
-        connection,
-        settings,
-        flows=tried,
-        call_out=call_out,
-        times=1,
-        first=[change.sql for change in changes if change.sql],
-        metadata_keys=keys,
+        connection, settings, flows=tried, call_out=call_out, times=1, first=first, metadata_keys=keys
     )
-    return Rehearsed(before, after, compare(before, after, str(settings.users_table)))
+    differences = compare(before, after, str(settings.users_table))
+    timings = (
+        ()
+        if any(each.must_be_accepted for each in differences)
+        else measure(connection, settings, after, first)
+    )
+    return Rehearsed(before, after, differences, timings)

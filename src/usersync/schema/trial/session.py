@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from usersync.schema.trial.stage import Stage
 
+_EXPLAIN = "explain (analyze, costs off, format json) "
 _WRITE = re.compile(r"\s*(insert into|update|delete from) \"?auth\"?\.\"?(\w+)", re.IGNORECASE)
 
 
@@ -30,12 +31,19 @@ class Recorder:
         self._connection = connection
         #: ``("UPDATE", "users")``, in order; the last one may have failed.
         self.sent: list[tuple[str, str]] = []
+        #: If it is set, gets what each statement on auth.users took.
+        self.times: list[Mapping[str, Any]] | None = None
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         text = query if isinstance(query, str) else self._text(query)
-        if match := _WRITE.match(text):
+        match = _WRITE.match(text)
+        if match:
             self.sent.append((match[1].upper(), match[2]))
-        return self._connection.execute(query, params, **options)
+        if self.times is None or not match or match[2] != "users":
+            return self._connection.execute(query, params, **options)
+        done = self._connection.execute(f"{_EXPLAIN}{text}".encode(), params, **options)
+        self.times.append(done.fetchall()[0][0][0])
+        return done
 
     def _text(self, query: sql.Composable | bytes) -> str:
         return query.decode() if isinstance(query, bytes) else query.as_string(self._connection)

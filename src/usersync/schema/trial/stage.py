@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from usersync.models import Finding
 from usersync.plans.doctor.roles import settings_in_force
-from usersync.plans.network import callers
+from usersync.plans.network import callers, draws
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from usersync.plans.network import Caller
+    from usersync.plans.network import Caller, Draw
     from usersync.settings import Settings
     from usersync.transports.steps import Plan, Row
 
@@ -67,8 +67,8 @@ class Stage:
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: The constraints that wait for COMMIT, quoted.
     deferred: tuple[str, ...] = ()
-    #: Triggers that do what a rollback does not undo.
-    calling_out: tuple[Caller, ...] = ()
+    #: What a rollback does not undo: calls to another server, and numbers of sequences that are data.
+    lasting: tuple[Caller | Draw, ...] = ()
     obstacle: Finding | None = None
 
     @property
@@ -90,7 +90,9 @@ def prepare(settings: Settings) -> Plan[Stage]:
         return Stage(row["role"], row["auth_role"], row["may_assume"], obstacle=obstacle)
     path = yield from settings_in_force(settings, "search_path")
     tables = [f'"auth"."{name}"' for name in TRIED_TABLES]
-    calling_out = yield from callers([*tables, settings.users_table.quoted])
+    tables.append(settings.users_table.quoted)
+    calls = yield from callers(tables)
+    numbers = yield from draws(tables, settings.users_table.quoted)
     return Stage(
         row["role"],
         row["auth_role"],
@@ -98,7 +100,7 @@ def prepare(settings: Settings) -> Plan[Stage]:
         next((each["value"] for each in path if each["is_auth_server"]), '"$user", public'),
         {name: tuple(columns) for name, columns in row["tables"].items()},
         tuple(row["deferred"]),
-        tuple(each for each in calling_out if each.at_once),
+        (*(each for each in calls if each.at_once), *numbers),
     )
 
 

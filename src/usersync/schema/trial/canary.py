@@ -1,0 +1,93 @@
+"""``usersync doctor --canary``: flows tried where usersync is installed, and the users' rows looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from usersync.mapping import quote
+from usersync.models import Finding
+from usersync.schema.trial.faults import fault_of_failure
+from usersync.schema.trial.observation import Fault, Trial, Witnessed
+from usersync.schema.trial.observing import observe
+from usersync.transports.run import run
+from usersync.transports.steps import query, query_row
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    import psycopg
+
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+_INSTALLED = "select to_regclass('usersync.sync_failures') is not null as installed"
+
+# Within the transaction of a flow, the triggers do nothing: neither is their table locked, nor does another
+# session notice.
+_WITHOUT = tuple(
+    f"create or replace function usersync.{name}() returns trigger language plpgsql "
+    "as 'begin return null; end'"
+    for name in ("handle_new_user", "handle_updated_user", "handle_deleted_user")
+)
+
+
+def fly(connection: psycopg.Connection[Any], settings: Settings, *, call_out: bool = False) -> Trial:
+    """Try every flow, and look at the row of each user. Blocks; rolls everything back.
+
+    A flow that is refused is tried again with usersync's triggers doing nothing: is it refused without them,
+    too? The connection must be in autocommit mode and in no transaction. Raises :class:`UsersyncError`
+    only where the connection is lost.
+    """
+    if not run(query_row(_INSTALLED), connection)["installed"]:
+        why = "usersync is not installed in this database"
+        return Trial(obstacle=Finding("D033", "trial", why, "usersync doctor --only D002,D003"))
+    found = observe(connection, settings, call_out=call_out, times=1, witness=partial(witness, settings))
+    refused = [each.flow for each in found.refused]
+    if not refused:
+        return found
+    without = observe(connection, settings, flows=refused, call_out=call_out, times=1, first=_WITHOUT)
+    return replace(
+        found,
+        observations={
+            flow: replace(each, fails_without=_fails(without, flow)) if flow in refused else each
+            for flow, each in found.observations.items()
+        },
+        moved=(*found.moved, *without.moved),
+    )
+
+
+def _fails(without: Trial, flow: str) -> bool | None:
+    states = {"refused": True, "accepted": False}
+    return states.get(without[flow].state) if flow in without.observations else None
+
+
+def witness(settings: Settings, user_id: UUID) -> Plan[Witnessed]:
+    """What a request that was accepted has left of its user in the users table and among the failures."""
+    noted = yield from query(_NOTED.format(source=settings.source_table.quoted), id=user_id)
+    failure = noted[0] if noted else None
+    # Of a user who was deleted the failures may tell what was: it counts if the row is not as it should be.
+    if failure is not None and failure["exists"]:
+        return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
+    unlike = yield from query("select * from usersync.unlike_users(array[%(id)s]::uuid[])", id=user_id)
+    if not unlike:
+        return Witnessed("ok")
+    if failure is not None:
+        return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
+    row = unlike[0]
+    missing = row["sqlstate"] == "US002" and (yield from _is_without_row(settings, user_id))
+    fault = Fault(row["sqlstate"], row["message"], column=row["column_names"])
+    return Witnessed("failed" if missing else "differs", fault)
+
+
+_NOTED = """
+    select failure.*, exists (select from {source} as source where source.id = failure.user_id) as exists
+    from usersync.sync_failures as failure
+    where failure.user_id = %(id)s
+"""
+
+
+def _is_without_row(settings: Settings, user_id: UUID) -> Plan[bool]:
+    key, table = quote(settings.key), settings.users_table.quoted
+    return not (yield from query(f"select from {table} where {key} = %(id)s", id=user_id))

@@ -1,0 +1,65 @@
+"""Why the database refused something: what it says, the function that raised, and the trigger that ran it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from usersync.schema.trial.observation import Fault
+from usersync.transports.steps import query
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from usersync.transports.steps import Plan, Row
+
+_TRIGGER = """
+    select tgname || ' on ' || tgrelid::regclass as trigger
+    from pg_trigger
+    where tgfoid::regprocedure = any(array(
+            select to_regprocedure(name) from unnest(%(functions)s::text[]) as name
+        ))
+        and not tgisinternal
+    order by array_position(%(functions)s::text[], tgfoid::regprocedure::text) desc, 1
+    limit 1
+"""
+
+
+def fault_of(cause: psycopg.Error) -> Plan[Fault]:
+    """Of an error that a statement of the auth server's met."""
+    said = cause.diag
+    # The innermost comes first.
+    functions = re.findall(r"^(?:PL/pgSQL|SQL) function (.+?\))", said.context or "", re.MULTILINE)
+    return Fault(
+        cause.sqlstate,
+        (said.message_primary or str(cause)).strip(),
+        said.constraint_name,
+        said.column_name,
+        functions[0] if functions else None,
+        (yield from _trigger_of(functions)),
+    )
+
+
+def fault_of_failure(row: Row) -> Plan[Fault]:
+    """Of a row of usersync.sync_failures."""
+    raised_in = _signature(row["raised_in"]) if row["raised_in"] else None
+    return Fault(
+        row["sqlstate"],
+        row["message"],
+        row["constraint_name"],
+        row["column_name"],
+        raised_in,
+        (yield from _trigger_of([raised_in] if raised_in else [])),
+    )
+
+
+def _signature(raised_in: str) -> str:
+    """The signature, of what a context says: ``public.f() line 3 at RAISE``."""
+    return raised_in.partition(") ")[0].rstrip(")") + ")"
+
+
+def _trigger_of(functions: Sequence[str]) -> Plan[str | None]:
+    rows = (yield from query(_TRIGGER, functions=list(functions))) if functions else []
+    return rows[0]["trigger"] if rows else None

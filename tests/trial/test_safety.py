@@ -1,0 +1,121 @@
+"""What a rollback does not undo is not done unasked, and only the flows that would do it are left out."""
+
+from __future__ import annotations
+
+import pytest
+from written_by_hand import trigger
+
+from usersync.schema.trial import observing
+from usersync.schema.trial.observing import observe
+from usersync.schema.trial.rehearsal import rehearse
+from usersync.settings import parse_settings
+
+pytestmark = pytest.mark.newest_server
+
+#: Calls another server, as far as the text shows.
+HTTP = """
+    create schema if not exists extensions;
+    create function extensions.http_get(url text) returns int language plpgsql as 'begin return 200; end';
+    create function public.tell() returns trigger language plpgsql as
+        $$ begin perform extensions.http_get('https://example.com'); return null; end $$;
+"""
+SIGN_UP, DELETION = "sign-up by e-mail", "hard deletion"
+
+
+def test_a_trigger_for_deletions_does_not_keep_sign_ups_from_being_tried(tried):
+    """Sign-ups insert into the table, and its trigger fires when a row of it is deleted."""
+    sql = (
+        HTTP
+        + "create table public.people (id uuid primary key references auth.users on delete cascade);"
+        + "create trigger tell after delete on public.people for each row execute function public.tell();"
+        + trigger("insert into public.people values (new.id);")
+    )
+    trial = tried(sql, SIGN_UP, "sign-in", DELETION)
+    assert [trial[flow].state for flow in (SIGN_UP, "sign-in", DELETION)] == [
+        "accepted",
+        "accepted",
+        "not tried",
+    ]
+    assert trial[DELETION].reason.startswith(
+        "the trigger tell on public.people, in extensions.http_get(text)"
+    )
+    assert trial[DELETION].lasts
+    assert tried("select", DELETION, call_out=True)[DELETION].state == "accepted"
+
+
+def test_sql_that_is_built_at_run_time_may_fire_any_trigger(tried):
+    sql = (
+        HTTP
+        + "create table public.people (id uuid primary key);"
+        + "create trigger tell after delete on public.people for each row execute function public.tell();"
+        + trigger("execute 'delete from public.' || 'people';")
+    )
+    assert tried(sql, SIGN_UP)[SIGN_UP].state == "not tried"
+
+
+def test_calls_through_pg_net_are_rows_and_are_tried(tried):
+    sql = (
+        "create schema net; create table net.http_request_queue (url text);"
+        "create function net.http_post(url text) returns void language sql as"
+        " 'insert into net.http_request_queue values ($1)';"
+        + trigger("perform net.http_post('https://example.com');")
+    )
+    seen = tried(sql, SIGN_UP)[SIGN_UP]
+    assert seen.state == "accepted"
+    assert seen.written["net.http_request_queue"].inserted == 1
+
+
+def test_numbers_that_are_data_are_not_used_up_unasked(tried, postgres):
+    """Each member has a number, which nobody may miss; keys are numbers that anybody may."""
+    sql = (
+        "create table public.users (id uuid primary key, member_no bigserial);"
+        "create table public.noted (id bigserial primary key, about uuid);"
+        + trigger(
+            "insert into public.users (id) values (new.id); insert into public.noted (about) values (new.id);"
+        )
+    )
+    trial = tried(sql, SIGN_UP)
+    assert trial[SIGN_UP].state == "not tried"
+    assert trial.lasting == (
+        "a number of the sequence public.users_member_no_seq is used up for public.users.member_no",
+    )
+    last = "select last_value, is_called from public.users_member_no_seq"
+    assert postgres.execute(last).fetchone() == (1, False)
+    trial = tried("select", SIGN_UP, call_out=True)
+    assert trial[SIGN_UP].state == "accepted"
+    assert {each.name for each in trial.moved} == {"public.users_member_no_seq", "public.noted_id_seq"}
+
+
+def test_a_sequence_that_a_function_draws_from(tried):
+    sql = (
+        "create sequence public.invoices; create table public.bills (who uuid primary key, number text);"
+        + trigger("insert into public.bills values (new.id, 'INV-' || nextval('public.invoices'));")
+    )
+    trial = tried(sql, SIGN_UP)
+    assert trial.lasting == ("a number of the sequence public.invoices is used up",)
+    assert trial[SIGN_UP].state == "not tried"
+
+
+def test_a_machine_that_is_too_busy_to_prepare_ends_nothing(tried, monkeypatch):
+    """A time-out before the first flow: nothing was tried, and nothing is raised."""
+    slow = "set local statement_timeout = '1ms'; select pg_sleep(1)"
+    monkeypatch.setattr(observing, "_SHORT", slow)
+    trial = tried("select", SIGN_UP)
+    assert trial.observations == {}
+    assert "the trial was not finished" in trial.obstacle.message
+
+
+def test_the_time_that_usersync_adds(postgres, install):
+    postgres.execute("create table public.users (id uuid primary key, email text)")
+    settings = parse_settings({"columns": {"email": "email"}})
+    changes = install(settings)
+    before = observe(postgres, settings)
+    done = rehearse(postgres, settings, before, changes)
+    assert [each.message for each in done.to_accept] == []
+    assert [each.flow for each in done.timings] == [
+        "sign-up by e-mail with autoconfirm",
+        "sign-in",
+        "change of e-mail",
+        "hard deletion",
+    ]
+    assert all(0 < each.usersync < each.total for each in done.timings), done.timings
