@@ -95,14 +95,16 @@ def observe(
     return replace(found, seconds=time.monotonic() - started)
 
 
-def variants(named: Mapping[str, Sequence[str]]) -> tuple[Keys, ...]:
+def variants(named: Mapping[str, Sequence[str]], *, usual_first: bool) -> tuple[Keys, ...]:
     """The keys that users of the trial may have, to be tried in this order until a sign-up is accepted.
 
-    A trigger may require a key, or may accept only a number in it.
+    A trigger may require a key, or may accept only a number in it. With all keys that triggers name, more can
+    be seen; with the usual ones, less depends on what the trial made up.
     """
     user, app = tuple(named["raw_user_meta_data"]), tuple(named["raw_app_meta_data"])
     every = Keys(tuple(dict.fromkeys((*_USUAL_KEYS, *user))), app)
-    return tuple(dict.fromkeys((every, Keys(_USUAL_KEYS), Keys())))
+    usual = Keys(_USUAL_KEYS)
+    return tuple(dict.fromkeys((usual, every, Keys()) if usual_first else (every, usual, Keys())))
 
 
 def _looked_up(settings: Settings, stage: Stage) -> Plan[tuple[Finding, ...]]:
@@ -192,7 +194,8 @@ class Observer:
             self.connection.execute(_SHORT)
             stage = self._stage = run(prepare(settings), self.connection)
             lacking = run(_looked_up(settings, stage), self.connection)
-            self._variants = variants(run(keys_in_triggers(settings), self.connection))
+            named = run(keys_in_triggers(settings), self.connection)
+        self._variants = variants(named, usual_first=self.witness is not None)
         lasting = tuple(map(str, stage.lasting))
         return Trial(
             {}, stage.auth_role, stage.tried_as, lacking=lacking, lasting=lasting, obstacle=stage.obstacle

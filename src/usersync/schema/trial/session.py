@@ -35,7 +35,7 @@ class Recorder:
         self.times: list[Mapping[str, Any]] | None = None
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        text = query if isinstance(query, str) else self._text(query)
+        text = self._text(query)
         match = _WRITE.match(text)
         if match:
             self.sent.append((match[1].upper(), match[2]))
@@ -45,8 +45,10 @@ class Recorder:
         self.times.append(done.fetchall()[0][0][0])
         return done
 
-    def _text(self, query: sql.Composable | bytes) -> str:
-        return query.decode() if isinstance(query, bytes) else query.as_string(self._connection)
+    def _text(self, query: str | bytes | sql.Composable) -> str:
+        if isinstance(query, bytes):
+            return query.decode()
+        return query if isinstance(query, str) else query.as_string(self._connection)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
