@@ -70,7 +70,7 @@ def witness(settings: Settings, user_id: UUID) -> Plan[Witnessed]:
     # Of a user who was deleted the failures may tell what was: it counts if the row is not as it should be.
     if failure is not None and failure["exists"]:
         return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
-    unlike = yield from query("select * from usersync.unlike_users(array[%(id)s]::uuid[])", id=user_id)
+    unlike = yield from query("select * from usersync.unlike_users(array[%(id)s]::uuid[], true)", id=user_id)
     if not unlike:
         return Witnessed("ok")
     if failure is not None:

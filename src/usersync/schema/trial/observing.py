@@ -234,7 +234,7 @@ class Observer:
                 self.keys_used[flow.name] = (*keys.user, *(f"app_metadata.{key}" for key in keys.app))
                 return keys, seen
             refusals.append((keys, seen))
-            if seen.state == "not tried":
+            if seen.state == "not tried" and seen.blocked_by is None:
                 break
         return refusals[0]
 
