@@ -452,7 +452,7 @@ class TestTheCommand:
     def test_a_check_of_the_canarys_needs_it(self, doctor):
         code, said = doctor("--only", "D033")
         assert code == 2
-        assert "D033 to D037 are made with --canary" in said.err
+        assert "are made with --canary" in said.err
 
     def test_options_that_would_do_nothing(self, doctor):
         assert doctor("--call-out")[0] == doctor("--yes")[0] == 2
