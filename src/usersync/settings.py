@@ -27,7 +27,7 @@ from usersync.mapping import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 FILE_NAME = "usersync.toml"
 
@@ -40,6 +40,7 @@ OnDelete = Literal["anonymize", "soft", "keep", "delete"]
 _MAX_FILE_BYTES = 1 << 20
 
 _MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS = 10, 5_000
+_MIN_BUDGET_MS, _MAX_BUDGET_MS = 10, 8_000
 
 
 def _setting(doc: str, **options: Any) -> Any:
@@ -82,6 +83,12 @@ class Settings:
         f"to the ledger ({_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}).",
         default=250,
     )
+    budget_ms: int = _setting(
+        "How long, in milliseconds, attempts that fail may hold up one transaction of the auth server "
+        f"({_MIN_BUDGET_MS} to {_MAX_BUDGET_MS}). What is not tried then is recorded as a failure, and "
+        "synced by `usersync retry`. Work that succeeds is not counted.",
+        default=1000,
+    )
     columns: tuple[Column, ...] = _setting(
         "The mapping, a table: each column of the users table and where its value comes from.",
         default_factory=_default_columns,
@@ -108,6 +115,7 @@ class Settings:
             "on_delete": self.on_delete,
             "on_soft_delete": self.on_soft_delete,
             "lock_timeout_ms": self.lock_timeout_ms,
+            "budget_ms": self.budget_ms,
             "columns": {column.name: column.describe() for column in self.columns},
             "audit": self.audit.describe(),
         }
@@ -228,13 +236,13 @@ def _parse_key(value: object, where: str) -> str:
     return check_name(value, where)
 
 
-def _parse_lock_timeout(value: object, where: str) -> int:
-    if type(value) is not int or not _MIN_LOCK_TIMEOUT_MS <= value <= _MAX_LOCK_TIMEOUT_MS:
-        raise SettingsError(
-            f"{where}: expected whole milliseconds from {_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}, "
-            f"got {value!r}"
-        )
-    return value
+def _parse_milliseconds(least: int, most: int) -> Callable[[object, str], int]:
+    def parse(value: object, where: str) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise SettingsError(f"{where}: expected whole milliseconds from {least} to {most}, got {value!r}")
+        return value
+
+    return parse
 
 
 def _parse_columns(value: object, where: str) -> tuple[Column, ...]:
@@ -258,7 +266,8 @@ _PARSERS = {
     "key": _parse_key,
     "on_delete": _parse_choice(get_args(OnDelete)),
     "on_soft_delete": _parse_choice(get_args(OnDelete)),
-    "lock_timeout_ms": _parse_lock_timeout,
+    "lock_timeout_ms": _parse_milliseconds(_MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS),
+    "budget_ms": _parse_milliseconds(_MIN_BUDGET_MS, _MAX_BUDGET_MS),
     "columns": _parse_columns,
     "audit": parse_audit,
 }

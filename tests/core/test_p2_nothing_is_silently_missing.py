@@ -248,7 +248,8 @@ def test_one_user_who_is_refused_costs_the_others_nothing(project, sql, ledger, 
         )
     ]
     assert {user: each.sqlstate for user, each in ledger().items()} == {ids[6]: sqlstate}
-    assert ledger()[ids[6]].outcome == "degraded"
+    # In the auth server's transaction a trigger that has raised is not called again for the same user.
+    assert ledger()[ids[6]].outcome == ("failed" if sqlstate == "42501" else "degraded")
     sql("delete from {users}")
     project.client.reconcile()
     assert [user for user in ids if project.row(user)["full_name"] != "short"] == [ids[6]]

@@ -466,6 +466,25 @@ end;
 $function$
 
 
+-- function usersync.check_constraints()
+owner postgres; usersync: checks constraints that are deferred.
+CREATE OR REPLACE FUNCTION usersync.check_constraints()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    checked text := coalesce(current_setting('usersync.checked_constraints', true), '');
+begin
+    if checked = 'all' then
+        set constraints all immediate;
+    elsif checked <> '' then
+        execute 'set constraints ' || checked || ' immediate';
+    end if;
+end;
+$function$
+
+
 -- function usersync.column_default(text)
 owner postgres; usersync: the DEFAULT of a column of the users table for a new row.
 CREATE OR REPLACE FUNCTION usersync.column_default(column_name text)
@@ -689,6 +708,36 @@ end;
 $function$
 
 
+-- function usersync.defer_constraints(text)
+owner postgres; usersync: defers constraints again.
+CREATE OR REPLACE FUNCTION usersync.defer_constraints(names text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    one text;
+begin
+    if names is null then
+        return;
+    end if;
+    begin
+        execute 'set constraints ' || names || ' deferred';
+        return;
+    exception when others then
+        null;  -- Another constraint of one of these names cannot be deferred.
+    end;
+    foreach one in array string_to_array(names, ', ') loop
+        begin
+            execute 'set constraints ' || one || ' deferred';
+        exception when others then
+            null;
+        end;
+    end loop;
+end;
+$function$
+
+
 -- function usersync.degrade_users(uuid[], text, text, text, text, text)
 owner postgres; usersync: gives users whose row was refused a minimal row, and notes the reason.
 CREATE OR REPLACE FUNCTION usersync.degrade_users(ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, error_context text)
@@ -700,9 +749,13 @@ AS $function$
 declare
     half integer := cardinality(ids) / 2;
     second_reason text;
+    -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
+    may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
+        and (current_setting('usersync.in_request', true) is distinct from 'true'
+            or usersync.raised_below(error_context) is null);
     yielding record;
 begin
-    if reason = '23505' and half = 0 and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
+    if reason = '23505' and half = 0 and may_try and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
         select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
         if yielding.written and yielding.lacking is null then
             delete from usersync.sync_failures where user_id = ids[1];
@@ -716,14 +769,16 @@ begin
     if reason = '55P03' then
         -- The sign-up has waited once, and is not to wait for the same lock again.
         perform set_config('lock_timeout', '10ms', true);
-    else
+    elsif may_try then
         begin
             perform usersync.write_minimal_rows(ids);
         exception when others or assert_failure then
             second_reason := sqlstate;
         end;
     end if;
-    if half > 0 and left(second_reason, 2) in ('22', '23', 'P0') then
+    if half > 0 and left(second_reason, 2) in ('22', '23', 'P0')
+        and coalesce(current_setting('usersync.refusals', true), '') not like '%........'
+    then
         perform usersync.degrade_users(
             ids[:half], reason, failed_constraint, failed_column, error_message, error_context);
         perform usersync.degrade_users(
@@ -1114,7 +1169,9 @@ AS $function$
 declare
     last_row text := 'usersync.last_new_user_' || pg_trigger_depth();
     last_id text := current_setting(last_row, true);
+    started timestamptz := clock_timestamp();
     inserted bigint := 0;
+    has_failed boolean := false;
     ids uuid[];
     reason text;
     problem text;
@@ -1165,6 +1222,7 @@ begin
             if sqlstate = '55P03' then
                 perform set_config('usersync.has_waited', 'yes', true);
             end if;
+            has_failed := true;
         end;
         if inserted = 1 then
             return null;
@@ -1178,6 +1236,9 @@ begin
             return null;
         end if;
         ids := array(select new_users."id" from new_users);
+        if has_failed then
+            perform usersync.spend(started, false);
+        end if;
         if inserted = 0 then
             if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 4) then
                 ids := array[new."id"];
@@ -1254,6 +1315,49 @@ exception when others or assert_failure then
             hint = 'Run "usersync doctor", then "usersync sync".';
     end;
     return null;
+end;
+$function$
+
+
+-- function usersync.hold_constraints()
+owner postgres; usersync: has deferred constraints checked at once, but for those that the caller has pending.
+CREATE OR REPLACE FUNCTION usersync.hold_constraints(OUT checked text, OUT deferred text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'on'
+AS $function$
+declare
+    one text;
+begin
+    if not exists (select from pg_constraint where condeferrable) then
+        checked := '';
+        return;
+    end if;
+    deferred := (
+        select string_agg(distinct format('%I.%I', nspname, conname), ', ')
+        from pg_constraint join pg_namespace on pg_namespace.oid = connamespace
+        where condeferred
+    );
+    begin
+        set constraints all immediate;
+        checked := 'all';
+        return;
+    exception when others or assert_failure then
+        checked := '';
+    end;
+    for one in
+        select distinct format('%I.%I', nspname, conname)
+        from pg_constraint join pg_namespace on pg_namespace.oid = connamespace
+        where condeferrable
+    loop
+        begin
+            execute format('set constraints %s immediate', one);
+            checked := concat_ws(', ', nullif(checked, ''), one);
+        exception when others or assert_failure then
+            null;  -- The caller's.
+        end;
+    end loop;
 end;
 $function$
 
@@ -1415,6 +1519,25 @@ begin
     return exists (
         select from (select is_recorded.event_id as id) as given join "public"."audit_logs" as stored on stored."id" = given.id
     );
+end;
+$function$
+
+
+-- function usersync.is_refused_anyway(text, boolean)
+owner postgres; usersync: whether users are refused whoever they are.
+CREATE OR REPLACE FUNCTION usersync.is_refused_anyway(cause text, counts boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    refusals text := coalesce(current_setting('usersync.refusals', true), '');
+begin
+    if counts then
+        refusals := case when rtrim(refusals, '.') = cause then refusals else cause end || '.';
+        perform set_config('usersync.refusals', refusals, true);
+    end if;
+    return starts_with(refusals, cause || '........');
 end;
 $function$
 
@@ -1797,17 +1920,66 @@ end;
 $function$
 
 
+-- function usersync.postpone_users(uuid[])
+owner postgres; usersync: records users who are not tried in this transaction any more.
+CREATE OR REPLACE FUNCTION usersync.postpone_users(ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    perform usersync.record_failures(
+        array(
+            select unnest(ids)
+            except select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(ids)
+        ),
+        'US003', null, null,
+        'Not tried: earlier attempts in the same transaction failed, and took too long or raised in a trigger of the '
+            'application.',
+        null
+    );
+exception when others or assert_failure then
+    raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
+        using detail = format('Users: %s. Cause: %s %s.', left(array_to_string(ids, ', '), 1000), sqlstate, sqlerrm),
+        hint = 'Run "usersync doctor", then "usersync sync".';
+end;
+$function$
+
+
 -- function usersync.raised_below(text)
 owner postgres; usersync: which function of the application raised, if one did.
 CREATE OR REPLACE FUNCTION usersync.raised_below(error_context text)
  RETURNS text
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select substring(
-        split_part(error_context, 'PL/pgSQL function usersync.', 1) from '(?:PL/pgSQL|SQL) function ([^\n]{1,200})'
-    );
+declare
+    -- Up to the first function of ours.
+    below text := split_part(error_context, 'usersync.', 1);
+    statement text;
+    start integer;
+    first_start integer := 0;
+begin
+    foreach statement in array array[
+        'insert into ' || '"app"."members"', 'update ' || '"app"."members"', 'delete from ' || '"app"."members"', 'set constraints '
+    ] loop
+        -- The last one is ours: an application's trigger may write to the table as well.
+        start := length(below) - coalesce(
+            nullif(position(reverse(statement) in reverse(below)), 0) + length(statement) - 1, length(below));
+        first_start := greatest(first_start, start);
+    end loop;
+    below := left(below, first_start);
+    -- A trigger's function is in PL/pgSQL, PL/Python and so on, which every translation names. What foreign keys do of
+    -- their own accord has no such line.
+    below := substring(below from '[^\n]*PL/[^\n]*');
+    -- Of that line the function's name with its arguments, wherever the sentence has them.
+    return case when below is not null then coalesce(
+        substring(below from 'function ([^\n]{1,200})'),
+        substring(below from '([[:alnum:]_.$"]+\([^()]{0,200}\)[^\n]{0,60})'),
+        left(below, 200)
+    ) end;
+end;
 $function$
 
 
@@ -2442,6 +2614,26 @@ end;
 $function$
 
 
+-- function usersync.spend(timestamp with time zone, boolean)
+owner postgres; usersync: counts the time of failed attempts in the auth server's transaction.
+CREATE OR REPLACE FUNCTION usersync.spend(started timestamp with time zone, has_raised boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    spent numeric := coalesce(nullif(current_setting('usersync.spent_ms', true), ''), '0')::numeric
+        + extract(epoch from clock_timestamp() - started) * 1000;
+begin
+    perform set_config('usersync.spent_ms', round(spent, 3)::text, true);
+    if has_raised or spent >= '1000'::numeric then
+        perform set_config('usersync.gives_up', 'yes', true);
+    end if;
+    return current_setting('usersync.gives_up', true) is not distinct from 'yes';
+end;
+$function$
+
+
 -- function usersync.start_run(uuid, uuid[], uuid[], integer, bigint)
 owner postgres; usersync: opens a reconciling run.
 CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer, examined bigint DEFAULT NULL::bigint)
@@ -2550,11 +2742,9 @@ CREATE OR REPLACE FUNCTION usersync.sync_on_request(ids uuid[], fired_by text DE
 AS $function$
 declare
     has_waited text := coalesce(current_setting('usersync.has_waited', true), '');
-    checks_constraints text := coalesce(current_setting('usersync.checks_constraints', true), 'true');
 begin
     perform usersync.sync_users(ids, fired_by, usersync.owns_transaction(), applies_deletions);
     perform set_config('usersync.has_waited', has_waited, true);
-    perform set_config('usersync.checks_constraints', checks_constraints, true);
 end;
 $function$
 
@@ -2589,28 +2779,79 @@ CREATE OR REPLACE FUNCTION usersync.sync_users(ids uuid[], fired_by text, own_tr
 AS $function$
 #variable_conflict use_column
 declare
+    in_request boolean := not own_transaction and coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false);
+    checked text := coalesce(current_setting('usersync.checked_constraints', true), '');
+    statement_timeout text := current_setting('statement_timeout');
+    to_check text := case when own_transaction then 'all' else '' end;
+    to_defer text;
+begin
+    if ids is null or cardinality(ids) = 0 then
+        return;
+    end if;
+    if fired_by in ('UPDATE', 'DELETE') then
+        perform set_config('usersync.has_changed_users', 'yes', true);
+    end if;
+    if in_request then
+        select holding.checked, holding.deferred into to_check, to_defer from usersync.hold_constraints() as holding;
+    end if;
+    perform set_config('usersync.checked_constraints', to_check, true);
+    perform set_config('usersync.in_request', in_request::text, true);
+    perform usersync.try_users(ids, fired_by, in_request, applies_deletions, cardinality(ids) = 1);
+    perform set_config('usersync.checked_constraints', checked, true);
+    perform set_config('usersync.in_request', '', true);
+    if in_request then
+        perform usersync.defer_constraints(to_defer);
+        if current_setting('statement_timeout') <> statement_timeout then
+            perform set_config('statement_timeout', statement_timeout, false);
+        end if;
+    end if;
+end;
+$function$
+
+
+-- function usersync.time_of_id(uuid)
+owner postgres; usersync: the time in a uuid of version 7.
+CREATE OR REPLACE FUNCTION usersync.time_of_id(id uuid)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+select to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
+where substr(id::text, 15, 1) = '7' and left(id::text, 2) < 'e0'
+$function$
+
+
+-- function usersync.try_users(uuid[], text, boolean, boolean, boolean)
+owner postgres; usersync: writes the rows of these users, and finds those that are refused.
+CREATE OR REPLACE FUNCTION usersync.try_users(ids uuid[], fired_by text, in_request boolean, applies_deletions boolean, is_alone boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    started timestamptz := clock_timestamp();
     reason text;
     failed_constraint text;
     failed_column text;
     error_message text;
     error_context text;
     written bigint;
-    -- Whether deferred checks are made here and now.
-    checks_constraints boolean := own_transaction or coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false);
     has_triggers boolean;
     unlike uuid[] := '{}'::uuid[];
     half integer;
     unlocked uuid[];
+    raised_in text;
+    gives_up boolean := false;
 begin
-    if ids is null or cardinality(ids) = 0 then
+    if in_request and current_setting('usersync.gives_up', true) = 'yes' then
+        perform usersync.postpone_users(ids);
         return;
     end if;
     if current_setting('usersync.has_waited', true) = 'yes' then
         -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
         perform set_config('lock_timeout', '10ms', true);
-    end if;
-    if fired_by in ('UPDATE', 'DELETE') then
-        perform set_config('usersync.has_changed_users', 'yes', true);
     end if;
     begin
         written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
@@ -2620,9 +2861,7 @@ begin
         -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
         -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
         -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
-        if checks_constraints then
-            set constraints all immediate;
-        end if;
+        perform usersync.check_constraints();
         has_triggers := exists (
             select from pg_trigger where tgrelid = '"app"."members"'::regclass and not tgisinternal
         ) or exists (select from pg_inherits where inhparent = '"app"."members"'::regclass);
@@ -2633,11 +2872,14 @@ begin
         if fired_by is distinct from 'INSERT' then
             begin
                 delete from usersync.sync_failures as failure
-                where failure.user_id = any(sync_users.ids) and failure.user_id <> all(unlike)
+                where failure.user_id = any(try_users.ids) and failure.user_id <> all(unlike)
                     and (applies_deletions or failure.kind <> 'removal' or usersync.is_alive(failure.user_id));
             exception when others then
                 null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
             end;
+        end if;
+        if in_request then
+            perform set_config('usersync.refusals', '', true);
         end if;
         return;
     exception
@@ -2653,24 +2895,31 @@ begin
     end;
 
     half := cardinality(ids) / 2;
-    perform set_config('usersync.checks_constraints', checks_constraints::text, true);
+    raised_in := usersync.raised_below(error_context);
+    if in_request then
+        gives_up := usersync.spend(started, raised_in is not null and is_alone);
+    end if;
     if reason = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true);
     end if;
-    if half > 0 and reason = '55P03' then
+    if gives_up then
+        null;
+    elsif half > 0 and reason = '55P03' then
         -- Somebody holds some of the rows. The others need not wait with them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
-            perform usersync.sync_users(unlocked, fired_by, own_transaction, applies_deletions);
+            perform usersync.try_users(unlocked, fired_by, in_request, applies_deletions, is_alone);
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
-    elsif half > 0 and (
-        left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or usersync.raised_below(error_context) is not null
-    ) then
+    elsif half > 0 and (left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or raised_in is not null)
+        and not usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), false)
+    then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
-        perform usersync.sync_users(ids[:half], fired_by, own_transaction, applies_deletions);
-        perform usersync.sync_users(ids[half + 1:], fired_by, own_transaction, applies_deletions);
+        perform usersync.try_users(ids[:half], fired_by, in_request, applies_deletions, is_alone);
+        perform usersync.try_users(ids[half + 1:], fired_by, in_request, applies_deletions, is_alone);
         return;
+    elsif half = 0 and in_request and not (reason = '23505' and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}') then
+        perform usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), true);
     end if;
     if not applies_deletions then
         ids := array(select id from unnest(ids) as id where usersync.is_alive(id));
@@ -2682,19 +2931,6 @@ begin
         ids, reason, nullif(failed_constraint, ''), nullif(failed_column, ''), error_message, error_context
     );
 end;
-$function$
-
-
--- function usersync.time_of_id(uuid)
-owner postgres; usersync: the time in a uuid of version 7.
-CREATE OR REPLACE FUNCTION usersync.time_of_id(id uuid)
- RETURNS timestamp with time zone
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-select to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
-where substr(id::text, 15, 1) = '7' and left(id::text, 2) < 'e0'
 $function$
 
 
@@ -2898,9 +3134,7 @@ begin
         'and (select true from %s as target where target.%I = source."id") is null on conflict (%I) do nothing',
         '"app"."members"', column_list, value_list, '"auth"."users"', '"app"."members"', 'auth_id', 'auth_id'
     ) using ids;
-    if coalesce(current_setting('usersync.checks_constraints', true), 'true') = 'true' then
-        set constraints all immediate;
-    end if;
+    perform usersync.check_constraints();
 end;
 $function$
 
@@ -3052,9 +3286,7 @@ begin
             if statement is not null then
                 execute statement using user_id;
             end if;
-            if coalesce(current_setting('usersync.checks_constraints', true), 'true') = 'true' then
-                set constraints all immediate;
-            end if;
+            perform usersync.check_constraints();
             written := true;
             return;
         exception when unique_violation then

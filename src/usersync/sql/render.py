@@ -91,6 +91,7 @@ class Renderer:
             "on_soft_delete": literal(settings.on_soft_delete),
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
             "command_lock_timeout": literal(COMMAND_LOCK_TIMEOUT),
+            "budget_ms": literal(str(settings.budget_ms)),
             "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
         } | fragments.values()

@@ -10,9 +10,13 @@ as $usersync$
 declare
     half integer := cardinality(ids) / 2;
     second_reason text;
+    -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
+    may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
+        and (current_setting('usersync.in_request', true) is distinct from 'true'
+            or usersync.raised_below(error_context) is null);
     yielding record;
 begin
-    if reason = '23505' and half = 0 and array['@mapped_policies'] && '{"null",suffix}' then
+    if reason = '23505' and half = 0 and may_try and array['@mapped_policies'] && '{"null",suffix}' then
         select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
         if yielding.written and yielding.lacking is null then
             delete from usersync.sync_failures where user_id = ids[1];
@@ -26,14 +30,16 @@ begin
     if reason = '55P03' then
         -- The sign-up has waited once, and is not to wait for the same lock again.
         perform set_config('lock_timeout', '10ms', true);
-    else
+    elsif may_try then
         begin
             perform usersync.write_minimal_rows(ids);
         exception when others or assert_failure then
             second_reason := sqlstate;
         end;
     end if;
-    if half > 0 and left(second_reason, 2) in ('22', '23', 'P0') then
+    if half > 0 and left(second_reason, 2) in ('22', '23', 'P0')
+        and coalesce(current_setting('usersync.refusals', true), '') not like '%........'
+    then
         perform usersync.degrade_users(
             ids[:half], reason, failed_constraint, failed_column, error_message, error_context);
         perform usersync.degrade_users(

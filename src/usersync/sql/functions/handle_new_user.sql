@@ -24,7 +24,9 @@ as $usersync$
 declare
     last_row text := 'usersync.last_new_user_' || pg_trigger_depth();
     last_id text := current_setting(last_row, true);
+    started timestamptz := clock_timestamp();
     inserted bigint := 0;
+    has_failed boolean := false;
     ids uuid[];
     reason text;
     problem text;
@@ -75,6 +77,7 @@ begin
             if sqlstate = '55P03' then
                 perform set_config('usersync.has_waited', 'yes', true);
             end if;
+            has_failed := true;
         end;
         if inserted = 1 then
             return null;
@@ -88,6 +91,9 @@ begin
             return null;
         end if;
         ids := array(select new_users."id" from new_users);
+        if has_failed then
+            perform usersync.spend(started, false);
+        end if;
         if inserted = 0 then
             if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 4) then
                 ids := array[new."id"];

@@ -9,11 +9,9 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
     has_waited text := coalesce(current_setting('usersync.has_waited', true), '');
-    checks_constraints text := coalesce(current_setting('usersync.checks_constraints', true), 'true');
 begin
     perform usersync.sync_users(ids, fired_by, usersync.owns_transaction(), applies_deletions);
     perform set_config('usersync.has_waited', has_waited, true);
-    perform set_config('usersync.checks_constraints', checks_constraints, true);
 end;
 $usersync$;
 comment on function usersync.sync_on_request(uuid[], text, boolean) is

@@ -25,9 +25,7 @@ begin
         'and (select true from %s as target where target.%I = source."id") is null on conflict (%I) do nothing',
         '@users_table', column_list, value_list, '@source_table', '@users_table', '@key', '@key'
     ) using ids;
-    if coalesce(current_setting('usersync.checks_constraints', true), 'true') = 'true' then
-        set constraints all immediate;
-    end if;
+    perform usersync.check_constraints();
 end;
 $usersync$;
 comment on function usersync.write_minimal_rows(uuid[]) is

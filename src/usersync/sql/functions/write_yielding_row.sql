@@ -88,9 +88,7 @@ begin
             if statement is not null then
                 execute statement using user_id;
             end if;
-            if coalesce(current_setting('usersync.checks_constraints', true), 'true') = 'true' then
-                set constraints all immediate;
-            end if;
+            perform usersync.check_constraints();
             written := true;
             return;
         exception when unique_violation then

@@ -1,0 +1,114 @@
+-- Writes the rows of these users in one guarded block. Where that fails because of some row, each half is tried, and a
+-- user who is refused alone goes down the ladder (degrade_users). Called by sync_users, which prepares for it. is_alone:
+-- the statement is about one user.
+create or replace function usersync.try_users(
+    ids uuid[], fired_by text, in_request boolean, applies_deletions boolean, is_alone boolean
+) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+#variable_conflict use_column
+declare
+    started timestamptz := clock_timestamp();
+    reason text;
+    failed_constraint text;
+    failed_column text;
+    error_message text;
+    error_context text;
+    written bigint;
+    has_triggers boolean;
+    unlike uuid[] := '{}'::uuid[];
+    half integer;
+    unlocked uuid[];
+    raised_in text;
+    gives_up boolean := false;
+begin
+    if in_request and current_setting('usersync.gives_up', true) = 'yes' then
+        perform usersync.postpone_users(ids);
+        return;
+    end if;
+    if current_setting('usersync.has_waited', true) = 'yes' then
+        -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
+        perform set_config('lock_timeout', '10ms', true);
+    end if;
+    begin
+        written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
+        if applies_deletions and written < cardinality(ids) then
+            perform usersync.remove_users(ids);
+        end if;
+        -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
+        -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
+        -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
+        perform usersync.check_constraints();
+        has_triggers := exists (
+            select from pg_trigger where tgrelid = '@users_table'::regclass and not tgisinternal
+        ) or exists (select from pg_inherits where inhparent = '@users_table'::regclass);
+        -- Where all was written and nobody else has a hand in it, there is nothing to look for.
+        if has_triggers or written < cardinality(ids) then
+            unlike := usersync.note_unlike_users(ids, applies_deletions);
+        end if;
+        if fired_by is distinct from 'INSERT' then
+            begin
+                delete from usersync.sync_failures as failure
+                where failure.user_id = any(try_users.ids) and failure.user_id <> all(unlike)
+                    and (applies_deletions or failure.kind <> 'removal' or usersync.is_alive(failure.user_id));
+            exception when others then
+                null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
+            end;
+        end if;
+        if in_request then
+            perform set_config('usersync.refusals', '', true);
+        end if;
+        return;
+    exception
+        -- "others" leaves out two: a failed ASSERT, which an application's trigger may well raise, and
+        -- query_canceled, which is somebody's wish and is obeyed.
+        when others or assert_failure then
+            get stacked diagnostics
+                reason = returned_sqlstate,
+                failed_constraint = constraint_name,
+                failed_column = column_name,
+                error_message = message_text,
+                error_context = pg_exception_context;
+    end;
+
+    half := cardinality(ids) / 2;
+    raised_in := usersync.raised_below(error_context);
+    if in_request then
+        gives_up := usersync.spend(started, raised_in is not null and is_alone);
+    end if;
+    if reason = '55P03' then
+        perform set_config('usersync.has_waited', 'yes', true);
+    end if;
+    if gives_up then
+        null;
+    elsif half > 0 and reason = '55P03' then
+        -- Somebody holds some of the rows. The others need not wait with them.
+        unlocked := usersync.unlocked_users(ids);
+        if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
+            perform usersync.try_users(unlocked, fired_by, in_request, applies_deletions, is_alone);
+            ids := array(select unnest(ids) except select unnest(unlocked));
+        end if;
+    elsif half > 0 and (left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or raised_in is not null)
+        and not usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), false)
+    then
+        -- Some row's fault, then, and not the schema's: find it, and let the others through.
+        perform usersync.try_users(ids[:half], fired_by, in_request, applies_deletions, is_alone);
+        perform usersync.try_users(ids[half + 1:], fired_by, in_request, applies_deletions, is_alone);
+        return;
+    elsif half = 0 and in_request and not (reason = '23505' and array['@mapped_policies'] && '{"null",suffix}') then
+        perform usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), true);
+    end if;
+    if not applies_deletions then
+        ids := array(select id from unnest(ids) as id where usersync.is_alive(id));
+    end if;
+    if cardinality(ids) = 0 then
+        return;
+    end if;
+    perform usersync.degrade_users(
+        ids, reason, nullif(failed_constraint, ''), nullif(failed_column, ''), error_message, error_context
+    );
+end;
+$usersync$;
+comment on function usersync.try_users(uuid[], text, boolean, boolean, boolean) is
+    'usersync: writes the rows of these users, and finds those that are refused.';
