@@ -1414,6 +1414,16 @@ AS $function$
 #variable_conflict use_column
 declare
     stored bigint;
+    role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+    -- Who owns the log may hand in again what a trigger has recorded. Nobody else can claim to be one.
+    is_owner boolean := coalesce(
+        (select pg_has_role(oid, current_user, 'USAGE') from pg_roles where rolname = role_name), false);
+    -- What the database knows, whatever the event says of itself.
+    facts jsonb := case
+        when is_owner then '{}'
+        else jsonb_strip_nulls(jsonb_build_object(
+            'db_role', session_user, 'db_set_role', nullif(role_name, session_user)))
+    end;
 begin
     -- In the order of ids throughout, so that two who send the same events cannot wait for each other in a circle.
     with sent as materialized (
@@ -1458,11 +1468,18 @@ begin
                 when resolved.problem is null then coalesce(given.metadata, '{}')
                 else coalesce(given.metadata, '{}')
                     || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
+            end || facts || case
+                when given.source in ('trigger', 'sync') and not is_owner
+                then jsonb_build_object('claimed_source', given.source)
+                else '{}'
             end as metadata,
             given.request_id,
             given.ip,
             given.user_agent,
-            coalesce(given.source, 'app') as source
+            case
+                when given.source in ('trigger', 'sync') and not is_owner then 'app'
+                else coalesce(given.source, 'app')
+            end as source
         from given
         left join resolved on resolved.user_id = given.wanted
     ) as event

@@ -40,11 +40,12 @@ COMMAND_LOCK_TIMEOUT = "5s"
 
 
 #: What a value looks like as text depends on these settings, and must not depend on the session's. A function
-#: that makes text of values has ``"@pinned"`` at the end of its search path.
+#: that makes text of values has ``"@pinned"`` at the end of its search path. The names are written as in the
+#: catalog, which is compared with them.
 PINNED = """pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
-set intervalstyle = 'postgres'
+set TimeZone = 'UTC'
+set DateStyle = 'ISO, MDY'
+set IntervalStyle = 'postgres'
 set extra_float_digits = 1
 set bytea_output = 'hex'
 set lc_monetary = 'C'"""

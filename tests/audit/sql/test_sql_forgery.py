@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
+from sql_log import event, send
 
 from usersync.settings import Settings
 from usersync.testing.install import install
@@ -131,3 +132,33 @@ LINTS = {
 @pytest.mark.parametrize("lint", LINTS)
 def test_the_advisor_finds_nothing(postgres, lint):
     assert postgres.execute(LINTS[lint]).fetchall() == []
+
+
+FORGED = {
+    "action": "products.deleted",
+    "source": "trigger",
+    "actor_id": "somebody",
+    "metadata": {"db_role": "postgres", "kept": 1},
+}
+
+
+@pytest.mark.parametrize("source", ["trigger", "sync"])
+def test_nobody_but_the_owner_can_claim_to_be_a_trigger(log, source):
+    with log.project.database.connect("service_role") as client:
+        assert send(client, event(**FORGED | {"source": source})) == (1, 0, 0)
+    row = log.row()
+    assert row["source"] == "app"
+    facts = {"db_role": "authenticator", "db_set_role": "service_role", "claimed_source": source}
+    assert row["metadata"] == {"kept": 1} | facts
+
+
+def test_what_an_event_says_of_the_databases_role_is_overwritten(log):
+    with log.project.database.connect("service_role") as client:
+        send(client, event(metadata={"db_role": "x", "db_set_role": "y"}))
+    assert log.row()["metadata"] == {"db_role": "authenticator", "db_set_role": "service_role"}
+
+
+def test_the_owner_hands_in_again_what_a_trigger_recorded(log):
+    assert log.record(event(**FORGED)) == (1, 0, 0)
+    row = log.row()
+    assert (row["source"], row["metadata"]) == ("trigger", FORGED["metadata"])

@@ -138,7 +138,7 @@ def test_a_column_that_is_dropped_or_renamed_later_stops_nothing(tracker):
     tracker.track("products")
     tracker.execute("insert into products values (1, 5)")
     assert tracker.events("changes")[-1] == {"id": [None, 1], "quantity": [None, 5], "size": [None, 3]}
-    assert tracker.tracked()[0].state == "current"
+    assert (tracker.tracked()[0].reasons, tracker.tracked()[0].state) == ((), "current")
 
 
 def test_columns_that_are_left_survive_a_stale_definition(tracker):
