@@ -96,7 +96,8 @@ class Log:
         self.empty()
         with tempfile.TemporaryDirectory() as directory:
             # Nobody of that name can log in, so the events wait; the spool is that of the same database.
-            log = AuditLog(re.sub("//[^:@]*", "//nobody", self._dsn, count=1), spool_dir=directory)
+            nobody = re.sub("//[^:@]*", "//nobody", self._dsn, count=1)
+            log = AuditLog(nobody, spool_dir=directory, project="bench")
             with log.context(request_id="r-1", ip="203.0.113.7"):
                 for event in self.events[:count]:
                     log.record(
@@ -107,7 +108,7 @@ class Log:
                         metadata=event["metadata"],
                     )
             log.close(timeout=0)
-            with AuditLog(self._dsn, spool_dir=directory) as log:
+            with AuditLog(self._dsn, spool_dir=directory, project="bench") as log:
                 took = timed(lambda: log.drain(timeout=600))
         self.check(count)
         return took / count

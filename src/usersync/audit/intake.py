@@ -226,9 +226,12 @@ class Intake:
         self._speak()
 
     def _start_over(self, spool: Spool) -> None:
-        """Give up a file that cannot be written and has nothing in it: what fills the disk may be its WAL."""
+        """Give up a file that cannot be written and in which nothing waits: it may be what fills the disk.
+
+        What was delivered from it is kept no longer.
+        """
         with gate:
-            if len(spool) or spool.keeps or spool.refused():
+            if len(spool) or spool.refused():
                 return
             with self._lock:
                 # It may have been written to just now.

@@ -1,4 +1,9 @@
-"""Forks, and the end of the interpreter."""
+"""Forks, the end of the interpreter, and the order of the locks.
+
+Whoever holds a lock may take only those that come after it in :data:`ORDER`; whoever forks takes them all, in
+this order. Those of the tally, the memory queue and the writer are taken last and for a moment, with nothing
+taken inside.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _DEADLINE_S = 5.0
+
+#: ``gate`` below; a log's own lock; its intake's; its spool file's.
+ORDER = ("gate", "log", "intake", "spool")
 
 #: Held by the writer's thread while it is inside SQLite or libpq, and by whoever forks: a child that is born
 #: while another thread has one of their locks (SQLite's, OpenSSL's) would wait for that for ever. Never held

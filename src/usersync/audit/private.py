@@ -11,7 +11,7 @@ import os
 import sqlite3
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -104,8 +104,44 @@ def create_file(path: Path) -> None:
         check_file(path)
 
 
-def connect(path: Path, timeout: float, *, read_only: bool = False) -> sqlite3.Connection:
+class _Cursor(sqlite3.Cursor):
+    def execute(self, *arguments: Any) -> Self:
+        with _damage():
+            return super().execute(*arguments)
+
+    def fetchall(self) -> list[Any]:
+        with _damage():
+            return super().fetchall()
+
+    def fetchone(self) -> Any:
+        with _damage():
+            return super().fetchone()
+
+
+class _Connection(sqlite3.Connection):
+    def execute(self, *arguments: Any) -> Any:
+        return super().cursor(_Cursor).execute(*arguments)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What SQLite says of a damaged file may quote it, and Python then fails to decode what was said."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        problem = sqlite3.DatabaseError("the file is damaged")
+        problem.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    else:
+        return
+    raise problem
+
+
+def connect(
+    path: Path, timeout: float, *, read_only: bool = False, is_trusted: bool = False
+) -> sqlite3.Connection:
     """Open an SQLite file of this account's, in autocommit; no statement in it is trusted.
+
+    ``is_trusted`` is for what only writes, and quickly: it does without what reading a damaged file needs.
 
     Raises OSError and ``sqlite3.Error``. Text comes back as bytes, because it may not be UTF-8.
     """
@@ -120,6 +156,7 @@ def connect(path: Path, timeout: float, *, read_only: bool = False) -> sqlite3.C
         timeout=timeout,
         isolation_level=None,
         check_same_thread=False,
+        factory=sqlite3.Connection if is_trusted else _Connection,
     )
     try:
         connection.text_factory = bytes

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from usersync.audit import spool_format
@@ -64,11 +65,12 @@ class Spool:
         self.path = path
         create_file(path)
         self.last = self.done = self.set_asides = self.sent_again = 0
+        self._unnoted: Position | None = None
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
         # About what is in the WAL. SQLite says it only when it brings it into the file.
         self._in_wal = self._wal_bytes()
-        self._recorder = self._connect()
+        self._recorder = self._connect(is_trusted=path.stat().st_size == 0)
         try:
             self._recorder.execute(f"pragma page_size = {_PAGE_SIZE}")
             self._recorder.execute("pragma journal_mode = wal")
@@ -145,9 +147,17 @@ class Spool:
         if self._window.is_kept:
             batch = (through, time.time_ns() // 1_000_000, size)
             self._in_wal += _PAGE_SIZE
-            with gate, self._lock:
-                self._writer.execute("insert or replace into delivered values (?, ?, ?)", batch)
+            try:
+                with gate, self._lock:
+                    self._writer.execute("insert or replace into delivered values (?, ?, ?)", batch)
+            except sqlite3.Error:
+                # The disk, or the file, is full: what waits needs the room more than what was delivered.
+                self._window.let_go(through)
+                self._delete(first, through)
+                return
             self._window.add(*batch)
+            if self._unnoted is not None:
+                self._note(self._unnoted)
         else:
             self._delete(first, through)
 
@@ -193,8 +203,11 @@ class Spool:
         self.belonging = Belonging(home, Origin(home), self._note)
 
     def _note(self, position: Position) -> None:
-        with gate, self._lock:
+        """Remember where the database is; later, where the disk is full: what waits makes room by leaving."""
+        self._unnoted = position
+        with suppress(sqlite3.Error), gate, self._lock:
             spool_format.remember(self._writer, position)
+            self._unnoted = None
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Move the event to the table ``refused``. It must be the oldest."""
@@ -264,7 +277,7 @@ class Spool:
         oldest = "select at_ms from events where number > ? order by number limit 1"
         with self._lock:
             row = self._recorder.execute(oldest, (self.done,)).fetchone()
-        return int(row[0]) if row else None
+        return spool_format.number(row[0]) if row else None
 
     def __len__(self) -> int:
         return max(0, self.last - self.done)
@@ -329,8 +342,8 @@ class Spool:
             self._limit(self._drain)
         return self._drain
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = connect(self.path, _PATIENCE_S)
+    def _connect(self, *, is_trusted: bool = False) -> sqlite3.Connection:
+        connection = connect(self.path, _PATIENCE_S, is_trusted=is_trusted)
         connection.execute("pragma synchronous = off")
         connection.execute("pragma wal_autocheckpoint = 0")
         return connection

@@ -60,6 +60,12 @@ class Window:
         self.gone = through
         return through
 
+    def let_go(self, through: int) -> None:
+        """Keep nothing up to this number: there is no room."""
+        self._batches.clear()
+        self._size = 0
+        self.gone = through
+
     @property
     def expires_ms(self) -> int:
         """When the newest batch is kept no longer; 0 if there is none."""
