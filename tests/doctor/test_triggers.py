@@ -77,3 +77,31 @@ def test_d005_lists_the_others_in_the_order_in_which_they_fire(theatre):
     assert check.status == "ok"
     assert check.detail.endswith("in this order: z_before, on_auth_user_created, y_after, a_after")
     assert "on_update (public.other)" in check.detail
+
+
+@pytest.mark.newest_server
+def test_d005_a_trigger_that_needs_the_row_and_fires_before_it(clinic):
+    """A later migration of the application adds it: every sign-up fails with 23503."""
+    clinic.project.owner.execute(
+        f"""
+        create table public.credits (user_id uuid references {clinic.project.users});
+        create function public.give_credits() returns trigger language plpgsql security definer as
+            'begin insert into public.credits values (new.id); return new; end';
+        create trigger a_credits after insert on auth.users
+            for each row execute function public.give_credits();
+        """
+    )
+    with pytest.raises(Exception, match="saving new user"):
+        clinic.project.auth.sign_up_email("ada@example.com")
+    check = clinic.check("D005")
+    assert check.status == "warning"
+    assert "the trigger a_credits fires before on_auth_user" in check.detail
+    assert "uses credits" in check.detail
+    clinic.project.owner.execute(
+        "create trigger z_credits after insert on auth.users "
+        "for each row execute function public.give_credits();"
+    )
+    with clinic.project.database.connect("supabase_admin") as root:
+        root.execute("drop trigger a_credits on auth.users")
+    assert clinic.check("D005").status == "ok"
+    clinic.project.auth.sign_up_email("ada@example.com")

@@ -20,7 +20,7 @@ def change(clinic, text):
 
 
 def test_d012_no_table(clinic):
-    change(clinic, "alter table {users} rename to kept")
+    change(clinic, "drop table {users} cascade")
     found = clinic.check_all()
     assert found["D013"].status == found["D016"].status == "skipped"
     assert "no table" in clinic.cures("D012").detail
@@ -278,3 +278,33 @@ def test_what_breaks_the_table_is_seen_before_anybody_signs_up(clinic, how, code
     with broken_users_table(clinic.project.database.dsn(), how, table=table, column=column):
         assert codes <= set(clinic.sick())
     assert clinic.sick() == {}
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize(
+    ("body", "status"), [("new.team := 'x'", "ok"), ("new := public.with_team(new)", "warning")]
+)
+def test_d012_a_column_that_a_trigger_fills(clinic, body, status):
+    """What a BEFORE trigger sets is filled; of one whose text does not show it, doctor says "unless"."""
+    change(
+        clinic,
+        "alter table {users} add column team text not null default 'x';"
+        "alter table {users} alter column team drop default;"
+        "create function public.fill() returns trigger language plpgsql set search_path = '' as "
+        f"'begin {body.replace(chr(39), chr(39) * 2)}; return new; end';"
+        "create trigger fill before insert on {users} for each row execute function public.fill()",
+    )
+    check = clinic.check("D012")
+    assert check.status == status
+    assert (status == "ok") or "unless a trigger fills it (fill)" in check.detail
+    assert "drop not null" not in (check.fix or "")
+
+
+@pytest.mark.newest_server
+def test_d012_lets_no_column_of_the_key_be_null(clinic):
+    change(
+        clinic,
+        "alter table {users} add column tenant int not null default 1;"
+        "alter table {users} alter column tenant drop default",
+    )
+    assert "drop not null" in clinic.check("D012").fix

@@ -14,6 +14,7 @@ from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.plans.adoption import adoption
 from usersync.plans.audit_inspection import audit_findings
+from usersync.plans.effects import BEFORE, INSERT, set_by_triggers
 from usersync.plans.kept_addresses import kept_addresses
 from usersync.plans.reference_findings import reference_findings
 from usersync.plans.strangers import stranger_findings
@@ -300,19 +301,43 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
     for column in settings.columns:
         yield from _column(column, settings, inspection)
     yield from kept_addresses(settings, catalog)
-    mapped = {column.name for column in settings.columns} | {settings.key}
+    yield from _unfilled(settings, inspection)
+    yield from _trigger_makers(settings, inspection)
+
+
+def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    """NOT NULL columns that neither usersync nor the table fills. A BEFORE INSERT trigger may."""
+    catalog, table = inspection.catalog, settings.users_table
+    filled = {settings.key, *(column.name for column in settings.columns)}
+    filled |= set_by_triggers(catalog["users_triggers"], INSERT)
+    before = [
+        each["name"]
+        for each in catalog["users_triggers"]
+        if each["type"] & BEFORE and each["type"] & INSERT and each["enabled"] != "D"
+    ]
     for name, about in catalog["users_columns"].items():
-        if about["required"] and name not in mapped:
+        if not about["required"] or name in filled:
+            continue
+        what = f"{table}.{name} is NOT NULL, has no default and is not mapped"
+        alter = f"alter table {table.quoted} alter column {quote(name)}"
+        if before:
             yield Finding(
                 "D012",
                 f"column {table}.{name}",
-                f"{table}.{name} refuses null, has no default and is not mapped: no user can get a row",
-                f"-- Give it a default, or map it in [columns], for instance {name} = "
-                f'{{ from = "{_some_metadata(name)}", default = … }}. '
-                "Sign-ups succeed meanwhile, and the ledger fills. Or let it be null:\n"
-                f"alter table {table.quoted} alter column {quote(name)} drop not null;",
+                f"{what}: no user can get a row unless a trigger fills it ({', '.join(before)}); its text "
+                "does not show that",
+                f"-- To see it tried: usersync doctor --canary. If none fills it: {alter} set default …;",
+                "warning",
             )
-    yield from _trigger_makers(settings, inspection)
+            continue
+        advice = (
+            f"-- Give it a default ({alter} set default …;), or map it in [columns], for instance {name} = "
+            f'{{ from = "{_some_metadata(name)}", default = … }}. Sign-ups succeed meanwhile, and each user '
+            "has a row of the failures table."
+        )
+        # A column of the key cannot be null.
+        relax = "" if name in catalog["users_primary_key"] else f" Or let it be null:\n{alter} drop not null;"
+        yield Finding("D012", f"column {table}.{name}", f"{what}: no user can get a row", f"{advice}{relax}")
 
 
 def _some_metadata(name: str) -> str:

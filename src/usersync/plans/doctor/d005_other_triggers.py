@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from usersync.models import Finding
 from usersync.plans.adopted_functions import changed_functions
 from usersync.plans.adoption import adoption
 from usersync.plans.doctor.context import Context, Definition, Verdict
+from usersync.plans.recipes import read_recipe
 from usersync.sql.tracking import is_of_tracked_table
 
 if TYPE_CHECKING:
@@ -24,7 +26,42 @@ def look(context: Context) -> Plan[Verdict]:
     ours = set(adoption(context.settings, context.inspection.catalog, adopt=False).names.values())
     others = [each for each in triggers if each["name"] not in ours or not each["ours"]]
     changed = yield from changed_functions(context.settings, context.inspection)
-    return Verdict(_listing(triggers, others), (*_duplicates(others), *changed))
+    early = tuple(_too_early(context, triggers, others))
+    return Verdict(_listing(triggers, others), (*_duplicates(others), *early, *changed))
+
+
+def _too_early(
+    context: Context, triggers: list[Mapping[str, Any]], others: list[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """Triggers that read the users table, or write one that refers to it, before the row is created."""
+    ours = sorted((each for each in triggers if each["ours"] and each["type"] & _INSERT), key=_turn)
+    for each in others if ours else ():
+        if each["ours"] or each["type"] & _BEFORE or not each["type"] & _INSERT:
+            continue
+        named = _needs(context, each) if _turn(each) < _turn(ours[0]) else []
+        if named:
+            first = ours[0]["name"]
+            yield Finding(
+                "D005",
+                f"trigger {each['name']}",
+                f"the trigger {each['name']} fires before {first}, and {each['function']}() uses "
+                f"{', '.join(named)}. The new user has no row in {context.settings.users_table} yet: a "
+                "foreign key to it fails the sign-up, and a query may not find it",
+                "-- To see it tried: usersync doctor --canary. If it needs the row, create the trigger under "
+                f"a name that comes after {first}: triggers of a kind fire by name.",
+                "warning",
+            )
+
+
+def _needs(context: Context, trigger: Mapping[str, Any]) -> list[str]:
+    """The tables that it uses for which the row has to be there; none if it creates the row itself."""
+    users, keys = context.settings.users_table, context.inspection.foreign_keys
+    recipe = read_recipe(trigger["body"], trigger["language"])
+    if any(write.table == users and write.kind == "insert" for write in recipe.writes):
+        return []
+    tables = {users.name, *(key.child_name.rpartition(".")[2].strip('"') for key in keys.to(keys.users))}
+    used = re.findall(r'(?i)\b(?:from|join|update|into)\s+(?:"?(\w+)"?\.)?"?(\w+)', trigger["body"] or "")
+    return sorted({name for schema, name in used if name in tables and schema != "auth"})
 
 
 def _duplicates(others: list[Mapping[str, Any]]) -> Iterator[Finding]:
