@@ -49,6 +49,7 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
         *(bookkeeping_of_migration(each) + each.up for each in bundle.migrations),
         bundle.create_users_table,
         *(each.text + bookkeeping_of_function(each) for each in bundle.functions),
+        _drop_old_functions(bundle),
         bundle.secure,
         bundle.remember_settings,
         bundle.create_audit_table,
@@ -58,6 +59,28 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
     if transaction:
         parts.append("commit;\n")
     return "\n".join(parts)
+
+
+def _drop_old_functions(bundle: Bundle) -> str:
+    """Drops the functions of earlier releases, as apply does; those of tracked tables stay."""
+    known = ", ".join(literal(each.signature) for each in bundle.functions)
+    return f"""do $usersync$
+declare
+    old record;
+begin
+    for old in
+        select installed.signature, to_regprocedure(installed.signature) as oid
+        from usersync.functions as installed
+        where installed.signature <> all(array[{known}])
+    loop
+        if old.oid is not null and starts_with(obj_description(old.oid, 'pg_proc'), 'usersync: ') then
+            execute 'drop function ' || old.oid::regprocedure::text;
+        end if;
+        delete from usersync.functions as installed where installed.signature = old.signature;
+    end loop;
+end;
+$usersync$;
+"""
 
 
 def _trigger(usual_name: str, sql: str, settings: Settings) -> str:
@@ -133,6 +156,12 @@ begin
             > string_to_array({literal(_numeric(__version__))}, '.')::integer[]
         then
             raise exception 'usersync % set this database up, and this is {__version__}', installed;
+        end if;
+    end if;
+    if to_regclass('usersync.adopted') is not null then
+        if exists (select from usersync.adopted where adopted.moved_to is not null) then
+            raise exception 'usersync: an earlier release has renamed a trigger of the application'
+                using hint = 'Run "usersync apply": it gives the trigger its name back.';
         end if;
     end if;
     if to_regclass('usersync.schema_version') is not null then

@@ -1,0 +1,112 @@
+"""Upgrades: what a released form of usersync left in a database comes along, by apply and by the script.
+
+``released/VERSION.sql`` is what ``usersync sql`` of that release printed with its default settings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from usersync.plans import schema
+from usersync.settings import Settings
+from usersync.sql.script import install_script
+from usersync.transports.run import run
+
+RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
+
+TRIGGERS = """
+    select tgname, tgtype, tgnewtable, tgoldtable from pg_trigger
+    where tgrelid = 'auth.users'::regclass and not tgisinternal order by 1
+"""
+CURRENT = [
+    ("on_auth_user_created", 5, "new_users", None),
+    ("on_auth_user_deleted", 9, None, "old_users"),
+    ("on_auth_user_updated", 17, None, None),
+]
+
+
+@pytest.fixture(params=RELEASED, ids=[path.stem for path in RELEASED])
+def released(request, installer):
+    """The text of the release's script, which was run."""
+    text = request.param.read_text(encoding="utf-8")
+    installer.connection.execute(text)
+    return text
+
+
+@pytest.mark.parametrize("how", ["apply", "script"])
+def test_an_installation_is_upgraded(installer, auth, released, how):
+    assert released
+    before = auth.sign_up_email("before@example.com")
+    if how == "apply":
+        installer.apply(Settings())
+    else:
+        installer.connection.execute(install_script(Settings(), transaction=True))
+    assert installer.connection.execute(TRIGGERS).fetchall() == CURRENT
+    assert installer.plan(Settings()).changes == ()
+    after = [auth.sign_up_email("after@example.com"), *auth.import_users(20)]
+    auth.change_email(before, "changed@example.com")
+    auth.hard_delete(after[0])
+    rows = dict(installer.connection.execute("select id, email from public.users").fetchall())
+    assert rows[before] == "changed@example.com"
+    assert set(rows) == {before, *after}
+    assert rows[after[0]] is None
+    assert installer.connection.execute("select * from usersync.sync_failures").fetchall() == []
+
+
+def rename_as_it_did(installer, released):
+    """0.1.0 let a trigger that had one of its names, and did more, run on under another one."""
+    installer.connection.execute("select usersync.remove_trigger('on_auth_user_created')")
+    installer.connection.execute("""
+        create table public.teams (owner uuid);
+        create function public.handle_new_user() returns trigger language plpgsql security definer
+        set search_path = '' as $$ begin
+            insert into public.users (id, email) values (new.id, new.email);
+            insert into public.teams values (new.id);
+            return new;
+        end $$;
+        create trigger on_auth_user_created after insert on auth.users
+            for each row execute function public.handle_new_user()
+    """)
+    (theirs,) = installer.connection.execute(
+        "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_auth_user_created'"
+    ).fetchone()
+    installer.connection.execute(
+        "select usersync.adopt_trigger('on_auth_user_created', 'before_usersync_on_auth_user_created')"
+    )
+    _, _, ours = released.rpartition("create or replace trigger on_auth_user_created")
+    installer.connection.execute(f"create or replace trigger on_auth_user_created{ours.partition(';')[0]}")
+    return theirs
+
+
+DEFINITION = "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_auth_user_created'"
+
+
+def test_a_trigger_that_was_renamed_gets_its_name_back(installer, auth, released):
+    theirs = rename_as_it_did(installer, released)
+    auth.sign_up_email("before@example.com")
+    installer.apply(Settings())
+    assert installer.connection.execute(DEFINITION).fetchone() == (theirs,)
+    names = [row[0] for row in installer.connection.execute(TRIGGERS).fetchall()]
+    assert names == [
+        "on_auth_user_created",
+        "on_auth_user_deleted",
+        "on_auth_user_updated",
+        "on_auth_user_zz_created",
+    ]
+    assert installer.plan(Settings()).changes == ()
+    auth.sign_up_email("after@example.com")
+    for table in ("users", "teams"):
+        assert installer.connection.execute(f"select count(*) from public.{table}").fetchone() == (2,)
+    run(schema.rollback(Settings()), installer.connection)
+    assert installer.connection.execute(DEFINITION).fetchone() == (theirs,)
+    later = auth.sign_up_email("later@example.com")
+    assert installer.connection.execute("select 1 from public.teams where owner = %s", [later]).fetchone()
+
+
+def test_the_script_leaves_a_renamed_trigger_to_apply(installer, released):
+    rename_as_it_did(installer, released)
+    with pytest.raises(psycopg.errors.RaiseException, match="renamed a trigger"):
+        installer.connection.execute(install_script(Settings(), transaction=True))
