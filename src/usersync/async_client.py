@@ -44,9 +44,9 @@ class AsyncUserSync:
         """
         return cls(find_source())
 
-    async def sync_auth_user(self, user: UUID | str | object) -> bool:
+    async def sync_auth_user(self, user: UUID | str | object, *, create: bool = False) -> bool:
         """Bring one user in line."""
-        return await self._link.run(users.sync_auth_user(user))
+        return await self._link.run(users.sync_auth_user(user, create=create))
 
     async def sync_all_missing_users(self) -> SyncResult:
         """Bring all users in line."""
@@ -56,12 +56,12 @@ class AsyncUserSync:
         """Whether the users table has a row for this user."""
         return await self._link.run(users.user_exists(users.user_id_of(user_id)))
 
-    async def ensure_user_exists(self, user_id: UUID | str) -> bool:
+    async def ensure_user_exists(self, user_id: UUID | str, *, create: bool = False) -> bool:
         """Whether the user has a row, which is made if need be."""
         found = users.user_id_of(user_id)
         if self._known.has(found):
             return True
-        exists, committed = await self._link.run_noting(users.ensure_user_exists(found))
+        exists, committed = await self._link.run_noting(users.ensure_user_exists(found, create=create))
         if exists and committed:
             self._known.add(found)
         return exists
@@ -121,6 +121,7 @@ class AsyncUserSync:
         workers: int = 1,
         page_size: int = reconcile.PAGE_SIZE,
         resume: bool = False,
+        create_missing: bool = False,
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
@@ -132,12 +133,16 @@ class AsyncUserSync:
             tally = Tally(on_progress)
             tally.total = await self._link.run(reconcile.count_users())
             counts, found = await self._link.run_apart(
-                reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
+                reconcile.compare(
+                    page_size=page_size, limit=difference_limit, on_page=tally.add, create=create_missing
+                )
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
-        opened = await self._link.run(reconcile.resume_run()) if resume else None
+        opened = await self._link.run(reconcile.resume_run(create=create_missing)) if resume else None
         if opened is None:
-            opened = await self._link.run(reconcile.open_run(workers=workers, page_size=page_size))
+            opened = await self._link.run(
+                reconcile.open_run(workers=workers, page_size=page_size, create=create_missing)
+            )
         counts = await self._drive(opened, workers, Tally(on_progress, opened))
         return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)
 
@@ -173,7 +178,7 @@ class AsyncUserSync:
 
     async def _drive_part(self, opened: Run, part: int, tally: Tally) -> None:
         tally.check()
-        await self._link.run_apart(reconcile.drive_part(opened.run_id, part, tally.add))
+        await self._link.run_apart(reconcile.drive_part(opened.run_id, part, tally.add, create=opened.create))
 
     async def _note_interruption(self, opened: Run) -> None:
         # What stopped the run is what the caller is to see, and not that this failed too.

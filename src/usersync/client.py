@@ -46,15 +46,16 @@ class UserSync:
         """
         return cls(find_source())
 
-    def sync_auth_user(self, user: UUID | str | object) -> bool:
+    def sync_auth_user(self, user: UUID | str | object, *, create: bool = False) -> bool:
         """Bring one user in line; ``user`` is an id, or any object or mapping with an ``id``, as supabase-py
         returns it. What else that says is used where the database has a copy of the auth server's users
         (``source_table = "usersync.auth_users"``), and nowhere else.
 
+        ``create``: create the row though ``creates_rows = false`` leaves that to the application.
         Returns whether the row is whole. If not, :meth:`failures` has the reason. Raises
         :class:`~usersync.errors.UserNotFoundError`.
         """
-        return self._link.run(users.sync_auth_user(user))
+        return self._link.run(users.sync_auth_user(user, create=create))
 
     def sync_all_missing_users(self) -> SyncResult:
         """Bring all users in line: :meth:`reconcile` with its defaults."""
@@ -64,16 +65,18 @@ class UserSync:
         """Whether the users table has a row for this user."""
         return self._link.run(users.user_exists(users.user_id_of(user_id)))
 
-    def ensure_user_exists(self, user_id: UUID | str) -> bool:
+    def ensure_user_exists(self, user_id: UUID | str, *, create: bool = False) -> bool:
         """Whether the user has a row, which is made if need be.
 
         A positive answer is remembered for ten minutes, and costs no query then. False means that the auth
-        server does not know the user, or that the row could not be made (see :meth:`failures`).
+        server does not know the user, that the settings skip the user, or that the row could not be made (see
+        :meth:`failures`). ``create`` makes the row though ``creates_rows = false`` leaves that to the
+        application.
         """
         found = users.user_id_of(user_id)
         if self._known.has(found):
             return True
-        exists, committed = self._link.run_noting(users.ensure_user_exists(found))
+        exists, committed = self._link.run_noting(users.ensure_user_exists(found, create=create))
         if exists and committed:
             self._known.add(found)
         return exists
@@ -140,6 +143,7 @@ class UserSync:
         workers: int = 1,
         page_size: int = reconcile.PAGE_SIZE,
         resume: bool = False,
+        create_missing: bool = False,
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
@@ -148,7 +152,9 @@ class UserSync:
         ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` share the
         run by ranges of ids; they need an address or a pool. ``resume`` goes on with the newest unfinished
         run, if there is one. Interrupted at any moment, it leaves whole pages. Rows of deleted users are
-        counted and left as they are; see :meth:`remove_orphans` and :meth:`apply_deletions`.
+        counted and left as they are. ``create_missing`` creates the rows of users who have none, though
+        ``creates_rows = false`` leaves that to the application. See :meth:`remove_orphans` and
+        :meth:`apply_deletions`.
         """
         reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
         self._link.room_for(workers)
@@ -157,12 +163,16 @@ class UserSync:
             tally = Tally(on_progress)
             tally.total = self._link.run(reconcile.count_users())
             counts, found = self._link.run_apart(
-                reconcile.compare(page_size=page_size, limit=difference_limit, on_page=tally.add)
+                reconcile.compare(
+                    page_size=page_size, limit=difference_limit, on_page=tally.add, create=create_missing
+                )
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
-        opened = self._link.run(reconcile.resume_run()) if resume else None
+        opened = self._link.run(reconcile.resume_run(create=create_missing)) if resume else None
         if opened is None:
-            opened = self._link.run(reconcile.open_run(workers=workers, page_size=page_size))
+            opened = self._link.run(
+                reconcile.open_run(workers=workers, page_size=page_size, create=create_missing)
+            )
         counts = self._drive(opened, workers, Tally(on_progress, opened))
         return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)
 
@@ -195,7 +205,7 @@ class UserSync:
 
     def _drive_part(self, opened: Run, part: int, tally: Tally) -> None:
         tally.check()
-        self._link.run_apart(reconcile.drive_part(opened.run_id, part, tally.add))
+        self._link.run_apart(reconcile.drive_part(opened.run_id, part, tally.add, create=opened.create))
 
     def _note_interruption(self, opened: Run) -> None:
         # What stopped the run is what the caller is to see, and not that this failed too.

@@ -248,9 +248,9 @@ class Column:
 _CONSTANT_TYPES = {bool: "boolean", int: "bigint", float: "double precision"}
 
 
-def parse_column(name: str, entry: object) -> Column:
+def parse_column(name: str, entry: object, table: str = "columns") -> Column:
     """Read one entry of ``[columns]``: a source, or a table with ``from``, ``default``, ``owner``, …"""
-    where = f"columns.{name}"
+    where = f"{table}.{name}"
     options = _options(entry, where)
     sources = _parse_sources(options["from"], where) if "from" in options else ()
     expression = check_expression(options["expression"], where) if "expression" in options else None

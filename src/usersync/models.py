@@ -127,6 +127,8 @@ class SyncStatus:
     stale: int
     orphaned: int
     deleted_upstream: int
+    #: Users for whom the settings want no row (``skip``, ``creates_rows``), and who have none.
+    skipped: int
     degraded: int
     failed: int
     removal_failed: int
@@ -182,7 +184,7 @@ class SyncStatus:
 
 
 _STATUS_COUNTS = (
-    *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream"),
+    *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream", "skipped"),
     *("degraded", "failed", "removal_failed"),
 )
 

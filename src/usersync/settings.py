@@ -36,6 +36,7 @@ SOURCE_COPY = TableName("usersync", "auth_users")
 COPIED_COLUMNS = frozenset(SOURCE_TYPES) - {"instance_id", "is_sso_user", "is_super_admin"}
 
 OnDelete = Literal["anonymize", "soft", "keep", "delete"]
+Skip = Literal["anonymous", "unconfirmed"]
 
 _MAX_FILE_BYTES = 1 << 20
 
@@ -65,6 +66,23 @@ class Settings:
         default=TableName("auth", "users"),
     )
     key: str = _setting("The column of the users table that holds the auth server's id.", default="id")
+    users_where: tuple[Column, ...] = _setting(
+        "For a table that also holds rows that are no users: the columns and constants by which a user's row "
+        "is known, as in `{ is_personal = true }`. New rows get them. Other rows are never compared, counted "
+        "as orphaned, changed or removed.",
+        default=(),
+    )
+    skip: tuple[Skip, ...] = _setting(
+        "Users who get no row: `anonymous` (until they are permanent), `unconfirmed` (until an e-mail "
+        "address or a phone number is confirmed). The row is created in the transaction that makes them "
+        "permanent or confirms them. A row that exists is kept in sync.",
+        default=(),
+    )
+    creates_rows: bool = _setting(
+        "`false` where the application creates the rows: then usersync keeps them in sync, and creates rows "
+        "only with `usersync sync --create-missing` and `ensure_user_exists(id, create=True)`.",
+        default=True,
+    )
     on_delete: OnDelete = _setting(
         "What happens to the row of a user whom the auth server deletes: `anonymize` (the id and the time of "
         "deletion stay, personal columns are emptied), `soft` (only the time of deletion is set), `keep` "
@@ -112,6 +130,9 @@ class Settings:
             "users_table": str(self.users_table),
             "source_table": str(self.source_table),
             "key": self.key,
+            "users_where": {column.name: column.value for column in self.users_where},
+            "skip": list(self.skip),
+            "creates_rows": self.creates_rows,
             "on_delete": self.on_delete,
             "on_soft_delete": self.on_soft_delete,
             "lock_timeout_ms": self.lock_timeout_ms,
@@ -148,6 +169,12 @@ def _check_columns(settings: Settings) -> None:
             f"columns.{settings.key}: this column is the key and always holds the auth server's id",
             hint="Leave it out of [columns].",
         )
+    for column in settings.users_where:
+        if column.name in {settings.key, *names}:
+            raise SettingsError(
+                f"users_where.{column.name}: this column is the key, or mapped in [columns]",
+                hint="It can be one or the other: a user's row always holds the constant of users_where.",
+            )
     if settings.users_table == settings.source_table:
         raise SettingsError(
             "users_table: must not be the auth server's own table",
@@ -251,6 +278,24 @@ def _parse_columns(value: object, where: str) -> tuple[Column, ...]:
     return tuple(parse_column(name, entry) for name, entry in value.items())
 
 
+def _parse_users_where(value: object, where: str) -> tuple[Column, ...]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"{where}: expected columns and constants, as in {{ is_personal = true }}")
+    return tuple(parse_column(name, {"value": each}, where) for name, each in value.items())
+
+
+def _parse_skip(value: object, where: str) -> tuple[Skip, ...]:
+    if not isinstance(value, list):
+        raise SettingsError(f'{where}: expected a list, as in ["anonymous"]')
+    return tuple(dict.fromkeys(_parse_choice(get_args(Skip))(each, where) for each in value))
+
+
+def _parse_flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{where}: expected true or false, got {value!r}")
+    return value
+
+
 def _parse_users_table(value: object, where: str) -> TableName:
     if not value and isinstance(value, str):
         raise SettingsError(
@@ -264,6 +309,9 @@ _PARSERS = {
     "users_table": _parse_users_table,
     "source_table": parse_table,
     "key": _parse_key,
+    "users_where": _parse_users_where,
+    "skip": _parse_skip,
+    "creates_rows": _parse_flag,
     "on_delete": _parse_choice(get_args(OnDelete)),
     "on_soft_delete": _parse_choice(get_args(OnDelete)),
     "lock_timeout_ms": _parse_milliseconds(_MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS),

@@ -11,11 +11,11 @@ CREATE OR REPLACE FUNCTION public.ensure_user_exists(user_id uuid)
 AS $function$
 #variable_conflict use_column
 begin
-    if exists (select from "public"."users" as target where target."id" = ensure_user_exists.user_id) then
+    if usersync.user_exists(user_id) then
         return true;
     end if;
     perform usersync.sync_on_request(array[user_id]);
-    return exists (select from "public"."users" as target where target."id" = ensure_user_exists.user_id);
+    return usersync.user_exists(user_id);
 exception when undefined_table or undefined_column then
     return false;
 end;
@@ -183,12 +183,14 @@ declare
     missing bigint := 0;
     stale bigint := 0;
     orphaned bigint := 0;
+    skipped bigint := 0;
     deleted_upstream bigint := 0;
     oldest_missing timestamptz;
 begin
     if compared.in_step then
         auth_users := compared.auth_users;
         users := compared.users;
+        skipped := compared.skipped;
         orphaned := compared.orphaned;
         deleted_upstream := compared.deleted_upstream;
         cursor_id := null;
@@ -200,6 +202,7 @@ begin
         missing := missing + page.missing;
         stale := stale + page.stale;
         orphaned := orphaned + page.orphaned;
+        skipped := skipped + page.skipped;
         deleted_upstream := deleted_upstream + page.deleted_upstream;
         oldest_missing := least(oldest_missing, page.oldest_missing);
         cursor_id := page.next_id;
@@ -210,6 +213,7 @@ begin
         'missing', missing,
         'stale', stale,
         'orphaned', orphaned,
+        'skipped', skipped,
         'deleted_upstream', deleted_upstream,
         'oldest_missing_at', oldest_missing
     ) || usersync.ledger_status();
@@ -237,9 +241,14 @@ declare
     page_size integer := (arguments ->> 'page_size')::integer;
     ids uuid[];
 begin
+    if (arguments ->> 'create')::boolean then
+        return usersync.while_creating(operation, arguments);
+    end if;
     case operation
     when 'user_exists' then
         return to_jsonb(usersync.user_exists(user_id));
+    when 'ensure_user_exists' then
+        return to_jsonb(public.ensure_user_exists(user_id));
     when 'sync_user' then
         return to_jsonb(usersync.sync_user(user_id, false)) || jsonb_build_object(
             'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
@@ -588,7 +597,7 @@ $function$
 
 -- function usersync.compare_at_once()
 owner postgres; usersync: whether the rows of all living users are as they should be, in one pass over each table.
-CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT orphaned bigint, OUT deleted_upstream bigint)
+CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT orphaned bigint, OUT deleted_upstream bigint, OUT skipped bigint)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -623,19 +632,22 @@ begin
     from "public"."users" as target
     left join "auth"."users" as owner on owner."id" = target."id" and owner."deleted_at" is null
     cross join lateral (select target."deleted_at" is null) as judged (is_current)
-    where target."id" is not null;
+    where target."id" is not null and (true);
     -- A first run is not to wait for the digests of all who have no row.
-    if ours.living = 0 and exists (select from "auth"."users" as source where source."deleted_at" is null) then
+    if ours.living = 0 and true and exists (select from "auth"."users" as source where source."deleted_at" is null) then
         return;
     end if;
     select
         count(*) as rows,
         count(*) filter (where source."deleted_at" is null) as living,
+        count(*) filter (where source."deleted_at" is null and judged.is_compared is not true) as skipped,
         coalesce(sum(hash_record_extended(row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then (known.defaults ->> 'email')::text end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then (known.defaults ->> 'phone')::text end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then (known.defaults ->> 'full_name')::text end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then (known.defaults ->> 'avatar_url')::text end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then (known.defaults ->> 'is_anonymous')::boolean end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then (known.defaults ->> 'email_confirmed_at')::timestamptz end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then (known.defaults ->> 'phone_confirmed_at')::timestamptz end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then (known.defaults ->> 'banned_until')::timestamptz end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then (known.defaults ->> 'created_at')::timestamptz end), source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
-            filter (where source."deleted_at" is null), 0) as digests
+            filter (where source."deleted_at" is null and judged.is_compared), 0) as digests
     into theirs
-    from "auth"."users" as source;
-    if ours.digests <> theirs.digests and ours.living <= theirs.living then
+    from "auth"."users" as source
+    left join "public"."users" as target on target."id" = source."id" and (true)
+    cross join lateral (select true) as judged (is_compared);
+    if ours.digests <> theirs.digests and ours.living <= theirs.living - theirs.skipped then
         return;  -- Some living user has no row, or another than that user should have.
     end if;
     examined := theirs.rows;
@@ -652,7 +664,7 @@ begin
         into dead
         from "public"."users" as target
         left join "auth"."users" as owner on owner."id" = target."id"
-        where target."id" is not null and (owner."id" is null or owner."deleted_at" is not null);
+        where target."id" is not null and (true) and (owner."id" is null or owner."deleted_at" is not null);
         examined := examined + dead.without_user;
         orphaned := dead.orphaned;
         deleted_upstream := dead.deleted_upstream;
@@ -661,6 +673,7 @@ begin
     in_step := ours.digests = theirs.digests;
     users := ours.rows;
     auth_users := theirs.living;
+    skipped := theirs.skipped;
 exception
     -- A type that has no hash; a disk, or what may be written to it, too small for a join.
     when undefined_function or insufficient_resources then
@@ -747,7 +760,7 @@ CREATE OR REPLACE FUNCTION usersync.degrade_users(ids uuid[], reason text, faile
  SET lock_timeout TO '250ms'
 AS $function$
 declare
-    half integer := cardinality(ids) / 2;
+    half integer;
     second_reason text;
     -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
     may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
@@ -755,6 +768,11 @@ declare
             or usersync.raised_below(error_context) is null);
     yielding record;
 begin
+    ids := usersync.expected_users(ids);
+    if cardinality(ids) = 0 then
+        return;
+    end if;
+    half := cardinality(ids) / 2;
     if reason = '23505' and half = 0 and may_try and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
         select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
         if yielding.written and yielding.lacking is null then
@@ -898,6 +916,41 @@ begin
     else
         return '"[erased]"'::jsonb;
     end case;
+end;
+$function$
+
+
+-- function usersync.expected_users(uuid[])
+owner postgres; usersync: those of the users for whom a missing row is a failure.
+CREATE OR REPLACE FUNCTION usersync.expected_users(ids uuid[])
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    unexpected uuid[] := array(
+        select source."id" from "auth"."users" as source
+        where source."id" = any(expected_users.ids) and source."deleted_at" is null and (true) is not true
+    );
+begin
+    if cardinality(unexpected) > 0 then
+        begin
+            unexpected := array(
+                select unnest(unexpected)
+                except
+                select target."id" from "public"."users" as target
+                where target."id" = any(unexpected) and (true)
+            );
+        exception when others then
+            null;  -- No table, no rows.
+        end;
+        ids := array(select id from unnest(ids) as id where id <> all(unexpected));
+    end if;
+    return ids;
+exception when undefined_table or undefined_column then
+    return ids;
 end;
 $function$
 
@@ -1214,7 +1267,7 @@ begin
             end if;
             if is_simple then
                 insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
-                select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null;
+                select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null and (true);
                 get diagnostics inserted = row_count;
             end if;
         exception when others or assert_failure then
@@ -1287,7 +1340,7 @@ begin
     end if;
     -- The first UPDATE of a soft deletion. Later ones leave the row as on_soft_delete, or somebody since, has left it.
     is_deletion := new."id" <> old."id" or new."deleted_at" is not null and old."deleted_at" is null;
-    if row(new."id", new."email", new."phone", coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}', coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}', new."is_anonymous", new."email_confirmed_at", new."phone_confirmed_at", new."banned_until", new."created_at", new."deleted_at") is distinct from row(old."id", old."email", old."phone", coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}', coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}', old."is_anonymous", old."email_confirmed_at", old."phone_confirmed_at", old."banned_until", old."created_at", old."deleted_at") then
+    if row(new."id", new."email", new."phone", coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}', coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}', new."is_anonymous", new."email_confirmed_at", new."phone_confirmed_at", new."banned_until", new."created_at", new."deleted_at") is distinct from row(old."id", old."email", old."phone", coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}', coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}', old."is_anonymous", old."email_confirmed_at", old."phone_confirmed_at", old."banned_until", old."created_at", old."deleted_at") or ((true) and not (true)) then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op, false, is_deletion);
         emptied := array_remove(array[case when new."email" is null and old."email" is not null then 'email' end, case when new."phone" is null and old."phone" is not null then 'phone' end, case when coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}' is null and coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}' is not null then 'full_name' end, case when coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}' is null and coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}' is not null then 'avatar_url' end, case when new."is_anonymous" is null and old."is_anonymous" is not null then 'is_anonymous' end, case when new."email_confirmed_at" is null and old."email_confirmed_at" is not null then 'email_confirmed_at' end, case when new."phone_confirmed_at" is null and old."phone_confirmed_at" is not null then 'phone_confirmed_at' end, case when new."banned_until" is null and old."banned_until" is not null then 'banned_until' end, case when new."created_at" is null and old."created_at" is not null then 'created_at' end]::text[], null);
@@ -2062,7 +2115,7 @@ $function$
 
 -- function usersync.reconcile_page(uuid, uuid, integer, boolean)
 owner postgres; usersync: compares one page of both tables, and writes the rows that are missing or stale.
-CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, page_size integer, dry_run boolean, OUT next_id uuid, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT missing bigint, OUT stale bigint, OUT orphaned bigint, OUT deleted_upstream bigint, OUT degraded bigint, OUT failed bigint, OUT oldest_missing timestamp with time zone, OUT differences jsonb)
+CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, page_size integer, dry_run boolean, OUT next_id uuid, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT missing bigint, OUT stale bigint, OUT orphaned bigint, OUT skipped bigint, OUT deleted_upstream bigint, OUT degraded bigint, OUT failed bigint, OUT oldest_missing timestamp with time zone, OUT differences jsonb)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2092,7 +2145,7 @@ begin
         ),
         (
             select target."id" from "public"."users" as target
-            where target."id" >= reconcile_page.first_id
+            where target."id" >= reconcile_page.first_id and (true)
             order by target."id" offset reconcile_page.page_size - 1 limit 1
         ),
         reconcile_page.last_id
@@ -2105,7 +2158,7 @@ begin
             ),
             (
                 select target."id" from "public"."users" as target
-                where target."id" > page_end order by target."id" limit 1
+                where target."id" > page_end and (true) order by target."id" limit 1
             )
         );
         if reconcile_page.next_id > reconcile_page.last_id then
@@ -2119,9 +2172,9 @@ begin
             and failure.user_id is distinct from reconcile_page.next_id
     );
 
-    is_empty := not reconcile_page.dry_run and not exists (
+    is_empty := not reconcile_page.dry_run and true and not exists (
         select from "public"."users" as target
-        where target."id" between reconcile_page.first_id and page_end
+        where target."id" between reconcile_page.first_id and page_end and (true)
     );
     if is_empty then
         -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
@@ -2132,6 +2185,7 @@ begin
         reconcile_page.examined := cardinality(differing_ids);
         reconcile_page.stale := 0;
         reconcile_page.orphaned := 0;
+        reconcile_page.skipped := 0;
         reconcile_page.deleted_upstream := 0;
     else
         select
@@ -2141,6 +2195,7 @@ begin
             count(*) filter (where compared.class = 'missing'),
             count(*) filter (where compared.class = 'stale'),
             count(*) filter (where compared.class = 'orphaned'),
+            count(*) filter (where compared.class = 'skipped'),
             count(*) filter (where compared.class = 'deleted_upstream'),
             min(compared.created_at) filter (where compared.class = 'missing'),
             array_agg(compared.user_id) filter (where compared.class in ('missing', 'stale')),
@@ -2156,6 +2211,7 @@ begin
             reconcile_page.missing,
             reconcile_page.stale,
             reconcile_page.orphaned,
+            reconcile_page.skipped,
             reconcile_page.deleted_upstream,
             reconcile_page.oldest_missing,
             differing_ids,
@@ -2165,7 +2221,7 @@ begin
             select
                 classified.*,
                 case
-                    when not reconcile_page.dry_run or classified.class is null then null
+                    when not reconcile_page.dry_run or classified.class is null or classified.class = 'skipped' then null
                     when classified.class = 'stale' then classified.differing
                     else '{}'
                 end as columns
@@ -2181,7 +2237,7 @@ begin
                         when source."deleted_at" is not null then case
                             when target."id" is not null and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true then 'deleted_upstream'
                         end
-                        when target."id" is null then 'missing'
+                        when target."id" is null then case when true then 'missing' else 'skipped' end
                         when row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at") then 'stale'
                     end as class
                 from (
@@ -2190,7 +2246,7 @@ begin
                 ) as source
                 full join (
                     select target.* from "public"."users" as target
-                    where target."id" between reconcile_page.first_id and page_end
+                    where target."id" between reconcile_page.first_id and page_end and (true)
                 ) as target on target."id" = source."id"
             ) as classified
             offset 0
@@ -2228,7 +2284,7 @@ begin
         -- Whoever has a row by now, or was refused one; the others are deleted.
         reconcile_page.missing := (
             select count(*) from "public"."users" as target
-            where target."id" between reconcile_page.first_id and page_end
+            where target."id" between reconcile_page.first_id and page_end and (true)
         ) + (
             select count(*) from usersync.sync_failures as failure
             where failure.user_id = any(differing_ids) and failure.kind = 'row' and failure.outcome = 'failed'
@@ -2259,11 +2315,11 @@ declare
 begin
     begin
         present := array(
-            select users."id"
-            from "public"."users" as users
-            where users."id" = any(record_failures.ids) and (
+            select target."id"
+            from "public"."users" as target
+            where target."id" = any(record_failures.ids) and (true) and (
                 select true from "auth"."users" as source
-                where source."id" = users."id" and source."deleted_at" is null
+                where source."id" = target."id" and source."deleted_at" is null
             )
         );
     exception when others then
@@ -2451,17 +2507,17 @@ begin
         || case when 'anonymize' = 'delete' then soft_deleted else '{}'::uuid[] end;
     if cardinality(doomed) > 0 then
         perform usersync.refuse_users_with_many_events(doomed);
-        delete from "public"."users" as target where target."id" = any(doomed);
+        delete from "public"."users" as target where target."id" = any(doomed) and (true);
     end if;
     if 'anonymize' in ('anonymize', 'soft') then
         update "public"."users" as target
         set ("deleted_at", "email", "phone", "full_name", "avatar_url") = row(coalesce(target."deleted_at", (select source."deleted_at" from "auth"."users" as source where source."id" = target."id"), now()), usersync.placeholder('email', target."id"), usersync.placeholder('phone', target."id"), usersync.placeholder('full_name', target."id"), usersync.placeholder('avatar_url', target."id"))
-        where target."id" = any(gone) and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true;
+        where target."id" = any(gone) and (true) and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true;
     end if;
     if 'anonymize' in ('anonymize', 'soft') then
         update "public"."users" as target
         set ("deleted_at", "email", "phone", "full_name", "avatar_url") = row(coalesce(target."deleted_at", (select source."deleted_at" from "auth"."users" as source where source."id" = target."id"), now()), usersync.placeholder('email', target."id"), usersync.placeholder('phone', target."id"), usersync.placeholder('full_name', target."id"), usersync.placeholder('avatar_url', target."id"))
-        where target."id" = any(soft_deleted) and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true;
+        where target."id" = any(soft_deleted) and (true) and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true;
     end if;
 end;
 $function$
@@ -2536,6 +2592,7 @@ begin
                     case
                         when source."id" is null then 'the auth server has no such user'
                         when source."deleted_at" is not null then 'the user is deleted'
+                        when (true) is not true then 'skipped'
                     end,
                     trouble,
                     'the user has no row, and syncing neither made one nor failed')
@@ -2988,6 +3045,10 @@ begin
         case
             when source."id" is null then
                 'The user is gone, and the row is as it was: a trigger of the application skips the change.'
+            when target."id" is null and exists (
+                select from "public"."users" as other where other."id" = examined.user_id
+            ) then
+                'A row that users_where leaves out has the id of this user.'
             when target."id" is null then
                 'The row was written, and is not there: a trigger of the application skips or deletes it.'
             else format(
@@ -3003,13 +3064,15 @@ begin
         where source."id" = examined.user_id and source."deleted_at" is null offset 0
     ) as source on true
     left join lateral (
-        select target.* from "public"."users" as target where target."id" = examined.user_id offset 0
+        select target.* from "public"."users" as target
+        where target."id" = examined.user_id and (true) offset 0
     ) as target on true
     where case
         when source."id" is null then applied_deletions and target."id" is not null and case
             when exists (select from "auth"."users" as deleted where deleted."id" = examined.user_id)
             then (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true else (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true
         end
+        when target."id" is null then true
         else row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
     end;
 end;
@@ -3098,7 +3161,26 @@ CREATE OR REPLACE FUNCTION usersync.user_exists(user_id uuid)
 AS $function$
 #variable_conflict use_column
 begin
-    return exists (select from "public"."users" as target where target."id" = user_exists.user_id);
+    return exists (select from "public"."users" as target where target."id" = user_exists.user_id and (true));
+end;
+$function$
+
+
+-- function usersync.while_creating(text, jsonb)
+owner postgres; usersync: runs an operation that creates rows although creates_rows is false.
+CREATE OR REPLACE FUNCTION usersync.while_creating(operation text, arguments jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    answer jsonb;
+begin
+    perform set_config('usersync.creates_rows', 'yes', true);
+    answer := public.usersync(operation, arguments - 'create');
+    -- For this operation only. An error takes the setting back by itself.
+    perform set_config('usersync.creates_rows', '', true);
+    return answer;
 end;
 $function$
 
@@ -3137,13 +3219,14 @@ declare
 begin
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
-    from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"']) as mapped (name, expression)
+    from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"'], array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'])
+        as mapped (name, expression, owner)
     join pg_attribute as demanded on
         demanded.attrelid = '"public"."users"'::regclass
         and demanded.attname = mapped.name
         and not demanded.attisdropped
     join pg_type on pg_type.oid = demanded.atttypid
-    where demanded.attname = 'id' or ((demanded.attnotnull or typnotnull) and not demanded.atthasdef);
+    where mapped.owner = 'key' or ((demanded.attnotnull or typnotnull) and not demanded.atthasdef);
 
     execute format(
         'insert into %s (%s) select %s from %s as source '
@@ -3182,6 +3265,7 @@ begin
     from "auth"."users" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
+        and (true)
         and (select true from "public"."users" as target where target."id" = source."id") is null
     for key share of source
     on conflict ("id") do nothing;
@@ -3199,6 +3283,7 @@ begin
         select coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at" from "auth"."users" as source where source."id" = target."id"
     )
     where target."id" = any(write_rows.ids)
+        and (true)
         and (
             select row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
             from "auth"."users" as source

@@ -228,7 +228,7 @@ def test_pages_that_never_come_to_an_end_are_noticed(misbehaving, dry_run):
     counts = dict.fromkeys(
         ("examined", "missing", "stale", "orphaned", "deleted_upstream", "degraded", "failed"), 1
     )
-    page = counts | {"auth_users": 1, "users": 1, "next_id": str(SOMEBODY)}
+    page = counts | {"auth_users": 1, "users": 1, "skipped": 1, "next_id": str(SOMEBODY)}
     run = counts | {"run_id": str(SOMEBODY), "part": 1, "state": "running", "page_size": 1}
     always = json.dumps(page | run).encode()
     api = DataApi(misbehaving(answering("200 OK", always)).url, SECRET_KEY)

@@ -66,6 +66,8 @@ class StatusView:
         yield _row("stale", status.stale, "a mapped value differs", warning)
         yield _row("orphaned", status.orphaned, "a row without an auth user", warning)
         yield _row("deleted upstream", status.deleted_upstream, "the user is soft-deleted", warning)
+        if status.skipped:
+            yield _row("skipped", status.skipped, "no row, as the settings say")
         yield _row("degraded", status.degraded, "a row that holds less than it should", warning)
         yield _row("failed", status.failed, "no row could be made", bad)
         if status.removal_failed:
@@ -105,7 +107,7 @@ class StatusView:
     def data(self) -> dict[str, Any]:
         status = self.status
         names = (
-            *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream"),
+            *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream", "skipped"),
             *("degraded", "failed", "removal_failed"),
         )
         return {

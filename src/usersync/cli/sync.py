@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ("usersync sync --workers 4", "the same, by four connections"),
         ("usersync sync --resume", "go on where a run was stopped"),
         ("usersync sync --user ID", "one user"),
+        ("usersync sync --create-missing", "create rows that the application has not created"),
         ("usersync sync --remove-orphans", "list rows without an auth user, and ask"),
         ("usersync sync --apply-deletions", "the same for soft-deleted users"),
         ("usersync sync --from-api", "read users from the admin API first"),
@@ -53,6 +54,11 @@ if TYPE_CHECKING:
     help=f"Users in a transaction ({plans.PAGE_SIZE}).",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run that was stopped last, if there is one.")
+@click.option(
+    "--create-missing",
+    is_flag=True,
+    help="Create missing rows even if the settings leave that to the application (creates_rows = false).",
+)
 @click.option(
     "--remove-orphans",
     is_flag=True,
@@ -100,9 +106,9 @@ def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: A
         return reconcile(call, **options)
     _refuse_run_options("--user")
     if options["dry_run"]:
-        counts, found = call.run(plans.compare_users(user_ids))
+        counts, found = call.run(plans.compare_users(user_ids, create=options["create_missing"]))
         return SyncView(SyncResult(counts, dry_run=True, differences=found), call.target)
-    return _sync_users(call, user_ids)
+    return _sync_users(call, user_ids, create=options["create_missing"])
 
 
 def _remove(
@@ -169,17 +175,19 @@ def _say_how_to_go_on(call: Call, *, dry_run: bool) -> None:
         call.output.tell(f"  {typed('usersync sync --resume')}")
 
 
-def _sync_users(call: Call, user_ids: tuple[UUID, ...]) -> UsersView:
+def _sync_users(call: Call, user_ids: tuple[UUID, ...], *, create: bool) -> UsersView:
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
 
     call.output.tell(f"Syncing {count(len(user_ids), 'user')} on {call.target}")
     with UserSync(call.source) as client:
         unique = dict.fromkeys(user_ids)
-        return UsersView(tuple((each, _sync_one(client, each)) for each in unique), call.target)
+        return UsersView(
+            tuple((each, _sync_one(client, each, create=create)) for each in unique), call.target
+        )
 
 
-def _sync_one(client: UserSync, user_id: UUID) -> UserOutcome:
+def _sync_one(client: UserSync, user_id: UUID, *, create: bool) -> UserOutcome:
     try:
-        return "in line" if client.sync_auth_user(user_id) else "in the ledger"
+        return "in line" if client.sync_auth_user(user_id, create=create) else "in the ledger"
     except UserNotFoundError:
         return "unknown"

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit_columns import FIELDS
-from usersync.mapping import quote
+from usersync.errors import SettingsError
+from usersync.mapping import parse_type, quote
 from usersync.models import Finding
 
 if TYPE_CHECKING:
@@ -181,7 +182,16 @@ def _fits(name: str, column: AuditColumn, there: Mapping[str, Any]) -> bool:
     given = column.type or FIELDS[name]
     if given == "text":
         return bool(there["string"])
-    return _TYPE_NAMES.get(given, given) in {there["type"], there["base_type"]}
+    names = {there["type"], there["base_type"]}
+    return _TYPE_NAMES.get(given, given) in names | {_as_in_settings(each) for each in names}
+
+
+def _as_in_settings(type_name: str) -> str | None:
+    """A type as the database names it (``public.mood``), in the spelling that settings give it."""
+    try:
+        return parse_type(type_name, "")
+    except SettingsError:
+        return None
 
 
 def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Columns with an SQL expression: the database plans each one, without running it."""
+"""Expressions of [columns] and constants of users_where: the database plans each, without running it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 
 def computed_findings(settings: Settings, *, has_users_table: bool) -> Plan[tuple[Finding, ...]]:
-    """An error for the first expression that the database rejects. Makes no change."""
-    for column in settings.columns:
-        if column.expression is None:
-            continue
+    """An error for the first expression or constant that the database rejects. Makes no change."""
+    for column in (*settings.users_where, *(each for each in settings.columns if each.expression)):
         try:
             yield from query(_planned(settings, column, has_users_table=has_users_table))
         except DatabaseError as error:
@@ -28,8 +26,8 @@ def computed_findings(settings: Settings, *, has_users_table: bool) -> Plan[tupl
                 Finding(
                     "D012",
                     f"column {settings.users_table}.{column.name}",
-                    f"columns.{column.name}: the database rejects the expression {column.expression}: "
-                    f"{error}",
+                    f"{'columns' if column.expression else 'users_where'}.{column.name}: the database "
+                    f"rejects {column.origin}: {error}",
                     f"-- Use columns of {settings.source_table}, and name functions and types outside of "
                     "pg_catalog with their schema. Where only the type differs, add type = …",
                     "error",

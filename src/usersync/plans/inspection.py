@@ -19,6 +19,7 @@ from usersync.plans.kept_addresses import kept_addresses
 from usersync.plans.reference_findings import reference_findings
 from usersync.plans.strangers import stranger_findings
 from usersync.settings import COPIED_COLUMNS
+from usersync.sql.row_rules import SKIPPED_BY
 from usersync.transports.steps import PINNED, Plan, query, query_row
 
 if TYPE_CHECKING:
@@ -264,6 +265,15 @@ def _source(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
                     "-- This auth server is older than the mapping; leave the column out of [columns].",
                     level="error",
                 )
+    for kind in settings.skip:
+        for name in set(SKIPPED_BY[kind]) - present:
+            yield Finding(
+                "D012",
+                f"table {settings.source_table}",
+                f"skip: {settings.source_table} has no column {name}, so nobody is {kind} there",
+                f'-- This auth server is older. Leave "{kind}" out of skip.',
+                level="error",
+            )
     if "deleted_at" not in present:
         yield Finding(
             "D012",
@@ -308,7 +318,7 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
 def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
     """NOT NULL columns that neither usersync nor the table fills. A BEFORE INSERT trigger may."""
     catalog, table = inspection.catalog, settings.users_table
-    filled = {settings.key, *(column.name for column in settings.columns)}
+    filled = {settings.key, *(column.name for column in (*settings.users_where, *settings.columns))}
     filled |= set_by_triggers(catalog["users_triggers"], INSERT)
     before = [
         each["name"]

@@ -28,6 +28,7 @@ COUNTED: Shape = {
     "stale": int,
     "orphaned": int,
     "deleted_upstream": int,
+    "skipped": int,
     "oldest_missing_at": optional(time_text),
 }
 
@@ -37,6 +38,7 @@ _PAGE: Shape = {
     "next_id": optional(uuid_text),
     "auth_users": int,
     "users": int,
+    "skipped": int,
     **_TALLY,
     "oldest_missing": optional(time_text),
     "differences": optional([{"user_id": uuid_text, "class": str, "columns": [str]}]),
@@ -66,14 +68,24 @@ def fewer(error: DatabaseError, size: int) -> int:
 
 
 def compare_pages(
-    on_page: Callable[[Row], None], *, page_size: int, first_id: UUID = FIRST_ID, last_id: UUID = LAST_ID
+    on_page: Callable[[Row], None],
+    *,
+    page_size: int,
+    first_id: UUID = FIRST_ID,
+    last_id: UUID = LAST_ID,
+    create: bool = False,
 ) -> Plan[None]:
     """Compare both tables and write nothing; ``on_page`` is given each page as the database returns it."""
     next_id: str | None = str(first_id)
     while next_id is not None:
         try:
             row = yield from operate(
-                "compare", returns=_PAGE, first_id=next_id, last_id=last_id, page_size=page_size
+                "compare",
+                returns=_PAGE,
+                first_id=next_id,
+                last_id=last_id,
+                page_size=page_size,
+                create=create or None,
             )
         except DatabaseError as error:
             page_size = fewer(error, page_size)

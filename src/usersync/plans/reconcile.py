@@ -45,6 +45,8 @@ class Run:
     total: int
     #: What had been counted before, where the run was begun earlier and is resumed.
     before: Counts = field(default_factory=Counts)
+    #: Whether rows are created though the settings leave that to the application.
+    create: bool = False
 
 
 def check_options(*, page_size: int, workers: int, difference_limit: int = 0) -> None:
@@ -57,9 +59,9 @@ def check_options(*, page_size: int, workers: int, difference_limit: int = 0) ->
         raise SettingsError(f"difference limit: expected 0 or more, got {difference_limit}")
 
 
-def open_run(*, workers: int, page_size: int) -> Plan[Run]:
+def open_run(*, workers: int, page_size: int, create: bool = False) -> Plan[Run]:
     """Open a run of as many parts as there are workers; with nothing to write, it is finished at once."""
-    found = yield from _compared_at_once()
+    found = yield from _compared_at_once(create=create)
     total = (yield from count_users()) if found is None else found.examined
     parts = workers if found is None else 1
     bounds = [2**128 * part // parts for part in range(parts + 1)]
@@ -73,7 +75,7 @@ def open_run(*, workers: int, page_size: int) -> Plan[Run]:
         page_size=page_size,
         examined=found and found.examined,
     )
-    return Run(run_id, tuple(range(1, parts + 1)), total, found or Counts())
+    return Run(run_id, tuple(range(1, parts + 1)), total, found or Counts(), create)
 
 
 _AT_ONCE = {
@@ -84,10 +86,10 @@ _AT_ONCE = {
 }
 
 
-def _compared_at_once() -> Plan[Counts | None]:
+def _compared_at_once(*, create: bool) -> Plan[Counts | None]:
     """What was counted, if there is nothing to write; None where pages have to find that out."""
     try:
-        row = yield from operate("compare_at_once", returns=_AT_ONCE)
+        row = yield from operate("compare_at_once", returns=_AT_ONCE, create=create or None)
     except DatabaseError as error:
         if not ran_out_of_time(error):
             raise
@@ -105,7 +107,7 @@ def count_users() -> Plan[int]:
     return int(max(row["users"], row["auth_users"]))
 
 
-def resume_run() -> Plan[Run | None]:
+def resume_run(*, create: bool = False) -> Plan[Run | None]:
     """The newest run that was not finished, or None."""
     rows = yield from operate("unfinished_run", returns=[RUN_PART])
     if not rows:
@@ -117,10 +119,13 @@ def resume_run() -> Plan[Run | None]:
         tuple(row["part"] for row in rows if row["state"] != "finished"),
         total,
         before,
+        create,
     )
 
 
-def drive_part(run_id: UUID, part: int, on_page: Callable[[Counts], None]) -> Plan[Counts]:
+def drive_part(
+    run_id: UUID, part: int, on_page: Callable[[Counts], None], *, create: bool = False
+) -> Plan[Counts]:
     """Do the pages of one part until it is finished. ``on_page`` is given what each page found.
 
     A page that takes longer than a statement may is tried again in halves.
@@ -130,7 +135,9 @@ def drive_part(run_id: UUID, part: int, on_page: Callable[[Counts], None]) -> Pl
     started_with = seen
     while True:
         try:
-            row = yield from operate("advance_run", returns=RUN_PART, run_id=run_id, part=part)
+            row = yield from operate(
+                "advance_run", returns=RUN_PART, run_id=run_id, part=part, create=create or None
+            )
         except DatabaseError as error:
             page_size = fewer(error, page_size)
             yield from operate("limit_pages", returns=anything, run_id=run_id, part=part, page_size=page_size)
@@ -154,6 +161,7 @@ def compare(
     on_page: Callable[[Counts], None] = lambda _: None,
     first_id: UUID = FIRST_ID,
     last_id: UUID = LAST_ID,
+    create: bool = False,
 ) -> Plan[tuple[Counts, tuple[Difference, ...]]]:
     """Compare both tables and write nothing. Returns what differs, the first ``limit`` by name."""
     counts, found = Counts(), list[Difference]()
@@ -165,15 +173,19 @@ def compare(
         found.extend(_difference(each) for each in (row["differences"] or [])[: limit - len(found)])
         on_page(page)
 
-    yield from compare_pages(add, page_size=page_size, first_id=first_id, last_id=last_id)
+    yield from compare_pages(add, page_size=page_size, first_id=first_id, last_id=last_id, create=create)
     return counts, tuple(found)
 
 
-def compare_users(user_ids: Iterable[UUID]) -> Plan[tuple[Counts, tuple[Difference, ...]]]:
+def compare_users(
+    user_ids: Iterable[UUID], *, create: bool = False
+) -> Plan[tuple[Counts, tuple[Difference, ...]]]:
     """Compare the two rows of each of these users, and write nothing."""
     counts, found = Counts(), list[Difference]()
     for user_id in dict.fromkeys(user_ids):
-        one, differing = yield from compare(page_size=1, limit=1, first_id=user_id, last_id=user_id)
+        one, differing = yield from compare(
+            page_size=1, limit=1, first_id=user_id, last_id=user_id, create=create
+        )
         counts += one
         found += differing
     return counts, tuple(found)

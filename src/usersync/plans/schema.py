@@ -7,6 +7,7 @@ that no sign-in queues behind it, and tries again.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from usersync.settings import Settings
-    from usersync.sql.render import Bundle
+    from usersync.sql.render import Bundle, Function
 
 
 def plan(settings: Settings, *, adopt: bool = False) -> Plan[SchemaPlan]:
@@ -321,9 +322,13 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
         if function.signature not in present:
             yield Change("create", subject, "", sql)
         elif was is None or was["checksum"] != function.checksum:
-            yield Change("replace", subject, "the settings or the release changed", sql)
+            yield Change(
+                "replace", subject, "the settings or the release changed", _dropped_first(function) + sql
+            )
         elif was["fingerprint"] != present[function.signature]:
-            yield Change("replace", subject, "somebody edited it in the database", sql)
+            yield Change(
+                "replace", subject, "somebody edited it in the database", _dropped_first(function) + sql
+            )
     known = {function.signature for function in bundle.functions}
     for signature in sorted(each for each in present if each not in known and not is_of_tracked_table(each)):
         forget = (
@@ -332,6 +337,15 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
         yield Change(
             "drop", f"function {signature}", "no longer used", f"drop function {signature};\n{forget}"
         )
+
+
+_RETURNS_COLUMNS = re.compile(r"\bout [a-z_]+ [a-z]|\breturns table\b")
+
+
+def _dropped_first(function: Function) -> str:
+    """What a function returns as columns cannot be replaced. No object depends on such a function."""
+    head = function.text.partition("as $usersync$")[0]
+    return f"drop function {function.signature};\n" if _RETURNS_COLUMNS.search(head) else ""
 
 
 def _trigger_changes(bundle: Bundle, inspection: Inspection, adopting: Adoption) -> Iterator[Change]:

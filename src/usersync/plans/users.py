@@ -71,8 +71,11 @@ def user_exists(user_id: UUID) -> Plan[bool]:
     return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
 
 
-def ensure_user_exists(user_id: UUID) -> Plan[bool]:
-    """Whether the user has a row, made now if need be."""
+def ensure_user_exists(user_id: UUID, *, create: bool = False) -> Plan[bool]:
+    """Whether the user has a row, created now if need be; with ``create`` though the settings leave that to
+    the application."""
+    if create:
+        return bool((yield from operate("ensure_user_exists", returns=bool, user_id=user_id, create=True)))
     return bool((yield from call("ensure_user_exists", returns=bool, user_id=str(user_id))))
 
 
@@ -80,17 +83,17 @@ _REMOVED = {"known": bool, "alive": bool}
 _SYNCED = {**_REMOVED, "copied": bool}
 
 
-def sync_auth_user(user: object) -> Plan[bool]:
+def sync_auth_user(user: object, *, create: bool = False) -> Plan[bool]:
     """Bring one user in line; True if nothing about them is in the ledger afterwards.
 
     What is said of the user besides the id is used where the database keeps a copy of the auth server's.
     Raises :class:`UserNotFoundError` if neither side knows the user.
     """
     user_id, told = user_id_of(user), told_of(user)
-    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id, create=create or None)
     if row["copied"] and told is not None:
         yield from operate("receive_users", returns=int, users=[told])
-        row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
+        row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id, create=create or None)
     if not row["known"]:
         raise _not_found(user_id)
     return not (yield from failures(limit=1, user_id=user_id))

@@ -79,7 +79,7 @@ def find_users(settings: Settings, text: str) -> Plan[list[UUID]]:
     except ValueError:
         pass
     found = yield from query(
-        f'select "id" from {settings.source_table.quoted} '
+        f'select "id" from {settings.source_table.quoted.replace("%", "%%")} '
         'where lower("email") = lower(%(text)s) or "phone" = ltrim(%(text)s, \'+\') '
         f'order by "created_at", "id" limit {_MOST_FOUND}',
         text=text,
@@ -153,9 +153,15 @@ def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any])
     )
 
 
+#: Where the user's id goes. No name can hold this character.
+_ID = "\0"
+
+
 def _look(settings: Settings, user_id: UUID) -> Plan[dict[str, Any]]:
     """Both rows, as they are for this transaction."""
-    return dict((yield from query_row(_looking(settings), id=user_id)))
+    # A name or a default may hold a %, which is the mark of a parameter here.
+    statement = _looking(settings).replace("%", "%%").replace(_ID, "%(id)s::uuid")
+    return dict((yield from query_row(statement, id=user_id)))
 
 
 def _origins(column: Column) -> list[str]:
@@ -175,7 +181,7 @@ def _looking(settings: Settings) -> str:
                 then pg_xact_commit_timestamp(target.xmin) end as written_at,
             target.ctid::text || ' ' || target.xmin::text as row_version,
             {f"jsonb_build_object({columns})" if columns else "'{}'::jsonb"} as columns
-        from (select %(id)s::uuid as id) as asked
+        from (select {_ID} as id) as asked
         left join {settings.source_table.quoted} as source on source."id" = asked.id
         left join {settings.users_table.quoted} as target on {key} = asked.id
         cross join (select usersync.column_defaults() as defaults) as known

@@ -216,7 +216,8 @@ class Fragments:
         self._key = quote(settings.key)
         self._source_table = settings.source_table.quoted
         self._tombstone = settings.tombstone
-        self._all = settings.columns
+        self._all = (*settings.users_where, *settings.columns)
+        self._fixed = {column.name for column in settings.users_where}
         self._auth = [column for column in settings.columns if column.owner == "auth"]
         self._personal = [column for column in settings.columns if column.personal]
         self._on_delete, self._on_soft_delete = settings.on_delete, settings.on_soft_delete
@@ -264,7 +265,9 @@ class Fragments:
             "is_taken_for_current": self._is_current() or "false",
             "differing_columns": self._differing(),
             "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
-            "mapped_owners": _join(["'key'", *(literal(c.owner) for c in self._all)]),
+            "mapped_owners": _join(
+                ["'key'", *("'key'" if c.name in self._fixed else literal(c.owner) for c in self._all)]
+            ),
             "mapped_policies": _join(["'degrade'", *(literal(c.on_conflict) for c in self._all)]),
             "mapped_expressions": _join(
                 literal(value) for value in ['source."id"', *(inserted_alone(c) for c in self._all)]

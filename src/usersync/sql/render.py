@@ -25,6 +25,7 @@ from usersync.sql.audit_expressions import (
     is_audit_user,
 )
 from usersync.sql.expressions import Fragments, literal
+from usersync.sql.row_rules import is_compared, is_expected, is_user_row
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class Renderer:
             "budget_ms": literal(str(settings.budget_ms)),
             "public_functions": ", ".join(literal(name) for name in _public_functions()),
             "settings": _settings_json(settings),
+            "is_expected": is_expected(settings, "source"),
+            "is_user_row": is_user_row(settings),
+            "is_compared": is_compared(settings),
+            "expects_everybody": literal(is_expected(settings, "source") == "true"),
+            "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
         } | fragments.values()
         self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 

@@ -13,7 +13,7 @@
 -- disk.
 create or replace function usersync.compare_at_once(
     out in_step boolean, out examined bigint, out auth_users bigint, out users bigint, out orphaned bigint,
-    out deleted_upstream bigint
+    out deleted_upstream bigint, out skipped bigint
 )
 language plpgsql stable
 set search_path = pg_catalog, "@pinned"
@@ -41,19 +41,22 @@ begin
     from "@users_table" as target
     left join "@source_table" as owner on owner."id" = target."@key" and owner."deleted_at" is null
     cross join lateral (select '@is_current') as judged (is_current)
-    where target."@key" is not null;
+    where target."@key" is not null and ('@is_user_row');
     -- A first run is not to wait for the digests of all who have no row.
-    if ours.living = 0 and exists (select from "@source_table" as source where source."deleted_at" is null) then
+    if ours.living = 0 and '@expects_everybody' and exists (select from "@source_table" as source where source."deleted_at" is null) then
         return;
     end if;
     select
         count(*) as rows,
         count(*) filter (where source."deleted_at" is null) as living,
+        count(*) filter (where source."deleted_at" is null and judged.is_compared is not true) as skipped,
         coalesce(sum(hash_record_extended(row('@source_auth_values_alone'), seed # uuid_hash_extended(source."id", seed)))
-            filter (where source."deleted_at" is null), 0) as digests
+            filter (where source."deleted_at" is null and judged.is_compared), 0) as digests
     into theirs
-    from "@source_table" as source;
-    if ours.digests <> theirs.digests and ours.living <= theirs.living then
+    from "@source_table" as source
+    left join "@users_table" as target on target."@key" = source."id" and ('@is_user_row')
+    cross join lateral (select '@is_compared') as judged (is_compared);
+    if ours.digests <> theirs.digests and ours.living <= theirs.living - theirs.skipped then
         return;  -- Some living user has no row, or another than that user should have.
     end if;
     examined := theirs.rows;
@@ -70,7 +73,7 @@ begin
         into dead
         from "@users_table" as target
         left join "@source_table" as owner on owner."id" = target."@key"
-        where target."@key" is not null and (owner."id" is null or owner."deleted_at" is not null);
+        where target."@key" is not null and ('@is_user_row') and (owner."id" is null or owner."deleted_at" is not null);
         examined := examined + dead.without_user;
         orphaned := dead.orphaned;
         deleted_upstream := dead.deleted_upstream;
@@ -79,6 +82,7 @@ begin
     in_step := ours.digests = theirs.digests;
     users := ours.rows;
     auth_users := theirs.living;
+    skipped := theirs.skipped;
 exception
     -- A type that has no hash; a disk, or what may be written to it, too small for a join.
     when undefined_function or insufficient_resources then

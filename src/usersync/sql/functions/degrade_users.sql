@@ -8,7 +8,7 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '@lock_timeout'
 as $usersync$
 declare
-    half integer := cardinality(ids) / 2;
+    half integer;
     second_reason text;
     -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
     may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
@@ -16,6 +16,11 @@ declare
             or usersync.raised_below(error_context) is null);
     yielding record;
 begin
+    ids := usersync.expected_users(ids);
+    if cardinality(ids) = 0 then
+        return;
+    end if;
+    half := cardinality(ids) / 2;
     if reason = '23505' and half = 0 and may_try and array['@mapped_policies'] && '{"null",suffix}' then
         select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
         if yielding.written and yielding.lacking is null then

@@ -1,15 +1,16 @@
--- Whether this user has a row, making one first where the auth server knows the user.
+-- Whether this user has a row. One is created first, if the auth server knows the user and the settings do not skip the
+-- user.
 create or replace function public.ensure_user_exists(user_id uuid) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 begin
-    if exists (select from "@users_table" as target where target."@key" = ensure_user_exists.user_id) then
+    if usersync.user_exists(user_id) then
         return true;
     end if;
     perform usersync.sync_on_request(array[user_id]);
-    return exists (select from "@users_table" as target where target."@key" = ensure_user_exists.user_id);
+    return usersync.user_exists(user_id);
 exception when undefined_table or undefined_column then
     return false;
 end;

@@ -69,7 +69,7 @@ begin
             end if;
             if is_simple then
                 insert into "@users_table" ("@columns")
-                select '@plain_values' from new_users as source where source."deleted_at" is null;
+                select '@plain_values' from new_users as source where source."deleted_at" is null and ('@is_expected');
                 get diagnostics inserted = row_count;
             end if;
         exception when others or assert_failure then

@@ -19,6 +19,7 @@ create or replace function usersync.reconcile_page(
     out missing bigint,
     out stale bigint,
     out orphaned bigint,
+    out skipped bigint,
     out deleted_upstream bigint,
     out degraded bigint,
     out failed bigint,
@@ -47,7 +48,7 @@ begin
         ),
         (
             select target."@key" from "@users_table" as target
-            where target."@key" >= reconcile_page.first_id
+            where target."@key" >= reconcile_page.first_id and ('@is_user_row')
             order by target."@key" offset reconcile_page.page_size - 1 limit 1
         ),
         reconcile_page.last_id
@@ -60,7 +61,7 @@ begin
             ),
             (
                 select target."@key" from "@users_table" as target
-                where target."@key" > page_end order by target."@key" limit 1
+                where target."@key" > page_end and ('@is_user_row') order by target."@key" limit 1
             )
         );
         if reconcile_page.next_id > reconcile_page.last_id then
@@ -74,9 +75,9 @@ begin
             and failure.user_id is distinct from reconcile_page.next_id
     );
 
-    is_empty := not reconcile_page.dry_run and not exists (
+    is_empty := not reconcile_page.dry_run and '@expects_everybody' and not exists (
         select from "@users_table" as target
-        where target."@key" between reconcile_page.first_id and page_end
+        where target."@key" between reconcile_page.first_id and page_end and ('@is_user_row')
     );
     if is_empty then
         -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
@@ -87,6 +88,7 @@ begin
         reconcile_page.examined := cardinality(differing_ids);
         reconcile_page.stale := 0;
         reconcile_page.orphaned := 0;
+        reconcile_page.skipped := 0;
         reconcile_page.deleted_upstream := 0;
     else
         select
@@ -96,6 +98,7 @@ begin
             count(*) filter (where compared.class = 'missing'),
             count(*) filter (where compared.class = 'stale'),
             count(*) filter (where compared.class = 'orphaned'),
+            count(*) filter (where compared.class = 'skipped'),
             count(*) filter (where compared.class = 'deleted_upstream'),
             min(compared.created_at) filter (where compared.class = 'missing'),
             array_agg(compared.user_id) filter (where compared.class in ('missing', 'stale')),
@@ -111,6 +114,7 @@ begin
             reconcile_page.missing,
             reconcile_page.stale,
             reconcile_page.orphaned,
+            reconcile_page.skipped,
             reconcile_page.deleted_upstream,
             reconcile_page.oldest_missing,
             differing_ids,
@@ -120,7 +124,7 @@ begin
             select
                 classified.*,
                 case
-                    when not reconcile_page.dry_run or classified.class is null then null
+                    when not reconcile_page.dry_run or classified.class is null or classified.class = 'skipped' then null
                     when classified.class = 'stale' then classified.differing
                     else '{}'
                 end as columns
@@ -136,7 +140,7 @@ begin
                         when source."deleted_at" is not null then case
                             when target."@key" is not null and ('@is_soft_removed') is not true then 'deleted_upstream'
                         end
-                        when target."@key" is null then 'missing'
+                        when target."@key" is null then case when '@is_expected' then 'missing' else 'skipped' end
                         when row('@stored_auth_values') is distinct from row('@source_auth_values') then 'stale'
                     end as class
                 from (
@@ -145,7 +149,7 @@ begin
                 ) as source
                 full join (
                     select target.* from "@users_table" as target
-                    where target."@key" between reconcile_page.first_id and page_end
+                    where target."@key" between reconcile_page.first_id and page_end and ('@is_user_row')
                 ) as target on target."@key" = source."id"
             ) as classified
             offset 0
@@ -183,7 +187,7 @@ begin
         -- Whoever has a row by now, or was refused one; the others are deleted.
         reconcile_page.missing := (
             select count(*) from "@users_table" as target
-            where target."@key" between reconcile_page.first_id and page_end
+            where target."@key" between reconcile_page.first_id and page_end and ('@is_user_row')
         ) + (
             select count(*) from usersync.sync_failures as failure
             where failure.user_id = any(differing_ids) and failure.kind = 'row' and failure.outcome = 'failed'

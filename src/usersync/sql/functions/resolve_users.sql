@@ -43,6 +43,7 @@ begin
                     case
                         when source."id" is null then 'the auth server has no such user'
                         when source."deleted_at" is not null then 'the user is deleted'
+                        when ('@is_expected') is not true then 'skipped'
                     end,
                     trouble,
                     'the user has no row, and syncing neither made one nor failed')

@@ -31,6 +31,10 @@ begin
         case
             when source."id" is null then
                 'The user is gone, and the row is as it was: a trigger of the application skips the change.'
+            when target."@key" is null and exists (
+                select from "@users_table" as other where other."@key" = examined.user_id
+            ) then
+                'A row that users_where leaves out has the id of this user.'
             when target."@key" is null then
                 'The row was written, and is not there: a trigger of the application skips or deletes it.'
             else format(
@@ -46,13 +50,15 @@ begin
         where source."id" = examined.user_id and source."deleted_at" is null offset 0
     ) as source on true
     left join lateral (
-        select target.* from "@users_table" as target where target."@key" = examined.user_id offset 0
+        select target.* from "@users_table" as target
+        where target."@key" = examined.user_id and ('@is_user_row') offset 0
     ) as target on true
     where case
         when source."id" is null then applied_deletions and target."@key" is not null and case
             when exists (select from "@source_table" as deleted where deleted."id" = examined.user_id)
             then ('@is_soft_removed') is not true else ('@is_removed') is not true
         end
+        when target."@key" is null then '@is_expected'
         else row('@stored_auth_values') is distinct from row('@source_auth_values')
     end;
 end;

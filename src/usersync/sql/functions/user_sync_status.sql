@@ -14,12 +14,14 @@ declare
     missing bigint := 0;
     stale bigint := 0;
     orphaned bigint := 0;
+    skipped bigint := 0;
     deleted_upstream bigint := 0;
     oldest_missing timestamptz;
 begin
     if compared.in_step then
         auth_users := compared.auth_users;
         users := compared.users;
+        skipped := compared.skipped;
         orphaned := compared.orphaned;
         deleted_upstream := compared.deleted_upstream;
         cursor_id := null;
@@ -31,6 +33,7 @@ begin
         missing := missing + page.missing;
         stale := stale + page.stale;
         orphaned := orphaned + page.orphaned;
+        skipped := skipped + page.skipped;
         deleted_upstream := deleted_upstream + page.deleted_upstream;
         oldest_missing := least(oldest_missing, page.oldest_missing);
         cursor_id := page.next_id;
@@ -41,6 +44,7 @@ begin
         'missing', missing,
         'stale', stale,
         'orphaned', orphaned,
+        'skipped', skipped,
         'deleted_upstream', deleted_upstream,
         'oldest_missing_at', oldest_missing
     ) || usersync.ledger_status();

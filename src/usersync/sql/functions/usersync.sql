@@ -14,9 +14,14 @@ declare
     page_size integer := (arguments ->> 'page_size')::integer;
     ids uuid[];
 begin
+    if (arguments ->> 'create')::boolean then
+        return usersync.while_creating(operation, arguments);
+    end if;
     case operation
     when 'user_exists' then
         return to_jsonb(usersync.user_exists(user_id));
+    when 'ensure_user_exists' then
+        return to_jsonb(public.ensure_user_exists(user_id));
     when 'sync_user' then
         return to_jsonb(usersync.sync_user(user_id, false)) || jsonb_build_object(
             'copied', '@source_table'::regclass is not distinct from to_regclass('usersync.auth_users'));

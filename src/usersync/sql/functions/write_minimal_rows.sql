@@ -11,13 +11,14 @@ declare
 begin
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
-    from unnest(array['@mapped_columns'], array['@mapped_expressions']) as mapped (name, expression)
+    from unnest(array['@mapped_columns'], array['@mapped_expressions'], array['@mapped_owners'])
+        as mapped (name, expression, owner)
     join pg_attribute as demanded on
         demanded.attrelid = '@users_table'::regclass
         and demanded.attname = mapped.name
         and not demanded.attisdropped
     join pg_type on pg_type.oid = demanded.atttypid
-    where demanded.attname = '@key' or ((demanded.attnotnull or typnotnull) and not demanded.atthasdef);
+    where mapped.owner = 'key' or ((demanded.attnotnull or typnotnull) and not demanded.atthasdef);
 
     execute format(
         'insert into %s (%s) select %s from %s as source '

@@ -31,6 +31,7 @@ begin
     from "@source_table" as source
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
+        and ('@is_expected')
         and (select true from "@users_table" as target where target."@key" = source."id") is null
     for key share of source
     on conflict ("@key") do nothing;
@@ -48,6 +49,7 @@ begin
         select '@assigned_auth_values' from "@source_table" as source where source."id" = target."@key"
     )
     where target."@key" = any(write_rows.ids)
+        and ('@is_user_row')
         and (
             select row('@stored_auth_values') is distinct from row('@source_auth_values')
             from "@source_table" as source

@@ -3,6 +3,7 @@
 with compared as materialized (
     select
         target."@key" is null as is_missing,
+        '@is_expected' as is_expected,
         source."id" is null as is_gone,
         source."deleted_at" is not null as is_soft_deleted,
         case
@@ -11,12 +12,12 @@ with compared as materialized (
         end as differing
     from "@source_table" as source
     full join (
-        select target.* from "@users_table" as target where target."@key" is not null
+        select target.* from "@users_table" as target where target."@key" is not null and ('@is_user_row')
     ) as target on target."@key" = source."id"
     cross join (select ('@column_defaults') as defaults) as known
 )
 select
-    count(*) filter (where is_missing and not is_soft_deleted) as missing,
+    count(*) filter (where is_missing and not is_soft_deleted and is_expected) as missing,
     count(*) filter (where cardinality(differing) > 0) as stale,
     count(*) filter (where is_gone) as orphaned,
     count(*) filter (where is_soft_deleted and not is_missing) as deleted_upstream,

@@ -1,0 +1,34 @@
+-- Those of the users for whom a row that is missing or could not be written is a failure: not those whom the settings
+-- skip and who have no row.
+create or replace function usersync.expected_users(ids uuid[]) returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $usersync$
+#variable_conflict use_column
+declare
+    unexpected uuid[] := array(
+        select source."id" from "@source_table" as source
+        where source."id" = any(expected_users.ids) and source."deleted_at" is null and ('@is_expected') is not true
+    );
+begin
+    if cardinality(unexpected) > 0 then
+        begin
+            unexpected := array(
+                select unnest(unexpected)
+                except
+                select target."@key" from "@users_table" as target
+                where target."@key" = any(unexpected) and ('@is_user_row')
+            );
+        exception when others then
+            null;  -- No table, no rows.
+        end;
+        ids := array(select id from unnest(ids) as id where id <> all(unexpected));
+    end if;
+    return ids;
+exception when undefined_table or undefined_column then
+    return ids;
+end;
+$usersync$;
+comment on function usersync.expected_users(uuid[]) is
+    'usersync: those of the users for whom a missing row is a failure.';

@@ -1,0 +1,46 @@
+"""Which users get a row, and which rows of the users table are users', as SQL conditions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.mapping import quote
+from usersync.sql.expressions import expression
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings, Skip
+
+#: When a user is skipped, by a row of the auth server's table.
+_SKIPPED: dict[Skip, str] = {
+    "anonymous": '{row}."is_anonymous" is true',
+    # There is an address, and none is confirmed. Web3 users have no address, and nothing to confirm.
+    "unconfirmed": '(({row}."email" is not null or {row}."phone" is not null) '
+    'and {row}."email_confirmed_at" is null and {row}."phone_confirmed_at" is null)',
+}
+
+#: The columns of the auth server's table that each needs.
+SKIPPED_BY: dict[Skip, tuple[str, ...]] = {
+    "anonymous": ("is_anonymous",),
+    "unconfirmed": ("email", "phone", "email_confirmed_at", "phone_confirmed_at"),
+}
+
+
+def is_expected(settings: Settings, row: str) -> str:
+    """Whether a living user without a row is to get one."""
+    conditions = [f"({_SKIPPED[kind].format(row=row)}) is not true" for kind in settings.skip]
+    if not settings.creates_rows:
+        conditions.append("current_setting('usersync.creates_rows', true) = 'yes'")
+    return " and ".join(conditions) or "true"
+
+
+def is_user_row(settings: Settings) -> str:
+    """Whether a row ``target`` of the users table is a user's."""
+    conditions = [f"target.{quote(each.name)} = {expression(each, '')}" for each in settings.users_where]
+    return " and ".join(conditions) or "true"
+
+
+def is_compared(settings: Settings) -> str:
+    """Whether the auth server's row ``source``, if alive, and the row ``target`` have to agree."""
+    expected = is_expected(settings, "source")
+    # Without a look at the row, the planner leaves out the join that finds it.
+    return expected if expected == "true" else f"({expected}) or target.{quote(settings.key)} is not null"

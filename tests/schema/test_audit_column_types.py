@@ -1,0 +1,52 @@
+"""[audit.columns] onto columns of types that the application has made."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.plans import schema
+from usersync.settings import parse_settings
+from usersync.testing.install import install
+from usersync.transports.run import run
+
+TABLE = """
+    create schema "my types";
+    create type public.activity_type as enum ('product.created', 'product.sold');
+    create type "my types"."Kind" as enum ('product');
+    create table public.activities (
+        id bigint generated always as identity primary key, event_id uuid not null unique,
+        type public.activity_type not null, kind "my types"."Kind", at timestamptz not null
+    );
+"""
+COLUMNS = {
+    "id": "event_id",
+    "action": {"column": "type", "type": "public.activity_type"},
+    "entity_type": {"column": "kind", "type": '"my types"."Kind"'},
+    "occurred_at": "at",
+}
+
+
+def test_an_enum_takes_the_action(database, postgres):
+    postgres.execute(TABLE)
+    settings = parse_settings({"audit": {"table": "public.activities", "columns": COLUMNS}})
+    install(database, settings)
+    answer = postgres.execute(
+        "select public.record_audit_events('["
+        '{"id": "0197a0c0-0000-7000-8000-000000000001", "action": "product.created", '
+        '"entity_type": "product"},'
+        '{"id": "0197a0c0-0000-7000-8000-000000000002", "action": "product.lost"}'
+        "]')"
+    ).fetchone()[0]
+    assert (answer["stored"], answer["rejected"]) == (1, 1)
+    assert postgres.execute("select type::text, kind::text from public.activities").fetchall() == [
+        ("product.created", "product")
+    ]
+
+
+@pytest.mark.parametrize("given", [None, "text", "other.activity_type"])
+def test_the_fix_that_plan_prints_is_taken(postgres, given):
+    postgres.execute(TABLE)
+    columns = COLUMNS | {"action": {"column": "type", "type": given} if given else "type"}
+    settings = parse_settings({"audit": {"table": "public.activities", "columns": columns}})
+    (error,) = run(schema.plan(settings), postgres).errors
+    assert 'action = { column = "type", type = "public.activity_type" }' in error.fix
