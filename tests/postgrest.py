@@ -195,9 +195,9 @@ class Gateway:
         if self.auth and path.startswith("/auth/v1/"):
             return self.auth(path.removeprefix("/auth/v1"), {"authorization": bearer})
         passed = {
-            name: headers[name]
-            for name in ("content-type", "content-profile", "accept", "prefer")
-            if name in headers
+            name: value
+            for name, value in headers.items()
+            if name in {"content-type", "content-profile", "accept", "prefer"} or name.startswith("usersync-")
         }
         try:
             return self.upstream.request(

@@ -10,7 +10,7 @@ import pytest
 from usersync.audit import AuditLog
 from usersync.cli.main import run
 from usersync.plans.doctor import choose, examine
-from usersync.plans.doctor.context import Spool
+from usersync.plans.doctor.context import Elsewhere, Spool
 from usersync.transports.run import run as run_plan
 
 pytestmark = pytest.mark.newest_server
@@ -54,3 +54,27 @@ def test_what_a_dead_process_left_for_this_database_is_seen_and_delivered(
     (spool,) = (tmp_path / "spool").iterdir()
     assert run(["audit", "spool", "--drain", "--project", spool.name]) == 0
     assert run(["doctor", "--only", "D032", "--strict"]) == 0
+
+
+def test_what_dead_processes_left_under_a_former_address_is_named(clinic):
+    """As after a failover or a move. What is for another installation is not this database's."""
+    (row,) = clinic.project.owner.execute("select installation::text from usersync.settings").fetchall()
+    elsewhere = (
+        Elsewhere("before", 7, row[0]),
+        Elsewhere("of-another", 5, "00000000-0000-4000-8000-000000000001"),
+    )
+    spool = Spool("here", 0, 0, None, 0, (), elsewhere)
+    (check,) = run_plan(examine(clinic.settings, choose(["D032"]), spool=spool), clinic.project.owner)
+    assert check.status == "warning"
+    (finding,) = check.findings
+    assert "7 events of processes that died were recorded for this database under another" in finding.message
+    assert finding.fix == "usersync audit spool --drain --project before"
+
+
+def test_where_there_is_no_log_it_says_what_to_run(clinic):
+    clinic.project.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+    spool = Spool("here", 3, 0, datetime.now(UTC), 0)
+    (check,) = run_plan(examine(clinic.settings, choose(["D032"]), spool=spool), clinic.project.owner)
+    (finding,) = check.findings
+    assert "3 events wait, and this database has no audit log" in finding.message
+    assert finding.fix == "usersync apply"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.audit.belonging import Position
 from usersync.audit.sender import COUNTS, IDLE_S, NOT_ONE, PLAIN_EVENT, Receipt, Sender, check_place, now_ms
-from usersync.audit.wire import DATA, RefusedError, StuckError, TooSlowError, UnavailableError
+from usersync.audit.wire import RefusedError, StuckError, TooSlowError, UnavailableError, kind_of
 from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer
 from usersync.rest.exchange import Request, heard, rpc_path
@@ -47,6 +47,7 @@ class ApiSender:
         #: See :class:`~usersync.audit.sender.Sender`.
         self.position: Position | None = None
         self.answered_ms = 0
+        self._passes_headers = False
 
     def send(
         self,
@@ -66,17 +67,19 @@ class ApiSender:
 
     def locate(self) -> Position | None:
         """Ask where the database is. Raises what :meth:`send` raises."""
-        self._call([], {_BELONGS_TO: "?"})
+        answer = self._call([], {_BELONGS_TO: "?"})
+        # An answer with counts: a gateway has dropped the header.
+        self._passes_headers = isinstance(answer, dict) and "stored" not in answer
         return self.position
 
     def takes_events(self) -> bool:
         """Whether the database takes an event that has nothing special about it. It is not kept.
 
-        False where the database has functions of a release that would keep it.
+        False where it would be kept: by functions of an earlier release, or where a gateway drops the header.
         """
-        if self.position is None:
-            return False
         try:
+            if self.locate() is None or not self._passes_headers:
+                return False
             answer = self._call([PLAIN_EVENT], {_TRY: "1"})
         except (UnavailableError, RefusedError):
             return False
@@ -155,14 +158,17 @@ def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
     state = getattr(refusal.error, "sqlstate", None)
     if isinstance(reply, NoReply):
         return (TooSlowError if reply.slow else UnavailableError)(message)
-    if state is not None and state.startswith(DATA):
-        return RefusedError(message)
-    problem: UnavailableError
-    if state == "57014" or refusal.status in _SMALLER:
-        problem = TooSlowError(message)
-    else:
+    kind: type[Exception] = UnavailableError
+    if state is not None:
+        kind = kind_of(state)
+    elif refusal.status in _SMALLER:
+        kind = TooSlowError
+    elif "(PGRST102)" in message:
         # A body that was cut on its way is no JSON.
-        problem = (StuckError if "(PGRST102)" in message else UnavailableError)(message)
+        kind = StuckError
+    if kind is RefusedError:
+        return RefusedError(message)
+    problem = kind(message) if issubclass(kind, UnavailableError) else UnavailableError(message)
     problem.wait = refusal.wait or 0.0
     return problem
 

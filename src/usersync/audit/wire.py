@@ -151,8 +151,12 @@ def _explain(result: PGresult | None) -> Exception:
     message = one_line((result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     if not state:
         return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
-    kind = next((kind for kind, states in _KINDS if state.startswith(states)), StuckError)
-    return kind(f"{message} ({state}){_ADVICE.get(state, '')}")
+    return kind_of(state)(f"{message} ({state}){_ADVICE.get(state, '')}")
+
+
+def kind_of(state: str) -> type[Exception]:
+    """What an SQLSTATE means."""
+    return next((kind for kind, states in _KINDS if state.startswith(states)), StuckError)
 
 
 _ADVICE = dict.fromkeys(

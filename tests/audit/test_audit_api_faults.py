@@ -1,0 +1,189 @@
+"""The Data API misbehaves: one bad event, an intermediary that is wrong for a moment, limits, event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from postgrest import SECRET_KEY
+from usersync import AsyncUserSync, DataApi
+from usersync.audit.api_sender import ApiSender
+from usersync.audit.wire import RefusedError, UnavailableError
+from usersync.rest.answers import NoReply, Refusal, Reply, read_answer, refusal_of
+from usersync.rest.exchange import Request, ask
+
+pytestmark = pytest.mark.newest_server
+
+JSON = {"Content-Type": "application/json"}
+CUT = (400, JSON, b'{"code":"PGRST102","message":"Empty or invalid json"}')
+
+
+@pytest.fixture
+def gateway(serve, store):
+    return serve(store.database)
+
+
+@pytest.fixture
+def api(gateway):
+    return DataApi(gateway.url, SECRET_KEY)
+
+
+def test_an_event_that_the_database_never_takes_holds_up_no_other(store, make_log, api):
+    """It fails with what may pass, alone and for ever."""
+    store.owner.execute(
+        "create function public.no() returns trigger language plpgsql as $$ begin "
+        "if new.action = 'bad.one' then raise insufficient_privilege; end if; return new; end $$; "
+        "create trigger no before insert on public.audit_logs for each row execute function public.no()"
+    )
+    log = make_log(api)
+    ids = [log.record("a.b") for _ in range(10)]
+    log.record("bad.one")
+    ids += [log.record("a.b") for _ in range(10)]
+    assert not log.flush(60)
+    assert sorted(store.ids()) == sorted(ids)
+    assert (log.stats().refused, log.stats().waiting) == (1, 0)
+    # What was tried to find it is not kept.
+    assert "usersync.probed" not in {event["action"] for event in store.events()}
+
+
+@pytest.fixture(params=["spool", "memory"])
+def log(request, make_log, api):
+    return make_log(api, durability=request.param)
+
+
+@pytest.mark.parametrize("wrong", [CUT, (413, {}, b"too large")], ids=["cut", "too large"])
+def test_what_an_intermediary_says_for_a_moment_sets_no_event_aside(gateway, store, log, wrong):
+    first = log.record("a.b")
+    assert log.flush()
+    answer, until = gateway.answer, time.monotonic() + 3
+    gateway.answer = lambda *call: wrong if time.monotonic() < until else answer(*call)
+    ids = [first, *(log.record("a.b") for _ in range(200))]
+    assert log.flush(60)
+    assert log.stats().refused == 0
+    assert sorted(store.ids()) == sorted(ids)
+
+
+def test_nothing_is_tried_where_a_gateway_drops_our_headers(gateway, store, make_log, api):
+    """It would be stored."""
+    answer = gateway.answer
+    gateway.answer = lambda method, path, headers, body: answer(
+        method, path, {name: value for name, value in headers.items() if "usersync" not in name}, body
+    )
+    sender = ApiSender(api, 5.0)
+    assert not sender.takes_events()
+    sender.close()
+    assert store.ids() == []
+
+
+def test_what_is_really_too_large_is_set_aside_while_others_pass(gateway, store, make_log, api):
+    log = make_log(api)
+    answer = gateway.answer
+    gateway.answer = lambda method, path, headers, body: (
+        (413, {}, b"") if len(body) > 20_000 else answer(method, path, headers, body)
+    )
+    ids = [log.record("a.b") for _ in range(5)]
+    log.record("large", metadata={str(n): "x" * 900 for n in range(40)})
+    ids += [log.record("a.b") for _ in range(5)]
+    assert not log.flush(90)
+    assert sorted(store.ids()) == sorted(ids)
+    assert log.stats().refused == 1
+
+
+def test_the_sender_waits_as_long_as_it_is_asked_to(gateway, store, make_log, api, eventually):
+    log = make_log(api)
+    answer, limited = gateway.answer, []
+
+    def once(*call):
+        if limited:
+            return answer(*call)
+        limited.append(time.monotonic())
+        return 429, {"Retry-After": "2", **JSON}, b'{"message":"slow down"}'
+
+    gateway.answer = once
+    log.record("a.b")
+    eventually(lambda: limited)
+    while time.monotonic() - limited[0] < 1.5:
+        # Nobody's hurry shortens it.
+        assert not log.flush(0.2)
+    assert store.ids() == []
+    assert log.flush(20)
+    assert len(store.ids()) == 1
+
+
+@pytest.mark.parametrize("said", ["0", "Wed, 21 Oct 2015 07:28:00 GMT", "-5"])
+def test_there_is_a_pause_between_two_attempts_whatever_is_said(api, said):
+    exchange = ask(api, "POST", "/rest/v1/rpc/x", b"{}", read=read_answer)
+    assert isinstance(next(exchange), Request)
+    pause = exchange.send(Reply(503, {"retry-after": said}, b""))
+    assert pause.seconds >= 0.1
+
+
+def test_a_function_that_raises_pt429_is_a_429(api):
+    reply = Reply(
+        429, {"retry-after": "3"}, b'{"code":"PT429","message":"Too many","details":null,"hint":null}'
+    )
+    refusal = refusal_of(reply, api.host)
+    assert (refusal.again, refusal.wait, refusal.status) == (True, 3.0, 429)
+    assert "Too many" in str(refusal)
+
+
+def test_the_time_out_says_how_long_was_waited_in_all(api, monkeypatch):
+    monkeypatch.setattr("usersync.rest.exchange.time.monotonic", iter([0.0, *[29.9] * 20]).__next__)
+    exchange = ask(api, "POST", "/rest/v1/rpc/x", b"{}", read=read_answer)
+    next(exchange)
+    with pytest.raises(Refusal, match=r"in time \(29.9 s\)"):
+        exchange.send(NoReply("it did not answer in time", slow=True))
+
+
+# The first loop is gone, and with it whoever could close what it had open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_second_event_loop(api):
+    client = AsyncUserSync(api)
+    for _ in range(2):
+        assert asyncio.run(client.user_exists("00000000-0000-0000-0000-000000000001")) is False
+    asyncio.run(client.close())
+    gc.collect()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    status=st.sampled_from([200, 204, 301, 400, 401, 404, 407, 408, 413, 429, 500, 503, 540]),
+    body=st.one_of(
+        st.binary(max_size=300),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["code", "message", "hint", "stored", "duplicates", "rejected", "rejects", "position"]
+                    ),
+                    inner,
+                    max_size=6,
+                )
+            ),
+        ).map(lambda value: json.dumps(value).encode()),
+    ),
+    headers=st.dictionaries(
+        st.sampled_from(["retry-after", "location", "content-type"]), st.text(max_size=30), max_size=3
+    ),
+)
+def test_any_answer_is_a_receipt_or_one_of_our_errors(nowhere, status, body, headers):
+    sender = ApiSender(nowhere, 1.0)
+    sender._exchange = lambda _: Reply(status, headers, body)
+    with suppress(UnavailableError, RefusedError):
+        receipt = sender.send([b'{"action": "a.b"}'])
+        assert receipt.stored + receipt.duplicates + receipt.rejected == 1
+    assert sender.takes_events() in {True, False}
+
+
+@pytest.fixture
+def nowhere():
+    return DataApi("http://127.0.0.1:1", SECRET_KEY)
