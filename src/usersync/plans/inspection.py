@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.core.foreign_keys import foreign_keys
 from usersync.core.openness import opened_objects
 from usersync.core.privileges import missing_privileges
-from usersync.errors import DatabaseError, PrivilegeMissingError
+from usersync.errors import PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.plans.adoption import adoption
@@ -113,67 +113,6 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         *reference_findings(settings, inspection.foreign_keys),
         *audit_findings(settings, inspection.catalog, inspection.foreign_keys),
     )
-
-
-#: What tells whether a value fits its type is not there yet when usersync is not; PostgreSQL 16 has its like.
-_FITS, _HAS_INPUT_IS_VALID = "usersync.fits(", 160000
-
-
-def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[Finding | None]:
-    """What the first reconciling run would do to rows that are there already, or None if nothing."""
-    sql = bundle.preview
-    if inspection.noted is None and _FITS in sql:
-        if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
-            return _of_first_run(
-                settings,
-                "what a first run would overwrite cannot be counted before usersync is there "
-                "(on a PostgreSQL older than 16)",
-                "-- To count it, install without the first run, and compare:\n"
-                "usersync apply --no-sync\nusersync sync --dry-run",
-            )
-        sql = sql.replace(_FITS, "pg_input_is_valid(")
-    try:
-        counted = yield from query_row(PINNED + sql)
-    except DatabaseError as error:
-        return _of_first_run(settings, f"what a first run would change could not be counted: {error}")
-    does, stays = list(_first_run(counted)), list(_left_alone(counted))
-    if not does and not stays:
-        return None
-    sentences = [
-        f"the first run would {', '.join(does)}" if does else "the first run would write nothing",
-        *([f"{' and '.join(stays)} stay as they are"] if stays else []),
-    ]
-    return _of_first_run(
-        settings,
-        f"in {settings.users_table}, {'; '.join(sentences)}",
-        '-- A column that your application writes itself is kept with owner = "app": it is filled when a row '
-        "is created, and never changed again. Rollback does not bring values back."
-        if counted["stale"]
-        else None,
-    )
-
-
-def _first_run(counted: Mapping[str, Any]) -> Iterator[str]:
-    if counted["missing"]:
-        yield f"make {_rows(counted['missing'])}"
-    if counted["stale"]:
-        columns = ", ".join(f"{name} in {times:,}" for name, times in sorted(counted["columns"].items()))
-        yield f"overwrite values in {counted['stale']:,} ({columns})"
-
-
-def _left_alone(counted: Mapping[str, Any]) -> Iterator[str]:
-    if counted["orphaned"]:
-        yield f"{_rows(counted['orphaned'])} whose user the auth server does not have"
-    if counted["deleted_upstream"]:
-        yield f"{_rows(counted['deleted_upstream'])} whose user is soft-deleted"
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
-
-
-def _of_first_run(settings: Settings, message: str, fix: str | None = None) -> Finding:
-    return Finding("D017", f"table {settings.users_table}", message, fix, "warning")
 
 
 def _no_source(settings: Settings) -> Finding:

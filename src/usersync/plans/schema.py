@@ -32,7 +32,8 @@ from usersync.plans.adoption import (
 )
 from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.computed_columns import computed_findings
-from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect, preview
+from usersync.plans.first_run import preview
+from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect
 from usersync.plans.removal import TABLES_AT_ONCE, TRACKED, plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed

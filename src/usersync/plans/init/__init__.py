@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.errors import ConflictError
 from usersync.plans.adoption import users_triggers
+from usersync.plans.first_run import is_question, preview
 from usersync.plans.init.choice import Choice
 from usersync.plans.init.columns import Proposed, propose_columns
 from usersync.plans.init.observed import Observed, open_questions
@@ -29,6 +30,7 @@ from usersync.plans.inspection import find, inspect
 from usersync.plans.strangers import Stranger, strangers
 from usersync.settings import Settings, parse_settings
 from usersync.sql.render import render_bundle
+from usersync.transports.steps import read_only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,8 +162,12 @@ def _conclude(
         inspection = yield from inspect(bundle)
     findings = find(settings, inspection, adopt=True)
     fit = (yield from try_mapping(settings)) if about and about["is_ours"] else None
+    first_run = (yield from read_only(preview(settings, bundle, inspection))) if fit else None
     triggers = (yield from users_triggers(bundle)) if about else ()
     errors = tuple(f"{each.message}. {each.hint or ''}" for each in findings if each.level == "error")
+    if first_run and not any(each.level == "error" for each in findings):
+        findings = (*findings, first_run)
+        errors += (f"{first_run.message}. {first_run.hint}",) if is_question(first_run) else ()
     notes = tuple(notes_on_users(settings, about, metadata, fit)) if about else ()
     return Proposal(
         _ordered(data),

@@ -1,0 +1,57 @@
+"""What the first run would do is announced: rows made, values written, triggers set off."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.settings import parse_settings
+
+pytestmark = pytest.mark.newest_server
+
+SETTINGS = parse_settings(
+    {"users_table": "public.profiles", "on_delete": "keep", "columns": {"email": "email"}}
+)
+PROFILES = "create table public.profiles (id uuid primary key, email text);"
+
+
+def announced(installer):
+    (found,) = [each for each in installer.plan(SETTINGS).findings if "first run" in each.message]
+    return found
+
+
+def test_rows_that_set_off_a_trigger_are_announced(installer, auth):
+    """Input: an AFTER INSERT trigger on profiles that writes to an outbox, five users without a row."""
+    installer.connection.execute(
+        PROFILES + "create table public.outbox (mail text);"
+        "create function public.send_mail() returns trigger language plpgsql as "
+        "'begin insert into public.outbox values (new.email); return new; end';"
+        "create trigger welcome after insert on public.profiles "
+        "for each row execute function public.send_mail();"
+        "create trigger touch before insert on public.profiles "
+        "for each row execute function public.send_mail()"
+    )
+    for _ in range(5):
+        auth.sign_up_email()
+    found = announced(installer)
+    assert "the first run would make 5 rows" in found.message
+    assert "each new row sets off welcome (public.send_mail())" in found.message
+    assert "touch" not in found.message
+    assert found.fix.splitlines()[-1] == "usersync apply --no-sync"
+
+
+def test_rows_without_a_trigger_need_no_advice(installer, auth):
+    installer.connection.execute(PROFILES)
+    auth.sign_up_email()
+    found = announced(installer)
+    assert found.message == "in public.profiles, the first run would make 1 row"
+    assert found.fix is None
+
+
+def test_empty_values_are_filled_and_others_overwritten(installer, auth):
+    """Input: "overwrite values in 16" where all 16 were null."""
+    installer.connection.execute(PROFILES)
+    for email in (None, None, "edited@example.com"):
+        user = auth.sign_up_email()
+        installer.connection.execute("insert into public.profiles values (%s, %s)", [user, email])
+    said = announced(installer).message
+    assert "fill empty values in 2 (email in 2), overwrite values in 1 (email in 1)" in said
