@@ -16,6 +16,7 @@ from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, good, typed, wrap
 from usersync.cli.trial_view import difference_lines, lasting_lines, today_lines, trial_data
 from usersync.plans import schema
+from usersync.plans.gates import is_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,6 +89,27 @@ class DeclinedView:
         return self.planned.data() | {"state": "not accepted", "trial": trial_data(self.trial)}
 
 
+@dataclass(frozen=True)
+class GatedView:
+    """What refuses a sign-up today would not any more, and nobody has decided that."""
+
+    planned: PlanView
+    exit_code: int = 1
+
+    def lines(self, width: int) -> Iterator[str]:
+        number = count(sum(map(is_gate, self.planned.plan.findings)), "decision")
+        yield ""
+        yield f"{bad('Nothing was installed:')} {number} to be made, because --yes decides nothing."
+        yield from wrap(
+            "To let in whom the trigger refuses today: usersync apply --adopt --accept-changes. "
+            "To go on refusing them: usersync apply, without --adopt.",
+            width,
+        )
+
+    def data(self) -> dict[str, Any]:
+        return self.planned.data() | {"state": "not decided"}
+
+
 @click.command(
     epilog=examples(
         ("usersync apply", "asks before it changes anything"),
@@ -129,6 +151,9 @@ def apply(
     planned = call.run(look(call, adopt=adopt))
     if planned.plan.errors:
         return planned
+    if yes and not accept_changes and any(map(is_gate, planned.plan.findings)):
+        call.output.say(*planned.lines(call.output.width))
+        return GatedView(planned)
     tries = bool(planned.plan.changes) and not no_trial
     with call.connection() if tries else nullcontext() as connection:
         installation = Installation(call, planned, connection, adopt=adopt, call_out=call_out)

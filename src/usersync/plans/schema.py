@@ -33,6 +33,7 @@ from usersync.plans.adoption import (
 from usersync.plans.audit_inspection import lost_protection
 from usersync.plans.computed_columns import computed_findings
 from usersync.plans.first_run import preview
+from usersync.plans.gates import gates
 from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect
 from usersync.plans.removal import TABLES_AT_ONCE, TRACKED, plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
@@ -228,7 +229,8 @@ def _find(settings: Settings, inspection: Inspection, *, adopt: bool) -> Plan[tu
     if inspection.catalog["source_columns"] is None or any(each.level == "error" for each in found):
         return found
     rejected = yield from computed_findings(settings, has_users_table=inspection.has_users_table)
-    return (*found, *rejected, *(yield from changed_functions(settings, inspection)))
+    gated = (yield from gates(settings, inspection)) if adopt else ()
+    return (*found, *rejected, *gated, *(yield from changed_functions(settings, inspection)))
 
 
 def _version(text: str) -> tuple[int, ...]:

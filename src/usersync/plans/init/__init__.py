@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.errors import ConflictError
 from usersync.plans.adoption import users_triggers
 from usersync.plans.first_run import is_question, preview
+from usersync.plans.gates import gates
 from usersync.plans.init.choice import Choice
 from usersync.plans.init.columns import Proposed, propose_columns
 from usersync.plans.init.observed import Observed, open_questions
@@ -164,10 +165,13 @@ def _conclude(
     fit = (yield from try_mapping(settings)) if about and about["is_ours"] else None
     first_run = (yield from read_only(preview(settings, bundle, inspection))) if fit else None
     triggers = (yield from users_triggers(bundle)) if about else ()
-    errors = tuple(f"{each.message}. {each.hint or ''}" for each in findings if each.level == "error")
+    gated = (yield from read_only(gates(settings, inspection))) if about else ()
+    findings = (*findings, *gated)
+    open_ones = [each for each in findings if each.level == "error" or each in gated]
+    errors = tuple(map(_sentence, open_ones))
     if first_run and not any(each.level == "error" for each in findings):
         findings = (*findings, first_run)
-        errors += (f"{first_run.message}. {first_run.hint}",) if is_question(first_run) else ()
+        errors += (_sentence(first_run),) if is_question(first_run) else ()
     notes = tuple(notes_on_users(settings, about, metadata, fit)) if about else ()
     return Proposal(
         _ordered(data),
@@ -184,6 +188,10 @@ def _conclude(
         metadata,
         fit,
     )
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.message}. {finding.hint or ''}".replace("\n", " ")
 
 
 def _ordered(data: Mapping[str, Any]) -> dict[str, Any]:
