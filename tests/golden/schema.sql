@@ -1245,11 +1245,8 @@ begin
                 and pg_partition_root('"public"."users"'::regclass) is null
                 and not exists (
                     select from pg_trigger
-                    where tgrelid = '"public"."users"'::regclass and tgtype & 4 <> 0 and (not tgisinternal or tgdeferrable)
-                )
-                and not exists (
-                    select from pg_trigger
-                    where tgrelid = '"auth"."users"'::regclass and tgtype & 4 <> 0 and tgdeferrable
+                    where tgrelid in ('"public"."users"'::regclass, '"auth"."users"'::regclass) and tgtype & 4 <> 0
+                        and (tgdeferrable or tgrelid = '"public"."users"'::regclass and not tgisinternal)
                 )
                 and (
                     (select true from new_users offset 1 limit 1) is null

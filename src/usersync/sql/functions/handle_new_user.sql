@@ -47,11 +47,8 @@ begin
                 and pg_partition_root('@users_table'::regclass) is null
                 and not exists (
                     select from pg_trigger
-                    where tgrelid = '@users_table'::regclass and tgtype & 4 <> 0 and (not tgisinternal or tgdeferrable)
-                )
-                and not exists (
-                    select from pg_trigger
-                    where tgrelid = '@source_table'::regclass and tgtype & 4 <> 0 and tgdeferrable
+                    where tgrelid in ('@users_table'::regclass, '@source_table'::regclass) and tgtype & 4 <> 0
+                        and (tgdeferrable or tgrelid = '@users_table'::regclass and not tgisinternal)
                 )
                 and (
                     (select true from new_users offset 1 limit 1) is null
