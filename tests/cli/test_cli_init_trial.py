@@ -141,3 +141,25 @@ def test_a_trigger_that_calls_another_server_is_not_tried(proposed, superuser):
         code=1,
     )
     assert any("rollback does not undo" in each for each in data["decisions"]), data["decisions"]
+
+
+CONFIRMED = "when (old.email_confirmed_at is null and new.email_confirmed_at is not null)"
+
+
+def test_a_row_at_confirmation_only_is_proposed_as_it_is(proposed, usersync):
+    """Input: AFTER UPDATE, when the address is confirmed: a plain INSERT into the users table."""
+    data = proposed(
+        PROFILES.format("email text"),
+        trigger("insert into public.profiles values (new.id, new.email);", on="update", when=CONFIRMED),
+    )
+    assert data["settings"]["skip"] == ["unconfirmed"]
+
+
+def test_no_row_for_anonymous_users_is_proposed_as_it_is(proposed):
+    data = proposed(
+        PROFILES.format("email text"),
+        trigger(
+            "if not new.is_anonymous then insert into public.profiles values (new.id, new.email); end if;"
+        ),
+    )
+    assert data["settings"]["skip"] == ["anonymous"]

@@ -80,7 +80,7 @@ def _write(write: Write, settings: Settings, catalog: Mapping[str, Any]) -> Iter
 def _skipped(settings: Settings) -> frozenset[str]:
     """Who gets no row by the settings, as the conditions of triggers call the others."""
     names = {"unconfirmed": "confirmed", "anonymous": "permanent"}
-    return frozenset(names[each] for each in getattr(settings, "skip", ()) if each in names)
+    return frozenset(names[each] for each in settings.skip if each in names)
 
 
 def _insert(write: Write, settings: Settings, catalog: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from usersync.plans.init.columns import Proposed, propose_columns
 from usersync.plans.init.observed import Observed, open_questions
 from usersync.plans.init.recovered import recovered
 from usersync.plans.init.sources import evidence_of
-from usersync.plans.init.surroundings import notes_on_users, on_delete_for, on_soft_delete_for
+from usersync.plans.init.surroundings import notes_on_users, on_delete_for, on_soft_delete_for, skipped_today
 from usersync.plans.init.survey import (
     Fit,
     Key,
@@ -118,6 +118,9 @@ def propose(
     soft, remark = on_soft_delete_for(observed, tombstone, evidence.followed)
     if soft != data["on_delete"]:
         data["on_soft_delete"], remarks["on_soft_delete"] = soft, remark
+    if skipped := skipped_today(chosen.table, found, observed):
+        data["skip"] = list(skipped)
+        remarks["skip"] = "As today: these users get no row."
     data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
     proposal = yield from _conclude(data, columns, remarks, about, metadata, key=chosen.key)
     return replace(proposal, trial=trial, questions=tuple(open_questions(trial)))

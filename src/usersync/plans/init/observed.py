@@ -67,12 +67,10 @@ class Observed:
         return tuple(self._skipped()) if self.is_known and self.made else ()
 
     def _skipped(self) -> Iterator[str]:
-        if self.makes_row("anonymous sign-up") is False and self.makes_row(
-            *_SIGN_UPS_CONFIRMED, "confirmation"
-        ):
-            yield "anonymous"
         if self.makes_row("sign-up by e-mail") is False and self.makes_row("confirmation"):
-            yield "unconfirmed"
+            yield "unconfirmed"  # anonymous users among them
+        elif self.makes_row("anonymous sign-up") is False and self.makes_row(*_SIGN_UPS_CONFIRMED):
+            yield "anonymous"
 
     def values(self, names: Iterable[str]) -> Mapping[str, Value | None]:
         """What new rows hold in these columns, as far as it can be told; None where it cannot."""

@@ -10,6 +10,7 @@ from usersync.plans.strangers import listed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from usersync.mapping import TableName
     from usersync.plans.init.choice import Choice
     from usersync.plans.init.observed import Observed
     from usersync.plans.init.survey import Fit, Metadata
@@ -113,6 +114,21 @@ def on_soft_delete_for(
             "and the row as it is. Or: anonymize, soft, delete."
         )
     return value, f"As today: a user was soft-deleted in the trial, and {_SEEN[value]}. Or: {_others(value)}."
+
+
+#: Who gets no row, by the condition under which a trigger makes one.
+_SKIPPED = {"confirmed": "unconfirmed", "permanent": "anonymous"}
+
+
+def skipped_today(table: TableName, found: tuple[Stranger, ...], observed: Observed) -> tuple[str, ...]:
+    """Who gets no row today: as it was seen, else as the conditions of the triggers say."""
+    if observed.is_known and observed.made:
+        return observed.skipped()
+    makes = [each for one in found for each in one.effects if each.kind == "insert" and each.table == table]
+    if not makes:
+        return ()
+    only = frozenset.intersection(*(each.condition.only for each in makes))
+    return tuple(sorted(_SKIPPED[each] for each in only))
 
 
 _EMPTIED = (
