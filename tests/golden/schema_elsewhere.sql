@@ -930,11 +930,13 @@ CREATE OR REPLACE FUNCTION usersync.expected_users(ids uuid[])
 AS $function$
 #variable_conflict use_column
 declare
-    unexpected uuid[] := array(
+    unexpected uuid[];
+begin
+    -- In the block, so that its handler sees what the auth server's table lacks.
+    unexpected := array(
         select source."id" from "auth"."users" as source
         where source."id" = any(expected_users.ids) and source."deleted_at" is null and (true) is not true
     );
-begin
     if cardinality(unexpected) > 0 then
         begin
             unexpected := array(

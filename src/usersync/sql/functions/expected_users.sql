@@ -7,11 +7,13 @@ set enable_seqscan = off
 as $usersync$
 #variable_conflict use_column
 declare
-    unexpected uuid[] := array(
+    unexpected uuid[];
+begin
+    -- In the block, so that its handler sees what the auth server's table lacks.
+    unexpected := array(
         select source."id" from "@source_table" as source
         where source."id" = any(expected_users.ids) and source."deleted_at" is null and ('@is_expected') is not true
     );
-begin
     if cardinality(unexpected) > 0 then
         begin
             unexpected := array(
