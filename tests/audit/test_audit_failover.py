@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -21,9 +22,6 @@ from usersync.embedded import EmbeddedPostgres
 from usersync.settings import Settings
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SETTINGS = {
     "fsync": "off",
@@ -84,10 +82,10 @@ def everything():
 
 
 @pytest.fixture
-def pair(servers, tmp_path_factory, everything, pytestconfig):
+def pair(servers, everything):
     # Where the account that runs the server may go.
-    root = servers._root / tmp_path_factory.mktemp("pair").name
-    root.mkdir(mode=0o711)
+    root = Path(tempfile.mkdtemp(prefix="pair", dir=servers._root))
+    root.chmod(0o711)
     everything.callback(shutil.rmtree, root, ignore_errors=True)
     primary = everything.enter_context(EmbeddedPostgres(data_dir=root / "first", settings=SETTINGS))
     cluster = everything.enter_context(SupabaseCluster.on(primary))
