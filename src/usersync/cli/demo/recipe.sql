@@ -4,7 +4,11 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
     insert into public.users (id, email, full_name)
-    values (new.id, new.email, new.raw_user_meta_data ->> 'full_name');
+    values (
+        new.id,
+        new.email,
+        coalesce(new.raw_user_meta_data ->> 'full_name', new.raw_user_meta_data ->> 'name')
+    );
     return new;
 end;
 $$;

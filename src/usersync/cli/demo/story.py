@@ -60,34 +60,30 @@ def the_usual_cure(stage: Stage, width: int) -> Events:
     yield Said("The trigger that everybody pastes:")
     yield Ran("create trigger on_auth_user_created … execute function handle_new_user()")
     stage.people["Grace"] = stage.auth.sign_up_email("grace@example.com", data={"full_name": "Grace"})
-    expect(stage.counts()[1] == 1, "the recipe makes a row")
+    expect(stage.counts()[1] == 1, "the trigger makes a row")
     yield Worked("Grace signs up", "and has a row in public.users")
     yield Said("It does nothing for Ada. And one day somebody changes the table:")
     yield from _break(stage)
     yield from _rejected("Linus tries to sign up", lambda: stage.auth.sign_up_email("linus@example.com"))
     yield Said("Nobody can sign up now. The column goes again, and usersync has a look:")
     stage.rows("alter table public.users drop column team")
-    planned = run(schema.plan(SETTINGS), stage.owner)
-    expect(planned.errors, "plan refuses while somebody else's trigger is there")
-    yield _typed(
-        "usersync plan", wrap(plain(planned.errors[0].message), width - _ANSWER_INDENT, first=bad("✗ "))
-    )
-    drop = "drop function public.handle_new_user() cascade"
-    stage.rows(drop)
-    yield Said("It replaces nothing that is not its own. So the recipe goes:")
-    yield Ran(drop)
+    planned = run(schema.plan(SETTINGS, adopt=True), stage.owner)
+    replaced = [each for each in planned.changes if each.kind == "drop"]
+    expect(len(replaced) == 1 and not planned.errors, "plan --adopt replaces the hand-written trigger")
+    answer = f"{replaced[0].subject}: {replaced[0].reason}"
+    yield _typed("usersync plan --adopt", wrap(plain(answer), width - _ANSWER_INDENT, first=bad("- ")))
 
 
 def the_installation(stage: Stage, width: int) -> Events:
-    planned = run(schema.plan(SETTINGS), stage.owner)
+    planned = run(schema.plan(SETTINGS, adopt=True), stage.owner)
     expect(planned.changes and not planned.errors, "nothing stands in the way")
-    applied = run(schema.apply(SETTINGS), stage.owner)
+    applied = run(schema.apply(SETTINGS, adopt=True), stage.owner)
     expect(applied.changes == planned.changes, "apply does what plan says")
     result = stage.client.reconcile()
     expect((result.counts.missing, result.errors) == (1, 0), "Ada is the one who was missing")
-    yield Said("Now 'usersync plan' finds nothing in the way. What it shows is then done:")
-    yield _typed("usersync apply", [done_line(applied.changes), *_synced(stage, result, width)])
-    yield Said("Ada had no row. Grace's was there, and incomplete: the recipe copies two columns.")
+    yield Said("What the plan shows is then done; 'usersync rollback' restores the trigger:")
+    yield _typed("usersync apply --adopt", [done_line(applied.changes), *_synced(stage, result, width)])
+    yield Said("Ada had no row. Grace's was there, and incomplete: the trigger copies two columns.")
     people = "select email, full_name, is_anonymous from public.users order by email"
     yield Rows("public.users", stage.rows(people))
     expect(not run(schema.plan(SETTINGS), stage.owner).changes, "a second apply has nothing to do")
