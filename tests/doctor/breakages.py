@@ -52,7 +52,7 @@ BREAKAGES = {
         "alter function usersync.handle_new_user() security invoker", "D007"
     ),
     "a function of another owner": Breakage(
-        "alter function usersync.sync_user(uuid) owner to supabase_admin", "D007"
+        "alter function usersync.handle_new_user() owner to supabase_admin", "D007"
     ),
     "the schema of another owner": Breakage("alter schema usersync owner to supabase_admin", "D007"),
     "an overload": Breakage(
@@ -76,7 +76,9 @@ BREAKAGES = {
         """update usersync.settings set settings = settings || '{"on_delete": "keep"}'""", "D020"
     ),
     "settings that nobody understands": Breakage(
-        """update usersync.settings set settings = settings || '{"on_delete": "explode"}'""", "D020"
+        """update usersync.settings set settings = settings || '{"on_delete": "explode"}'""",
+        "D020",
+        mended=False,
     ),
     # Rights.
     "a function for anon": Breakage("grant execute on function public.user_sync_status() to anon", "D009"),
@@ -88,13 +90,8 @@ BREAKAGES = {
     "service_role locked out": Breakage(
         "revoke execute on function public.ensure_user_exists(uuid) from service_role", "D009"
     ),
-    "no SELECT on auth.users": Breakage("revoke select on auth.users from postgres", "D008"),
     "no UPDATE on auth.users": Breakage("revoke update on auth.users from postgres", "D008"),
-    "no INSERT on the users table": Breakage("revoke insert on public.users from postgres", "D008"),
     "no INSERT on the log": Breakage("revoke insert on public.audit_logs from postgres", "D008"),
-    "no USAGE on the auth schema": Breakage(
-        "revoke usage on schema auth from postgres", "D001", mended=False
-    ),
     "the log of another owner": Breakage("alter table public.audit_logs owner to supabase_admin", "D008"),
     "no row-level security": Breakage(
         "alter table public.users disable row level security; grant all on public.users to anon",
@@ -109,7 +106,9 @@ BREAKAGES = {
         "D012",
         mended=False,
     ),
-    "a mapped column dropped": Breakage("alter table public.users drop column full_name", "D012"),
+    "a mapped column dropped": Breakage(
+        "alter table public.users drop column full_name", "D012", mended=False
+    ),
     "a mapped column renamed": Breakage(
         "alter table public.users rename column email to mail", "D012", mended=False
     ),
@@ -122,7 +121,7 @@ BREAKAGES = {
         "D012",
     ),
     "a mapped column is NOT NULL": Breakage(
-        "alter table public.users alter column phone set not null", "D012"
+        "alter table public.users alter column full_name set not null", "D012"
     ),
     "no primary key": Breakage(
         "alter table public.audit_logs drop constraint audit_logs_user_id_fkey;"
@@ -167,15 +166,8 @@ BREAKAGES = {
     ),
     "a failure": Breakage(
         "insert into usersync.sync_failures (user_id, outcome, sqlstate, message) "
-        "select id, 'failed', '23505', 'made up' from auth.users limit 1",
+        "select id, 'degraded', '23505', 'made up' from auth.users limit 1",
         "D018",
-    ),
-    "a run that was killed": Breakage(
-        "insert into usersync.sync_runs "
-        "(run_id, part, first_id, last_id, page_size, state, started_at, updated_at) values (gen_random_uuid(), 1, '00000000-0000-0000-0000-000000000000', "
-        "'ffffffff-ffff-ffff-ffff-ffffffffffff', 100, 'running', now() - interval '1 hour', "
-        "now() - interval '1 hour')",
-        "D019",
     ),
     # The server.
     "no triggers in a session": Breakage(
@@ -218,7 +210,9 @@ BREAKAGES = {
     ),
     "a tracked table altered": Breakage("alter table public.orders add column note text", "D029"),
     "a tracked table's trigger dropped": Breakage(
-        "drop trigger usersync_record_insert on public.orders", "D029"
+        "do $$ begin execute (select format('drop trigger %I on public.orders', tgname) from pg_trigger "
+        "where tgrelid = 'public.orders'::regclass and tgname like 'usersync%' limit 1); end $$",
+        "D029",
     ),
     "a tracked table replaced": Breakage(
         "create table public.orders_new (like public.orders including all);"
