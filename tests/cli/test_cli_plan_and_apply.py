@@ -55,16 +55,16 @@ def test_plan_with_nothing_but_notes_does_not_say_that_all_is_well(usersync, dsn
     assert done.out.splitlines()[-1] == "Nothing to change. See the warning above."
 
 
-def test_plan_says_nothing_of_a_trigger_that_is_not_ours_but_that_it_is_not(usersync, dsn, postgres):
+def test_plan_leaves_a_third_party_trigger_under_its_name(usersync, dsn, postgres):
     postgres.execute(
         "create function public.recipe() returns trigger language plpgsql as 'begin return new; end';"
         "create trigger on_auth_user_created after insert on auth.users "
         "for each row execute function public.recipe()"
     )
     done = usersync("plan")
-    assert done.code == 1
-    assert "the trigger on_auth_user_created on auth.users is not usersync's" in done.out
-    assert "it is to fire" not in done.out
+    assert done.code == 0
+    assert "the trigger on_auth_user_created on auth.users runs public.recipe()" in done.out
+    assert "+ trigger on_auth_user_zz_created" in done.out
 
 
 def test_plan_as_json(usersync, dsn, database):
