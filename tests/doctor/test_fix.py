@@ -82,6 +82,21 @@ SAFE = {
         "D027",
         f"do $$ begin execute 'drop table usersync.audit_logs_' || {NEXT_MONTH}; end $$",
     ),
+    "a second trigger": (
+        "D005",
+        (
+            "create trigger again after insert on auth.users referencing new table as new_users "
+            "for each statement execute function usersync.handle_new_user()"
+        ),
+    ),
+    "somebody's trigger under our name": (
+        "D004",
+        (
+            "create function public.somebodys() returns trigger language plpgsql as 'begin return new; end';"
+            "create or replace trigger on_auth_user_created after insert on auth.users "
+            "for each row execute function public.somebodys()"
+        ),
+    ),
 }
 
 
@@ -100,21 +115,6 @@ def test_what_is_ours_is_mended(clinic, doctor, root, how):
 
 #: What is for a person: the application's tables, another role's objects, a decision.
 UNSAFE = {
-    "a second trigger": (
-        "D005",
-        (
-            "create trigger again after insert on auth.users referencing new table as new_users "
-            "for each statement execute function usersync.handle_new_user()"
-        ),
-    ),
-    "somebody's trigger under our name": (
-        "D004",
-        (
-            "create function public.somebodys() returns trigger language plpgsql as 'begin return new; end';"
-            "create or replace trigger on_auth_user_created after insert on auth.users "
-            "for each row execute function public.somebodys()"
-        ),
-    ),
     "another owner": ("D007", "alter function usersync.handle_new_user() owner to supabase_admin"),
     "a right of the owner": ("D008", "revoke update on auth.users from postgres"),
     "no row-level security": (
@@ -242,7 +242,7 @@ def test_somebody_who_says_no(clinic, doctor, root, monkeypatch):
 def test_nothing_to_mend(doctor):
     code, said = doctor("--fix", "--yes")
     assert code == 0
-    assert "32 ok" in said.out
+    assert "33 ok" in said.out
 
 
 def test_a_table_that_is_in_use_is_waited_for_a_moment_only(clinic, doctor, root, monkeypatch):
