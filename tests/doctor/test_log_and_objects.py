@@ -12,9 +12,9 @@ from usersync.errors import SettingsError
 from usersync.plans import schema
 from usersync.plans.doctor import judge
 from usersync.plans.doctor.d037_canary_event import try_event
-from usersync.plans.doctor.replay import Replay
 from usersync.plans.tracking import track
 from usersync.plans.tracking_state import TrackOptions
+from usersync.schema.trial.observation import Trial
 from usersync.settings import parse_settings
 from usersync.transports.run import run
 
@@ -24,7 +24,7 @@ RECORD = "select public.record_audit_events(%s::jsonb)"
 
 
 def canary(clinic):
-    tried = Replay(event=run(try_event(clinic.settings), clinic.project.owner))
+    tried = Trial(event=run(try_event(clinic.settings), clinic.project.owner))
     return next(check for check in judge(tried) if check.code == "D037")
 
 
