@@ -64,8 +64,8 @@ def test_what_was_put_aside_can_be_handed_in_again(tracker):
 
 def test_if_nothing_can_be_kept_there_is_a_warning(tracker):
     heard = []
-    tracker.project.owner.add_notice_handler(lambda notice: heard.append(notice.message_primary))
     tracker.execute("drop table public.audit_logs cascade; drop table usersync.audit_rejects")
+    tracker.project.owner.add_notice_handler(lambda notice: heard.append(notice.message_primary))
     write_all(tracker)
     assert len(heard) == 4
     assert all(
