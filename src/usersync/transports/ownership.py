@@ -166,6 +166,7 @@ class Turn:
             return (yield from self._run(psycopg.ClientCursor, text, statement.params))[-2]
         except Exception:
             # What failed before it was sent has left no savepoint, and no failed transaction.
+            yield from self._settle()
             if self._status == TransactionStatus.INERROR:
                 yield from self._back_to_savepoint()
             raise
@@ -176,6 +177,13 @@ class Turn:
         results = yield from self._run(psycopg.Cursor, statement.sql, statement.params)
         yield from self._run(psycopg.Cursor, _RELEASE)
         return results[-1]
+
+    def _settle(self) -> PQGen[None]:
+        """In a pipeline: read what is still on its way, or the status is that of before the failure."""
+        pipeline: Any = self._connection._pipeline  # noqa: SLF001 - as in _run
+        if pipeline is not None:
+            with suppress(psycopg.Error):
+                yield from pipeline._sync_gen()  # noqa: SLF001
 
     def _back_to_savepoint(self) -> PQGen[None]:
         with suppress(psycopg.Error):
