@@ -338,7 +338,10 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
             f"delete from usersync.functions as installed where installed.signature = {literal(signature)};"
         )
         yield Change(
-            "drop", f"function {signature}", "no longer used", f"drop function {signature};\n{forget}"
+            "drop",
+            f"function {signature}",
+            "no longer used",
+            f"drop function if exists {signature};\n{forget}",
         )
 
 
@@ -346,9 +349,12 @@ _RETURNS_COLUMNS = re.compile(r"\bout [a-z_]+ [a-z]|\breturns table\b")
 
 
 def _dropped_first(function: Function) -> str:
-    """What a function returns as columns cannot be replaced. No object depends on such a function."""
+    """What a function returns as columns cannot be replaced. No object depends on such a function.
+
+    A migration of the same transaction may have dropped it.
+    """
     head = function.text.partition("as $usersync$")[0]
-    return f"drop function {function.signature};\n" if _RETURNS_COLUMNS.search(head) else ""
+    return f"drop function if exists {function.signature};\n" if _RETURNS_COLUMNS.search(head) else ""
 
 
 def _trigger_changes(bundle: Bundle, inspection: Inspection, adopting: Adoption) -> Iterator[Change]:
