@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 #: What pg_get_functiondef gives is what adopt_trigger has kept first.
 _CHANGED = """
-    select adopted.name, adopted.definition, adopted.function_name, prosrc as body, lanname as language
+    select adopted.name, adopted.definition, adopted.function_name, nspname || '.' || proname as function,
+        prosrc as body, lanname as language
     from usersync.adopted
     join pg_proc on pg_proc.oid = to_regprocedure(adopted.function_name)
+    join pg_namespace on pg_namespace.oid = pronamespace
     join pg_language on pg_language.oid = prolang
     where adopted.kind = 'trigger'
         and not starts_with(adopted.function_definition, pg_get_functiondef(pg_proc.oid))
@@ -39,7 +41,15 @@ def changed_functions(settings: Settings, inspection: Inspection) -> Plan[tuple[
 
 
 def _findings(rows: list[Row], settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    # A trigger that was created again with its function runs it: the change has effect.
+    running = {
+        (each["name"], each["function"])
+        for each in inspection.catalog["source_triggers"] or ()
+        if each["enabled"] != "D"
+    }
     for row in rows:
+        if (row["name"], row["function"]) in running:
+            continue
         recipe = read_recipe(row["body"], row["language"])
         trigger = {"definition": row["definition"], "type": _type(row["definition"])}
         does = tuple(dict.fromkeys(beyond(trigger, recipe, settings, inspection.catalog)))
