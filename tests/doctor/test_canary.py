@@ -158,11 +158,11 @@ def test_a_recipe_that_fails_the_sign_up(change, fly):
 @pytest.mark.newest_server
 def test_a_flow_that_fails_because_of_usersync_is_told_from_one_that_always_did(clinic, change, fly):
     """A plain INSERT once the address is confirmed: with usersync the row is there already."""
-    email = clinic.project.columns["email"]
+    email = clinic.project.column("email")
     change(
         "create function public.late() returns trigger language plpgsql security definer as $$ begin"
         " if new.email_confirmed_at is not null and old.email_confirmed_at is null then"
-        f' insert into {{users}} ("{clinic.settings.key}", "{email}") values (new.id, new.email);'
+        f' insert into {{users}} ("{clinic.settings.key}", {email}) values (new.id, new.email);'
         " end if; return new; end $$;"
         "create trigger late after update on auth.users for each row execute function public.late();"
     )

@@ -208,11 +208,26 @@ def test_one_fix_that_fails_keeps_no_other_from_being_made(clinic, doctor, root)
     assert clinic.check("D009").status == "ok"
 
 
+_FUNCTIONS = "select signature, checksum, fingerprint, installed_at from usersync.functions order by 1"
+
+
+def test_the_settings_in_the_database_do_without_a_file(doctor, clinic, root, tmp_path):
+    """They say the order of the mapping, too: no function is made anew."""
+    (tmp_path / "usersync.toml").unlink()
+    before = root.execute(_FUNCTIONS).fetchall()
+    root.execute("alter table auth.users disable trigger on_auth_user_created")
+    code, _ = doctor("--fix", "--yes")
+    assert code == 0
+    assert clinic.check("D006").status == "ok"
+    assert root.execute(_FUNCTIONS).fetchall() == before
+
+
 def test_settings_of_nowhere_are_not_applied(doctor, clinic, root, tmp_path):
-    """Without a file the order of the mapping is not known, and each function would be made anew."""
+    """0.1.0 did not keep the order of the mapping; without a file each function would be made anew."""
     if clinic.settings.columns[0].name == "email":
         pytest.skip("the default mapping is known")
     (tmp_path / "usersync.toml").unlink()
+    root.execute("update usersync.settings set settings = settings - 'column_order'")
     root.execute("alter table auth.users disable trigger on_auth_user_created")
     code, said = doctor("--fix", "--yes")
     assert code == 1

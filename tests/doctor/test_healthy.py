@@ -95,7 +95,7 @@ def test_a_lost_connection_ends_it(clinic, root):
 def test_an_open_transaction_of_the_callers_is_refused(clinic):
     with clinic.project.database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")
-        with pytest.raises(UsersyncError, match="in one already"):
+        with pytest.raises(UsersyncError, match="needs a transaction of its own"):
             run(examine(clinic.settings), connection)
         connection.execute("select 1")
 

@@ -238,8 +238,13 @@ def superuser_of():
 @pytest.mark.newest_server
 def test_a_table_of_ours_that_is_gone_is_made_again(project):
     project.owner.execute("drop table usersync.sync_failures")
-    (change,) = run(schema.apply(project.settings), project.owner).changes
-    assert change.reason == "missing: usersync.sync_failures"
+    made, *later = run(schema.apply(project.settings), project.owner).changes
+    assert (made.subject, made.reason) == ("migration 0001 core", "missing: usersync.sync_failures")
+    # What they have added to it since is added again.
+    assert "migration 0006 deletions" in [each.subject for each in later]
+    assert all(each.subject.startswith("migration ") for each in later)
+    assert {each.reason for each in later} == {"tables that it alters are missing"}
+    assert run(schema.plan(project.settings), project.owner).changes == ()
     assert project.client.failures() == []
     granted = "select has_table_privilege('anon', 'usersync.sync_failures', 'select')"
     assert project.owner.execute(granted).fetchone() == (False,)

@@ -48,9 +48,15 @@ def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[st
 def test_a_pasted_recipe_is_explained_and_left_alone(installer, catalog):
     installer.connection.execute(RECIPE)
     assert obstacles(installer, catalog) == [
-        "the function public.sync_existing_auth_users() is not usersync's, and usersync needs its name",
+        (
+            "the function public.sync_existing_auth_users() is not usersync's, and has the name of a "
+            "function of usersync: a call whose arguments have no type may run it instead"
+        ),
         f"the trigger on_auth_user_created {RUNS}",
-        f"the trigger on_auth_user_updated {RUNS}",
+        (
+            "the trigger on_auth_user_updated on auth.users runs public.handle_new_user() after usersync's, "
+            "and inserts the same row without ON CONFLICT, which fails"
+        ),
     ]
 
 
@@ -204,9 +210,11 @@ def test_a_column_that_would_refuse_every_user_is_noted_beforehand(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key, email text, tenant text not null)"
     )
-    (note,) = [each for each in installer.apply(EMAIL).findings if "refuses null" in each.message]
+    (note,) = [each for each in installer.apply(EMAIL).findings if "NOT NULL" in each.message]
     assert note.level == "problem"
-    assert "public.users.tenant refuses null" in note.message
+    assert note.message == (
+        "public.users.tenant is NOT NULL, has no default and is not mapped: no user can get a row"
+    )
     assert "tenant = " in note.hint
 
 
