@@ -71,3 +71,24 @@ def test_what_is_said_to_do_does_it(adopted, auth):
 def test_a_change_that_usersync_follows_anyway_is_no_finding(adopted):
     adopted.connection.execute(make(f"{INSERT} on conflict (id) do nothing"))
     assert findings(adopted) == []
+
+
+def test_a_function_whose_trigger_was_created_again_has_effect(adopted, superuser):
+    adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
+    adopted.connection.execute(
+        "create or replace trigger on_auth_user_created after insert on auth.users "
+        "for each row execute function public.make()"
+    )
+    assert findings(adopted) == []
+    superuser.execute("alter table auth.users disable trigger on_auth_user_created")
+    (found,) = findings(adopted)
+    assert "the change has no effect" in found.message
+
+
+def test_another_trigger_of_the_function_is_not_the_one_that_was_replaced(adopted):
+    adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
+    adopted.connection.execute(
+        "create trigger zz_deleted after delete on auth.users for each row execute function public.make()"
+    )
+    (found,) = findings(adopted)
+    assert "its trigger on_auth_user_created" in found.message
