@@ -35,7 +35,7 @@ test-all: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on every Postgr
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal
 
 live: $(VENV)/.stamp  ## Sign up through a real auth server, named in the environment
-	USERSYNC_LIVE=1 $(BIN)/pytest tests/live
+	USERSYNC_LIVE=1 $(BIN)/pytest tests/live -rs
 
 lint: $(VENV)/.stamp  ## Style, imports between layers, SQL
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ def live_suite(tmp_path):
 
     def run(**settings):
         env = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
-        command = [sys.executable, "-m", "pytest", "tests/live", "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "tests/live", "-q", "-rs", "-p", "no:cacheprovider"]
         done = subprocess.run(
             [*command, f"--basetemp={tmp_path}"],
             cwd=ROOT,
