@@ -24,7 +24,7 @@ def test_the_demo_tells_the_whole_story(usersync):
     for words in (
         '23503 insert or update on table "audit_logs" violates foreign key',
         "500 Database error saving new user",
-        "is not usersync's",
+        "- trigger on_auth_user_created of public.handle_new_user()",
         "23502 not_null_violation",
         "His row is made anew in the same transaction",
         "user_sync_error   23502",

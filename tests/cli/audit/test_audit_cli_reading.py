@@ -306,7 +306,7 @@ def test_prune_shows_first_and_drops_whole_months(audited):
         "audit_logs_2019_03": 1,
         "audit_logs_default": 1,
     }
-    assert actions(audited("search", "--json")) == ["new.one"]
+    assert actions(audited("search", "--json")) == ["usersync.log_pruned", "new.one"]
     assert "nothing is older" in audited("prune", "--keep", "13mo", "--yes").out
     # With nothing to drop there is nothing to be asked either, and it was no dry run.
     assert audited("prune", "--keep", "13mo").code == 0
@@ -320,4 +320,4 @@ def test_prune_says_what_it_took_from_the_default_partition(audited):
     assert "nobody to ask" in audited("prune", "--keep", "30y").err
     done = audited("prune", "--keep", "30y", "--yes")
     assert "1 event deleted from audit_logs_default" in done.err
-    assert actions(audited("search", "--json")) == ["kept.one"]
+    assert actions(audited("search", "--json")) == ["usersync.log_pruned", "kept.one"]
