@@ -26,7 +26,7 @@ adopt_option = click.option(
     epilog=examples(
         ("usersync plan", "what would change, or stands in the way"),
         ("usersync plan --sql > change.sql", "the SQL, for a reviewer"),
-        ("usersync plan --exit-code", "0 if there is nothing to change, 2 if there is"),
+        ("usersync plan --exit-code", "2 if something would change, 0 if not"),
     )
 )
 @adopt_option

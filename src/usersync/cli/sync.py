@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         ("usersync sync --workers 4", "the same, by four connections"),
         ("usersync sync --resume", "go on where a run was stopped"),
         ("usersync sync --user ID", "one user"),
-        ("usersync sync --create-missing", "create rows that the application has not created"),
+        ("usersync sync --create-missing", "rows that the application has not created"),
         ("usersync sync --remove-orphans", "list rows without an auth user, and ask"),
         ("usersync sync --apply-deletions", "the same for soft-deleted users"),
         ("usersync sync --from-api", "read users from the admin API first"),

@@ -23,7 +23,7 @@ SECTIONS: Sections = {
     "Keep in order": (
         _entry("spool", "What waits on this machine to be stored; deliver it."),
         _entry("rejects", "Events the database could not store, and why; try again."),
-        _entry("prune", "Drop what is older than it has to be kept."),
+        _entry("prune", "Delete audit events and rejected events that are older than --keep."),
     ),
     "Record without code": (
         _entry("track", "Record every change of a table's rows from now on."),

@@ -45,7 +45,7 @@ class ExportView:
 @click.command(
     epilog=examples(
         ("usersync audit export --since 30d --output audit.jsonl", "a month"),
-        ("usersync audit export --output audit.jsonl --resume", "what is new since then"),
+        ("usersync audit export --output audit.jsonl --resume", "what is new"),
         ("usersync audit export --format csv > audit.csv", "everything"),
         ("usersync audit export --format parquet --output audit.parquet", "for analysis"),
     )
