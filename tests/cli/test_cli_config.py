@@ -77,7 +77,8 @@ def test_the_secret_of_tokens_is_shown_beside_an_address(shown, directory):
         ("DATABASE_URL=postgresql://u:hunter2@@h/d", "@ or a /"),
         (f"DATABASE_URL={URL}", "HTTP address"),
         (f"SUPABASE_URL={URL}\nSUPABASE_SECRET_KEY=sb_publishable_hunter2", "publishable"),
-        (f"SUPABASE_URL=http://h\nSUPABASE_SECRET_KEY={SECRET_KEY}", "read the key"),
+        (f"SUPABASE_URL=http://db.example.com\nSUPABASE_SECRET_KEY={SECRET_KEY}", "read the key"),
+        (f"SUPABASE_AUTH_URL=http://203.0.113.7:9999\nSUPABASE_SECRET_KEY={SECRET_KEY}", "read the key"),
         (f"SUPABASE_URL=https://u:hunter2@h\nSUPABASE_SECRET_KEY={SECRET_KEY}", "a password"),
     ],
 )
@@ -85,6 +86,13 @@ def test_what_cannot_be_used_is_a_problem(shown, directory, line, problem):
     (directory / ".env").write_text(line)
     document = shown(code=1)
     assert any(problem in (each["problem"] or "") for each in document["variables"])
+
+
+@pytest.mark.parametrize("host", ["kong", "localhost:54321", "10.0.0.5", "db.internal"])
+def test_plain_http_is_no_problem_where_it_is_allowed(shown, directory, host):
+    (directory / ".env").write_text(f"SUPABASE_URL=http://{host}\nSUPABASE_SECRET_KEY={SECRET_KEY}")
+    values = {each["name"]: each["value"] for each in shown()["variables"]}
+    assert values["SUPABASE_URL"] == f"http://{host}"
 
 
 def test_a_file_that_cannot_be_read_is_named(usersync, directory):

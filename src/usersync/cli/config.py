@@ -186,11 +186,11 @@ def _variable(found: Found, *, used: bool) -> Variable:
 def _masked(found: Found) -> tuple[str, str | None]:
     """What may be shown of a value, and what is wrong with it."""
     from usersync.connecting import check_dsn, describe_login  # noqa: PLC0415 - a driver
-    from usersync.rest.api import url_problem  # noqa: PLC0415 - likewise
+    from usersync.rest.api import plain_http_problem, url_problem  # noqa: PLC0415 - likewise
     from usersync.rest.keys import Key  # noqa: PLC0415 - likewise
 
     if found.variable in {_URL, _AUTH_URL}:
-        problem = url_problem(found.value)
+        problem = url_problem(found.value) or plain_http_problem(found.value)
         return (HIDDEN if problem else found.value.strip()), problem and f"it {problem}"
     if found.variable == _JWT_SECRET:
         return HIDDEN, None

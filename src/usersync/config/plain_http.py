@@ -24,12 +24,15 @@ def plain_http_is_refused(host: str, *, insecure_http: bool = False) -> bool:
     """
     if is_loopback(host):
         return False
-    if is_private(host) or insecure_http:
-        _log.warning(
-            "http://%s is not encrypted: others in the network can read and change what is sent", host
-        )
-        return False
-    return True
+    if is_public(host) and not insecure_http:
+        return True
+    _log.warning("http://%s is not encrypted: others in the network can read and change what is sent", host)
+    return False
+
+
+def is_public(host: str) -> bool:
+    """Whether a host is neither this machine nor in a private network."""
+    return not is_loopback(host) and not is_private(host)
 
 
 def is_loopback(host: str) -> bool:

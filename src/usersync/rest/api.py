@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
-from usersync.config.plain_http import plain_http_is_refused
+from usersync.config.plain_http import is_public, plain_http_is_refused
 from usersync.environment import look_up
 from usersync.errors import ApiKeyError, SettingsError
 from usersync.rest.keys import Key
@@ -122,10 +122,19 @@ def _checked_url(url: object, *, insecure_http: bool) -> SplitResult:
     parts = urlsplit(str(url).strip())
     if parts.scheme == "http" and plain_http_is_refused(parts.hostname or "", insecure_http=insecure_http):
         raise ApiKeyError(
-            "the project's URL begins with http://: everybody on the way could read the key",
+            f"the project's URL {_PLAIN_HTTP}",
             hint="Use https://, or pass insecure_http=True if the network is yours.",
         )
     return parts._replace(netloc=parts.netloc.lower())
+
+
+_PLAIN_HTTP = "begins with http://: everybody on the way could read the key"
+
+
+def plain_http_problem(url: str) -> str | None:
+    """Why a URL that can be read is refused without ``insecure_http``; None if it is not."""
+    parts = urlsplit(url.strip())
+    return _PLAIN_HTTP if parts.scheme == "http" and is_public(parts.hostname or "") else None
 
 
 def url_problem(url: object) -> str | None:
