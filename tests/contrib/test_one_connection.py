@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -130,10 +131,16 @@ def behind_nginx(address: tuple[str, int], home: Path) -> Iterator[Path]:
         configuration.write_text("user root;\n" + configuration.read_text())
     with subprocess.Popen([binary, "-c", configuration, "-e", home / "errors"]) as process:
         try:
-            wait_until((home / "socket").exists, process, home / "errors")
+            wait_until(partial(is_served, home / "socket"), process, home / "errors")
             yield home / "socket"
         finally:
             process.terminate()
+
+
+def is_served(path: Path) -> bool:
+    """Whether somebody listens: the file of a socket is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:

@@ -1934,7 +1934,7 @@ begin
         select unlike.user_id from usersync.unlike_users(known.failed, false) as unlike
     );
 exception when others or assert_failure then
-    return '{}';
+    return '{}'::uuid[];
 end;
 $function$
 
