@@ -8,16 +8,11 @@ taken inside.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import ctypes
 import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Any, Protocol
 
 _DEADLINE_S = 5.0
 
@@ -67,17 +62,6 @@ def keep(lived: Lived) -> None:
 def release(lived: Lived) -> None:
     """It has ended by itself."""
     _busy.discard(lived)
-
-
-def leave_alone(inherited: object, descriptors: Iterable[int]) -> None:
-    """Never free what a child has inherited: that would close the parent's connections and files.
-
-    ``descriptors`` are closed; they hold locks and sockets that would otherwise outlive the parent.
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
-    for fd in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(fd)
 
 
 _held: list[Any] = []

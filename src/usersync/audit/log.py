@@ -24,6 +24,7 @@ from usersync.audit.stats import describe_database_error, describe_reject, one_l
 from usersync.audit.wire import UnavailableError
 from usersync.connecting import sealed
 from usersync.errors import DatabaseError
+from usersync.transports.processes import leave_alone
 from usersync.transports.psycopg import find_source
 
 if TYPE_CHECKING:
@@ -352,7 +353,7 @@ class AuditLog:
         self._builder = self._new_builder()
         self._held = []
         if engine is not None:
-            lifecycle.leave_alone(engine, engine.descriptors())
+            leave_alone(engine, engine.descriptors())
 
     def end(self, timeout: float) -> None:
         """Called at the end of the interpreter. Recording goes on: into the spool, for the next process."""
