@@ -271,3 +271,18 @@ def test_users_who_are_there_are_not_touched(tried, database, superuser):
     before = superuser.execute("select xmin, * from auth.users where id = %s", [user_id]).fetchone()
     tried("select")
     assert superuser.execute("select xmin, * from auth.users where id = %s", [user_id]).fetchone() == before
+
+
+def test_a_random_key_of_a_row_that_the_flow_does_not_write(tried):
+    """The rows are made by the requests before it, each time with another key."""
+    sql = (
+        "create table public.people (id uuid primary key);"
+        "create table public.plans (id uuid primary key default gen_random_uuid(),"
+        " owner uuid references public.people);"
+        + trigger(
+            "insert into public.people values (new.id); insert into public.plans (owner) values (new.id);"
+        )
+    )
+    seen = tried(sql, "sign-in")["sign-in"]
+    assert seen.written == {}
+    assert only(seen.tables["public.plans"].rows).values == {"id": VARIES, "owner": "<id>"}

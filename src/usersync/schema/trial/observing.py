@@ -218,8 +218,8 @@ class Observer:
         keys, seen = self._accepted_keys(flow)
         if seen.state != "accepted":
             return seen
-        # Where nothing was written there are no values, and so none that vary.
-        for _ in range(times - 1 if seen.written else 0):
+        # Without rows there are no values, and so none that vary. Requests before the flow made some of them.
+        for _ in range(times - 1 if _has_rows(seen) else 0):
             again = self._once(flow, keys)
             if again.state == "accepted":
                 seen = combined(seen, again)
@@ -410,6 +410,10 @@ def _busy(cause: psycopg.Error) -> str:
 
 #: Of a row of auth.users, what an application can see and a trigger may change.
 _OWN_COLUMNS = ("id", "email", "phone", "aud", "role", "is_anonymous", "is_sso_user", *METADATA, *TIMES)
+
+
+def _has_rows(seen: Observation) -> bool:
+    return any(table.rows for name, table in seen.tables.items() if name != "auth.users")
 
 
 def _own_columns(row: Mapping[str, Any]) -> dict[str, Any]:
