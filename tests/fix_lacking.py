@@ -19,6 +19,8 @@ WAYS = {
     "psql": "apt-get install postgresql-client",
     "pg_dump": "apt-get install postgresql-client",
     "a PostgreSQL": "make install",
+    "a PostgreSQL with German messages": "apt-get install postgresql-15",
+    "the sources of locales": "apt-get install locales",
     "a second version of PostgreSQL": "make install",
     "a project in the environment": "see make live",
     "root": "run make test as root",

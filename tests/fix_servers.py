@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
+import psycopg.sql
 import pytest
 
 from fix_lacking import lacks
@@ -52,6 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--pg",
         metavar="VERSIONS",
         help="PostgreSQL versions to run on, as in 15,18, or newest; default all found",
+    )
+
+    parser.addoption(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a setting that each session of the suite begins with, as in lc_messages=de_DE.UTF-8",
     )
 
 
@@ -144,8 +154,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 class Servers:
     """The servers that this process holds."""
 
-    def __init__(self, root: Path, stack: ExitStack) -> None:
+    def __init__(self, root: Path, stack: ExitStack, session_settings: list[str]) -> None:
         self._root = root
+        self._session_settings = session_settings
         self._stack = stack
         self._servers: dict[int, EmbeddedPostgres] = {}
         self._clusters: dict[int, SupabaseCluster] = {}
@@ -162,13 +173,18 @@ class Servers:
         if version not in self._clusters:
             on = SupabaseCluster.on(self.server(version))
             self._clusters[version] = self._stack.enter_context(on)
+            for name, _, value in (each.partition("=") for each in self._session_settings):
+                statement = psycopg.sql.SQL("alter role all set {} = {}")
+                self._clusters[version].maintenance.execute(
+                    statement.format(psycopg.sql.Identifier(name), psycopg.sql.Literal(value))
+                )
         return self._clusters[version]
 
 
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
     with without_libpq_variables(), ExitStack() as stack:
-        yield Servers(pytestconfig.stash[_root], stack)
+        yield Servers(pytestconfig.stash[_root], stack, pytestconfig.getoption("--set"))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from usersync.environment import look_up
-from usersync.errors import ConnectionFailedError, SettingsError
+from usersync.errors import ConnectionFailedError, SettingsError, without_quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -158,7 +158,7 @@ def _check_at_signs(dsn: str, where: str) -> None:
 
 def _without_secret(message: str, dsn: str) -> str:
     """Take anything out of libpq's complaint that may be part of a password."""
-    return re.sub(r'"[^"]*"', '"…"', message.replace(dsn, "…")).strip()
+    return without_quoted(message.replace(dsn, "…")).strip()
 
 
 def connection_options(application: str = "usersync") -> dict[str, Any]:

@@ -73,6 +73,9 @@ class DatabaseError(UsersyncError):
 
     code = "US203"
 
+    #: How long the statement ran until it failed.
+    seconds: float = 0.0
+
     def __init__(self, message: str, *, hint: str | None = None, sqlstate: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.sqlstate = sqlstate
@@ -173,6 +176,19 @@ def refused(sqlstate: str | None, message: str, hint: str | None = None) -> User
     return DatabaseError(f"{message} (SQLSTATE {sqlstate})", hint=hint, sqlstate=sqlstate)
 
 
+def without_quoted(message: str) -> str:
+    """A message of PostgreSQL's without the values that it quotes, in any language that PostgreSQL speaks."""
+    return _QUOTED.sub('"…"', message)
+
+
+def without_values(sqlstate: str, message: str) -> str:
+    """A message of the database's without the values of an event that it may quote."""
+    if sqlstate.startswith("P0"):
+        return f"a function of the application raised SQLSTATE {sqlstate}"
+    return without_quoted(message) if sqlstate.startswith("22") else message
+
+
+_QUOTED = re.compile('["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', re.DOTALL)  # noqa: RUF001
 _OUR_CODES: dict[str | None, type[UsersyncError]] = {
     each.code: each for each in (SettingsError, VersionMismatchError)
 }

@@ -255,6 +255,8 @@ class Finding:
     level: Literal["error", "problem", "warning"] = "problem"
     #: Whether the fix changes only objects of usersync, and ``doctor --fix`` may run it.
     safe: bool = False
+    #: Whether a person has to decide about it before anything is written.
+    decision: bool = False
 
     @property
     def hint(self) -> str | None:

@@ -274,6 +274,9 @@ begin
                 'by', arguments ->> 'by'
             ))
         ));
+    when 'statement_timeout' then
+        -- In milliseconds; 0 is none.
+        return (select to_jsonb(setting::integer) from pg_settings where name = 'statement_timeout');
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then
@@ -3195,7 +3198,8 @@ CREATE OR REPLACE FUNCTION usersync.without_values(reason text, message text)
 AS $function$
     select left(regexp_replace(
         case
-            when reason like '22%' then regexp_replace(message, '"(.*)"', '"…"')
+            -- Between the quotes of any language that PostgreSQL speaks.
+            when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
             -- A quoted local part may hold spaces.
             else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.audit.belonging import Position
 from usersync.audit.sender import COUNTS, IDLE_S, NOT_ONE, PLAIN_EVENT, Receipt, Sender, check_place, now_ms
 from usersync.audit.wire import RefusedError, StuckError, TooSlowError, UnavailableError, kind_of
+from usersync.errors import without_values
 from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer
 from usersync.rest.exchange import Request, heard, rpc_path
@@ -160,10 +161,10 @@ def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
         return (TooSlowError if reply.slow else UnavailableError)(message)
     kind: type[Exception] = UnavailableError
     if state is not None:
-        kind = kind_of(state)
+        kind, message = kind_of(state), without_values(state, message)
     elif refusal.status in _SMALLER:
         kind = TooSlowError
-    elif "(PGRST102)" in message:
+    elif refusal.code == "PGRST102":
         # A body that was cut on its way is no JSON.
         kind = StuckError
     if kind is RefusedError:

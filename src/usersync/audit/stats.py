@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 import time
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
+
+from usersync.errors import without_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,12 +80,7 @@ def describe_database_error(error: psycopg.Error) -> str:
     """What a statement failed with, without the values that PostgreSQL may quote in its message."""
     if error.sqlstate is None or error.diag.message_primary is None:
         return one_line(error, 300)
-    if error.sqlstate.startswith("P0"):
-        return f"a function of the application raised SQLSTATE {error.sqlstate}"
-    message = error.diag.message_primary
-    if error.sqlstate.startswith("22"):
-        message = re.sub('".*"', '"…"', message)
-    return one_line(message, 300)
+    return one_line(without_values(error.sqlstate, error.diag.message_primary), 300)
 
 
 def one_line(text: object, limit: int) -> str:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from usersync.audit.lifecycle import gate
+from usersync.errors import without_values
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -151,7 +152,7 @@ def _explain(result: PGresult | None) -> Exception:
     message = one_line((result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     if not state:
         return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
-    return kind_of(state)(f"{message} ({state}){_ADVICE.get(state, '')}")
+    return kind_of(state)(f"{without_values(state, message)} ({state}){_ADVICE.get(state, '')}")
 
 
 def kind_of(state: str) -> type[Exception]:

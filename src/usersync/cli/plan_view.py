@@ -70,8 +70,7 @@ class PlanView:
         return tuple(each for each in self.plan.changes if not self._is_in_dispute(each))
 
     def _is_in_dispute(self, change: Change) -> bool:
-        message = f"the {change.subject.partition(' on ')[0]} on "
-        return change.kind != "create" and any(each.message.startswith(message) for each in self.plan.errors)
+        return change.kind != "create" and change.subject in {each.subject for each in self.plan.errors}
 
     def _conclusion(self) -> Iterator[str]:
         if self.state == "blocked":

@@ -152,7 +152,10 @@ class Cluster:
             time.sleep(10 * _TICK)  # backends of a killed server are still on their way out
 
     def _spawn(self, port: int) -> None:
-        enforced = {"listen_addresses": HOST, "port": str(port), "unix_socket_directories": ""}
+        # The messages that _started() reads are in English.
+        enforced = {
+            "listen_addresses": HOST, "port": str(port), "unix_socket_directories": "", "lc_messages": "C"
+        }  # fmt: skip
         settings = {**self._settings, **enforced}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._home.log.open("ab") as log:

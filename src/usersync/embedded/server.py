@@ -26,7 +26,9 @@ _HOST = "127.0.0.1"
 _WAYS = ["namespace", "account"]
 
 # These make the server what it is: reachable on loopback, by password, in its own directory.
-_ENFORCED = {"listen_addresses", "port", "unix_socket_directories", "data_directory", "hba_file"}
+_ENFORCED = {
+    "listen_addresses", "port", "unix_socket_directories", "data_directory", "hba_file", "lc_messages"
+}  # fmt: skip
 
 _log = logging.getLogger("usersync.embedded")
 

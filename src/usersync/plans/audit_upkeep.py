@@ -210,7 +210,7 @@ def _unlink(user_id: str, on_batch: Callable[[int], None]) -> Plan[None]:
         try:
             unlinked = yield from operate("unlink_events", returns=int, user_id=user_id, page_size=batch)
         except DatabaseError as error:
-            batch = fewer(error, batch)
+            batch = yield from fewer(error, batch)
             continue
         if not unlinked:
             return

@@ -93,7 +93,7 @@ def _remove(kind: LeftAlone, ids: Sequence[UUID]) -> Plan[tuple[int, int]]:
                 "remove_users", returns={"removed": int, "failed": int}, ids=list(chunk), kind=kind
             )
         except DatabaseError as error:
-            size = fewer(error, len(chunk))
+            size = yield from fewer(error, len(chunk))
             continue
         removed, failed, place = removed + row["removed"], failed + row["failed"], place + len(chunk)
     return removed, failed

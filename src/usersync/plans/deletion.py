@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from usersync.core.foreign_keys import foreign_keys
 from usersync.errors import BusyError, DatabaseError, UserNotFoundError
 from usersync.mapping import quote
-from usersync.plans.pages import ran_out_of_time
 from usersync.transports.steps import Plan, Row, in_transaction, query, query_row
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ _FATES: dict[str, RowFate] = {
 
 #: So many rows of each foreign key are followed and counted.
 MOST_ROWS = 10_000
-_PATIENCE = "5s"
+_PATIENCE_S = 5
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
     # Rows that a policy hides would be missing from a count: an error is what says so.
     yield from query(
         f"set local search_path = pg_catalog; set local row_security = off; set local lock_timeout = '2s'; "
-        f"set local statement_timeout = '{_PATIENCE}'"
+        f"set local statement_timeout = '{_PATIENCE_S}s'"
     )
     users, source = settings.users_table, settings.source_table
     key = _escaped(quote(settings.key))
@@ -286,8 +285,9 @@ def _refusal(key: ForeignKey, rows: int) -> str | None:
 
 
 def _reason(error: DatabaseError) -> str:
-    if ran_out_of_time(error):
-        return f"not counted within {_PATIENCE}"
+    # SQLSTATE 57014 without that much time: an administrator cancelled the statement.
+    if error.sqlstate == "57014" and error.seconds >= _PATIENCE_S:
+        return f"not counted within {_PATIENCE_S} s"
     if isinstance(error, BusyError):
         return "locked by others"
     return str(error)

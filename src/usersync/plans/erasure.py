@@ -311,7 +311,7 @@ def _read_through(part: Row, statement: str, use: Callable[[Row, int], None], **
         try:
             row = yield from in_transaction(_page(statement, **values, **place))
         except DatabaseError as error:
-            pages = fewer(error, pages)
+            pages = yield from fewer(error, pages)
             continue
         first, last = first + pages, row["blocks"]
         use(row, min(first, last))

@@ -61,12 +61,12 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
             "row is created, and never changed again. Rollback does not bring values back."
         )
     message = f"in {settings.users_table}, {'; '.join(sentences)}"
-    return _of_first_run(settings, message, "\n".join(advice) or None)
+    return _of_first_run(settings, message, "\n".join(advice) or None, decision=bool(triggers))
 
 
 def is_question(finding: Finding | None) -> bool:
     """Whether a person has to decide about the first run: it sets off triggers of the application."""
-    return finding is not None and "sets off" in finding.message
+    return finding is not None and finding.decision
 
 
 def _first_run(counted: Mapping[str, Any]) -> Iterator[str]:
@@ -105,5 +105,7 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
-def _of_first_run(settings: Settings, message: str, fix: str | None = None) -> Finding:
-    return Finding("D017", f"table {settings.users_table}", message, fix, "warning")
+def _of_first_run(
+    settings: Settings, message: str, fix: str | None = None, *, decision: bool = False
+) -> Finding:
+    return Finding("D017", f"table {settings.users_table}", message, fix, "warning", decision=decision)

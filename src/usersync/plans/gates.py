@@ -76,13 +76,9 @@ def _findings(
             )
     for trigger in inspection.catalog["users_triggers"]:
         fires = trigger["type"] & BEFORE and trigger["type"] & INSERT and trigger["enabled"] != "D"
-        if fires and any(each.startswith("raises") for each in _beyond(trigger)):
+        if fires and read_recipe(trigger["body"], trigger["language"]).raises:
             what = f"the trigger {trigger['name']} of {table}, which raises errors,"
             yield _gate(trigger["name"], what, maker)
-
-
-def _beyond(trigger: Row) -> tuple[str, ...]:
-    return read_recipe(trigger["body"], trigger["language"]).beyond
 
 
 def _gate(name: str, what: str, maker: Stranger) -> Finding:

@@ -55,14 +55,20 @@ RUN_PART: Shape = {
 }
 
 
-def ran_out_of_time(error: DatabaseError) -> bool:
-    """Whether a statement was ended by its time limit, and not because somebody asked for it."""
-    return error.sqlstate == "57014" and "user request" not in str(error)
+def ran_out_of_time(error: DatabaseError) -> Plan[bool]:
+    """Whether a statement was ended by its time limit, and was not cancelled by an administrator.
+
+    Both have SQLSTATE 57014. Only their messages differ, in the language of the server.
+    """
+    if error.sqlstate != "57014":
+        return False
+    limit_ms = yield from operate("statement_timeout", returns=int)
+    return bool(0 < limit_ms <= error.seconds * 1000)
 
 
-def fewer(error: DatabaseError, size: int) -> int:
-    """Half as many; raises ``error`` where that was not the trouble, or there is nothing left to halve."""
-    if size <= 1 or not ran_out_of_time(error):
+def fewer(error: DatabaseError, size: int) -> Plan[int]:
+    """Half as many; raises ``error`` if a time limit was not the reason, or if nothing is left to halve."""
+    if size <= 1 or not (yield from ran_out_of_time(error)):
         raise error
     return size // 2
 
@@ -88,7 +94,7 @@ def compare_pages(
                 create=create or None,
             )
         except DatabaseError as error:
-            page_size = fewer(error, page_size)
+            page_size = yield from fewer(error, page_size)
             continue
         on_page(row)
         next_id = further(next_id, row["next_id"])

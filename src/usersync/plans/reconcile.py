@@ -91,7 +91,7 @@ def _compared_at_once(*, create: bool) -> Plan[Counts | None]:
     try:
         row = yield from operate("compare_at_once", returns=_AT_ONCE, create=create or None)
     except DatabaseError as error:
-        if not ran_out_of_time(error):
+        if not (yield from ran_out_of_time(error)):
             raise
         return None
     if not row["in_step"]:
@@ -139,7 +139,7 @@ def drive_part(
                 "advance_run", returns=RUN_PART, run_id=run_id, part=part, create=create or None
             )
         except DatabaseError as error:
-            page_size = fewer(error, page_size)
+            page_size = yield from fewer(error, page_size)
             yield from operate("limit_pages", returns=anything, run_id=run_id, part=part, page_size=page_size)
             continue
         now = counts_of(row)

@@ -101,8 +101,7 @@ def _makes_rows(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) 
 def _depends_on_rows(recipe: Recipe, table: TableName) -> bool:
     """Whether it makes rows of the table itself, or raises by what it finds there."""
     makes = any(write.kind == "insert" and write.table == table for write in recipe.writes)
-    raises = any(each.startswith("raises") for each in recipe.beyond) and table.name in recipe.names
-    return makes or raises
+    return makes or (recipe.raises and table.name in recipe.names)
 
 
 def _collides(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) -> bool:

@@ -136,7 +136,7 @@ def status() -> Plan[SyncStatus]:
     try:
         found = yield from call("user_sync_status", returns=COUNTED | _LEDGER_STATUS)
     except DatabaseError as error:
-        if not ran_out_of_time(error):
+        if not (yield from ran_out_of_time(error)):
             raise
         counted = yield from count_by_pages(STATUS_PAGE)
         found = counted | (yield from operate("ledger_status", returns=_LEDGER_STATUS))
@@ -208,7 +208,7 @@ def retry(user_id: UUID | None = None) -> Plan[SyncResult]:
         try:
             yield from operate("retry_users", returns=int, ids=ids)
         except DatabaseError as error:
-            batch = fewer(error, len(ids))
+            batch = yield from fewer(error, len(ids))
             continue
         examined, after = examined + len(ids), ids[-1]
     left = yield from operate("count_failed", returns=_LEFT, user_id=user_id)

@@ -81,6 +81,7 @@ class Refusal(Exception):  # noqa: N818 - not an error yet: it may be tried agai
         again: bool = False,
         wait: float | None = None,
         status: int | None = None,
+        code: str = "",
     ) -> None:
         super().__init__(str(error))
         self.error = error
@@ -89,6 +90,8 @@ class Refusal(Exception):  # noqa: N818 - not an error yet: it may be tried agai
         self.wait = wait
         #: HTTP's; None where there was no reply.
         self.status = status
+        #: PostgREST's own code; empty for any other reply.
+        self.code = code
 
     @classmethod
     def unreachable(cls, host: str, reason: str, *, passing: bool) -> Self:
@@ -147,7 +150,7 @@ def refusal_of(reply: Reply, host: str) -> Refusal:
     if code.startswith("PGRST"):
         found = _of_postgrest(code, message, host)
         if found is not None:
-            return Refusal(found, status=reply.status)
+            return Refusal(found, status=reply.status, code=code)
     if 300 <= reply.status < 400:  # noqa: PLR2004
         return Refusal(_redirected(reply, host), status=reply.status)
     if reply.status in {401, 403}:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.errors import ConnectionFailedError, DatabaseError, UsersyncError
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT
 
 T = TypeVar("T")
@@ -86,7 +87,7 @@ PINNED = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
 
 def query(sql: str, **params: Any) -> Plan[list[Row]]:
     """Run one statement and return its rows."""
-    return (yield Statement(sql, params or None))
+    return (yield from _timed(Statement(sql, params or None)))
 
 
 def query_row(sql: str, **params: Any) -> Plan[Row]:
@@ -107,8 +108,18 @@ def call(function: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:
         places.append(f"{name} => %({name})s{'::jsonb' if nested else ''}")
         params[name] = json.dumps(value) if nested else value
     sql = f"select public.{function}({', '.join(places)}) as answer"
-    rows = yield Call(sql, params or None, function, arguments)
+    rows = yield from _timed(Call(sql, params or None, function, arguments))
     return checked(rows[0]["answer"], returns)
+
+
+def _timed(statement: Statement) -> Plan[list[Row]]:
+    """Run a statement; an error of the database says how long it took."""
+    began = time.monotonic()
+    try:
+        return (yield statement)
+    except DatabaseError as error:
+        error.seconds = time.monotonic() - began
+        raise
 
 
 def operate(operation: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:

@@ -55,6 +55,14 @@ class Recipe:
     #: Tables that a statement names which is not understood.
     names: frozenset[str] = frozenset()
 
+    @property
+    def raises(self) -> bool:
+        """Whether it raises errors of its own."""
+        return _RAISES in self.beyond
+
+
+_RAISES = "raises errors of its own"
+
 
 def read_recipe(body: str, language: str = "plpgsql") -> Recipe:
     """Read a trigger function. What cannot be read is beyond copying, and says so; raises nothing."""
@@ -190,7 +198,7 @@ class _Reader:
         elif first == "raise":
             # What a handler raises fails the sign-up as the error itself would.
             if second not in {"warning", "notice", "info", "log", "debug"} and not self._is_handling():
-                self.beyond.append("raises errors of its own")
+                self.beyond.append(_RAISES)
         elif first == "new" and len(words) > 4 and words[3].text in {":=", "="}:  # noqa: PLR2004 - new . x := value
             self.sets.append(words[2].text)
             self._note_calls(words[4:])

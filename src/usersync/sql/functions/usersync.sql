@@ -47,6 +47,9 @@ begin
                 'by', arguments ->> 'by'
             ))
         ));
+    when 'statement_timeout' then
+        -- In milliseconds; 0 is none.
+        return (select to_jsonb(setting::integer) from pg_settings where name = 'statement_timeout');
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then

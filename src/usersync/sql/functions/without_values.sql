@@ -6,7 +6,8 @@ set standard_conforming_strings = on
 as $usersync$
     select left(regexp_replace(
         case
-            when reason like '22%' then regexp_replace(message, '"(.*)"', '"…"')
+            -- Between the quotes of any language that PostgreSQL speaks.
+            when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
             -- A quoted local part may hold spaces.
             else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,

@@ -1,0 +1,154 @@
+"""A server whose messages are German: nothing is decided by the text of a message."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import psycopg
+import pytest
+
+from usersync import AuditLog, UserSync
+from usersync.errors import BusyError, ConnectionFailedError, DatabaseError, NotInstalledError
+from usersync.plans import schema
+from usersync.settings import Settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+from usersync.transports.run import run
+
+
+@pytest.fixture
+def bare(german_cluster):
+    database = german_cluster.clone(german_cluster.template("supabase_old", regime="old"))
+    yield database
+    german_cluster.drop(database)
+
+
+@pytest.fixture
+def database(german_cluster):
+    template = german_cluster.template("installed", build=lambda each: install(each, Settings()))
+    database = german_cluster.clone(template)
+    yield database
+    german_cluster.drop(database)
+
+
+@pytest.fixture
+def owner(database):
+    with database.connect() as owner:
+        yield owner
+
+
+@pytest.fixture
+def auth(database):
+    with GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        yield auth
+
+
+@pytest.fixture
+def client(database):
+    with UserSync(database.dsn()) as client:
+        yield client
+
+
+def sign_up_without_rows(database, auth, count):
+    users = [auth.sign_up_email(f"{number}@example.com") for number in range(count)]
+    with database.connect("supabase_admin") as superuser:
+        superuser.execute("set session_replication_role = replica; delete from public.users")
+    return users
+
+
+def slow_writes(owner, seconds):
+    owner.execute(
+        f"""
+        create function public.slow() returns trigger language plpgsql as
+        $$ begin perform pg_sleep({seconds}); return new; end $$;
+        create trigger slow before insert on public.users for each row execute function public.slow()
+        """
+    )
+
+
+def cancel_when_busy(database, cancelled):
+    """Cancel what the client runs, as an administrator does, once it sleeps in a trigger."""
+    with database.connect() as other:
+        while not other.execute(
+            "select pg_cancel_backend(pid) from pg_stat_activity "
+            "where application_name = 'usersync' and wait_event = 'PgSleep' and datname = current_database()"
+        ).rowcount:
+            pass
+    cancelled.set()
+
+
+def test_messages_are_german(owner):
+    with pytest.raises(psycopg.errors.UndefinedTable, match="existiert nicht"):
+        owner.execute("select from nowhere")
+
+
+def test_a_page_that_takes_longer_than_a_statement_may_is_halved(database, owner, auth):
+    sign_up_without_rows(database, auth, 8)
+    slow_writes(owner, 0.1)
+    owner.execute(f"alter role postgres in database {database.name} set statement_timeout = '500ms'")
+    with UserSync(database.dsn()) as client:
+        result = client.reconcile(page_size=8)
+    assert (result.counts.missing, result.counts.failed) == (8, 0)
+
+
+@pytest.mark.parametrize("limit", ["0", "60s"])
+def test_a_statement_that_an_administrator_cancels_is_not_tried_again(database, owner, auth, limit):
+    sign_up_without_rows(database, auth, 8)
+    slow_writes(owner, 30)
+    owner.execute(f"alter role postgres in database {database.name} set statement_timeout = '{limit}'")
+    cancelled = threading.Event()
+    other = threading.Thread(target=cancel_when_busy, args=(database, cancelled))
+    other.start()
+    with UserSync(database.dsn()) as client, pytest.raises(DatabaseError) as caught:
+        client.reconcile(page_size=8)
+    other.join()
+    assert cancelled.is_set()
+    assert caught.value.sqlstate == "57014"
+
+
+def test_errors_keep_their_kind(bare, database, owner, client, auth):
+    with UserSync(bare.dsn()) as nothing, pytest.raises(NotInstalledError):
+        nothing.status()
+    with UserSync(bare.dsn().replace(bare.name, "nowhere")) as refused, pytest.raises(ConnectionFailedError):
+        refused.status()
+    with owner.transaction(), UserSync(database.dsn()) as waiting:
+        owner.execute("lock table usersync.sync_failures in access exclusive mode")
+        with pytest.raises(BusyError):
+            waiting.failures()
+
+
+def test_a_sign_up_that_fails_to_sync_leaves_a_row_and_a_reason(owner, auth, client):
+    owner.execute("alter table public.users add constraint no_ada check (email not like 'ada%')")
+    owner.execute("alter table public.users alter column phone type varchar(3)")
+    ada, bob = auth.sign_up_email("ada@example.com"), auth.sign_up_phone("+15550100")
+    failures = {each.user_id: each for each in client.failures()}
+    assert failures[ada].sqlstate == "23514"
+    assert failures[ada].constraint == "no_ada"
+    assert (failures[bob].sqlstate, failures[bob].column) == ("22001", "phone")
+    owner.execute("alter table public.users drop constraint no_ada")
+    client.retry()
+    assert {each.user_id for each in client.failures()} == {bob}
+
+
+def test_events_are_stored_and_rejected_as_ever(database, owner, auth, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "usersync.audit")
+    user = auth.sign_up_email("ada@example.com")
+    owner.execute("alter table public.audit_logs add constraint no_bolts check (entity_id <> 'bolt')")
+    with AuditLog(database.dsn(), spool_dir=tmp_path, project="test") as audit:
+        audit.record("product.created", user_id=user)
+        audit.record("product.created", user_id="ada@example.com")
+        audit.record("product.created", entity=("product", "bolt"))
+        assert audit.flush(30)
+        stats = audit.stats()
+    assert (stats.stored, stats.rejected) == (1, 2)
+    rejects = owner.execute("select sqlstate from usersync.audit_rejects order by 1").fetchall()
+    assert rejects == [("22P02",), ("23514",)]
+    assert "ungültige Eingabesyntax" in caplog.text
+    assert owner.execute("select count(*) from public.audit_logs where user_id = %s", [user]).fetchone() == (
+        1,
+    )
+
+
+def test_installing_again_changes_nothing(owner):
+    assert run(schema.plan(Settings()), owner).changes == ()
