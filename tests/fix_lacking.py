@@ -16,6 +16,7 @@ WAYS = {
     "PgBouncer": "apt-get install pgbouncer util-linux",
     "nginx": "apt-get install nginx-light",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
+    "citext": "apt-get install postgresql-contrib",
     "psql": "apt-get install postgresql-client",
     "pg_dump": "apt-get install postgresql-client",
     "a PostgreSQL": "make install",

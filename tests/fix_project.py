@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.types.uuid import UUIDDumper
 
+from fix_lacking import skip_without
 from usersync import UserSync
 from usersync.mapping import DEFAULT_COLUMNS
 from usersync.settings import Settings, parse_settings
@@ -21,7 +24,6 @@ from usersync.testing.install import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from uuid import UUID
 
     from usersync.models import Failure
     from usersync.testing import SupabaseCluster, SupabaseDatabase
@@ -41,6 +43,8 @@ HOSTILE_COLUMNS = {
     "deleted_at": "it's",
 }
 
+CITEXT_SCHEMA = '"ext""ensions"'
+
 NAMES = {
     "plain": ({}, {name: name for name in DEFAULT_COLUMNS}),
     "hostile": (
@@ -51,7 +55,38 @@ NAMES = {
         },
         HOSTILE_COLUMNS,
     ),
+    # Keys that hold the id as text.
+    "text": ({"key_type": "text"}, {name: name for name in DEFAULT_COLUMNS}),
+    "varchar": (
+        {"users_table": 'public."User"', "key": "authId", "key_type": "varchar(36)"},
+        {name: name for name in DEFAULT_COLUMNS},
+    ),
+    "citext": (
+        {"key_type": f"{CITEXT_SCHEMA}.citext"},
+        {name: name for name in DEFAULT_COLUMNS},
+    ),
 }
+
+
+class _AsText(UUIDDumper):
+    """A UUID of which PostgreSQL finds out the type, as of a literal."""
+
+    oid = 0
+
+    def dump(self, obj: UUID) -> bytes:
+        return str(obj).encode()
+
+
+def add_citext(database: SupabaseDatabase) -> None:
+    """Make citext in a schema whose name has to be quoted; skips the test where the server lacks it."""
+    with database.connect("supabase_admin") as superuser:
+        available = "select from pg_available_extensions where name = 'citext'"
+        if not superuser.execute(available).rowcount:
+            skip_without("citext")
+        superuser.execute(
+            f"create schema {CITEXT_SCHEMA}; grant usage on schema {CITEXT_SCHEMA} to public; "
+            f"create extension citext schema {CITEXT_SCHEMA}"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +121,8 @@ class Project:
         if found is None:
             return None
         usual = {here: name for name, here in self.columns.items()} | {self.settings.key: "id"}
-        return {usual.get(here, here): value for here, value in found.items()}
+        row = {usual.get(here, here): value for here, value in found.items()}
+        return row | {"id": UUID(str(row["id"]))}
 
     def failure(self, user_id: UUID) -> Failure | None:
         """What the ledger says of the user."""
@@ -111,18 +147,26 @@ def project(
     """A project of the test's own, in which usersync was just installed."""
     label = f"installed_{names}" if settings == parse_settings(NAMES[names][0]) else None
     if label:
-        template = cluster.template(label, build=lambda database: install(database, settings))
+        template = cluster.template(label, build=lambda database: _install(database, settings))
         database = cluster.clone(template)
     else:
         database = cluster.clone(cluster.template("supabase_old", regime="old"))
-        install(database, settings)
+        _install(database, settings)
     with (
         GoTrue(database.dsn("supabase_auth_admin")) as auth,
         database.connect("postgres") as owner,
         UserSync(database.dsn()) as client,
     ):
+        if not settings.key_type.is_uuid:
+            owner.adapters.register_dumper(UUID, _AsText)
         yield Project(database, settings, NAMES[names][1], auth, owner, client)
     cluster.drop(database)
+
+
+def _install(database: SupabaseDatabase, settings: Settings) -> None:
+    if settings.key_type.schema is not None:
+        add_citext(database)
+    install(database, settings)
 
 
 @pytest.fixture

@@ -67,6 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "newest_server: run on the newest PostgreSQL only, not on each")
+    config.addinivalue_line(
+        "markers", "key_types: run with keys of other types, too; key_types('uuid'): after all not"
+    )
     found = installed_versions()
     wanted = _wanted(config.getoption("--pg"), found)
     config.stash[_versions] = [version for version in wanted or SUPPORTED if version in found]
@@ -145,6 +148,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "names" in metafunc.fixturenames and versions:
         # Once more, on the newest server, where every name is as bad as a name can be.
         pairs = [(version, "plain") for version in versions] + [(versions[-1], "hostile")]
+        mark = metafunc.definition.get_closest_marker("key_types")
+        if mark is not None and mark.args != ("uuid",):
+            # The oldest server is the one of the system, which has the extensions that PostgreSQL comes with.
+            pairs += [(versions[-1], "text"), (versions[-1], "varchar"), (versions[0], "citext")]
         ids = [f"pg{version}" + ("" if names == "plain" else f"-{names}") for version, names in pairs]
         metafunc.parametrize(("server", "names"), pairs, ids=ids, indirect=True)
         return

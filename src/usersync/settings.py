@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from usersync.audit_columns import AUDIT_KEYS, AuditColumns, parse_audit
 from usersync.config.retired import RetiredSettingWarning, translate
 from usersync.errors import SettingsError
+from usersync.key_type import UUID_KEY, KeyType, parse_key_type
 from usersync.mapping import (
     DEFAULT_COLUMNS,
     SOURCE_TYPES,
@@ -66,6 +67,13 @@ class Settings:
         default=TableName("auth", "users"),
     )
     key: str = _setting("The column of the users table that holds the auth server's id.", default="id")
+    key_type: KeyType = _setting(
+        "The type of that column: `uuid`, or one that holds the id as text: `text`, `varchar`, `varchar(n)`, "
+        "`char(36)`, or citext with its schema (`extensions.citext`). The audit log's `user_id` has the same "
+        "type. Rows whose key is not the text of a uuid in lower case are no users' rows: they are never "
+        "compared, counted as orphaned, changed or removed.",
+        default=UUID_KEY,
+    )
     users_where: tuple[Column, ...] = _setting(
         "For a table that also holds rows that are no users: the columns and constants by which a user's row "
         "is known, as in `{ is_personal = true }`. New rows get them. Other rows are never compared, counted "
@@ -130,6 +138,7 @@ class Settings:
             "users_table": str(self.users_table),
             "source_table": str(self.source_table),
             "key": self.key,
+            "key_type": str(self.key_type),
             "users_where": {column.name: column.value for column in self.users_where},
             "skip": list(self.skip),
             "creates_rows": self.creates_rows,
@@ -309,6 +318,7 @@ _PARSERS = {
     "users_table": _parse_users_table,
     "source_table": parse_table,
     "key": _parse_key,
+    "key_type": parse_key_type,
     "users_where": _parse_users_where,
     "skip": _parse_skip,
     "creates_rows": _parse_flag,

@@ -153,11 +153,11 @@ REFUSED = {
         'alter table "public"."users" add unique ("id")',
     ),
     "create table public.users (id bigserial primary key, email text)": (
-        "public.users has no column of type uuid or text that is unique for itself",
+        "public.users has no column that is unique for itself and can hold the auth id",
         "add column auth_id uuid unique",
     ),
     "create table public.users (id uuid, n int); create unique index on public.users (id) where n > 1": (
-        "public.users has no column of type uuid or text that is unique for itself",
+        "public.users has no column that is unique for itself and can hold the auth id",
         "add column auth_id uuid unique",
     ),
 }

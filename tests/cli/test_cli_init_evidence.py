@@ -87,14 +87,18 @@ def test_the_values_are_evidence(looked):
     assert data["settings"]["key"] == "who"
 
 
-@pytest.mark.parametrize("kind", ["text", "varchar(36)", "char(36)"])
-def test_text_that_holds_ids_is_evidence_too(looked, kind):
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [("text", "text"), ("varchar(36)", "character varying(36)"), ("char(36)", "character(36)")],
+)
+def test_text_that_holds_ids_is_evidence_too(looked, directory, kind, setting):
     data = looked(
         f'create table public."User" ("id" {kind} primary key, "email" text unique)',
         rows=['insert into public."User" (id) values (%s)'],
-        code=1,  # plan
     )
     assert (data["settings"]["users_table"], data["settings"].get("key", "id")) == ("public.User", "id")
+    assert data["settings"]["key_type"] == setting
+    assert str(load_settings(directory / "usersync.toml").key_type) == setting
 
 
 def test_a_private_table_without_a_mirrored_column_is_not_proposed(looked):

@@ -34,7 +34,9 @@ def settings(names: str, request: pytest.FixtureRequest) -> Settings:
 
 @pytest.fixture
 def sql(project: Project) -> Callable[..., list[tuple[Any, ...]]]:
-    """Run SQL as the owner; ``{users}`` is the users table, ``{key}``, ``{email}`` and so on its columns."""
+    """Run SQL as the owner; ``{users}`` is the users table, ``{key}``, ``{email}`` and so on its columns,
+    ``{key_type}`` the type of its key.
+    """
 
     def run(text: str, *params: Any, connection: Any = project.owner) -> list[tuple[Any, ...]]:
         cursor = connection.execute(named(project, text), params or None)
@@ -47,6 +49,7 @@ def named(project: Project, text: str) -> str:
     """Put this project's names into SQL."""
     key = '"' + project.settings.key + '"'
     text = text.replace("{users}", project.users).replace("{key}", key)
+    text = text.replace("{key_type}", project.settings.key_type.sql)
     for name in _NAMES:
         text = text.replace("{" + name + "}", project.column(name))
     return text

@@ -12,6 +12,8 @@ import pytest
 
 from usersync.testing import BREAKAGES, GoTrueError
 
+pytestmark = pytest.mark.key_types
+
 #: Not an aim but a hang detector: nothing here waits for longer than a few lock time-outs.
 HANG_S = 5
 
@@ -209,8 +211,8 @@ def test_a_constraint_that_shares_its_name_with_one_that_cannot_be_deferred(proj
 
 @pytest.mark.settings(on_delete="delete")
 def test_a_deleted_user_whom_a_deferred_foreign_key_still_needs(project, sql, ledger, healed):
-    sql("create table public.orders (id integer, user_id uuid not null constraint needs references {users}"
-        " deferrable initially deferred)")  # fmt: skip
+    sql("create table public.orders (id integer, user_id {key_type} not null"
+        " constraint needs references {users} deferrable initially deferred)")  # fmt: skip
     user = project.auth.sign_up_email("ada@example.com")
     sql("insert into public.orders values (1, %s)", user)
     project.auth.hard_delete(user)
@@ -245,7 +247,7 @@ def test_a_row_that_another_session_holds(project, sql, ledger, healed):
 
 def test_a_session_that_has_just_referenced_the_row_is_not_in_the_way(project, sql, ledger):
     """Recording an event holds the user's row FOR KEY SHARE until it commits; that is every day's work."""
-    sql("create table public.orders (id integer, user_id uuid references {users})")
+    sql("create table public.orders (id integer, user_id {key_type} references {users})")
     user = project.auth.sign_up_email("ada@example.com")
     with held(project, "insert into public.orders values (1, %s)", user):
         project.auth.change_email(user, "new@example.com")

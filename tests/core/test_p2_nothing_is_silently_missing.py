@@ -8,6 +8,8 @@ import pytest
 
 from usersync.gotrue.removal import obfuscated
 
+pytestmark = pytest.mark.key_types
+
 RECORDER = """
     create table public.seen (n bigint generated always as identity, op text, holds jsonb);
     create function public.see() returns trigger language plpgsql as $$ begin

@@ -305,7 +305,8 @@ begin
         return to_jsonb(usersync.unlink_events(user_id, page_size));
     when 'count_users' then
         return jsonb_build_object(
-            'users', (select count("auth_id") from "app"."members"), 'auth_users', (select count(*) from "auth"."users"));
+            'users', (select count(target."auth_id") from "app"."members" as target where true),
+            'auth_users', (select count(*) from "auth"."users"));
     when 'compare' then
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
@@ -633,7 +634,7 @@ begin
             filter (where judged.is_current), 0) as digests
     into ours
     from "app"."members" as target
-    left join "auth"."users" as owner on owner."id" = target."auth_id" and owner."deleted_at" is null
+    left join "auth"."users" as owner on target."auth_id" = owner."id" and owner."deleted_at" is null
     cross join lateral (select target."gone" is null) as judged (is_current)
     where target."auth_id" is not null and (true);
     -- A first run is not to wait for the digests of all who have no row.
@@ -666,7 +667,7 @@ begin
             )) filter (where target."gone" is null), 0) as digests
         into dead
         from "app"."members" as target
-        left join "auth"."users" as owner on owner."id" = target."auth_id"
+        left join "auth"."users" as owner on target."auth_id" = owner."id"
         where target."auth_id" is not null and (true) and (owner."id" is null or owner."deleted_at" is not null);
         examined := examined + dead.without_user;
         orphaned := dead.orphaned;
@@ -1429,7 +1430,10 @@ AS $function$
 declare
     one uuid;
 begin
-    held := array(select target."auth_id" from "app"."members" as target where target."auth_id" = any(hold_users.ids) for key share);
+    held := array(
+        select target."auth_id" from "app"."members" as target
+        where target."auth_id" = any(hold_users.ids) for key share
+    );
 exception when others or assert_failure then
     problem := sqlstate || ' ' || sqlerrm;
     if sqlstate = '40001' then
@@ -1438,7 +1442,8 @@ exception when others or assert_failure then
         foreach one in array ids loop
             begin
                 held := held || array(
-                    select target."auth_id" from "app"."members" as target where target."auth_id" = one for key share skip locked
+                    select target."auth_id" from "app"."members" as target
+                    where target."auth_id" = one for key share skip locked
                 );
             exception when others then
                 continue;
@@ -2176,7 +2181,7 @@ begin
 
     is_empty := not reconcile_page.dry_run and true and not exists (
         select from "app"."members" as target
-        where target."auth_id" between reconcile_page.first_id and page_end and (true)
+        where target."auth_id" >= reconcile_page.first_id and target."auth_id" <= page_end and (true)
     );
     if is_empty then
         -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
@@ -2248,7 +2253,7 @@ begin
                 ) as source
                 full join (
                     select target.* from "app"."members" as target
-                    where target."auth_id" between reconcile_page.first_id and page_end and (true)
+                    where target."auth_id" >= reconcile_page.first_id and target."auth_id" <= page_end and (true)
                 ) as target on target."auth_id" = source."id"
             ) as classified
             offset 0
@@ -2286,7 +2291,7 @@ begin
         -- Whoever has a row by now, or was refused one; the others are deleted.
         reconcile_page.missing := (
             select count(*) from "app"."members" as target
-            where target."auth_id" between reconcile_page.first_id and page_end and (true)
+            where target."auth_id" >= reconcile_page.first_id and target."auth_id" <= page_end and (true)
         ) + (
             select count(*) from usersync.sync_failures as failure
             where failure.user_id = any(differing_ids) and failure.kind = 'row' and failure.outcome = 'failed'
@@ -2543,7 +2548,7 @@ begin
     if assignments is null then
         return;
     end if;
-    execute format('update %s set %s where %I = $1', '"app"."members"', assignments, 'auth_id') using user_id;
+    execute format('update %s as target set %s where %s', '"app"."members"', assignments, 'target."auth_id" = $1') using user_id;
     set constraints all immediate;
 exception when others or assert_failure then
     perform usersync.record_failures(
@@ -2581,7 +2586,9 @@ begin
         elsif cardinality(present) < cardinality(ids) then
             absent := array(
                 select unnest(ids)
-                except select target."auth_id" from "app"."members" as target where target."auth_id" = any(resolve_users.ids)
+                except
+                select target."auth_id" from "app"."members" as target
+                where target."auth_id" = any(resolve_users.ids)
             );
             perform usersync.sync_on_request(absent);
             present := present || (select holding.held from usersync.hold_users(absent) as holding);
@@ -3234,8 +3241,8 @@ begin
     execute format(
         'insert into %s (%s) select %s from %s as source '
         'where source."id" = any($1) and source."deleted_at" is null '
-        'and (select true from %s as target where target.%I = source."id") is null on conflict (%I) do nothing',
-        '"app"."members"', column_list, value_list, '"auth"."users"', '"app"."members"', 'auth_id', 'auth_id'
+        'and (select true from %s as target where %s) is null on conflict (%I) do nothing',
+        '"app"."members"', column_list, value_list, '"auth"."users"', '"app"."members"', 'target."auth_id" = source."id"', 'auth_id'
     ) using ids;
     perform usersync.check_constraints();
 end;
@@ -3363,23 +3370,23 @@ begin
                 select format(
                     'insert into %s (%s) select %s from %s as source where source."id" = $1 '
                     'and source."deleted_at" is null '
-                    'and (select true from %1$s as target where target.%5$I = source."id") is null '
+                    'and (select true from %1$s as target where %6$s) is null '
                     'on conflict (%5$I) do nothing',
                     '"app"."members"', string_agg(quote_ident(names[subscript]), ', '),
-                    string_agg(expressions[subscript], ', '), '"auth"."users"', 'auth_id'
+                    string_agg(expressions[subscript], ', '), '"auth"."users"', 'auth_id', 'target."auth_id" = source."id"'
                 )
                 from generate_subscripts(names, 1) as subscript
             ) using user_id;
             -- What the application owns was written when the row was made.
             select format(
-                'update %s as target set (%s) = (select %s from %s as source where source."id" = target.%I) '
-                'where target.%5$I = $1 and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
-                'where source."id" = target.%5$I and source."deleted_at" is null)',
+                'update %s as target set (%s) = (select %s from %s as source where source."id" = $1) '
+                'where %s and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
+                'where source."id" = $1 and source."deleted_at" is null)',
                 '"app"."members"',
                 string_agg(quote_ident(attname), ', '),
                 string_agg(expressions[subscript], ', '),
                 '"auth"."users"',
-                'auth_id',
+                'target."auth_id" = $1',
                 string_agg(format('target.%I', attname), ', '),
                 string_agg(format('(%s)::%s', expressions[subscript], format_type(atttypid, atttypmod)), ', ')
             )

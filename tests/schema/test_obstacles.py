@@ -131,7 +131,19 @@ USERS = [
     ("create table public.users (email text)", ["public.users has no column id"]),
     (
         "create table public.users (id bigint primary key, email text)",
-        ["public.users.id is of type bigint, and the auth server's ids are uuid"],
+        ["public.users.id cannot be the key: a column of type bigint cannot hold ids of the auth server"],
+    ),
+    (
+        "create table public.users (id varchar(20) primary key, email text)",
+        ["public.users.id cannot be the key: character varying(20) is too short for ids of the auth server"],
+    ),
+    (
+        "create table public.users (id char(40) primary key, email text)",
+        ["public.users.id cannot be the key: character(40) has to be character(36), as an id is no longer"],
+    ),
+    (
+        "create table public.users (id text primary key, email text)",
+        ["public.users.id is of type text, and key_type is uuid"],
     ),
     (
         "create table public.users (id uuid, email text)",

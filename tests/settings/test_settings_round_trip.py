@@ -62,6 +62,10 @@ settings = st.builds(
     st.dictionaries(names, entries, min_size=1, max_size=5),
     on_delete=st.sampled_from(["anonymize", "keep", "delete"]),
     lock_timeout_ms=st.integers(10, 5000),
+    key_type=st.one_of(
+        st.sampled_from(["uuid", "text", "varchar", "varchar(36)", "char(36)"]),
+        names.map(lambda schema: f"{quote(schema)}.citext"),
+    ),
 )
 
 

@@ -138,7 +138,7 @@ def _conditions(reading: AuditReading, wanted: EventFilter) -> tuple[list[str], 
     values: dict[str, Any] = {}
     for name in ("user_id", "actor_id", "entity_type", "entity_id", "outcome", "request_id"):
         if (value := getattr(wanted, name)) is not None:
-            conditions.append(f"{reading.column(name)} = {reading.parameter(name)}")
+            conditions.append(reading.is_given(name))
             values[name] = str(value)
     if wanted.action is not None:
         conditions.append(_action(reading, wanted.action))

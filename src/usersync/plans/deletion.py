@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from usersync.core.foreign_keys import foreign_keys
 from usersync.errors import BusyError, DatabaseError, UserNotFoundError
+from usersync.key_type import UUID_KEY
 from usersync.mapping import quote
 from usersync.transports.steps import Plan, Row, in_transaction, query, query_row
 
@@ -104,12 +105,12 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
         f"set local statement_timeout = '{_PATIENCE_S}s'"
     )
     users, source = settings.users_table, settings.source_table
-    key = _escaped(quote(settings.key))
+    is_row = settings.key_type.matches_bound(quote(settings.key))
     found = yield from query_row(
         f'select (select true from {_named(source)} where "id" = %(id)s) is not null as in_auth, '
         f'exists (select from {_named(source)} where "id" = %(id)s and "deleted_at" is not null) '
         "as soft_deleted, "
-        f"exists (select from {_named(users)} where {key} = %(id)s) as has_row",
+        f"exists (select from {_named(users)} where {is_row}) as has_row",
         id=user_id,
     )
     if not found["in_auth"] and not found["has_row"]:
@@ -119,10 +120,10 @@ def _look(settings: Settings, user_id: UUID) -> Plan[DeletionPlan]:
         )
     keys = yield from foreign_keys(settings)
     walk = _Walk(keys.all)
-    yield from walk.follow("auth", source, "id", user_id)
+    yield from walk.follow("auth", source, UUID_KEY.matches_bound(quote("id")), user_id)
     cascaded = bool(walk.going.get(keys.users or 0))
     if settings.on_delete == "delete" and not cascaded:
-        yield from walk.follow("users", users, settings.key, user_id)
+        yield from walk.follow("users", users, is_row, user_id)
     row: RowFate = "cascaded" if cascaded else _fate(settings.on_delete, has_row=found["has_row"])
     unlinks = row in {"cascaded", "deleted"}
     return DeletionPlan(
@@ -172,14 +173,13 @@ class _Walk:
         #: The places of the rows that are deleted, by table.
         self.going: dict[int, set[str]] = {}
 
-    def follow(self, origin: Origin, table: TableName, column: str, user_id: UUID) -> Plan[None]:
+    def follow(self, origin: Origin, table: TableName, is_of_user: str, user_id: UUID) -> Plan[None]:
         """Follow what refers to the row of ``table`` that is this user's."""
         oid = (yield from query_row("select to_regclass(%(name)s)::oid::bigint as oid", name=table.quoted))[
             "oid"
         ]
         rows = yield from query(
-            f"select {self._wanted(oid)} from {_named(table)} as found "
-            f"where {_escaped(quote(column))} = %(id)s",
+            f"select {self._wanted(oid)} from {_named(table)} as found where {is_of_user}",
             id=user_id,
         )
         waiting = [(oid, self._new(oid, rows))]

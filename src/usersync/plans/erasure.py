@@ -76,6 +76,11 @@ def _named(table: TableName | str) -> str:
     return (quote(table) if isinstance(table, str) else table.quoted).replace("%", "%%")
 
 
+def _is_row(settings: Settings) -> str:
+    """Whether a row of the users table is the user's."""
+    return settings.key_type.matches_bound(quote(settings.key))
+
+
 def check_gone(settings: Settings, user_id: UUID) -> Plan[None]:
     """Raise :class:`UserStillExistsError` while the auth server has the user alive."""
     found = yield from query_row(
@@ -154,7 +159,7 @@ def _addresses_in_row(settings: Settings, user_id: UUID) -> Plan[set[str]]:
         return set()
     rows = yield from query(
         f"select {', '.join(f'{column}::text as value_{n}' for n, column in enumerate(columns))} "
-        f"from {_named(settings.users_table)} where {_named(settings.key)} = %(id)s",
+        f"from {_named(settings.users_table)} where {_is_row(settings)}",
         id=user_id,
     )
     return {value for row in rows for value in row.values() if is_address(value)}
@@ -179,8 +184,7 @@ def _addresses_in_log(settings: Settings, user_id: UUID, words: Words) -> Plan[s
 def _is_known(settings: Settings, user_id: UUID) -> Plan[bool]:
     row = yield from query_row(
         f'select exists (select from {_named(settings.source_table)} where "id" = %(id)s) '
-        f"or exists (select from {_named(settings.users_table)} "
-        f"where {_named(settings.key)} = %(id)s) as known",
+        f"or exists (select from {_named(settings.users_table)} where {_is_row(settings)}) as known",
         id=user_id,
     )
     return bool(row["known"])
@@ -190,9 +194,9 @@ def _erase_row(settings: Settings, user_id: UUID, *, dry_run: bool) -> Plan[bool
     """Make the row what ``anonymize`` makes of it, whatever the deletion has left."""
     renderer = Renderer(replace(settings, on_delete="anonymize", on_soft_delete="anonymize"))
     condition = renderer.render(
-        """where target."@key" = %(id)s and ('@is_removed') is not true and not exists ("""
+        """where target."@key" = %(id)s::"@key_type" and ('@is_removed') is not true and not exists ("""
         'select from "@source_table" as source '
-        'where source."id" = target."@key" and source."deleted_at" is null)'
+        'where source."id" = target."@key"::uuid and source."deleted_at" is null)'
     )
     if dry_run:
         statement = renderer.render('select 1 from "@users_table" as target ')
@@ -328,7 +332,7 @@ def _row_ids(settings: Settings, user_id: UUID, parts: list[Row]) -> Plan[list[s
         return []
     named = shortened(f"found.{_named(keys[0]['name'])}::text")
     rows = yield from query(
-        f"select {named} as name from {_named(table)} as found where {_named(settings.key)} = %(id)s",
+        f"select {named} as name from {_named(table)} as found where {_is_row(settings)}",
         id=user_id,
     )
     names = {row["name"] for row in rows}

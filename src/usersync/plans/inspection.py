@@ -16,6 +16,7 @@ from usersync.plans.adoption import adoption
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.effects import BEFORE, INSERT, set_by_triggers
 from usersync.plans.kept_addresses import kept_addresses
+from usersync.plans.keys import type_misfit
 from usersync.plans.reference_findings import reference_findings
 from usersync.plans.strangers import stranger_findings
 from usersync.settings import COPIED_COLUMNS
@@ -339,14 +340,8 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             "-- Set key to the column that holds the auth id.",
             level="error",
         )
-    elif about["type"] != "uuid":
-        yield Finding(
-            "D012",
-            subject,
-            f"{table}.{key} is of type {about['type']}, and the auth server's ids are uuid",
-            "-- Set key to a unique uuid column that holds the auth id; add one if there is none.",
-            level="error",
-        )
+    elif (misfit := type_misfit(settings, about["type"])) is not None:
+        yield misfit
     elif not inspection.catalog["key_is_unique"] and key in inspection.catalog["users_primary_key"]:
         columns = ", ".join(inspection.catalog["users_primary_key"])
         yield Finding(

@@ -35,6 +35,7 @@ from usersync.plans.computed_columns import computed_findings
 from usersync.plans.first_run import preview
 from usersync.plans.gates import gates
 from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect
+from usersync.plans.keys import key_findings
 from usersync.plans.removal import TABLES_AT_ONCE, TRACKED, plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
@@ -230,7 +231,8 @@ def _find(settings: Settings, inspection: Inspection, *, adopt: bool) -> Plan[tu
         return found
     rejected = yield from computed_findings(settings, has_users_table=inspection.has_users_table)
     gated = (yield from gates(settings, inspection)) if adopt else ()
-    return (*found, *rejected, *gated, *(yield from changed_functions(settings, inspection)))
+    keys = (yield from key_findings(settings)) if inspection.has_users_table else ()
+    return (*found, *rejected, *keys, *gated, *(yield from changed_functions(settings, inspection)))
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -183,7 +183,7 @@ def _looking(settings: Settings) -> str:
             {f"jsonb_build_object({columns})" if columns else "'{}'::jsonb"} as columns
         from (select {_ID} as id) as asked
         left join {settings.source_table.quoted} as source on source."id" = asked.id
-        left join {settings.users_table.quoted} as target on {key} = asked.id
+        left join {settings.users_table.quoted} as target on {settings.key_type.matches(key, "asked.id")}
         cross join (select usersync.column_defaults() as defaults) as known
     """
 

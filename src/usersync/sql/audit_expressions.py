@@ -10,6 +10,7 @@ from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from usersync.audit_columns import AuditColumns
+    from usersync.settings import Settings
 
 
 def audit_column_list(audit: AuditColumns) -> str:
@@ -34,12 +35,15 @@ def audit_user(audit: AuditColumns) -> str:
     return quote(columns.get("user_id", columns["id"]).name)
 
 
-def is_audit_user(audit: AuditColumns) -> str:
+def is_audit_user(settings: Settings) -> str:
     """Whether a row ``stored`` is linked to the user ``going.id``."""
-    column = audit.effective().get("user_id")
+    column = settings.audit.effective().get("user_id")
     if column is None:
         return "false"
-    return f"stored.{quote(column.name)} = going.id" + (f"::{column.type}" if column.type else "")
+    stored = f"stored.{quote(column.name)}"
+    if settings.audit.is_own:
+        return settings.key_type.matches(stored, "going.id")
+    return f"{stored} = going.id" + (f"::{column.type}" if column.type else "")
 
 
 def audit_value_list(audit: AuditColumns) -> str:

@@ -24,6 +24,7 @@ class AuditReading:
     def __init__(self, settings: Settings) -> None:
         self._columns = settings.audit.effective()
         self.is_own = settings.audit.is_own
+        self._key_type = settings.key_type
         self.table = _escaped(settings.audit_table.quoted)
 
     def column(self, name: str) -> str:
@@ -38,9 +39,19 @@ class AuditReading:
         # Whatever type that is, and whatever the application has put into it.
         return _escaped(f"(to_jsonb(stored.{quote(metadata.name)}) ->> {literal(name)})")
 
+    def is_given(self, name: str) -> str:
+        """Whether the field is what the parameter of its name says."""
+        sign = self._key_type.operator("=") if self._links_by_key(name) else "="
+        return f"{self.column(name)} {_escaped(sign)} {self.parameter(name)}"
+
+    def _links_by_key(self, name: str) -> bool:
+        return name == "user_id" and self.is_own
+
     def parameter(self, name: str) -> str:
         """A parameter of the field's name, in the type that :meth:`column` has."""
         column = self._columns.get(name)
+        if self._links_by_key(name):
+            return f"%({name})s::{_escaped(self._key_type.sql)}"
         return f"%({name})s::{(column.type or FIELDS[name]) if column else 'text'}"
 
     @property

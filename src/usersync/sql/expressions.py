@@ -214,6 +214,9 @@ class Fragments:
     def __init__(self, settings: Settings) -> None:
         self._key_name = settings.key
         self._key = quote(settings.key)
+        self._key_type = settings.key_type
+        self._id_as_key = settings.key_type.of_id('source."id"')
+        self._key_as_id = settings.key_type.to_id(f"target.{self._key}")
         self._source_table = settings.source_table.quoted
         self._tombstone = settings.tombstone
         self._all = (*settings.users_where, *settings.columns)
@@ -237,22 +240,22 @@ class Fragments:
         return {
             "created_values": _join(
                 [
-                    f'source."id" as {self._key}',
+                    f"{self._id_as_key} as {self._key}",
                     *(f"{_typed(c)} as {quote(c.name)}" for c in self._all),
                 ]
             ),
-            "source_values": _join(['source."id"', *(inserted(column) for column in self._all)]),
-            "plain_values": _join(['source."id"', *(expression(c, "source") for c in self._all)]),
+            "source_values": _join([self._id_as_key, *(inserted(column) for column in self._all)]),
+            "plain_values": _join([self._id_as_key, *(expression(c, "source") for c in self._all)]),
             "lacks_value": self._lacks_value(),
             "defaultable_columns": _join(
                 literal(column.name) for column in self._all if column.takes_table_default
             )
             or "null",
             "stored_auth_values": self._stored("target"),
-            "source_auth_values": _join(['source."id"', *(_wanted(column) for column in self._auth)]),
+            "source_auth_values": _join([self._id_as_key, *(_wanted(column) for column in self._auth)]),
             "emptied_columns": self._emptied(),
             "source_auth_values_alone": _join(
-                ['source."id"', *(_wanted_alone(column) for column in self._auth)]
+                [self._id_as_key, *(_wanted_alone(column) for column in self._auth)]
             ),
             "new_auth_values": self._watched("new"),
             "old_auth_values": self._watched("old"),
@@ -264,18 +267,24 @@ class Fragments:
             "is_current": self._is_current() or 'owner."id" is not null',
             "is_taken_for_current": self._is_current() or "false",
             "differing_columns": self._differing(),
+            "is_row_of_source": literal(self._is_row_of('source."id"')),
+            "is_row_of_given": literal(self._is_row_of("$1")),
             "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
             "mapped_owners": _join(
                 ["'key'", *("'key'" if c.name in self._fixed else literal(c.owner) for c in self._all)]
             ),
             "mapped_policies": _join(["'degrade'", *(literal(c.on_conflict) for c in self._all)]),
             "mapped_expressions": _join(
-                literal(value) for value in ['source."id"', *(inserted_alone(c) for c in self._all)]
+                literal(value) for value in [self._id_as_key, *(inserted_alone(c) for c in self._all)]
             ),
         }
 
     def _names(self, columns: Iterable[Column]) -> str:
         return _join([self._key, *(quote(column.name) for column in columns)])
+
+    def _is_row_of(self, user_id: str) -> str:
+        """Whether ``target`` is the row of this user."""
+        return self._key_type.matches(f"target.{self._key}", user_id)
 
     def _set(self, columns: list[Column]) -> str:
         return _join(quote(column.name) for column in columns) or self._key
@@ -322,11 +331,11 @@ class Fragments:
             deleted_at = (
                 f'select source."deleted_at" from {self._source_table} as source where source."id" = '
             )
-            return f"coalesce(target.{quote(column.name)}, ({deleted_at}target.{self._key}), now())"
+            return f"coalesce(target.{quote(column.name)}, ({deleted_at}{self._key_as_id}), now())"
         return self._placeholder(column)
 
     def _placeholder(self, column: Column) -> str:
-        placeholder = f"usersync.placeholder({literal(column.name)}, target.{self._key})"
+        placeholder = f"usersync.placeholder({literal(column.name)}, {self._key_as_id})"
         # Text fits into every string type by assignment; anything else has to be said.
         return placeholder if column.sql_type == "text" else f"{placeholder}::{column.sql_type}"
 

@@ -25,7 +25,7 @@ from usersync.sql.audit_expressions import (
     is_audit_user,
 )
 from usersync.sql.expressions import Fragments, literal
-from usersync.sql.row_rules import is_compared, is_expected, is_user_row
+from usersync.sql.row_rules import is_compared, is_expected, is_user_row, row_is_left_out
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Renderer:
     def __init__(self, settings: Settings) -> None:
         users, source = settings.users_table, settings.source_table
         fragments = Fragments(settings)
+        self._key_type = settings.key_type
         self._used: set[str] = set()
         self._names = {
             "pinned": PINNED,
@@ -77,6 +78,7 @@ class Renderer:
             "audit_columns": audit_column_list(settings.audit),
             "audit_key": audit_key(settings.audit),
             "audit_user": audit_user(settings.audit),
+            "key_type": settings.key_type.sql,
         } | fragments.names()
         self._values = {
             "users_table": literal(users.quoted),
@@ -86,7 +88,7 @@ class Renderer:
             "audit_schema": literal(quote(settings.audit_table.schema)),
             "audit_values": audit_value_list(settings.audit),
             "is_audit_id": is_audit_id(settings.audit),
-            "is_audit_user": is_audit_user(settings.audit),
+            "is_audit_user": is_audit_user(settings),
             "types": literal(json.dumps([each.type for each in settings.columns if each.type])),
             "key": literal(settings.key),
             "on_delete": literal(settings.on_delete),
@@ -98,6 +100,7 @@ class Renderer:
             "settings": _settings_json(settings),
             "is_expected": is_expected(settings, "source"),
             "is_user_row": is_user_row(settings),
+            "row_is_left_out": row_is_left_out(settings),
             "is_compared": is_compared(settings),
             "expects_everybody": literal(is_expected(settings, "source") == "true"),
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
@@ -106,7 +109,7 @@ class Renderer:
 
     def render(self, text: str) -> str:
         """Fill in ``text``; raises :class:`UnknownPlaceholderError`."""
-        return _PLACEHOLDER.sub(self._fill, text)
+        return _PLACEHOLDER.sub(self._fill, self._key_type.rewrite(text))
 
     def _fill(self, match: re.Match[str]) -> str:
         name, value = match["name"], match["value"]

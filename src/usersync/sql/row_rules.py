@@ -36,7 +36,19 @@ def is_expected(settings: Settings, row: str) -> str:
 def is_user_row(settings: Settings) -> str:
     """Whether a row ``target`` of the users table is a user's."""
     conditions = [f"target.{quote(each.name)} = {expression(each, '')}" for each in settings.users_where]
+    if (holds_id := settings.key_type.holds_id(f"target.{quote(settings.key)}")) is not None:
+        conditions.append(holds_id)
     return " and ".join(conditions) or "true"
+
+
+def row_is_left_out(settings: Settings) -> str:
+    """What is said of a user whose id is the key of a row that is no user's, as a literal."""
+    if settings.key_type.is_uuid:
+        return "'A row that users_where leaves out has the id of this user.'"
+    return (
+        "'A row that is no user''s has the id of this user: its key is in upper case, or users_where leaves "
+        "it out.'"
+    )
 
 
 def is_compared(settings: Settings) -> str:

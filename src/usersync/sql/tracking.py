@@ -173,7 +173,8 @@ class _Part:
     def render(self) -> TrackingPart:
         tracking, operation = self._tracking, self._operation
         function, trigger = f"{tracking.stem}_{operation}", trigger_name(operation)
-        function_sql = _fill(read_sql("tracking/function.sql"), self._names(), self._values())
+        template = self._settings.key_type.rewrite(read_sql("tracking/function.sql"))
+        function_sql = _fill(template, self._names(), self._values())
         referencing = {
             "insert": "referencing new table as new_rows\n",
             "update": "referencing old table as old_rows new table as new_rows\n",
@@ -193,6 +194,7 @@ class _Part:
             "pinned": PINNED,
             "users_table": settings.users_table.quoted,
             "key": quote(settings.key),
+            "key_type": settings.key_type.sql,
             "audit_table": settings.audit_table.quoted,
             "audit_columns": audit_column_list(settings.audit),
             "changed_rows": "new_rows" if self._operation == "update" else _ONE_ROW[self._operation],

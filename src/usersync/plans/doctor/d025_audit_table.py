@@ -41,7 +41,7 @@ def _misfits(context: Context) -> Iterator[Finding]:
 
 
 def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
-    table, users = settings.audit_table.quoted, settings.users_table.quoted
+    table = settings.audit_table.quoted
     stray = context.inspection.catalog["audit_table_stray_keys"]
     drops = [f"alter table {table} drop constraint {quote(each['name'])};" for each in stray]
     for each in stray:
@@ -58,7 +58,7 @@ def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
             f"table {settings.audit_table}",
             f"{settings.audit_table}.user_id has no foreign key to {settings.users_table}: a link stays "
             "when its user is deleted",
-            lines([_PAUSE, _relink(table, users, quote(settings.key))]),
+            lines([_PAUSE, _relink(settings, *_retyped(settings, context))]),
         )
     for definition in context.inspection.catalog["audit_table_lost_indexes"]:
         yield Finding(
@@ -78,16 +78,27 @@ def _links_users(inspection: Inspection) -> bool:
     )
 
 
-def _relink(table: str, users: str, key: str) -> str:
+def _retyped(settings: Settings, context: Context) -> Iterator[str]:
+    """Gives the link the key's type, which the key did not have when the log was made."""
+    stored = context.inspection.catalog["audit_table"]["columns"]["user_id"]["type"]
+    if stored != str(settings.key_type):
+        table, kind = settings.audit_table.quoted, settings.key_type.sql
+        yield f"alter table {table} alter column user_id type {kind} using user_id::text::{kind};"
+
+
+def _relink(settings: Settings, *before: str) -> str:
     """As long as there is no foreign key, nobody unlinks the events of users who go."""
+    table, users = settings.audit_table.quoted, settings.users_table.quoted
+    key, same = quote(settings.key), settings.key_type.operator("=")
     return lines(
         [
             "begin;",
             "set local usersync.maintaining = 'audit';",
+            *before,
             f"update {table} as event set user_id = null, metadata = metadata || jsonb_build_object(",
             "    'original_user_id', user_id, 'user_sync_error', 'the user has no row')",
             "where user_id is not null and not exists (",
-            f"    select from {users} as target where target.{key} = event.user_id);",
+            f"    select from {users} as target where target.{key} {same} event.user_id);",
             f"alter table {table} add foreign key (user_id) references {users} ({key}) on delete set null;",
             "commit;",
         ]

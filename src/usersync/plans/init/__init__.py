@@ -94,6 +94,7 @@ def propose(
         data["source_table"] = str(source)
     if chosen.key.name != "id":
         data["key"] = chosen.key.name
+    data |= _key_type(chosen.key)
     base = parse_settings({**data, "columns": {}})
     about = yield from describe_table(base)
     if about is None:
@@ -104,8 +105,13 @@ def propose(
     if stored and stored["users_table"] == str(chosen.table):
         data, columns = recovered(stored, about, chosen.key.name)
         data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
+        data |= _key_type(chosen.key)
         remark = "usersync is installed here, and these are the settings it was set up with."
-        return (yield from _conclude(data, columns, {"users_table": remark}, about, metadata, key=chosen.key))
+        return (
+            yield from _conclude(
+                data, columns, {"users_table": remark, **_key_remark(data)}, about, metadata, key=chosen.key
+            )
+        )
     found = strangers(base, inspection.catalog)
     observed = Observed(trial, chosen.table)
     evidence = evidence_of(base, found, metadata or Metadata(), inspection.catalog, observed)
@@ -114,7 +120,7 @@ def propose(
         (each.name for each in columns if each.entry and each.entry.get("from") == ["deleted_at"]), None
     )
     data["on_delete"], remark = on_delete_for(chosen, about, found, observed, tombstone)
-    remarks = {"on_delete": remark}
+    remarks = {"on_delete": remark, **_key_remark(data)}
     soft, remark = on_soft_delete_for(observed, tombstone, evidence.followed)
     if soft != data["on_delete"]:
         data["on_soft_delete"], remarks["on_soft_delete"] = soft, remark
@@ -124,6 +130,20 @@ def propose(
     data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
     proposal = yield from _conclude(data, columns, remarks, about, metadata, key=chosen.key)
     return replace(proposal, trial=trial, questions=tuple(open_questions(trial)))
+
+
+def _key_type(key: Key) -> dict[str, str]:
+    """The setting, where it is not the usual one."""
+    return {} if key.type.is_uuid else {"key_type": str(key.type)}
+
+
+def _key_remark(data: Mapping[str, Any]) -> dict[str, str]:
+    if "key_type" not in data:
+        return {}
+    return {
+        "key_type": f"The column {data.get('key', 'id')} holds the id as text. Rows with any other text in "
+        "it are no users' rows, and stay as they are."
+    }
 
 
 def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:

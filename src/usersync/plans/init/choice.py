@@ -93,7 +93,7 @@ def _choice(candidate: Candidate, evidence: TableEvidence) -> Choice | None:
     def rank(choice: Choice) -> tuple[object, ...]:
         name = usual(choice.key.name)
         turn = _USUAL_KEYS.index(name) if name in _USUAL_KEYS else len(_USUAL_KEYS)
-        is_uuid = choice.key.type == "uuid"
+        is_uuid = choice.key.type.is_uuid
         return -len(choice.evidence), not is_uuid, turn, not choice.key.is_primary, choice.key.name
 
     return min(
@@ -117,7 +117,7 @@ def _may_be_key(candidate: Candidate, key: Key, evidence: TableEvidence) -> bool
     """Text that is unique is a name or an address more often than an id."""
     presence = evidence.presence.get((candidate.table, key.name))
     holds_ids = (candidate.table, key.name) in evidence.written or (presence and presence.known)
-    return bool(key.type == "uuid" or key.is_primary or holds_ids or usual(key.name) in _USUAL_KEYS)
+    return bool(key.type.is_uuid or key.is_primary or holds_ids or usual(key.name) in _USUAL_KEYS)
 
 
 def _rank(choice: Choice) -> tuple[object, ...]:
@@ -195,7 +195,8 @@ def refusal(candidate: Candidate) -> ConflictError:
             "your table of users: usersync init --table public.users, which usersync makes if there is none.",
         )
     return ConflictError(
-        f"{table} has no column of type uuid or text that is unique for itself, so none can hold the auth id",
+        f"{table} has no column that is unique for itself and can hold the auth id: one of type uuid, text, "
+        "varchar (of 36 or more), char(36) or citext",
         hint="Add one, fill it for the users who are there, and run usersync init again: "
         f"alter table {table.quoted} add column auth_id uuid unique;",
     )

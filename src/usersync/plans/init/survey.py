@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.core.foreign_keys import foreign_keys
-from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.errors import ConnectionFailedError, SettingsError, UsersyncError
+from usersync.key_type import KeyType, parse_key_type
 from usersync.mapping import TableName
 from usersync.plans.recipes.values import is_key
 from usersync.sql.render import read_sql, render_survey
 from usersync.transports.steps import Plan, query, query_row, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from usersync.core.foreign_keys import ForeignKeys
     from usersync.settings import Settings
@@ -31,7 +33,7 @@ class Key:
     """A column that is unique for itself, and of a type that takes an id."""
 
     name: str
-    type: str
+    type: KeyType
     is_primary: bool
     #: The foreign key by which it refers to the auth server's table, if it does; and as pg_constraint has it,
     #: what that does when a user is deleted there.
@@ -113,7 +115,7 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
     return Candidate(
         TableName(row["schema"], row["name"]),
         row["rows"],
-        tuple(Key(**{**key, "parents": tuple(key["parents"])}) for key in row["keys"]),
+        tuple(_keys(row["keys"])),
         tuple(row["primary_key"]),
         row["referrers"],
         row["refers"],
@@ -121,11 +123,19 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
     )
 
 
+def _keys(rows: Iterable[Mapping[str, Any]]) -> Iterator[Key]:
+    """Those of a type that can hold an id of the auth server."""
+    for row in rows:
+        with suppress(SettingsError):
+            kind = parse_key_type(row["type"], "key_type")
+            yield Key(**{**row, "type": kind, "parents": tuple(row["parents"])})
+
+
 def count_ids(
     source: TableName, keys: Sequence[tuple[TableName, Key]]
 ) -> Plan[Mapping[tuple[TableName, str], Presence]]:
     """Which of these columns hold ids of auth users; those that could not be counted in time are left out."""
-    wanted = [{"table": table.quoted, "column": key.name, "type": key.type} for table, key in keys]
+    wanted = [{"table": table.quoted, "column": key.name, "type": key.type.sql} for table, key in keys]
 
     def look() -> Plan[list[Mapping[str, int] | None]]:
         yield from query(_PATIENCE)

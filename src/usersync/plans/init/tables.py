@@ -187,6 +187,7 @@ def _mapped(
             "users_table": str(choice.table),
             "source_table": str(source),
             "key": choice.key.name,
+            "key_type": str(choice.key.type),
             "columns": {},
         }
     )

@@ -65,7 +65,9 @@ def _fails(without: Trial, flow: str) -> bool | None:
 
 def witness(settings: Settings, user_id: UUID) -> Plan[Witnessed]:
     """What a request that was accepted has left of its user in the users table and among the failures."""
-    noted = yield from query(_NOTED.format(source=settings.source_table.quoted), id=user_id)
+    noted = yield from query(
+        _NOTED.format(source=settings.source_table.quoted.replace("%", "%%")), id=user_id
+    )
     failure = noted[0] if noted else None
     # Of a user who was deleted the failures may tell what was: it counts if the row is not as it should be.
     if failure is not None and failure["exists"]:
@@ -89,5 +91,5 @@ _NOTED = """
 
 
 def _is_without_row(settings: Settings, user_id: UUID) -> Plan[bool]:
-    key, table = quote(settings.key), settings.users_table.quoted
-    return not (yield from query(f"select from {table} where {key} = %(id)s", id=user_id))
+    table, is_row = settings.users_table.quoted, settings.key_type.matches_bound(quote(settings.key))
+    return not (yield from query(f"select from {table.replace('%', '%%')} where {is_row}", id=user_id))

@@ -35,11 +35,11 @@ begin
     select
         count(*) as rows,
         count(*) filter (where judged.is_current) as living,
-        coalesce(sum(hash_record_extended(row('@stored_auth_values'), seed # uuid_hash_extended(target."@key", seed)))
+        coalesce(sum(hash_record_extended(row('@stored_auth_values'), seed # uuid_hash_extended(target."@key"::uuid, seed)))
             filter (where judged.is_current), 0) as digests
     into ours
     from "@users_table" as target
-    left join "@source_table" as owner on owner."id" = target."@key" and owner."deleted_at" is null
+    left join "@source_table" as owner on target."@key" = owner."id"::"@key_type" and owner."deleted_at" is null
     cross join lateral (select '@is_current') as judged (is_current)
     where target."@key" is not null and ('@is_user_row');
     -- A first run is not to wait for the digests of all who have no row.
@@ -54,7 +54,7 @@ begin
             filter (where source."deleted_at" is null and judged.is_compared), 0) as digests
     into theirs
     from "@source_table" as source
-    left join "@users_table" as target on target."@key" = source."id" and ('@is_user_row')
+    left join "@users_table" as target on target."@key" = source."id"::"@key_type" and ('@is_user_row')
     cross join lateral (select '@is_compared') as judged (is_compared);
     if ours.digests <> theirs.digests and ours.living <= theirs.living - theirs.skipped then
         return;  -- Some living user has no row, or another than that user should have.
@@ -68,11 +68,11 @@ begin
             count(*) filter (where owner."id" is null and ('@is_removed') is not true) as orphaned,
             count(*) filter (where owner."id" is not null and ('@is_soft_removed') is not true) as deleted_upstream,
             coalesce(sum(hash_record_extended(
-                row('@stored_auth_values'), seed # uuid_hash_extended(target."@key", seed)
+                row('@stored_auth_values'), seed # uuid_hash_extended(target."@key"::uuid, seed)
             )) filter (where '@is_taken_for_current'), 0) as digests
         into dead
         from "@users_table" as target
-        left join "@source_table" as owner on owner."id" = target."@key"
+        left join "@source_table" as owner on target."@key" = owner."id"::"@key_type"
         where target."@key" is not null and ('@is_user_row') and (owner."id" is null or owner."deleted_at" is not null);
         examined := examined + dead.without_user;
         orphaned := dead.orphaned;

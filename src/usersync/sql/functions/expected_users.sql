@@ -19,8 +19,8 @@ begin
             unexpected := array(
                 select unnest(unexpected)
                 except
-                select target."@key" from "@users_table" as target
-                where target."@key" = any(unexpected) and ('@is_user_row')
+                select target."@key"::uuid from "@users_table" as target
+                where target."@key" = any(unexpected::"@key_type"[]) and ('@is_user_row')
             );
         exception when others then
             null;  -- No table, no rows.

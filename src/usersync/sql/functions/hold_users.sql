@@ -10,7 +10,10 @@ as $usersync$
 declare
     one uuid;
 begin
-    held := array(select target."@key" from "@users_table" as target where target."@key" = any(hold_users.ids) for key share);
+    held := array(
+        select target."@key"::uuid from "@users_table" as target
+        where target."@key" = any(hold_users.ids::"@key_type"[]) for key share
+    );
 exception when others or assert_failure then
     problem := sqlstate || ' ' || sqlerrm;
     if sqlstate = '40001' then
@@ -19,7 +22,8 @@ exception when others or assert_failure then
         foreach one in array ids loop
             begin
                 held := held || array(
-                    select target."@key" from "@users_table" as target where target."@key" = one for key share skip locked
+                    select target."@key"::uuid from "@users_table" as target
+                    where target."@key" = one::"@key_type" for key share skip locked
                 );
             exception when others then
                 continue;
@@ -30,8 +34,8 @@ exception when others or assert_failure then
     begin
         lock table "@users_table" in row share mode nowait;
         held := array(
-            select target."@key" from "@users_table" as target
-            where target."@key" = any(hold_users.ids) for key share skip locked
+            select target."@key"::uuid from "@users_table" as target
+            where target."@key" = any(hold_users.ids::"@key_type"[]) for key share skip locked
         );
     exception when others then
         held := null;

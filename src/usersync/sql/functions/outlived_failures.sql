@@ -15,7 +15,7 @@ declare
     );
 begin
     return array(
-        select target."@key" from "@users_table" as target where target."@key" = any(known.failed)
+        select target."@key"::uuid from "@users_table" as target where target."@key" = any(known.failed::"@key_type"[])
         except
         select unlike.user_id from usersync.unlike_users(known.failed, false) as unlike
     );

@@ -47,8 +47,8 @@ begin
             order by source."id" offset reconcile_page.page_size - 1 limit 1
         ),
         (
-            select target."@key" from "@users_table" as target
-            where target."@key" >= reconcile_page.first_id and ('@is_user_row')
+            select target."@key"::uuid from "@users_table" as target
+            where target."@key" >= reconcile_page.first_id::"@key_type" and ('@is_user_row')
             order by target."@key" offset reconcile_page.page_size - 1 limit 1
         ),
         reconcile_page.last_id
@@ -60,8 +60,8 @@ begin
                 where source."id" > page_end order by source."id" limit 1
             ),
             (
-                select target."@key" from "@users_table" as target
-                where target."@key" > page_end and ('@is_user_row') order by target."@key" limit 1
+                select target."@key"::uuid from "@users_table" as target
+                where target."@key" > page_end::"@key_type" and ('@is_user_row') order by target."@key" limit 1
             )
         );
         if reconcile_page.next_id > reconcile_page.last_id then
@@ -77,7 +77,7 @@ begin
 
     is_empty := not reconcile_page.dry_run and '@expects_everybody' and not exists (
         select from "@users_table" as target
-        where target."@key" between reconcile_page.first_id and page_end and ('@is_user_row')
+        where target."@key" >= reconcile_page.first_id::"@key_type" and target."@key" <= page_end::"@key_type" and ('@is_user_row')
     );
     if is_empty then
         -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
@@ -130,7 +130,7 @@ begin
                 end as columns
             from (
                 select
-                    coalesce(source."id", target."@key") as user_id,
+                    coalesce(source."id", target."@key"::uuid) as user_id,
                     source."id" is not null and source."deleted_at" is null as is_live,
                     target."@key" is not null as has_row,
                     source."created_at" as created_at,
@@ -149,8 +149,8 @@ begin
                 ) as source
                 full join (
                     select target.* from "@users_table" as target
-                    where target."@key" between reconcile_page.first_id and page_end and ('@is_user_row')
-                ) as target on target."@key" = source."id"
+                    where target."@key" >= reconcile_page.first_id::"@key_type" and target."@key" <= page_end::"@key_type" and ('@is_user_row')
+                ) as target on target."@key" = source."id"::"@key_type"
             ) as classified
             offset 0
         ) as compared;
@@ -187,7 +187,7 @@ begin
         -- Whoever has a row by now, or was refused one; the others are deleted.
         reconcile_page.missing := (
             select count(*) from "@users_table" as target
-            where target."@key" between reconcile_page.first_id and page_end and ('@is_user_row')
+            where target."@key" >= reconcile_page.first_id::"@key_type" and target."@key" <= page_end::"@key_type" and ('@is_user_row')
         ) + (
             select count(*) from usersync.sync_failures as failure
             where failure.user_id = any(differing_ids) and failure.kind = 'row' and failure.outcome = 'failed'

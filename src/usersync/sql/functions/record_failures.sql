@@ -13,11 +13,11 @@ declare
 begin
     begin
         present := array(
-            select target."@key"
+            select target."@key"::uuid
             from "@users_table" as target
-            where target."@key" = any(record_failures.ids) and ('@is_user_row') and (
+            where target."@key" = any(record_failures.ids::"@key_type"[]) and ('@is_user_row') and (
                 select true from "@source_table" as source
-                where source."id" = target."@key" and source."deleted_at" is null
+                where source."id" = target."@key"::uuid and source."deleted_at" is null
             )
         );
     exception when others then

@@ -15,7 +15,7 @@ begin
     end if;
     -- Once the rows are held, a statement of its own sees what the auth server's table holds by now. Whoever has
     -- just referenced a row does not stand in the way of emptying it.
-    perform from "@users_table" as target where target."@key" = any(remove_users.ids) for no key update;
+    perform from "@users_table" as target where target."@key" = any(remove_users.ids::"@key_type"[]) for no key update;
     soft_deleted := array(
         select source."id" from "@source_table" as source
         where source."id" = any(remove_users.ids) and source."deleted_at" is not null
@@ -28,17 +28,17 @@ begin
         || case when '@on_soft_delete' = 'delete' then soft_deleted else '{}'::uuid[] end;
     if cardinality(doomed) > 0 then
         perform usersync.refuse_users_with_many_events(doomed);
-        delete from "@users_table" as target where target."@key" = any(doomed) and ('@is_user_row');
+        delete from "@users_table" as target where target."@key" = any(doomed::"@key_type"[]) and ('@is_user_row');
     end if;
     if '@on_delete' in ('anonymize', 'soft') then
         update "@users_table" as target
         set ("@removed_columns") = row('@removed_values')
-        where target."@key" = any(gone) and ('@is_user_row') and ('@is_removed') is not true;
+        where target."@key" = any(gone::"@key_type"[]) and ('@is_user_row') and ('@is_removed') is not true;
     end if;
     if '@on_soft_delete' in ('anonymize', 'soft') then
         update "@users_table" as target
         set ("@soft_removed_columns") = row('@soft_removed_values')
-        where target."@key" = any(soft_deleted) and ('@is_user_row') and ('@is_soft_removed') is not true;
+        where target."@key" = any(soft_deleted::"@key_type"[]) and ('@is_user_row') and ('@is_soft_removed') is not true;
     end if;
 end;
 $usersync$;

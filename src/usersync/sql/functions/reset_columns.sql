@@ -16,7 +16,7 @@ begin
     if assignments is null then
         return;
     end if;
-    execute format('update %s set %s where %I = $1', '@users_table', assignments, '@key') using user_id;
+    execute format('update %s as target set %s where %s', '@users_table', assignments, '@is_row_of_given') using user_id;
     set constraints all immediate;
 exception when others or assert_failure then
     perform usersync.record_failures(

@@ -30,7 +30,9 @@ begin
         elsif cardinality(present) < cardinality(ids) then
             absent := array(
                 select unnest(ids)
-                except select target."@key" from "@users_table" as target where target."@key" = any(resolve_users.ids)
+                except
+                select target."@key"::uuid from "@users_table" as target
+                where target."@key" = any(resolve_users.ids::"@key_type"[])
             );
             perform usersync.sync_on_request(absent);
             present := present || (select holding.held from usersync.hold_users(absent) as holding);

@@ -32,9 +32,9 @@ begin
             when source."id" is null then
                 'The user is gone, and the row is as it was: a trigger of the application skips the change.'
             when target."@key" is null and exists (
-                select from "@users_table" as other where other."@key" = examined.user_id
+                select from "@users_table" as other where other."@key" = examined.user_id::"@key_type"
             ) then
-                'A row that users_where leaves out has the id of this user.'
+                '@row_is_left_out'
             when target."@key" is null then
                 'The row was written, and is not there: a trigger of the application skips or deletes it.'
             else format(
@@ -51,7 +51,7 @@ begin
     ) as source on true
     left join lateral (
         select target.* from "@users_table" as target
-        where target."@key" = examined.user_id and ('@is_user_row') offset 0
+        where target."@key" = examined.user_id::"@key_type" and ('@is_user_row') offset 0
     ) as target on true
     where case
         when source."id" is null then applied_deletions and target."@key" is not null and case

@@ -18,12 +18,12 @@ begin
             ) as held_now
         )
     ) || array(
-        select target."@key" from "@users_table" as target where target."@key" = any(unlocked_users.ids)
+        select target."@key"::uuid from "@users_table" as target where target."@key" = any(unlocked_users.ids::"@key_type"[])
         except (
-            select held_now."@key"
+            select held_now."@key"::uuid
             from (
                 select target."@key" from "@users_table" as target
-                where target."@key" = any(unlocked_users.ids) for no key update skip locked
+                where target."@key" = any(unlocked_users.ids::"@key_type"[]) for no key update skip locked
             ) as held_now
         )
     );

@@ -78,7 +78,8 @@ begin
         return to_jsonb(usersync.unlink_events(user_id, page_size));
     when 'count_users' then
         return jsonb_build_object(
-            'users', (select count("@key") from "@users_table"), 'auth_users', (select count(*) from "@source_table"));
+            'users', (select count(target."@key") from "@users_table" as target where '@is_user_row'),
+            'auth_users', (select count(*) from "@source_table"));
     when 'compare' then
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));

@@ -23,8 +23,8 @@ begin
     execute format(
         'insert into %s (%s) select %s from %s as source '
         'where source."id" = any($1) and source."deleted_at" is null '
-        'and (select true from %s as target where target.%I = source."id") is null on conflict (%I) do nothing',
-        '@users_table', column_list, value_list, '@source_table', '@users_table', '@key', '@key'
+        'and (select true from %s as target where %s) is null on conflict (%I) do nothing',
+        '@users_table', column_list, value_list, '@source_table', '@users_table', '@is_row_of_source', '@key'
     ) using ids;
     perform usersync.check_constraints();
 end;

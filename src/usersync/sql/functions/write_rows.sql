@@ -32,7 +32,7 @@ begin
     where source."id" = any(write_rows.ids)
         and source."deleted_at" is null
         and ('@is_expected')
-        and (select true from "@users_table" as target where target."@key" = source."id") is null
+        and (select true from "@users_table" as target where target."@key" = source."id"::"@key_type") is null
     for key share of source
     on conflict ("@key") do nothing;
     get diagnostics inserted = row_count;
@@ -42,18 +42,18 @@ begin
 
     if not held then
         perform from "@source_table" as source where source."id" = any(write_rows.ids) for key share;
-        perform from "@users_table" as target where target."@key" = any(write_rows.ids) for no key update;
+        perform from "@users_table" as target where target."@key" = any(write_rows.ids::"@key_type"[]) for no key update;
     end if;
     update "@users_table" as target
     set ("@auth_columns") = (
-        select '@assigned_auth_values' from "@source_table" as source where source."id" = target."@key"
+        select '@assigned_auth_values' from "@source_table" as source where source."id" = target."@key"::uuid
     )
-    where target."@key" = any(write_rows.ids)
+    where target."@key" = any(write_rows.ids::"@key_type"[])
         and ('@is_user_row')
         and (
             select row('@stored_auth_values') is distinct from row('@source_auth_values')
             from "@source_table" as source
-            where source."id" = target."@key" and source."deleted_at" is null
+            where source."id" = target."@key"::uuid and source."deleted_at" is null
         );
     get diagnostics updated = row_count;
     return inserted + updated;

@@ -22,7 +22,7 @@ begin
     written := false;
     -- As in write_rows: held first and looked at afterwards, so that nothing newer is overwritten.
     perform from "@source_table" as source where source."id" = write_yielding_row.user_id for key share;
-    perform from "@users_table" as target where target."@key" = write_yielding_row.user_id for no key update;
+    perform from "@users_table" as target where target."@key" = write_yielding_row.user_id::"@key_type" for no key update;
     loop
         select subscript into colliding
         from generate_subscripts(names, 1) as subscript
@@ -60,23 +60,23 @@ begin
                 select format(
                     'insert into %s (%s) select %s from %s as source where source."id" = $1 '
                     'and source."deleted_at" is null '
-                    'and (select true from %1$s as target where target.%5$I = source."id") is null '
+                    'and (select true from %1$s as target where %6$s) is null '
                     'on conflict (%5$I) do nothing',
                     '@users_table', string_agg(quote_ident(names[subscript]), ', '),
-                    string_agg(expressions[subscript], ', '), '@source_table', '@key'
+                    string_agg(expressions[subscript], ', '), '@source_table', '@key', '@is_row_of_source'
                 )
                 from generate_subscripts(names, 1) as subscript
             ) using user_id;
             -- What the application owns was written when the row was made.
             select format(
-                'update %s as target set (%s) = (select %s from %s as source where source."id" = target.%I) '
-                'where target.%5$I = $1 and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
-                'where source."id" = target.%5$I and source."deleted_at" is null)',
+                'update %s as target set (%s) = (select %s from %s as source where source."id" = $1) '
+                'where %s and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
+                'where source."id" = $1 and source."deleted_at" is null)',
                 '@users_table',
                 string_agg(quote_ident(attname), ', '),
                 string_agg(expressions[subscript], ', '),
                 '@source_table',
-                '@key',
+                '@is_row_of_given',
                 string_agg(format('target.%I', attname), ', '),
                 string_agg(format('(%s)::%s', expressions[subscript], format_type(atttypid, atttypmod)), ', ')
             )

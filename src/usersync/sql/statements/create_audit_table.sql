@@ -29,7 +29,7 @@ begin
             outcome text collate "C" not null check (outcome in ('succeeded', 'failed', 'denied')),
             actor_id text collate "C" check (length(actor_id) <= 200),
             actor_type text collate "C" not null check (actor_type in ('user', 'service', 'system', 'anonymous')),
-            user_id uuid references "@users_table" ("@key") on delete set null,
+            user_id "@key_type" references "@users_table" ("@key") on delete set null,
             entity_type text collate "C" check (length(entity_type) <= 200),
             entity_id text collate "C" check (length(entity_id) <= 200),
             changes jsonb,

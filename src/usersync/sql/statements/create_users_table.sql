@@ -26,7 +26,7 @@ begin
     end if;
     if to_regrole('authenticated') is not null and to_regprocedure('auth.jwt()') is not null then
         create policy "Users read their own row" on "@users_table" for select to authenticated using (
-            (select auth.uid()) = "@key" and ((select auth.jwt()) ->> 'is_anonymous')::boolean is not true
+            (select auth.uid())::"@key_type" = "@key" and ((select auth.jwt()) ->> 'is_anonymous')::boolean is not true
         );
         revoke all on table "@users_table" from authenticated;
         -- pg_graphql would show the table's columns to everybody who may select from it (lint 0027).

@@ -13,7 +13,7 @@ with compared as materialized (
     from "@source_table" as source
     full join (
         select target.* from "@users_table" as target where target."@key" is not null and ('@is_user_row')
-    ) as target on target."@key" = source."id"
+    ) as target on target."@key" = source."id"::"@key_type"
     cross join (select ('@column_defaults') as defaults) as known
     cross join lateral (
         select case

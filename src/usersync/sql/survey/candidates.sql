@@ -16,7 +16,7 @@ keys as (
     select
         tables.oid as relid,
         attname as name,
-        format_type(atttypid, -1) as type,
+        format_type(atttypid, atttypmod) as type,
         bool_or(indisprimary) as is_primary,
         (
             select jsonb_build_object('name', conname, 'on_delete', confdeltype) from pg_constraint
@@ -37,7 +37,7 @@ keys as (
         and (atttypid in ('uuid'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype)
             or format_type(atttypid, -1) ~ '(^|\.)citext$')
         and attgenerated = ''
-    group by tables.oid, attname, attnum, atttypid
+    group by tables.oid, attname, attnum, atttypid, atttypmod
 )
 select
     tables.nspname as schema,

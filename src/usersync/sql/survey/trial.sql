@@ -59,7 +59,7 @@ begin
                 else
                     execute format(
                         'select exists (select from %s as target where target.%I = '
-                        '(jsonb_populate_record(null::%s, $1)).%I and target.%I is distinct from $2)',
+                        '(jsonb_populate_record(null::%s, $1)).%I and target.%I::text is distinct from $2::text)',
                         '@users_table', rule.attname, '@users_table', rule.attname, '@key'
                     ) into passes using made, user_id;
                     if passes then

@@ -106,7 +106,7 @@ begin
             tracking.user_id := tracking.actor_id::uuid;
             -- Held until the transaction ends, so that the foreign key holds. A user whom somebody is deleting
             -- at this moment is not waited for.
-            perform from "@users_table" as target where target."@key" = tracking.user_id for key share skip locked;
+            perform from "@users_table" as target where target."@key" = tracking.user_id::"@key_type" for key share skip locked;
             if not found then
                 tracking.metadata := tracking.metadata || jsonb_build_object('original_user_id', tracking.user_id);
                 tracking.user_id := null;

@@ -1,0 +1,115 @@
+"""Whether the column that holds the auth server's id can be the key, by its type, collation and values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.errors import SettingsError
+from usersync.key_type import parse_key_type
+from usersync.mapping import quote
+from usersync.models import Finding
+from usersync.transports.steps import query, query_row
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+
+def type_misfit(settings: Settings, column_type: str) -> Finding | None:
+    """What is wrong where the column is not of the type that the settings name."""
+    table, key = settings.users_table, settings.key
+    try:
+        found = parse_key_type(column_type, "key_type")
+    except SettingsError as error:
+        return Finding(
+            "D012",
+            f"column {table}.{key}",
+            f"{table}.{key} cannot be the key: {_reason(error)}",
+            "-- Set key to a unique column that holds the auth id: uuid, text, varchar, char(36) or citext. "
+            f"Or add one:\nalter table {table.quoted} add column auth_id uuid unique;",
+            level="error",
+        )
+    if found == settings.key_type:
+        return None
+    return Finding(
+        "D012",
+        f"column {table}.{key}",
+        f"{table}.{key} is of type {found}, and key_type is {settings.key_type}",
+        f"-- Write the type of the column into usersync.toml: key_type = '{found}'",
+        level="error",
+    )
+
+
+def _reason(error: SettingsError) -> str:
+    return str(error).partition(": ")[2]
+
+
+def key_findings(settings: Settings) -> Plan[tuple[Finding, ...]]:
+    """What is wrong with the values and the collation of a key that holds the id as text."""
+    if settings.key_type.is_uuid:
+        return ()
+    sorted_otherwise = yield from _sorted_otherwise(settings)
+    in_upper_case = yield from _in_upper_case(settings)
+    return tuple(each for each in (sorted_otherwise, in_upper_case) if each)
+
+
+_COLLATION = """
+    select format('%%I.%%I', collnamespace::regnamespace::name, collname) as name
+    from pg_attribute join pg_collation on pg_collation.oid = attcollation
+    where attrelid = to_regclass(%(table)s) and attname = %(key)s
+"""
+
+# All that two places of an id can hold, as a collation sorts it: Danish has "aa" behind "z".
+_IS_ORDER_OF_IDS = """
+    select array_agg(pair order by pair collate {collation}) = array_agg(pair order by pair collate "C")
+        as same
+    from (
+        select '0' || one || other || '0' as pair
+        from unnest(string_to_array('0123456789abcdef', null)) as one
+        cross join unnest(string_to_array('0123456789abcdef', null)) as other
+    ) as pairs
+"""
+
+
+def _sorted_otherwise(settings: Settings) -> Plan[Finding | None]:
+    """Pages are ranges of ids, in the order of a uuid and of the key's index alike."""
+    table, key = settings.users_table, settings.key
+    found = yield from query(_COLLATION, table=table.quoted, key=key)
+    if not found or (yield from query_row(_IS_ORDER_OF_IDS.format(collation=found[0]["name"])))["same"]:
+        return None
+    collation = found[0]["name"]
+    return Finding(
+        "D012",
+        f"column {table}.{key}",
+        f"{table}.{key} has the collation {collation}, which sorts the digits of ids in an order of its own: "
+        "usersync cannot compare the tables page by page",
+        "-- Give the column the collation of bytes. The table is locked meanwhile, and columns that refer to "
+        f"it need the same:\nalter table {table.quoted} alter column {quote(key)} "
+        f'type {settings.key_type.sql} collate "C";',
+        level="error",
+    )
+
+
+def _in_upper_case(settings: Settings) -> Plan[Finding | None]:
+    """Rows of users whose ids are not written as the auth server writes them: a second row would be made."""
+    table, key = settings.users_table, f"target.{quote(settings.key)}"
+    shape = settings.key_type.holds_id(f"lower({key}::text)")
+    canonical = settings.key_type.holds_id(key)
+    statement = (
+        f"select count(*) as rows from {table.quoted} as target where {shape} and not ({canonical}) "
+        f"and exists (select from {settings.source_table.quoted} as source "
+        f'where source."id" = {key}::text::uuid)'
+    ).replace("%", "%%")
+    rows = (yield from query_row(statement))["rows"]
+    if not rows:
+        return None
+    return Finding(
+        "D012",
+        f"column {table}.{settings.key}",
+        f"{rows:,} rows of {table} have the id of an auth user in upper case: usersync compares ids in lower "
+        "case, as the auth server writes them, and would make a second row for each of these users",
+        "-- Write the ids in lower case, there and in every column that refers to them, and have the "
+        f"application write them so:\nupdate {table.quoted} set {quote(settings.key)} = "
+        f"lower({quote(settings.key)}) where {quote(settings.key)} <> lower({quote(settings.key)});",
+        level="error",
+    )
