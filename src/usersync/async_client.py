@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from usersync.connecting import sealed
-from usersync.models import Counts, Erasure, Failure, Removal, SyncResult, SyncStatus
+from usersync.core import pausing
+from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
 from usersync.plans import deleted_users, erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
 from usersync.transports.psycopg import find_source
@@ -96,6 +97,16 @@ class AsyncUserSync:
     async def retry(self, user_id: UUID | str | None = None) -> SyncResult:
         """Try the users of the ledger again, or one of them."""
         return await self._link.run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
+
+    async def pause(self, *, by: str | None = None) -> Pause:
+        """Pause the triggers."""
+        return (await self._link.run(pausing.pause(by=by)))[0]
+
+    async def resume(self, *, by: str | None = None) -> Resumption:
+        """End the pause, and make up for it."""
+        ended = await self._link.run(pausing.end_pause(by=by))
+        retried = await self._link.run(users.retry(sqlstate=pausing.NOTED))
+        return Resumption(ended.pause, retried, await self.reconcile(), complete=ended.pending is None)
 
     async def remove_orphans(self, *, limit: int) -> Removal:
         """Apply ``on_delete`` to rows whose user the auth server no longer has: those that were deleted

@@ -8,7 +8,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Self
 
 from usersync.connecting import sealed
-from usersync.models import Counts, Erasure, Failure, Removal, SyncResult, SyncStatus
+from usersync.core import pausing
+from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
 from usersync.plans import deleted_users, erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
 from usersync.transports.psycopg import find_source, link_to
@@ -118,6 +119,26 @@ class UserSync:
     def retry(self, user_id: UUID | str | None = None) -> SyncResult:
         """Try the users of the ledger again, or one of them."""
         return self._link.run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
+
+    def pause(self, *, by: str | None = None) -> Pause:
+        """Pause the triggers: from the next statement of the auth server on they note which users are
+        created, changed and deleted, and sync nobody. :meth:`reconcile`, :meth:`retry` and removals raise
+        :class:`~usersync.errors.PausedError` meanwhile; calls for one user work.
+
+        Returns since when and by whom usersync is paused: an earlier pause stays. ``by`` is who the audit log
+        names; default: the role of the database.
+        """
+        return self._link.run(pausing.pause(by=by))[0]
+
+    def resume(self, *, by: str | None = None) -> Resumption:
+        """End the pause, and make up for it: users who were created, changed or deleted meanwhile are synced,
+        then both tables are compared, as :meth:`reconcile` does it.
+
+        Waits up to five seconds for transactions that began during the pause. Can be called again.
+        """
+        ended = self._link.run(pausing.end_pause(by=by))
+        retried = self._link.run(users.retry(sqlstate=pausing.NOTED))
+        return Resumption(ended.pause, retried, self.reconcile(), complete=ended.pending is None)
 
     def remove_orphans(self, *, limit: int) -> Removal:
         """Apply ``on_delete`` to rows whose user the auth server no longer has: those that were deleted

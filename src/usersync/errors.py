@@ -124,6 +124,12 @@ class MigrationChangedError(UsersyncError):
     code = "US304"
 
 
+class PausedError(UsersyncError):
+    """The triggers are paused, and no run writes users."""
+
+    code = "US305"
+
+
 class UserNotFoundError(UsersyncError):
     """There is no such user in the auth server's table."""
 
@@ -190,7 +196,7 @@ def without_values(sqlstate: str, message: str) -> str:
 
 _QUOTED = re.compile('["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', re.DOTALL)  # noqa: RUF001
 _OUR_CODES: dict[str | None, type[UsersyncError]] = {
-    each.code: each for each in (SettingsError, VersionMismatchError)
+    each.code: each for each in (SettingsError, VersionMismatchError, PausedError)
 }
 _KINDS: dict[str | None, tuple[type[DatabaseError], str]] = {
     "42501": (

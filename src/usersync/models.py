@@ -118,6 +118,22 @@ class LastRun:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Since when, and by whom, the triggers are paused."""
+
+    paused_at: datetime
+    by: str
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Pause:
+        """Read what the database returns for a pause."""
+        return cls(datetime.fromisoformat(data["paused_at"]), data["by"])
+
+    def __str__(self) -> str:
+        return f"since {self.paused_at:%Y-%m-%d %H:%M:%S %Z} by {self.by}"
+
+
+@dataclass(frozen=True)
 class SyncStatus:
     """The truth about both tables."""
 
@@ -140,6 +156,8 @@ class SyncStatus:
     observed_at: datetime = field(compare=False)
     #: ``standby``, or ``setting`` (default_transaction_read_only), if the database accepts no writes.
     read_only: str | None = None
+    #: Set while the triggers are paused.
+    paused: Pause | None = None
 
     @property
     def in_step(self) -> bool:
@@ -180,6 +198,7 @@ class SyncStatus:
             by_sqlstate=data["by_sqlstate"],
             observed_at=datetime.fromisoformat(data["observed_at"]),
             read_only=data.get("read_only"),
+            paused=Pause.from_json(data["paused"]) if data.get("paused") else None,
         )
 
 
@@ -191,6 +210,20 @@ _STATUS_COUNTS = (
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What was made up for when a pause ended."""
+
+    #: The pause that was ended; None if there was none.
+    pause: Pause | None
+    #: What the failures table named and was tried again: users who were changed or deleted during the pause.
+    retried: SyncResult
+    #: What the run after it found.
+    sync: SyncResult
+    #: Whether every transaction that began during the pause has ended. If not, call ``resume`` again later.
+    complete: bool = True
 
 
 @dataclass(frozen=True)

@@ -397,6 +397,16 @@ def test_replace_a_hand_written_trigger(procedure, bare, monkeypatch):
         assert after == before
 
 
+def test_pause_usersync(procedure, auth, postgres):
+    auth.sign_up_email("before@example.com")
+    procedure.run(1)
+    user = auth.sign_up_email("during@example.com")
+    procedure.run(1)
+    assert row(postgres, user) is None
+    procedure.run()
+    assert row(postgres, user) == ("during@example.com", None)
+
+
 def test_every_morning(procedure, auth):
     auth.sign_up_email()
     procedure.run()

@@ -132,6 +132,7 @@ declare
     orphaned bigint := 0;
     deleted_upstream bigint := 0;
 begin
+    perform usersync.refuse_while_paused();
     if page_size < 1 then
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
@@ -255,12 +256,14 @@ begin
     when 'remove_user' then
         return to_jsonb(usersync.sync_user(user_id, true));
     when 'retry_users' then
+        perform usersync.refuse_while_paused();
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         perform usersync.retry_users(ids);
         return to_jsonb(cardinality(ids));
     when 'removal_policies' then
         return jsonb_build_object('on_delete', 'anonymize', 'on_soft_delete', 'anonymize');
     when 'remove_users' then
+        perform usersync.refuse_while_paused();
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
     when 'record_removal' then
@@ -277,6 +280,14 @@ begin
     when 'statement_timeout' then
         -- In milliseconds; 0 is none.
         return (select to_jsonb(setting::integer) from pg_settings where name = 'statement_timeout');
+    when 'pause' then
+        return to_jsonb(usersync.pause_triggers(arguments ->> 'by'));
+    when 'resume' then
+        return usersync.resume_triggers(arguments ->> 'by');
+    when 'await_paused' then
+        -- Those who have read that usersync is paused hold a lock until their transaction ends, see is_paused.
+        lock table usersync.pause in exclusive mode;
+        return null;
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then
@@ -454,6 +465,7 @@ declare
     run usersync.sync_runs;
     page record;
 begin
+    perform usersync.refuse_while_paused();
     select * into strict run from usersync.sync_runs as run
     where run.run_id = advance_run.run_id and run.part = advance_run.part
     for update;
@@ -1248,6 +1260,7 @@ begin
         begin
             select
                 tg_relid = '"auth"."users"'::regclass
+                and not usersync.has_pause('usersync.pause'::regclass)
                 and pg_partition_root('"public"."users"'::regclass) is null
                 and not exists (
                     select from pg_trigger
@@ -1347,7 +1360,7 @@ begin
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op, false, is_deletion);
         emptied := array_remove(array[case when new."email" is null and old."email" is not null then 'email' end, case when new."phone" is null and old."phone" is not null then 'phone' end, case when coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}' is null and coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}' is not null then 'full_name' end, case when coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}' is null and coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}' is not null then 'avatar_url' end, case when new."is_anonymous" is null and old."is_anonymous" is not null then 'is_anonymous' end, case when new."email_confirmed_at" is null and old."email_confirmed_at" is not null then 'email_confirmed_at' end, case when new."phone_confirmed_at" is null and old."phone_confirmed_at" is not null then 'phone_confirmed_at' end, case when new."banned_until" is null and old."banned_until" is not null then 'banned_until' end, case when new."created_at" is null and old."created_at" is not null then 'created_at' end]::text[], null);
-        if cardinality(emptied) > 0 and new."deleted_at" is null then
+        if cardinality(emptied) > 0 and new."deleted_at" is null and not usersync.is_paused() then
             perform usersync.reset_columns(new."id", emptied);
         end if;
     end if;
@@ -1371,6 +1384,20 @@ exception when others or assert_failure then
             hint = 'Run "usersync doctor", then "usersync sync".';
     end;
     return null;
+end;
+$function$
+
+
+-- function usersync.has_pause(regclass)
+owner postgres; usersync: whether there is a pause, as of when a statement is planned.
+CREATE OR REPLACE FUNCTION usersync.has_pause(pause_table regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return exists (select from usersync.pause);
 end;
 $function$
 
@@ -1579,6 +1606,26 @@ end;
 $function$
 
 
+-- function usersync.is_paused()
+owner postgres; usersync: whether the triggers are paused.
+CREATE OR REPLACE FUNCTION usersync.is_paused()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '10ms'
+AS $function$
+begin
+    if not exists (select from usersync.pause) then
+        return false;
+    end if;
+    lock table usersync.pause in row share mode;
+    return exists (select from usersync.pause);
+exception when others then
+    return false;
+end;
+$function$
+
+
 -- function usersync.is_recorded(uuid)
 owner postgres; usersync: whether an event without a time is in the audit log.
 CREATE OR REPLACE FUNCTION usersync.is_recorded(event_id uuid)
@@ -1703,6 +1750,9 @@ begin
             group by run.run_id
             order by max(run.updated_at) desc
             limit 1
+        ),
+        'paused', (
+            select jsonb_build_object('paused_at', pause.paused_at, 'by', pause.paused_by) from usersync.pause
         ),
         'observed_at', clock_timestamp(),
         'read_only', case
@@ -1889,6 +1939,42 @@ end;
 $function$
 
 
+-- function usersync.note_paused_users(uuid[], text, boolean)
+owner postgres; usersync: notes users who are not synced because usersync is paused.
+CREATE OR REPLACE FUNCTION usersync.note_paused_users(ids uuid[], fired_by text, applies_deletions boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+AS $function$
+begin
+    insert into usersync.sync_failures as failure (user_id, kind, outcome, sqlstate, message)
+    select
+        noted.id,
+        case when noted.alive then 'row' else 'removal' end,
+        case when noted.alive and fired_by = 'UPDATE' then 'degraded' else 'failed' end,
+        'US004',
+        'Not tried: usersync is paused. To sync the user: usersync resume'
+    from (select id, usersync.is_alive(id) as alive from unnest(usersync.expected_users(ids)) as id offset 0) as noted
+    where noted.alive or applies_deletions
+    on conflict (user_id) do update set
+        kind = excluded.kind,
+        outcome = excluded.outcome,
+        sqlstate = excluded.sqlstate,
+        constraint_name = null,
+        column_name = null,
+        message = excluded.message,
+        raised_in = null,
+        last_failed_at = now()
+    where excluded.kind = 'removal' and failure.kind <> 'removal';
+exception when others or assert_failure then
+    raise warning 'usersync is paused, and could not note % user(s): % %', cardinality(ids), sqlstate, sqlerrm
+        using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+        hint = 'Once it is resumed, run "usersync sync".';
+end;
+$function$
+
+
 -- function usersync.note_unlike_users(uuid[], boolean)
 owner postgres; usersync: notes which of these users have rows that differ from what was written.
 CREATE OR REPLACE FUNCTION usersync.note_unlike_users(ids uuid[], applied_deletions boolean)
@@ -1958,6 +2044,28 @@ AS $function$
     select coalesce(current_setting('usersync.transaction', true) = 'own', false)
         or coalesce(current_setting('request.path', true) ~ '^/rpc/', false)
             and substr(current_setting('request.path', true), 6) in ('ensure_user_exists', 'record_audit_events', 'sync_existing_auth_users', 'user_sync_status', 'usersync');
+$function$
+
+
+-- function usersync.pause_triggers(text)
+owner postgres; usersync: has the triggers note what happens instead of syncing users.
+CREATE OR REPLACE FUNCTION usersync.pause_triggers(paused_by text, OUT paused_at timestamp with time zone, OUT by text, OUT is_new boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    insert into usersync.pause (paused_by)
+    values (coalesce(pause_triggers.paused_by, session_user)) on conflict (only_row) do nothing;
+    pause_triggers.is_new := found;
+    -- Changes nothing, and has what was planned with has_pause planned anew.
+    alter table usersync.pause set (fillfactor = 100);
+    select pause.paused_at, pause.paused_by into strict pause_triggers.paused_at, pause_triggers."by"
+    from usersync.pause;
+    if pause_triggers.is_new then
+        perform usersync.record_own_act('usersync.paused', jsonb_build_object('by', pause_triggers."by"));
+    end if;
+end;
 $function$
 
 
@@ -2421,6 +2529,26 @@ end;
 $function$
 
 
+-- function usersync.refuse_while_paused()
+owner postgres; usersync: raises while usersync is paused.
+CREATE OR REPLACE FUNCTION usersync.refuse_while_paused()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    pause record;
+begin
+    select * into pause from usersync.pause;
+    if found then
+        raise exception 'usersync is paused since % by %: no run writes users',
+            to_char(pause.paused_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), pause.paused_by
+            using errcode = 'US305', hint = 'usersync resume ends the pause, and syncs what has changed meanwhile.';
+    end if;
+end;
+$function$
+
+
 -- function usersync.reject_audit_event(jsonb, text, text)
 owner postgres; usersync: puts an event aside that cannot be stored.
 CREATE OR REPLACE FUNCTION usersync.reject_audit_event(event jsonb, code text, reason text)
@@ -2633,6 +2761,29 @@ end;
 $function$
 
 
+-- function usersync.resume_triggers(text)
+owner postgres; usersync: has the triggers sync users again.
+CREATE OR REPLACE FUNCTION usersync.resume_triggers(resumed_by text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    ended jsonb;
+begin
+    delete from usersync.pause
+    returning jsonb_build_object('paused_at', pause.paused_at, 'by', pause.paused_by) into ended;
+    -- See pause_triggers.
+    alter table usersync.pause set (fillfactor = 100);
+    if ended is not null then
+        perform usersync.record_own_act('usersync.resumed', jsonb_strip_nulls(jsonb_build_object(
+            'by', resumed_by, 'paused_at', ended -> 'paused_at', 'paused_by', ended -> 'by')));
+    end if;
+    return ended;
+end;
+$function$
+
+
 -- function usersync.retry_users(uuid[])
 owner postgres; usersync: tries these users of the failures table again, deletions included.
 CREATE OR REPLACE FUNCTION usersync.retry_users(ids uuid[])
@@ -2726,6 +2877,7 @@ CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], las
 AS $function$
 #variable_conflict use_column
 begin
+    perform usersync.refuse_while_paused();
     delete from usersync.sync_runs as run where run.updated_at < now() - interval '90 days';
     insert into usersync.sync_runs (run_id, part, part_count, state, next_id, last_id, page_size, examined)
     select
@@ -2873,6 +3025,10 @@ begin
     end if;
     if fired_by in ('UPDATE', 'DELETE') then
         perform set_config('usersync.has_changed_users', 'yes', true);
+    end if;
+    if in_request and usersync.is_paused() then
+        perform usersync.note_paused_users(ids, fired_by, applies_deletions);
+        return;
     end if;
     if in_request then
         select holding.checked, holding.deferred into to_check, to_defer from usersync.hold_constraints() as holding;
@@ -4998,6 +5154,27 @@ PRIMARY KEY (signature)
 
 -- table usersync.functions index
 CREATE UNIQUE INDEX functions_pkey ON usersync.functions USING btree (signature)
+
+-- table usersync.pause
+kind r; owner postgres; rls f f; One row while usersync is paused: since when, and by whom. The triggers then only note what happens, in usersync.sync_failures, with the SQLSTATE US004.
+
+-- table usersync.pause column only_row
+boolean; not null; default true
+
+-- table usersync.pause column paused_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.pause column paused_by
+text; not null
+
+-- table usersync.pause constraint pause_only_row_check
+CHECK (only_row)
+
+-- table usersync.pause constraint pause_pkey
+PRIMARY KEY (only_row)
+
+-- table usersync.pause index
+CREATE UNIQUE INDEX pause_pkey ON usersync.pause USING btree (only_row)
 
 -- table usersync.schema_version
 kind r; owner postgres; rls f f; The migrations that were applied, with the checksum of each.

@@ -17,6 +17,7 @@ from usersync.cli.text import bad, count, good, typed, wrap
 from usersync.cli.trial_view import difference_lines, lasting_lines, today_lines, trial_data
 from usersync.plans import schema
 from usersync.plans.gates import is_gate
+from usersync.plans.inspection import PAUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +42,8 @@ class ApplyView:
     #: Whether the users are read from a copy of the auth server's table.
     copies_source: bool = False
     trial: Rehearsed | None = None
+    #: Whether usersync is paused, so that nobody was synced.
+    paused: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -53,6 +56,8 @@ class ApplyView:
         yield f"Next:  {typed(self._next())}"
 
     def _next(self) -> str:
+        if self.paused:
+            return "usersync resume"
         if self.copies_source:
             # The copy is empty, or as old as the last reading: a sync from it alone brings nobody.
             return "usersync sync --from-api"
@@ -168,8 +173,9 @@ def apply(
             return DeclinedView(planned, declined.trial)
     if changes:
         call.output.say(done_line(changes), "")
-    synced = None if no_sync else reconcile(call)
-    return ApplyView(planned, changes, synced, call.settings.copies_source, installation.rehearsed)
+    paused = any(each.subject == PAUSED for each in planned.plan.findings)
+    synced = None if no_sync or paused else reconcile(call)
+    return ApplyView(planned, changes, synced, call.settings.copies_source, installation.rehearsed, paused)
 
 
 class NotAcceptedError(Exception):

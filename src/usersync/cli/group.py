@@ -28,6 +28,8 @@ SECTIONS: Sections = {
         Entry("sync", "Write the rows that are missing or differ, page by page."),
         Entry("failures", "Show who could not be synced, or not completely, and why."),
         Entry("retry", "Try the users of the ledger again."),
+        Entry("pause", "Pause the triggers. Sign-ups go on; nobody is synced until resume."),
+        Entry("resume", "End the pause, and sync what has changed meanwhile."),
         Entry("erase", "Erase the personal data of a user who was deleted. What they did stays."),
         Entry("metrics", "Watch both tables of users and the audit spool of this machine."),
         Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),

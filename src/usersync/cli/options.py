@@ -91,8 +91,8 @@ class Call:
         if self.dsn_option is None and look_up("SUPABASE_URL") and not look_up(*VARIABLES):
             raise NeedsDatabaseError(
                 "this needs a connection to the database, and there is only the Data API (SUPABASE_URL)",
-                hint="Set SUPABASE_DB_URL, or pass --dsn. Over the Data API there are status, sync, failures "
-                "and retry.",
+                hint="Set SUPABASE_DB_URL, or pass --dsn. Over the Data API there are status, sync, "
+                "failures, retry, pause and resume.",
             )
         return find_dsn(self.dsn_option)
 

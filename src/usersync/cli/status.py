@@ -46,13 +46,17 @@ class StatusView:
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.status.in_step and self.status.read_only is None else 1
+        well = self.status.in_step and self.status.read_only is None and self.status.paused is None
+        return 0 if well else 1
 
     def lines(self, width: int) -> Iterator[str]:
         verdict = good("in step") if self.status.in_step else bad("not in step")
         yield f"{bold(self.target)}  {verdict}"
         if self.status.read_only:
             yield from wrap(_READ_ONLY[self.status.read_only], width, first=bad("  read-only: "))
+        if self.status.paused:
+            text = f"{self.status.paused}. The triggers sync nobody until: usersync resume"
+            yield from wrap(text, width, first=bad("  paused: "))
         yield ""
         yield from align(self._rows(), indent="  ")
         yield from wrap(self._last_run(), width, first="  last sync    ")
@@ -87,6 +91,10 @@ class StatusView:
 
     def _advice(self) -> Iterator[str]:
         status = self.status
+        if status.paused:
+            yield ""
+            yield from align([("End the pause, and sync:", typed("usersync resume"))])
+            return
         unfinished = status.last_run is not None and not status.last_run.finished
         steps = []
         if unfinished:
@@ -114,6 +122,7 @@ class StatusView:
             "database": self.target,
             "in_step": status.in_step,
             "read_only": status.read_only,
+            "paused": status.paused,
             **{name: getattr(status, name) for name in names},
             "oldest_missing_at": status.oldest_missing_at,
             "oldest_failure_at": status.oldest_failure_at,

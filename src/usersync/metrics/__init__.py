@@ -41,6 +41,7 @@ class Sample:
 
 UP = Definition("usersync_up", "Whether the database could be asked: 1 or 0.")
 WRITABLE = Definition("usersync_database_writable", "Whether the database accepts writes: 1 or 0.")
+PAUSED = Definition("usersync_paused", "Whether the triggers are paused: 1 or 0.")
 AUTH_USERS = Definition("usersync_auth_users", "Users whom the auth server has.", "{user}")
 USERS = Definition("usersync_users", "Rows of the users table, those of deleted users included.", "{user}")
 DIFFERING = Definition(
@@ -108,6 +109,7 @@ SPOOLING = Definition(
 def of_status(status: SyncStatus) -> Iterator[Sample]:
     """What ``usersync status`` knows. Reading it reads both tables of users."""
     yield Sample(WRITABLE, status.read_only is None)
+    yield Sample(PAUSED, status.paused is not None)
     yield Sample(AUTH_USERS, status.auth_users)
     yield Sample(USERS, status.users)
     yield Sample(DIFFERING, status.missing, ("missing",))

@@ -11,7 +11,7 @@ from usersync.core.openness import opened_objects
 from usersync.core.privileges import missing_privileges
 from usersync.errors import PrivilegeMissingError
 from usersync.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
-from usersync.models import Finding
+from usersync.models import Finding, Pause
 from usersync.plans.adoption import adoption
 from usersync.plans.audit_inspection import audit_findings
 from usersync.plans.effects import BEFORE, INSERT, set_by_triggers
@@ -41,6 +41,10 @@ LACKING = "D008"
 
 #: The code of a database that accepts no writes.
 READ_ONLY = "D036"
+
+
+#: What the finding of a pause is about.
+PAUSED = "table usersync.pause"
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
         ) from None
     conflicts = yield from query(PINNED + bundle.conflicts)
     noted = (yield from query_row(PINNED + bundle.installed))["noted"] if catalog["installed"] else None
+    catalog["paused"] = (yield from _paused()) if "usersync.pause" in catalog["installed_tables"] else None
     catalog["adopted"] = (yield from _adopted()) if "usersync.adopted" in catalog["installed_tables"] else ()
     keys = yield from foreign_keys(bundle.settings)
     missing = yield from missing_privileges(bundle.settings)
@@ -89,6 +94,11 @@ def _adopted() -> Plan[tuple[Row, ...]]:
     return tuple((yield from query(_ADOPTED)))
 
 
+def _paused() -> Plan[Pause | None]:
+    rows = yield from query("select paused_at, paused_by as by from usersync.pause")
+    return Pause(**rows[0]) if rows else None
+
+
 def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> tuple[Finding, ...]:
     """Everything that stands in the way, and what is worth knowing though it does not.
 
@@ -103,6 +113,7 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
     return (
         *_platform(inspection),
         *_writes(inspection),
+        *_pause(inspection),
         *_privileges(inspection),
         *_foreign_objects(inspection),
         *_source(settings, inspection),
@@ -155,6 +166,17 @@ def _writes(inspection: Inspection) -> Iterator[Finding]:
             "-- Supabase does this when the disk is full: free some space, or enlarge it. Where it is set:\n"
             "usersync doctor --only D036",
             level="error",
+        )
+
+
+def _pause(inspection: Inspection) -> Iterator[Finding]:
+    if pause := inspection.catalog["paused"]:
+        yield Finding(
+            "D004",
+            PAUSED,
+            f"usersync is paused {pause}: the triggers note which users are created, changed and deleted, "
+            "and sync nobody",
+            "usersync resume",
         )
 
 

@@ -56,9 +56,16 @@ def plan_removal(
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
     ]
-    changes.append(Change("drop", "schema usersync", "", read_sql("statements/drop_schema.sql")))
+    changes.append(
+        Change("drop", "schema usersync", _of_pause(inspection), read_sql("statements/drop_schema.sql"))
+    )
     changes += _users_table(settings, inspection, drop=drop_users_table)
     return SchemaPlan(tuple(changes))
+
+
+def _of_pause(inspection: Inspection) -> str:
+    pause = inspection.catalog["paused"]
+    return f"usersync is paused {pause}: what has changed since is not synced" if pause else ""
 
 
 def _functions(present: list[str], returned: Change | None) -> Iterator[Change]:

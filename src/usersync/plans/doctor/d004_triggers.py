@@ -26,7 +26,7 @@ def look(context: Context) -> Plan[Verdict]:
         for own, (usual, sql) in zip(OWN_TRIGGERS, context.bundle.triggers, strict=True)
         for finding in _findings(own, names[usual], renamed(sql, usual, names[usual]), present)
     ]
-    return settled(Verdict("all three in place", tuple(findings)))
+    return settled(Verdict("all three in place", (*context.found("D004"), *findings)))
 
 
 def _findings(

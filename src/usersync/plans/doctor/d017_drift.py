@@ -35,6 +35,8 @@ def _out_of_sync(status: SyncStatus) -> Iterator[Finding]:
 
 
 def _fix(status: SyncStatus) -> str:
+    if status.paused:
+        return "usersync resume"
     if users.only_failures_remain(status):
         return "-- First mend what D018 names, then:\nusersync failures\nusersync retry"
     if status.stale:

@@ -26,15 +26,16 @@ _CAUSES = """
 _FIX = "-- First mend what is named above, then:\nusersync failures\nusersync retry"
 
 
-def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Plan[Verdict]:
     causes = yield from query(_CAUSES)
     if not causes:
         return Verdict("nobody is in it")
     oldest = min(cause["oldest"] for cause in causes)
     first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M %Z}; the causes, the commonest first:"
+    fix = "usersync resume" if context.inspection.catalog["paused"] else _FIX
     return Verdict(
         "",
-        (Finding("D018", "usersync.sync_failures", lines([first, *(_cause(row) for row in causes)]), _FIX),),
+        (Finding("D018", "usersync.sync_failures", lines([first, *(_cause(row) for row in causes)]), fix),),
     )
 
 

@@ -58,6 +58,11 @@ _MOST_WAITS = 5
 _USUAL_KEYS = ("full_name", "name")
 
 
+# What is tried is what usersync does when it is not paused. Rolled back, as everything is.
+_MAY_UNPAUSE = "select coalesce(has_table_privilege(to_regclass('usersync.pause'), 'delete'), false) as may"
+_UNPAUSE = "delete from usersync.pause"
+
+
 def observe(
     connection: psycopg.Connection[Any],
     settings: Settings,
@@ -184,6 +189,7 @@ class Observer:
         self.keys_used = keys_used
         self.witness = witness
         self._first = first
+        self._may_unpause = False
         self._stage = Stage()
         self._variants: tuple[Keys, ...] = ()
         self._tables: dict[int, Table] = {}
@@ -195,6 +201,7 @@ class Observer:
             stage = self._stage = run(prepare(settings), self.connection)
             lacking = run(_looked_up(settings, stage), self.connection)
             named = run(keys_in_triggers(settings), self.connection)
+            self._may_unpause = run(query_row(_MAY_UNPAUSE), self.connection)["may"]
         self._variants = variants(named, usual_first=self.witness is not None)
         lasting = tuple(map(str, stage.lasting))
         return Trial(
@@ -263,6 +270,8 @@ class Observer:
             try:
                 with self.connection.transaction():
                     self.connection.execute(_SHORT)
+                    if self._may_unpause:
+                        self.connection.execute(_UNPAUSE)
                     if self._first:
                         self.connection.execute("set local lock_timeout = '500ms'")
                     for statement in self._first:

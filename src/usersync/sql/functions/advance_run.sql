@@ -9,6 +9,7 @@ declare
     run usersync.sync_runs;
     page record;
 begin
+    perform usersync.refuse_while_paused();
     select * into strict run from usersync.sync_runs as run
     where run.run_id = advance_run.run_id and run.part = advance_run.part
     for update;

@@ -8,7 +8,7 @@
 -- larger statement is synced at its own turn: that trigger may insert the user's row itself.
 --
 -- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
--- left to sync_users where something might change what is written (a trigger of the application's for INSERT, or
+-- left to sync_users while usersync is paused, where something might change what is written (a trigger of the application's for INSERT, or
 -- partitions, which may have one), where a check is deferred, where the DEFAULT of a column is wanted, where the
 -- transaction has changed users already (what came in need not be what is there by now), and where the INSERT fails, for
 -- whatever reason.
@@ -44,6 +44,7 @@ begin
         begin
             select
                 tg_relid = '@source_table'::regclass
+                and not usersync.has_pause('usersync.pause'::regclass)
                 and pg_partition_root('@users_table'::regclass) is null
                 and not exists (
                     select from pg_trigger

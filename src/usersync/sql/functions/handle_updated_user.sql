@@ -21,7 +21,7 @@ begin
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op, false, is_deletion);
         emptied := array_remove(array['@emptied_columns']::text[], null);
-        if cardinality(emptied) > 0 and new."deleted_at" is null then
+        if cardinality(emptied) > 0 and new."deleted_at" is null and not usersync.is_paused() then
             perform usersync.reset_columns(new."id", emptied);
         end if;
     end if;

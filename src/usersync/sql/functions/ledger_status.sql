@@ -36,6 +36,9 @@ begin
             order by max(run.updated_at) desc
             limit 1
         ),
+        'paused', (
+            select jsonb_build_object('paused_at', pause.paused_at, 'by', pause.paused_by) from usersync.pause
+        ),
         'observed_at', clock_timestamp(),
         'read_only', case
             when pg_is_in_recovery() then 'standby'

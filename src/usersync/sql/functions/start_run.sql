@@ -9,6 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 begin
+    perform usersync.refuse_while_paused();
     delete from usersync.sync_runs as run where run.updated_at < now() - interval '90 days';
     insert into usersync.sync_runs (run_id, part, part_count, state, next_id, last_id, page_size, examined)
     select

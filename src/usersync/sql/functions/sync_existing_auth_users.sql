@@ -18,6 +18,7 @@ declare
     orphaned bigint := 0;
     deleted_upstream bigint := 0;
 begin
+    perform usersync.refuse_while_paused();
     if page_size < 1 then
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;

@@ -40,6 +40,10 @@ begin
     if fired_by in ('UPDATE', 'DELETE') then
         perform set_config('usersync.has_changed_users', 'yes', true);
     end if;
+    if in_request and usersync.is_paused() then
+        perform usersync.note_paused_users(ids, fired_by, applies_deletions);
+        return;
+    end if;
     if in_request then
         select holding.checked, holding.deferred into to_check, to_defer from usersync.hold_constraints() as holding;
     end if;

@@ -28,12 +28,14 @@ begin
     when 'remove_user' then
         return to_jsonb(usersync.sync_user(user_id, true));
     when 'retry_users' then
+        perform usersync.refuse_while_paused();
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         perform usersync.retry_users(ids);
         return to_jsonb(cardinality(ids));
     when 'removal_policies' then
         return jsonb_build_object('on_delete', '@on_delete', 'on_soft_delete', '@on_soft_delete');
     when 'remove_users' then
+        perform usersync.refuse_while_paused();
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
     when 'record_removal' then
@@ -50,6 +52,14 @@ begin
     when 'statement_timeout' then
         -- In milliseconds; 0 is none.
         return (select to_jsonb(setting::integer) from pg_settings where name = 'statement_timeout');
+    when 'pause' then
+        return to_jsonb(usersync.pause_triggers(arguments ->> 'by'));
+    when 'resume' then
+        return usersync.resume_triggers(arguments ->> 'by');
+    when 'await_paused' then
+        -- Those who have read that usersync is paused hold a lock until their transaction ends, see is_paused.
+        lock table usersync.pause in exclusive mode;
+        return null;
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then

@@ -1,0 +1,21 @@
+-- Has the triggers note what happens instead of syncing users, from the next statement of the auth server on. Returns
+-- since when and by whom usersync is paused, which may be an earlier pause.
+create or replace function usersync.pause_triggers(paused_by text, out paused_at timestamptz, out "by" text, out is_new boolean)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+begin
+    insert into usersync.pause (paused_by)
+    values (coalesce(pause_triggers.paused_by, session_user)) on conflict (only_row) do nothing;
+    pause_triggers.is_new := found;
+    -- Changes nothing, and has what was planned with has_pause planned anew.
+    alter table usersync.pause set (fillfactor = 100);
+    select pause.paused_at, pause.paused_by into strict pause_triggers.paused_at, pause_triggers."by"
+    from usersync.pause;
+    if pause_triggers.is_new then
+        perform usersync.record_own_act('usersync.paused', jsonb_build_object('by', pause_triggers."by"));
+    end if;
+end;
+$usersync$;
+comment on function usersync.pause_triggers(text) is
+    'usersync: has the triggers note what happens instead of syncing users.';

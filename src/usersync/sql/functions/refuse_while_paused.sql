@@ -1,0 +1,18 @@
+-- Raises while usersync is paused: a run is not to write to the users table then.
+create or replace function usersync.refuse_while_paused() returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+declare
+    pause record;
+begin
+    select * into pause from usersync.pause;
+    if found then
+        raise exception 'usersync is paused since % by %: no run writes users',
+            to_char(pause.paused_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), pause.paused_by
+            using errcode = 'US305', hint = 'usersync resume ends the pause, and syncs what has changed meanwhile.';
+    end if;
+end;
+$usersync$;
+comment on function usersync.refuse_while_paused() is
+    'usersync: raises while usersync is paused.';

@@ -1,0 +1,131 @@
+"""``usersync pause`` and ``resume``, and what every other command says meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from postgrest import SECRET_KEY
+from usersync.settings import Settings
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def settings():
+    """Those that a command without a settings file has, whatever the names."""
+    return Settings()
+
+
+@pytest.fixture
+def paused(project, usersync, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
+    assert usersync("pause").code == 0
+    return project
+
+
+def flat(done):
+    return " ".join((done.out + done.err).split())
+
+
+def test_a_pause_says_what_it_does_and_keeps_an_earlier_one(paused, usersync):
+    again = usersync("pause")
+    assert again.code == 0
+    assert "was paused already since" in again.out
+    assert "@" in again.out
+    assert "usersync resume" in again.out
+    assert usersync("pause", "--json").json["is_new"] is False
+
+
+def test_every_command_says_that_it_is_paused(paused, usersync, vanish):
+    paused.client.resume()
+    vanish(paused.auth.sign_up_email("orphaned@example.com"))
+    usersync("pause")
+    paused.auth.sign_up_email("ada@example.com")
+    by = paused.client.status().paused.by
+    status = usersync("status")
+    assert status.code == 1
+    assert f"by {by}" in flat(status)
+    assert "usersync resume" in status.out
+    assert usersync("status", "--json").json["paused"]["by"] == by
+    plan = usersync("plan")
+    assert plan.code == 0
+    assert f"by {by}" in flat(plan)
+    doctor = usersync("doctor", "--json").json
+    checks = {check["code"]: check for check in doctor["checks"]}
+    assert {code for code, check in checks.items() if check["status"] == "problem"} == {
+        "D004",
+        "D017",
+        "D018",
+    }
+    for code in ("D004", "D017", "D018"):
+        assert checks[code]["fix"].startswith("usersync resume")
+    assert by in checks["D004"]["detail"]
+    assert "usersync_paused 1.0" in usersync("metrics").out
+    for command in (["sync"], ["retry"], ["sync", "--remove-orphans", "--yes", "--max", "1"]):
+        refused = usersync(*command)
+        assert refused.code == 1
+        assert "US305" in refused.err
+        assert f"by {by}" in flat(refused)
+        assert "usersync resume" in flat(refused)
+    assert usersync("sync", "--dry-run").code == 1
+    assert "Not tried: usersync is paused" in flat(usersync("failures"))
+
+
+def test_resume_makes_up_for_it_and_says_so(paused, usersync):
+    user = paused.auth.sign_up_email("ada@example.com")
+    done = usersync("resume")
+    assert done.code == 0
+    assert "1 user noted during the pause, 1 in sync now" in flat(done)
+    assert paused.row(user)
+    again = usersync("resume", "--json").json
+    assert (again["pause"], again["noted"], again["complete"]) == (None, 0, True)
+    assert usersync("doctor").code == 0
+
+
+def test_resume_names_who_has_not_ended_since(paused, usersync):
+    paused.owner.execute("alter function public.usersync(text, jsonb) set lock_timeout = '100ms'")
+    with paused.database.connect("supabase_auth_admin") as auth_server, auth_server.transaction():
+        auth_server.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
+        pid = auth_server.info.backend_pid
+        done = usersync("resume")
+        assert done.code == 1
+        assert f"pid {pid}, user supabase_auth_admin" in flat(done)
+        assert "Once it has ended: usersync resume" in flat(done)
+    assert usersync("resume").code == 0
+    assert paused.client.status().in_step
+
+
+def test_apply_while_it_is_paused_changes_the_schema_and_syncs_nobody(paused, usersync):
+    paused.auth.sign_up_email("ada@example.com")
+    paused.owner.execute("drop function public.ensure_user_exists(uuid)")
+    done = usersync("apply", "--yes")
+    assert done.code == 0, done.err
+    assert "Next: usersync resume" in flat(done)
+    status = paused.client.status()
+    assert (status.missing, bool(status.paused)) == (1, True)
+
+
+def test_the_canary_tries_what_happens_without_the_pause(paused, usersync):
+    done = usersync("doctor", "--canary", "--only", "D033,D034")
+    assert done.code == 0, done.out
+    assert paused.client.status().paused
+
+
+def test_rollback_says_that_what_has_changed_meanwhile_is_not_synced(paused, usersync):
+    paused.auth.sign_up_email("ada@example.com")
+    done = usersync("rollback", "--yes")
+    assert done.code == 0
+    assert "what has changed since is not synced" in flat(done)
+    assert usersync("apply", "--yes", "--no-trial").code == 0
+    assert paused.client.status().in_step
+
+
+def test_over_the_data_api(paused, usersync, gateway, monkeypatch):
+    monkeypatch.delenv("SUPABASE_DB_URL")
+    monkeypatch.setenv("SUPABASE_URL", gateway.url)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
+    paused.auth.sign_up_email("ada@example.com")
+    assert "US305" in usersync("sync").err
+    assert usersync("pause").code == 0
+    done = usersync("resume", "--json")
+    assert (done.code, done.json["noted"]) == (0, 1)
