@@ -159,3 +159,36 @@ def test_a_database_whose_flows_cannot_be_tried(usersync, project, superuser):
     done = usersync("apply", "--yes")
     assert "The trial did not run: postgres may not insert in" in words(done.out)
     assert done.code == 0
+
+
+#: What keeps strangers out, behind the row that a hand-written trigger inserts.
+RULES = {
+    "raises": "if not exists (select from public.invited where email = new.email) then"
+    " raise exception 'no invitation'; end if;",
+    "foreign key": "insert into public.members values (new.email);",
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_that_keeps_people_out_is_a_decision(usersync, project, catalog, rule):
+    project(
+        USERS
+        + "create table public.invited (email text primary key);"
+        + "create table public.members (email text references public.invited);"
+        + TRIGGER.format(
+            name="on_auth_user_created",
+            when="after insert",
+            body="insert into public.users (id, email) values (new.id, new.email);",
+        )
+        + f"""create function public.only_invited() returns trigger language plpgsql as
+            $$ begin {RULES[rule]} return new; end $$;
+            create trigger only_invited after insert on public.users
+            for each row execute function public.only_invited();"""
+    )
+    before = catalog()
+    done = usersync("apply", "--yes", "--adopt")
+    assert done.code == 1, done.out
+    assert "refused today (SQLSTATE" in words(done.out)
+    assert "accepted with usersync" in words(done.out)
+    assert "Nothing was installed: " in words(done.out)
+    assert catalog() == before

@@ -157,3 +157,32 @@ def test_a_before_trigger_is_described_by_what_it_changes(proposed):
     )
     (about,) = data["triggers_on_auth_users"]
     assert about["beyond"] == ["changes raw_user_meta_data of the user before it is stored"]
+
+
+NAMED = PROFILES.format("name text default 'Anonymous'") + MAKE.format(
+    "id, name", "new.id, new.raw_user_meta_data->>'name'"
+)
+
+
+def test_null_that_the_trigger_writes_is_no_default(proposed, usersync, auth, postgres):
+    """Input: a column with a default, and a trigger that fills it from a key that a user may lack."""
+    data = proposed(NAMED)
+    assert entries(data) == {"name": {"from": ["user_metadata.name"], "owner": "app", "absent": "null"}}
+    assert 'absent = "null"' in data["toml"]
+    assert usersync("apply", "--yes", "--adopt", "--no-trial").code == 0
+    auth.sign_up_email()
+    assert postgres.execute("select name from public.profiles").fetchall() == [(None,)]
+
+
+def test_a_trigger_that_writes_null_is_not_replaced_by_the_tables_default(
+    usersync, database, postgres, monkeypatch, directory
+):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    postgres.execute(NAMED)
+    (directory / "usersync.toml").write_text(
+        'users_table = "public.profiles"\non_delete = "delete"\non_soft_delete = "keep"\n'
+        '[columns]\nname = { from = "user_metadata.name", owner = "app" }\n'
+    )
+    planned = usersync("plan", "--adopt", "--json").json
+    assert not [each for each in planned["changes"] if each["kind"] == "drop"]
+    assert "writes null into name where the user has no value" in str(planned["findings"])

@@ -82,7 +82,7 @@ def test_a_recipe_that_copies_is_replaced_and_comes_back_exactly(installer, cata
     assert triggers == [
         ("Follow the e-mail", "usersync.handle_updated_user"),
         ("on_auth_user_created", "usersync.handle_new_user"),
-        ("on_auth_user_deleted", "usersync.handle_deleted_user"),
+        ("on_auth_user_zz_deleted", "usersync.handle_deleted_user"),
     ]
     user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
     auth.change_email(old, "new@example.com")

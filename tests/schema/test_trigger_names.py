@@ -110,8 +110,8 @@ def test_an_adopted_trigger_is_replaced_under_its_own_name(installer, catalog, a
     apply(installer, adopt=True)
     assert ours(installer) == {
         "new_user": "a_profile",
-        "updated_user": "on_auth_user_updated",
-        "deleted_user": "on_auth_user_deleted",
+        "updated_user": "on_auth_user_zz_updated",
+        "deleted_user": "on_auth_user_zz_deleted",
     }
     assert sign_ups(auth) == set(profiles(installer))
     assert installer.plan(SETTINGS).changes == ()
@@ -233,3 +233,24 @@ def test_the_script_keeps_the_names_that_the_triggers_have(installer, auth):
     installer.connection.execute(install_script(SETTINGS, transaction=True))
     assert ours(installer) == names
     assert sign_ups(auth) == set(profiles(installer))
+
+
+@pytest.mark.parametrize(
+    "how", ["create or replace", "drop trigger if exists on_auth_user_updated on auth.users; create"]
+)
+def test_a_later_trigger_for_updates_does_not_replace_ours(installer, superuser, auth, how):
+    run_sql(installer, PROFILES, function(INSERT), trigger())
+    apply(installer, adopt=True)
+    assert ours(installer) == {
+        "new_user": "on_auth_user_created",
+        "updated_user": "on_auth_user_zz_updated",
+        "deleted_user": "on_auth_user_zz_deleted",
+    }
+    run_sql(installer, function("null", "note"))
+    superuser.execute(
+        f"{how} trigger on_auth_user_updated after update on auth.users "
+        "for each row execute function public.note()"
+    )
+    user = auth.sign_up_email(data={"full_name": "Ada"})
+    auth.update_user_metadata(user, full_name="Ada L.")
+    assert installer.connection.execute("select full_name from public.profiles").fetchall() == [("Ada L.",)]

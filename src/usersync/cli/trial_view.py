@@ -21,6 +21,7 @@ _MARKS = {
     "different": warning("  ! "),
     "untried": warning("  ! "),
     "accepted": good("  ✓ "),
+    "admitted": warning("  ! "),
 }
 
 

@@ -110,6 +110,8 @@ def _filled(name: str, value: Value | None, settings: Settings, catalog: Mapping
             yield f"fills {name}, which is not mapped"
     elif not _is_same(value, column, about):
         yield f"fills {name} from another source than the settings"
+    elif column.takes_table_default and about and writes_null(value, about):
+        yield f"writes null into {name} where the user has no value (absent = 'null' in the settings)"
 
 
 def _followed(
@@ -161,6 +163,12 @@ def _is_same(value: Value, column: Column, about: Mapping[str, Any] | None) -> b
     refuses_null = bool(about and about["refuses_null"])
     defaults = value.default == column.default or (value.default is None and refuses_null)
     return tuple(map(str, column.sources)) == value.sources and defaults
+
+
+def writes_null(value: Value, about: Mapping[str, Any]) -> bool:
+    """Whether null goes into a column that has a default, where the user has none of the sources."""
+    has_default = about["default"] is not None and not about["refuses_null"]
+    return bool(has_default and value.sources and value.default is None)
 
 
 def comes_by_itself(value: Value, about: Mapping[str, Any] | None) -> bool:

@@ -61,7 +61,7 @@ def trigger_names(around: Surroundings) -> dict[str, str]:
         taken = {*chosen.values(), *around.returned, *_others(around)}
         candidates = (
             *sorted(name for name, operations in around.replaced.items() if operations & own.operation),
-            *_after((*_present(around, own), own.name), own, around.makers),
+            *_after((*_present(around, own), *_usual(around, own)), own, around.makers),
         )
         free = (name for name in candidates if name not in taken)
         chosen[own.name] = next(free, own.late_name)
@@ -73,6 +73,16 @@ def _others(around: Surroundings) -> Iterator[str]:
     for trigger in around.triggers:
         if not trigger["ours"] and trigger["name"] not in around.replaced:
             yield trigger["name"]
+
+
+def _usual(around: Surroundings, own: OwnTrigger) -> Iterator[str]:
+    """The usual name, if no migration of the application is likely to take it away.
+
+    Applications with triggers here get one for updates or deletions sooner or later, and call it so.
+    """
+    is_shared = bool(around.replaced) or any(not trigger["ours"] for trigger in around.triggers)
+    if own.operation == INSERT or not is_shared:
+        yield own.name
 
 
 def _present(around: Surroundings, own: OwnTrigger) -> list[str]:

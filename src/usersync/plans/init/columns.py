@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import SettingsError
 from usersync.mapping import SOURCE_TYPES, check_name, looks_like_a_privilege, parse_column
-from usersync.plans.effects import comes_by_itself
+from usersync.plans.effects import comes_by_itself, writes_null
 from usersync.plans.init.sources import (
     UNFIT,
     WHOLE,
@@ -108,10 +108,18 @@ def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         taken = f"{recipe} takes it from {hole}, which every user can write for themselves"
         return _left_out(column, Found((), taken, is_hole=True))
     if value.sources:
-        return _as_found(column, Found(value.sources, why, value.default), evidence)
+        found = _as_found(column, Found(value.sources, why, value.default), evidence)
+        return _with_its_null(found, column, value)
     if comes_by_itself(value, column):
         return Proposed(name, None, "the table's own default gives what the trigger writes")
     return _readable(column, _guarded(column, _computed(column, value, evidence), why))
+
+
+def _with_its_null(proposed: Proposed, column: Mapping[str, Any], value: Value) -> Proposed:
+    """The trigger writes null where the user has no value, whatever default the table has for the column."""
+    if proposed.entry is None or not writes_null(value, column):
+        return proposed
+    return replace(proposed, entry=proposed.entry | {"absent": "null"})
 
 
 def _computed(column: Mapping[str, Any], value: Value, evidence: Evidence) -> dict[str, Any]:

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from usersync.schema.trial.observation import Observation, RowSeen, TableSeen, Trial
 
 #: ``refused``: accepted before. ``different``: another row, value or number of rows. ``accepted``: refused
-#: before. ``untried``: accepted before, and not tried again.
-Effect = Literal["refused", "different", "accepted", "untried"]
+#: before. ``admitted``: refused before, by a rule of the application. ``untried``: accepted before, and not
+#: tried again.
+Effect = Literal["refused", "different", "accepted", "admitted", "untried"]
+
+#: What rules fail with, those for who may sign up among them: foreign keys, CHECK constraints, RAISE.
+_RULES = frozenset({"23503", "23514", "P0001"})
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Difference:
 
     @property
     def must_be_accepted(self) -> bool:
-        """Whether something that worked is different, so that somebody has to agree to it."""
+        """Whether something that worked is different, a refusal too, so that somebody has to agree to it."""
         return self.effect != "accepted"
 
 
@@ -56,7 +60,8 @@ def _makes_row(seen: Observation, table: str) -> bool:
 
 def _of_flow(before: Observation, after: Observation, new_table: str | None) -> Iterator[Difference]:
     if before.state == "refused" and after.state == "accepted":
-        yield Difference("accepted", "auth.users", f"refused today ({before.fault}), accepted with usersync")
+        effect: Effect = "admitted" if before.fault and before.fault.sqlstate in _RULES else "accepted"
+        yield Difference(effect, "auth.users", f"refused today ({before.fault}), accepted with usersync")
     if before.state != "accepted":
         return
     if after.state == "refused":
