@@ -119,7 +119,7 @@ def _with_its_null(proposed: Proposed, column: Mapping[str, Any], value: Value) 
     """The trigger writes null where the user has no value, whatever default the table has for the column."""
     if proposed.entry is None or not writes_null(value, column):
         return proposed
-    return replace(proposed, entry=proposed.entry | {"absent": "null"})
+    return replace(proposed, entry={**proposed.entry, "absent": "null"})
 
 
 def _computed(column: Mapping[str, Any], value: Value, evidence: Evidence) -> dict[str, Any]:
