@@ -6,7 +6,6 @@ sign-up hashes a password and commits, beside which all of it is small. Some are
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from measuring import (
@@ -28,8 +27,6 @@ from usersync.testing.install import install
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
-
-    import psycopg
 
     from measuring import Lab, Times
     from usersync.testing import SupabaseDatabase
@@ -195,13 +192,6 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     rows = [
         slower("sign-up", "the recipe's trigger", ups, "usersync", "recipe", limit=1.3),
         slower("sign-up", "the recipe with our columns", ups, "usersync", "all columns"),
-        slower(
-            "sign-up, if it did not look for triggers",
-            "the recipe's trigger",
-            ups,
-            "usersync, unchecked",
-            "recipe",
-        ),
         over("sign-up, added", "no trigger", ups, "usersync", "none", limit=40),
         slower("sign-up and its commit", "no trigger", up_commits, "usersync", "none"),
         slower("sign-in and its commit", "no trigger", in_commits, "usersync", "none", limit=1.05),
@@ -250,24 +240,9 @@ def make_sides(lab: Lab, stack: ExitStack) -> tuple[dict[str, Side], SupabaseDat
     ours = stack.enter_context(lab.database())
     install(ours, Settings())
     sides["usersync"] = Side(ours, has_users=True)
-    unchecked = stack.enter_context(lab.database())
-    install(unchecked, Settings())
-    with unchecked.connect("postgres") as connection:
-        connection.execute(without_checks(connection))
-    sides["usersync, unchecked"] = Side(unchecked, has_users=True)
     for side in sides.values():
         stack.callback(side.superuser.close)
     return sides, ours
-
-
-def without_checks(connection: psycopg.Connection[Any]) -> str:
-    """Our trigger's function as it would be if it did not look for triggers and partitions."""
-    row = connection.execute("select pg_get_functiondef('usersync.handle_new_user'::regproc)").fetchone()
-    text, replaced = re.subn(
-        r"if pg_partition_root\(.*? then\n", "if true then\n", row[0] if row else "", flags=re.DOTALL
-    )
-    assert replaced == 1
-    return text
 
 
 def rewritten(database: SupabaseDatabase) -> float:

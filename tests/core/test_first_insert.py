@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from usersync.mapping import quote
+
 pytestmark = pytest.mark.newest_server
 
 #: What a trigger of the application's on auth.users does in the statement that makes the user.
@@ -60,3 +62,54 @@ def test_a_trigger_of_the_applications_sees_each_row_once(project, sql, level):
     sql(f"create trigger see after insert on {{users}} for each {level} execute function public.see()")
     project.auth.import_users(3)
     assert sql("select count(*) from public.seen") == [(3 if level == "row" else 1,)]
+
+
+#: What a migration of the application does while the auth server's session has the INSERT planned.
+LATER_TRIGGERS = {
+    "created": (
+        "select 1",
+        "create trigger shout before insert on {users} for each row execute function public.shout()",
+    ),
+    "enabled": (
+        (
+            "create trigger shout before insert on {users} for each row execute function public.shout();"
+            " alter table {users} disable trigger shout"
+        ),
+        "alter table {users} enable trigger shout",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "later"), LATER_TRIGGERS.values(), ids=LATER_TRIGGERS)
+def test_a_trigger_that_is_created_later_is_noticed(project, sql, before, later):
+    """Whether there is one is looked up when the INSERT is planned, and again once the table was altered."""
+    sql(
+        "create function public.shout() returns trigger language plpgsql as"
+        " $$ begin new.{email} := 'LOUD'; return new; end $$"
+    )
+    sql(before)
+    project.auth.import_users(1)
+    sql(later)
+    [user] = project.auth.import_users(1, domain="later.example.com")
+    assert project.row(user)["email"] == "LOUD"
+    assert project.failure(user).sqlstate == "US001"
+
+
+LATER_DEFAULTS = {
+    "set": "alter table {users} alter {email} set default 'none given'",
+    "of a table that replaces it": (
+        "alter table {users} rename to former; create table {users} (like {former} including all);"
+        " alter table {users} alter {email} set default 'none given'"
+    ),
+}
+
+
+@pytest.mark.parametrize("later", LATER_DEFAULTS.values(), ids=LATER_DEFAULTS)
+def test_a_default_that_is_set_later_is_noticed(project, sql, later):
+    first = project.auth.sign_up_phone("491701234567")
+    assert project.row(first)["email"] is None
+    schema = quote(project.settings.users_table.schema)
+    sql(later.replace("{former}", f"{schema}.former"))
+    assert project.row(project.auth.sign_up_phone("491701234568"))["email"] == "none given"
+    sql("alter table {users} alter {email} drop default")
+    assert project.row(project.auth.sign_up_phone("491701234569"))["email"] is None

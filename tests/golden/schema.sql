@@ -1059,22 +1059,6 @@ end;
 $function$
 
 
--- function usersync.fires_after_others(oid, name, integer)
-owner postgres; usersync: whether a trigger of the application fires for each row before this one.
-CREATE OR REPLACE FUNCTION usersync.fires_after_others(relation oid, trigger_name name, operation integer)
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    select exists (
-        select from pg_trigger
-        where tgrelid = relation and tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal
-            and tgname < trigger_name and not tgdeferrable
-    );
-$function$
-
-
 -- function usersync.fits(text, text)
 owner postgres; usersync: whether a value can be had in a type.
 CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
@@ -1200,7 +1184,7 @@ begin
             return null;
         end if;
         ids := array(select old_users."id" from old_users);
-        if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 8) then
+        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 8)) then
             ids := array[old."id"];
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
@@ -1234,7 +1218,6 @@ CREATE OR REPLACE FUNCTION usersync.handle_new_user()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET lock_timeout TO '250ms'
- SET enable_seqscan TO 'off'
 AS $function$
 #variable_conflict use_column
 declare
@@ -1247,7 +1230,6 @@ declare
     reason text;
     problem text;
     is_simple boolean;
-    has_defaults boolean;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -1258,28 +1240,13 @@ begin
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            select
-                tg_relid = '"auth"."users"'::regclass
-                and not usersync.has_pause('usersync.pause'::regclass)
-                and pg_partition_root('"public"."users"'::regclass) is null
-                and not exists (
-                    select from pg_trigger
-                    where tgrelid in ('"public"."users"'::regclass, '"auth"."users"'::regclass) and tgtype & 4 <> 0
-                        and (tgdeferrable or tgrelid = '"public"."users"'::regclass and not tgisinternal)
-                )
-                and (
-                    (select true from new_users offset 1 limit 1) is null
-                    or not usersync.fires_after_others(tg_relid, tg_name, 4)
-                ),
-                exists (select from pg_attrdef where adrelid = '"public"."users"'::regclass)
-            into is_simple, has_defaults;
-            if is_simple and has_defaults then
-                is_simple := not exists (
-                    select from pg_attrdef
-                    join pg_attribute on attrelid = adrelid and attnum = adnum
-                    where adrelid = '"public"."users"'::regclass
-                        and exists (select from new_users as source where case attname when 'email' then (source."email") is null when 'phone' then (source."phone") is null when 'full_name' then (coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}') is null when 'avatar_url' then (coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}') is null when 'is_anonymous' then (source."is_anonymous") is null when 'email_confirmed_at' then (source."email_confirmed_at") is null when 'phone_confirmed_at' then (source."phone_confirmed_at") is null when 'banned_until' then (source."banned_until") is null when 'created_at' then (source."created_at") is null else false end)
-                );
+            is_simple := tg_relid = '"auth"."users"'::regclass and not usersync.has_pause('usersync.pause'::regclass)
+                and usersync.takes_rows_as_given('"public"."users"'::regclass, '"auth"."users"'::regclass);
+            if is_simple and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 4)) then
+                is_simple := (select true from new_users offset 1 limit 1) is null;
+            end if;
+            if is_simple and usersync.has_default('"public"."users"'::regclass, array['email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at']) then
+                is_simple := not exists (select from new_users as source where (source."email") is null and usersync.has_default('"public"."users"'::regclass, array['email']) or (source."phone") is null and usersync.has_default('"public"."users"'::regclass, array['phone']) or (coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}') is null and usersync.has_default('"public"."users"'::regclass, array['full_name']) or (coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}') is null and usersync.has_default('"public"."users"'::regclass, array['avatar_url']) or (source."is_anonymous") is null and usersync.has_default('"public"."users"'::regclass, array['is_anonymous']) or (source."email_confirmed_at") is null and usersync.has_default('"public"."users"'::regclass, array['email_confirmed_at']) or (source."phone_confirmed_at") is null and usersync.has_default('"public"."users"'::regclass, array['phone_confirmed_at']) or (source."banned_until") is null and usersync.has_default('"public"."users"'::regclass, array['banned_until']) or (source."created_at") is null and usersync.has_default('"public"."users"'::regclass, array['created_at']));
             end if;
             if is_simple then
                 insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
@@ -1309,7 +1276,7 @@ begin
             perform usersync.spend(started, false);
         end if;
         if inserted = 0 then
-            if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 4) then
+            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 4)) then
                 ids := array[new."id"];
             end if;
             perform usersync.sync_users(ids, tg_op, false);
@@ -1385,6 +1352,22 @@ exception when others or assert_failure then
     end;
     return null;
 end;
+$function$
+
+
+-- function usersync.has_default(regclass, text[])
+owner postgres; usersync: whether one of these columns has a DEFAULT.
+CREATE OR REPLACE FUNCTION usersync.has_default(relation regclass, column_names text[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+    select exists (
+        select from pg_attribute
+        where attrelid = relation and attname = any (column_names) and atthasdef and not attisdropped
+    );
 $function$
 
 
@@ -2803,6 +2786,21 @@ end;
 $function$
 
 
+-- function usersync.row_triggers(regclass, integer)
+owner postgres; usersync: the triggers that fire for each row after an operation, by name.
+CREATE OR REPLACE FUNCTION usersync.row_triggers(relation regclass, operation integer)
+ RETURNS name[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+    select coalesce(array_agg(tgname), '{}')
+    from pg_trigger
+    where tgrelid = relation and tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable;
+$function$
+
+
 -- function usersync.shorten_text(text, integer)
 owner postgres; usersync: what the audit log keeps of a long text.
 CREATE OR REPLACE FUNCTION usersync.shorten_text(given text, kept integer)
@@ -3045,6 +3043,24 @@ begin
         end if;
     end if;
 end;
+$function$
+
+
+-- function usersync.takes_rows_as_given(regclass, regclass)
+owner postgres; usersync: whether rows that are inserted into the users table end up there as they were given.
+CREATE OR REPLACE FUNCTION usersync.takes_rows_as_given(users_table regclass, source_table regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+    select pg_partition_root(users_table) is null
+        and not exists (
+            select from pg_trigger
+            where tgrelid in (users_table, source_table) and tgtype & 4 <> 0
+                and (tgdeferrable or tgrelid = users_table and not tgisinternal)
+        );
 $function$
 
 

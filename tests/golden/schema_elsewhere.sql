@@ -1059,22 +1059,6 @@ end;
 $function$
 
 
--- function usersync.fires_after_others(oid, name, integer)
-owner postgres; usersync: whether a trigger of the application fires for each row before this one.
-CREATE OR REPLACE FUNCTION usersync.fires_after_others(relation oid, trigger_name name, operation integer)
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    select exists (
-        select from pg_trigger
-        where tgrelid = relation and tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal
-            and tgname < trigger_name and not tgdeferrable
-    );
-$function$
-
-
 -- function usersync.fits(text, text)
 owner postgres; usersync: whether a value can be had in a type.
 CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
@@ -1200,7 +1184,7 @@ begin
             return null;
         end if;
         ids := array(select old_users."id" from old_users);
-        if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 8) then
+        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 8)) then
             ids := array[old."id"];
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
@@ -1234,7 +1218,6 @@ CREATE OR REPLACE FUNCTION usersync.handle_new_user()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET lock_timeout TO '250ms'
- SET enable_seqscan TO 'off'
 AS $function$
 #variable_conflict use_column
 declare
@@ -1247,7 +1230,6 @@ declare
     reason text;
     problem text;
     is_simple boolean;
-    has_defaults boolean;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -1258,28 +1240,13 @@ begin
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            select
-                tg_relid = '"auth"."users"'::regclass
-                and not usersync.has_pause('usersync.pause'::regclass)
-                and pg_partition_root('"app"."members"'::regclass) is null
-                and not exists (
-                    select from pg_trigger
-                    where tgrelid in ('"app"."members"'::regclass, '"auth"."users"'::regclass) and tgtype & 4 <> 0
-                        and (tgdeferrable or tgrelid = '"app"."members"'::regclass and not tgisinternal)
-                )
-                and (
-                    (select true from new_users offset 1 limit 1) is null
-                    or not usersync.fires_after_others(tg_relid, tg_name, 4)
-                ),
-                exists (select from pg_attrdef where adrelid = '"app"."members"'::regclass)
-            into is_simple, has_defaults;
-            if is_simple and has_defaults then
-                is_simple := not exists (
-                    select from pg_attrdef
-                    join pg_attribute on attrelid = adrelid and attnum = adnum
-                    where adrelid = '"app"."members"'::regclass
-                        and exists (select from new_users as source where case attname when 'email' then (source."email") is null when 'age' then (source."raw_user_meta_data" ->> 'age') is null else false end)
-                );
+            is_simple := tg_relid = '"auth"."users"'::regclass and not usersync.has_pause('usersync.pause'::regclass)
+                and usersync.takes_rows_as_given('"app"."members"'::regclass, '"auth"."users"'::regclass);
+            if is_simple and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 4)) then
+                is_simple := (select true from new_users offset 1 limit 1) is null;
+            end if;
+            if is_simple and usersync.has_default('"app"."members"'::regclass, array['email', 'age']) then
+                is_simple := not exists (select from new_users as source where (source."email") is null and usersync.has_default('"app"."members"'::regclass, array['email']) or (source."raw_user_meta_data" ->> 'age') is null and usersync.has_default('"app"."members"'::regclass, array['age']));
             end if;
             if is_simple then
                 insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
@@ -1309,7 +1276,7 @@ begin
             perform usersync.spend(started, false);
         end if;
         if inserted = 0 then
-            if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 4) then
+            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 4)) then
                 ids := array[new."id"];
             end if;
             perform usersync.sync_users(ids, tg_op, false);
@@ -1385,6 +1352,22 @@ exception when others or assert_failure then
     end;
     return null;
 end;
+$function$
+
+
+-- function usersync.has_default(regclass, text[])
+owner postgres; usersync: whether one of these columns has a DEFAULT.
+CREATE OR REPLACE FUNCTION usersync.has_default(relation regclass, column_names text[])
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+    select exists (
+        select from pg_attribute
+        where attrelid = relation and attname = any (column_names) and atthasdef and not attisdropped
+    );
 $function$
 
 
@@ -2803,6 +2786,21 @@ end;
 $function$
 
 
+-- function usersync.row_triggers(regclass, integer)
+owner postgres; usersync: the triggers that fire for each row after an operation, by name.
+CREATE OR REPLACE FUNCTION usersync.row_triggers(relation regclass, operation integer)
+ RETURNS name[]
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+    select coalesce(array_agg(tgname), '{}')
+    from pg_trigger
+    where tgrelid = relation and tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable;
+$function$
+
+
 -- function usersync.shorten_text(text, integer)
 owner postgres; usersync: what the audit log keeps of a long text.
 CREATE OR REPLACE FUNCTION usersync.shorten_text(given text, kept integer)
@@ -3045,6 +3043,24 @@ begin
         end if;
     end if;
 end;
+$function$
+
+
+-- function usersync.takes_rows_as_given(regclass, regclass)
+owner postgres; usersync: whether rows that are inserted into the users table end up there as they were given.
+CREATE OR REPLACE FUNCTION usersync.takes_rows_as_given(users_table regclass, source_table regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+    select pg_partition_root(users_table) is null
+        and not exists (
+            select from pg_trigger
+            where tgrelid in (users_table, source_table) and tgtype & 4 <> 0
+                and (tgdeferrable or tgrelid = users_table and not tgisinternal)
+        );
 $function$
 
 

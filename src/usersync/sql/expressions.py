@@ -218,6 +218,7 @@ class Fragments:
         self._id_as_key = settings.key_type.of_id('source."id"')
         self._key_as_id = settings.key_type.to_id(f"target.{self._key}")
         self._source_table = settings.source_table.quoted
+        self._users_table = literal(settings.users_table.quoted)
         self._tombstone = settings.tombstone
         self._all = (*settings.users_where, *settings.columns)
         self._fixed = {column.name for column in settings.users_where}
@@ -246,7 +247,7 @@ class Fragments:
             ),
             "source_values": _join([self._id_as_key, *(inserted(column) for column in self._all)]),
             "plain_values": _join([self._id_as_key, *(expression(c, "source") for c in self._all)]),
-            "lacks_value": self._lacks_value(),
+            "lacks_default": self._lacks_default(),
             "defaultable_columns": _join(
                 literal(column.name) for column in self._all if column.takes_table_default
             )
@@ -297,14 +298,17 @@ class Fragments:
             values.append(f'{row}."deleted_at"')
         return _join([f'{row}."id"', *values])
 
-    def _lacks_value(self) -> str:
-        """Whether the user has no value for the column named ``attname``."""
-        cases = " ".join(
-            f"when {literal(column.name)} then ({_value(column, 'source')}) is null"
-            for column in self._all
-            if column.takes_table_default
+    def _lacks_default(self) -> str:
+        """Whether the user has no value for a column that has a DEFAULT."""
+        return (
+            " or ".join(
+                f"({_value(column, 'source')}) is null and "
+                f"usersync.has_default({self._users_table}::regclass, array[{literal(column.name)}])"
+                for column in self._all
+                if column.takes_table_default
+            )
+            or "false"
         )
-        return f"case attname {cases} else false end" if cases else "false"
 
     def _emptied(self) -> str:
         """The columns whose value the auth server has just taken away, and whose DEFAULT is to come back."""

@@ -8,17 +8,15 @@
 -- larger statement is synced at its own turn: that trigger may insert the user's row itself.
 --
 -- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
--- left to sync_users while usersync is paused, where something might change what is written (a trigger of the application's for INSERT, or
--- partitions, which may have one), where a check is deferred, where the DEFAULT of a column is wanted, where the
--- transaction has changed users already (what came in need not be what is there by now), and where the INSERT fails, for
--- whatever reason.
---
--- enable_seqscan: it is the index of the catalog that is to be used.
+-- left to sync_users while usersync is paused, where something might change what is written (a trigger of the
+-- application's for INSERT, or partitions, which may have one), where a check is deferred, where the DEFAULT of a column
+-- is wanted, where the transaction has changed users already (what came in need not be what is there by now), and where
+-- the INSERT fails, for whatever reason. What is in the catalog is looked up when PL/pgSQL plans these expressions, not
+-- at each sign-up: see usersync.takes_rows_as_given.
 create or replace function usersync.handle_new_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '@lock_timeout'
-set enable_seqscan = off
 as $usersync$
 #variable_conflict use_column
 declare
@@ -31,7 +29,6 @@ declare
     reason text;
     problem text;
     is_simple boolean;
-    has_defaults boolean;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -42,28 +39,13 @@ begin
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
         begin
-            select
-                tg_relid = '@source_table'::regclass
-                and not usersync.has_pause('usersync.pause'::regclass)
-                and pg_partition_root('@users_table'::regclass) is null
-                and not exists (
-                    select from pg_trigger
-                    where tgrelid in ('@users_table'::regclass, '@source_table'::regclass) and tgtype & 4 <> 0
-                        and (tgdeferrable or tgrelid = '@users_table'::regclass and not tgisinternal)
-                )
-                and (
-                    (select true from new_users offset 1 limit 1) is null
-                    or not usersync.fires_after_others(tg_relid, tg_name, 4)
-                ),
-                exists (select from pg_attrdef where adrelid = '@users_table'::regclass)
-            into is_simple, has_defaults;
-            if is_simple and has_defaults then
-                is_simple := not exists (
-                    select from pg_attrdef
-                    join pg_attribute on attrelid = adrelid and attnum = adnum
-                    where adrelid = '@users_table'::regclass
-                        and exists (select from new_users as source where '@lacks_value')
-                );
+            is_simple := tg_relid = '@source_table'::regclass and not usersync.has_pause('usersync.pause'::regclass)
+                and usersync.takes_rows_as_given('@users_table'::regclass, '@source_table'::regclass);
+            if is_simple and tg_name > any (usersync.row_triggers('@source_table'::regclass, 4)) then
+                is_simple := (select true from new_users offset 1 limit 1) is null;
+            end if;
+            if is_simple and usersync.has_default('@users_table'::regclass, array['@defaultable_columns']) then
+                is_simple := not exists (select from new_users as source where '@lacks_default');
             end if;
             if is_simple then
                 insert into "@users_table" ("@columns")
@@ -93,7 +75,7 @@ begin
             perform usersync.spend(started, false);
         end if;
         if inserted = 0 then
-            if cardinality(ids) > 1 and usersync.fires_after_others(tg_relid, tg_name, 4) then
+            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('@source_table'::regclass, 4)) then
                 ids := array[new."id"];
             end if;
             perform usersync.sync_users(ids, tg_op, false);
