@@ -132,12 +132,12 @@ SPOOL_DISKS = {
         end(log)
     """,
     "read-only": """
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", disk], check=True)
         log = make(dsn)
         ids += [log.record("a.b") for _ in range(100)]
         assert "Read-only" in log.stats().spool_error
         assert log.flush(30)
-        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,rw", disk], check=True)
         come_back(log)
         end(log)
     """,

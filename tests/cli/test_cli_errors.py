@@ -130,7 +130,7 @@ def test_a_closed_pipe_ends_it_quietly(spawn):
 def test_closed_streams_are_no_trouble(closed, tmp_path):
     for arguments, code in (("sql", 0), ("apply --dsn postgresql://h/d", 2)):
         done = subprocess.run(
-            ["/bin/sh", "-c", f"exec {sys.executable} -m usersync {arguments} {closed}"],
+            ["/bin/sh", "-c", f'exec "$0" -m usersync {arguments} {closed}', sys.executable],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == code

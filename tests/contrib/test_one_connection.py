@@ -97,20 +97,20 @@ def assert_anonymous(context: dict[str, Any]) -> None:
 NGINX = """
     daemon off;
     worker_processes 1;
-    pid {home}/pid;
-    error_log {home}/errors;
+    pid "{home}/pid";
+    error_log "{home}/errors";
     events {{}}
     http {{
         access_log off;
-        client_body_temp_path {home}/body;
-        proxy_temp_path {home}/proxy;
-        fastcgi_temp_path {home}/fastcgi;
-        uwsgi_temp_path {home}/uwsgi;
-        scgi_temp_path {home}/scgi;
+        client_body_temp_path "{home}/body";
+        proxy_temp_path "{home}/proxy";
+        fastcgi_temp_path "{home}/fastcgi";
+        uwsgi_temp_path "{home}/uwsgi";
+        scgi_temp_path "{home}/scgi";
         client_max_body_size 10m;
         upstream application {{ server {host}:{port}; keepalive 1; }}
         server {{
-            listen unix:{home}/socket;
+            listen "unix:{home}/socket";
             location / {{
                 proxy_pass http://application;
                 proxy_http_version 1.1;
