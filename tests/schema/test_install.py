@@ -251,6 +251,17 @@ def test_a_table_of_ours_that_is_gone_is_made_again(project):
 
 
 @pytest.mark.newest_server
+def test_migrations_that_run_again_leave_the_kind_of_a_failure(project):
+    project.owner.execute(
+        "insert into usersync.sync_failures (user_id, kind, outcome, sqlstate, message) "
+        "values (gen_random_uuid(), 'event', 'failed', '23503', 'made up')"
+    )
+    project.owner.execute("drop table usersync.adopted")
+    run(schema.apply(project.settings), project.owner)
+    assert project.owner.execute("select kind from usersync.sync_failures").fetchall() == [("event",)]
+
+
+@pytest.mark.newest_server
 @pytest.mark.parametrize(
     ("grant", "named"),
     [

@@ -7,7 +7,7 @@ comment on column usersync.sync_failures.kind is
     'was, though on_delete or on_soft_delete wants it otherwise), event (an event of the user).';
 -- An earlier release kept no kind: of a user who is gone, or soft-deleted, it was the removal that failed.
 update usersync.sync_failures as failure set kind = 'removal'
-where not exists (
+where failure.kind = 'row' and not exists (
     select from "@source_table" as source where source."id" = failure.user_id and source."deleted_at" is null
 );
 
