@@ -94,9 +94,10 @@ class AsyncUserSync:
         """The users who could not be synced or not completely, and why."""
         return await self._link.run(users.failures(limit=limit))
 
-    async def retry(self, user_id: UUID | str | None = None) -> SyncResult:
-        """Try the users of the ledger again, or one of them."""
-        return await self._link.run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
+    async def retry(self, user_id: UUID | str | None = None, *, due: bool = False) -> SyncResult:
+        """Try the users of the failures table again, or one of them."""
+        one = users.user_id_of(user_id) if user_id is not None else None
+        return await self._link.run(users.retry(one, due=due))
 
     async def pause(self, *, by: str | None = None) -> Pause:
         """Pause the triggers."""
@@ -133,6 +134,7 @@ class AsyncUserSync:
         page_size: int = reconcile.PAGE_SIZE,
         resume: bool = False,
         create_missing: bool = False,
+        retry_failures: bool = False,
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
@@ -152,7 +154,12 @@ class AsyncUserSync:
         opened = await self._link.run(reconcile.resume_run(create=create_missing)) if resume else None
         if opened is None:
             opened = await self._link.run(
-                reconcile.open_run(workers=workers, page_size=page_size, create=create_missing)
+                reconcile.open_run(
+                    workers=workers,
+                    page_size=page_size,
+                    create=create_missing,
+                    retry_failures=retry_failures,
+                )
             )
         counts = await self._drive(opened, workers, Tally(on_progress, opened))
         return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)

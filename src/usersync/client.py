@@ -116,9 +116,11 @@ class UserSync:
         """The users who could not be synced or not completely, and why; the oldest first."""
         return self._link.run(users.failures(limit=limit))
 
-    def retry(self, user_id: UUID | str | None = None) -> SyncResult:
-        """Try the users of the ledger again, or one of them."""
-        return self._link.run(users.retry(users.user_id_of(user_id) if user_id is not None else None))
+    def retry(self, user_id: UUID | str | None = None, *, due: bool = False) -> SyncResult:
+        """Try the users of the failures table again, or one of them. ``due``: only those whose next try is
+        due, see :meth:`reconcile`; for jobs that run often."""
+        one = users.user_id_of(user_id) if user_id is not None else None
+        return self._link.run(users.retry(one, due=due))
 
     def pause(self, *, by: str | None = None) -> Pause:
         """Pause the triggers: from the next statement of the auth server on they note which users are
@@ -165,6 +167,7 @@ class UserSync:
         page_size: int = reconcile.PAGE_SIZE,
         resume: bool = False,
         create_missing: bool = False,
+        retry_failures: bool = False,
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
@@ -174,8 +177,9 @@ class UserSync:
         run by ranges of ids; they need an address or a pool. ``resume`` goes on with the newest unfinished
         run, if there is one. Interrupted at any moment, it leaves whole pages. Rows of deleted users are
         counted and left as they are. ``create_missing`` creates the rows of users who have none, though
-        ``creates_rows = false`` leaves that to the application. See :meth:`remove_orphans` and
-        :meth:`apply_deletions`.
+        ``creates_rows = false`` leaves that to the application. A user who has failed five times is tried
+        again after a minute, two, four, and so on up to a day; ``retry_failures`` tries these users now. See
+        :meth:`remove_orphans` and :meth:`apply_deletions`.
         """
         reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
         self._link.room_for(workers)
@@ -192,7 +196,12 @@ class UserSync:
         opened = self._link.run(reconcile.resume_run(create=create_missing)) if resume else None
         if opened is None:
             opened = self._link.run(
-                reconcile.open_run(workers=workers, page_size=page_size, create=create_missing)
+                reconcile.open_run(
+                    workers=workers,
+                    page_size=page_size,
+                    create=create_missing,
+                    retry_failures=retry_failures,
+                )
             )
         counts = self._drive(opened, workers, Tally(on_progress, opened))
         return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)

@@ -34,11 +34,13 @@ class Failure:
     attempts: int
     first_failed_at: datetime
     last_failed_at: datetime
+    #: Before this time no run tries the user; None: the next run does.
+    next_try_at: datetime | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Failure:
         """Read what the database returns for a line."""
-        times = {name: datetime.fromisoformat(data[name]) for name in ("first_failed_at", "last_failed_at")}
+        times = {name: _time(data.get(name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
         return cls(**{**data, **times, "user_id": UUID(data["user_id"])})
 
 

@@ -299,6 +299,7 @@ begin
             where (given.user_id is null or failure.user_id = given.user_id)
                 and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
                 and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
+                and ((arguments ->> 'due')::boolean is not true or failure.next_try_at is null or failure.next_try_at <= now())
             order by failure.user_id limit given.page_size
         ));
     when 'count_failed' then
@@ -324,6 +325,9 @@ begin
     when 'compare_at_once' then
         return to_jsonb(usersync.compare_at_once());
     when 'start_run' then
+        if (arguments ->> 'retries_all')::boolean then
+            update usersync.sync_failures set next_try_at = null where next_try_at is not null;
+        end if;
         perform usersync.start_run(
             run_id,
             array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
@@ -1771,7 +1775,8 @@ begin
                 failure.raised_in,
                 failure.attempts,
                 failure.first_failed_at,
-                failure.last_failed_at
+                failure.last_failed_at,
+                failure.next_try_at
             from usersync.sync_failures as failure
             where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
                 and (list_failures.user_id is null or failure.user_id = list_failures.user_id)
@@ -2354,7 +2359,7 @@ begin
     if not reconcile_page.dry_run then
         if cardinality(ledger_ids) > 0 then
             -- What a trigger of the application turned into something else would only be turned again: such users
-            -- wait until the trigger, or either side's values, have changed.
+            -- wait until the trigger, or either side's values, have changed. Who fails again and again waits, too.
             differing_ids := array(
                 select unnest(differing_ids)
                 union
@@ -2367,6 +2372,9 @@ begin
                 ), false) as unlike
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
                 where unlike.sqlstate = 'US001'
+                except
+                select failure.user_id from usersync.sync_failures as failure
+                where failure.user_id = any(ledger_ids) and failure.next_try_at > now()
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');
@@ -2445,7 +2453,10 @@ begin
         message = excluded.message,
         raised_in = excluded.raised_in,
         attempts = failure.attempts + 1,
-        last_failed_at = now();
+        last_failed_at = now(),
+        next_try_at = case
+            when failure.attempts >= 5 then now() + interval '1 minute' * least(2 ^ (failure.attempts - 5), 1440)
+        end;
 end;
 $function$
 
@@ -5260,6 +5271,9 @@ timestamp with time zone; not null; default now()
 
 -- table usersync.sync_failures column message
 text; not null
+
+-- table usersync.sync_failures column next_try_at
+timestamp with time zone; Before this time no run tries the user; null: the next run does. "usersync retry" tries everybody.
 
 -- table usersync.sync_failures column outcome
 text; not null

@@ -174,7 +174,7 @@ def apply(
     if changes:
         call.output.say(done_line(changes), "")
     paused = any(each.subject == PAUSED for each in planned.plan.findings)
-    synced = None if no_sync or paused else reconcile(call)
+    synced = None if no_sync or paused else reconcile(call, retry_failures=True)
     return ApplyView(planned, changes, synced, call.settings.copies_source, installation.rehearsed, paused)
 
 

@@ -77,9 +77,14 @@ def failure_lines(failure: Failure, width: int) -> Iterator[str]:
         f"raised in {plain(failure.raised_in)}" if failure.raised_in else "",
         count(failure.attempts, "attempt"),
         f"first failed {first_failed}",
+        f"next try of a run {_next_try(failure)}" if failure.next_try_at else "",
     ]
     for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
         yield faint(line)
+
+
+def _next_try(failure: Failure) -> str:
+    return f"{failure.next_try_at:%Y-%m-%d %H:%M %Z}"
 
 
 def _state(failure: Failure) -> str:

@@ -68,19 +68,24 @@ class RetryView:
     epilog=examples(
         ("usersync retry", "everybody in the ledger"),
         ("usersync retry --user ID", "one user"),
+        ("usersync retry --due", "whose next try is due"),
     )
 )
 @click.option("--user", "user_id", type=click.UUID, metavar="ID", help="Only this user.")
+@click.option(
+    "--due", is_flag=True, help="Only users whose next try is due. For jobs that run every few minutes."
+)
 @common_options
-def retry(call: Call, user_id: UUID | None) -> View:
-    """Try the users of the ledger again.
+def retry(call: Call, user_id: UUID | None, *, due: bool) -> View:
+    """Try the users of the failures table again.
 
-    Who succeeds leaves the ledger. Exit code 1 if some remain.
+    A user who is synced leaves it. Tries everybody, also users whom 'usersync sync' leaves alone for a while:
+    after five failures it waits a minute, then two, four, and so on up to a day. Exit code 1 if some remain.
     """
     from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
 
     call.output.tell(f"Retrying on {call.target}")
-    result = call.run(users.retry(user_id))
+    result = call.run(users.retry(user_id, due=due))
     if result.counts.examined:
         call.record_act("usersync.failures_retried", users=result.counts.examined, synced=result.synced)
     unknown = user_id is not None and not result.counts.examined and not call.run(users.is_known(user_id))

@@ -107,7 +107,7 @@ class StatusView:
             steps.append(("Apply soft deletions:", typed("usersync sync --apply-deletions")))
         if status.failures:
             steps.append(("See the reasons:", typed("usersync failures")))
-            steps.append(("Once mended:", typed("usersync retry")))
+            steps.append(("Once fixed:", typed("usersync retry")))
         if steps:
             yield ""
             yield from align(steps)

@@ -84,6 +84,7 @@ class SyncView:
             steps.append(("Nothing was written. To write them:", typed("usersync sync")))
         if result.errors:
             steps.append(("See the reasons:", typed("usersync failures")))
+            steps.append(("Once fixed:", typed("usersync retry")))
         if counts.orphaned:
             api = "--from-api --remove-orphans --max N" if self.from_api else "--remove-orphans"
             steps.append(("Remove orphaned rows:", typed(f"usersync sync {api}")))

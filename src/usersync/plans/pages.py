@@ -106,14 +106,23 @@ def further(before: str | None, after: str | None) -> str | None:
 
 
 def failed_ids(
-    after: str | None, page_size: int, *, user_id: UUID | None = None, sqlstate: str | None = None
+    after: str | None,
+    page_size: int,
+    *,
+    user_id: UUID | None = None,
+    sqlstate: str | None = None,
+    due: bool = False,
 ) -> Plan[list[str]]:
-    """The users of the ledger, or those that are there for one reason; by id, after one, so many."""
+    """The users of the failures table; those that are there for one reason, or whose next try is due.
+
+    By id, after one, so many.
+    """
     ids: list[str] = yield from operate(
         "failed_ids",
         returns=[uuid_text],
         user_id=user_id,
         sqlstate=sqlstate,
+        due=due or None,
         after_id=after,
         page_size=page_size,
     )

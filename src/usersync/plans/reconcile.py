@@ -59,8 +59,13 @@ def check_options(*, page_size: int, workers: int, difference_limit: int = 0) ->
         raise SettingsError(f"difference limit: expected 0 or more, got {difference_limit}")
 
 
-def open_run(*, workers: int, page_size: int, create: bool = False) -> Plan[Run]:
-    """Open a run of as many parts as there are workers; with nothing to write, it is finished at once."""
+def open_run(
+    *, workers: int, page_size: int, create: bool = False, retry_failures: bool = False
+) -> Plan[Run]:
+    """Open a run of as many parts as there are workers; with nothing to write, it is finished at once.
+
+    ``retry_failures``: it also tries users whose next try would be later.
+    """
     found = yield from _compared_at_once(create=create)
     total = (yield from count_users()) if found is None else found.examined
     parts = workers if found is None else 1
@@ -74,6 +79,7 @@ def open_run(*, workers: int, page_size: int, create: bool = False) -> Plan[Run]
         last_ids=[UUID(int=bound - 1) for bound in bounds[1:]],
         page_size=page_size,
         examined=found and found.examined,
+        retries_all=retry_failures or None,
     )
     return Run(run_id, tuple(range(1, parts + 1)), total, found or Counts(), create)
 

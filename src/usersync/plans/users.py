@@ -196,16 +196,15 @@ _FAILURE = {
 _LEFT = {"degraded": int, "failed": int, "removal_failed": int}
 
 
-def retry(user_id: UUID | None = None, *, sqlstate: str | None = None) -> Plan[SyncResult]:
-    """Try the users of the failures table again, or one of them, or those that are there for one reason.
-
-    In batches that commit by themselves.
+def retry(user_id: UUID | None = None, *, sqlstate: str | None = None, due: bool = False) -> Plan[SyncResult]:
+    """Try the users of the failures table again: one of them, those that are there for one reason, or those
+    whose next try is due. In batches that commit by themselves.
     """
     started = datetime.now(UTC)
     yield from unlink_deleted_users()
     examined, after, batch = 0, None, RETRY_BATCH
     while True:
-        ids = yield from failed_ids(after, batch, user_id=user_id, sqlstate=sqlstate)
+        ids = yield from failed_ids(after, batch, user_id=user_id, sqlstate=sqlstate, due=due)
         if not ids:
             break
         try:

@@ -21,7 +21,8 @@ begin
                 failure.raised_in,
                 failure.attempts,
                 failure.first_failed_at,
-                failure.last_failed_at
+                failure.last_failed_at,
+                failure.next_try_at
             from usersync.sync_failures as failure
             where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
                 and (list_failures.user_id is null or failure.user_id = list_failures.user_id)

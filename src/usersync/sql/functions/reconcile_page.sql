@@ -159,7 +159,7 @@ begin
     if not reconcile_page.dry_run then
         if cardinality(ledger_ids) > 0 then
             -- What a trigger of the application turned into something else would only be turned again: such users
-            -- wait until the trigger, or either side's values, have changed.
+            -- wait until the trigger, or either side's values, have changed. Who fails again and again waits, too.
             differing_ids := array(
                 select unnest(differing_ids)
                 union
@@ -172,6 +172,9 @@ begin
                 ), false) as unlike
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
                 where unlike.sqlstate = 'US001'
+                except
+                select failure.user_id from usersync.sync_failures as failure
+                where failure.user_id = any(ledger_ids) and failure.next_try_at > now()
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');

@@ -1,5 +1,6 @@
 -- Writes the failures table. A user who has a row all the same is degraded, one who has none has failed. The failure of
 -- a deleted user is of the kind removal: the row is there still.
+-- From the sixth attempt on runs wait before they try the user again: a minute, two, four, and a day at most.
 -- A message is kept without what personal data it may quote: addresses, and the value that did not fit a type.
 create or replace function usersync.record_failures(
     ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, raised_in text
@@ -45,7 +46,10 @@ begin
         message = excluded.message,
         raised_in = excluded.raised_in,
         attempts = failure.attempts + 1,
-        last_failed_at = now();
+        last_failed_at = now(),
+        next_try_at = case
+            when failure.attempts >= 5 then now() + interval '1 minute' * least(2 ^ (failure.attempts - 5), 1440)
+        end;
 end;
 $usersync$;
 comment on function usersync.record_failures(uuid[], text, text, text, text, text) is

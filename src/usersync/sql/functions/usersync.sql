@@ -71,6 +71,7 @@ begin
             where (given.user_id is null or failure.user_id = given.user_id)
                 and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
                 and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
+                and ((arguments ->> 'due')::boolean is not true or failure.next_try_at is null or failure.next_try_at <= now())
             order by failure.user_id limit given.page_size
         ));
     when 'count_failed' then
@@ -96,6 +97,9 @@ begin
     when 'compare_at_once' then
         return to_jsonb(usersync.compare_at_once());
     when 'start_run' then
+        if (arguments ->> 'retries_all')::boolean then
+            update usersync.sync_failures set next_try_at = null where next_try_at is not null;
+        end if;
         perform usersync.start_run(
             run_id,
             array(select id::uuid from jsonb_array_elements_text(arguments -> 'first_ids') as id),
