@@ -135,15 +135,25 @@ def names(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def isolation(request: pytest.FixtureRequest) -> str:
+    """The isolation level that each session's transactions have, unless they say otherwise."""
+    return getattr(request, "param", "read committed")
+
+
+@pytest.fixture
+def every_isolation_level(isolation: str) -> str:
+    """For a test that runs on each level, on the newest server."""
+    return isolation
+
+
+@pytest.fixture
 def settings(names: str) -> Settings:
     """The settings that usersync is installed with; a module or a test may override this fixture."""
     return parse_settings(NAMES[names][0])
 
 
 @pytest.fixture
-def project(
-    cluster: SupabaseCluster, names: str, settings: Settings, request: pytest.FixtureRequest
-) -> Iterator[Project]:
+def project(cluster: SupabaseCluster, names: str, settings: Settings, isolation: str) -> Iterator[Project]:
     """A project of the test's own, in which usersync was just installed."""
     label = f"installed_{names}" if settings == parse_settings(NAMES[names][0]) else None
     if label:
@@ -152,6 +162,9 @@ def project(
     else:
         database = cluster.clone(cluster.template("supabase_old", regime="old"))
         _install(database, settings)
+    if isolation != "read committed":
+        statement = sql.SQL("alter database {} set default_transaction_isolation = {}")
+        cluster.maintenance.execute(statement.format(sql.Identifier(database.name), sql.Literal(isolation)))
     with (
         GoTrue(database.dsn("supabase_auth_admin")) as auth,
         database.connect("postgres") as owner,

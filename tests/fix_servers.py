@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SUPPORTED = (15, 16, 17, 18)
 
+ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
+
 # Nothing here has to survive a power cut. Autovacuum is off because a statistic that arrives in the middle of
 # a test changes a plan.
 SETTINGS = {
@@ -69,6 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "newest_server: run on the newest PostgreSQL only, not on each")
     config.addinivalue_line(
         "markers", "key_types: run with keys of other types, too; key_types('uuid'): after all not"
+    )
+    config.addinivalue_line(
+        "markers",
+        "one_isolation_level: what is tested differs above READ COMMITTED; see test_sql_isolation.py",
     )
     found = installed_versions()
     wanted = _wanted(config.getoption("--pg"), found)
@@ -147,15 +153,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     none = pytest.param(0, marks=pytest.mark.skip(reason=lacks("a PostgreSQL")))
     if "names" in metafunc.fixturenames and versions:
         # Once more, on the newest server, where every name is as bad as a name can be.
-        pairs = [(version, "plain") for version in versions] + [(versions[-1], "hostile")]
+        usual = ISOLATION_LEVELS[0]
+        cases = [(version, "plain", usual) for version in versions] + [(versions[-1], "hostile", usual)]
         mark = metafunc.definition.get_closest_marker("key_types")
         if mark is not None and mark.args != ("uuid",):
             # The oldest server is the one of the system, which has the extensions that PostgreSQL comes with.
-            pairs += [(versions[-1], "text"), (versions[-1], "varchar"), (versions[0], "citext")]
-        ids = [f"pg{version}" + ("" if names == "plain" else f"-{names}") for version, names in pairs]
-        metafunc.parametrize(("server", "names"), pairs, ids=ids, indirect=True)
+            kinds = [(versions[-1], "text"), (versions[-1], "varchar"), (versions[0], "citext")]
+            cases += [(version, kind, usual) for version, kind in kinds]
+        one_level = metafunc.definition.get_closest_marker("one_isolation_level")
+        if "every_isolation_level" in metafunc.fixturenames and not one_level:
+            cases += [(versions[-1], "plain", level) for level in ISOLATION_LEVELS[1:]]
+        metafunc.parametrize(("server", "names", "isolation"), cases, ids=map(_case_id, cases), indirect=True)
         return
     metafunc.parametrize("server", versions or [none], ids=lambda version: f"pg{version}", indirect=True)
+
+
+def _case_id(case: tuple[int, str, str]) -> str:
+    version, *others = case
+    return "-".join(
+        [f"pg{version}", *(each for each in others if each not in {"plain", ISOLATION_LEVELS[0]})]
+    )
 
 
 class Servers:

@@ -11,6 +11,7 @@ import pytest
 from usersync import AuditLog, UserSync
 from usersync.errors import BusyError, ConnectionFailedError, DatabaseError, NotInstalledError
 from usersync.plans import schema
+from usersync.schema.trial.faults import fault_of
 from usersync.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
@@ -148,6 +149,21 @@ def test_events_are_stored_and_rejected_as_ever(database, owner, auth, tmp_path,
     assert owner.execute("select count(*) from public.audit_logs where user_id = %s", [user]).fetchone() == (
         1,
     )
+
+
+def test_the_function_that_raised_and_its_trigger_are_named(owner):
+    owner.execute(
+        """
+        create function public.refuse(text) returns void language plpgsql as $$ begin raise 'no'; end $$;
+        create function public.ask() returns trigger language plpgsql as
+        $$ begin perform public.refuse('x'); return new; end $$;
+        create trigger asks before insert on public.users for each row execute function public.ask()
+        """
+    )
+    with pytest.raises(psycopg.Error) as caught:
+        owner.execute("insert into public.users (id) values (gen_random_uuid())")
+    fault = run(fault_of(caught.value), owner)
+    assert (fault.raised_in, fault.trigger) == ("refuse(text)", "asks on users")
 
 
 def test_installing_again_changes_nothing(owner):

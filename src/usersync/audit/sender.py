@@ -147,7 +147,8 @@ class Sender:
         # The server gives up a little before we do, so that no abandoned session waits there for a lock.
         limit_ms = max(1, int(self._timeout * 900))
         return (
-            f"begin; set local statement_timeout = {limit_ms}; set local lock_timeout = {limit_ms}; "
+            "begin isolation level read committed; "
+            f"set local statement_timeout = {limit_ms}; set local lock_timeout = {limit_ms}; "
             "set local client_encoding = 'UTF8'; set local synchronous_commit = on; "
             f"set local usersync.user_links = '{links}'; set local usersync.transaction = 'own'; "
             f"set local usersync.belongs_to = '{belongs_to}'"

@@ -77,7 +77,10 @@ Plan = Generator[Statement | Pause, list[Row], T]
 #: What an answer has to look like, see :func:`fits`.
 Shape = Any
 
-BEGIN, COMMIT, ROLLBACK = Statement("begin"), Statement("commit"), Statement("rollback")
+#: Whatever the default of the role or the database is. Above READ COMMITTED, a row that others change is an
+#: error.
+BEGIN = Statement("begin isolation level read committed")
+COMMIT, ROLLBACK = Statement("commit"), Statement("rollback")
 
 
 #: Before statements that call functions without naming their schema: a function of the same name in a schema

@@ -1,4 +1,7 @@
-"""The audit log of a project, under hostile names too, and more sessions to get into each other's way."""
+"""The audit log of a project, and more sessions to get into each other's way.
+
+Each test runs under hostile names too, and with transactions of each isolation level.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def settings(names: str) -> Settings:
 
 
 @pytest.fixture
-def log(project: Project) -> Log:
+def log(project: Project, every_isolation_level: str) -> Log:
     project.owner.execute(
         "set statement_timeout = '30s'"
     )  # a wait that is not bounded fails, and does not hang

@@ -11,11 +11,12 @@ import pytest
 from psycopg.types.json import Jsonb
 from sql_log import event, send
 
+from fix_servers import ISOLATION_LEVELS as LEVELS
 from usersync import AuditLog
+from usersync.transports.run import run
+from usersync.transports.steps import in_transaction, query
 
-LEVELS = ("read committed", "repeatable read", "serializable")
-
-pytestmark = pytest.mark.parametrize("level", LEVELS)
+pytestmark = [pytest.mark.one_isolation_level, pytest.mark.parametrize("level", LEVELS)]
 
 
 @pytest.fixture
@@ -111,3 +112,30 @@ def test_a_user_who_was_deleted_since_the_snapshot(log, session, level, users):
     assert (answer["stored"], answer["rejected"]) == (2, 0)
     rows = {row["actor_id"]: row for row in log.rows()}
     assert rows[str(bob)]["user_id"] == bob
+
+
+def test_an_event_that_another_transaction_has_stored_since_the_snapshot(log, session, level):
+    """PostgreSQL cannot skip a row that the transaction does not see. The sender tries again."""
+    connection, events = session(), [event() for _ in range(3)]
+    begin(connection, level)
+    assert log.record(*events) == (3, 0, 0)
+    if level != "read committed":
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            send(connection, *events)
+        connection.execute("rollback")
+        begin(connection, level)
+    assert send(connection, *events) == (0, 3, 0)
+    connection.execute("commit")
+    assert len(log.rows()) == 3
+
+
+def test_transactions_of_usersyncs_own_are_read_committed(log, level):
+    log.owner.execute(
+        f"alter role postgres in database {log.project.database.name} "
+        f"set default_transaction_isolation = '{level}'"
+    )
+    with log.project.database.connect() as connection:
+        shown = run(
+            in_transaction(query("select current_setting('transaction_isolation') as level")), connection
+        )
+    assert shown == [{"level": "read committed"}]

@@ -46,6 +46,7 @@ def test_twice_in_one_batch(log, batch):
     assert len(log.rows()) == 3
 
 
+@pytest.mark.one_isolation_level
 @pytest.mark.parametrize("first_commits", [True, False])
 def test_two_writers_at_once(log, session, batch, first_commits):
     first, second = session(), session()

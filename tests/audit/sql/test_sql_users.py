@@ -139,6 +139,7 @@ def test_a_user_who_is_being_deleted_cannot_break_the_foreign_key(log, session):
     assert (log.row()["user_id"], log.row()["actor_id"]) == (None, str(user_id))
 
 
+@pytest.mark.one_isolation_level
 def test_a_user_stays_until_the_batch_is_in(log, session):
     """The deletion comes when the events are there and not committed yet."""
     user_id = log.project.auth.sign_up_email("ada@example.com")

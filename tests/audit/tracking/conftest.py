@@ -73,5 +73,5 @@ class Tracker:
 
 
 @pytest.fixture
-def tracker(project: Project) -> Tracker:
+def tracker(project: Project, every_isolation_level: str) -> Tracker:
     return Tracker(project)

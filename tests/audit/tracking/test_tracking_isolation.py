@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-LEVELS = ("read committed", "repeatable read", "serializable")
+from fix_servers import ISOLATION_LEVELS as LEVELS
+
+pytestmark = pytest.mark.one_isolation_level
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -27,11 +27,15 @@ _TRIGGER = """
 """
 
 
+#: The signatures in a context, the innermost first. It is in the server's language, and has a line for each
+#: function in PL/pgSQL, PL/Python and so on.
+_FUNCTION = re.compile(r"^.*\bPL/[a-zA-Z0-9]+.*?([\w.$\"]+\([^()\n]*\))", re.MULTILINE)
+
+
 def fault_of(cause: psycopg.Error) -> Plan[Fault]:
     """Of an error that a statement of the auth server's met."""
     said = cause.diag
-    # The innermost comes first.
-    functions = re.findall(r"^(?:PL/pgSQL|SQL) function (.+?\))", said.context or "", re.MULTILINE)
+    functions = _FUNCTION.findall(said.context or "")
     return Fault(
         cause.sqlstate,
         (said.message_primary or str(cause)).strip(),
