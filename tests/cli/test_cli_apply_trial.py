@@ -192,3 +192,27 @@ def test_a_rule_that_keeps_people_out_is_a_decision(usersync, project, catalog, 
     assert "accepted with usersync" in words(done.out)
     assert "Nothing was installed: " in words(done.out)
     assert catalog() == before
+
+
+def test_what_failed_before_the_adoption_is_told_from_what_usersync_breaks(usersync, project):
+    """The replaced trigger refuses a user without a name, and so does another one, which stays."""
+    project(
+        "create table public.users (id uuid primary key, name text not null, updated_at timestamptz);"
+        + TRIGGER.format(
+            name="on_auth_user_created",
+            when="after insert",
+            body="insert into public.users (id, name) values (new.id, new.raw_user_meta_data ->> 'name');",
+        )
+        + TRIGGER.format(
+            name="on_auth_user_updated",
+            when="after update",
+            body="update public.users set name = new.raw_user_meta_data ->> 'name', updated_at = now()"
+            " where id = new.id;",
+        ),
+        '[columns]\nname = { from = "user_metadata.name", default = "" }\n',
+    )
+    assert usersync("apply", "--yes", "--adopt", "--accept-changes").code == 0
+    (check,) = usersync("doctor", "--canary", "--json", "--only", "D033").json["checks"]
+    assert check["status"] == "warning", check
+    assert "sign-up by wallet (Web3), soft deletion: refused with SQLSTATE 23502" in check["detail"]
+    assert "Without usersync's triggers it is refused, too." in check["detail"]

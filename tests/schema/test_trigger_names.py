@@ -183,19 +183,29 @@ def test_an_adopted_trigger_that_is_created_again_and_does_something_else(instal
 STAYS = f"{INSERT}; insert into public.credits values (new.id)"
 
 
-@pytest.mark.parametrize("name", ["on_auth_user_created", "on_auth_user_profile", "a_first"])
+@pytest.mark.parametrize(
+    ("name", "usersyncs"),
+    [
+        ("on_auth_user_created", "on_auth_user_zz_created"),
+        ("on_auth_user_profile", "on_auth_user_zz_created"),
+        ("on_created", "zz_on_auth_user_created"),
+        ("trigger_new_user", "zz_on_auth_user_created"),
+        ("a_first", "on_auth_user_created"),
+    ],
+)
 @pytest.mark.parametrize(
     "again", [[], [function(STAYS)], [function(STAYS), trigger("{}")]], ids=["no", "function", "trigger"]
 )
-def test_a_trigger_that_stays_keeps_its_name_and_its_place(installer, catalog, auth, name, again):
+def test_a_trigger_that_stays_keeps_its_name_and_its_place(  # noqa: PLR0917 - fixtures
+    installer, catalog, auth, name, usersyncs, again
+):
     """Whatever is created again, it runs once for each sign-up, and first."""
     run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
     run_sql(installer, function(STAYS), trigger(name))
     before = catalog()
     apply(installer, adopt=True)
     assert catalog()[("trigger", f"{name} on auth.users")] == before[("trigger", f"{name} on auth.users")]
-    usual = name == "a_first"
-    assert ours(installer)["new_user"] == ("on_auth_user_created" if usual else "on_auth_user_zz_created")
+    assert ours(installer)["new_user"] == usersyncs
     run_sql(installer, *(script.format(name) if "{}" in script else script for script in again))
     users = sign_ups(auth)
     assert set(profiles(installer)) == users

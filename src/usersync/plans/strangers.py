@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 OUR_TRIGGERS = tuple(own.name for own in OWN_TRIGGERS)
 
-#: Our trigger for sign-ups has this name where others insert the user's row themselves.
-LATE_NAME = OWN_TRIGGERS[0].late_name
+#: Our trigger for sign-ups has this name at the latest where others insert the user's row themselves.
+LATE_NAME = OWN_TRIGGERS[0].late_names[-1]
 
 
 @dataclass(frozen=True)

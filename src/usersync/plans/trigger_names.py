@@ -29,14 +29,19 @@ class OwnTrigger:
     name: str
     function: str
     operation: int
-    #: Sorts after every name that an application's trigger for the same purpose is likely to have.
-    late_name: str
+    #: Names that sort later, in this order; the last one after nearly every name.
+    late_names: tuple[str, ...]
 
 
 OWN_TRIGGERS = (
-    OwnTrigger("on_auth_user_created", "usersync.handle_new_user", INSERT, "on_auth_user_zz_created"),
-    OwnTrigger("on_auth_user_updated", "usersync.handle_updated_user", UPDATE, "on_auth_user_zz_updated"),
-    OwnTrigger("on_auth_user_deleted", "usersync.handle_deleted_user", DELETE, "on_auth_user_zz_deleted"),
+    OwnTrigger(
+        "on_auth_user_created",
+        "usersync.handle_new_user",
+        INSERT,
+        ("on_auth_user_zz_created", "zz_on_auth_user_created"),
+    ),
+    OwnTrigger("on_auth_user_updated", "usersync.handle_updated_user", UPDATE, ("on_auth_user_zz_updated",)),
+    OwnTrigger("on_auth_user_deleted", "usersync.handle_deleted_user", DELETE, ("on_auth_user_zz_deleted",)),
 )
 
 
@@ -61,10 +66,10 @@ def trigger_names(around: Surroundings) -> dict[str, str]:
         taken = {*chosen.values(), *around.returned, *_others(around)}
         candidates = (
             *sorted(name for name, operations in around.replaced.items() if operations & own.operation),
-            *_after((*_present(around, own), *_usual(around, own)), own, around.makers),
+            *_after((*_present(around, own), *_usual(around, own), *own.late_names), own, around.makers),
         )
         free = (name for name in candidates if name not in taken)
-        chosen[own.name] = next(free, own.late_name)
+        chosen[own.name] = next(free, own.late_names[-1])
     return chosen
 
 

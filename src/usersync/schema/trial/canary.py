@@ -24,12 +24,27 @@ if TYPE_CHECKING:
 
 _INSTALLED = "select to_regclass('usersync.sync_failures') is not null as installed"
 
-# Within the transaction of a flow, the triggers do nothing: neither is their table locked, nor does another
-# session notice.
-_WITHOUT = tuple(
-    f"create or replace function usersync.{name}() returns trigger language plpgsql "
-    "as 'begin return null; end'"
-    for name in ("handle_new_user", "handle_updated_user", "handle_deleted_user")
+# Within the transaction of a flow, usersync's triggers do nothing, and those that it has replaced are back.
+# Where none was replaced, their table is not locked.
+_WITHOUT = (
+    *(
+        f"create or replace function usersync.{name}() returns trigger language plpgsql "
+        "as 'begin return null; end'"
+        for name in ("handle_new_user", "handle_updated_user", "handle_deleted_user")
+    ),
+    """
+    do $$
+    declare
+        replaced record;
+    begin
+        for replaced in
+            select definition from usersync.adopted
+            where kind = 'trigger' and moved_to is null and to_regprocedure(function_name) is not null
+        loop
+            execute regexp_replace(replaced.definition, '^CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER');
+        end loop;
+    end $$
+    """,
 )
 
 
