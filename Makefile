@@ -61,6 +61,9 @@ format: $(VENV)/.stamp  ## Format the code
 docs: $(VENV)/.stamp  ## Make the reference pages from the code
 	$(BIN)/python docs/generate.py
 
+site: $(VENV)/.stamp  ## Build the documentation site in build/site
+	$(BIN)/zensical build --strict --config-file mkdocs.yml
+
 golden: $(VENV)/.stamp  ## Make the golden copies of what is installed, and of what init proposes
 	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
 
@@ -88,4 +91,4 @@ ci: lint types verify test-all  ## What CI runs
 clean:  ## Remove what make has made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-all live lint types format docs golden verify bench bench-quick lock ci clean
+.PHONY: help install demo test test-all live lint types format docs site golden verify bench bench-quick lock ci clean

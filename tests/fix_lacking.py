@@ -15,6 +15,7 @@ WAYS = {
     "the Supabase CLI": _NPM,
     "PgBouncer": "apt-get install pgbouncer util-linux",
     "nginx": "apt-get install nginx-light",
+    "Chromium": "apt-get install chromium",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
     "citext": "apt-get install postgresql-contrib",
     "psql": "apt-get install postgresql-client",

@@ -1,0 +1,118 @@
+"""The documentation site: it builds without a warning, its links lead somewhere, a browser shows every page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+
+from fix_lacking import skip_without
+
+pytestmark = pytest.mark.timeout(600)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site; the builder leaves its cache beside what it reads."""
+    place = tmp_path_factory.mktemp("site")
+    shutil.copy(ROOT / "mkdocs.yml", place)
+    shutil.copytree(ROOT / "docs", place / "docs")
+    (place / "src").symlink_to(ROOT / "src")
+    zensical = Path(sys.executable).with_name("zensical")
+    done = subprocess.run(
+        [zensical, "build", "--strict", "--config-file", "mkdocs.yml"],
+        cwd=place, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / "build/site"
+
+
+def test_every_page_is_in_the_navigation():
+    named = set(re.findall(r"([\w/-]+\.md)", (ROOT / "mkdocs.yml").read_text()))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").glob("*.md")}
+    assert {page for page in pages if not page.endswith(".head.md")} <= named
+
+
+def test_links_of_the_site_lead_somewhere(site):
+    pages = {page.relative_to(site).as_posix(): page.read_text() for page in site.rglob("*.html")}
+    anchors = {name: set(re.findall(r'\bid="?([^"\s>]+)', text)) for name, text in pages.items()}
+    broken = []
+    for name, text in pages.items():
+        for link in re.findall(r'\bhref="?([^"\s>]+)', text):
+            target = urlsplit(urljoin(f"http://site/{name}", link))
+            if target.netloc != "site" or name == "404.html":
+                continue
+            path = unquote(target.path).lstrip("/") or "index.html"
+            lacks_anchor = target.fragment and unquote(target.fragment) not in anchors.get(path, ())
+            if not (site / path).exists() or (path in pages and lacks_anchor):
+                broken.append(f"{name}: {link}")
+    assert broken == []
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if binary is None:
+        skip_without("Chromium")
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=arguments)
+        yield browser
+        browser.close()
+
+
+#: Width in pixels, and the colours that the reader prefers.
+READERS = [(1280, "light"), (1280, "dark"), (390, "light")]
+
+
+@pytest.mark.parametrize(("width", "scheme"), READERS)
+def test_a_browser_shows_every_page(site, address, chromium, width, scheme):
+    context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    complaints, asked, wide = [], [], []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    for each in sorted(site.rglob("*.html")):
+        name = each.relative_to(site).as_posix()
+        if name == "404.html":
+            continue
+        page.goto(address + name)
+        assert page.locator("h1").first.is_visible(), name
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            wide.append(name)
+    brightness = page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    )
+    context.close()
+    assert complaints == []
+    assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()
+    assert wide == []
+    assert (sum(brightness) > 380) == (scheme == "light")
