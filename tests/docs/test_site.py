@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, its links lead somewhere, a browser shows every page."""
+"""The documentation site: it builds without a warning, links lead somewhere, a browser shows every page."""
 
 from __future__ import annotations
 
