@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import psycopg
@@ -11,6 +12,7 @@ from usersync.cli.main import run
 from usersync.settings import Settings
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT
 from usersync.testing.install import install
+from usersync.transports.lock_retry import LOCK_KEY
 
 pytestmark = pytest.mark.newest_server
 
@@ -70,3 +72,55 @@ def test_a_command_leaves_no_setting_in_the_session_of_a_pooler(locked, database
             "select proconfig from pg_proc where oid = 'public.user_sync_status()'::regprocedure"
         ).fetchone()
     assert f"lock_timeout={COMMAND_LOCK_TIMEOUT}" in config
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        (["apply", "--yes", "--no-trial"], "auth.users"),
+        (["rollback", "--yes"], "auth.users"),
+        (["audit", "track", "public.orders"], "public.orders"),
+    ],
+)
+def test_a_command_that_tries_again_says_so_and_goes_on(locked, database, capsys, command, table):
+    """The lock is released when the command has said who holds it."""
+    with psycopg.connect(database.dsn(), autocommit=True) as owner:
+        owner.execute("create table public.orders (id int primary key)")
+    with psycopg.connect(database.dsn("supabase_admin"), autocommit=True) as superuser:
+        superuser.execute("drop trigger on_auth_user_created on auth.users")
+    said, codes = [], []
+    with psycopg.connect(database.dsn("supabase_admin")) as other:
+        # Readers are let through: only what changes the table waits.
+        other.execute(f"lock table {table} in share row exclusive mode")
+        pid = other.info.backend_pid
+        thread = threading.Thread(target=lambda: codes.append(run(command)))
+        thread.start()
+        until(lambda: said.append("".join(capsys.readouterr())) or "Trying again" in "".join(said))
+        other.rollback()
+        thread.join()
+    text = " ".join("".join(said).split())
+    assert codes == [0]
+    assert f"pid {pid}, user supabase_admin" in text
+    assert f"holds ShareRowExclusiveLock on {table}" in text
+
+
+def test_an_installer_says_that_it_waits_for_another_one(locked, database, capsys):
+    said, codes = [], []
+    with psycopg.connect(database.dsn()) as other:
+        other.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
+        thread = threading.Thread(target=lambda: codes.append(run(["apply", "--yes", "--no-trial"])))
+        thread.start()
+        until(lambda: said.append("".join(capsys.readouterr())) or "Waiting for it" in "".join(said))
+        pid = other.info.backend_pid
+        other.rollback()
+        thread.join()
+    assert codes == [0]
+    assert f"Another usersync is changing the schema (pid {pid}, user postgres" in " ".join(
+        "".join(said).split()
+    )

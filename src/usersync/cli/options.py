@@ -24,6 +24,7 @@ from usersync.errors import BusyError, NeedsDatabaseError, SettingsError, Usersy
 from usersync.plans.schema import settings_in_database
 from usersync.settings import FILE_NAME, Settings, load_settings
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT
+from usersync.transports.steps import ON_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,6 +181,8 @@ class Call:
                 found = run(blockers(self.settings), connection)
         except UsersyncError:
             return error
+        if not found:
+            return error
         return BusyError(str(error), hint=advice(found), sqlstate=error.sqlstate)
 
     def warn_of_other_settings(self) -> None:
@@ -260,6 +263,7 @@ def output_options(command: Command) -> Callable[..., None]:
     ) -> None:
         surroundings = click.get_current_context().find_object(Surroundings)
         call = Call(Output(as_json=as_json, verbose=verbose), dsn, config, surroundings)
+        ON_WAIT.set(call.output.tell)
         try:
             view = command(call, **options)
         except BusyError as error:

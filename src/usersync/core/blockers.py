@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from usersync.errors import UsersyncError
+from usersync.sql.expressions import literal
 from usersync.sql.render import render_catalog
 from usersync.transports.steps import PINNED, query, read_only
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from usersync.mapping import TableName
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
@@ -38,10 +40,13 @@ class Blocker:
         )
 
 
-def blockers(settings: Settings) -> Plan[tuple[Blocker, ...]]:
-    """Look for them; none if the lock was released meanwhile, or this cannot be read either."""
+def blockers(settings: Settings, *tables: TableName) -> Plan[tuple[Blocker, ...]]:
+    """Look for them on usersync's tables, tracked ones included, and on these; none if the lock was released
+    meanwhile, or this cannot be read either."""
+    watched = ", ".join(literal(each.quoted) for each in tables)
+    text = render_catalog("blockers", settings, watched_tables=watched)
     try:
-        rows = yield from read_only(query(PINNED + render_catalog("blockers", settings)))
+        rows = yield from read_only(query(PINNED + text))
     except UsersyncError:
         return ()
     return tuple(Blocker(**row) for row in rows)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from usersync.audit_models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
+from usersync.core.blockers import blockers
 from usersync.errors import DatabaseError, SettingsError
 from usersync.mapping import TableName
 from usersync.plans.audit import installed_settings
@@ -99,7 +100,10 @@ def _prune(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Pla
         )
         is_dropped = counted["younger"] == 0
         if is_dropped and not dry_run:
-            is_dropped = yield from patiently(lambda: in_transaction(_drop(table, before)), "the audit log")
+            settings = yield from installed_settings()
+            is_dropped = yield from patiently(
+                lambda: in_transaction(_drop(table, before)), "the audit log", lambda: blockers(settings)
+            )
         if is_dropped:
             return PrunedPart(partition.name, counted["rows"], partition.bytes, dropped=True)
     return (

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from usersync.core.blockers import blockers
 from usersync.errors import (
     ConflictError,
     MigrationChangedError,
@@ -131,7 +132,9 @@ def apply(
     if rehearse is not None and not installed:
         rehearse((yield from left()))
     before = len(applied)
-    yield from patiently(lambda: in_transaction(step(busy=True)), "the auth server's table")
+    yield from patiently(
+        lambda: in_transaction(step(busy=True)), "the auth server's table", lambda: blockers(settings)
+    )
     for change in applied[before:]:
         on_change(change)
     return SchemaPlan(tuple(applied), findings)
@@ -152,14 +155,14 @@ def rollback(
     # Each table costs several locks, of which the server has a limited number for all transactions.
     tracked = [change for change in planned.changes if change.subject.startswith(TRACKED)]
     for start in range(0, len(tracked), TABLES_AT_ONCE):
-        yield from _drop(tracked[start : start + TABLES_AT_ONCE])
-    yield from _drop([change for change in planned.changes if change not in tracked])
+        yield from _drop(settings, tracked[start : start + TABLES_AT_ONCE])
+    yield from _drop(settings, [change for change in planned.changes if change not in tracked])
     for change in planned.changes:
         on_change(change)
     return planned
 
 
-def _drop(changes: Sequence[Change]) -> Plan[None]:
+def _drop(settings: Settings, changes: Sequence[Change]) -> Plan[None]:
     def drop_all() -> Plan[None]:
         # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
         # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
@@ -167,7 +170,9 @@ def _drop(changes: Sequence[Change]) -> Plan[None]:
         for change in changes:
             yield from query(change.sql)
 
-    yield from patiently(lambda: in_transaction(drop_all()), "a table with triggers of usersync")
+    yield from patiently(
+        lambda: in_transaction(drop_all()), "a table with triggers of usersync", lambda: blockers(settings)
+    )
 
 
 def plan_rollback(

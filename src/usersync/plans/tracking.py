@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usersync.core.blockers import blockers
 from usersync.errors import ConflictError, PrivilegeMissingError, SettingsError
 from usersync.mapping import TableName, parse_name
 from usersync.models import Change, Finding
@@ -76,7 +77,7 @@ def track(
             yield from query(change.sql)
         done.append(planned)
 
-    yield from patiently(lambda: in_transaction(attempt()), str(name))
+    yield from patiently(lambda: in_transaction(attempt()), str(name), lambda: blockers(settings, name))
     for change in done[-1].changes:
         on_change(change)
     return done[-1]
@@ -106,7 +107,7 @@ def untrack(settings: Settings, table: str, on_change: OnChange = lambda _: None
             yield from query(change.sql)
         done.append(planned)
 
-    yield from patiently(lambda: in_transaction(attempt()), table)
+    yield from patiently(lambda: in_transaction(attempt()), table, lambda: blockers(settings))
     for change in done[-1].changes:
         on_change(change)
     return done[-1]

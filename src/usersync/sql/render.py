@@ -29,7 +29,7 @@ from usersync.sql.row_rules import is_compared, is_expected, is_user_row, row_is
 from usersync.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from usersync.settings import Settings
 
@@ -63,7 +63,7 @@ class UnusedPlaceholderError(LookupError):
 class Renderer:
     """Renders SQL for one set of settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, values: Mapping[str, str] | None = None) -> None:
         users, source = settings.users_table, settings.source_table
         fragments = Fragments(settings)
         self._key_type = settings.key_type
@@ -105,6 +105,7 @@ class Renderer:
             "expects_everybody": literal(is_expected(settings, "source") == "true"),
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
         } | fragments.values()
+        self._values |= values or {}
         self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 
     def render(self, text: str) -> str:
@@ -254,9 +255,9 @@ def render_survey(name: str, settings: Settings) -> str:
     return Renderer(settings).render(read_sql(f"survey/{name}.sql"))
 
 
-def render_catalog(name: str, settings: Settings) -> str:
-    """A query that reads the catalog only."""
-    return Renderer(settings).render(read_sql(f"catalog/{name}.sql"))
+def render_catalog(name: str, settings: Settings, **values: str) -> str:
+    """A query that reads the catalog only. ``values``: literals that are no settings."""
+    return Renderer(settings, values).render(read_sql(f"catalog/{name}.sql"))
 
 
 def _migrations(renderer: Renderer) -> Iterator[Migration]:

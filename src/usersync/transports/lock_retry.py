@@ -1,7 +1,7 @@
 """Changing tables that others are busy with: one installer at a time, and nobody waits in line behind it.
 
 A statement that waits for a lock makes everybody wait who comes after it. So none waits for longer than a
-tenth of a second; it gives up, lets the others through, and tries again.
+tenth of a second; it gives up, lets the others through, and tries again. It says so, and who has the lock.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from usersync.errors import BusyError
-from usersync.transports.steps import PINNED_SESSION, Pause, Plan, query
+from usersync.transports.steps import PINNED_SESSION, Pause, Plan, query, query_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
 LOCK_KEY = 0x7573_6572_7379_6E63
@@ -22,30 +22,63 @@ T = TypeVar("T")
 
 BUSY_LOCK_TIMEOUT = "100ms"
 _ATTEMPTS = 60
+#: After how many attempts it is said that somebody has the lock: about half a second.
+_SILENT_ATTEMPTS = 3
 _MAX_PAUSE_S = 1.0
+
+_LOOK = (
+    "Look for long transactions on it: "
+    "select * from pg_stat_activity where state <> 'idle' order by xact_start"
+)
+
+_INSTALLER = """
+    select coalesce(
+        string_agg(
+            format('pid %%s, user %%s, since %%s', pid, usename, date_trunc('second', xact_start)), '; '
+        ),
+        'it has ended since'
+    ) as who
+    from pg_locks join pg_stat_activity using (pid)
+    where locktype = 'advisory' and granted and objsubid = 1
+        and database = (select oid from pg_database where datname = current_database())
+        and (classid::bigint << 32 | objid::bigint) = %(key)s
+"""
 
 
 def take_lock(lock_timeout: str) -> Plan[None]:
     """Be the only installer until the transaction ends, and wait for other locks no longer than this."""
     yield from query(f"{PINNED_SESSION}; set local lock_timeout = '120s'")
-    yield from query("select pg_advisory_xact_lock(%(key)s)", key=LOCK_KEY)
+    row = yield from query_row("select pg_try_advisory_xact_lock(%(key)s) as taken", key=LOCK_KEY)
+    if not row["taken"]:
+        who = (yield from query_row(_INSTALLER, key=LOCK_KEY))["who"]
+        yield Pause(0, f"Another usersync is changing the schema ({who}). Waiting for it, 2 minutes at most.")
+        yield from query("select pg_advisory_xact_lock(%(key)s)", key=LOCK_KEY)
     yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=lock_timeout)
 
 
-def patiently(attempt: Callable[[], Plan[T]], table: str) -> Plan[T]:
-    """Try until ``table``, and whatever else the attempt locks, is to be had; raises :class:`BusyError`."""
+def patiently(
+    attempt: Callable[[], Plan[T]], table: str, who: Callable[[], Plan[Sequence[object]]]
+) -> Plan[T]:
+    """Try until ``table``, and whatever else the attempt locks, is available; raises :class:`BusyError`.
+
+    ``who`` finds the sessions that hold the lock.
+    """
     attempts = 1
     while True:
         try:
             return (yield from attempt())
         except BusyError as error:
             if attempts == _ATTEMPTS:
+                named = "; ".join(map(str, (yield from who()))) or _LOOK
                 raise BusyError(
                     f"{table} was locked by others at each of {_ATTEMPTS} attempts",
-                    hint="Look for long transactions on it (select * from pg_stat_activity where "
-                    "state <> 'idle' order by xact_start), then run this again; it goes on where it was.",
+                    hint=f"{named}. Wait for it, or end it; then run this again, it goes on where it was.",
                     sqlstate=error.sqlstate,
                 ) from error
+        why = None
+        if attempts == _SILENT_ATTEMPTS:
+            named = "; ".join(map(str, (yield from who())))
+            why = f"{table} is locked{f': {named}' if named else ''}. Trying again, for a minute at most."
         # Jittered, so that several installers, or we and a regular job, do not meet again and again.
-        yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * attempts)))  # noqa: S311
+        yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * attempts)), why)  # noqa: S311
         attempts += 1

@@ -15,7 +15,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from usersync.errors import ConnectionFailedError, UsersyncError, refused
 from usersync.transports.ownership import Turn, other_loop, settle, settle_async
-from usersync.transports.steps import Pause, Plan, Statement
+from usersync.transports.steps import Pause, Plan, Statement, say_why
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Row
@@ -67,6 +67,7 @@ class _Blocking:
 
     def take(self, step: Statement | Pause) -> list[Row]:
         if isinstance(step, Pause):
+            say_why(step)
             time.sleep(step.seconds)
             return []
         if not self.turn.is_open:
@@ -127,6 +128,7 @@ class _Awaiting:
 
     async def take(self, step: Statement | Pause) -> list[Row]:
         if isinstance(step, Pause):
+            say_why(step)
             await asyncio.sleep(step.seconds)
             return []
         if not self.turn.is_open:

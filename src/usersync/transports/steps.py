@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -70,6 +71,19 @@ class Pause:
     """Wait for so many seconds."""
 
     seconds: float
+    #: What is waited for, for people; see :data:`ON_WAIT`.
+    why: str | None = None
+
+
+#: Is told what an operation waits for, if that takes long enough to wonder.
+ON_WAIT: ContextVar[Callable[[str], None] | None] = ContextVar("usersync_on_wait", default=None)
+
+
+def say_why(pause: Pause) -> None:
+    """Tell ``ON_WAIT`` what is waited for. Called by what drives a plan."""
+    tell = ON_WAIT.get()
+    if pause.why is not None and tell is not None:
+        tell(pause.why)
 
 
 Plan = Generator[Statement | Pause, list[Row], T]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usersync.core.blockers import blockers
 from usersync.plans import schema
 from usersync.plans.doctor.d003_migrations import RUN_ALL
 from usersync.sql.script import install_script
@@ -69,4 +70,4 @@ def mend(settings: Settings, remedy: Remedy) -> Plan[None]:
         yield from take_lock(BUSY_LOCK_TIMEOUT)
         yield Statement(text)
 
-    yield from patiently(lambda: in_transaction(attempt()), "what is to be mended")
+    yield from patiently(lambda: in_transaction(attempt()), "what is to be fixed", lambda: blockers(settings))
