@@ -18,6 +18,7 @@ WAYS = {
     "Chromium": "apt-get install chromium",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
     "citext": "apt-get install postgresql-contrib",
+    "ICU": "apt-get install postgresql",
     "psql": "apt-get install postgresql-client",
     "pg_dump": "apt-get install postgresql-client",
     "a PostgreSQL": "make install",

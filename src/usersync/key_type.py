@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from usersync.errors import SettingsError
 from usersync.mapping import parse_name, quote
 
-#: The text of a uuid, as PostgreSQL and the auth server write it.
-CANONICAL = "^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$"
+#: Whether a text is that of a uuid, as PostgreSQL and the auth server write it. One regular expression takes six
+#: times as long. COALESCE, because the planner takes what it does not know for true of half of the rows: it
+#: believes that a regular expression hardly ever matches, and avoids the index on the key.
+_IS_ID = (
+    "coalesce({key} like '________-____-____-____-____________' and length(replace({key}, '-', '')) = 32 "
+    "and {key} ~ '^[-0-9a-f]+$', false)"
+)
 
 #: How many characters that is.
 LENGTH = 36
@@ -67,7 +72,7 @@ class KeyType:
     def holds_id(self, key: str) -> str | None:
         """Whether a key holds an id; None where no key holds anything else."""
         # A collation of the column may be of a kind that regular expressions do not support.
-        return None if self.is_uuid else f"{key}::text collate \"C\" ~ '{CANONICAL}'"
+        return None if self.is_uuid else _IS_ID.format(key=f'({key}::text collate "C")')
 
     def rewrite(self, template: str) -> str:
         """Fill what an SQL file says of the key's type.
@@ -99,9 +104,7 @@ def parse_key_type(value: object, where: str) -> KeyType:
         return KeyType(f"character varying({length})" if length else "character varying")
     if found := _CHAR.fullmatch(value):
         if found[1] != str(LENGTH):
-            raise SettingsError(
-                f"{where}: {value} has to be character(36), as an id is no longer", hint=_HINT
-            )
+            raise SettingsError(f"{where}: {value} has to be character(36), the length of an id", hint=_HINT)
         return KeyType(f"character({LENGTH})")
     if value != "citext" and re.search(r'\.("citext"|citext)$', value):
         name = parse_name(value, where)

@@ -2229,6 +2229,7 @@ CREATE OR REPLACE FUNCTION usersync.reconcile_page(first_id uuid, last_id uuid, 
  SET bytea_output TO 'hex'
  SET lc_monetary TO 'C'
  SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
 AS $function$
 #variable_conflict use_column
 <<known>>

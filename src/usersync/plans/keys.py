@@ -92,24 +92,23 @@ def _sorted_otherwise(settings: Settings) -> Plan[Finding | None]:
 
 def _in_upper_case(settings: Settings) -> Plan[Finding | None]:
     """Rows of users whose ids are not written as the auth server writes them: a second row would be made."""
-    table, key = settings.users_table, f"target.{quote(settings.key)}"
-    shape = settings.key_type.holds_id(f"lower({key}::text)")
-    canonical = settings.key_type.holds_id(key)
+    table, column, kind = settings.users_table, quote(settings.key), settings.key_type
+    key = f"target.{column}"
+    in_upper_case = f"{kind.holds_id(f'lower({key}::text)')} and not ({kind.holds_id(key)})"
     statement = (
-        f"select count(*) as rows from {table.quoted} as target where {shape} and not ({canonical}) "
-        f"and exists (select from {settings.source_table.quoted} as source "
-        f'where source."id" = {key}::text::uuid)'
-    ).replace("%", "%%")
+        f"select count(*) as rows from {table.quoted} as target where {in_upper_case} and exists ("
+        f'select from {settings.source_table.quoted} as source where source."id" = {key}::text::uuid)'
+    )
     rows = (yield from query_row(statement))["rows"]
     if not rows:
         return None
     return Finding(
         "D012",
         f"column {table}.{settings.key}",
-        f"{rows:,} rows of {table} have the id of an auth user in upper case: usersync compares ids in lower "
-        "case, as the auth server writes them, and would make a second row for each of these users",
-        "-- Write the ids in lower case, there and in every column that refers to them, and have the "
-        f"application write them so:\nupdate {table.quoted} set {quote(settings.key)} = "
-        f"lower({quote(settings.key)}) where {quote(settings.key)} <> lower({quote(settings.key)});",
+        f"{table} holds {rows:,} {'id' if rows == 1 else 'ids'} of auth users in upper case: usersync "
+        "compares ids in lower case, as the auth server writes them, and would make a second row for each",
+        "-- Write the ids in lower case, and have the application write them so. Columns that refer to them "
+        "change with them only by ON UPDATE CASCADE:\n"
+        f"update {table.quoted} as target set {column} = lower({key}::text) where {in_upper_case};",
         level="error",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from usersync.mapping import TableName
 from usersync.models import Finding
 from usersync.plans.doctor.context import Context, Definition, Verdict
+from usersync.plans.keys import key_findings
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def look(context: Context) -> Plan[Verdict]:
     table = context.settings.users_table
     if not context.inspection.has_users_table:
         return Verdict("", ((yield from _missing(context.settings)),))
-    return Verdict(f"{table} takes every user", context.found("D012"))
+    found = context.found("D012")
+    if not any(each.level == "error" for each in found):
+        found = (*(yield from key_findings(context.settings)), *found)
+    return Verdict(f"{table} takes every user", found)
 
 
 def _missing(settings: Settings) -> Plan[Finding]:

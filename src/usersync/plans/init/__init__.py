@@ -28,6 +28,7 @@ from usersync.plans.init.survey import (
 )
 from usersync.plans.init.tables import Tables, look_for_tables
 from usersync.plans.inspection import find, inspect
+from usersync.plans.keys import key_findings
 from usersync.plans.strangers import Stranger, strangers
 from usersync.settings import Settings, parse_settings
 from usersync.sql.render import render_bundle
@@ -189,7 +190,9 @@ def _conclude(
     first_run = (yield from read_only(preview(settings, bundle, inspection))) if fit else None
     triggers = (yield from users_triggers(bundle)) if about else ()
     gated = (yield from read_only(gates(settings, inspection))) if about else ()
-    findings = (*findings, *gated)
+    has_errors = any(each.level == "error" for each in findings)
+    keyed = (yield from read_only(key_findings(settings))) if about and not has_errors else ()
+    findings = (*findings, *keyed, *gated)
     open_ones = [each for each in findings if each.level == "error" or each in gated]
     errors = tuple(map(_sentence, open_ones))
     if first_run and not any(each.level == "error" for each in findings):

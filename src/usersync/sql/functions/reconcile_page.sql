@@ -6,7 +6,8 @@
 -- deleted_upstream where it has soft-deleted the user.
 --
 -- Whatever the planner believes about the tables' sizes, an empty one that was analyzed included, it is to
--- walk both primary keys: hence no sequential scans, and a full join, which has no nested loop to offer.
+-- walk both primary keys: hence no sequential scans, no bitmaps, which have no order and would be sorted, and a full
+-- join, which has no nested loop to offer.
 create or replace function usersync.reconcile_page(
     first_id uuid,
     last_id uuid,
@@ -29,6 +30,7 @@ create or replace function usersync.reconcile_page(
 language plpgsql
 set search_path = pg_catalog, "@pinned"
 set enable_seqscan = off
+set enable_bitmapscan = off
 as $usersync$
 #variable_conflict use_column
 <<known>>

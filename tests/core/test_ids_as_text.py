@@ -1,0 +1,207 @@
+"""Keys that hold the auth server's id as text: which rows are users' rows, and what goes by the index."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from fix_lacking import skip_without
+from fix_project import add_citext
+from usersync import UserSync
+from usersync.errors import ConflictError
+from usersync.plans import schema
+from usersync.settings import parse_settings
+from usersync.testing.install import install
+from usersync.transports.run import run
+
+#: Keys that are no users': of Prisma, of a person, the text of a uuid with something more, upper case.
+STRANGE = (
+    "clx0a1b2c3d4e5f6g7h8i9j0k",
+    "",
+    "ffffffff-ffff-ffff-ffff-fffffffffffg",
+    "11111111-1111-4111-8111-11111111111",
+    "11111111-1111-4111-8111-111111111111\n",
+    "AAAAAAAA-AAAA-4AAA-8AAA-AAAAAAAAAAAA",
+    "{11111111-1111-4111-8111-111111111111}",
+    "11111111111141118111111111111111",
+)
+
+TEXT = parse_settings({"key_type": "text"})
+
+
+def plan_of(settings, connection):
+    return [each.message for each in run(schema.plan(settings), connection).errors]
+
+
+@pytest.fixture
+def installed(database, postgres, auth):
+    """Install on a table whose key is made like this; returns a client."""
+    clients = []
+
+    def make(column, key_type, **more):
+        postgres.execute(f"create table public.users (id {column}, email text)")
+        settings = parse_settings({"key_type": key_type, "columns": {"email": "email"}, **more})
+        install(database, settings)
+        clients.append(UserSync(database.dsn()))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("on_delete", ["anonymize", "delete"])
+def test_a_row_whose_key_is_no_id_is_never_touched(installed, postgres, auth, on_delete):
+    client = installed("text primary key", "text", on_delete=on_delete)
+    gone, stays = (auth.sign_up_email(f"{name}@example.com") for name in ("gone", "stays"))
+    for key in STRANGE:
+        postgres.execute("insert into public.users values (%s, 'x@example.com')", [key])
+    orphan = "11111111-1111-4111-8111-111111111111"
+    postgres.execute("insert into public.users values (%s, 'x@example.com')", [orphan])
+    strange = "select id, email, xmin::text from public.users where id <> all(%s) order by id"
+    known = [str(gone), str(stays), orphan]
+    before = postgres.execute(strange, [known]).fetchall()
+    assert len(before) == len(STRANGE)
+
+    status = client.status()
+    assert (status.users, status.auth_users, status.orphaned) == (3, 2, 1)
+    postgres.execute("update public.users set email = 'old' where id = %s", [str(stays)])
+    counts = client.reconcile(page_size=1, workers=3).counts
+    assert (counts.stale, counts.missing, counts.orphaned) == (1, 0, 1)
+    auth.soft_delete(gone)
+    assert client.remove_orphans(limit=10).removed == 1
+    client.apply_deletions(limit=10)
+    client.reconcile()
+    client.retry()
+    assert client.status().in_step
+    assert postgres.execute(strange, [known]).fetchall() == before
+
+
+KEYS = {
+    "text": ("text primary key", "text"),
+    "varchar": ("varchar unique", "varchar"),
+    "varchar(191)": ("varchar(191) primary key", "varchar(191)"),
+    "char(36)": ("char(36) primary key", "char(36)"),
+    "the collation of bytes": ('text collate "C" primary key', "text"),
+    "a collation that knows no case": ("text collate public.caseless primary key", "text"),
+}
+READ = (
+    "select seq_tup_read, idx_tup_fetch from pg_stat_xact_all_tables where relid = 'public.users'::regclass"
+)
+
+
+@pytest.fixture
+def caseless(superuser):
+    """A collation for which two letters are equal whatever their case."""
+    try:
+        superuser.execute(
+            "create collation public.caseless "
+            "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    except psycopg.errors.FeatureNotSupported:
+        skip_without("ICU")
+
+
+@pytest.fixture
+def installed_key(installed, request):
+    if "caseless" in request.param[0]:
+        request.getfixturevalue("caseless")
+    return installed(*request.param)
+
+
+@pytest.mark.parametrize("installed_key", KEYS.values(), ids=KEYS, indirect=True)
+def test_the_index_on_the_key_is_used_whatever_its_type(installed_key, postgres, superuser, auth):
+    client = installed_key
+    ids = auth.import_users(2_000)
+    assert client.status().in_step
+    with superuser.transaction(force_rollback=True):
+        superuser.execute("update public.users set email = 'old'")
+        scanned, fetched = superuser.execute(READ).fetchone()
+        superuser.execute("select usersync.sync_users(%s, null, true)", [ids[:5]])
+        superuser.execute("select usersync.user_exists(%s), public.ensure_user_exists(%s)", [ids[7], ids[8]])
+        superuser.execute("select usersync.reconcile_page(%s, %s, 100, true)", [min(ids), max(ids)])
+        after = superuser.execute(READ).fetchone()
+        assert after[0] == scanned
+        assert after[1] - fetched < 500
+    postgres.execute("delete from public.users where email like '%%1@%%'")
+    postgres.execute("update public.users set email = 'old' where email like '%%2@%%'")
+    counts = client.reconcile(page_size=100).counts
+    assert (counts.missing, counts.stale, counts.orphaned) == (200, 200, 0)
+    assert client.status().in_step
+
+
+def test_an_id_in_upper_case_stops_the_installation_and_is_named(postgres, auth, database):
+    """The Swift client writes ids in upper case."""
+    settings = parse_settings({"key_type": "text", "columns": {"email": "email"}})
+    user = auth.sign_up_email("ada@example.com")
+    postgres.execute("create table public.users (id text primary key, email text)")
+    postgres.execute("insert into public.users values (upper(%s::text)), ('V1StGXR8_Z5jdHi6B-myT')", [user])
+    (message,) = plan_of(settings, postgres)
+    assert message.startswith("public.users holds 1 id of auth users in upper case: usersync compares ids in")
+    with pytest.raises(ConflictError, match="in upper case"):
+        install(database, settings)
+    (finding,) = run(schema.plan(settings), postgres).errors
+    assert postgres.execute(finding.fix).rowcount == 1
+    install(database, settings)
+    assert postgres.execute("select id from public.users order by id").fetchall() == [
+        (str(user),), ("V1StGXR8_Z5jdHi6B-myT",)
+    ]  # fmt: skip
+
+
+def test_a_collation_that_sorts_ids_otherwise_is_refused(postgres, superuser):
+    """Danish sorts aa behind z."""
+    if not postgres.execute("select from pg_collation where collname = 'da-x-icu'").rowcount:
+        skip_without("ICU")
+    postgres.execute('create table public.users (id text collate "da-x-icu" primary key, email text)')
+    settings = parse_settings({"key_type": "text", "columns": {"email": "email"}})
+    (message,) = plan_of(settings, postgres)
+    assert message.startswith(
+        'public.users.id has the collation pg_catalog."da-x-icu", which sorts the digits'
+    )
+    (finding,) = run(schema.plan(settings), postgres).errors
+    postgres.execute(finding.fix)
+    assert plan_of(settings, postgres) == []
+
+
+def test_a_key_of_another_type_than_the_settings_name_is_refused(postgres, database, auth):
+    postgres.execute("create table public.users (id varchar(36) primary key, email text)")
+    columns = {"columns": {"email": "email"}}
+    (finding,) = run(schema.plan(parse_settings({**columns, "key_type": "text"})), postgres).errors
+    assert finding.message == "public.users.id is of type character varying(36), and key_type is text"
+    assert finding.hint.endswith("key_type = 'character varying(36)'")
+    install(database, parse_settings({**columns, "key_type": "character varying(36)"}))
+    user = auth.sign_up_email("ada@example.com")
+    # The application's migration; sign-ups go on, and plan names the setting.
+    postgres.execute("drop table public.audit_logs cascade")
+    postgres.execute("alter table public.users alter column id type uuid using id::uuid")
+    auth.sign_up_email("bob@example.com")
+    (message,) = plan_of(parse_settings({**columns, "key_type": "varchar(36)"}), postgres)
+    assert message == "public.users.id is of type uuid, and key_type is character varying(36)"
+    install(database, parse_settings(columns))
+    with UserSync(database.dsn()) as client:
+        client.reconcile()
+        assert client.status().in_step
+        assert client.user_exists(user)
+
+
+def test_citext_is_compared_by_its_own_operator_and_a_row_in_upper_case_is_told(
+    database, postgres, auth, superuser
+):
+    add_citext(database)
+    settings = parse_settings({"key_type": '"ext""ensions".citext', "columns": {"email": "email"}})
+    postgres.execute('create table public.users (id "ext""ensions".citext primary key, email text)')
+    install(database, settings)
+    user = auth.sign_up_email("ada@example.com")
+    with UserSync(database.dsn()) as client:
+        # Only with citext a key in upper case is in the way of the user's own row.
+        postgres.execute("update public.users set id = upper(id::text)")
+        client.reconcile()
+        (failure,) = client.failures()
+        assert (failure.user_id, failure.sqlstate) == (user, "US002")
+        assert "its key is in upper case" in failure.message
+        (message,) = plan_of(settings, postgres)
+        assert message.startswith("public.users holds 1 id of auth users in upper case")
+        postgres.execute("update public.users set id = lower(id::text)")
+        client.reconcile()
+        assert not client.failures()
+        assert client.status().in_step
