@@ -101,6 +101,10 @@ class Project:
     owner: psycopg.Connection[Any]
     client: UserSync
 
+    def connect(self) -> psycopg.Connection[Any]:
+        """One more session as ``postgres``."""
+        return _speaking(self.settings, self.database.connect("postgres"))
+
     @property
     def users(self) -> str:
         """The users table, quoted."""
@@ -170,10 +174,14 @@ def project(cluster: SupabaseCluster, names: str, settings: Settings, isolation:
         database.connect("postgres") as owner,
         UserSync(database.dsn()) as client,
     ):
-        if not settings.key_type.is_uuid:
-            owner.adapters.register_dumper(UUID, _AsText)
-        yield Project(database, settings, NAMES[names][1], auth, owner, client)
+        yield Project(database, settings, NAMES[names][1], auth, _speaking(settings, owner), client)
     cluster.drop(database)
+
+
+def _speaking(settings: Settings, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    if not settings.key_type.is_uuid:
+        connection.adapters.register_dumper(UUID, _AsText)
+    return connection
 
 
 def _install(database: SupabaseDatabase, settings: Settings) -> None:

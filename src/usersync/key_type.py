@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from usersync.errors import SettingsError
 from usersync.mapping import parse_name, quote
 
-#: Whether a text is that of a uuid, as PostgreSQL and the auth server write it. One regular expression takes six
-#: times as long. COALESCE, because the planner takes what it does not know for true of half of the rows: it
-#: believes that a regular expression hardly ever matches, and avoids the index on the key.
+#: Whether a text is that of a uuid, as PostgreSQL and the auth server write it. One regular expression takes
+#: six times as long. COALESCE, because the planner takes what it does not know for true of half of the rows:
+#: it believes that a regular expression hardly ever matches, and avoids the index on the key.
 _IS_ID = (
     "coalesce({key} like '________-____-____-____-____________' and length(replace({key}, '-', '')) = 32 "
     "and {key} ~ '^[-0-9a-f]+$', false)"

@@ -310,6 +310,8 @@ def _linked_events(settings: Settings, user_id: UUID) -> Plan[int | None]:
     if column is None:
         return None
     place = f"{_escaped(quote(column.name))} = %(id)s" + (f"::{column.type}" if column.type else "")
+    if settings.audit.is_own:
+        place = settings.key_type.matches_bound(quote(column.name))
     return (
         yield from _guarded(
             f"select count(*) as rows from (select from {_named(settings.audit_table)} where {place} "

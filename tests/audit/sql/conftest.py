@@ -41,7 +41,7 @@ def session(project: Project) -> Iterator[Callable[[], psycopg.Connection[Any]]]
     opened = []
 
     def connect() -> psycopg.Connection[Any]:
-        opened.append(project.database.connect("postgres"))
+        opened.append(project.connect())
         opened[-1].execute("set statement_timeout = '30s'")
         return opened[-1]
 

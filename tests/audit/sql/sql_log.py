@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -71,7 +71,11 @@ class Log:
             read = (
                 "select log.*, tableoid::regclass::text as partition from {} as log order by occurred_at, id"
             )
-            return cursor.execute(read.format(self.table)).fetchall()
+            rows = cursor.execute(read.format(self.table)).fetchall()
+        for row in rows:
+            # Text where the key is.
+            row["user_id"] = row["user_id"] and UUID(str(row["user_id"]))
+        return rows
 
     def row(self) -> dict[str, Any]:
         """The only event."""

@@ -9,6 +9,8 @@ from sql_log import event
 from usersync.plans import schema
 from usersync.transports.run import run
 
+pytestmark = pytest.mark.key_types
+
 WRITES = {
     "update": "update {} set action = 'forged'",
     "unlink": "update {} set user_id = null",

@@ -8,6 +8,8 @@ from sql_log import HOSTILE_TABLE, event, send
 from fix_project import NAMES
 from usersync.settings import parse_settings
 
+pytestmark = pytest.mark.key_types
+
 POLICIES = ("anonymize", "soft", "keep", "delete")
 
 

@@ -10,6 +10,8 @@ from sql_log import event, send
 from usersync.settings import Settings
 from usersync.testing.install import install
 
+pytestmark = pytest.mark.key_types
+
 ROLES = ("anon", "authenticated", "service_role", "authenticator")
 
 TABLES = """

@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from sql_log import event, send, wait_until_blocked
 
+pytestmark = pytest.mark.key_types
+
 #: A uuid of version 7, made at 2025-09-13T12:59:18.395Z.
 SEVEN = "01994328-99fb-7000-8000-000000000001"
 

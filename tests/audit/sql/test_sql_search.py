@@ -13,6 +13,8 @@ from usersync.errors import NotInstalledError, PrivilegeMissingError, SettingsEr
 from usersync.plans import audit, audit_upkeep
 from usersync.transports.run import run
 
+pytestmark = pytest.mark.key_types
+
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
 

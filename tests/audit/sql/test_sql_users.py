@@ -11,6 +11,8 @@ from sql_log import event, send, wait_until_blocked
 
 from usersync.testing import BREAKAGES, broken_users_table
 
+pytestmark = pytest.mark.key_types
+
 
 def forget(log, user_id):
     """Take the user's row away behind usersync's back."""
