@@ -16,6 +16,8 @@ class Project:
 
     #: The table, where the database does not show it.
     table: str | None = None
+    #: What a person answers: settings of the file, as they are to be instead.
+    answers: tuple[tuple[str, str], ...] = ()
     #: What a person decides: columns added to the file, and changes to the table.
     decided: str = ""
     prepared: str = ""
@@ -34,7 +36,9 @@ PROJECTS = {
     "multi_tenant": Project(ledger=frozenset({("23502", "tenant_id"), ("23502", "email")})),
     # The trigger that also opens wallets stays, and inserts an address that single sign-on has twice.
     "marketplace": Project(refused=frozenset({"sso_again"})),
-    "legacy_bigint": Project(table="public.users", ledger=TAKEN),
+    "legacy_bigint": Project(
+        table="public.users", answers=(("creates_rows = false", "creates_rows = true"),), ledger=TAKEN
+    ),
     "unique_username": Project(),
     "kinds_of_types": Project(table="public.users", ledger=frozenset({("23514", "age"), ("22P02", "age")})),
     "required_columns": Project(

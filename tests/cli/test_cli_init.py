@@ -277,7 +277,7 @@ def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth)
         "select id, 'taken@example.com', 'theirs' from auth.users where email is distinct from "
         "'taken@example.com' limit 1"
     )
-    notes = proposed()["notes"]
+    notes = proposed(code=1)["notes"]  # who makes the rows
     assert "2 of 5 users tried have a value that does not fit into age (public.positive)." in notes
     # "ada", and the default that who has none would get.
     assert any("2 of 5 users tried would be refused by long_enough" in each for each in notes)

@@ -82,6 +82,7 @@ def test_the_values_are_evidence(looked):
     data = looked(
         "create table public.folk (who uuid primary key, email text)",
         rows=["insert into public.folk values (%s)"],
+        code=1,  # who makes the rows
     )
     assert data["settings"]["users_table"] == "public.folk"
     assert data["settings"]["key"] == "who"

@@ -169,6 +169,9 @@ def test_a_real_project_from_init_to_rollback(run, catalog):
     same_as_golden(run.name, text)
     assert done.code == ("DECIDE" in text)
     assert done.code or not (run.project.decided or run.project.prepared)
+    for proposed, answer in run.project.answers:
+        assert f"\n{proposed}\n" in text
+        text = text.replace(f"\n{proposed}\n", f"\n{answer}\n")
     (run.directory / "usersync.toml").write_text(text + run.project.decided)
     run.postgres.execute(run.project.prepared)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.init_view import InitView, QuestionView, choice_lines
+from usersync.cli.init_view import InitView, QuestionView, choice_lines, question_lines
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.output import can_ask
 from usersync.errors import SettingsError
@@ -20,7 +20,8 @@ from usersync.settings import FILE_NAME, Settings
 
 if TYPE_CHECKING:
     from usersync.cli.output import View
-    from usersync.plans.init import Tables
+    from usersync.plans.init import Proposal, Tables
+    from usersync.plans.init.question import Answer
     from usersync.schema.trial.observation import Trial
 
 
@@ -73,6 +74,8 @@ def init(
     else:
         chosen = tables.choose(named)
     proposal = call.run(propose(source, chosen, trial))
+    if asks and (answers := _ask_settings(call, proposal)):
+        proposal = call.run(propose(source, chosen, trial, answers))
     text = settings_text(proposal)
     others = tuple(each.table for each in tables.choices if each is not chosen)
     view = InitView(proposal, text, call.target, others, path if writes else None, _shadowed(path))
@@ -135,6 +138,17 @@ def _ask(call: Call, tables: Tables, source: TableName) -> Choice | TableName | 
         call.output.say("Nothing was written.")
         click.get_current_context().exit(1)
     return options[number - 1]
+
+
+def _ask_settings(call: Call, proposal: Proposal) -> dict[str, Answer]:
+    """The answers to the questions that the database leaves open, by the setting."""
+    answers = {}
+    for question in proposal.asked:
+        call.output.tell("", *question_lines(question, call.output.width))
+        number = call.output.choose("Your answer?", len(question.answers))
+        if number is not None:
+            answers[question.setting] = question.answers[number - 1]
+    return answers
 
 
 def _shadowed(path: Path) -> str | None:

@@ -14,6 +14,7 @@ from usersync.plans.init.columns import left_out
 from usersync.plans.init.observed import faults
 from usersync.plans.init.surroundings import network_use
 from usersync.plans.init.text import entry, tables_question
+from usersync.plans.init.toml import toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from usersync.mapping import TableName
     from usersync.plans.init import Proposal, Tables
     from usersync.plans.init.columns import Proposed
+    from usersync.plans.init.question import Question
 
 _NAME_WIDTH, _SOURCE_WIDTH = 24, 50
 _MOST_REFERRERS = 30
@@ -42,7 +44,7 @@ class InitView:
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.undecided else 0
+        return 1 if self.proposal.is_open else 0
 
     def lines(self, width: int) -> Iterator[str]:
         yield from self.explanation(width)
@@ -128,7 +130,9 @@ class InitView:
 
     def _notes(self, width: int) -> Iterator[str]:
         proposal = self.proposal
-        remarks = [f"{name} = {proposal.data[name]}: {remark}" for name, remark in proposal.remarks.items()]
+        remarks = [
+            f"{name} = {_short(proposal.data[name])}: {remark}" for name, remark in proposal.remarks.items()
+        ]
         for text in (*remarks, *proposal.notes):
             yield from wrap(plain(text), width, first=warning("  ! "))
         # What other triggers do is said above, and what is to be decided below.
@@ -145,7 +149,7 @@ class InitView:
         for each in self.proposal.columns:
             if each.decide:
                 yield from wrap(plain(f"{each.name}: {each.decide}."), width, first=bad("  ? "))
-        for question in self.proposal.questions:
+        for question in (*map(str, self.proposal.asked), *self.proposal.questions):
             yield from wrap(plain(question), width, first=bad("  ? "))
         yield from _without_blanks(
             finding_lines((each for each in self.proposal.findings if each.level == "error"), width)
@@ -154,15 +158,9 @@ class InitView:
     def conclusion(self) -> Iterator[str]:
         if self.path:
             yield f"{good('Written:')} {self.path}"
-        decide = "read what there is to decide, then  " if self.undecided else ""
+        decide = "read what there is to decide, then  " if self.proposal.is_open else ""
         adopt = " --adopt" if self.proposal.needs_adoption else ""
         yield f"Next:  {decide}{typed(f'usersync plan{adopt}')}"
-
-    @property
-    def undecided(self) -> bool:
-        """Whether something is left to a person."""
-        open_ones = (*self.proposal.questions, *self.proposal.decisions)
-        return bool(open_ones or any(each.decide for each in self.proposal.columns))
 
     def data(self) -> dict[str, Any]:
         proposal = self.proposal
@@ -191,6 +189,7 @@ class InitView:
             "notes": proposal.notes,
             "decisions": [
                 *(f"{each.name}: {each.decide}" for each in proposal.columns if each.decide),
+                *map(str, proposal.asked),
                 *proposal.questions,
                 *proposal.decisions,
             ],
@@ -199,6 +198,11 @@ class InitView:
                 {"flows": flows, "fault": fault} for fault, flows in faults(proposal.trial).items()
             ],
         }
+
+
+def _short(value: Any) -> str:
+    """A setting's value as it is in the file; a name without its quotes."""
+    return value if isinstance(value, str) else toml(value)
 
 
 def _without_blanks(lines: Iterable[str]) -> Iterator[str]:
@@ -278,6 +282,13 @@ def choice_lines(tables: Tables, source: TableName, width: int) -> Iterator[str]
         yield from map(faint, wrap(plain(shown(each)), width, first="      "))
     if tables.new:
         yield f"  {len(tables.choices) + 1}.  {bold(str(tables.new))}  {faint('a new table')}"
+
+
+def question_lines(question: Question, width: int) -> Iterator[str]:
+    """A question, and its answers with numbers."""
+    yield from wrap(plain(question.text), width)
+    for turn, each in enumerate(question.answers, 1):
+        yield f"  {turn}.  {plain(each.text)}"
 
 
 def _about(referrers: int) -> str:

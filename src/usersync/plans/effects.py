@@ -101,7 +101,8 @@ def _insert(write: Write, settings: Settings, catalog: Mapping[str, Any]) -> Ite
 def _filled(name: str, value: Value | None, settings: Settings, catalog: Mapping[str, Any]) -> Iterator[str]:
     """What a new row has in this column, if usersync would write something else."""
     about = catalog["users_columns"].get(name)
-    column = next((each for each in settings.columns if each.name == name), None)
+    written = (*settings.users_where, *settings.columns)
+    column = next((each for each in written if each.name == name), None)
     if value is None:
         if column is None or not column.is_computed:
             yield f"computes {name}"

@@ -279,6 +279,8 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
 
 def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
     """NOT NULL columns that neither usersync nor the table fills. A BEFORE INSERT trigger may."""
+    if not settings.creates_rows:
+        return  # The application creates the rows, and fills them.
     catalog, table = inspection.catalog, settings.users_table
     filled = {settings.key, *(column.name for column in (*settings.users_where, *settings.columns))}
     filled |= set_by_triggers(catalog["users_triggers"], INSERT)

@@ -5,7 +5,7 @@ First :func:`look_for_tables`, then, with one of its choices, :func:`propose`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import ConflictError
@@ -13,7 +13,15 @@ from usersync.plans.adoption import users_triggers
 from usersync.plans.first_run import is_question, preview
 from usersync.plans.gates import gates
 from usersync.plans.init.choice import Choice
-from usersync.plans.init.columns import Proposed, propose_columns
+from usersync.plans.init.columns import (
+    Proposed,
+    propose_columns,
+    relieved,
+    required,
+    updated_elsewhere,
+)
+from usersync.plans.init.kinds import find_division, question_of_kinds
+from usersync.plans.init.makers import find_makers, question_of_rows
 from usersync.plans.init.observed import Observed, open_questions
 from usersync.plans.init.recovered import recovered
 from usersync.plans.init.sources import evidence_of
@@ -39,6 +47,9 @@ if TYPE_CHECKING:
 
     from usersync.mapping import TableName
     from usersync.models import Finding
+    from usersync.plans.init.question import Answer, Question
+    from usersync.plans.init.sources import Evidence
+    from usersync.plans.inspection import Inspection
     from usersync.schema.trial.observation import Trial
     from usersync.transports.steps import Plan, Row
 
@@ -71,8 +82,16 @@ class Proposal:
     fit: Fit | None
     #: What was seen of the auth server's flows, if they were tried.
     trial: Trial | None = None
+    #: What is not known, and can be answered with a setting.
+    asked: tuple[Question, ...] = ()
     #: What the trial leaves open.
     questions: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left to a person."""
+        open_ones = (*self.asked, *self.questions, *self.decisions)
+        return bool(open_ones or any(each.decide for each in self.columns))
 
     @property
     def needs_adoption(self) -> bool:
@@ -82,11 +101,15 @@ class Proposal:
 
 
 def propose(
-    source: TableName, chosen: Choice | TableName | None, trial: Trial | None = None
+    source: TableName,
+    chosen: Choice | TableName | None,
+    trial: Trial | None = None,
+    answers: Mapping[str, Answer] | None = None,
 ) -> Plan[Proposal]:
     """Propose settings for this table of users; the defaults where there is none yet.
 
-    ``trial`` is what was seen of the auth server's flows, if they were tried.
+    ``trial`` is what was seen of the auth server's flows, if they were tried; ``answers`` are those to the
+    questions that are asked without them, by the setting.
     """
     if not isinstance(chosen, Choice):
         return (yield from _propose_new(source, chosen))
@@ -113,24 +136,85 @@ def propose(
                 data, columns, {"users_table": remark, **_key_remark(data)}, about, metadata, key=chosen.key
             )
         )
-    found = strangers(base, inspection.catalog)
-    observed = Observed(trial, chosen.table)
-    evidence = evidence_of(base, found, metadata or Metadata(), inspection.catalog, observed)
-    columns = propose_columns(about, chosen.key.name, evidence)
-    tombstone = next(
-        (each.name for each in columns if each.entry and each.entry.get("from") == ["deleted_at"]), None
-    )
-    data["on_delete"], remark = on_delete_for(chosen, about, found, observed, tombstone)
-    remarks = {"on_delete": remark, **_key_remark(data)}
-    soft, remark = on_soft_delete_for(observed, tombstone, evidence.followed)
-    if soft != data["on_delete"]:
-        data["on_soft_delete"], remarks["on_soft_delete"] = soft, remark
-    if skipped := skipped_today(chosen.table, found, observed):
-        data["skip"] = list(skipped)
-        remarks["skip"] = "As today: these users get no row."
-    data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
-    proposal = yield from _conclude(data, columns, remarks, about, metadata, key=chosen.key)
-    return replace(proposal, trial=trial, questions=tuple(open_questions(trial)))
+    draft = _Draft(data, base, about, chosen, answers or {}, _key_remark(data))
+    yield from draft.fill(metadata or Metadata(), inspection, trial)
+    data["columns"] = {each.name: dict(each.entry) for each in draft.columns if each.entry is not None}
+    proposal = yield from _conclude(data, draft.columns, draft.remarks, about, metadata, key=chosen.key)
+    return replace(proposal, trial=trial, asked=tuple(draft.asked), questions=tuple(open_questions(trial)))
+
+
+@dataclass
+class _Draft:
+    """Settings for a table that is there, while they are put together."""
+
+    data: dict[str, Any]
+    base: Settings
+    about: Mapping[str, Any]
+    chosen: Choice
+    answers: Mapping[str, Answer]
+    #: In words, by the name of the setting.
+    remarks: dict[str, str]
+    asked: list[Question] = field(default_factory=list)
+    columns: tuple[Proposed, ...] = ()
+
+    def fill(self, metadata: Metadata, inspection: Inspection, trial: Trial | None) -> Plan[None]:
+        found = strangers(self.base, inspection.catalog)
+        observed = Observed(trial, self.chosen.table)
+        evidence = evidence_of(self.base, found, metadata, inspection.catalog, observed)
+        self.columns = propose_columns(self.about, self.chosen.key.name, evidence)
+        yield from self._look_for_others(evidence)
+        self._find_fate(found, observed, evidence)
+        if skipped := skipped_today(self.chosen.table, found, observed):
+            self._set("skip", list(skipped), "As today: these users get no row.")
+        makers = yield from find_makers(self.base, self.chosen, found, observed)
+        self._ask(question_of_rows(self.base, makers, required(self.columns, self.about)))
+        if self.data.get("creates_rows") is False:
+            self.columns = tuple(map(relieved, self.columns))
+        self.columns = tuple(updated_elsewhere(each, makers.updated_elsewhere) for each in self.columns)
+
+    def _look_for_others(self, evidence: Evidence) -> Plan[None]:
+        """Rows that are no users; a key that refers to the auth server's table leaves no room for any."""
+        if self.chosen.key.refers:
+            return
+        division = yield from find_division(self.base, self.about)
+        if telling := division.telling(evidence.written):
+            self._set("users_where", telling, f"Rows of users hold this. {_OTHERS}")
+        else:
+            self._ask(question_of_kinds(self.base, division))
+        names = self.data.get("users_where", {})
+        self.columns = tuple(
+            Proposed(each.name, None, "users_where names it") if each.name in names else each
+            for each in self.columns
+        )
+
+    def _find_fate(self, found: tuple[Stranger, ...], observed: Observed, evidence: Evidence) -> None:
+        tombstone = next(
+            (each.name for each in self.columns if each.entry and each.entry.get("from") == ["deleted_at"]),
+            None,
+        )
+        hard, remark = on_delete_for(self.chosen, self.about, found, observed, tombstone)
+        self._set("on_delete", hard, remark)
+        soft, remark = on_soft_delete_for(observed, tombstone, evidence.followed)
+        if soft != hard:
+            self._set("on_soft_delete", soft, remark)
+
+    def _set(self, name: str, value: Any, remark: str) -> None:
+        self.data[name], self.remarks[name] = value, remark
+
+    def _ask(self, question: Question | None) -> None:
+        """Take the answer that was given; without one the first, and the question stays open."""
+        if question is None:
+            return
+        if question.setting in self.answers:
+            self.data.update(self.answers[question.setting].data)
+            return
+        self.asked.append(question)
+        self.data.update(question.answers[0].data)
+        if question.answers[0].data:
+            self.remarks[question.setting] = question.remark
+
+
+_OTHERS = "The other rows, which have no auth user, are never compared, counted or changed."
 
 
 def _key_type(key: Key) -> dict[str, str]:

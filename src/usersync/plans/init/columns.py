@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.errors import SettingsError
-from usersync.mapping import SOURCE_TYPES, check_name, looks_like_a_privilege, parse_column
+from usersync.mapping import SOURCE_TYPES, check_name, looks_like_a_privilege, parse_column, quote
 from usersync.plans.effects import comes_by_itself, writes_null
 from usersync.plans.init.sources import (
     UNFIT,
@@ -18,6 +18,7 @@ from usersync.plans.init.sources import (
     name_of_type,
     type_for,
 )
+from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,6 +46,8 @@ class Proposed:
         return self.entry is None and self.decide is None
 
 
+_FILLED_BY_TABLE = "a trigger of the table fills it"
+
 #: Filled when a row is made and the application's from there on: its own deletions would be undone otherwise.
 _OWN_TIMES = {"created_at", "deleted_at"}
 
@@ -61,6 +64,28 @@ def left_out(proposed: Iterable[Proposed]) -> Mapping[str, tuple[str, ...]]:
 def propose_columns(about: Mapping[str, Any], key: str, evidence: Evidence) -> tuple[Proposed, ...]:
     """A proposal for each column but the key, in the table's order."""
     return tuple(_propose(column, evidence) for column in about["columns"] if column["name"] != key)
+
+
+def required(proposed: Iterable[Proposed], about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The columns that every row needs a value for, and that nothing would fill."""
+    open_ones = {each.name for each in proposed if each.entry is None and each.decide}
+    return [each for each in about["columns"] if each["name"] in open_ones and is_required(each)]
+
+
+def relieved(proposed: Proposed) -> Proposed:
+    """The same where the application makes the rows: what it fills is no question."""
+    if proposed.entry is not None or not proposed.decide:
+        return proposed
+    return Proposed(proposed.name, None, "your application fills it when it makes the row")
+
+
+def updated_elsewhere(proposed: Proposed, updated: Mapping[str, tuple[str, ...]]) -> Proposed:
+    """The same, but the application's once it is filled, where a function of the application updates it."""
+    functions, entry = updated.get(proposed.name), proposed.entry
+    if not functions or not entry or "from" not in entry or entry.get("owner") == "app":
+        return proposed
+    why = f"{proposed.why}; {functions[0]} updates it, so it is your application's once it is filled"
+    return replace(proposed, entry={**entry, "owner": "app"}, why=why)
 
 
 def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
@@ -102,8 +127,7 @@ def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         return _not_filled(column, evidence)
     value, why = evidence.written[name], f"as {recipe} fills it"
     if value is None:
-        why = f"{recipe} computes it in a way that usersync cannot repeat"
-        return Proposed(name, None, why, decide=why if is_required(column) else None)
+        return _computed_otherwise(column, evidence)
     if looks_like_a_privilege(name) and (hole := _written_by_users(value)):
         taken = f"{recipe} takes it from {hole}, which every user can write for themselves"
         return _left_out(column, Found((), taken, is_hole=True))
@@ -120,6 +144,14 @@ def _with_its_null(proposed: Proposed, column: Mapping[str, Any], value: Value) 
     if proposed.entry is None or not writes_null(value, column):
         return proposed
     return replace(proposed, entry={**proposed.entry, "absent": "null"})
+
+
+def _computed_otherwise(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
+    """What a value is that no source and no expression gives."""
+    if column["name"] in evidence.filled_by_table:
+        return Proposed(column["name"], None, _FILLED_BY_TABLE)
+    why = f"{evidence.recipe} computes it in a way that usersync cannot repeat"
+    return Proposed(column["name"], None, why, decide=why if is_required(column) else None)
 
 
 def _computed(column: Mapping[str, Any], value: Value, evidence: Evidence) -> dict[str, Any]:
@@ -151,7 +183,7 @@ def _not_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     suggestion = _as_found(column, found, evidence).entry if found.sources else None
     why = f"{evidence.recipe} does not fill it"
     if name in evidence.filled_by_table:
-        return Proposed(name, None, "a trigger of the table fills it")
+        return Proposed(name, None, _FILLED_BY_TABLE)
     return Proposed(name, None, why, suggestion=suggestion)
 
 
@@ -209,6 +241,24 @@ def _guarded(column: Mapping[str, Any], entry: dict[str, Any], why: str) -> Prop
     return Proposed(name, ordered, why, decide)
 
 
+def advised_default(column: Mapping[str, Any]) -> str:
+    """A DEFAULT that a person may want for a column that has none, as SQL; "…" where only a person knows."""
+    if column["is_array"]:
+        return "'{}'"
+    if column["labels"]:
+        return literal(column["labels"][0])
+    return _USUAL_DEFAULTS.get(column["type"], "…")
+
+
+_USUAL_DEFAULTS = {
+    "uuid": "gen_random_uuid()",
+    "boolean": "false",
+    "timestamp with time zone": "now()",
+    "timestamp without time zone": "now()",
+    "json": "'{}'",
+    "jsonb": "'{}'",
+}
+
 _ORDER = ("from", "value", "expression", "type", "default", "owner", "on_conflict")
 
 
@@ -218,19 +268,26 @@ def _left_out(column: Mapping[str, Any], found: Found) -> Proposed:
         why = f"{', '.join(found.sources)} does not fit into {column['type']}"
     if not is_required(column):
         return Proposed(name, None, why, decide=f"{why}; usersync does not" if found.is_hole else None)
-    suggestion: dict[str, Any] = {"from": f"app_metadata.{name}"}
-    wanted = name_of_type(column)
-    if wanted != UNFIT and column["category"] != "S":
-        suggestion["type"] = wanted
-    if column["labels"]:
-        suggestion["default"] = column["labels"][0]
-    suggestion["owner"] = "app"
     refers = f", and refers to {column['refers_to']}" if column["refers_to"] else ""
+    # No column of a primary key can be null, and none takes its value from what anybody can write.
+    is_key = column["in_primary_key"]
+    alter = f"alter column {quote(name)} set default {advised_default(column)}"
     return Proposed(
         name,
         None,
         why,
         decide=f"NOT NULL and without a default{refers}: no user can get a row until it is filled, and "
-        f"{why}. Map it, give it a default in the table, or drop NOT NULL",
-        suggestion=suggestion,
+        f"{why}. Give it a default in the table ({alter})"
+        + ("" if is_key else ", or map it, or drop NOT NULL"),
+        suggestion=None if is_key else _from_app_metadata(column),
     )
+
+
+def _from_app_metadata(column: Mapping[str, Any]) -> Mapping[str, Any]:
+    suggestion: dict[str, Any] = {"from": f"app_metadata.{column['name']}"}
+    wanted = name_of_type(column)
+    if wanted != UNFIT and column["category"] != "S":
+        suggestion["type"] = wanted
+    if column["labels"]:
+        suggestion["default"] = column["labels"][0]
+    return {**suggestion, "owner": "app"}

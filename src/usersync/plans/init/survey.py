@@ -138,7 +138,7 @@ def count_ids(
     wanted = [{"table": table.quoted, "column": key.name, "type": key.type.sql} for table, key in keys]
 
     def look() -> Plan[list[Mapping[str, int] | None]]:
-        yield from query(_PATIENCE)
+        yield from patience()
         yield from query(
             "select set_config('usersync.survey', %(wanted)s, true), "
             "set_config('usersync.source', %(source)s, true)",
@@ -147,7 +147,7 @@ def count_ids(
         )
         return (yield from query_row(read_sql("survey/presence.sql")))["found"]  # type: ignore[no-any-return]
 
-    found = (yield from _if_it_can_be(read_only(look()))) or []
+    found = (yield from if_it_can_be(read_only(look()))) or []
     return {
         (table, key.name): Presence(**counted)
         for (table, key), counted in zip(keys, found, strict=False)
@@ -192,7 +192,7 @@ def sample_metadata(settings: Settings) -> Plan[Metadata | None]:
     """What users have in the auth server's table, or None where that could not be read in time."""
 
     def look() -> Plan[Metadata]:
-        yield from query(_PATIENCE)
+        yield from patience()
         found = (yield from query_row(render_survey("metadata", settings)))["metadata"]
         keys = {
             f"{entry['source']}.{entry['key']}": entry["times"]
@@ -201,23 +201,29 @@ def sample_metadata(settings: Settings) -> Plan[Metadata | None]:
         }
         return Metadata(found["sampled"], found["without_email"], keys)
 
-    return _if_it_can_be(read_only(look()))
+    return if_it_can_be(read_only(look()))
 
 
 def try_mapping(settings: Settings) -> Plan[Fit | None]:
     """How a sample of users would fare with these settings, or None where that could not be tried in time."""
 
     def look() -> Plan[Fit]:
-        yield from query(_PATIENCE)
+        yield from patience()
         # None of our functions is installed here yet, as the one that reads a DEFAULT from the table.
         columns = tuple(replace(column, absent="null") for column in settings.columns)
         found = (yield from query_row(render_survey("trial", replace(settings, columns=columns))))["trial"]
         return Fit(found["tried"], found["tally"])
 
-    return _if_it_can_be(read_only(look()))
+    return if_it_can_be(read_only(look()))
 
 
-def _if_it_can_be(plan: Plan[Any]) -> Plan[Any]:
+def patience() -> Plan[None]:
+    """Give a look at data its time-out, in the transaction that is open."""
+    yield from query(_PATIENCE)
+
+
+def if_it_can_be(plan: Plan[Any]) -> Plan[Any]:
+    """What a look found; None where the database refused it or took too long."""
     try:
         return (yield from plan)
     except ConnectionFailedError:

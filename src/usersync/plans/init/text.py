@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 from usersync.plans.init.choice import shown
 from usersync.plans.init.columns import left_out
+from usersync.plans.init.toml import key, toml
 from usersync.plans.strangers import listed
 from usersync.settings import Settings
 
@@ -61,7 +60,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     data = proposal.data
     yield from comment("Proposed by usersync init from what is in the database. It is yours to change.")
     yield from comment("usersync plan shows what it would do; docs/settings.md has all settings.")
-    for line in (*proposal.questions, *proposal.decisions):
+    for line in (*map(str, proposal.asked), *proposal.questions, *proposal.decisions):
         yield from comment(f"DECIDE: {line}")
     for line in proposal.notes:
         yield from comment(line)
@@ -136,22 +135,3 @@ def entry(options: Mapping[str, Any]) -> str:
     if len(options) == 1:
         return toml(sources)
     return toml({**options, "from": sources})
-
-
-def key(name: str) -> str:
-    """A key of TOML, in quotes where it has to be."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
-
-
-def toml(value: object) -> str:
-    """A value of TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml, value))}]"
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key(name)} = {toml(each)}' for name, each in value.items())} }}"
-    # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -19,6 +19,9 @@ select jsonb_build_object(
                 when attgenerated <> '' then 'generated'
                 when attidentity <> '' then 'an identity'
             end,
+            'in_primary_key', exists (
+                select from pg_index where indrelid = pg_class.oid and indisprimary and attnum = any(indkey)
+            ),
             'comment', col_description(attrelid, attnum),
             'is_unique', exists (
                 select from pg_index
