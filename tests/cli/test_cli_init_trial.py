@@ -163,3 +163,18 @@ def test_no_row_for_anonymous_users_is_proposed_as_it_is(proposed):
         ),
     )
     assert data["settings"]["skip"] == ["anonymous"]
+
+
+def test_a_column_that_a_soft_deletion_changes_is_no_address(proposed):
+    """Input: a trigger keeps a flag that tells whether the user has a password, which a soft deletion empties."""
+    data = proposed(
+        PROFILES.format("email text, has_password boolean"),
+        trigger("insert into public.profiles (id, email) values (new.id, new.email);"),
+        trigger(
+            "update public.profiles set has_password = (new.encrypted_password > '') is true"
+            " where id = new.id;",
+            on="update",
+            name="note_password",
+        ),
+    )
+    assert data["settings"]["on_soft_delete"] == "keep"

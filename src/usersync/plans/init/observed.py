@@ -107,10 +107,17 @@ class Observed:
             return None
         if self._rows(seen, "removed"):
             return "delete"
-        changed = frozenset(name for row in self._rows(seen, "changed") for name in row.changed_columns)
-        if not changed:
-            return "keep" if self._rows(seen, "kept") else None
-        return "soft" if changed == {tombstone} else "anonymize"
+        rows = self._rows(seen, "changed")
+        if {name for row in rows for name in row.changed_columns} == {tombstone}:
+            return "soft"
+        if any(_is_emptied(row.values[name]) for row in rows for name in row.changed_columns):
+            return "anonymize"
+        return "keep" if rows or self._rows(seen, "kept") else None
+
+
+def _is_emptied(value: Any) -> bool:
+    """Whether nothing is left, or the hash that the auth server puts in the place of an address."""
+    return value is None or source_of(value) in {"email", "phone"}
 
 
 def _value(seen: list[Any]) -> Value | None:
