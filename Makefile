@@ -64,12 +64,14 @@ docs: $(VENV)/.stamp  ## Make the reference pages from the code
 site: $(VENV)/.stamp  ## Build the documentation site in build/site
 	$(BIN)/zensical build --strict --config-file mkdocs.yml
 
-golden: $(VENV)/.stamp  ## Make the golden copies of what is installed, and of what init proposes
-	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
+golden: $(VENV)/.stamp  ## Make the golden copies of what is installed, of what init proposes, and of differences
+	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py \
+		tests/p9/test_differences_of_schemas.py --pg 18
 
 verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py --pg 18
+	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py \
+		tests/p9/test_differences_of_schemas.py --pg 18
 
 bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how it grows; takes half an hour
 	$(BIN)/python bench/run.py

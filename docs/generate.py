@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import fields
@@ -132,7 +133,25 @@ def growth() -> str:
     return str(growth_chart())
 
 
+def differences_page() -> str:
+    """What tests/p9 has found to be different after adoption, by schema and flow."""
+    golden = DOCS.parent / "tests" / "golden" / "differences"
+    tables = (_differences_of(path) for path in sorted(golden.glob("*.json")))
+    return "\n".join([(DOCS / "differences.head.md").read_text(), *tables])
+
+
+def _differences_of(path: Path) -> str:
+    flows: dict[str, list[str]] = json.loads(path.read_text())["flows"]
+    by_text = dict[str, list[str]]()
+    for flow, said in flows.items():
+        by_text.setdefault("<br>".join(said).replace("<id>", "`<id>`"), []).append(flow)
+    rows = sorted(by_text.items(), key=lambda row: not row[0])
+    lines = [f"| {', '.join(names)} | {text or 'nothing'} |" for text, names in rows]
+    return f"## {path.stem}\n\n| flows | what is different |\n|---|---|\n" + "\n".join(lines) + "\n"
+
+
 PAGES = {
+    "differences.md": differences_page,
     "settings.md": settings_page,
     "commands.md": commands_page,
     "sql-objects.md": sql_page,

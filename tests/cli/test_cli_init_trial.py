@@ -166,7 +166,7 @@ def test_no_row_for_anonymous_users_is_proposed_as_it_is(proposed):
 
 
 def test_a_column_that_a_soft_deletion_changes_is_no_address(proposed):
-    """Input: a trigger keeps a flag that tells whether the user has a password, which a soft deletion empties."""
+    """Input: a trigger keeps a flag, whether the user has a password, which a soft deletion empties."""
     data = proposed(
         PROFILES.format("email text, has_password boolean"),
         trigger("insert into public.profiles (id, email) values (new.id, new.email);"),

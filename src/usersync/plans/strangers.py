@@ -9,6 +9,7 @@ from usersync.mapping import quote
 from usersync.models import Finding
 from usersync.plans.effects import BEFORE, INSERT, ROW, beyond, effects
 from usersync.plans.recipes import read_recipe
+from usersync.plans.recipes.reading import CONDITIONAL
 from usersync.plans.trigger_names import OWN_TRIGGERS
 
 if TYPE_CHECKING:
@@ -202,6 +203,11 @@ def _beside_ours(
     if first and not each.makes_rows:
         hint += (
             " If it needs the user's row, give it a name that comes later: triggers of a kind fire by name."
+        )
+    if each.makes_rows and settings.creates_rows and CONDITIONAL in " ".join(each.beyond):
+        hint += (
+            " A user for whom its condition is not met may have no row today, and gets one from usersync. "
+            "With creates_rows = false in the settings, usersync creates none."
         )
     yield Finding(
         "D005",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["insert", "update", "delete"]
 
-_CONDITION = "acts only under a condition of its own"
+#: What is said of a function that does something else for some users.
+CONDITIONAL = "under a condition of its own"
+_CONDITION = f"acts only {CONDITIONAL}"
 _VERBS = {"insert": "inserts into", "update": "updates", "delete": "deletes from"}
 
 

@@ -1,0 +1,132 @@
+"""An application before and after ``init`` and ``apply --adopt``, as a new user runs them."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twins import Side, Twins
+
+from usersync.cli.main import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from usersync.testing import GoTrue, SupabaseCluster, SupabaseDatabase
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a call of the command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n{self.out}{self.err}"
+
+
+class Command:
+    """``usersync`` for one database, with a file of its own."""
+
+    def __init__(self, database: SupabaseDatabase, config: Path) -> None:
+        self._dsn = database.dsn()
+        self.config = config
+
+    def __call__(self, *arguments: str) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        where = ["--dsn", self._dsn, "--config", str(self.config)]
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run([*arguments, *where])
+        return Done(code, out.getvalue(), err.getvalue())
+
+
+@dataclass
+class Installation:
+    """What installing usersync in one of two clones came to."""
+
+    twins: Twins
+    usersync: Command
+    #: What was printed by init and by apply.
+    init: Done
+    apply: Done
+    #: What was in the tables before apply and after it.
+    changed: list[str]
+
+    @property
+    def said(self) -> str:
+        return f"{self.usersync.config.read_text()}\n{self.init}\n{self.apply}"
+
+    def leave_out_first_run(self) -> None:
+        """Take no notice of rows that the first run has made or changed; it must have been announced."""
+        assert not self.changed or self._first_run_is_announced, self.said
+        for line in self.changed:
+            users = {id_ for id_, name in self.twins.names.items() if f"<{name}>" in line}
+            self.twins.apart |= users
+            if not users:
+                self.twins.told.add(line.partition(" ")[0])
+
+    @property
+    def _first_run_is_announced(self) -> bool:
+        messages = [each["message"] for each in self.apply.json["findings"]]
+        return any("the first run" in each and "would write nothing" not in each for each in messages)
+
+    @property
+    def was_declined(self) -> bool:
+        return self.apply.json.get("state") in {"not accepted", "not decided"}
+
+    @property
+    def differences(self) -> list[dict[str, Any]]:
+        """What apply has said to be different."""
+        trial = self.apply.json.get("trial") or {}
+        return list(trial.get("differences", ()))
+
+
+def install(
+    cluster: SupabaseCluster,
+    stack: ExitStack,
+    config: Path,
+    sql: str,
+    *,
+    table: str | None,
+    people: Callable[[Side, Twins], None],
+    random: Collection[str] = (),
+    decided: str = "",
+    options: tuple[str, ...] = (),
+) -> Installation:
+    """Create the application and its users, clone it, and install usersync in the clone."""
+    template = cluster.template("supabase_old", regime="old")
+    first = cluster.clone(template)
+    stack.callback(cluster.drop, first)
+    names: dict[str, str] = {}
+    with ExitStack() as filling:
+        side = Side(first, filling)
+        side.owner.execute(sql)
+        twins = Twins(side, side)
+        people(side, twins)
+        names = twins.names
+    second = cluster.clone(first)
+    stack.callback(cluster.drop, second)
+    twins = Twins(Side(first, stack), Side(second, stack), random)
+    twins.names = names
+    usersync = Command(second, config)
+    init = usersync("init", "--yes", *(("--table", table) if table else ()))
+    if decided:
+        config.write_text(config.read_text() + decided)
+    before = twins.synced.rows()
+    apply = usersync("apply", "--yes", "--adopt", "--json", *options)
+    return Installation(twins, usersync, init, apply, twins.compared(before, twins.synced.rows()))
+
+
+def act(method: str, /, *arguments: Any, **options: Any) -> Callable[[GoTrue], object]:
+    """A request of the auth server, by the name of the method."""
+    return lambda auth: getattr(auth, method)(*arguments, **options)

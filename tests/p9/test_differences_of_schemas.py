@@ -1,0 +1,138 @@
+"""What is different after adoption, flow by flow, for every schema of ``tests/schemas``.
+
+Two clones of each get the auth server's requests. A difference that ``apply`` has not announced is a failure;
+one that it has is kept in ``tests/golden/differences``, which ``docs/differences.md`` is made from.
+To refresh it after a change that is meant: make golden docs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from installed import act, install
+
+from real_schemas import PROJECTS, SCHEMAS
+from usersync.schema.trial.flows import FLOWS, Person, requests_before
+from usersync.settings import load_settings
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "differences"
+
+#: What identity providers and forms send of a user; the schemas read some of it.
+KEYS = ("full_name", "name", "username", "user_name", "avatar_url", "first_name", "last_name")
+#: Columns of the schemas that get another value at each try.
+RANDOM = ("referral_code",)
+
+pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(900)]
+
+
+def people(side, twins):
+    """Some users who are there already."""
+    for kind, arguments in (
+        ("sign_up_email", ["ada@example.com"]),
+        ("sign_up_oauth", ["google", "bea@example.com"]),
+        ("sign_up_anonymous", []),
+    ):
+        side.request(act(kind, *arguments, user_id=twins.know(kind)))
+
+
+def person(twins, name, number, email=None):
+    """A user of a flow, the same in both databases."""
+    data = {key: f"{key} of {name}" for key in KEYS}
+    return Person(
+        twins.know(name),
+        name,
+        email or f"user+{number}@example.com",
+        f"1555{number:07}",
+        data,
+        {"plan": "pro"},
+    )
+
+
+def requests(twins, flow, number):
+    """The requests of a flow, and those that come before it, with the user who makes each."""
+    email = None
+    if flow.address_of is not None:
+        other = FLOWS[flow.address_of]
+        first = person(twins, f"first of {flow.name}", number + 500)
+        email = first.email
+        for each in (*requests_before(other), other):
+            yield each, first
+    user = person(twins, flow.name, number, email)
+    for each in (*requests_before(flow), flow):
+        yield each, user
+
+
+def differs(twins, flow, number):
+    """What is different after a flow: the outcome of its request, and the rows."""
+    *earlier, (last, user) = requests(twins, flow, number)
+    for each, who in earlier:
+        if not made_alike(twins, each, who):
+            return []  # it is said of the flow that this request is of
+    before = twins.differences()
+    outcomes = twins.request(lambda auth: last.act(auth, user))
+    if len(set(outcomes)) > 1:
+        twins.apart.add(str(user.id))
+        return [f"auth.users: {outcomes[0]}, {outcomes[1]} with usersync"]
+    return [line for line in twins.differences() if line not in before]
+
+
+def made_alike(twins, flow, user):
+    """Make an earlier request of both; whether both accept it."""
+    outcomes = twins.request(lambda auth: flow.act(auth, user))
+    if len(set(outcomes)) > 1:
+        twins.apart.add(str(user.id))
+    return set(outcomes) == {"ok"}
+
+
+def announced(done, flow, lines):
+    """What apply has said about the flow, in a sentence each; and that it is what differs."""
+    tables = {line.partition(" ")[0].removesuffix(":") for line in lines}
+    said = {
+        f"{each['subject']}: {each['message']}" if each["subject"] != "auth.users" else each["message"]: each
+        for each in done.differences
+        if flow.name in each["flows"] and each["subject"].startswith(tuple(tables))
+    }
+    found = {("**to accept** " if each["must_be_accepted"] else "") + text for text, each in said.items()}
+    left = {table for table in tables if not any(each["subject"].startswith(table) for each in said.values())}
+    table = str(load_settings(done.usersync.config).users_table)
+    if table in left and not done.twins.plain_has_rows(table):
+        left.remove(table)
+        found.add(f"{table}: usersync creates, changes and removes the user's row, which no trigger did")
+    assert not left, "\n".join([*lines, done.said])
+    return sorted(found)
+
+
+@pytest.mark.parametrize("name", PROJECTS)
+def test_what_is_different_was_said(cluster, tmp_path, name):
+    project = PROJECTS[name]
+    with ExitStack() as stack:
+        done = install(
+            cluster,
+            stack,
+            tmp_path / "usersync.toml",
+            (SCHEMAS / f"{name}.sql").read_text() + project.prepared,
+            table=project.table,
+            people=people,
+            random=RANDOM,
+            decided=project.decided,
+            options=("--accept-changes",),
+        )
+        assert done.apply.json["state"] == "applied", done.said
+        found = {}
+        for number, flow in enumerate(FLOWS.values()):
+            lines = differs(done.twins, flow, number)
+            found[flow.name] = announced(done, flow, lines) if lines else []
+    same_as_golden(name, json.dumps({"flows": found, "first run": done.changed}, indent=2) + "\n")
+
+
+def same_as_golden(name, text):
+    path = GOLDEN / f"{name}.json"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert path.exists(), "make golden docs"
+    assert path.read_text(encoding="utf-8") == text, "If this is meant: make golden docs"

@@ -1,0 +1,155 @@
+"""Two clones of one application's database, one of them with usersync: what is different between them?
+
+The same request goes to both, and every row of the application is compared. Ids of known users are the same
+in both; times, and ids that the database makes up, are not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_DNS, UUID, uuid5
+
+import psycopg
+from psycopg import sql
+
+from usersync.testing import GoTrue, GoTrueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from contextlib import ExitStack
+
+    from usersync.testing import SupabaseDatabase
+
+#: Of the auth server's row: what an application can see, and a trigger may change.
+AUTH_COLUMNS = (
+    "id", "email", "phone", "role", "raw_user_meta_data", "raw_app_meta_data", "is_anonymous",
+    "email_confirmed_at", "phone_confirmed_at", "banned_until", "deleted_at", "invited_at",
+)  # fmt: skip
+
+_TABLES = """
+    select relname from pg_class
+    where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and not relispartition
+    order by relname
+"""
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:?\d\d)?|Z)?")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: What an identity provider, or a wallet, calls the user.
+_SUBJECT = re.compile(r'"(sub|provider_id|address)": "[^"]*"')
+#: usersync's log, where somebody asked for it.
+_LOG = re.compile(r"audit_logs(_.*)?")
+
+
+def user_id(name: str) -> UUID:
+    """The id of the user with this name, in both databases."""
+    return uuid5(NAMESPACE_DNS, name)
+
+
+class Side:
+    """One of the databases."""
+
+    def __init__(self, database: SupabaseDatabase, stack: ExitStack) -> None:
+        self.database = database
+        self.auth = stack.enter_context(GoTrue(database.dsn("supabase_auth_admin")))
+        self.owner = stack.enter_context(database.connect("postgres"))
+        self.admin = stack.enter_context(database.connect("supabase_admin"))
+        for connection in (self.owner, self.admin):
+            connection.prepare_threshold = None
+
+    def request(self, act: Callable[[GoTrue], object]) -> str:
+        """Make a request of the auth server: ``ok``, or what it answers."""
+        try:
+            act(self.auth)
+        except GoTrueError as error:
+            cause = error.__cause__
+            return f"{error.status} {cause.sqlstate if isinstance(cause, psycopg.Error) else error}"
+        return "ok"
+
+    def execute(self, statement: str) -> str:
+        """Run a statement of a migration as ``postgres``, or as the owner of what it alters."""
+        try:
+            self.owner.execute(statement)
+        except psycopg.errors.InsufficientPrivilege:
+            self.admin.execute(statement)  # the platform lets postgres drop triggers there
+        except psycopg.Error as error:
+            return f"{error.sqlstate} {error.diag.message_primary}"
+        return "ok"
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """All rows of the application and of ``auth.users``, by table."""
+        columns = sql.SQL(", ").join(map(sql.Identifier, AUTH_COLUMNS))
+        found = {"auth.users": self._json(sql.SQL("select {} from auth.users").format(columns))}
+        for (name,) in self.admin.execute(_TABLES):
+            found[f"public.{name}"] = self._json(
+                sql.SQL("select * from public.{}").format(sql.Identifier(name))
+            )
+        return found
+
+    def _json(self, query: sql.Composed) -> list[dict[str, Any]]:
+        rows = self.admin.execute(sql.SQL("select to_jsonb(each) from ({}) as each").format(query))
+        return [row for (row,) in rows]
+
+
+class Twins:
+    """Both databases. ``random`` are columns that get another value at each try."""
+
+    def __init__(self, plain: Side, synced: Side, random: Collection[str] = ()) -> None:
+        self.plain = plain
+        self.synced = synced
+        self.random = frozenset(random)
+        self.names: dict[str, str] = {}
+        #: Users who are in one of the databases only, because the user of usersync was told so.
+        self.apart: set[str] = set()
+        #: Tables and columns (``public.people.bio``) that are different, because the user was told so.
+        self.told: set[str] = set()
+
+    def know(self, name: str) -> UUID:
+        """The id of this user, who is called by name in what is compared."""
+        self.names[str(user_id(name))] = name
+        return user_id(name)
+
+    def request(self, act: Callable[[GoTrue], object]) -> tuple[str, str]:
+        """Make the same request of both; what came of it in the plain one, and in the other one."""
+        return self.plain.request(act), self.synced.request(act)
+
+    def execute(self, statement: str) -> tuple[str, str]:
+        """Run the same statement of a migration in both."""
+        return self.plain.execute(statement), self.synced.execute(statement)
+
+    def differences(self) -> list[str]:
+        """What is different between both, a line each, but for what the user was told."""
+        return list(self.compared(self.plain.rows(), self.synced.rows()))
+
+    def compared(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+        """What is different between the rows of two databases, or of one at two times."""
+        lines = []
+        for table in sorted({*before, *after} - self.told):
+            if table not in before and _LOG.fullmatch(table.removeprefix("public.")):
+                continue
+            one, two = (Counter(self._comparable(table, rows.get(table, ()))) for rows in (before, after))
+            lines += [f"{table} - {row}" for row in sorted((one - two).elements())]
+            lines += [f"{table} + {row}" for row in sorted((two - one).elements())]
+        return lines
+
+    def plain_has_rows(self, table: str) -> bool:
+        """Whether the database without usersync has rows of users who are known by name there."""
+        return any(name in json.dumps(row) for row in self.plain.rows().get(table, ()) for name in self.names)
+
+    def _comparable(self, table: str, rows: Collection[Mapping[str, Any]]) -> list[str]:
+        texts = []
+        for row in rows:
+            plain = {
+                name: "<random>" if name in self.random and value is not None else value
+                for name, value in row.items()
+                if f"{table}.{name}" not in self.told
+            }
+            text = json.dumps(plain, sort_keys=True)
+            if not any(each in json.dumps(row) for each in self.apart):
+                text = _SUBJECT.sub(r'"\1": ""', text)
+                texts.append(_TIME.sub("<time>", _UUID.sub(self._name, text)))
+        return texts
+
+    def _name(self, match: re.Match[str]) -> str:
+        return f"<{self.names.get(match[0], 'uuid')}>"
