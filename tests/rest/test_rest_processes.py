@@ -81,7 +81,7 @@ def test_where_httpx_is_missing_it_says_how_to_get_it(kind):
         """,
         "https://abc.supabase.co",
     )
-    assert (done.stdout, done.stderr) == ('pip install "usersync[api]"\n', "")
+    assert (done.stdout, done.stderr) == ("pip install httpx\n", "")
 
 
 def test_many_threads_share_a_client(misbehaving):

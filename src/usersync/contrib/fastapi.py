@@ -17,18 +17,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from fastapi.openapi.models import HTTPBearer
-from fastapi.security.base import SecurityBase
-from pydantic import BaseModel, ConfigDict
-from starlette.requests import HTTPConnection
-
 from usersync.async_client import AsyncUserSync
-from usersync.contrib import starlette
+from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
-from usersync.contrib.auth import VerifiedUser, bearer_token
-from usersync.contrib.starlette import lifespan
 from usersync.errors import SettingsError, UsersyncError
+
+with needed("fastapi", "usersync.contrib.fastapi"):
+    from fastapi import APIRouter, Depends, HTTPException, Query, Request
+    from fastapi.openapi.models import HTTPBearer
+    from fastapi.security.base import SecurityBase
+    from pydantic import BaseModel, ConfigDict
+    from starlette.requests import HTTPConnection
+
+    from usersync.contrib import starlette
+    from usersync.contrib.auth import VerifiedUser, bearer_token
+    from usersync.contrib.starlette import lifespan
 
 __all__ = ["AuditContextMiddleware", "CurrentUser", "VerifiedUser", "lifespan", "user_sync_router"]
 

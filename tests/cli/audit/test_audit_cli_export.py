@@ -70,7 +70,7 @@ def test_parquet_without_pyarrow_says_what_to_install(many, directory, monkeypat
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     done = many("export", "--format", "parquet", "--output", "out.parquet")
     assert done.code == 2
-    assert "pip install 'usersync[parquet]'" in done.err
+    assert "pip install pyarrow" in done.err
     assert list(directory.glob("*out.parquet*")) == []
 
 

@@ -76,7 +76,7 @@ def export(call: Call, wanted: EventFilter, format_: str, output: Path | None, r
 
     The oldest first, as of one moment, in as little memory for ten million events as for ten. changes and
     metadata are JSON in CSV and in Parquet. In CSV, what a spreadsheet would take for a formula begins with
-    an apostrophe; JSON Lines have it as it is. Parquet needs pyarrow: pip install 'usersync[parquet]'.
+    an apostrophe; JSON Lines have it as it is. Parquet needs pyarrow (the extra `parquet`).
 
     With --resume the file grows in place. It does not find events that happened before the last one in the
     file and were recorded after it.

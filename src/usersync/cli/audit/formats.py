@@ -15,7 +15,7 @@ from usersync.audit_columns import FIELDS
 from usersync.cli.audit.event_view import event_data
 from usersync.cli.output import to_json
 from usersync.cli.text import inert, plain
-from usersync.errors import SettingsError
+from usersync.config.extras import needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,12 +97,8 @@ def _dump(value: object) -> str:
 
 @contextmanager
 def _parquet(sink: BinaryIO) -> Iterator[Write]:
-    try:
+    with needed("parquet", "--format parquet"):
         pa, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise SettingsError(
-            "--format parquet needs pyarrow, which is not installed", hint="pip install 'usersync[parquet]'"
-        ) from error
 
     kinds = {name: pa.timestamp("us", tz="UTC") if name in _TIME_FIELDS else pa.string() for name in FIELDS}
     schema = pa.schema(list(kinds.items()))

@@ -8,9 +8,12 @@
 ``keys.py`` has the auth server's public keys, ``user.py`` what a token says, ``verifier.py`` the rules.
 """
 
+from usersync.config.extras import needed
 from usersync.contrib.auth.user import VerifiedUser
-from usersync.contrib.auth.verifier import AsyncTokenVerifier, TokenVerifier, bearer_token
 from usersync.errors import InvalidTokenError, KeysUnavailableError
+
+with needed("auth", "usersync.contrib.auth"):
+    from usersync.contrib.auth.verifier import AsyncTokenVerifier, TokenVerifier, bearer_token
 
 __all__ = [
     "AsyncTokenVerifier",

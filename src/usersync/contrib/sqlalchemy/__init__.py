@@ -8,7 +8,10 @@
     track(Product, audit)  # or record them here, in the transaction of the session
 """
 
-from usersync.contrib.sqlalchemy.passing import pass_context
-from usersync.contrib.sqlalchemy.tracking import track
+from usersync.config.extras import needed
+
+with needed("sqlalchemy", "usersync.contrib.sqlalchemy"):
+    from usersync.contrib.sqlalchemy.passing import pass_context
+    from usersync.contrib.sqlalchemy.tracking import track
 
 __all__ = ["pass_context", "track"]

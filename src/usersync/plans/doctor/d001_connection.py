@@ -43,7 +43,7 @@ def _library(context: Context) -> Iterator[Finding]:
     noted = (context.inspection.noted or {}).get("settings") or {}
     installed = noted.get("library_version", __version__)
     if isinstance(context.planned, VersionMismatchError):
-        yield Finding("D001", "library", str(context.planned), "pip install --upgrade usersync")
+        yield Finding("D001", "library", str(context.planned), context.planned.hint or "")
     elif installed != __version__:
         yield Finding(
             "D001",

@@ -56,13 +56,13 @@ def _history(context: Context) -> tuple[Finding, ...]:
 
 def _changed(context: Context) -> Iterator[Finding]:
     if isinstance(context.planned, VersionMismatchError):
-        yield Finding("D003", "migrations", str(context.planned), "pip install --upgrade usersync")
+        yield Finding("D003", "migrations", str(context.planned), context.planned.hint or "")
     elif isinstance(context.planned, MigrationChangedError):
         yield Finding(
             "D003",
             "migrations",
             f"{context.planned}: this library or the note in the database was tampered with",
-            "pip install --force-reinstall usersync",
+            "Install this release of usersync again.",
         )
     else:
         for change in context.changes("migration"):
