@@ -34,11 +34,11 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from measuring import LOGGED
 from usersync import AuditLog
 from usersync.audit.private import connect
 from usersync.audit.spool_format import look_into
 from usersync.embedded import EmbeddedPostgres
-from usersync.settings import Settings
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install
 
@@ -113,7 +113,7 @@ def attack_by_kills(kills: int) -> dict[str, Any]:
         server = stack.enter_context(EmbeddedPostgres(settings=SMALL | {"max_connections": "100"}))
         cluster = stack.enter_context(SupabaseCluster.on(server))
         database = cluster.create()
-        install(database, Settings())
+        install(database, LOGGED)
         # Its session would not survive the first stop.
         cluster.maintenance.close()
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -160,7 +160,7 @@ def attack_by_malformed(events: int = 100_000) -> dict[str, Any]:
         server = stack.enter_context(EmbeddedPostgres(settings=SMALL))
         cluster = stack.enter_context(SupabaseCluster.on(server))
         database = cluster.create()
-        install(database, Settings())
+        install(database, LOGGED)
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log = stack.enter_context(AuditLog(database.dsn(), spool_dir=place))
         started = time.monotonic()
@@ -334,7 +334,7 @@ def measure_outage(kind: str, minutes: float, rate: float, disk: Path | None) ->
         server = stack.enter_context(EmbeddedPostgres(disk / "server" if disk else None, settings=SMALL))
         cluster = stack.enter_context(SupabaseCluster.on(server))
         database = cluster.create()
-        install(database, Settings())
+        install(database, LOGGED)
         cluster.maintenance.close()
         outage, dsn = OUTAGES[kind], database.dsn()
         if outage is BlackHole:

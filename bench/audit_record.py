@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from measuring import LOGGED
 from usersync import AuditLog
 from usersync.audit import diff, event, values
 from usersync.embedded import EmbeddedPostgres
-from usersync.settings import Settings
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install
 
@@ -115,7 +115,7 @@ def main() -> None:
     found: dict[tuple[str, str], list[Any]] = {}
     with EmbeddedPostgres() as server, SupabaseCluster.on(server) as cluster:
         database = cluster.create()
-        install(database, Settings())
+        install(database, LOGGED)
         variants = {
             "QueueHandler": queue_handler,
             "bare SQLite insert": sqlite_insert,

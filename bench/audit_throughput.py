@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg.types.json import Jsonb
 
-from measuring import Row, faster, medians, superuser_of, take_turns, timed
+from measuring import LOGGED, Row, faster, medians, superuser_of, take_turns, timed
 from usersync import AuditLog
 from usersync.audit_columns import FIELDS
-from usersync.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 
@@ -76,7 +75,7 @@ class Log:
 
     def __init__(self, lab: Lab, stack: ExitStack, events: int) -> None:
         database = stack.enter_context(lab.database())
-        install(database, Settings())
+        install(database, LOGGED)
         with GoTrue(database.dsn("supabase_auth_admin")) as auth:
             self._users = auth.import_users(USERS)
         self.superuser: psycopg.Connection[Any] = stack.enter_context(superuser_of(database))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from usersync.embedded import EmbeddedPostgres
+from usersync.settings import parse_settings
 from usersync.testing import SupabaseCluster
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ SETTINGS = {
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
 }
+
+#: Settings that ask for an audit log.
+LOGGED = parse_settings({"audit": {"enabled": True}})
 
 Times = dict[str, list[float]]
 """Seconds per unit of each side, a figure a round."""

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from measuring import Row, faster, medians, plain, slower, superuser_of, take_turns, timed
+from measuring import LOGGED, Row, faster, medians, plain, slower, superuser_of, take_turns, timed
 from usersync import UserSync
 from usersync.plans.reconcile import PAGE_SIZE
 from usersync.settings import Settings
@@ -162,7 +162,7 @@ class Filled:
 def filled(lab: Lab, stack: ExitStack, users: int) -> Filled:
     """A database with so many users, who have no rows yet."""
     database = stack.enter_context(lab.database())
-    install(database, Settings())
+    install(database, LOGGED)
     here = Filled(database, users)
     stack.callback(here.superuser.close)
     return here

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from measuring import Row, medians, slower, superuser_of, take_turns, timed
+from measuring import LOGGED, Row, medians, slower, superuser_of, take_turns, timed
 from tracking_peers import PEER_NAMES, PEERS
 from usersync.audit.redaction import Redactor
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import Settings
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from measuring import Lab
+    from usersync.settings import Settings
 
 TABLE = """
 create table {name} (
@@ -150,7 +150,7 @@ WORKLOADS: dict[str, tuple[Callable[[Tracked, str], float], float | None]] = {
 def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     """The rows of the table, and what each way takes."""
     database = stack.enter_context(lab.database())
-    settings = Settings()
+    settings = LOGGED
     install(database, settings)
     with database.connect("postgres") as owner:
         prepare(owner, settings, database.dsn("postgres"), lab.options.bulk)

@@ -5,11 +5,11 @@ The auth server gives up after 10 s. ``at once`` is what the foreign key alone w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from measuring import Row, plain, timed
+from measuring import LOGGED, Row, plain, timed
 from usersync import UserSync
-from usersync.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 
@@ -44,7 +44,7 @@ def measure(lab: Lab, _: ExitStack) -> tuple[list[Row], dict[str, Any]]:
 def _delete(lab: Lab, on_delete: str, events: int) -> dict[str, float]:
     """Seconds of the auth server's DELETE, of the foreign key alone (rolled back), and of the retry."""
     with lab.database() as database:
-        install(database, parse_settings({"on_delete": on_delete}))
+        install(database, replace(LOGGED, on_delete=on_delete))
         with (
             database.connect("postgres") as owner,
             GoTrue(database.dsn("supabase_auth_admin")) as auth,

@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 from psycopg.types.uuid import UUIDDumper
 
 from fix_lacking import skip_without
+from logged import logged
 from usersync import UserSync
 from usersync.mapping import DEFAULT_COLUMNS
 from usersync.settings import Settings, parse_settings
@@ -151,17 +152,24 @@ def every_isolation_level(isolation: str) -> str:
 
 
 @pytest.fixture
-def settings(names: str) -> Settings:
+def asks_for_log() -> bool:
+    """Whether the settings ask for an audit log; a directory or a module may override this fixture."""
+    return False
+
+
+@pytest.fixture
+def settings(names: str, asks_for_log: bool) -> Settings:
     """The settings that usersync is installed with; a module or a test may override this fixture."""
-    return parse_settings(NAMES[names][0])
+    return (logged if asks_for_log else parse_settings)(NAMES[names][0])
 
 
 @pytest.fixture
 def project(cluster: SupabaseCluster, names: str, settings: Settings, isolation: str) -> Iterator[Project]:
     """A project of the test's own, in which usersync was just installed."""
-    label = f"installed_{names}" if settings == parse_settings(NAMES[names][0]) else None
+    kinds = {"installed": parse_settings, "logged": logged}
+    label = next((kind for kind, make in kinds.items() if settings == make(NAMES[names][0])), None)
     if label:
-        template = cluster.template(label, build=lambda database: _install(database, settings))
+        template = cluster.template(f"{label}_{names}", build=lambda database: _install(database, settings))
         database = cluster.clone(template)
     else:
         database = cluster.clone(cluster.template("supabase_old", regime="old"))

@@ -39,10 +39,11 @@ USERSYNC = {
     # Behind a load balancer: its network, so that events have the address of the client.
     "TRUSTED_PROXIES": [],
     "SETTINGS": {
+        "audit": {"enabled": True},
         "columns": {
             "email": "email",
             "full_name": ["user_metadata.full_name", "user_metadata.name"],
             "deleted_at": "deleted_at",
-        }
+        },
     },
 }

@@ -38,7 +38,7 @@ FIELDS: Mapping[str, str] = {
 AUDIT_TABLE = TableName("public", "audit_logs")
 
 #: What the section ``[audit]`` holds.
-AUDIT_KEYS = ("table", "columns", "personal")
+AUDIT_KEYS = ("enabled", "table", "columns", "personal")
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,13 @@ class AuditColumn:
 @dataclass(frozen=True)
 class AuditColumns:
     """The section ``[audit]``: the audit table, the column of each field (empty for a table that usersync
-    creates, where both have the same name), and the words by which ``usersync erase`` finds personal data."""
+    creates, where both have the same name), the words by which ``usersync erase`` finds personal data, and
+    whether usersync creates the table if there is none."""
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
     personal: tuple[str, ...] = PERSONAL
     table: TableName = AUDIT_TABLE
+    enabled: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -71,6 +73,7 @@ class AuditColumns:
     def describe(self) -> dict[str, Any]:
         """As plain data, in the form that :func:`parse_audit` reads."""
         return {
+            "enabled": self.enabled,
             "table": str(self.table),
             "columns": {
                 name: {"column": column.name, "type": column.type} if column.type else column.name
@@ -87,6 +90,9 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         raise SettingsError(
             f"{where}: expected a table that holds {', '.join(names[:-1])}, {names[-1]} and nothing else"
         )
+    enabled = value.get("enabled", False)
+    if not isinstance(enabled, bool):
+        raise SettingsError(f"{where}.enabled: expected true or false, got {enabled!r}")
     table = parse_name(value["table"], f"{where}.table") if "table" in value else AUDIT_TABLE
     personal = _parse_personal(value.get("personal", list(PERSONAL)), f"{where}.personal")
     given = value.get("columns", {})
@@ -101,7 +107,7 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         )
     if len({column.name for column in columns.values()}) < len(columns):
         raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
-    return AuditColumns(columns, personal, table)
+    return AuditColumns(columns, personal, table, enabled)
 
 
 def _parse_personal(value: object, where: str) -> tuple[str, ...]:

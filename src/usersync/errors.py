@@ -12,7 +12,7 @@
     ├── DatabaseError            US203  the database refused a statement
     ├── BusyError                US204  another session held a lock for too long
     ├── ReadOnlyDatabaseError    US205  the database accepts no writes
-    ├── NotInstalledError        US301  the database has no usersync
+    ├── NotInstalledError        US301  the database has no usersync, or no audit log
     ├── VersionMismatchError     US302  the database and this library do not fit
     ├── ConflictError            US303  an object is not what it would have to be
     ├── MigrationChangedError    US304  an applied migration was edited
@@ -108,7 +108,7 @@ class ReadOnlyDatabaseError(DatabaseError):
 
 
 class NotInstalledError(UsersyncError):
-    """The database has no usersync yet."""
+    """The database has no usersync yet, or no audit log where one is needed."""
 
     code = "US301"
 
@@ -204,7 +204,7 @@ def without_values(sqlstate: str, message: str) -> str:
 
 _QUOTED = re.compile('["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', re.DOTALL)  # noqa: RUF001
 _OUR_CODES: dict[str | None, type[UsersyncError]] = {
-    each.code: each for each in (SettingsError, VersionMismatchError, PausedError)
+    each.code: each for each in (SettingsError, NotInstalledError, VersionMismatchError, PausedError)
 }
 _KINDS: dict[str | None, tuple[type[DatabaseError], str]] = {
     "42501": (

@@ -266,6 +266,8 @@ class Erasure:
     recorded: bool = False
     #: How many e-mail addresses and phone numbers of the user were searched for.
     addresses: int = 0
+    #: Whether there is an audit log to search.
+    has_log: bool = True
 
     @property
     def anything(self) -> bool:

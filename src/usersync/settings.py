@@ -121,7 +121,8 @@ class Settings:
     )
 
     audit: AuditColumns = _setting(
-        "`[audit] table`: the audit log, created if there is none. `[audit.columns]`: for an audit table of "
+        "`[audit] enabled = true`: usersync creates the audit log. Without it none is created, and one that "
+        "exists stays in use. `[audit] table`: the name of the log. `[audit.columns]`: for an audit table of "
         "the application's own, the column of each field of an event. `id` must be mapped, to a column with "
         "a unique constraint: it makes sure that an event is stored once. Fields that are not mapped go into "
         "the column for `metadata`. `[audit] personal`: the words by which `usersync erase` finds the keys "

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from logged import logged
 from proxy import Proxy
 from usersync import AuditLog
-from usersync.settings import Settings
 from usersync.testing.install import install
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Store:
 
 @pytest.fixture
 def audit_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
-    template = cluster.template("installed_plain", build=lambda each: install(each, Settings()))
+    template = cluster.template("logged_plain", build=lambda each: install(each, logged()))
     database = cluster.clone(template)
     yield database
     cluster.drop(database)
@@ -122,3 +122,8 @@ def _no_writer_left() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "usersync.audit")
+
+
+@pytest.fixture
+def asks_for_log() -> bool:
+    return True

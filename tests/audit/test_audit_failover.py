@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from logged import logged
 from proxy import Proxy
 from usersync import AuditLog
 from usersync.audit.belonging import Position
 from usersync.audit.memory import MemoryQueue
 from usersync.audit.window import Keep, Window
 from usersync.embedded import EmbeddedPostgres
-from usersync.settings import Settings
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install
 
@@ -90,7 +90,7 @@ def pair(servers, everything):
     primary = everything.enter_context(EmbeddedPostgres(data_dir=root / "first", settings=SETTINGS))
     cluster = everything.enter_context(SupabaseCluster.on(primary))
     database = cluster.create()
-    install(database, Settings())
+    install(database, logged())
     front = everything.enter_context(Proxy(primary.host, primary.port))
     dsn = front.through(database.dsn())
     cluster.maintenance.close()

@@ -10,12 +10,12 @@ from killing import kill_recorders
 from psycopg.conninfo import conninfo_to_dict
 
 from former import former_file
+from logged import logged
 from usersync import AuditLog
 from usersync.audit import spool_format
 from usersync.audit.address import home_of
 from usersync.audit.belonging import Home, Origin, Position, belongs, is_expected
 from usersync.connecting import describe_target
-from usersync.settings import Settings
 from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
@@ -28,7 +28,7 @@ def other_store(cluster):
     """A second project: another installation in the same cluster."""
     template = cluster.template("bare_plain", build=lambda _: None)
     database = cluster.clone(template)
-    install(database, Settings())
+    install(database, logged())
     yield database
     cluster.drop(database)
 
@@ -125,7 +125,7 @@ def test_a_restored_copy_has_the_same_id_and_is_another_database(cluster, store,
     store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
     with store.database.connect("supabase_admin") as admin:
         ((installation,),) = admin.execute("select installation from usersync.settings").fetchall()
-    staging = cluster.clone(cluster.template("installed_plain", build=lambda each: install(each, Settings())))
+    staging = cluster.clone(cluster.template("logged_plain", build=lambda each: install(each, logged())))
     try:
         with staging.connect() as owner:
             owner.execute("update usersync.settings set installation = %s", [installation])

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from logged import logged
 from usersync import AuditLog
 from usersync.audit import sender as sending
 from usersync.audit.wire import TooSlowError
 from usersync.embedded import EmbeddedPostgres
-from usersync.settings import Settings
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install
 
@@ -154,7 +154,7 @@ def test_the_server_is_stopped_and_killed_and_started():
         server = stack.enter_context(EmbeddedPostgres(settings={"fsync": "off", "shared_buffers": "16MB"}))
         cluster = stack.enter_context(SupabaseCluster.on(server))
         database = cluster.create()
-        install(database, Settings())
+        install(database, logged())
         log = stack.enter_context(AuditLog(database.dsn(), durability="memory"))
         ids = []
         for interrupt in (server.stop, server.kill):

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from logged import logged
 from usersync import AuditLog
 from usersync.audit.erasing import erase_in_spools
 from usersync.audit.private import NotPrivateError, check_directory, check_file, connect
 from usersync.audit.spool import Spool
 from usersync.audit.survey import survey_spool, survey_spools
 from usersync.plans.erasure import words_for
-from usersync.settings import Settings
 
 pytestmark = pytest.mark.newest_server
 
@@ -233,7 +233,7 @@ def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_d
         )
 
     assert copies() >= 50
-    found = erase_in_spools(spool_dir, user, words_for(Settings()))
+    found = erase_in_spools(spool_dir, user, words_for(logged()))
     assert found.held == ()
     assert copies() == 0
     assert log.record("a.b")
@@ -242,5 +242,5 @@ def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_d
     with closing(connect(spool.path, 1.0)) as reader:
         reader.execute("begin")
         reader.execute("select count(*) from events").fetchone()
-        held = erase_in_spools(spool_dir, user, words_for(Settings())).held
+        held = erase_in_spools(spool_dir, user, words_for(logged())).held
     assert held == (spool.path,)

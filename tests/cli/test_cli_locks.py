@@ -8,8 +8,8 @@ import time
 import psycopg
 import pytest
 
+from logged import logged
 from usersync.cli.main import run
-from usersync.settings import Settings
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT
 from usersync.testing.install import install
 from usersync.transports.lock_retry import LOCK_KEY
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.newest_server
 @pytest.fixture
 def locked(database, tmp_path, monkeypatch):
     """Locks a table for as long as the test runs."""
-    install(database, Settings())
+    install(database, logged())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     with psycopg.connect(database.dsn("supabase_admin")) as other:

@@ -6,12 +6,15 @@ import json
 
 import pytest
 
+from logged import write_settings
+
 pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
-def installed(usersync, database, postgres, monkeypatch):
+def installed(usersync, database, postgres, monkeypatch, directory):
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    write_settings(directory)
     assert usersync("apply", "--yes", "--no-trial").code == 0
     return postgres
 

@@ -8,6 +8,11 @@ import pytest
 
 
 @pytest.fixture
+def asks_for_log():
+    return True
+
+
+@pytest.fixture
 def remember(project):
     """Have the database remember settings as an earlier release did."""
 

@@ -119,3 +119,8 @@ def address(request, project) -> Any:
 @pytest.fixture(params=FLAVOURS)
 def flavour(request) -> str:
     return request.param
+
+
+@pytest.fixture
+def asks_for_log() -> bool:
+    return True

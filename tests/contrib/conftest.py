@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 from auth_server import AuthServer
 
+from logged import logged
 from usersync import AuditLog
-from usersync.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 
@@ -76,7 +76,7 @@ class Backend:
 
 @pytest.fixture
 def backend(cluster: SupabaseCluster, auth_server: AuthServer, _tidy: None) -> Iterator[Backend]:
-    template = cluster.template("installed_plain", build=lambda each: install(each, Settings()))
+    template = cluster.template("logged_plain", build=lambda each: install(each, logged()))
     database = cluster.clone(template)
     with (
         database.connect() as owner,

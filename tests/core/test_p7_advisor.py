@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from usersync.settings import Settings
+from logged import logged
 from usersync.testing.install import install
 
 ADVISOR = Path(__file__).with_name("advisor.sql").read_text("utf-8")
@@ -44,7 +44,7 @@ FINDINGS = {
 @pytest.fixture
 def advised(database, superuser):
     """The lints that report something, with what they report."""
-    install(database, Settings())
+    install(database, logged())
 
     # Or the functions of "auth" would be shown without their schema.
     superuser.execute("set search_path = ''")

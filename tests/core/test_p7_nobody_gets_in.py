@@ -7,7 +7,7 @@ import json
 import psycopg
 import pytest
 
-from usersync.settings import Settings
+from logged import logged
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 
@@ -24,7 +24,7 @@ CLIENT_FUNCTIONS = {
 
 @pytest.fixture
 def installed(database):
-    install(database, Settings())
+    install(database, logged())
     return database
 
 

@@ -15,10 +15,10 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from fix_project import Project
+from logged import logged
 from usersync import UserSync
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -71,7 +71,7 @@ def policy():
 @pytest.fixture
 def full(cluster, analyzed, policy):
     """A project with many users, and a superuser's session in which counts what is read."""
-    settings = parse_settings({"on_delete": policy})
+    settings = logged({"on_delete": policy})
 
     def build(database):
         install(database, settings)
@@ -241,7 +241,7 @@ WARM = {name: (do, 8, 3_000, 120) for name, do in TRIGGERS.items()} | {"a page":
 def test_a_plan_that_was_made_while_the_tables_were_small_is_as_good(database, superuser, what):
     """A session keeps its plans, and that of the auth server lasts long."""
     do, first, then, at_most = WARM[what]
-    settings = parse_settings({})
+    settings = logged({})
     install(database, settings)
     superuser.execute(FILL.format(first=1, users=first, events=1, others=7))
     with (

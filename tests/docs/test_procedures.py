@@ -22,9 +22,9 @@ import pytest
 from auth_stand_in import AuthServer
 from fix_catalog import read_catalog
 from fix_lacking import skip_without
+from logged import logged
 from usersync import AuditLog, UserSync
 from usersync.cli.main import run
-from usersync.settings import Settings
 from usersync.testing import GoTrue, GoTrueError
 from usersync.testing.install import install
 
@@ -54,7 +54,7 @@ test_name.__test__ = False
 
 
 def build(database):
-    install(database, Settings())
+    install(database, logged())
     with database.connect() as owner:
         owner.execute(TABLES)
 

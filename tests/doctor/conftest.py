@@ -94,3 +94,8 @@ def theatre(clinic: Clinic, root: psycopg.Connection) -> Clinic:
     """The clinic, with a superuser at the table."""
     clinic.surgeon = root
     return clinic
+
+
+@pytest.fixture
+def asks_for_log() -> bool:
+    return True

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from logged import logged
 from usersync.plans import schema
 from usersync.plans.doctor import choose, examine
-from usersync.settings import parse_settings
 from usersync.transports.run import run
 
 DAMAGE = """
@@ -182,7 +182,7 @@ def test_d028_events_that_were_put_aside(clinic):
     assert clinic.check("D028").status == "ok"
 
 
-ADOPTED = parse_settings(
+ADOPTED = logged(
     {
         "columns": {"email": "email"},
         "audit": {

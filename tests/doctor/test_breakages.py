@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from breakages import BREAKAGES
 
+from logged import write_settings
 from usersync.cli.main import run as command
 from usersync.plans.doctor import examine
 from usersync.plans.tracking import track
@@ -32,6 +33,7 @@ def shop(theatre, tmp_path, monkeypatch):
     if theatre.settings.users_table.name != "users":
         pytest.skip("the list has the names of the default settings")
     monkeypatch.chdir(tmp_path)
+    write_settings(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", theatre.project.database.dsn())
     project = theatre.project
     theatre.surgeon.execute(ORDERS)

@@ -32,7 +32,7 @@ def _toml_value(value):
 def doctor(clinic, names, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", clinic.project.database.dsn())
-    (tmp_path / "usersync.toml").write_text(as_toml(NAMES[names][0]), "utf-8")
+    (tmp_path / "usersync.toml").write_text(as_toml(NAMES[names][0] | {"audit": {"enabled": True}}), "utf-8")
 
     def call(*options):
         code = run(["doctor", *options])

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
+from logged import logged
 from usersync.plans import schema
 from usersync.plans.doctor import choose, examine
 from usersync.plans.inspection import find, inspect
-from usersync.settings import Settings
 from usersync.sql.render import render_bundle
 from usersync.transports.run import run
 
@@ -49,7 +49,7 @@ OF_THIS_MACHINE = ("D023", "D031", "D032", "D036")
 def test_d001_the_wrong_database(superuser):
     """No auth server's table: one problem, and reasons instead of errors."""
     settings = dataclasses.replace(
-        Settings(), source_table=dataclasses.replace(Settings().source_table, name="people")
+        logged(), source_table=dataclasses.replace(logged().source_table, name="people")
     )
     first, *others = run(examine(settings), superuser)
     assert (first.code, first.status) == ("D001", "problem")
@@ -112,11 +112,11 @@ RECIPE = """
 @pytest.mark.newest_server
 def test_d002_a_recipe_is_in_the_way(database, postgres):
     postgres.execute(RECIPE)
-    check = run(examine(Settings(), choose(["D002"])), postgres)[0]
+    check = run(examine(logged(), choose(["D002"])), postgres)[0]
     assert "public.handle_new_user" in check.detail
     assert check.fix == "usersync apply --adopt"
-    run(schema.apply(Settings(), adopt=True), postgres)
-    assert run(examine(Settings(), choose(["D002"])), postgres)[0].status == "ok"
+    run(schema.apply(logged(), adopt=True), postgres)
+    assert run(examine(logged(), choose(["D002"])), postgres)[0].status == "ok"
 
 
 @pytest.mark.newest_server
@@ -130,19 +130,19 @@ def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(datab
         "create table public.people (id uuid); create trigger welcome after insert on public.people "
         "for each row execute function public.handle_new_user()"
     )
-    check = run(examine(Settings(), choose(["D002"])), postgres)[0]
+    check = run(examine(logged(), choose(["D002"])), postgres)[0]
     assert "go with it: welcome on public.people" in check.fix
     *sql, last = [line for line in check.fix.splitlines() if not line.startswith("--")]
     assert last == "usersync apply"
     postgres.execute("\n".join(sql))
-    run(schema.apply(Settings()), postgres)
-    assert run(examine(Settings(), choose(["D002"])), postgres)[0].status == "ok"
+    run(schema.apply(logged()), postgres)
+    assert run(examine(logged(), choose(["D002"])), postgres)[0].status == "ok"
 
 
 @pytest.mark.newest_server
 def test_d005_lists_a_recipes_trigger_of_our_name(database, postgres):
     postgres.execute(RECIPE)
-    detail = run(examine(Settings(), choose(["D005"])), postgres)[0].detail
+    detail = run(examine(logged(), choose(["D005"])), postgres)[0].detail
     assert "on_auth_user_created (public.handle_new_user)" in detail
 
 

@@ -8,6 +8,7 @@ import uuid
 import psycopg
 import pytest
 
+from logged import logged
 from usersync.errors import SettingsError
 from usersync.plans import schema
 from usersync.plans.doctor import judge
@@ -15,7 +16,6 @@ from usersync.plans.doctor.d037_canary_event import try_event
 from usersync.plans.tracking import track
 from usersync.plans.tracking_state import TrackOptions
 from usersync.schema.trial.observation import Trial
-from usersync.settings import parse_settings
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -144,4 +144,4 @@ def test_an_overload_of_one_of_our_functions(clinic):
 @pytest.mark.parametrize("table", ["pg_temp.users", "pg_catalog.users", "information_schema.users"])
 def test_a_table_of_postgresqls_own_schemas_is_refused_at_once(table):
     with pytest.raises(SettingsError, match="in a schema of PostgreSQL's own"):
-        parse_settings({"users_table": table})
+        logged({"users_table": table})

@@ -51,6 +51,10 @@ begin
             return jsonb_build_object('position', place);
         end if;
     end if;
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database (to create it: usersync audit enable)'
+            using errcode = 'US301';
+    end if;
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
@@ -492,6 +496,18 @@ begin
     returning run.* into run;
     return run;
 end;
+$function$
+
+
+-- function usersync.audit_log()
+owner postgres; usersync: the audit log, or null if there is none.
+CREATE OR REPLACE FUNCTION usersync.audit_log()
+ RETURNS regclass
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select (select pg_class.oid::regclass from pg_class where pg_class.oid = to_regclass('"public"."audit_logs"') and relkind = 'p' and starts_with(obj_description(pg_class.oid, 'pg_class'), 'The audit log, made by usersync: '))
 $function$
 
 
@@ -1144,7 +1160,7 @@ declare
     partition regclass;
 begin
     for partition in
-        select relid from pg_partition_tree(to_regclass('"public"."audit_logs"'))
+        select relid from pg_partition_tree(usersync.audit_log())
         where not exists (
             select from pg_trigger
             where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A') and tgtype = 34
@@ -1871,7 +1887,7 @@ declare
 begin
     if cardinality(months) = 0 or not exists (
         select from pg_inherits
-        where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = to_regclass('"public"."audit_logs"')
+        where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = usersync.audit_log()
     ) then
         return 0;
     end if;
@@ -2474,7 +2490,7 @@ declare
         nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
     result jsonb;
 begin
-    if to_regclass('"public"."audit_logs"') is null then
+    if usersync.audit_log() is null then
         return false;
     end if;
     result := public.record_audit_events(jsonb_build_array(jsonb_build_object(
@@ -2506,6 +2522,9 @@ AS $function$
 declare
     many boolean;
 begin
+    if usersync.audit_log() is null then
+        return;
+    end if;
     begin
         many := exists (
             select from unnest(ids) as going (id)
@@ -3284,7 +3303,7 @@ AS $function$
 declare
     unlinked bigint;
 begin
-    if exists (
+    if usersync.audit_log() is null or exists (
         select from "auth"."users" as source
         where source."id" = unlink_events.user_id and source."deleted_at" is null
     ) then

@@ -15,14 +15,17 @@ from auth_api import AuthApi, NotOfferedError
 from psycopg.rows import dict_row
 
 from fix_lacking import lacks
+from logged import logged
 from usersync import DataApi, UserSync
+from usersync.core.audit_log import has_log
 from usersync.plans import schema
-from usersync.settings import Settings
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
+
+    from usersync.settings import Settings
 
 _NEEDED = {
     "SUPABASE_URL": "the project's URL; or GOTRUE_URL, of an auth server with no gateway before it",
@@ -103,7 +106,7 @@ def live() -> Iterator[Live]:
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as postgres, UserSync(dsn) as sync:
         stored = run(schema.settings_in_database(), postgres)
         ours = stored is None
-        settings = stored or Settings()
+        settings = stored or logged()
         had_table = postgres.execute("select to_regclass(%s)", [settings.users_table.quoted]).fetchone()[0]
         if ours:
             run(schema.apply(settings), postgres)
@@ -124,7 +127,8 @@ def _clean_up(auth: AuthApi, postgres: psycopg.Connection[Any], settings: Settin
     with postgres.transaction():
         postgres.execute("set local usersync.maintaining = 'audit'")
         log, users = settings.audit_table.quoted, settings.users_table.quoted
-        postgres.execute(f"delete from {log} where action like 'usersync_live.%%'")
+        if run(has_log(settings), postgres):
+            postgres.execute(f"delete from {log} where action like 'usersync_live.%%'")
         postgres.execute(f'delete from {users} where "{settings.key}" = any(%s)', [auth.made])
         postgres.execute("delete from usersync.sync_failures where user_id = any(%s)", [auth.made])
 

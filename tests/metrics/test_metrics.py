@@ -17,6 +17,11 @@ pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
+def asks_for_log():
+    return True
+
+
+@pytest.fixture
 def registry():
     return CollectorRegistry()
 

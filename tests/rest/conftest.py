@@ -57,3 +57,8 @@ def refusal(ask) -> Callable[..., Any]:
 def _no_long_pauses(monkeypatch) -> None:
     """Back-off is measured where it is tested."""
     monkeypatch.setattr("usersync.rest.exchange._FIRST_PAUSE_S", 0.001)
+
+
+@pytest.fixture
+def asks_for_log() -> bool:
+    return True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from logged import logged
 from usersync.plans import schema
-from usersync.settings import parse_settings
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = parse_settings(
+SETTINGS = logged(
     {
         "users_table": "public.profiles",
         "on_delete": "delete",

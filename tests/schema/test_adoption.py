@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
+from logged import logged
 from usersync.errors import ConflictError
 from usersync.plans import schema
-from usersync.settings import parse_settings
 from usersync.testing import GoTrue, GoTrueError
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = parse_settings({"columns": {"email": "email", "full_name": "user_metadata.full_name"}})
+SETTINGS = logged({"columns": {"email": "email", "full_name": "user_metadata.full_name"}})
 
 TABLE = """
     create table public.users (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from logged import logged
 from usersync.plans import schema
-from usersync.settings import parse_settings
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -34,7 +34,7 @@ def judged(installer):
     def judge(columns, *scripts, **settings):
         for script in scripts:
             installer.connection.execute(script)
-        parsed = parse_settings({"users_table": "public.profiles", "columns": columns, **settings})
+        parsed = logged({"users_table": "public.profiles", "columns": columns, **settings})
         planned = run(schema.plan(parsed, adopt=True), installer.connection)
         adopted = {
             each.subject.split()[1] for each in planned.changes if each.reason.startswith("usersync does")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from logged import logged
 from usersync.plans import schema
-from usersync.settings import parse_settings
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -28,7 +28,7 @@ COLUMNS = {
 
 def test_an_enum_takes_the_action(database, postgres):
     postgres.execute(TABLE)
-    settings = parse_settings({"audit": {"table": "public.activities", "columns": COLUMNS}})
+    settings = logged({"audit": {"table": "public.activities", "columns": COLUMNS}})
     install(database, settings)
     answer = postgres.execute(
         "select public.record_audit_events('["
@@ -47,6 +47,6 @@ def test_an_enum_takes_the_action(database, postgres):
 def test_the_fix_that_plan_prints_is_taken(postgres, given):
     postgres.execute(TABLE)
     columns = COLUMNS | {"action": {"column": "type", "type": given} if given else "type"}
-    settings = parse_settings({"audit": {"table": "public.activities", "columns": columns}})
+    settings = logged({"audit": {"table": "public.activities", "columns": columns}})
     (error,) = run(schema.plan(settings), postgres).errors
     assert 'action = { column = "type", type = "public.activity_type" }' in error.fix

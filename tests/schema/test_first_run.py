@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.settings import parse_settings
+from logged import logged
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = parse_settings(
-    {"users_table": "public.profiles", "on_delete": "keep", "columns": {"email": "email"}}
-)
+SETTINGS = logged({"users_table": "public.profiles", "on_delete": "keep", "columns": {"email": "email"}})
 PROFILES = "create table public.profiles (id uuid primary key, email text);"
 
 

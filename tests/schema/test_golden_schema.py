@@ -8,10 +8,14 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from usersync.settings import Settings, parse_settings
+from logged import logged
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -45,7 +49,7 @@ def made(before, after) -> str:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_schema_is_the_one_on_record(installer, catalog, variant):
-    settings: Settings = parse_settings(VARIANTS[variant])
+    settings: Settings = logged(VARIANTS[variant])
     before = catalog()
     installer.apply(settings)
     text, golden = made(before, catalog()), GOLDEN / f"{variant}.sql"
@@ -59,7 +63,7 @@ def test_the_schema_is_the_one_on_record(installer, catalog, variant):
 
 
 def test_a_database_on_record_is_one_that_nobody_else_gets_into(installer, catalog):
-    installer.apply(Settings())
+    installer.apply(logged())
     granted = {
         key: value
         for key, value in catalog().items()

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from logged import logged
 from usersync.errors import (
     MigrationChangedError,
     NotInstalledError,
@@ -16,7 +17,6 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.plans import schema
-from usersync.settings import Settings, parse_settings
 from usersync.sql.render import render_bundle
 from usersync.transports.run import run
 from usersync.version import __version__
@@ -73,7 +73,7 @@ def test_rollback_keeps_the_users_table_and_its_rows_unless_told_otherwise(proje
 @pytest.mark.newest_server
 def test_a_users_table_that_usersync_did_not_make_is_not_its_to_drop(installer):
     installer.connection.execute("create table public.users (id uuid primary key, email text)")
-    settings = parse_settings({"columns": {"email": "email"}})
+    settings = logged({"columns": {"email": "email"}})
     installer.apply(settings)
     with pytest.raises(SettingsError, match="not usersync's to drop"):
         installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
@@ -85,15 +85,15 @@ def test_a_users_table_that_usersync_did_not_make_is_not_its_to_drop(installer):
 @pytest.mark.parametrize("left", ["schema", "tables"])
 def test_what_is_half_installed_can_be_taken_back_and_completed(installer, catalog, left):
     before = catalog()
-    bundle = render_bundle(Settings())
+    bundle = render_bundle(logged())
     installer.connection.execute(bundle.bootstrap)
     if left == "tables":
         installer.connection.execute(bundle.migrations[0].up)
-    installer.rollback(Settings())
+    installer.rollback(logged())
     assert catalog() == before
     installer.connection.execute(bundle.bootstrap)
-    installer.apply(Settings())
-    assert installer.subjects(Settings()) == []
+    installer.apply(logged())
+    assert installer.subjects(logged()) == []
 
 
 @pytest.mark.newest_server
@@ -120,24 +120,24 @@ def test_several_installers_and_removers_at_once_leave_one_or_the_other(database
     def work(number):
         with database.connect("postgres") as connection:
             try:
-                run((schema.rollback if number % 2 else schema.apply)(Settings()), connection)
+                run((schema.rollback if number % 2 else schema.apply)(logged()), connection)
             except NotInstalledError:
                 return
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
-    installer.apply(Settings())
-    assert installer.plan(Settings()).changes == ()
+    installer.apply(logged())
+    assert installer.plan(logged()).changes == ()
     assert sorted(triggers(installer.connection)) == TRIGGERS
 
 
 @pytest.mark.newest_server
 def test_a_migration_that_was_edited_is_refused(installer):
-    installer.apply(Settings())
+    installer.apply(logged())
     installer.connection.execute("update usersync.schema_version set checksum = 'other'")
     for attempt in (installer.plan, installer.apply):
         with pytest.raises(MigrationChangedError, match=r"migration 1 \(core\)") as caught:
-            attempt(Settings())
+            attempt(logged())
         assert caught.value.hint
 
 
@@ -151,25 +151,25 @@ def test_a_migration_that_was_edited_is_refused(installer):
     ],
 )
 def test_a_newer_schema_is_refused(installer, catalog, newer):
-    installer.apply(Settings())
+    installer.apply(logged())
     installer.connection.execute(newer)
     before = catalog()
     for attempt in (installer.plan, installer.apply):
         with pytest.raises(VersionMismatchError, match=re.escape(__version__)) as caught:
-            attempt(Settings())
+            attempt(logged())
         assert "Upgrade usersync" in caught.value.hint
     assert catalog() == before
 
 
 @pytest.mark.newest_server
 def test_an_older_release_is_followed_by_this_one(installer):
-    installer.apply(Settings())
+    installer.apply(logged())
     installer.connection.execute(
         """update usersync.settings set settings = settings || '{"library_version": "0.0.9"}'"""
     )
-    assert installer.subjects(Settings()) == ["alter settings"]
-    installer.apply(Settings())
-    assert installer.subjects(Settings()) == []
+    assert installer.subjects(logged()) == ["alter settings"]
+    installer.apply(logged())
+    assert installer.subjects(logged()) == []
 
 
 def test_a_function_that_somebody_edited_is_noticed_and_replaced(project):
@@ -192,12 +192,12 @@ def test_a_function_that_somebody_edited_is_noticed_and_replaced(project):
 @pytest.mark.newest_server
 @pytest.mark.parametrize("change", ["security invoker", "set search_path = public", "volatile"])
 def test_a_function_that_was_altered_and_not_rewritten_is_noticed_too(installer, change):
-    installer.apply(Settings())
+    installer.apply(logged())
     name = "usersync.user_exists(uuid)" if change == "volatile" else "public.ensure_user_exists(uuid)"
     installer.connection.execute(f"alter function {name} {change}")
-    assert f"replace function {name}" in installer.subjects(Settings())
-    installer.apply(Settings())
-    assert installer.subjects(Settings()) == []
+    assert f"replace function {name}" in installer.subjects(logged())
+    installer.apply(logged())
+    assert installer.subjects(logged()) == []
 
 
 HANDLED = "on auth.users for each row execute function usersync.handle_updated_user()"
@@ -278,29 +278,29 @@ def test_migrations_that_run_again_leave_the_kind_of_a_failure(project):
     ],
 )
 def test_a_right_that_somebody_gave_away_is_noticed_and_taken_back(installer, grant, named):
-    installer.apply(Settings())
+    installer.apply(logged())
     installer.connection.execute(grant)
-    (change,) = installer.plan(Settings()).changes
+    (change,) = installer.plan(logged()).changes
     assert (change.subject, change.reason) == ("privileges", f"open to others: {named}")
-    installer.apply(Settings())
-    assert installer.subjects(Settings()) == []
+    installer.apply(logged())
+    assert installer.subjects(logged()) == []
 
 
 @pytest.mark.newest_server
 def test_changed_settings_replace_the_functions_that_they_are_in(installer):
-    installer.apply(Settings())
-    settings = replace(Settings(), lock_timeout_ms=100)
+    installer.apply(logged())
+    settings = replace(logged(), lock_timeout_ms=100)
     subjects = installer.subjects(settings)
     assert any(each.startswith("replace function usersync.sync_users(") for each in subjects)
     assert not any("trigger on_" in each or "handle_deleted" in each for each in subjects)
     installer.apply(settings)
     assert installer.subjects(settings) == []
-    assert installer.subjects(Settings()) == subjects
+    assert installer.subjects(logged()) == subjects
 
 
 @pytest.mark.newest_server
 def test_a_function_of_an_older_release_is_dropped_and_a_strangers_is_not(installer, superuser):
-    installer.apply(Settings())
+    installer.apply(logged())
     installer.connection.execute(
         "create function usersync.old() returns void language sql as ''; "
         "comment on function usersync.old() is 'usersync: from an older release'"
@@ -315,10 +315,10 @@ def test_a_function_of_an_older_release_is_dropped_and_a_strangers_is_not(instal
         "comment on function public.strange() is 'usersync: mine too'; "
         "alter function public.strange() owner to authenticated"
     )
-    assert installer.subjects(Settings()) == ["drop function usersync.old()", "alter privileges"]
-    installer.apply(Settings())
-    assert installer.subjects(Settings()) == []
-    installer.rollback(Settings())
+    assert installer.subjects(logged()) == ["drop function usersync.old()", "alter privileges"]
+    installer.apply(logged())
+    assert installer.subjects(logged()) == []
+    installer.rollback(logged())
     assert superuser.execute(
         "select count(*) from pg_proc where pronamespace = 'stranger'::regnamespace"
     ).fetchone() == (1,)
@@ -330,6 +330,6 @@ def test_a_change_of_schema_is_refused_inside_a_transaction(database, catalog):
     with database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")
         with pytest.raises(UsersyncError, match="transaction of its own"):
-            run(schema.apply(Settings()), connection)
+            run(schema.apply(logged()), connection)
         assert connection.execute("select 2").fetchone() == (2,)
     assert catalog() == before

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from logged import logged
 from usersync.errors import BusyError, ConnectionFailedError, UsersyncError
 from usersync.plans import schema
-from usersync.settings import Settings
 from usersync.transports import lock_retry
 from usersync.transports.run import run
 from usersync.transports.steps import Pause
@@ -73,11 +73,11 @@ def interruption(database, superuser) -> Interruption:
 
 def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interruption, installer, catalog):
     bare, steps, states = catalog(), 0, []
-    installer.apply(Settings())
+    installer.apply(logged())
     complete = catalog()
-    installer.rollback(Settings(), drop_users_table=True, drop_audit_log=True)
+    installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
     assert catalog() == bare
-    while not interruption.survived(schema.apply(Settings()), at=(steps := steps + 1)):
+    while not interruption.survived(schema.apply(logged()), at=(steps := steps + 1)):
         state = catalog()
         assert state == bare or not [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
         states.append(state == bare)
@@ -89,10 +89,10 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
                 name for name in missing if "on_auth_user" not in name and "audit_logs" not in name
             } == set()
             made = ("create trigger ", "create table public.audit_logs")
-            assert all(each.startswith(made) for each in installer.subjects(Settings()))
-            installer.apply(Settings())
+            assert all(each.startswith(made) for each in installer.subjects(logged()))
+            installer.apply(logged())
             assert catalog() == complete
-            installer.rollback(Settings(), drop_users_table=True, drop_audit_log=True)
+            installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
             assert catalog() == bare
     assert catalog() == complete
     assert steps > 30
@@ -104,16 +104,16 @@ def test_rollback_stopped_at_any_statement_can_be_repeated(interruption, install
     """Each of the first dozen, which has all of dropping the triggers, then every sixth."""
     bare, steps = catalog(), 0
     while True:
-        installer.apply(Settings())
+        installer.apply(logged())
         steps += 1 if steps < 12 else 6
         if interruption.survived(
-            schema.rollback(Settings(), drop_users_table=True, drop_audit_log=True), at=steps
+            schema.rollback(logged(), drop_users_table=True, drop_audit_log=True), at=steps
         ):
             break
         if steps % 3 == 0:
-            installer.apply(Settings())
-            assert installer.subjects(Settings()) == []
-        installer.rollback(Settings(), drop_users_table=True, drop_audit_log=True)
+            installer.apply(logged())
+            assert installer.subjects(logged()) == []
+        installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
         assert catalog() == bare
     assert steps > 30
     assert catalog() == bare
@@ -128,7 +128,7 @@ def test_an_error_in_the_middle_leaves_nothing(installer, catalog, superuser):
         "execute function refuse()"
     )
     with pytest.raises(UsersyncError, match="not today"):
-        installer.apply(Settings())
+        installer.apply(logged())
     superuser.execute("drop event trigger refuse; drop function refuse()")
     assert catalog() == before
 
@@ -162,9 +162,9 @@ def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
             if len(pauses) == 3:
                 other.execute("rollback")
 
-        run(waits(schema.apply(Settings()), notice), installer.connection)
+        run(waits(schema.apply(logged()), notice), installer.connection)
     assert len(pauses) == 3
-    assert installer.subjects(Settings()) == []
+    assert installer.subjects(logged()) == []
 
 
 def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database, installer, monkeypatch):
@@ -172,12 +172,12 @@ def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database,
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
         with pytest.raises(BusyError, match="at each of 3 attempts") as caught:
-            run(waits(schema.apply(Settings()), lambda: None), installer.connection)
+            run(waits(schema.apply(logged()), lambda: None), installer.connection)
         assert "pg_stat_activity" in caught.value.hint
-        assert {each.split(" ")[1] for each in installer.subjects(Settings())} == {"trigger", "table"}
+        assert {each.split(" ")[1] for each in installer.subjects(logged())} == {"trigger", "table"}
         other.execute("rollback")
-    installer.apply(Settings())
-    assert installer.subjects(Settings()) == []
+    installer.apply(logged())
+    assert installer.subjects(logged()) == []
 
 
 def test_nobody_queues_behind_us_for_longer_than_the_lock_time_out(database, installer):
@@ -204,7 +204,7 @@ def test_nobody_queues_behind_us_for_longer_than_the_lock_time_out(database, ins
         signing_in = threading.Thread(target=sign_in)
         signing_in.start()
         try:
-            run(waits(schema.apply(Settings()), notice), installer.connection)
+            run(waits(schema.apply(logged()), notice), installer.connection)
         finally:
             stop.set()
             signing_in.join()
@@ -228,12 +228,12 @@ def test_nothing_is_held_between_two_attempts(database, installer):
             if len(seen) == 2:
                 other.execute("rollback")
 
-        run(waits(schema.apply(Settings()), notice), installer.connection)
+        run(waits(schema.apply(logged()), notice), installer.connection)
     assert seen == [[], []]
 
 
 def test_rollback_waits_for_a_busy_table_too(database, installer):
-    installer.apply(Settings())
+    installer.apply(logged())
     pauses = []
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; select from auth.users")
@@ -243,7 +243,7 @@ def test_rollback_waits_for_a_busy_table_too(database, installer):
             if len(pauses) == 2:
                 other.execute("rollback")
 
-        run(waits(schema.rollback(Settings()), notice), installer.connection)
+        run(waits(schema.rollback(logged()), notice), installer.connection)
     assert len(pauses) == 2
     with pytest.raises(psycopg.errors.UndefinedTable):
         installer.connection.execute("select from usersync.settings")

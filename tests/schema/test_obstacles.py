@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
+from logged import logged
 from usersync import UserSync
 from usersync.errors import ConflictError, PrivilegeMissingError
 from usersync.plans import schema
-from usersync.settings import Settings, parse_settings
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -30,7 +30,7 @@ RECIPE = """
 
 RUNS = "on auth.users is not usersync's: it runs public.handle_new_user()"
 
-EMAIL = parse_settings({"columns": {"email": "email"}})
+EMAIL = logged({"columns": {"email": "email"}})
 
 
 def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[str]:
@@ -78,7 +78,7 @@ def test_a_handle_new_user_in_public_without_our_triggers_names_is_nobodys_busin
     installer.connection.execute(
         "create trigger mine after insert on auth.users for each row execute function handle_new_user()"
     )
-    planned = installer.apply(Settings())
+    planned = installer.apply(logged())
     (note,) = planned.findings
     assert note.level == "warning"
     assert "mine" in note.message
@@ -90,32 +90,32 @@ def test_a_function_of_our_name_is_a_conflict_whatever_it_takes(installer, catal
     installer.connection.execute(
         f"create function public.ensure_user_exists({arguments}) returns text language sql as $$ select '' $$"
     )
-    (message,) = obstacles(installer, catalog, Settings())
+    (message,) = obstacles(installer, catalog, logged())
     assert f"public.ensure_user_exists({arguments})" in message
 
 
 def test_a_schema_of_our_name_is_a_conflict(installer, catalog):
     installer.connection.execute("create schema usersync; create table usersync.schema_version (n integer)")
-    (message,) = obstacles(installer, catalog, Settings())
+    (message,) = obstacles(installer, catalog, logged())
     assert message == "there is a schema usersync that is not usersync's"
 
 
 def test_a_source_table_that_is_not_there_is_said_to_be_missing(installer, catalog):
-    settings = parse_settings({"source_table": "auth.people"})
+    settings = logged({"source_table": "auth.people"})
     assert obstacles(installer, catalog, settings) == ["there is no table auth.people"]
     assert "source_table" in installer.plan(settings).errors[0].hint
 
 
 def test_a_column_that_an_older_auth_server_lacks_is_named(installer, catalog, superuser):
     superuser.execute("alter table auth.users drop column is_anonymous")
-    assert obstacles(installer, catalog, Settings()) == [
+    assert obstacles(installer, catalog, logged()) == [
         "columns.is_anonymous: auth.users has no column is_anonymous"
     ]
 
 
 def test_a_type_that_does_not_exist_is_named(installer, catalog):
     columns = {"a": {"from": "email", "type": "integr"}, "b": {"from": "email", "type": "app.mood"}}
-    assert obstacles(installer, catalog, parse_settings({"columns": columns})) == [
+    assert obstacles(installer, catalog, logged({"columns": columns})) == [
         "columns.a.type: this database has no type integr",
         'columns.b.type: this database has no type "app"."mood"',
     ]
@@ -235,7 +235,7 @@ def test_a_foreign_key_that_takes_the_row_along_is_noted(installer):
         "create table public.users (id uuid primary key references auth.users on delete cascade, email text)"
     )
     assert any("users_id_fkey" in each.message for each in installer.apply(EMAIL).findings)
-    settings = parse_settings({"on_delete": "delete", "columns": {"email": "email"}})
+    settings = logged({"on_delete": "delete", "columns": {"email": "email"}})
     assert not any("users_id_fkey" in each.message for each in installer.plan(settings).findings)
 
 
@@ -268,11 +268,11 @@ def limited(superuser, database):
 
 def test_another_role_than_postgres_can_install_if_it_has_the_privileges(limited, superuser):
     with limited.connect() as connection, UserSync(connection) as client:
-        run(schema.apply(Settings()), connection)
+        run(schema.apply(logged()), connection)
         superuser.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
         assert client.status().in_step
         assert client.status().users == 1
-        run(schema.rollback(Settings(), drop_users_table=True, drop_audit_log=True), connection)
+        run(schema.rollback(logged(), drop_users_table=True, drop_audit_log=True), connection)
 
 
 MISSING = {
@@ -291,7 +291,7 @@ MISSING = {
 
 @pytest.mark.parametrize("taken", MISSING)
 def test_each_missing_privilege_is_named(limited, database, superuser, catalog, taken):
-    settings = parse_settings({"users_table": "app.users"}) if "app" in taken else EMAIL
+    settings = logged({"users_table": "app.users"}) if "app" in taken else EMAIL
     superuser.execute(taken.format(database=database.name, role=limited.name))
     before = catalog()
     with limited.connect() as connection:
@@ -309,7 +309,7 @@ def test_a_schema_that_the_role_cannot_look_into_is_named(limited, superuser):
     with limited.connect() as connection:
         for attempt in (schema.plan, schema.apply):
             with pytest.raises(PrivilegeMissingError, match="schema auth") as caught:
-                run(attempt(Settings()), connection)
+                run(attempt(logged()), connection)
             assert "USAGE" in caught.value.hint
 
 
@@ -319,7 +319,7 @@ def test_what_a_first_run_would_overwrite_is_counted_where_types_have_to_be_trie
     installer.connection.execute("create table public.users (id uuid primary key, age integer)")
     for each in (user, odd):
         installer.connection.execute("insert into public.users values (%s, 1)", [each])
-    settings = parse_settings({"columns": {"age": {"from": "user_metadata.age", "type": "integer"}}})
+    settings = logged({"columns": {"age": {"from": "user_metadata.age", "type": "integer"}}})
     (note,) = [each for each in installer.plan(settings).findings if "first run" in each.message]
     if installer.connection.info.server_version >= 160000:
         assert "overwrite values in 2 (age in 2)" in note.message

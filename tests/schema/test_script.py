@@ -11,7 +11,7 @@ import pytest
 from test_obstacles import RECIPE
 
 from fix_lacking import skip_without
-from usersync.settings import Settings
+from logged import logged
 from usersync.sql.script import install_script
 
 
@@ -87,7 +87,7 @@ def test_the_script_stops_at_what_is_somebody_elses(installer, catalog, obstacle
     installer.connection.execute(obstacle)
     before = catalog()
     with pytest.raises(psycopg.errors.RaiseException, match=re.escape(says)) as caught:
-        installer.connection.execute(install_script(Settings(), transaction=True))
+        installer.connection.execute(install_script(logged(), transaction=True))
     installer.connection.execute("rollback")
     assert "usersync plan" in caught.value.diag.message_hint
     assert catalog() == before
@@ -104,16 +104,16 @@ def test_the_script_stops_at_what_is_somebody_elses(installer, catalog, obstacle
     ],
 )
 def test_the_script_stops_at_a_newer_or_an_edited_schema(installer, catalog, newer):
-    installer.apply(Settings())
+    installer.apply(logged())
     installer.connection.execute(newer)
     with pytest.raises(psycopg.errors.RaiseException, match="usersync"):
-        installer.connection.execute(install_script(Settings(), transaction=True))
+        installer.connection.execute(install_script(logged(), transaction=True))
     installer.connection.execute("rollback")
 
 
 def test_the_script_says_its_encoding_and_needs_no_psql():
-    script = install_script(Settings(), transaction=True)
+    script = install_script(logged(), transaction=True)
     assert script.partition("set local client_encoding = 'UTF8';")[0].isascii()
     assert not re.search(r"^\\", script, re.MULTILINE), "no command of psql's"
     assert script.count("begin;\n") == 1
-    assert "begin;\n" not in install_script(Settings(), transaction=False)
+    assert "begin;\n" not in install_script(logged(), transaction=False)

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from logged import logged
 from usersync import UserSync
 from usersync.audit.redaction import Redactor
 from usersync.audit_models import EventFilter
 from usersync.plans import audit, audit_upkeep, doctor, schema, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.psycopg import connect
@@ -61,11 +61,11 @@ def strangers(request, database):
 
 
 def test_installing_reading_and_pruning(strangers):
-    install(strangers, Settings())
+    install(strangers, logged())
     with GoTrue(strangers.dsn("supabase_auth_admin")) as auth:
         user = auth.sign_up_email("ada@example.com")
     with connect(strangers.dsn()) as connection:
-        assert not run(schema.plan(Settings()), connection).changes
+        assert not run(schema.plan(logged()), connection).changes
         connection.execute(
             "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', 'a.b', "
             "'entity_type', 'product', 'entity_id', '1', 'user_id', %s::text)))",
@@ -77,7 +77,7 @@ def test_installing_reading_and_pruning(strangers):
         assert run(audit.tail(run(audit.tail(), connection).cursor), connection).events == (event,)
         assert run(audit.each_page(EventFilter(), lambda _: None), connection) == 1
         run(audit_upkeep.prune(datetime(2020, 1, 1, tzinfo=UTC)), connection)
-        checked = run(doctor.examine(Settings()), connection)
+        checked = run(doctor.examine(logged()), connection)
         assert {each.code: each.summary for each in checked if "DateStyle" in str(each)} == {}
     with UserSync(strangers.dsn()) as client:
         assert client.status().in_step
@@ -85,10 +85,10 @@ def test_installing_reading_and_pruning(strangers):
 
 
 def test_a_tracked_change_says_the_same_whoever_writes(database):
-    install(database, Settings())
+    install(database, logged())
     with database.connect() as owner:
         owner.execute(MEASURES)
-        run(tracking.track(Settings(), "measures", TrackOptions(), Redactor().is_secret), owner)
+        run(tracking.track(logged(), "measures", TrackOptions(), Redactor().is_secret), owner)
         for session in (STRANGE, USUAL):
             for name, value in session.items():
                 owner.execute(f"set {name} = '{value}'")

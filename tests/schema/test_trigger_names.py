@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from logged import logged
 from usersync.errors import ConflictError
 from usersync.plans import schema
 from usersync.plans.doctor import choose, examine
-from usersync.settings import parse_settings
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = parse_settings(
-    {"users_table": "public.profiles", "columns": {"full_name": "user_metadata.full_name"}}
-)
+SETTINGS = logged({"users_table": "public.profiles", "columns": {"full_name": "user_metadata.full_name"}})
 
 PROFILES = """
     create table public.profiles (

@@ -164,7 +164,7 @@ _ADVICE = dict.fromkeys(
     # An undefined function, table or type.
     ("42883", "42P01", "42704"),
     ". Events are kept up to the spool's limit. Is the audit log installed here? Run: usersync apply",
-)
+) | {"US301": ". Events are kept up to the spool's limit"}
 
 
 def one_line(text: str) -> str:

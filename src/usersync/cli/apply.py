@@ -153,13 +153,35 @@ def apply(
     page, in transactions of their own.
     """
     call.require_consent(yes=yes)
+    return install(
+        call,
+        yes=yes,
+        no_sync=no_sync,
+        adopt=adopt,
+        accept_changes=accept_changes,
+        call_out=call_out,
+        no_trial=no_trial,
+    )
+
+
+def install(
+    call: Call,
+    *,
+    yes: bool,
+    no_sync: bool = False,
+    adopt: bool = False,
+    accept_changes: bool = False,
+    call_out: bool = False,
+    no_trial: bool = False,
+) -> View:
+    """What the command does; an :class:`ApplyView` if it was done."""
     planned = call.run(look(call, adopt=adopt))
     if planned.plan.errors:
         return planned
     if yes and not accept_changes and any(map(is_gate, planned.plan.findings)):
         call.output.say(*planned.lines(call.output.width))
         return GatedView(planned)
-    tries = bool(planned.plan.changes) and not no_trial
+    tries = _concerns_flows(call, planned.plan.changes) and not no_trial
     with call.connection() if tries else nullcontext() as connection:
         installation = Installation(call, planned, connection, adopt=adopt, call_out=call_out)
         installation.try_today(asks=not yes)
@@ -176,6 +198,12 @@ def apply(
     paused = any(each.subject == PAUSED for each in planned.plan.findings)
     synced = None if no_sync or paused else reconcile(call, retry_failures=True)
     return ApplyView(planned, changes, synced, call.settings.copies_source, installation.rehearsed, paused)
+
+
+def _concerns_flows(call: Call, changes: tuple[Change, ...]) -> bool:
+    """Whether a change could make a flow of the auth server different: the audit log alone does not."""
+    others = {f"table {call.settings.audit_table}", "settings"}
+    return any(change.subject not in others for change in changes)
 
 
 class NotAcceptedError(Exception):

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from usersync.cli.init_view import InitView, QuestionView, choice_lines, question_lines
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, common_options, examples, stored_settings
 from usersync.cli.output import can_ask
+from usersync.cli.text import wrap
+from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError
 from usersync.mapping import TableName, parse_name
 from usersync.plans.init import Choice, look_for_tables, propose
@@ -73,9 +75,10 @@ def init(
         chosen = _ask(call, tables, source)
     else:
         chosen = tables.choose(named)
-    proposal = call.run(propose(source, chosen, trial))
+    wants_log = asks and _asks_for_log(call)
+    proposal = call.run(propose(source, chosen, trial, wants_log=wants_log))
     if asks and (answers := _ask_settings(call, proposal)):
-        proposal = call.run(propose(source, chosen, trial, answers))
+        proposal = call.run(propose(source, chosen, trial, answers, wants_log=wants_log))
     text = settings_text(proposal)
     others = tuple(each.table for each in tables.choices if each is not chosen)
     view = InitView(proposal, text, call.target, others, path if writes else None, _shadowed(path))
@@ -90,6 +93,21 @@ def init(
         _write(path, text)
         call.output.say(*view.conclusion())
     return view if call.output.as_json else click.get_current_context().exit(view.exit_code)
+
+
+def _asks_for_log(call: Call) -> bool:
+    """Whether an audit log is wanted; nothing is asked where there is one."""
+    stored = call.run(stored_settings(Settings()))
+    if not stored.audit.is_own or call.run(has_log(stored)):
+        return False
+    call.output.tell(
+        *wrap(
+            "An audit log records who did what: in your code with usersync.AuditLog, or each change of a "
+            "table with usersync audit track. It can be created later: usersync audit enable",
+            call.output.width,
+        )
+    )
+    return call.output.confirm(f"Create an audit log ({stored.audit_table})?")
 
 
 def _try(call: Call, source: TableName) -> Trial | None:

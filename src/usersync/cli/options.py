@@ -71,6 +71,8 @@ class Call:
     dsn_option: str | None = None
     config: Path | None = None
     surroundings: Surroundings | None = None
+    #: Settings that are not in a file yet.
+    given: Settings | None = None
 
     @functools.cached_property
     def source(self) -> str | DataApi:
@@ -115,6 +117,8 @@ class Call:
         return found
 
     def _find_settings(self) -> Settings:
+        if self.given is not None:
+            return self.given
         if self.config is None and self.surroundings is not None:
             return self.surroundings.find_settings()
         return load_settings(self.config)

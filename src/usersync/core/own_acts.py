@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from usersync.core.audit_log import has_events
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
@@ -18,15 +19,9 @@ def record_own_act(settings: Settings, action: str, *, by: str, **details: Any) 
     A log without events was made a moment ago, or goes with ``rollback``: it gets none of usersync's own.
     """
     there = yield from query_row(
-        "select to_regprocedure('usersync.record_own_act(text, jsonb)') is not null "
-        "and to_regclass(%(table)s) is not null as found",
-        table=settings.audit_table.quoted,
+        "select to_regprocedure('usersync.record_own_act(text, jsonb)') is not null as found"
     )
-    if not there["found"]:
-        return False
-    table = settings.audit_table.quoted.replace("%", "%%")
-    events = yield from query_row(f"select exists (select from {table}) as found")
-    if not events["found"]:
+    if not there["found"] or not (yield from has_events(settings)):
         return False
     row = yield from query_row(
         "select usersync.record_own_act(%(action)s, %(details)s::jsonb) as recorded",

@@ -23,6 +23,7 @@ from usersync.audit_models import (
     TailBatch,
     TailCursor,
 )
+from usersync.core.audit_log import has_log, no_log
 from usersync.errors import ConflictError, NotInstalledError
 from usersync.plans.schema import refuse_strangers, settings_in_database
 from usersync.sql.audit_expressions import SET_APART
@@ -56,8 +57,16 @@ def installed_settings() -> Plan[Settings]:
     return found
 
 
+def settings_with_log() -> Plan[Settings]:
+    """The same where there is an audit log; raises :class:`NotInstalledError` where there is none."""
+    settings = yield from installed_settings()
+    if not (yield from has_log(settings)):
+        raise no_log()
+    return settings
+
+
 def _reading() -> Plan[AuditReading]:
-    return AuditReading((yield from installed_settings()))
+    return AuditReading((yield from settings_with_log()))
 
 
 def search(

@@ -47,7 +47,7 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
     """What is wrong with the audit table; nothing where usersync makes it, or has made it."""
     about = catalog["audit_table"]
     if settings.audit.is_own:
-        if about is not None and not catalog["audit_table_created_by_usersync"]:
+        if settings.audit.enabled and about is not None and not catalog["has_audit_log"]:
             yield _not_mapped(settings, about)
     elif about is None or about["kind"] not in {"r", "p"}:
         yield Finding(

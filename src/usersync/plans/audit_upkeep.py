@@ -9,7 +9,7 @@ from usersync.audit_models import AuditPartition, PrunedPart, PruneResult, Recor
 from usersync.core.blockers import blockers
 from usersync.errors import DatabaseError, SettingsError
 from usersync.mapping import TableName
-from usersync.plans.audit import installed_settings
+from usersync.plans.audit import installed_settings, settings_with_log
 from usersync.plans.pages import failed_ids, fewer
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently
 from usersync.transports.steps import Plan, in_transaction, operate, query, query_row
@@ -24,7 +24,7 @@ RETRY_BATCH = 500
 
 def partitions() -> Plan[list[AuditPartition]]:
     """The log's partitions, the oldest first; raises :class:`SettingsError` for a log that is not ours."""
-    settings = yield from installed_settings()
+    settings = yield from settings_with_log()
     if not settings.audit.is_own:
         raise SettingsError(
             f"{settings.audit_table} is the application's own table, and its rows are not usersync's to drop",

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from usersync.core.audit_log import has_log
 from usersync.core.foreign_keys import foreign_keys
 from usersync.errors import BusyError, DatabaseError, UserNotFoundError
 from usersync.key_type import UUID_KEY
@@ -307,7 +308,7 @@ def _guarded(sql: str, **params: Any) -> Plan[int | None]:
 
 def _linked_events(settings: Settings, user_id: UUID) -> Plan[int | None]:
     column = settings.audit.effective().get("user_id")
-    if column is None:
+    if column is None or not (yield from has_log(settings)):
         return None
     place = f"{_escaped(quote(column.name))} = %(id)s" + (f"::{column.type}" if column.type else "")
     if settings.audit.is_own:

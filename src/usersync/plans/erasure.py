@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from usersync.core.audit_log import has_log
 from usersync.errors import (
     ConflictError,
     DatabaseError,
@@ -111,15 +112,18 @@ def erase(
     :class:`UserStillExistsError`, and :class:`UserNotFoundError` if nothing is known of the user anywhere.
     """
     settings = yield from installed_settings()
+    logged = yield from has_log(settings)
     yield from check_gone(settings, user_id)
-    words = yield from _with_addresses(settings, user_id, words_for(settings), values)
+    words = yield from _with_addresses(settings, user_id, words_for(settings), values, logged=logged)
     known = yield from _is_known(settings, user_id)
-    found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values))
+    found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values), has_log=logged)
     # First: where the table is tracked, emptying the row makes one more event, with what was in it.
     found = replace(found, row=(yield from _erase_row(settings, user_id, dry_run=dry_run)))
-    is_named, erased = yield from _erase_events(
-        settings, user_id, words, dry_run=dry_run, on_progress=on_progress
-    )
+    is_named, erased = False, 0
+    if logged:
+        is_named, erased = yield from _erase_events(
+            settings, user_id, words, dry_run=dry_run, on_progress=on_progress
+        )
     found = replace(
         found,
         events=erased,
@@ -136,10 +140,12 @@ def erase(
     if settings.deletes_rows:
         # After the events: it takes the link off those that name the user by nothing else.
         yield from operate("remove_user", returns=anything, user_id=user_id)
-    return replace(found, recorded=(yield from _record(settings, found)))
+    return replace(found, recorded=logged and (yield from _record(settings, found)))
 
 
-def _with_addresses(settings: Settings, user_id: UUID, words: Words, named: Sequence[str]) -> Plan[Words]:
+def _with_addresses(
+    settings: Settings, user_id: UUID, words: Words, named: Sequence[str], *, logged: bool
+) -> Plan[Words]:
     """The words, with the addresses that are known of the user."""
     for value in named:
         if len(value.strip()) < SHORTEST_VALUE:
@@ -149,7 +155,8 @@ def _with_addresses(settings: Settings, user_id: UUID, words: Words, named: Sequ
             )
     found = {value.strip() for value in named}
     found |= yield from _addresses_in_row(settings, user_id)
-    found |= yield from _addresses_in_log(settings, user_id, words)
+    if logged:
+        found |= yield from _addresses_in_log(settings, user_id, words)
     return replace(words, values=tuple(sorted(found)))
 
 

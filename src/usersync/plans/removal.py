@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.core.audit_log import has_events
 from usersync.models import Change, SchemaPlan
 from usersync.plans.tracked_tables import tracked_functions
 from usersync.sql.render import read_sql
@@ -35,6 +36,7 @@ def plan_removal(
     *,
     drop_users_table: bool,
     drop_audit_log: bool,
+    log_is_unused: bool,
 ) -> Plan[SchemaPlan]:
     """Everything of usersync's that is there, and what holds data: that stays unless it is said to go."""
     tracked = yield from tracked_functions()
@@ -51,7 +53,13 @@ def plan_removal(
         )
         for table, functions in tracked.items()
     ]
-    changes += _audit_log(settings, bundle, inspection, drop=drop_audit_log, rejects=rejects)
+    if log_is_unused and not drop_audit_log:
+        reason = "it has never held an event; it stays if an object of the application depends on it"
+        changes.append(
+            Change("drop", f"table {settings.audit_table}", reason, _drop_unused(settings, bundle))
+        )
+    else:
+        changes += _audit_log(settings, bundle, inspection, drop=drop_audit_log, rejects=rejects)
     changes += [
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
@@ -84,13 +92,43 @@ def _drop(functions: Iterable[str]) -> str:
     return "".join(f"drop function if exists {name} cascade;\n" for name in sorted(functions))
 
 
+def is_unused(settings: Settings, inspection: Inspection) -> Plan[bool]:
+    """Whether usersync created the audit log, and nobody has recorded an event: rejected events count."""
+    is_own = settings.audit.is_own and inspection.catalog["audit_table_created_by_usersync"]
+    if not is_own or (yield from has_events(settings)):
+        return False
+    return not (yield from _count_rejects())
+
+
+def _drop_unused(settings: Settings, bundle: Bundle) -> str:
+    """Drops the log, unless an event was recorded after the look at it, or an object depends on it."""
+    table = settings.audit_table.quoted
+    return f"""do $drop$
+begin
+    lock table {table} in access exclusive mode;
+    if exists (select from {table}) then
+        raise exception using errcode = 'object_in_use';
+    end if;
+    {_DROP_GUARD}
+    drop table {table};
+exception when object_in_use or dependent_objects_still_exist then
+    execute $release$
+{bundle.release_audit_table}
+$release$;
+end;
+$drop$;"""
+
+
+_DROP_GUARD = "drop view if exists usersync.audit_logs_guard;"
+
+
 def _audit_log(
     settings: Settings, bundle: Bundle, inspection: Inspection, *, drop: bool, rejects: int
 ) -> Iterator[Change]:
     table, catalog = settings.audit_table, inspection.catalog
     put_aside, events = "table usersync.audit_rejects", f"{rejects:,} event{'' if rejects == 1 else 's'}"
     if drop:
-        sql = f"drop view if exists usersync.audit_logs_guard;\ndrop table {table.quoted};"
+        sql = f"{_DROP_GUARD}\ndrop table {table.quoted};"
         yield Change("drop", f"table {table}", "with all its events", sql)
         if rejects:
             yield Change("drop", put_aside, f"with {events} that could not be stored", "select;")
@@ -101,12 +139,12 @@ def _audit_log(
             "partitions are added"
         )
         yield Change("keep", f"table {table}", reason, bundle.release_audit_table)
-    elif catalog["has_audit_table"]:
+    elif catalog["has_audit_log"]:
         yield Change("keep", f"table {table}", "it is the application's", bundle.release_audit_table)
     if rejects:
         reason = f"{events} in it could not be stored; it moves to the schema {table.schema}"
         yield Change(
-            "keep", put_aside, reason, "select;" if catalog["has_audit_table"] else bundle.release_audit_table
+            "keep", put_aside, reason, "select;" if catalog["has_audit_log"] else bundle.release_audit_table
         )
 
 

@@ -37,7 +37,7 @@ from usersync.plans.first_run import preview
 from usersync.plans.gates import gates
 from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect
 from usersync.plans.keys import key_findings
-from usersync.plans.removal import TABLES_AT_ONCE, TRACKED, plan_removal
+from usersync.plans.removal import TABLES_AT_ONCE, TRACKED, is_unused, plan_removal
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 from usersync.settings import parse_remembered
@@ -180,7 +180,12 @@ def plan_rollback(
 ) -> Plan[SchemaPlan]:
     """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
     bundle = render_bundle(settings)
-    inspection = yield from read_only(inspect(bundle))
+
+    def look() -> Plan[tuple[Inspection, bool]]:
+        inspection = yield from inspect(bundle)
+        return inspection, (yield from is_unused(settings, inspection))
+
+    inspection, unused = yield from read_only(look())
     if not inspection.catalog["has_schema"] and not inspection.catalog["functions"]:
         raise NotInstalledError("usersync is not installed in this database, there is nothing to take back")
     if drop_users_table and not inspection.catalog["users_created_by_usersync"]:
@@ -188,12 +193,13 @@ def plan_rollback(
             f"{settings.users_table} was not made by usersync, and is not usersync's to drop",
             hint="Leave out --drop-users-table.",
         )
-    if drop_audit_log and not inspection.catalog["audit_table_created_by_usersync"]:
+    has_own_log = inspection.catalog["audit_table_created_by_usersync"]
+    if drop_audit_log and inspection.catalog["has_audit_table"] and not has_own_log:
         raise SettingsError(
             f"{settings.audit_table} was not made by usersync, and is not usersync's to drop",
             hint="Leave out --drop-audit-log.",
         )
-    if drop_users_table and inspection.catalog["audit_table_created_by_usersync"] and not drop_audit_log:
+    if drop_users_table and has_own_log and not (drop_audit_log or unused):
         raise SettingsError(
             f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
             hint="Add --drop-audit-log, or leave out --drop-users-table.",
@@ -206,7 +212,8 @@ def plan_rollback(
             inspection,
             returned,
             drop_users_table=drop_users_table,
-            drop_audit_log=drop_audit_log,
+            drop_audit_log=drop_audit_log and has_own_log,
+            log_is_unused=unused,
         )
     )
 
@@ -310,8 +317,8 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
 def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     """It references the users table, so making it locks that against writes for a moment."""
     catalog, subject = inspection.catalog, f"table {settings.audit_table}"
-    if not catalog["has_audit_table"]:
-        reason = "of audit events, of which there is none"
+    if settings.audit.enabled and not catalog["has_audit_log"]:
+        reason = "the audit log, which [audit] enabled asks for"
         yield Change("create", subject, reason, bundle.create_audit_table, busy=True)
     elif catalog["audit_table_created_by_usersync"] and (lost := lost_protection(catalog)):
         yield Change(

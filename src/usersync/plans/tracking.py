@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usersync.core.audit_log import no_log
 from usersync.core.blockers import blockers
 from usersync.errors import ConflictError, PrivilegeMissingError, SettingsError
 from usersync.mapping import TableName, parse_name
@@ -141,6 +142,8 @@ _KINDS = {
 
 
 def _refuse(name: TableName, state: Row) -> None:
+    if not state["has_log"]:
+        raise no_log()
     if not state["exists"]:
         raise SettingsError(
             f"there is no table {name}", hint="Write it as schema.table; without a schema it is in public."

@@ -93,9 +93,7 @@ class _Taken:
 def inspect_table(settings: Settings, name: TableName) -> Plan[Row]:
     state = yield from look_at(settings, name)
     if not state["installed"]:
-        raise NotInstalledError(
-            "usersync, with its audit log, is not installed in this database", hint="Run: usersync apply"
-        )
+        raise NotInstalledError("usersync is not installed in this database", hint="Run: usersync apply")
     return state
 
 

@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from usersync.audit_columns import AuditColumns
     from usersync.settings import Settings
 
+#: How the comment begins on a log that usersync created.
+OWN_COMMENT = "The audit log, made by usersync: "
+
+
+def audit_log(settings: Settings) -> str:
+    """The audit log; null if there is none, though another table may have its name."""
+    is_log = "relkind in ('r', 'p')"
+    if settings.audit.is_own:
+        # A copy that somebody made may have the comment too.
+        comment = "obj_description(pg_class.oid, 'pg_class')"
+        is_log = f"relkind = 'p' and starts_with({comment}, {literal(OWN_COMMENT)})"
+    name = literal(settings.audit_table.quoted)
+    return (
+        f"(select pg_class.oid::regclass from pg_class where pg_class.oid = to_regclass({name}) and {is_log})"
+    )
+
 
 def audit_column_list(audit: AuditColumns) -> str:
     """The columns of the audit table that are written."""

@@ -19,6 +19,7 @@ from usersync.mapping import quote
 from usersync.sql.audit_expressions import (
     audit_column_list,
     audit_key,
+    audit_log,
     audit_user,
     audit_value_list,
     is_audit_id,
@@ -86,6 +87,8 @@ class Renderer:
             "source_table": literal(source.quoted),
             "audit_table": literal(settings.audit_table.quoted),
             "audit_schema": literal(quote(settings.audit_table.schema)),
+            "audit_log": audit_log(settings),
+            "creates_audit_log": literal(settings.audit.enabled and settings.audit.is_own),
             "audit_values": audit_value_list(settings.audit),
             "is_audit_id": is_audit_id(settings.audit),
             "is_audit_user": is_audit_user(settings),

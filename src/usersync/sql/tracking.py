@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from usersync.mapping import TableName, quote
-from usersync.sql.audit_expressions import audit_column_list, audit_value_list
+from usersync.sql.audit_expressions import audit_column_list, audit_log, audit_value_list
 from usersync.sql.expressions import literal
 from usersync.sql.render import PINNED, UnknownPlaceholderError, read_sql
 from usersync.sql.tracking_columns import (
@@ -131,7 +131,7 @@ def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
         read_sql("tracking/inspect.sql"),
         {},
         {
-            "audit_table": literal(settings.audit_table.quoted),
+            "audit_log": audit_log(settings),
             "tracked_tables": literal(_text_array(table.quoted for table in tables)),
         },
     )

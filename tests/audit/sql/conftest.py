@@ -11,7 +11,7 @@ import pytest
 from sql_log import HOSTILE_TABLE, Log
 
 from fix_project import NAMES
-from usersync.settings import parse_settings
+from logged import logged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def settings(names: str) -> Settings:
-    return parse_settings(NAMES[names][0] | (HOSTILE_TABLE if names == "hostile" else {}))
+    return logged(NAMES[names][0] | (HOSTILE_TABLE if names == "hostile" else {}))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sql_log import event
 
-from usersync.settings import parse_settings
+from logged import logged
 
 ALTERATIONS = {
     "generated": "alter table {} add column search tsvector "
@@ -21,7 +21,7 @@ ALTERATIONS = {
 
 @pytest.fixture
 def settings():
-    return parse_settings({"on_delete": "delete"})
+    return logged({"on_delete": "delete"})
 
 
 @pytest.fixture(params=ALTERATIONS.values(), ids=ALTERATIONS)

@@ -6,7 +6,7 @@ import pytest
 from sql_log import HOSTILE_TABLE, event, send
 
 from fix_project import NAMES
-from usersync.settings import parse_settings
+from logged import logged
 
 pytestmark = pytest.mark.key_types
 
@@ -21,7 +21,7 @@ def policy(request):
 @pytest.fixture
 def settings(names, policy):
     hostile = HOSTILE_TABLE if names == "hostile" else {}
-    return parse_settings(NAMES[names][0] | hostile | {"on_delete": policy})
+    return logged(NAMES[names][0] | hostile | {"on_delete": policy})
 
 
 def test_a_deleted_user_keeps_the_attribution(log, policy):

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from sql_log import HOSTILE_TABLE, event, send
 
 from fix_project import NAMES
+from logged import logged
 from postgrest import SECRET_KEY
 from usersync import DataApi, UserSync
 from usersync.errors import (
@@ -25,7 +26,6 @@ from usersync.errors import (
 )
 from usersync.personal import PERSONAL, erase_keys, words_of
 from usersync.plans import erasure
-from usersync.settings import Settings, parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -54,7 +54,7 @@ def extra(request):
 @pytest.fixture
 def settings(names, extra):
     hostile = HOSTILE_TABLE if names == "hostile" else {}
-    return parse_settings(NAMES[names][0] | hostile | extra)
+    return logged(NAMES[names][0] | hostile | extra)
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_the_words_of_the_settings(log, project, user):
 @pytest.mark.parametrize("words", ["email", [1], [""], ["--"], ["x" * 101]])
 def test_words_that_are_none(words):
     with pytest.raises(SettingsError, match=r"audit\.personal"):
-        parse_settings({"audit": {"personal": words}})
+        logged({"audit": {"personal": words}})
 
 
 def deep(levels):
@@ -400,7 +400,7 @@ def test_database_and_spool_agree_on_what_is_personal(postgres, install_keys, do
 
 @pytest.fixture
 def install_keys(database):
-    install(database, Settings())
+    install(database, logged())
 
 
 def test_what_is_kept_is_kept():
@@ -423,7 +423,7 @@ def mapping(details):
         "metadata": {"column": "details", "type": details},
         "ip": {"column": "ip_address", "type": "text"},
     }
-    return parse_settings({"audit": {"table": "public.my_log", "columns": columns}})
+    return logged({"audit": {"table": "public.my_log", "columns": columns}})
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 from sql_log import event, send
 
+from logged import logged
 from usersync.audit.redaction import Redactor
 from usersync.plans import erasure, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -29,7 +29,7 @@ TABLES = """
 
 @pytest.fixture(params=["anonymize", "delete"])
 def settings(request):
-    return parse_settings(
+    return logged(
         {
             "key": "auth_id",
             "on_delete": request.param,

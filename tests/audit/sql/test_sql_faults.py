@@ -62,7 +62,7 @@ def rejects_gone(log, session):
 
 
 FAULTS = {
-    table_gone: psycopg.errors.UndefinedTable,
+    table_gone: psycopg.DatabaseError,  # US301
     table_locked: psycopg.errors.LockNotAvailable,
     read_only: psycopg.errors.ReadOnlySqlTransaction,
     no_privilege: psycopg.errors.InsufficientPrivilege,

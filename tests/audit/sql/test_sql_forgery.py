@@ -7,7 +7,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from sql_log import event, send
 
-from usersync.settings import Settings
+from logged import logged
 from usersync.testing.install import install
 
 pytestmark = pytest.mark.key_types
@@ -32,7 +32,7 @@ def regime(request):
 
 @pytest.fixture
 def database(cluster, regime):
-    build = lambda each: install(each, Settings())  # noqa: E731 - the template wants a function
+    build = lambda each: install(each, logged())  # noqa: E731 - the template wants a function
     database = cluster.clone(cluster.template(f"installed_under_{regime}", regime=regime, build=build))
     yield database
     cluster.drop(database)

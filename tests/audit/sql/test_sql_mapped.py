@@ -10,10 +10,10 @@ import pytest
 from psycopg.rows import dict_row
 from sql_log import event, send
 
+from logged import logged
 from usersync.audit_models import EventFilter
 from usersync.errors import ConflictError, SettingsError
 from usersync.plans import audit, audit_upkeep, schema
-from usersync.settings import parse_settings
 from usersync.transports.run import run
 
 SEED_TABLE = """
@@ -58,7 +58,7 @@ def database(cluster):
 
 def settings_with(**changes):
     columns = {key: value for key, value in (COLUMNS | changes).items() if value is not None}
-    return parse_settings({"columns": {"email": "email"}, "audit": {"columns": columns}})
+    return logged({"columns": {"email": "email"}, "audit": {"columns": columns}})
 
 
 def rows(owner):
@@ -176,7 +176,7 @@ def test_a_table_that_fits_in_part_is_noted(owner):
 
 def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
     with pytest.raises(ConflictError, match="was not made by usersync") as refused:
-        run(schema.apply(parse_settings({"columns": {"email": "email"}})), owner)
+        run(schema.apply(logged({"columns": {"email": "email"}})), owner)
     for proposal in ('id = "event_id"', 'entity_type = "table_name"', 'metadata = "details"'):
         assert proposal in refused.value.hint
 
@@ -184,7 +184,7 @@ def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
 def test_a_copy_of_a_log_is_not_taken_for_one(owner):
     owner.execute("comment on table public.audit_logs is 'The audit log, made by usersync: what happened'")
     with pytest.raises(ConflictError, match="was not made by usersync"):
-        run(schema.apply(parse_settings({"columns": {"email": "email"}})), owner)
+        run(schema.apply(logged({"columns": {"email": "email"}})), owner)
 
 
 def test_a_mapped_table_has_to_be_there(owner):

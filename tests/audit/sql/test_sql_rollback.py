@@ -7,10 +7,10 @@ import pytest
 from psycopg import sql
 from sql_log import event
 
+from logged import logged
 from usersync.errors import DatabaseError
 from usersync.plans import audit_upkeep, schema, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import parse_settings
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 
@@ -196,7 +196,7 @@ def test_another_log_may_be_named_later(log):
     """The former one keeps its events and its partitions, and stays append-only."""
     log.record(event(action="before"))
     names = log.partitions()
-    other = parse_settings(log.project.settings.describe() | {"audit": {"table": "public.other_log"}})
+    other = logged(log.project.settings.describe() | {"audit": {"table": "public.other_log"}})
     run(schema.apply(other), log.owner)
     assert log.record(event(action="after")) == (1, 0, 0)
     assert [row["action"] for row in log.rows()] == ["before"]

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from logged import logged
 from usersync.errors import (
     ConflictError,
     NotInstalledError,
@@ -14,7 +15,6 @@ from usersync.errors import (
 )
 from usersync.plans import schema, tracked_tables, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import parse_settings
 from usersync.transports.run import run
 
 PRODUCTS = "create table products (id int primary key, name text, qty int)"
@@ -178,9 +178,7 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     tracker.track("products", exclude=("qty",))
     tracker.track("altered")
     tracker.execute("alter table altered drop column gone; alter table products add column later text")
-    other = parse_settings(
-        settings.describe() | {"audit": {"table": "public.other_log"}, "lock_timeout_ms": 300}
-    )
+    other = logged(settings.describe() | {"audit": {"table": "public.other_log"}, "lock_timeout_ms": 300})
     planned = run(schema.plan(other), owner)
     renewed = [change.subject for change in planned.changes if "handle_changes_" in change.subject]
     assert len(renewed) == 4

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from logged import logged
 from usersync.plans import audit, schema, tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import parse_settings
 from usersync.testing.install import install
 from usersync.transports.run import run
 
-SETTINGS = parse_settings(
+SETTINGS = logged(
     {
         "audit": {
             "table": "app.history",

@@ -49,3 +49,8 @@ def audited(project: Project, usersync: Callable[..., Done], spool_dir: Path) ->
     logging.getLogger("usersync.audit").setLevel(logging.ERROR)
     with AuditLog(project.database.dsn(), spool_dir=spool_dir, project="test") as log:
         yield Audited(project, log, spool_dir, usersync)
+
+
+@pytest.fixture
+def asks_for_log() -> bool:
+    return True

@@ -12,12 +12,12 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from fix_pooler import pgbouncer
+from logged import logged
 from usersync.audit.redaction import Redactor
 from usersync.contrib.django import audit
 from usersync.errors import SettingsError
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import Settings
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.newest_server
 def site(site, configure, use):
     configure(PASS_CONTEXT=True)
     plan = tracking.track(
-        Settings(), "public.auth_user", TrackOptions(columns=("username",)), Redactor().is_secret
+        logged(), "public.auth_user", TrackOptions(columns=("username",)), Redactor().is_secret
     )
     run(plan, site.owner)
     use(default=described(site.database))

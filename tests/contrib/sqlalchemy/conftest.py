@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import create_engine, event
 
+from logged import logged
 from usersync import AuditLog
 from usersync.audit.redaction import Redactor
 from usersync.plans import tracking
 from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import Settings
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -50,9 +50,7 @@ class Shop:
 
 @pytest.fixture
 def shop_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
-    database = cluster.clone(
-        cluster.template("installed_plain", build=lambda each: install(each, Settings()))
-    )
+    database = cluster.clone(cluster.template("logged_plain", build=lambda each: install(each, logged())))
     yield database
     cluster.drop(database)
 
@@ -64,7 +62,7 @@ def shop(shop_database: SupabaseDatabase) -> Iterator[Shop]:
             "create table public.products (id int generated always as identity primary key, "
             "name text not null, stock int not null default 0)"
         )
-        plan = tracking.track(Settings(), "public.products", TrackOptions(), Redactor().is_secret)
+        plan = tracking.track(logged(), "public.products", TrackOptions(), Redactor().is_secret)
         run(plan, owner)
         yield Shop(shop_database, owner)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from usersync.core.audit_log import COMMAND
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
@@ -101,11 +103,18 @@ class Context:
     def own_audit_table(self) -> TableName:
         """The audit log that usersync made; SkipCheckError if it is the application's, or not there."""
         table, catalog = self.settings.audit_table, self.inspection.catalog
+        self.require_audit_log()
         if not self.settings.audit.is_own:
             raise SkipCheckError(f"{table} is the application's own table, and kept by the application")
         if not catalog["audit_table_created_by_usersync"]:
             raise SkipCheckError(f"there is no table {table} of usersync's making (see D025)")
         return table
+
+    def require_audit_log(self) -> None:
+        """SkipCheckError if there is no audit log, and nobody has asked for one."""
+        audit = self.settings.audit
+        if audit.is_own and not audit.enabled and not self.inspection.catalog["has_audit_log"]:
+            raise SkipCheckError(f"there is no audit log; to create it, run: {COMMAND}")
 
     def changes(self, subject: str) -> tuple[Change, ...]:
         """What ``usersync apply`` would change of this kind of object; SkipCheckError if it would refuse."""

@@ -20,6 +20,7 @@ _PAUSE = "-- At a quiet hour: recording waits meanwhile, and the more events the
 
 def look(context: Context) -> Plan[Verdict]:
     settings, catalog = context.settings, context.inspection.catalog
+    context.require_audit_log()
     if not settings.audit.is_own or not catalog["audit_table_created_by_usersync"]:
         findings = tuple(_misfits(context))
     else:
@@ -29,7 +30,7 @@ def look(context: Context) -> Plan[Verdict]:
 
 def _misfits(context: Context) -> Iterator[Finding]:
     settings, catalog = context.settings, context.inspection.catalog
-    if settings.audit.is_own and not catalog["has_audit_table"]:
+    if settings.audit.is_own and not catalog["has_audit_log"]:
         yield Finding(
             "D025",
             f"table {settings.audit_table}",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> Plan[Verdict]:
+    context.require_audit_log()
     table = context.settings.audit_table
     return settled(Verdict(f"neither anon nor authenticated reach {table}", tuple(_findings(context))))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.core.audit_log import COMMAND, has_log
 from usersync.models import Finding
 from usersync.plans.audit import installed_settings
 from usersync.plans.doctor.context import Context, Definition, Verdict, number
@@ -15,10 +16,22 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - the functions were made from the database's settings
-    tables = yield from tracked((yield from installed_settings()))
+    settings = yield from installed_settings()
+    tables = yield from tracked(settings)
+    if tables and not (yield from has_log(settings)):
+        return Verdict("", (_without_log(tables),))
     return Verdict(
         f"{number(len(tables), 'table')}, recorded as installed" if tables else "there are none",
         tuple(_finding(table) for table in tables if table.state != "current"),
+    )
+
+
+def _without_log(tables: tuple[TrackedTable, ...]) -> Finding:
+    return Finding(
+        "D029",
+        "audit log",
+        f"there is no audit log, so no change is recorded of {', '.join(str(each.table) for each in tables)}",
+        COMMAND,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from usersync.core.audit_log import COMMAND, has_log
 from usersync.models import Finding
 from usersync.plans.doctor.context import Context, Definition, Spool, Verdict, lines, number, settled
 from usersync.transports.steps import query_row
@@ -12,6 +13,7 @@ from usersync.transports.steps import query_row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
 #: A writer that reaches its database delivers within seconds.
@@ -22,10 +24,10 @@ def look(context: Context) -> Plan[Verdict]:
     spool = context.spool
     if spool is None:
         return settled(Verdict("not looked at"))
-    return _compare(spool)
+    return _compare(spool, context.settings)
 
 
-def _compare(spool: Spool) -> Plan[Verdict]:
+def _compare(spool: Spool, settings: Settings) -> Plan[Verdict]:
     found = yield from query_row(_INSTALLED)
     installation = None
     if found["says_where"] and spool.elsewhere:
@@ -33,7 +35,11 @@ def _compare(spool: Spool) -> Plan[Verdict]:
         installation = row["position"].partition(" ")[0]
     waiting = f"{number(spool.waiting, 'event')} on the way" if spool.waiting else "nothing waits"
     findings = (
-        *([] if found["has_log"] or not spool.waiting else [_without_log(spool)]),
+        *(
+            (yield from _without_log(spool, settings, is_installed=found["is_installed"]))
+            if spool.waiting
+            else ()
+        ),
         *_findings(spool),
         *_of_former_addresses(spool, installation),
     )
@@ -41,19 +47,22 @@ def _compare(spool: Spool) -> Plan[Verdict]:
 
 
 _INSTALLED = (
-    "select to_regprocedure('public.record_audit_events(jsonb)') is not null as has_log, "
+    "select to_regprocedure('public.record_audit_events(jsonb)') is not null as is_installed, "
     "to_regprocedure('usersync.database_position()') is not null as says_where"
 )
 
 
-def _without_log(spool: Spool) -> Finding:
-    return Finding(
+def _without_log(spool: Spool, settings: Settings, *, is_installed: bool) -> Plan[tuple[Finding, ...]]:
+    if is_installed and (yield from has_log(settings)):
+        return ()
+    found = Finding(
         "D032",
         f"spool {spool.project}",
         f"{number(spool.waiting, 'event')} wait, and this database has no audit log: they are kept up to the "
         "spool's limit",
-        "usersync apply",
+        COMMAND,
     )
+    return (found,)
 
 
 def _of_former_addresses(spool: Spool, installation: str | None) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from usersync.core.audit_log import has_log
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.models import Finding
 from usersync.plans.doctor.context import CanaryCheck, SkipCheckError, Verdict
@@ -34,12 +35,10 @@ def try_event(settings: Settings) -> Plan[Verdict | str]:
     """
     table = settings.audit_table
     there = yield from query_row(
-        "select to_regclass(%(table)s) is not null "
-        "and to_regprocedure('public.record_audit_events(jsonb)') is not null as both",
-        table=table.quoted,
+        "select to_regprocedure('public.record_audit_events(jsonb)') is not null as found"
     )
-    if not there["both"]:
-        return f"there is no audit log {table} (see D002 and D025)"
+    if not there["found"] or not (yield from has_log(settings)):
+        return "there is no audit log"
     yield BEGIN
     try:
         finding = yield from _recorded(settings)

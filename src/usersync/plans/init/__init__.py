@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from usersync.core.audit_log import has_log
+from usersync.core.migration_files import creators_of
 from usersync.errors import ConflictError
 from usersync.plans.adoption import users_triggers
 from usersync.plans.first_run import is_question, preview
@@ -40,7 +42,7 @@ from usersync.plans.keys import key_findings
 from usersync.plans.strangers import Stranger, strangers
 from usersync.settings import Settings, parse_settings
 from usersync.sql.render import render_bundle
-from usersync.transports.steps import read_only
+from usersync.transports.steps import query_row, read_only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,14 +107,17 @@ def propose(
     chosen: Choice | TableName | None,
     trial: Trial | None = None,
     answers: Mapping[str, Answer] | None = None,
+    *,
+    wants_log: bool = False,
 ) -> Plan[Proposal]:
     """Propose settings for this table of users; the defaults where there is none yet.
 
     ``trial`` is what was seen of the auth server's flows, if they were tried; ``answers`` are those to the
-    questions that are asked without them, by the setting.
+    questions that are asked without them, by the setting. ``wants_log`` asks for an audit log. One that
+    exists stays.
     """
     if not isinstance(chosen, Choice):
-        return (yield from _propose_new(source, chosen))
+        return (yield from _propose_new(source, chosen, wants_log=wants_log))
     data: dict[str, Any] = {"users_table": str(chosen.table)}
     if source != Settings().source_table:
         data["source_table"] = str(source)
@@ -133,13 +138,21 @@ def propose(
         remark = "usersync is installed here, and these are the settings it was set up with."
         return (
             yield from _conclude(
-                data, columns, {"users_table": remark, **_key_remark(data)}, about, metadata, key=chosen.key
+                data,
+                columns,
+                {"users_table": remark, **_key_remark(data)},
+                about,
+                metadata,
+                key=chosen.key,
+                wants_log=wants_log,
             )
         )
     draft = _Draft(data, base, about, chosen, answers or {}, _key_remark(data))
     yield from draft.fill(metadata or Metadata(), inspection, trial)
     data["columns"] = {each.name: dict(each.entry) for each in draft.columns if each.entry is not None}
-    proposal = yield from _conclude(data, draft.columns, draft.remarks, about, metadata, key=chosen.key)
+    proposal = yield from _conclude(
+        data, draft.columns, draft.remarks, about, metadata, key=chosen.key, wants_log=wants_log
+    )
     return replace(proposal, trial=trial, asked=tuple(draft.asked), questions=tuple(open_questions(trial)))
 
 
@@ -231,7 +244,7 @@ def _key_remark(data: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:
+def _propose_new(source: TableName, table: TableName | None, *, wants_log: bool) -> Plan[Proposal]:
     data: dict[str, Any] = {"users_table": str(table or Settings().users_table)}
     if source != Settings().source_table:
         data["source_table"] = str(source)
@@ -244,7 +257,7 @@ def _propose_new(source: TableName, table: TableName | None) -> Plan[Proposal]:
     )
     data["columns"] = {each.name: dict(each.entry or {}) for each in columns}
     remark = "There is no such table: usersync makes it, with these columns."
-    return (yield from _conclude(data, columns, {"users_table": remark}, None, None))
+    return (yield from _conclude(data, columns, {"users_table": remark}, None, None, wants_log=wants_log))
 
 
 def _conclude(
@@ -254,21 +267,16 @@ def _conclude(
     about: Mapping[str, Any] | None,
     metadata: Metadata | None,
     *,
+    wants_log: bool,
     key: Key | None = None,
 ) -> Plan[Proposal]:
     """Look at the database again with the settings proposed, as plan would."""
+    data, remark = yield from _with_audit_log(data, wants_log=wants_log)
+    if remark:
+        remarks["audit"] = remark
     settings = parse_settings(data)
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
-    if inspection.catalog["has_audit_table"] and not inspection.catalog["audit_table_created_by_usersync"]:
-        data = {**data, "audit": {"table": "public.audit_events"}}
-        remarks["audit"] = (
-            f"{settings.audit_table} is your application's, so the log gets a table of its own. To use yours "
-            "instead, name it here, and its columns in [audit.columns]."
-        )
-        settings = parse_settings(data)
-        bundle = render_bundle(settings)
-        inspection = yield from inspect(bundle)
     findings = find(settings, inspection, adopt=True)
     fit = (yield from try_mapping(settings)) if about and about["is_ours"] else None
     first_run = (yield from read_only(preview(settings, bundle, inspection))) if fit else None
@@ -298,6 +306,29 @@ def _conclude(
         metadata,
         fit,
     )
+
+
+def _with_audit_log(data: dict[str, Any], *, wants_log: bool) -> Plan[tuple[dict[str, Any], str | None]]:
+    """The settings with the section for the audit log, and what is to be said of it.
+
+    The log is created when somebody asks for it. One that exists is in use.
+    """
+    given: dict[str, Any] = data.get("audit", {})
+    settings = parse_settings(data)
+    if not settings.audit.is_own:
+        return data, None
+    if (yield from has_log(settings)):
+        return {**data, "audit": {**given, "enabled": True}}, None
+    audit, remark = {"enabled": wants_log, **given}, None
+    table = settings.audit_table
+    taken = yield from query_row("select to_regclass(%(name)s) is not null as found", name=table.quoted)
+    if taken["found"] or creators_of(table):
+        audit["table"] = "public.audit_events"
+        remark = (
+            f"{table} is your application's, so an audit log gets a table of its own. To use yours instead, "
+            "name it here, and its columns in [audit.columns]."
+        )
+    return {**data, "audit": audit}, remark
 
 
 def _sentence(finding: Finding) -> str:

@@ -70,11 +70,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
             yield from comment(proposal.remarks.get(name, ""))
             yield f"{key(name)} = {toml(value)}"
             yield ""
-    if audit := data.get("audit"):
-        yield from comment(proposal.remarks.get("audit", ""))
-        yield "[audit]"
-        yield from (f"{key(name)} = {toml(value)}" for name, value in audit.items())
-        yield ""
+    yield from _audit(data.get("audit", {}), proposal.remarks.get("audit", ""))
     yield from comment(
         'owner = "app": filled when a row is made, and your application\'s from there on. '
         "Without it, a column is kept equal to the auth server's."
@@ -91,6 +87,17 @@ def _lines(proposal: Proposal) -> Iterator[str]:
         )
         for each in could:
             yield f"# {inert(key(each.name))} = {entry(each.suggestion or {})}"
+
+
+def _audit(section: Mapping[str, Any], remark: str) -> Iterator[str]:
+    if not section:
+        return
+    if section.get("enabled") is False:
+        yield from comment("No audit log is created. To create one, run: usersync audit enable")
+    yield from comment(remark)
+    yield "[audit]"
+    yield from (f"{key(name)} = {toml(value)}" for name, value in section.items())
+    yield ""
 
 
 def _column(column: Proposed) -> Iterator[str]:

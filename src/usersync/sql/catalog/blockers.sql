@@ -1,15 +1,16 @@
 -- The sessions that hold locks on the tables that usersync works with, the strongest lock first, and those that are
 -- installing. Where some hold locks that block readers, only those. Reads the catalog only.
 with watched as (
-    select to_regclass(name)::oid as oid
-    from (values ('@source_table'), ('@users_table'), ('@audit_table')) as tables (name)
+    select to_regclass(name)::oid as oid from (values ('@source_table'), ('@users_table')) as tables (name)
     union
     select to_regclass(name)::oid from unnest(array['@watched_tables']::text[]) as further (name)
     union
     select tgrelid from pg_trigger join pg_proc on pg_proc.oid = tgfoid
     where pronamespace = to_regnamespace('usersync') and not tgisinternal
     union
-    select inhrelid from pg_inherits where inhparent = to_regclass('@audit_table')
+    select '@audit_log'::oid
+    union
+    select inhrelid from pg_inherits where inhparent = '@audit_log'
     union
     select oid from pg_class where relnamespace = to_regnamespace('usersync') and relkind in ('r', 'p')
 ),

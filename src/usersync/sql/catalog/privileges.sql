@@ -24,12 +24,12 @@ wanted as (
     cross join unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as privilege
     where privilege <> 'DELETE' or 'delete' in ('@on_delete', '@on_soft_delete')
     union all
-    select to_regclass('@audit_table'), part, privilege
+    select '@audit_log', part, privilege
     from (values ('this role'), ('owner')) as role (part)
     cross join unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as privilege
     -- In the application's own log, rows are only added; the foreign key, retention and erasure change those of ours.
     where case
-        when obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %'
+        when obj_description('@audit_log', 'pg_class') like 'The audit log, made by usersync: %'
         then part = 'owner'
         else privilege in ('SELECT', 'INSERT')
     end
@@ -55,7 +55,7 @@ missing as (
     union all
     select part, rolname, 25, 'ownership of table ' || pg_class.oid::regclass, 'table ' || pg_class.oid::regclass,
         format('alter table %s owner to %I;', pg_class.oid::regclass, rolname), relowner
-    from parts join pg_class on pg_class.oid = to_regclass('@audit_table')
+    from parts join pg_class on pg_class.oid = '@audit_log'
     where part = 'owner' and not pg_has_role(parts.oid, relowner, 'USAGE')
         and obj_description(pg_class.oid, 'pg_class') like 'The audit log, made by usersync: %'
     union all
@@ -71,7 +71,7 @@ missing as (
     from parts
     join pg_namespace on pg_namespace.oid in (
         select relnamespace from pg_class
-        where pg_class.oid in (to_regclass('@source_table'), to_regclass('@users_table'), to_regclass('@audit_table'))
+        where pg_class.oid in (to_regclass('@source_table'), to_regclass('@users_table'), '@audit_log')
     )
     where part = 'owner' and not has_schema_privilege(parts.oid, pg_namespace.oid, 'USAGE')
     union all

@@ -8,7 +8,7 @@ declare
     partition regclass;
 begin
     for partition in
-        select relid from pg_partition_tree(to_regclass('@audit_table'))
+        select relid from pg_partition_tree(usersync.audit_log())
         where not exists (
             select from pg_trigger
             where tgrelid = relid and tgname = 'keep_all_audit_logs' and tgenabled in ('O', 'A') and tgtype = 34

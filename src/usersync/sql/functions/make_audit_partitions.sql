@@ -25,7 +25,7 @@ declare
 begin
     if cardinality(months) = 0 or not exists (
         select from pg_inherits
-        where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = to_regclass('@audit_table')
+        where inhrelid = to_regclass('usersync.audit_logs_default') and inhparent = usersync.audit_log()
     ) then
         return 0;
     end if;

@@ -30,6 +30,10 @@ begin
             return jsonb_build_object('position', place);
         end if;
     end if;
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database (to create it: usersync audit enable)'
+            using errcode = 'US301';
+    end if;
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;

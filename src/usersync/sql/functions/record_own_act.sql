@@ -10,7 +10,7 @@ declare
         nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
     result jsonb;
 begin
-    if to_regclass('@audit_table') is null then
+    if usersync.audit_log() is null then
         return false;
     end if;
     result := public.record_audit_events(jsonb_build_array(jsonb_build_object(

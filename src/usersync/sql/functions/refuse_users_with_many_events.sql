@@ -9,6 +9,9 @@ as $usersync$
 declare
     many boolean;
 begin
+    if usersync.audit_log() is null then
+        return;
+    end if;
     begin
         many := exists (
             select from unnest(ids) as going (id)

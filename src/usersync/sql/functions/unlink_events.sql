@@ -9,7 +9,7 @@ as $usersync$
 declare
     unlinked bigint;
 begin
-    if exists (
+    if usersync.audit_log() is null or exists (
         select from "@source_table" as source
         where source."id" = unlink_events.user_id and source."deleted_at" is null
     ) then

@@ -1,9 +1,17 @@
--- Makes the audit log where there is none. One that usersync made is kept closed and append-only, and taken on again
--- where it was left behind by a rollback. Any other that exists stays as it is.
+-- Makes the audit log where there is none and the settings ask for one. One that usersync made is kept closed and
+-- append-only, and taken on again where it was left behind by a rollback. Any other table that exists stays as it is.
 do $usersync$
 declare
+    log regclass := '@audit_log';
     partition regclass;
 begin
+    if log is null and not '@creates_audit_log' then
+        return;
+    end if;
+    if log is null and to_regclass('@audit_table') is not null then
+        raise exception 'the audit log cannot be created: another table has the name %', '@audit_table'
+            using errcode = 'duplicate_table', hint = 'Set [audit] table to another name in usersync.toml.';
+    end if;
     -- Those of a log that usersync wrote before another was named.
     for partition in
         select inhrelid::regclass from pg_inherits
@@ -17,7 +25,7 @@ begin
         ));
     end loop;
 
-    if to_regclass('@audit_table') is null then
+    if log is null then
         create schema if not exists "@audit_schema";
         -- What an event may hold is said by usersync.audit_event; what is said again here is for triggers that
         -- write rows themselves, and for the time when usersync is gone and the table is not.
@@ -54,9 +62,8 @@ begin
         create index on "@audit_table" (occurred_at);
         -- For whoever follows the log. Costs nearly nothing: rows lie in the order in which they were stored.
         create index on "@audit_table" using brin (recorded_at) with (pages_per_range = 16, autosummarize = on);
-    elsif coalesce(obj_description(to_regclass('@audit_table'), 'pg_class'), '')
-        not like 'The audit log, made by usersync: %'
-        or (select relkind <> 'p' from pg_class where oid = to_regclass('@audit_table'))
+    elsif coalesce(obj_description(log, 'pg_class'), '') not like 'The audit log, made by usersync: %'
+        or (select relkind <> 'p' from pg_class where oid = log)
     then
         return;
     end if;

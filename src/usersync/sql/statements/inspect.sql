@@ -22,7 +22,7 @@ select jsonb_build_object(
         select coalesce(jsonb_agg(pg_class.oid::regclass::text order by pg_class.oid::regclass::text), '[]') from pg_class
         where relpersistence = 'u' and relkind in ('r', 'p') and (
             relnamespace = to_regnamespace('usersync')
-            or pg_class.oid in (to_regclass('@users_table'), to_regclass('@audit_table'))
+            or pg_class.oid in (to_regclass('@users_table'), '@audit_log')
         )
     ),
     'exhausted_sequences', (

@@ -2,7 +2,9 @@
 -- usersync's making lacks is told in two halves: create_audit_table.sql puts the one back, and leaves the other,
 -- which takes long where there are many events, to whoever knows when there is time for it.
 select jsonb_build_object(
+    -- The table of the name, which may be another's; and the log.
     'has_audit_table', to_regclass('@audit_table') is not null,
+    'has_audit_log', '@audit_log' is not null,
     'audit_table_created_by_usersync', coalesce(
         obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %'
         -- A copy that somebody made may bear the comment too.

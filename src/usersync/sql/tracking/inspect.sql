@@ -1,14 +1,15 @@
 -- What tables are, and what usersync has on each of them. Reads the catalog only.
 select jsonb_build_object(
     'role', current_user,
-    'installed', to_regclass('usersync.audit_rejects') is not null and to_regclass('@audit_table') is not null,
+    'installed', to_regclass('usersync.audit_rejects') is not null,
+    'has_log', '@audit_log' is not null,
     'schema_is_ours', pg_has_role((select nspowner from pg_namespace where nspname = 'usersync'), 'USAGE'),
     'exists', tracked.oid is not null,
     'kind', relation.relkind,
     'persistence', relation.relpersistence,
     'is_partition', relation.relispartition,
     -- Not by pg_partition_tree(): it locks partitions before their table, and everybody else does the reverse.
-    'is_audit_table', to_regclass('@audit_table') in (tracked.oid, pg_partition_root(tracked.oid)),
+    'is_audit_table', '@audit_log' in (tracked.oid, pg_partition_root(tracked.oid)),
     'has_children', relation.relhassubclass,
     'owner', pg_get_userbyid(relation.relowner),
     'owner_is_ours', pg_has_role(relation.relowner, 'USAGE') or
@@ -16,7 +17,7 @@ select jsonb_build_object(
     'may_track', has_table_privilege(tracked.oid, 'TRIGGER'),
     'deferred_on_log', (
         select coalesce(jsonb_agg(conname order by conname), '[]') from pg_constraint
-        where conrelid = to_regclass('@audit_table') and condeferrable and condeferred
+        where conrelid = '@audit_log' and condeferrable and condeferred
     ),
     'columns', (
         select coalesce(jsonb_agg(jsonb_build_object(

@@ -1,0 +1,94 @@
+"""``usersync audit enable``: ask for the audit log in the settings, and create it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usersync.cli.apply import ApplyView, install
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.settings_file import SettingsFile
+from usersync.cli.text import good, plain, typed
+from usersync.core.migration_files import creators_of
+from usersync.errors import ConflictError, SettingsError
+from usersync.mapping import parse_name
+from usersync.plans.schema import settings_in_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from usersync.cli.output import View
+    from usersync.mapping import TableName
+
+
+@dataclass(frozen=True)
+class EnabledView:
+    """The log, and which file asks for it."""
+
+    applied: ApplyView
+    table: TableName
+    path: Path
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is as long as it is
+        yield f"{good('Written:')} {self.path}, with [audit] enabled = true"
+        yield f"The audit log is {plain(self.table)}."
+        yield f"Next:  {typed('usersync audit track TABLE')}, or usersync.AuditLog in the application"
+
+    def data(self) -> dict[str, Any]:
+        return self.applied.data() | {"audit_table": str(self.table), "written": self.path}
+
+
+@click.command(
+    epilog=examples(
+        ("usersync audit enable", "asks before it changes anything"),
+        ("usersync audit enable --yes", "in CI, where there is nobody to ask"),
+        ("usersync audit enable --table app.events", "where public.audit_logs is taken"),
+    )
+)
+@click.option("--table", metavar="NAME", help="The name of the log. Default: that of the settings file.")
+@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@common_options
+def enable(call: Call, *, table: str | None, yes: bool) -> View:
+    """Create the audit log: write [audit] enabled = true into the settings file, and apply.
+
+    Shows what will change and asks, as apply does; other changes that are pending are made too. If a table
+    of the application has the log's name, or a migration file creates one, nothing is changed: name another
+    table with --table.
+    """
+    call.require_consent(yes=yes)
+    if call.surroundings is not None and call.config is None:
+        raise SettingsError(
+            f"the settings are in {call.settings_source}, which this command does not edit",
+            hint='Set "audit": {"enabled": True} there, then apply.',
+        )
+    named = parse_name(table, "--table") if table else None
+    audit = call.settings.audit
+    if not audit.is_own:
+        raise SettingsError(
+            f"events go to the application's table {audit.table}, which [audit.columns] maps",
+            hint="There is nothing to create.",
+        )
+    name = named or audit.table
+    file = SettingsFile.of(call.config)
+    text = file.with_log(named)
+    refuse_taken(name)
+    settings = replace(call.settings, audit=replace(audit, enabled=True, table=name))
+    is_installed = call.run(settings_in_database()) is not None
+    view = install(replace(call, given=settings), yes=yes, no_sync=is_installed)
+    if not isinstance(view, ApplyView):
+        return view
+    file.write(text)
+    return EnabledView(view, name, file.path)
+
+
+def refuse_taken(name: TableName) -> None:
+    """Raise :class:`ConflictError` if a migration of the application creates a table of this name."""
+    if found := creators_of(name):
+        raise ConflictError(
+            f"{found[0]} creates a table {name}, so the audit log cannot have this name",
+            hint="Name another: usersync audit enable --table public.audit_events",
+        )

@@ -1,0 +1,109 @@
+"""Asking for the audit log in a settings file that somebody wrote by hand: nothing else in it changes."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from usersync.cli.origins import lines_of_keys
+from usersync.errors import SettingsError
+from usersync.plans.init.toml import toml
+from usersync.settings import FILE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from usersync.mapping import TableName
+
+_PROJECT = "pyproject.toml"
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """The file that the settings are read from; one that does not exist is written anew."""
+
+    path: Path
+    #: Where in the file the settings are.
+    prefix: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: Path | None) -> SettingsFile:
+        """The file of ``--config``; else ``usersync.toml``, or ``pyproject.toml`` if it has a section."""
+        own, project = config or Path(FILE_NAME), Path(_PROJECT)
+        if config is None and not own.is_file() and project.is_file():
+            text = project.read_text("utf-8-sig")
+            if ("tool", "usersync") in lines_of_keys(text):
+                return cls(project, ("tool", "usersync"))
+        return cls(own)
+
+    def with_log(self, table: TableName | None = None) -> str:
+        """The text of the file with ``[audit] enabled = true``, and the log's name if one is given.
+
+        Raises :class:`SettingsError` where the file is written in a way that this cannot be added to.
+        """
+        text = self.path.read_text("utf-8-sig") if self.path.is_file() else ""
+        wanted = {"enabled": True} | ({"table": str(table)} if table else {})
+        section = (*self.prefix, "audit")
+        changed = _with_keys(text, section, wanted)
+        if not _adds(tomllib.loads(text), changed, section, wanted):
+            header, *rest = _section_lines(section, wanted)
+            raise SettingsError(
+                f"{self.path} has the section audit in a form that usersync does not edit",
+                hint=f"Write into it yourself, then run usersync apply: {' '.join((header, *rest))}",
+            )
+        return changed
+
+    def write(self, text: str) -> None:
+        """Replace the content of the file."""
+        try:
+            self.path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+_VALUE = re.compile(r"=\s*(?:true|false|\"[^\"]*\"|'[^']*')")
+
+
+def _with_keys(text: str, section: tuple[str, ...], wanted: Mapping[str, Any]) -> str:
+    lines, places = text.splitlines(), lines_of_keys(text)
+    missing = {}
+    for name, value in wanted.items():
+        place = places.get((*section, name))
+        if place is None:
+            missing[name] = value
+        else:
+            lines[place - 1] = f"= {toml(value)}".join(_VALUE.split(lines[place - 1], maxsplit=1))
+    header, *new = _section_lines(section, missing)
+    at = next((number for number, line in enumerate(lines) if _is_header(line, section)), None)
+    if at is not None:
+        lines[at + 1 : at + 1] = new
+    elif new:
+        lines += [*([""] if lines else []), header, *new]
+    return "\n".join(lines) + "\n"
+
+
+def _section_lines(section: tuple[str, ...], values: Mapping[str, Any]) -> list[str]:
+    return [f"[{'.'.join(section)}]", *(f"{name} = {toml(value)}" for name, value in values.items())]
+
+
+def _is_header(line: str, section: tuple[str, ...]) -> bool:
+    dots = r"\s*\.\s*".join(section)
+    return re.match(rf"\s*\[\s*{dots}\s*\]", line) is not None
+
+
+def _adds(before: dict[str, Any], text: str, section: tuple[str, ...], wanted: Mapping[str, Any]) -> bool:
+    """Whether the text says the same as before, and this in addition."""
+    try:
+        after = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    place = before
+    for name in section:
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            return False
+    place.update(wanted)
+    return after == before

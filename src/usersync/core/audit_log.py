@@ -1,0 +1,34 @@
+"""Whether there is an audit log. It is created when somebody asks for it; another table may have its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.errors import NotInstalledError
+from usersync.sql.audit_expressions import audit_log
+from usersync.transports.steps import query_row
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+#: What creates it.
+COMMAND = "usersync audit enable"
+
+
+def has_log(settings: Settings) -> Plan[bool]:
+    """Whether there is an audit log."""
+    return bool((yield from query_row(f"select {audit_log(settings)} is not null as found"))["found"])
+
+
+def has_events(settings: Settings) -> Plan[bool]:
+    """Whether there is an audit log that holds an event."""
+    if not (yield from has_log(settings)):
+        return False
+    row = yield from query_row(f"select exists (select from {settings.audit_table.quoted}) as found")
+    return bool(row["found"])
+
+
+def no_log() -> NotInstalledError:
+    """The error for what needs a log."""
+    return NotInstalledError("there is no audit log in this database", hint=f"To create it, run: {COMMAND}")

@@ -1,0 +1,9 @@
+-- The audit log: the one that usersync made, or the application's table that [audit.columns] maps. Null if there is none,
+-- though a table of the application's may have its name.
+create or replace function usersync.audit_log() returns regclass
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $usersync$
+    select '@audit_log'
+$usersync$;
+comment on function usersync.audit_log() is 'usersync: the audit log, or null if there is none.';

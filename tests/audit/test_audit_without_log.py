@@ -1,0 +1,124 @@
+"""A database with usersync and without an audit log: users are synced as ever, events wait or are refused."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from logged import logged
+from usersync.audit.redaction import Redactor
+from usersync.audit_models import EventFilter
+from usersync.errors import DatabaseError, NotInstalledError
+from usersync.plans import audit, audit_upkeep, deletion, erasure, schema, tracking, why
+from usersync.plans.tracking_state import TrackOptions
+from usersync.transports.run import run
+
+
+@pytest.fixture
+def asks_for_log():
+    return False
+
+
+@pytest.fixture(params=["no table", "another table"])
+def name_is(request, project):
+    """Whether a table of the application has the log's name."""
+    if request.param == "another table":
+        project.owner.execute(
+            f"create table {project.settings.audit_table.quoted} (id bigint, user_id text, action text)"
+        )
+    return request.param
+
+
+@pytest.fixture
+def recording(project, make_log):
+    return make_log(project.database.dsn())
+
+
+def test_events_wait_and_the_warning_says_what_to_run(project, recording, eventually, caplog, name_is):
+    assert name_is
+    for number in range(3):
+        assert recording.record("stock.counted", metadata={"number": number})
+    assert not recording.flush(timeout=0.5)
+    eventually(lambda: recording.stats().last_error)
+    assert "usersync audit enable" in caplog.text
+    assert recording.stats().waiting == 3
+    assert recording.stats().dropped == 0
+    settings = logged(project.settings.describe() | {"audit": {"table": "public.other_log"}})
+    run(schema.apply(settings), project.owner)
+    assert recording.flush(timeout=20)
+    assert project.owner.execute("select count(*) from public.other_log").fetchone() == (3,)
+
+
+def test_record_in_warns_and_counts(project, recording, caplog, name_is):
+    assert name_is
+    caplog.set_level(logging.WARNING, "usersync.audit")
+    with project.owner.transaction():
+        assert recording.record_in(project.owner, "stock.counted") is None
+        assert project.owner.execute("select 1").fetchone() == (1,)
+    assert recording.stats().dropped == 1
+    assert "usersync audit enable" in caplog.text
+
+
+def test_record_in_raises_where_the_event_is_required(project, recording, name_is):
+    assert name_is
+    with pytest.raises(DatabaseError, match="usersync audit enable"), project.owner.transaction():
+        recording.record_in(project.owner, "stock.counted", required=True)
+
+
+def test_tracking_is_refused(project):
+    project.owner.execute("create table public.products (id int primary key)")
+    plan = tracking.track(project.settings, "public.products", TrackOptions(), Redactor().is_secret)
+    with pytest.raises(NotInstalledError) as caught:
+        run(plan, project.owner)
+    assert "usersync audit enable" in caught.value.hint
+    assert run(tracking.untrack(project.settings, "public.products"), project.owner).changes == ()
+
+
+READERS = {
+    "search": lambda: audit.search(EventFilter()),
+    "history": lambda: audit.history("product", "1"),
+    "partitions": audit_upkeep.partitions,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_reading_says_that_there_is_none(project, name_is, reader):
+    assert name_is
+    with pytest.raises(NotInstalledError, match="no audit log") as caught:
+        run(READERS[reader](), project.owner)
+    assert "usersync audit enable" in caught.value.hint
+
+
+@pytest.mark.parametrize("policy", ["delete", "anonymize", "soft", "keep"])
+def test_users_come_change_and_go(project, name_is, policy, vanish):
+    assert name_is
+    settings = replace(project.settings, on_delete=policy, on_soft_delete=policy)
+    run(schema.apply(settings), project.owner)
+    stays, goes, soft, unseen = (project.auth.sign_up_email(f"{each}@example.com") for each in "abcd")
+    project.auth.change_email(stays, "new@example.com")
+    project.auth.hard_delete(goes)
+    project.auth.soft_delete(soft)
+    vanish(unseen)
+    assert project.client.reconcile().errors == 0
+    if policy != "keep":
+        project.client.remove_orphans(limit=5)
+    project.client.retry()
+    assert project.row(stays)["email"] == "new@example.com"
+    assert (project.row(goes) is None) == (policy == "delete")
+    assert (project.row(unseen) is None) == (policy == "delete")
+    assert project.client.failures() == []
+
+
+def test_a_person_s_data_is_erased(project, name_is):
+    assert name_is
+    user = project.auth.sign_up_email("ada@example.com")
+    assert run(why.explain_user(project.settings, user), project.owner)
+    planned = run(deletion.plan_deletion(project.settings, user), project.owner)
+    assert planned.linked_events is None
+    project.auth.soft_delete(user)
+    erased = run(erasure.erase(user), project.owner)
+    assert not erased.has_log
+    assert erased.recorded is False
+    assert project.row(user)["email"] is None

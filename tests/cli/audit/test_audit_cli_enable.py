@@ -1,0 +1,161 @@
+"""``usersync audit enable``: writes the setting, creates the log, and changes nothing else in the file."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from usersync.cli.settings_file import SettingsFile
+from usersync.errors import SettingsError
+from usersync.mapping import TableName
+
+pytestmark = pytest.mark.newest_server
+
+EVENTS = TableName("app", "events")
+
+COMMENTED = """\
+# Ours.
+users_table = "public.people"  # since 2019
+
+[audit.columns]  # later
+"""
+
+FILES = {
+    "none": ("", "[audit]\nenabled = true\n"),
+    "no section": ('key = "id"\n', 'key = "id"\n\n[audit]\nenabled = true\n'),
+    "a section": (
+        '[audit]\npersonal = ["email"]\n\n[columns]\nemail = "email"\n',
+        '[audit]\nenabled = true\npersonal = ["email"]\n\n[columns]\nemail = "email"\n',
+    ),
+    "switched off": (
+        "[ audit ]  # no log\nenabled = false # yet\n",
+        "[ audit ]  # no log\nenabled = true # yet\n",
+    ),
+    "dotted": ("audit.enabled = false\n", "audit.enabled = true\n"),
+    "on already": ("[audit]\nenabled = true\n", "[audit]\nenabled = true\n"),
+    "a table below it": (COMMENTED, COMMENTED + "\n[audit]\nenabled = true\n"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_what_is_written(directory, case):
+    before, after = FILES[case]
+    if before:
+        (directory / "usersync.toml").write_text(before)
+    file = SettingsFile.of(None)
+    file.write(file.with_log())
+    assert (directory / "usersync.toml").read_text() == after
+
+
+def test_the_name_is_written_too(directory):
+    (directory / "usersync.toml").write_text('[audit]\ntable = "public.old"\n')
+    text = SettingsFile.of(None).with_log(EVENTS)
+    assert tomllib.loads(text) == {"audit": {"enabled": True, "table": "app.events"}}
+
+
+def test_pyproject_has_the_settings(directory):
+    (directory / "pyproject.toml").write_text('[project]\nname = "x"\n\n[tool.usersync]\nkey = "id"\n')
+    file = SettingsFile.of(None)
+    file.write(file.with_log())
+    assert tomllib.loads((directory / "pyproject.toml").read_text())["tool"]["usersync"]["audit"] == {
+        "enabled": True
+    }
+
+
+@pytest.mark.parametrize("text", ["audit = { enabled = false }\n", 'audit.table = "x.y"\n', "audit = 5\n"])
+def test_a_form_that_is_not_edited_is_named(directory, text):
+    (directory / "usersync.toml").write_text(text)
+    file = SettingsFile.of(None)
+    try:
+        written = file.with_log()
+    except SettingsError as error:
+        assert "[audit] enabled = true" in error.hint  # noqa: PT017 - one of two good ends
+        assert (directory / "usersync.toml").read_text() == text
+    else:
+        assert tomllib.loads(written)["audit"]["enabled"] is True
+
+
+@pytest.fixture
+def bare(usersync, database, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    return usersync
+
+
+def log(postgres, name="public.audit_logs"):
+    return postgres.execute("select to_regclass(%s) is not null", [name]).fetchone()[0]
+
+
+def test_it_installs_everything_where_nothing_is(bare, postgres, auth, directory):
+    user = auth.sign_up_email("a@example.com")
+    done = bare("audit", "enable", "--yes")
+    assert done.code == 0, done
+    assert log(postgres)
+    assert postgres.execute("select id from public.users").fetchall() == [(user,)]
+    assert (directory / "usersync.toml").read_text() == "[audit]\nenabled = true\n"
+    assert bare("plan", "--exit-code").code == 0
+    assert bare("audit", "enable", "--yes").code == 0
+
+
+def test_apply_alone_creates_none_and_the_log_comes_when_it_is_asked_for(bare, postgres):
+    assert bare("apply", "--yes", "--no-trial").code == 0
+    assert not log(postgres)
+    done = bare("audit", "tail", "--no-follow")
+    assert done.code == 1
+    assert "usersync audit enable" in done.err
+    assert bare("audit", "enable", "--yes").code == 0
+    assert log(postgres)
+
+
+def test_a_table_of_the_application_stops_it(bare, postgres, directory):
+    postgres.execute("create table public.audit_logs (id int)")
+    done = bare("audit", "enable", "--yes")
+    assert done.code == 1
+    assert "[audit] table" in done.out
+    assert not (directory / "usersync.toml").exists()
+    assert bare("audit", "enable", "--yes", "--table", "app.events").code == 0
+    assert log(postgres, "app.events")
+    assert tomllib.loads((directory / "usersync.toml").read_text())["audit"]["table"] == "app.events"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["create table audit_logs(id int)", 'CREATE TABLE IF NOT EXISTS\n  "public"."audit_logs" (id int)'],
+)
+def test_a_migration_that_wants_the_name_stops_it(bare, postgres, directory, statement):
+    folder = directory / "supabase/migrations"
+    folder.mkdir(parents=True)
+    (folder / "2_later.sql").write_text(f"-- a log\n{statement};\n")
+    done = bare("audit", "enable", "--yes")
+    assert done.code == 1
+    assert "2_later.sql" in done.err
+    assert "--table" in done.err
+    assert not log(postgres)
+
+
+def test_other_migrations_do_not(bare, postgres, directory):
+    folder = directory / "supabase/migrations"
+    folder.mkdir(parents=True)
+    (folder / "1_usersync.sql").write_text("-- usersync 0.1.0: installs\ncreate table audit_logs (id int);")
+    (folder / "2.sql").write_text("-- create table audit_logs (id int)\ncreate table audit_logs_2 (id int);")
+    assert bare("audit", "enable", "--yes").code == 0
+    assert log(postgres)
+
+
+def test_a_mapped_table_needs_none(bare, directory):
+    (directory / "usersync.toml").write_text('[audit.columns]\nid = "event_id"\n')
+    done = bare("audit", "enable", "--yes")
+    assert done.code == 2
+    assert "maps" in done.err
+
+
+def test_init_leaves_it_out_unless_somebody_says_yes(bare, directory, postgres):
+    assert bare("init", "--yes").code == 0
+    text = (directory / "usersync.toml").read_text()
+    assert tomllib.loads(text)["audit"] == {"enabled": False}
+    assert "usersync audit enable" in text
+    assert bare("apply", "--yes", "--no-trial").code == 0
+    assert not log(postgres)
+    assert bare("audit", "enable", "--yes").code == 0
+    assert bare("init", "--yes", "--force").code == 0
+    assert tomllib.loads((directory / "usersync.toml").read_text())["audit"] == {"enabled": True}

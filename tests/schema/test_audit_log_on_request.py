@@ -1,0 +1,176 @@
+"""The audit log is created when somebody asks for it; one that exists stays in use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from logged import logged
+from usersync.errors import ConflictError
+from usersync.settings import Settings
+from usersync.sql.script import install_script
+
+LOG = "create table public.audit_logs"
+RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
+
+#: Input 4 of the application: its own table, under the log's name.
+APPLICATION = """
+    create table if not exists audit_logs(id bigint generated always as identity, what text);
+    create function public.note() returns trigger language plpgsql as
+        $$ begin insert into public.audit_logs (what) values (tg_op); return null; end $$;
+    create trigger note after insert or update or delete on public.users
+        for each row execute function public.note();
+"""
+
+
+def has_log(installer, name="public.audit_logs"):
+    return installer.connection.execute("select to_regclass(%s) is not null", [name]).fetchone()[0]
+
+
+def install(installer, settings, how):
+    if how == "apply":
+        installer.apply(settings)
+    else:
+        installer.connection.execute(install_script(settings, transaction=True))
+
+
+def record(installer):
+    event = {"action": "stock.counted", "occurred_at": "2026-01-01T00:00:00Z"}
+    row = installer.connection.execute("select public.record_audit_events(%s)", [json.dumps([event])])
+    return row.fetchone()[0]
+
+
+WAYS = pytest.mark.parametrize("how", ["apply", "script"])
+
+
+@WAYS
+def test_nobody_has_asked(installer, how):
+    install(installer, Settings(), how)
+    assert not has_log(installer)
+    assert installer.plan(Settings()).changes == ()
+    assert installer.plan(Settings()).findings == ()
+
+
+@WAYS
+def test_somebody_asks_later(installer, how):
+    install(installer, Settings(), how)
+    install(installer, logged(), how)
+    assert record(installer)["stored"] == 1
+    assert installer.plan(logged()).changes == ()
+
+
+@WAYS
+def test_a_log_that_exists_stays_in_use_without_the_setting(installer, how):
+    install(installer, logged(), how)
+    record(installer)
+    install(installer, Settings(), how)
+    assert record(installer)["stored"] == 1
+    assert installer.plan(Settings()).changes == ()
+    installer.connection.execute("drop trigger keep_audit_logs on public.audit_logs")
+    assert installer.subjects(Settings()) == ["alter table public.audit_logs"]
+
+
+@pytest.mark.parametrize("released", RELEASED, ids=[path.stem for path in RELEASED])
+@WAYS
+def test_the_log_of_an_earlier_release_stays(installer, released, how):
+    installer.connection.execute(released.read_text(encoding="utf-8"))
+    record(installer)
+    install(installer, Settings(), how)
+    assert record(installer)["stored"] == 1
+    assert installer.connection.execute("select count(*) from public.audit_logs").fetchone() == (2,)
+
+
+@WAYS
+def test_the_application_takes_the_name_later(installer, auth, how):
+    install(installer, Settings(), how)
+    first = auth.sign_up_email("a@example.com")
+    installer.connection.execute(APPLICATION)
+    second = auth.sign_up_email("b@example.com")
+    auth.hard_delete(first)
+    whats = installer.connection.execute("select what from public.audit_logs").fetchall()
+    assert {what for (what,) in whats} == {"INSERT", "UPDATE"}
+    rows = dict(installer.connection.execute("select id, email from public.users").fetchall())
+    assert rows == {first: None, second: "b@example.com"}
+    assert installer.connection.execute("select count(*) from usersync.sync_failures").fetchone() == (0,)
+    assert installer.plan(Settings()).errors == ()
+    assert installer.plan(Settings()).changes == ()
+
+
+def test_nothing_is_recorded_in_the_table_of_the_application(installer):
+    installer.apply(Settings())
+    installer.connection.execute(APPLICATION)
+    with pytest.raises(psycopg.Error, match="usersync audit enable") as caught:
+        record(installer)
+    assert caught.value.sqlstate == "US301"
+    assert installer.connection.execute("select count(*) from public.audit_logs").fetchone() == (0,)
+
+
+@WAYS
+def test_a_table_of_the_name_is_a_conflict_for_who_asks(installer, how):
+    installer.connection.execute(APPLICATION.partition(";")[0])
+    error = ConflictError if how == "apply" else psycopg.errors.DuplicateTable
+    with pytest.raises(error) as caught:
+        install(installer, logged(), how)
+    assert "[audit] table" in (str(caught.value) if how == "script" else caught.value.hint)
+    if how == "script":
+        installer.connection.rollback()
+    elsewhere = logged({"audit": {"table": "public.audit_events"}})
+    install(installer, elsewhere, how)
+    assert record(installer)["stored"] == 1
+    assert has_log(installer, "public.audit_events")
+
+
+def test_a_log_without_events_goes_with_rollback(installer, catalog):
+    before = catalog()
+    installer.apply(logged())
+    assert "drop table public.audit_logs" in [
+        f"{change.kind} {change.subject}" for change in installer.rollback(logged()).changes
+    ]
+    assert not has_log(installer)
+    installer.connection.execute("drop table public.users")
+    assert catalog() == before
+
+
+def test_a_log_with_events_stays(installer):
+    installer.apply(logged())
+    record(installer)
+    installer.rollback(logged())
+    assert installer.connection.execute("select count(*) from public.audit_logs").fetchone() == (1,)
+
+
+def test_a_log_with_rejected_events_stays(installer):
+    installer.apply(logged())
+    assert (
+        installer.connection.execute("select public.record_audit_events('[{}]')").fetchone()[0]["rejected"]
+        == 1
+    )
+    installer.rollback(logged())
+    assert has_log(installer)
+    assert has_log(installer, "public.audit_rejects")
+
+
+def test_a_log_that_something_depends_on_stays(installer):
+    installer.apply(logged())
+    installer.connection.execute("create view public.recent as select * from public.audit_logs")
+    installer.rollback(logged())
+    assert has_log(installer)
+    assert not has_log(installer, "usersync.settings")
+
+
+@pytest.mark.parametrize("settings", [Settings(), logged()], ids=["unasked", "asked"])
+def test_the_users_table_goes_without_a_word_of_an_unused_log(installer, catalog, settings):
+    before = catalog()
+    installer.apply(settings)
+    installer.rollback(settings, drop_users_table=True)
+    assert catalog() == before
+
+
+def test_the_application_s_table_survives_a_rollback(installer, catalog):
+    installer.connection.execute(APPLICATION.partition(";")[0])
+    before = catalog()
+    installer.apply(Settings())
+    installer.rollback(Settings(), drop_users_table=True)
+    assert catalog() == before
