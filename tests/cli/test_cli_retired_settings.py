@@ -18,6 +18,7 @@ def remember(project):
 
     def remember(**changed: object) -> None:
         (stored,) = project.owner.execute("select settings from usersync.settings").fetchone()
+        stored["audit"].pop("enabled", None)
         if "audit_table" in changed:
             stored["audit"].pop("table")
         stored |= changed
