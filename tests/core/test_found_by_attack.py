@@ -176,7 +176,9 @@ def test_a_value_that_its_column_cuts_is_named_and_not_written_again(installed, 
     written = postgres.execute("select xmin::text from public.users").fetchone()
     client.reconcile()
     assert postgres.execute("select xmin::text from public.users").fetchone() == written
-    assert [each.sqlstate for each in client.failures()] == ["US001"]
+    (failure,) = client.failures()
+    assert failure.sqlstate == "US001"
+    assert "What changes it: the type of the column" in failure.message
 
 
 def test_a_clients_date_style_decides_nothing(installed, database, postgres):

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from psycopg import sql
 
-from usersync.plans.doctor import choose, d031_clock, examine
+from usersync.core import clocks
+from usersync.plans.doctor import choose, examine
 from usersync.plans.doctor.d022_timeouts import milliseconds
 from usersync.transports.run import run
 
@@ -79,7 +80,7 @@ def test_d031_a_clock_that_is_wrong(clinic, monkeypatch, seconds, said):
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(seconds=seconds)
 
-    monkeypatch.setattr(d031_clock, "datetime", Clock)
+    monkeypatch.setattr(clocks, "datetime", Clock)
     check = clinic.check("D031")
     assert check.status == ("warning" if said else "ok")
     assert said is None or said in check.detail

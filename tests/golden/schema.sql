@@ -3239,12 +3239,24 @@ AS $function$
 declare
     defaults jsonb := usersync.column_defaults();
     triggers text;
+    suspects text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
     into triggers
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
     where tgrelid = '"public"."users"'::regclass and not tgisinternal;
+    suspects := left((
+        select string_agg(found.name, ', ' order by found.name) from (
+            select 'trigger ' || tgname as name
+            from pg_trigger
+            join pg_proc on pg_proc.oid = tgfoid
+            where tgrelid = '"public"."users"'::regclass and not tgisinternal and tgenabled <> 'D'
+                and pronamespace <> 'usersync'::regnamespace
+            union
+            select 'rule ' || rulename from pg_rewrite where ev_class = '"public"."users"'::regclass and ev_type <> '1'
+        ) as found
+    ), 300);
 
     return query
     select
@@ -3256,16 +3268,16 @@ begin
         end, ', '), ''),
         case
             when source."id" is null then
-                'The user is gone, and the row is as it was: a trigger of the application skips the change.'
+                'The user is gone, and the row is as it was. What skips the change: ' || coalesce(suspects, 'unknown')
             when target."id" is null and exists (
                 select from "public"."users" as other where other."id" = examined.user_id
             ) then
                 'A row that users_where leaves out has the id of this user.'
             when target."id" is null then
-                'The row was written, and is not there: a trigger of the application skips or deletes it.'
+                'The row was written, and is not there. What skips or deletes it: ' || coalesce(suspects, 'unknown')
             else format(
-                'The row was written, and holds another value all the same: a trigger of the application changes '
-                'what is written (as of %s).',
+                'The row was written, and holds another value all the same. What changes it: %s (as of %s).',
+                coalesce(suspects, 'the type of the column'),
                 left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at"), row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"))), 8)
             )
         end

@@ -3239,12 +3239,24 @@ AS $function$
 declare
     defaults jsonb := usersync.column_defaults();
     triggers text;
+    suspects text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
     into triggers
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
     where tgrelid = '"app"."members"'::regclass and not tgisinternal;
+    suspects := left((
+        select string_agg(found.name, ', ' order by found.name) from (
+            select 'trigger ' || tgname as name
+            from pg_trigger
+            join pg_proc on pg_proc.oid = tgfoid
+            where tgrelid = '"app"."members"'::regclass and not tgisinternal and tgenabled <> 'D'
+                and pronamespace <> 'usersync'::regnamespace
+            union
+            select 'rule ' || rulename from pg_rewrite where ev_class = '"app"."members"'::regclass and ev_type <> '1'
+        ) as found
+    ), 300);
 
     return query
     select
@@ -3256,16 +3268,16 @@ begin
         end, ', '), ''),
         case
             when source."id" is null then
-                'The user is gone, and the row is as it was: a trigger of the application skips the change.'
+                'The user is gone, and the row is as it was. What skips the change: ' || coalesce(suspects, 'unknown')
             when target."auth_id" is null and exists (
                 select from "app"."members" as other where other."auth_id" = examined.user_id
             ) then
                 'A row that users_where leaves out has the id of this user.'
             when target."auth_id" is null then
-                'The row was written, and is not there: a trigger of the application skips or deletes it.'
+                'The row was written, and is not there. What skips or deletes it: ' || coalesce(suspects, 'unknown')
             else format(
-                'The row was written, and holds another value all the same: a trigger of the application changes '
-                'what is written (as of %s).',
+                'The row was written, and holds another value all the same. What changes it: %s (as of %s).',
+                coalesce(suspects, 'the type of the column'),
                 left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
             )
         end

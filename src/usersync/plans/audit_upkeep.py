@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from usersync.audit_models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
 from usersync.core.blockers import blockers
+from usersync.core.clocks import compare_clocks
 from usersync.errors import DatabaseError, SettingsError
 from usersync.mapping import TableName
 from usersync.plans.audit import installed_settings, settings_with_log
@@ -52,12 +53,6 @@ _PARTITIONS = """
 """
 
 
-def server_time() -> Plan[datetime]:
-    """The database server's clock, which decides what is old."""
-    moment: datetime = (yield from query_row("select clock_timestamp() as now"))["now"]
-    return moment
-
-
 def prune(
     before: datetime, *, dry_run: bool = False, on_part: Callable[[PrunedPart], None] = lambda _: None
 ) -> Plan[PruneResult]:
@@ -70,7 +65,7 @@ def prune(
     partition that somebody attached by hand stays. ``on_part`` is called with each part that was removed.
     """
     first_kept = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    if before > (yield from server_time()):
+    if before > (yield from compare_clocks()).server:
         raise SettingsError("before: lies in the future by the database server's clock")
     removed = []
 

@@ -281,7 +281,7 @@ def test_prune_goes_by_the_servers_clock(audited, monkeypatch, ahead, code):
         def now(cls, tz=None):
             return datetime.now(tz) + ahead
 
-    monkeypatch.setattr("usersync.cli.audit.prune.datetime", Clock)
+    monkeypatch.setattr("usersync.core.clocks.datetime", Clock)
     done = audited("prune", "--keep", "13mo", "--yes")
     assert done.code == code
     assert "the database server's clock says" in done.err

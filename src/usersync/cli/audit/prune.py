@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,10 +11,12 @@ import click
 from usersync.cli.audit.periods import as_period
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, size
+from usersync.core.clocks import compare_clocks
 from usersync.errors import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from usersync.audit_models import PrunedPart, PruneResult
     from usersync.cli.audit.periods import Period
@@ -119,19 +121,16 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
 
 def _server_time(call: Call) -> datetime:
     """The database server's clock. Raises :class:`ConflictError` if this machine's differs by a day."""
-    from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
-
-    there, here = call.run(audit_upkeep.server_time()), datetime.now(UTC)
-    apart = abs(there - here)
-    if apart < _CLOCKS_AGREE:
-        return there
-    shown = (f"{each:%Y-%m-%d %H:%M %Z}" for each in (there, here))
-    clocks = "the database server's clock says {}, this machine's {}".format(*shown)
-    if apart < _CLOCKS_DISAGREE:
-        call.output.warn(f"{clocks}. The server's decides what is old.")
-        return there
+    clocks = call.run(compare_clocks())
+    if clocks.apart < _CLOCKS_AGREE:
+        return clocks.server
+    shown = (f"{each:%Y-%m-%d %H:%M %Z}" for each in (clocks.server, clocks.after))
+    said = "the database server's clock says {}, this machine's {}".format(*shown)
+    if clocks.apart < _CLOCKS_DISAGREE:
+        call.output.warn(f"{said}. The server's decides what is old.")
+        return clocks.server
     raise ConflictError(
-        f"nothing was deleted: {clocks}", hint="Correct the clock that is wrong, then run this command again."
+        f"nothing was deleted: {said}", hint="Correct the clock that is wrong, then run this command again."
     )
 
 

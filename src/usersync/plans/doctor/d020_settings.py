@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from usersync.errors import SettingsError
 from usersync.models import Finding
-from usersync.plans.doctor.context import Context, Definition, Verdict
-from usersync.plans.schema import settings_in_database
+from usersync.plans.doctor.context import Context, Definition, Verdict, settled
+from usersync.settings import parse_remembered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> Plan[Verdict]:
+    noted = (context.inspection.noted or {})["settings"]
     try:
-        stored = yield from settings_in_database()
+        stored = parse_remembered(noted).describe() if noted else {}
     except SettingsError as error:
-        return Verdict("", (Finding("D020", "usersync.settings", str(error), "usersync apply"),))
-    differing = sorted(_differing(stored.describe() if stored else {}, context.settings.describe()))
+        return settled(Verdict("", (Finding("D020", "usersync.settings", str(error), "usersync apply"),)))
+    differing = sorted(_differing(stored, context.settings.describe()))
     findings = [
         Finding(
             "D020",
@@ -31,7 +32,7 @@ def look(context: Context) -> Plan[Verdict]:
         )
         for name, there, here in differing
     ]
-    return Verdict("those that the database was set up with", tuple(findings))
+    return settled(Verdict("those that the database was set up with", tuple(findings)))
 
 
 def _differing(stored: Mapping[str, object], read: Mapping[str, object]) -> list[tuple[str, str, str]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from usersync.core.clocks import compare_clocks
 from usersync.models import Finding
 from usersync.plans.doctor.context import Context, Definition, Verdict
-from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Plan
@@ -17,13 +17,10 @@ _TOLERATED = timedelta(seconds=10)
 
 
 def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
-    before = datetime.now(UTC)
-    there = (yield from query_row("select clock_timestamp() as now"))["now"]
-    after = datetime.now(UTC)
-    ahead = max(before - there, there - after, timedelta(0))
-    if ahead <= _TOLERATED:
+    clocks = yield from compare_clocks()
+    if clocks.apart <= _TOLERATED:
         return Verdict("this machine's and the server's agree")
-    return Verdict("", (_finding(ahead.total_seconds(), is_behind=there > after),))
+    return Verdict("", (_finding(clocks.apart.total_seconds(), is_behind=clocks.is_behind),))
 
 
 def _finding(seconds: float, *, is_behind: bool) -> Finding:

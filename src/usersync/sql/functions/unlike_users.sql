@@ -1,5 +1,6 @@
 -- Those of the users whose rows are not what was written, though nothing was raised: a trigger of the
--- application skips, deletes or changes what it is given. The message ends in a digest of what went in, what
+-- application or a rule skips, deletes or changes what it is given, or the type of a column cuts or rounds it. The
+-- message names them, and ends in a digest of what went in, what
 -- came out and the triggers: while that stays the same, writing once more is of no use. Rows of deleted users count
 -- where the deletions were applied.
 create or replace function usersync.unlike_users(
@@ -13,12 +14,24 @@ as $usersync$
 declare
     defaults jsonb := usersync.column_defaults();
     triggers text;
+    suspects text;
 begin
     select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
     into triggers
     from pg_trigger
     join pg_proc on pg_proc.oid = tgfoid
     where tgrelid = '@users_table'::regclass and not tgisinternal;
+    suspects := left((
+        select string_agg(found.name, ', ' order by found.name) from (
+            select 'trigger ' || tgname as name
+            from pg_trigger
+            join pg_proc on pg_proc.oid = tgfoid
+            where tgrelid = '@users_table'::regclass and not tgisinternal and tgenabled <> 'D'
+                and pronamespace <> 'usersync'::regnamespace
+            union
+            select 'rule ' || rulename from pg_rewrite where ev_class = '@users_table'::regclass and ev_type <> '1'
+        ) as found
+    ), 300);
 
     return query
     select
@@ -30,16 +43,16 @@ begin
         end, ', '), ''),
         case
             when source."id" is null then
-                'The user is gone, and the row is as it was: a trigger of the application skips the change.'
+                'The user is gone, and the row is as it was. What skips the change: ' || coalesce(suspects, 'unknown')
             when target."@key" is null and exists (
                 select from "@users_table" as other where other."@key" = examined.user_id::"@key_type"
             ) then
                 '@row_is_left_out'
             when target."@key" is null then
-                'The row was written, and is not there: a trigger of the application skips or deletes it.'
+                'The row was written, and is not there. What skips or deletes it: ' || coalesce(suspects, 'unknown')
             else format(
-                'The row was written, and holds another value all the same: a trigger of the application changes '
-                'what is written (as of %s).',
+                'The row was written, and holds another value all the same. What changes it: %s (as of %s).',
+                coalesce(suspects, 'the type of the column'),
                 left(md5(concat(triggers, row('@source_auth_values'), row('@stored_auth_values'))), 8)
             )
         end
