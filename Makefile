@@ -46,10 +46,11 @@ test-all: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on every Postgr
 live: $(VENV)/.stamp  ## Sign up through a real auth server, named in the environment
 	USERSYNC_LIVE=1 $(BIN)/pytest tests/live -rs
 
-lint: $(VENV)/.stamp  ## Style, imports between layers, SQL
+lint: $(VENV)/.stamp  ## Style, imports between layers, workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/zizmor --offline --quiet .github
 
 types: $(VENV)/.stamp  ## mypy --strict
 	$(BIN)/mypy
@@ -88,9 +89,19 @@ lock: $(VENV)/.stamp  ## Write the locks from pyproject.toml
 	rm uv.lock
 
 # The suite comes last, so that its summary is the last thing said.
-ci: lint types verify test-all  ## What CI runs
+ci: lint types verify package test-all  ## What CI runs
+
+package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel in an environment of its own
+	rm -rf dist build/wheel
+	$(BIN)/uv build --quiet --no-build-isolation --out-dir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-demo.lock
+	build/wheel/bin/pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	build/wheel/bin/usersync --version
 
 clean:  ## Remove what make has made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-all live lint types format docs site golden verify bench bench-quick lock ci clean
+.PHONY: help install demo test test-all live lint types format docs site golden verify bench bench-quick lock ci package clean

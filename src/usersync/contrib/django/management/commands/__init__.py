@@ -1,1 +1,1 @@
-"""Django finds the management command here."""
+"""Commands of manage.py."""
