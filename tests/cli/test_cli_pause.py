@@ -68,13 +68,20 @@ def test_every_command_says_that_it_is_paused(paused, usersync, vanish):
         assert f"by {by}" in flat(refused)
         assert "usersync resume" in flat(refused)
     assert usersync("sync", "--dry-run").code == 1
-    assert "Not tried: usersync is paused" in flat(usersync("failures"))
+    failures = flat(usersync("failures"))
+    assert "Not tried: usersync is paused" in failures
+    assert "End the pause, and sync: usersync resume" in failures
 
 
 def test_resume_makes_up_for_it_and_says_so(paused, usersync):
     user = paused.auth.sign_up_email("ada@example.com")
+    # Another failure is no matter of the pause.
+    paused.owner.execute(
+        "insert into usersync.sync_failures (user_id, outcome, sqlstate, message, next_try_at) "
+        "values (gen_random_uuid(), 'failed', '23505', 'made up', now() + interval '1 day')"
+    )
     done = usersync("resume")
-    assert done.code == 0
+    paused.owner.execute("delete from usersync.sync_failures")
     assert "1 user noted during the pause, 1 in sync now" in flat(done)
     assert paused.row(user)
     again = usersync("resume", "--json").json

@@ -38,7 +38,7 @@ def test_status_as_json(usersync, dsn, project):
     project.auth.sign_up_email()
     data = usersync("status", "--json").json
     assert list(data) == [
-        "database", "in_step", "read_only", "auth_users", "users", "missing", "stale", "orphaned",
+        "database", "in_step", "read_only", "paused", "auth_users", "users", "missing", "stale", "orphaned",
         "deleted_upstream", "skipped", "degraded", "failed",
         "removal_failed",
         "oldest_missing_at", "oldest_failure_at", "lag_seconds", "by_sqlstate", "last_run", "observed_at",

@@ -216,6 +216,7 @@ def test_sign_ups_of_many_while_it_is_paused_and_resumed_again_and_again(project
     assert status.in_step, status
 
 
+@pytest.mark.settings(audit={"enabled": True})
 def test_who_pauses_and_resumes_is_in_the_audit_log(paused):
     paused.client.resume(by="grace")
     acts = paused.owner.execute(

@@ -93,6 +93,13 @@ def test_d025_an_index_that_is_gone(clinic):
     assert len(owner.execute(f"{indexes} and not indisprimary").fetchall()) == 7
 
 
+def test_d025_says_nothing_of_the_link_to_a_users_table_that_was_renamed(clinic):
+    """Pasting its fix would drop a foreign key that is right once users_table has the new name."""
+    clinic.project.owner.execute(f"alter table {clinic.project.users} rename to people")
+    assert clinic.check("D025").status == "ok"
+    assert "people has its columns" in clinic.check("D012").detail
+
+
 def test_d025_a_log_that_is_gone(clinic):
     clinic.project.owner.execute("drop table public.audit_logs cascade")
     assert "no event can be stored" in clinic.cures("D025").detail

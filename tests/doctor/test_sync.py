@@ -60,7 +60,7 @@ def test_d018_the_ledger(clinic):
             sign_up(f"{name}@example.com")
     with broken_users_table(dsn, "not_null", table=table, column=column):
         sign_up("eve@example.com")
-    assert "3 users cannot be had before a cause in the ledger is mended" in clinic.check("D017").detail
+    assert "3 users cannot be synced before the cause of the failure is fixed" in clinic.check("D017").detail
     check = clinic.cures("D018")
     oldest, first, second = check.detail.splitlines()
     assert "oldest entry" in oldest

@@ -307,6 +307,7 @@ begin
             order by failure.user_id limit given.page_size
         ));
     when 'count_failed' then
+        ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         return (
             select jsonb_build_object(
                 'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
@@ -315,7 +316,11 @@ begin
             )
             from usersync.sync_failures as failure
             where (given.user_id is null or failure.user_id = given.user_id)
-                and failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                and case
+                    -- Those who were tried a moment ago.
+                    when arguments ? 'ids' then failure.user_id = any(given.ids)
+                    else failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                end
         );
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));

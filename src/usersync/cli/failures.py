@@ -11,6 +11,7 @@ import click
 
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import ago, bad, bold, count, faint, good, plain, typed, warning, wrap
+from usersync.core.pausing import NOTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +40,10 @@ class FailuresView:
 
     def lines(self, width: int) -> Iterator[str]:
         if not self.failures:
-            yield f"{bold(self.target)}  {good('the ledger is empty')}"
+            yield f"{bold(self.target)}  {good('the failures table is empty')}"
             return
-        yield f"{bold(self.target)}  {bad(count(len(self.failures), 'user'))} in the ledger" + (
-            ", and more" if self.more else ""
-        )
+        more = ", and more" if self.more else ""
+        yield f"{bold(self.target)}  {bad(count(len(self.failures), 'user'))} not synced{more}"
         for failure in self.failures:
             yield ""
             yield from failure_lines(failure, width)
@@ -53,7 +53,10 @@ class FailuresView:
     def _advice(self, width: int) -> Iterator[str]:
         if self.more:
             yield from wrap(f"The oldest {len(self.failures)} are shown; --limit shows more.", width)
-        yield from wrap("Repair what the messages name, then have everybody tried again:", width)
+        if any(each.sqlstate == NOTED for each in self.failures):
+            yield f"End the pause, and sync:  {typed('usersync resume')}"
+            return
+        yield from wrap("Fix what the messages name, then try all of them again:", width)
         yield f"  {typed('usersync retry')}"
 
     def data(self) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def retry(user_id: UUID | None = None, *, sqlstate: str | None = None, due: bool
     """
     started = datetime.now(UTC)
     yield from unlink_deleted_users()
-    examined, after, batch = 0, None, RETRY_BATCH
+    left, after, batch = Counts(), None, RETRY_BATCH
     while True:
         ids = yield from failed_ids(after, batch, user_id=user_id, sqlstate=sqlstate, due=due)
         if not ids:
@@ -212,8 +212,8 @@ def retry(user_id: UUID | None = None, *, sqlstate: str | None = None, due: bool
         except DatabaseError as error:
             batch = yield from fewer(error, len(ids))
             continue
-        examined, after = examined + len(ids), ids[-1]
-    left = yield from operate("count_failed", returns=_LEFT, user_id=user_id)
-    failed = left["failed"] + left["removal_failed"]
-    counts = Counts(examined=examined, stale=examined, degraded=left["degraded"], failed=failed)
-    return SyncResult(counts, seconds=(datetime.now(UTC) - started).total_seconds())
+        row = yield from operate("count_failed", returns=_LEFT, ids=ids)
+        failed = row["failed"] + row["removal_failed"]
+        left += Counts(examined=len(ids), stale=len(ids), degraded=row["degraded"], failed=failed)
+        after = ids[-1]
+    return SyncResult(left, seconds=(datetime.now(UTC) - started).total_seconds())

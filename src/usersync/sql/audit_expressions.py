@@ -9,7 +9,9 @@ from usersync.mapping import quote
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
-    from usersync.audit_columns import AuditColumns
+    from collections.abc import Mapping
+
+    from usersync.audit_columns import AuditColumn, AuditColumns
     from usersync.settings import Settings
 
 #: How the comment begins on a log that usersync created.
@@ -64,18 +66,20 @@ def is_audit_user(settings: Settings) -> str:
 
 def audit_value_list(audit: AuditColumns) -> str:
     """What is written into them, from a row ``event`` that has all fields of an event."""
+    columns = audit.effective()
+    values = {name: _value(name, columns) for name in columns}
     return ", ".join(
-        f"({_value(name, audit)})::{column.type}" if column.type else _value(name, audit)
-        for name, column in audit.effective().items()
+        f"({values[name]})::{column.type}" if column.type else values[name]
+        for name, column in columns.items()
     )
 
 
-def _value(name: str, audit: AuditColumns) -> str:
-    if name == "ip" and audit.effective()["ip"].type == "text":
+def _value(name: str, columns: Mapping[str, AuditColumn]) -> str:
+    if name == "ip" and columns["ip"].type == "text":
         return "host(event.ip)"  # inet::text would add the length of the network
     if name != "metadata":
         return f"event.{name}"
-    unmapped = [field for field in FIELDS if field not in audit.effective()]
+    unmapped = [field for field in FIELDS if field not in columns]
     if not unmapped:
         return "event.metadata"
     pairs = ", ".join(f"{literal(field)}, event.{field}" for field in unmapped)

@@ -28,9 +28,8 @@ def _out_of_sync(status: SyncStatus) -> Iterator[Finding]:
     if status.lag is not None:
         detail += f"; the oldest has been missing since {status.oldest_missing_at:%Y-%m-%d %H:%M %Z}"
     if status.failed:
-        detail += (
-            f"\n{number(status.failed, 'user')} cannot be had before a cause in the ledger is mended (D018)"
-        )
+        failed = number(status.failed, "user")
+        detail += f"\n{failed} cannot be synced before the cause of the failure is fixed (D018)"
     yield Finding("D017", "users", detail, _fix(status))
 
 
@@ -38,7 +37,7 @@ def _fix(status: SyncStatus) -> str:
     if status.paused:
         return "usersync resume"
     if users.only_failures_remain(status):
-        return "-- First mend what D018 names, then:\nusersync failures\nusersync retry"
+        return "-- First fix what D018 names, then:\nusersync failures\nusersync retry"
     if status.stale:
         # What is pasted overwrites nothing.
         return (

@@ -1,4 +1,4 @@
-"""Whether anybody is in the ledger of failures, and why."""
+"""Whether anybody is in the failures table, and why."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _CAUSES = """
     limit 10
 """
 
-_FIX = "-- First mend what is named above, then:\nusersync failures\nusersync retry"
+_FIX = "-- First fix what is named above, then:\nusersync failures\nusersync retry"
 
 
 def look(context: Context) -> Plan[Verdict]:
     causes = yield from query(_CAUSES)
     if not causes:
-        return Verdict("nobody is in it")
+        return Verdict("it is empty")
     oldest = min(cause["oldest"] for cause in causes)
     first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M %Z}; the causes, the commonest first:"
     fix = "usersync resume" if context.inspection.catalog["paused"] else _FIX
@@ -50,4 +50,4 @@ def _cause(row: Row) -> str:
     return f"{count}: SQLSTATE {row['sqlstate']}{where}: {row['message']}"
 
 
-CHECK = Definition("D018", "Ledger of failures", look)
+CHECK = Definition("D018", "Failures table", look)

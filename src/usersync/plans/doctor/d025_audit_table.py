@@ -43,6 +43,21 @@ def _misfits(context: Context) -> Iterator[Finding]:
 
 def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
     table = settings.audit_table.quoted
+    if context.inspection.has_users_table:
+        # Without it, a key to a table that was renamed is the right one still: see D012.
+        yield from _lost_links(settings, context)
+    for definition in context.inspection.catalog["audit_table_lost_indexes"]:
+        yield Finding(
+            "D025",
+            f"table {settings.audit_table}",
+            f"{settings.audit_table} has no index {definition}",
+            lines([_PAUSE, f"create index on {table} {definition};"]),
+            "warning",
+        )
+
+
+def _lost_links(settings: Settings, context: Context) -> Iterator[Finding]:
+    table = settings.audit_table.quoted
     stray = context.inspection.catalog["audit_table_stray_keys"]
     drops = [f"alter table {table} drop constraint {quote(each['name'])};" for each in stray]
     for each in stray:
@@ -60,14 +75,6 @@ def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
             f"{settings.audit_table}.user_id has no foreign key to {settings.users_table}: a link stays "
             "when its user is deleted",
             lines([_PAUSE, _relink(settings, *_retyped(settings, context))]),
-        )
-    for definition in context.inspection.catalog["audit_table_lost_indexes"]:
-        yield Finding(
-            "D025",
-            f"table {settings.audit_table}",
-            f"{settings.audit_table} has no index {definition}",
-            lines([_PAUSE, f"create index on {table} {definition};"]),
-            "warning",
         )
 
 

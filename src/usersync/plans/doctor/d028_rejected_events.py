@@ -21,7 +21,7 @@ _REASONS = """
 
 _FIX = """\
 usersync audit rejects
--- Once what they were rejected for is mended:
+-- Once what they were rejected for is fixed:
 usersync audit rejects --retry"""
 
 
