@@ -43,6 +43,24 @@ test: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on the newest Postg
 test-all: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on every PostgreSQL found
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal
 
+# Made for Python 3.11: some of the lowest versions have no wheels for a later one.
+$(VENV)-lowest/.stamp: requirements-lowest.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-lowest.lock
+	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# What imports a dependency that the project names. test_router.py needs schemathesis, which needs a newer rich.
+LOWEST = --ignore tests/contrib/fastapi/test_router.py tests/clients/test_driver.py tests/contrib/auth tests/contrib/django tests/contrib/fastapi \
+	tests/contrib/flask tests/contrib/sqlalchemy tests/clients/test_methods.py tests/clients/test_borrowed_connections.py \
+	tests/clients/test_reconciling.py tests/metrics/test_metrics.py tests/rest/test_rest_postgrest.py \
+	tests/audit/test_audit_inline.py tests/audit/test_audit_usable.py tests/audit/test_audit_api.py \
+	tests/cli/test_cli_errors.py tests/cli/test_cli_status.py tests/settings/test_settings_values.py
+
+test-lowest: $(VENV)-lowest/.stamp  ## What uses the dependencies, on the lowest versions of them that are allowed
+	$(VENV)-lowest/bin/pytest --numprocesses=auto --dist=worksteal --pg newest \
+		-W "ignore:The anyio.abc.BlockingPortal alias is deprecated:DeprecationWarning" $(LOWEST)
+
 live: $(VENV)/.stamp  ## Sign up through a real auth server, named in the environment
 	USERSYNC_LIVE=1 $(BIN)/pytest tests/live -rs
 
@@ -87,9 +105,14 @@ lock: $(VENV)/.stamp  ## Write the locks from pyproject.toml
 	$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-annotate --no-header --output-file requirements.lock
 	$(BIN)/uv export --quiet --no-emit-project --no-default-groups --group build --extra embedded --no-annotate --no-header --output-file requirements-demo.lock
 	rm uv.lock
+	$(BIN)/uv pip compile $(COMPILE) --resolution lowest-direct --output-file $(VENV)/lowest.txt
+	$(BIN)/uv pip compile $(COMPILE) --constraint $(VENV)/lowest.txt --group test --group build --generate-hashes \
+		--output-file requirements-lowest.lock
+
+COMPILE = --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml
 
 # The suite comes last, so that its summary is the last thing said.
-ci: lint types verify package test-all  ## What CI runs
+ci: lint types verify package test-lowest test-all  ## What CI runs
 
 package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel in an environment of its own
 	rm -rf dist build/wheel
@@ -102,6 +125,6 @@ package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel
 	build/wheel/bin/usersync --version
 
 clean:  ## Remove what make has made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-all live lint types format docs site golden verify bench bench-quick lock ci package clean
+.PHONY: help install demo test test-all test-lowest live lint types format docs site golden verify bench bench-quick lock ci package clean
