@@ -163,7 +163,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         one_level = metafunc.definition.get_closest_marker("one_isolation_level")
         if "every_isolation_level" in metafunc.fixturenames and not one_level:
             cases += [(versions[-1], "plain", level) for level in ISOLATION_LEVELS[1:]]
-        metafunc.parametrize(("server", "names", "isolation"), cases, ids=map(_case_id, cases), indirect=True)
+        # A test may ask for the names alone.
+        asked = [each for each in ("server", "names", "isolation") if each in metafunc.fixturenames]
+        values = [case[: len(asked)] for case in cases]
+        metafunc.parametrize(asked, values, ids=map(_case_id, cases), indirect=True)
         return
     metafunc.parametrize("server", versions or [none], ids=lambda version: f"pg{version}", indirect=True)
 
