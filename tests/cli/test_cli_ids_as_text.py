@@ -1,0 +1,150 @@
+"""Each command on a table whose key holds the auth server's id as text, as Prisma makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fix_project import CITEXT_SCHEMA, add_citext
+from usersync import AuditLog
+from usersync.settings import load_settings
+
+#: The type of the key, and of the columns that refer to it.
+KINDS = {"text": "text", "citext": f"{CITEXT_SCHEMA}.citext"}
+
+PRISMA = """
+    create table public."User" (
+        "id" {kind} primary key,
+        "email" text unique,
+        "createdAt" timestamp(3) not null default current_timestamp,
+        "updatedAt" timestamp(3) not null default current_timestamp
+    );
+    create table public."Post" (
+        "id" text primary key,
+        "authorId" {kind} not null references public."User" ("id") on delete cascade
+    )
+"""
+
+
+@pytest.fixture(params=KINDS)
+def kind(request, database):
+    if request.param == "citext":
+        add_citext(database)
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def users(database, postgres, auth, monkeypatch, kind):
+    """Three users with rows, as the application made them, the last with a post; and one without a row."""
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    postgres.execute(PRISMA.format(kind=kind))
+    made = [auth.sign_up_email(f"user{n}@example.com") for n in range(4)]
+    for user in made[:3]:
+        postgres.execute(
+            'insert into public."User" (id, email) values (%s::text, %s)', [user, f"{user}@x.com"]
+        )
+    postgres.execute('insert into public."Post" values (%s, %s::text)', ["a post", made[2]])
+    return made
+
+
+@pytest.fixture
+def installed(users, usersync):
+    done = usersync("init", "--yes", "--no-trial")
+    assert done.code == 0, done.out + done.err
+    done = usersync("apply", "--yes", "--no-trial")
+    assert done.code == 0, done.out + done.err
+    return users
+
+
+def ids(postgres):
+    return {row[0].strip() for row in postgres.execute('select id::text from public."User"').fetchall()}
+
+
+@pytest.mark.newest_server
+def test_init_to_rollback(users, usersync, postgres, auth, catalog):
+    before = catalog()
+    init = usersync("init", "--yes")
+    assert init.code == 0, init.out + init.err
+    assert "The column id holds the id as text." in Path("usersync.toml").read_text()
+    assert not load_settings().key_type.is_uuid
+    applied = usersync("apply", "--yes")
+    assert applied.code == 0, applied.out + applied.err
+    assert "flows of the auth server, tried as postgres and rolled back" in applied.out.replace("\n ", "")
+    assert usersync("plan").out.count("Nothing to change") <= 1
+    assert usersync("status").code == 0
+    new = auth.sign_up_email("new@example.com")
+    assert ids(postgres) == {str(user) for user in (*users, new)}
+    assert usersync("status", "--json").json["in_step"]
+    found = usersync("doctor", "--canary", "--json").json["checks"]
+    problems = {each["code"]: each["detail"] for each in found if each["status"] == "problem"}
+    # The table is open to the API roles, and its unique address is taken by single sign-on.
+    assert set(problems) <= {"D010", "D011", "D034"}, problems
+    assert usersync("rollback", "--yes", "--drop-audit-log").code == 0
+    after = {key: body for key, body in catalog().items() if key not in before}
+    assert not after
+
+
+def test_what_is_known_of_a_user_and_what_a_deletion_does(installed, usersync, postgres, auth):
+    _, changed, author, _ = installed
+    why = usersync("why", changed, "--json").json
+    assert (why["has_row"], why["prospect"]) == (True, "nothing")
+    postgres.execute('update public."User" set email = %s where id = %s::text', ["old", changed])
+    assert usersync("why", changed, "--json").json["prospect"] == "written"
+    assert usersync("sync", "--dry-run", "--json").json["stale"] == 1
+    assert usersync("sync", "--user", changed).code == 0
+    plan = usersync("delete-plan", author, "--json").json
+    assert (plan["in_auth"], plan["has_row"]) == (True, True)
+
+
+def test_events_their_links_and_their_erasure(installed, usersync, postgres, auth, database):
+    first, gone, *_ = installed
+    postgres.execute('insert into public."Post" values (%s, %s::text)', ["tracked", first])
+    assert usersync("audit", "track", "public.Post").code == 0
+    with (
+        psycopg.connect(database.dsn()) as connection,
+        AuditLog(database.dsn(), spool_dir="spool") as log,
+    ):
+        for user in (first, gone):
+            log.record_in(connection, "post.read", actor_id=str(user), metadata={"email": "ada@example.com"})
+        connection.execute("select set_config('usersync.actor_id', %s, true)", [str(gone)])
+        connection.execute('update public."Post" set id = %s where id = %s', ["b post", "a post"])
+        connection.commit()
+    found = usersync("audit", "search", "--user", gone, "--json")
+    assert len(found.json["events"]) == 2
+    linked = "select count(*) from public.audit_logs where user_id is not null"
+    assert postgres.execute(linked).fetchone()[0] == 3
+    postgres.execute('delete from public."User" where id = %s::text', [gone])
+    assert postgres.execute(linked).fetchone()[0] == 1
+    usersync("sync")
+    auth.hard_delete(gone)
+    erased = usersync("erase", gone, "--yes", "--json")
+    assert erased.code == 0, erased.out + erased.err
+    addressed = "select actor_id from public.audit_logs where metadata ->> 'email' = 'ada@example.com'"
+    assert postgres.execute(addressed).fetchall() == [(str(first),)]
+
+
+def test_failures_orphans_and_metrics(installed, usersync, postgres, auth, superuser):
+    rule = "check (email not like 'new%') not valid"
+    postgres.execute(f'alter table public."User" add constraint rule {rule}')
+    new = auth.sign_up_email("new@example.com")
+    assert [each["user_id"] for each in usersync("failures", "--json").json["failures"]] == [str(new)]
+    postgres.execute('alter table public."User" drop constraint rule')
+    assert usersync("retry").code == 0
+    assert str(new) in ids(postgres)
+    superuser.execute("set session_replication_role = replica")
+    superuser.execute("delete from auth.users where id = %s", [new])
+    status = usersync("status", "--json").json
+    assert (status["orphaned"], status["users"]) == (0 if load_settings().on_delete == "keep" else 1, 5)
+    metrics = usersync("metrics")
+    assert metrics.code == 0
+    assert "usersync_users" in metrics.out
+
+
+def test_the_script_installs_the_same(users, usersync, postgres, auth):
+    assert usersync("init", "--yes", "--no-trial").code == 0
+    postgres.execute(usersync("sql").out)
+    assert usersync("plan", "--json").json["changes"] == []
+    new = auth.sign_up_email("new@example.com")
+    assert str(new) in ids(postgres)
