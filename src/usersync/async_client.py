@@ -60,10 +60,14 @@ class AsyncUserSync:
     async def ensure_user_exists(self, user_id: UUID | str, *, create: bool = False) -> bool:
         """Whether the user has a row, which is made if need be."""
         found = users.user_id_of(user_id)
+        if self._known.has(found) and self._known.wants_position:
+            self._known.meet(await self._link.run(users.position()))
         if self._known.has(found):
             return True
         exists, committed = await self._link.run_noting(users.ensure_user_exists(found, create=create))
         if exists and committed:
+            if self._known.wants_position:
+                self._known.meet(await self._link.run(users.position()))
             self._known.add(found)
         return exists
 
@@ -97,7 +101,7 @@ class AsyncUserSync:
     async def retry(self, user_id: UUID | str | None = None, *, due: bool = False) -> SyncResult:
         """Try the users of the failures table again, or one of them."""
         one = users.user_id_of(user_id) if user_id is not None else None
-        return await self._link.run(users.retry(one, due=due))
+        return await self._link.run(users.retry_by_hand(one, due=due))
 
     async def pause(self, *, by: str | None = None) -> Pause:
         """Pause the triggers."""

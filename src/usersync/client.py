@@ -69,16 +69,21 @@ class UserSync:
     def ensure_user_exists(self, user_id: UUID | str, *, create: bool = False) -> bool:
         """Whether the user has a row, which is made if need be.
 
-        A positive answer is remembered for ten minutes, and costs no query then. False means that the auth
-        server does not know the user, that the settings skip the user, or that the row could not be made (see
-        :meth:`failures`). ``create`` makes the row though ``creates_rows = false`` leaves that to the
-        application.
+        A positive answer is remembered for ten minutes, and costs no query then, but for one in half a minute
+        that asks whether the database has moved: a failover and a restore empty the memory. False means that
+        the auth server does not know the user, that the settings skip the user, or that the row could not be
+        made (see :meth:`failures`). ``create`` makes the row though ``creates_rows = false`` leaves that to
+        the application.
         """
         found = users.user_id_of(user_id)
+        if self._known.has(found) and self._known.wants_position:
+            self._known.meet(self._link.run(users.position()))
         if self._known.has(found):
             return True
         exists, committed = self._link.run_noting(users.ensure_user_exists(found, create=create))
         if exists and committed:
+            if self._known.wants_position:
+                self._known.meet(self._link.run(users.position()))
             self._known.add(found)
         return exists
 
@@ -120,7 +125,7 @@ class UserSync:
         """Try the users of the failures table again, or one of them. ``due``: only those whose next try is
         due, see :meth:`reconcile`; for jobs that run often."""
         one = users.user_id_of(user_id) if user_id is not None else None
-        return self._link.run(users.retry(one, due=due))
+        return self._link.run(users.retry_by_hand(one, due=due))
 
     def pause(self, *, by: str | None = None) -> Pause:
         """Pause the triggers: from the next statement of the auth server on they note which users are

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from usersync.plans.reconcile import OnProgress, Run
 
 
+#: The cluster and the timeline.
+_PLACE_PARTS = 2
+
+
 class RunStoppedError(Exception):
     """Ends a worker between two pages because another one failed. Never leaves the client."""
 
@@ -51,14 +55,36 @@ class Tally:
 class PositiveCache:
     """Users who are known to have a row, for ten minutes each. Only positive answers are kept.
 
-    A row may be removed meanwhile by ``on_delete = "delete"``; the other policies keep the row.
+    A row may be removed meanwhile by ``on_delete = "delete"``; the other policies keep the row. A failover
+    and a restore to a point in time may lose it: both begin another timeline, or lead to another cluster.
     """
 
     SIZE, SECONDS = 10_000, 600.0
+    #: How often the database is asked where it is.
+    LOOK_SECONDS = 30.0
 
     def __init__(self) -> None:
         self._until: OrderedDict[UUID, float] = OrderedDict()
         self._lock = ForkSafeLock()
+        self._place: list[str] = []
+        self._look_at = 0.0
+
+    @property
+    def wants_position(self) -> bool:
+        """Whether it is time to ask the database where it is, and to call :meth:`meet`."""
+        return time.monotonic() >= self._look_at
+
+    def meet(self, position: str | None) -> None:
+        """Forget everybody if the database has moved. ``position`` is None if it did not say where it is."""
+        place = (position or "").split(" ")[1:]
+        with self._lock:
+            self._look_at = time.monotonic() + self.LOOK_SECONDS
+            # A standby, and a database that did not answer, have no timeline.
+            if len(place) < _PLACE_PARTS:
+                return
+            if self._place not in ([], place):
+                self._until.clear()
+            self._place = place
 
     def has(self, user_id: UUID) -> bool:
         """Whether the user is known to have a row."""

@@ -3,105 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import tempfile
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from logged import logged
+from fix_pair import replayed
 from proxy import Proxy
 from usersync import AuditLog
 from usersync.audit.belonging import Position
 from usersync.audit.memory import MemoryQueue
 from usersync.audit.window import Keep, Window
-from usersync.embedded import EmbeddedPostgres
-from usersync.testing import SupabaseCluster
-from usersync.testing.install import install
-
-SETTINGS = {
-    "fsync": "off",
-    "shared_buffers": "16MB",
-    "wal_level": "replica",
-    "hot_standby": "on",
-    "wal_keep_size": "128MB",
-}
-
-
-@dataclass
-class Pair:
-    """A primary, a base backup of it in another directory, and the address that the application has."""
-
-    root: Path
-    primary: EmbeddedPostgres
-    database: str
-    dsn: str
-    front: Proxy
-
-    def back_up(self, *options: str) -> Path:
-        """Make a base backup for a second server."""
-        home = self.root / "second"
-        home.mkdir(mode=0o711)
-        shutil.copy(self.root / "first" / "cluster.json", home)
-        address = make_conninfo(self.primary.dsn(), dbname="replication")
-        command = [
-            self.primary.bin_dir / "pg_basebackup",
-            "-D",
-            home / "pgdata",
-            "-X",
-            "stream",
-            "-c",
-            "fast",
-        ]
-        subprocess.run([*command, *options, "-d", address], check=True, capture_output=True, timeout=100)
-        owner = (self.root / "first" / "pgdata").stat()
-        for each in (home / "pgdata", *(home / "pgdata").rglob("*")):
-            shutil.chown(each, owner.st_uid, owner.st_gid)
-        return home
-
-    def second(self, home: Path) -> EmbeddedPostgres:
-        return EmbeddedPostgres(data_dir=home, version=self.primary.version, settings=SETTINGS)
-
-    def ids(self, server: EmbeddedPostgres) -> list[str]:
-        with psycopg.connect(server.dsn(self.database)) as connection:
-            return [str(row[0]) for row in connection.execute("select id from public.audit_logs").fetchall()]
-
-    def lead_to(self, server: EmbeddedPostgres) -> None:
-        """Have the application's address lead to another server, as a failover does."""
-        self.front._target = (server.host, server.port)
-
-
-@pytest.fixture
-def everything():
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def pair(servers, everything):
-    # Where the account that runs the server may go.
-    root = Path(tempfile.mkdtemp(prefix="pair", dir=servers._root))
-    root.chmod(0o711)
-    everything.callback(shutil.rmtree, root, ignore_errors=True)
-    primary = everything.enter_context(EmbeddedPostgres(data_dir=root / "first", settings=SETTINGS))
-    cluster = everything.enter_context(SupabaseCluster.on(primary))
-    database = cluster.create()
-    install(database, logged())
-    front = everything.enter_context(Proxy(primary.host, primary.port))
-    dsn = front.through(database.dsn())
-    cluster.maintenance.close()
-    return Pair(root, primary, database.name, dsn, front)
-
-
-def replayed(primary, standby):
-    with psycopg.connect(primary.dsn()) as first, psycopg.connect(standby.dsn()) as second:
-        (written,) = first.execute("select pg_current_wal_lsn()").fetchone()
-        (there,) = second.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone()
-    return there
 
 
 @pytest.fixture(params=["spool", "memory"])

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from logged import write_settings
+from usersync import UserSync
 
 pytestmark = pytest.mark.newest_server
 
@@ -57,6 +58,48 @@ def test_apply_and_retry_and_rollback(usersync, installed):
     assert metadata["changes"] >= 1
     assert metadata["db_role"] == "postgres"
     assert found["usersync.failures_retried"][1]["users"] == 1
+
+
+def test_tracking_and_rejected_events(usersync, installed):
+    installed.execute("create table public.products (id int primary key)")
+    assert usersync("audit", "track", "products").code == 0
+    # It changes nothing: it is not recorded again.
+    assert usersync("audit", "track", "products").code == 0
+    installed.execute("select public.record_audit_events('[{}]')")
+    assert usersync("audit", "rejects", "--retry").code == 1
+    assert usersync("audit", "untrack", "products").code == 0
+    found = acts(installed)
+    assert list(found) == ["usersync.table_tracked", "usersync.rejects_retried", "usersync.table_untracked"]
+    by, metadata = found["usersync.table_tracked"]
+    assert "@" in by
+    assert (metadata["table"], metadata["columns"]) == ("public.products", ["id"])
+    assert found["usersync.rejects_retried"][1]["rejected"] == 1
+    assert installed.execute("select count(*) from public.audit_logs").fetchone() == (3,)
+
+
+def test_a_retry_from_python(installed, database):
+    with UserSync(database.dsn()) as sync:
+        sync.retry()
+        sync.retry(due=True)
+        assert acts(installed) == {}
+        installed.execute(
+            "insert into usersync.sync_failures (user_id, outcome, sqlstate, message) "
+            "values (gen_random_uuid(), 'failed', '23505', 'made up')"
+        )
+        sync.retry()
+    assert [(action, by) for action, (by, _) in acts(installed).items()] == [
+        ("usersync.failures_retried", "postgres")
+    ]
+
+
+def test_an_erasure_says_by_whom(usersync, installed, auth):
+    user = auth.sign_up_email("ada@example.com")
+    auth.hard_delete(user)
+    assert usersync("erase", user, "--yes").code == 0
+    (by,) = installed.execute(
+        "select actor_id from public.audit_logs where action = 'user.erased'"
+    ).fetchone()
+    assert "@" in by
 
 
 def test_prune(usersync, installed):

@@ -38,6 +38,41 @@ def test_the_cache_does_not_grow_and_the_oldest_goes_first(monkeypatch):
     assert [cache.has(user) for user in (ADA, BOB, uuid.UUID(int=3))] == [True, False, True]
 
 
+HERE = "00000000-0000-0000-0000-000000000001 7/5 00000001"
+
+
+@pytest.mark.parametrize(
+    ("position", "is_kept"),
+    [
+        (HERE, True),
+        (HERE.replace("7/5", "8/5"), False),
+        (HERE.replace("00000001", "00000002"), False),
+        # A standby has no timeline, and a database that is away says nothing.
+        (HERE.removesuffix(" 00000001"), True),
+        (None, True),
+        ("", True),
+    ],
+)
+def test_another_cluster_or_timeline_empties_it(position, is_kept):
+    cache = PositiveCache()
+    cache.meet(HERE)
+    cache.add(ADA)
+    cache.meet(position)
+    assert cache.has(ADA) == is_kept
+    cache.add(BOB)
+    cache.meet(HERE)
+    assert cache.has(BOB) == (position == HERE or is_kept)
+
+
+def test_the_position_is_asked_for_now_and_then(clock):
+    cache = PositiveCache()
+    assert cache.wants_position
+    cache.meet(None)
+    assert not cache.wants_position
+    clock[0] += PositiveCache.LOOK_SECONDS
+    assert cache.wants_position
+
+
 @pytest.mark.newest_server
 def test_a_positive_answer_costs_no_query_the_second_time(project, make_client, flavour):
     user = project.auth.sign_up_email("ada@example.com")

@@ -250,6 +250,8 @@ begin
         return usersync.while_creating(operation, arguments);
     end if;
     case operation
+    when 'position' then
+        return to_jsonb(usersync.database_position());
     when 'user_exists' then
         return to_jsonb(usersync.user_exists(user_id));
     when 'ensure_user_exists' then
@@ -292,6 +294,12 @@ begin
         -- Those who have read that usersync is paused hold a lock until their transaction ends, see is_paused.
         lock table usersync.pause in exclusive mode;
         return null;
+    when 'record_retry' then
+        return to_jsonb(usersync.record_own_act('usersync.failures_retried', jsonb_strip_nulls(jsonb_build_object(
+            'users', (arguments ->> 'users')::bigint,
+            'synced', (arguments ->> 'synced')::bigint,
+            'by', arguments ->> 'by'
+        ))));
     when 'ledger_status' then
         return usersync.ledger_status();
     when 'failures' then

@@ -170,7 +170,12 @@ def _erase(
     # These first: what is delivered meanwhile is in the log by the time that is read.
     spools = _erase_in_spools(settings, user_id, directory, dry_run=dry_run)
     plan = erasure.erase(
-        user_id, dry_run=dry_run, values=values, spooled=spools.events, on_progress=_told(call)
+        user_id,
+        dry_run=dry_run,
+        values=values,
+        spooled=spools.events,
+        by=call.by,
+        on_progress=_told(call),
     )
     return EraseView(call.run(plan), call.target, settings, spools.unread, spools.held)
 

@@ -102,14 +102,16 @@ def erase(
     dry_run: bool = False,
     values: Sequence[str] = (),
     spooled: int = 0,
+    by: str | None = None,
     on_progress: OnProgress = lambda *_: None,
 ) -> Plan[Erasure]:
     """Erase the personal data of a user who is gone; with ``dry_run`` say how much there is.
 
     Each step commits by itself, and may be asked for again. The connection must not be in a transaction.
     ``values`` are addresses of the person that usersync does not know. ``spooled`` events were erased on this
-    machine before. Raises :class:`SettingsError` for a value that is too short to tell a person by,
-    :class:`UserStillExistsError`, and :class:`UserNotFoundError` if nothing is known of the user anywhere.
+    machine before; ``by`` is who the audit log names. Raises :class:`SettingsError` for a value that is too
+    short to tell a person by, :class:`UserStillExistsError`, and :class:`UserNotFoundError` if nothing is
+    known of the user anywhere.
     """
     settings = yield from installed_settings()
     logged = yield from has_log(settings)
@@ -140,7 +142,7 @@ def erase(
     if settings.deletes_rows:
         # After the events: it takes the link off those that name the user by nothing else.
         yield from operate("remove_user", returns=anything, user_id=user_id)
-    return replace(found, recorded=logged and (yield from _record(settings, found)))
+    return replace(found, recorded=logged and (yield from _record(settings, found, by)))
 
 
 def _with_addresses(
@@ -522,13 +524,14 @@ def _bound(statement: str) -> str:
     return statement
 
 
-def _record(settings: Settings, found: Erasure) -> Plan[bool]:
+def _record(settings: Settings, found: Erasure, by: str | None) -> Plan[bool]:
     """That it was done is an event as well; once, unless there was something to erase again."""
     if not found.anything and (yield from _was_recorded(settings, found.user_id)):
         return False
     event = {
         "action": "user.erased",
         "actor_type": "system",
+        "actor_id": by,
         "entity_type": "user",
         "entity_id": str(found.user_id),
         "metadata": {"events": found.events, "row": found.row},

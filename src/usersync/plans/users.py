@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from usersync.errors import DatabaseError, SettingsError, UserNotFoundError, UserStillExistsError
+from usersync.errors import (
+    DatabaseError,
+    SettingsError,
+    UserNotFoundError,
+    UserStillExistsError,
+    UsersyncError,
+    VersionMismatchError,
+)
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans.audit_upkeep import unlink_deleted_users
 from usersync.plans.pages import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
@@ -69,6 +77,15 @@ def _part(whole: object, name: str) -> object:
 def user_exists(user_id: UUID) -> Plan[bool]:
     """Whether the users table has a row for this user."""
     return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
+
+
+def position() -> Plan[str | None]:
+    """Where the database is: installation, cluster and timeline. None if it does not say."""
+    try:
+        found: str = yield from operate("position", returns=str)
+    except UsersyncError:
+        return None
+    return found
 
 
 def ensure_user_exists(user_id: UUID, *, create: bool = False) -> Plan[bool]:
@@ -217,3 +234,19 @@ def retry(user_id: UUID | None = None, *, sqlstate: str | None = None, due: bool
         left += Counts(examined=len(ids), stale=len(ids), degraded=row["degraded"], failed=failed)
         after = ids[-1]
     return SyncResult(left, seconds=(datetime.now(UTC) - started).total_seconds())
+
+
+def retry_by_hand(
+    user_id: UUID | None = None, *, due: bool = False, by: str | None = None
+) -> Plan[SyncResult]:
+    """:func:`retry`, and record in the audit log, where there is one, that somebody asked for it.
+
+    Those that are ``due`` are tried by a job that runs every few minutes: that is not recorded.
+    """
+    result = yield from retry(user_id, due=due)
+    if result.counts.examined and not due:
+        counts = {"users": result.counts.examined, "synced": result.synced}
+        # The functions of an earlier release record nothing.
+        with suppress(VersionMismatchError):
+            yield from operate("record_retry", returns=bool, by=by, **counts)
+    return result

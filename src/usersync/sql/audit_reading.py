@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from usersync.settings import Settings
 
 _ZONELESS = ("timestamp", "timestamp without time zone")
+_TIMES = ("timestamptz", "timestamp with time zone", *_ZONELESS)
 
 
 class AuditReading:
@@ -92,11 +93,16 @@ class AuditReading:
         """The list of all fields for SELECT, under their names, in types that any driver reads."""
         return ", ".join(f"{self._readable(name)} as {name}" for name in FIELDS) + f", {self.tie} as tie"
 
+    def _in_utc(self, name: str, time: str) -> str:
+        """Without a zone: in that of the session, the last hours of 9999 are a time that no driver reads."""
+        is_time = (self._columns[name].type or FIELDS[name]) in _TIMES
+        return f"({time} at time zone 'UTC')" if is_time else time
+
     def _readable(self, name: str) -> str:
         if name == "occurred_at":
-            return self.time
+            return self._in_utc("occurred_at" if name in self._columns else "recorded_at", self.time)
         if name == "recorded_at" and name in self._columns:
-            return self.column(name)
+            return self._in_utc(name, self.column(name))
         column = self._columns.get(name)
         if name in {"changes", "metadata"}:
             if column is not None:

@@ -8,6 +8,10 @@ import pytest
 from sql_log import event
 from test_sql_once import SEVEN, without_time
 
+from usersync.audit_models import EventFilter
+from usersync.plans import audit
+from usersync.transports.run import run
+
 #: How a time may be written, and what it means.
 WRITTEN = {
     "2026-02-28": datetime(2026, 2, 28, tzinfo=UTC),
@@ -44,6 +48,23 @@ def test_years_ago_and_years_ahead_are_kept(log, year):
     assert log.record(event(occurred_at=at.isoformat())) == (1, 0, 0)
     assert log.row()["occurred_at"] == at
     assert log.row()["partition"].endswith("audit_logs_default")
+
+
+EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/New_York"])
+def test_the_first_and_the_last_moment_are_times_in_every_zone(log, zone):
+    assert log.record(*(event(occurred_at=each) for each in EDGES)) == (2, 0, 0)
+    log.owner.execute(f"set timezone = '{zone}'")
+    found = run(audit.search(EventFilter()), log.owner).events
+    assert [each.occurred_at for each in found] == [datetime.fromisoformat(each) for each in reversed(EDGES)]
+    after = run(audit.search(EventFilter(), after=found[0].cursor), log.owner).events
+    assert [each.occurred_at for each in after] == [datetime.fromisoformat(EDGES[0])]
+
+
+def test_infinity_is_no_moment(log):
+    assert log.record(event(occurred_at="infinity"), event(occurred_at="-infinity")) == (0, 0, 2)
 
 
 def test_a_clock_that_jumps_back_and_forth(log):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -97,5 +97,7 @@ def rejects(call: Call, retry: bool, limit: int) -> View:
     from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
 
     retried = call.run(audit_upkeep.retry_rejects()) if retry else None
+    if retried is not None and any(asdict(retried).values()):
+        call.record_act("usersync.rejects_retried", **asdict(retried))
     found = call.run(audit_upkeep.rejects(limit=limit + 1))
     return RejectsView(tuple(found[:limit]), call.target, len(found) > limit, retried)

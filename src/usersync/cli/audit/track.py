@@ -45,4 +45,9 @@ def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) 
     settings = call.run(audit.installed_settings())
     options = TrackOptions(**columns)
     plan = tracking.plan_track if dry_run else tracking.track
-    return TrackView(call.run(plan(settings, table, options, is_secret())), call.target, dry_run=dry_run)
+    done = call.run(plan(settings, table, options, is_secret()))
+    if done.changes and not dry_run:
+        call.record_act(
+            "usersync.table_tracked", begins_log=True, table=str(done.table), columns=list(done.columns)
+        )
+    return TrackView(done, call.target, dry_run=dry_run)

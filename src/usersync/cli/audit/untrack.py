@@ -31,4 +31,7 @@ def untrack(call: Call, table: str, dry_run: bool) -> View:
 
     settings = call.run(audit.installed_settings())
     plan = tracking.plan_untrack if dry_run else tracking.untrack
-    return UntrackView(call.run(plan(settings, table)), call.target, dry_run=dry_run)
+    done = call.run(plan(settings, table))
+    if done.changes and not dry_run:
+        call.record_act("usersync.table_untracked", table=str(done.table))
+    return UntrackView(done, call.target, dry_run=dry_run)

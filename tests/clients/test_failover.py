@@ -1,0 +1,46 @@
+"""What a client remembers of a database that was lost, when another server takes over."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from fix_pair import replayed
+from proxy import Proxy
+from usersync import UserSync
+from usersync.tally import PositiveCache
+from usersync.testing import GoTrue
+
+pytestmark = pytest.mark.newest_server
+
+
+def until(condition):
+    while not condition():
+        pass
+
+
+def test_a_user_whom_the_promoted_standby_lacks_is_asked_for_again(pair, everything, monkeypatch):
+    monkeypatch.setattr(PositiveCache, "LOOK_SECONDS", 0.0)
+    lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    home = pair.back_up("-R")
+    with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
+        settings.write(f"primary_conninfo = '{make_conninfo(pair.primary.dsn(), port=lag.port)}'\n")
+    standby = everything.enter_context(pair.second(home))
+    auth = everything.enter_context(GoTrue(pair.primary.dsn(pair.database)))
+    client = everything.enter_context(UserSync(pair.dsn))
+    there = auth.sign_up_email("there@example.com")
+    until(lambda: replayed(pair.primary, standby))
+    lag.silent.set()
+    lost = auth.sign_up_email("lost@example.com")
+    assert client.ensure_user_exists(there)
+    assert client.ensure_user_exists(lost)
+    auth.close()
+    pair.primary.kill()
+    # Nobody answers: what is remembered is all there is.
+    assert client.ensure_user_exists(lost)
+    with psycopg.connect(standby.dsn(), autocommit=True) as connection:
+        assert connection.execute("select pg_promote()").fetchone() == (True,)
+    pair.lead_to(standby)
+    assert not client.ensure_user_exists(lost)
+    assert client.ensure_user_exists(there)
