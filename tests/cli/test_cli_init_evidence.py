@@ -112,7 +112,7 @@ def test_a_private_table_without_a_mirrored_column_is_not_proposed(looked):
     )
     about = candidates(data)["public.claims"]
     assert about["evidence"] == ["every user", "foreign key", "ids", "trigger"]
-    assert "None of its other columns gets a value from the auth server." in about["about"]
+    assert "None of its other columns can be mirrored from the auth server." in about["about"]
 
 
 def test_users_divided_over_two_tables_are_a_question(looked, auth, postgres):

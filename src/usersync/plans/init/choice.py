@@ -179,7 +179,7 @@ def _missing(choice: Choice) -> Iterator[str]:
         else:
             yield "It has no rows."
     elif not choice.mapped:
-        yield "None of its other columns gets a value from the auth server."
+        yield "None of its other columns can be mirrored from the auth server."
 
 
 def refusal(candidate: Candidate) -> ConflictError:
