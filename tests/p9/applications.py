@@ -240,8 +240,7 @@ def migrations(app: Application) -> st.SearchStrategy[Migration]:
             Migration(
                 "table of a usual name",
                 (
-                    "create table if not exists public.audit_logs"
-                    " (id bigint generated always as identity, what text);",
+                    "create table if not exists public.audit_logs (at timestamptz default now(), what text);",
                     function("log_person", "insert into public.audit_logs (what) values ('a person');"),
                     trigger("log_person", "after insert", "log_person", on="public.people"),
                 ),
