@@ -55,9 +55,10 @@ class Call(Statement):
 
 
 #: What names and values look like as text, where a plan compares or reads them, whatever the session says.
+#: And no compilation: for a query of the catalog it takes seconds, and the query milliseconds.
 PINNED_SESSION = (
     "set local search_path = pg_catalog; set local quote_all_identifiers = off; "
-    "set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'"
+    "set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; set local jit = off"
 )
 
 #: Before a SELECT without FROM, whose FROM ``told`` then is: ``usersync.owns_transaction()`` reads it.

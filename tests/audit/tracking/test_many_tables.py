@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.mapping import quote
+from usersync.mapping import TableName, quote
 from usersync.plans import schema
 from usersync.plans.doctor import examine
 from usersync.plans.tracking import track
 from usersync.plans.tracking_state import TrackOptions
+from usersync.sql.tracking import render_inspection
 from usersync.transports.run import run
+from usersync.transports.steps import query, read_only
 
 pytestmark = pytest.mark.newest_server
 
@@ -55,3 +57,16 @@ def test_rollback_takes_a_few_tables_at_a_time(project, monkeypatch):
     assert said.count("commit") == 1 + 3 + 1  # the plan, the tables, everything else
     triggers = "select count(*) from pg_trigger where tgname like 'usersync%'"
     assert project.owner.execute(triggers).fetchone() == (0,)
+
+
+def test_the_types_of_columns_are_looked_up_by_their_ids(project):
+    track_tables(project, ["bolts"])
+    inspection = render_inspection(project.settings, [TableName("public", "bolts")])
+    plan = "\n".join(row for (row,) in project.owner.execute("explain (costs off) " + inspection))
+    assert "pg_type_oid_index" in plan
+    assert "Seq Scan on pg_type" not in plan
+
+
+def test_no_query_of_the_catalog_is_compiled(project):
+    (row,) = run(read_only(query("select current_setting('jit') as jit")), project.owner)
+    assert row["jit"] == "off"

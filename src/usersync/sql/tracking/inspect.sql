@@ -34,11 +34,14 @@ select jsonb_build_object(
         ) order by attnum), '[]')
         from pg_attribute
         cross join lateral (
-            -- Domains of domains end at a type that is none.
+            -- Domains of domains end at a type that is none. Lateral, and kept apart by OFFSET 0: a join would read all of
+            -- pg_type for each column.
             with recursive based as (
                 select pg_type.* from pg_type where pg_type.oid = atttypid
                 union all
-                select pg_type.* from pg_type join based on pg_type.oid = based.typbasetype
+                select next.* from based
+                cross join lateral (select * from pg_type where pg_type.oid = based.typbasetype offset 0) as next
+                where based.typtype = 'd'
             )
             select * from based where typtype <> 'd'
         ) as base
