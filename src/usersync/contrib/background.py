@@ -54,13 +54,13 @@ async def drive_async(steps: Generator[Future[Any], None, T], timeout: float) ->
         while True:
             # wait() and not wait_for(): giving up, or being cancelled, must not cancel what others wait for.
             waited_for = asyncio.wrap_future(next(steps))
-            waited_for.add_done_callback(_seen)
+            waited_for.add_done_callback(seen)
             await asyncio.wait([waited_for], timeout=timeout)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
 
-def _seen(future: asyncio.Future[Any]) -> None:
+def seen(future: asyncio.Future[Any]) -> None:
     """Mark the error as seen: the waiters find it in the concurrent future, and asyncio need not log it."""
     if not future.cancelled():
         future.exception()

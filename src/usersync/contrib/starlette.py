@@ -21,6 +21,7 @@ from usersync.audit import AuditLog
 from usersync.audit.context import amend
 from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
+from usersync.contrib.background import seen
 from usersync.contrib.ensuring import TIMEOUT_S, AsyncEnsurer
 from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError
 
@@ -136,6 +137,7 @@ async def _closing(resource: AbstractAsyncContextManager[Any]) -> AsyncIterator[
     finally:
         # A connection that has gone silent must not hold up the end of the worker.
         closed = asyncio.ensure_future(resource.__aexit__(None, None, None))
+        closed.add_done_callback(seen)
         await asyncio.wait([closed], timeout=_CLOSE_TIMEOUT_S)
         if closed.done():
             closed.result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import signal
 from pathlib import Path
@@ -105,3 +106,27 @@ def test_a_worker_that_ends_in_the_middle_of_a_request_loses_no_accepted_event(
     done = [each for each in backend.events() if each["action"] == "work.done"]
     assert sorted(each["id"] for each in done) == sorted(ids)
     assert {each["request_id"] for each in backend.events()} == {"r"}
+
+
+def test_what_fails_after_it_was_not_waited_for_is_no_error_of_asyncio(monkeypatch):
+    """The one warning says it; asyncio would log an error with a traceback as well."""
+    monkeypatch.setattr(starlette, "_CLOSE_TIMEOUT_S", 0.01)
+    complaints = []
+
+    class Silent:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *_):
+            await asyncio.sleep(0.1)
+            raise OSError("the connection was lost")
+
+    async def story():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async with starlette._closing(Silent()):
+            pass
+        await asyncio.sleep(0.2)
+        gc.collect()
+
+    asyncio.run(story())
+    assert complaints == []
