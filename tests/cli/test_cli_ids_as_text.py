@@ -50,12 +50,24 @@ def users(database, postgres, auth, monkeypatch, kind):
 
 
 @pytest.fixture
-def installed(users, usersync):
-    done = usersync("init", "--yes", "--no-trial")
-    assert done.code == 0, done.out + done.err
+def proposed(users, usersync):
+    """What init proposes, with the answer to its question: usersync makes the rows."""
+    done = usersync("init", "--yes", "--no-trial", "--json")
+    assert done.json["settings"]["key_type"] == str(load_settings().key_type) != "uuid"
+    path = Path("usersync.toml")
+    text = path.read_text()
+    assert "The column id holds the id as text." in text
+    path.write_text(text.replace("creates_rows = false", "creates_rows = true"))
+    return users
+
+
+@pytest.fixture
+def installed(proposed, usersync):
+    path = Path("usersync.toml")
+    path.write_text(path.read_text().replace("enabled = false", "enabled = true"))
     done = usersync("apply", "--yes", "--no-trial")
     assert done.code == 0, done.out + done.err
-    return users
+    return proposed
 
 
 def ids(postgres):
@@ -63,25 +75,21 @@ def ids(postgres):
 
 
 @pytest.mark.newest_server
-def test_init_to_rollback(users, usersync, postgres, auth, catalog):
+def test_init_to_rollback(proposed, usersync, postgres, auth, catalog):
     before = catalog()
-    init = usersync("init", "--yes")
-    assert init.code == 0, init.out + init.err
-    assert "The column id holds the id as text." in Path("usersync.toml").read_text()
-    assert not load_settings().key_type.is_uuid
     applied = usersync("apply", "--yes")
     assert applied.code == 0, applied.out + applied.err
     assert "flows of the auth server, tried as postgres and rolled back" in applied.out.replace("\n ", "")
     assert usersync("plan").out.count("Nothing to change") <= 1
     assert usersync("status").code == 0
     new = auth.sign_up_email("new@example.com")
-    assert ids(postgres) == {str(user) for user in (*users, new)}
+    assert ids(postgres) == {str(user) for user in (*proposed, new)}
     assert usersync("status", "--json").json["in_step"]
     found = usersync("doctor", "--canary", "--json").json["checks"]
     problems = {each["code"]: each["detail"] for each in found if each["status"] == "problem"}
     # The table is open to the API roles, and its unique address is taken by single sign-on.
     assert set(problems) <= {"D010", "D011", "D034"}, problems
-    assert usersync("rollback", "--yes", "--drop-audit-log").code == 0
+    assert usersync("rollback", "--yes").code == 0
     after = {key: body for key, body in catalog().items() if key not in before}
     assert not after
 
@@ -142,8 +150,7 @@ def test_failures_orphans_and_metrics(installed, usersync, postgres, auth, super
     assert "usersync_users" in metrics.out
 
 
-def test_the_script_installs_the_same(users, usersync, postgres, auth):
-    assert usersync("init", "--yes", "--no-trial").code == 0
+def test_the_script_installs_the_same(proposed, usersync, postgres, auth):
     postgres.execute(usersync("sql").out)
     assert usersync("plan", "--json").json["changes"] == []
     new = auth.sign_up_email("new@example.com")

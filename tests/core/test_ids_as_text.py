@@ -10,6 +10,7 @@ from fix_project import add_citext
 from usersync import UserSync
 from usersync.errors import ConflictError
 from usersync.plans import schema
+from usersync.plans.doctor import choose, examine
 from usersync.settings import parse_settings
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -165,23 +166,37 @@ def test_a_collation_that_sorts_ids_otherwise_is_refused(postgres, superuser):
 
 def test_a_key_of_another_type_than_the_settings_name_is_refused(postgres, database, auth):
     postgres.execute("create table public.users (id varchar(36) primary key, email text)")
-    columns = {"columns": {"email": "email"}}
+    columns = {"columns": {"email": "email"}, "audit": {"enabled": True}}
     (finding,) = run(schema.plan(parse_settings({**columns, "key_type": "text"})), postgres).errors
     assert finding.message == "public.users.id is of type character varying(36), and key_type is text"
     assert finding.hint.endswith("key_type = 'character varying(36)'")
     install(database, parse_settings({**columns, "key_type": "character varying(36)"}))
     user = auth.sign_up_email("ada@example.com")
+    record = (
+        "select public.record_audit_events(jsonb_build_array(jsonb_build_object('id', gen_random_uuid(), "
+        "'occurred_at', now(), 'action', 'a.b', 'actor_id', %s::text)))"
+    )
+    postgres.execute(record, [user])
     # The application's migration; sign-ups go on, and plan names the setting.
-    postgres.execute("drop table public.audit_logs cascade")
+    postgres.execute("alter table public.audit_logs drop constraint audit_logs_user_id_fkey")
     postgres.execute("alter table public.users alter column id type uuid using id::uuid")
     auth.sign_up_email("bob@example.com")
     (message,) = plan_of(parse_settings({**columns, "key_type": "varchar(36)"}), postgres)
     assert message == "public.users.id is of type uuid, and key_type is character varying(36)"
-    install(database, parse_settings(columns))
+    settings = parse_settings(columns)
+    install(database, settings)
     with UserSync(database.dsn()) as client:
         client.reconcile()
         assert client.status().in_step
         assert client.user_exists(user)
+    # The log goes on recording, without a link that is held; doctor says how to give it the key's type.
+    postgres.execute(record, [user])
+    (check,) = run(examine(settings, choose(["D025"])), postgres)
+    postgres.execute(check.findings[0].fix)
+    (check,) = run(examine(settings, choose(["D025"])), postgres)
+    assert check.status == "ok"
+    links = postgres.execute("select pg_typeof(user_id)::text, user_id from public.audit_logs").fetchall()
+    assert links == [("uuid", user)] * 2
 
 
 def test_citext_is_compared_by_its_own_operator_and_a_row_in_upper_case_is_told(
