@@ -170,6 +170,7 @@ def test_a_truncated_auth_table_and_a_restore_of_its_data(project, rows, superus
 
 
 @pytest.mark.key_types("uuid")  # A foreign key to the auth server's table takes the same type.
+@pytest.mark.settings(audit={"enabled": True})
 def test_a_users_table_that_falls_with_the_auth_servers_comes_back_with_it(project, sql, superuser_of):
     sql("alter table {users} add foreign key ({key}) references auth.users (id) on delete cascade")
     project.auth.import_users(3)

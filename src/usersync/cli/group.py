@@ -27,7 +27,7 @@ SECTIONS: Sections = {
         Entry("status", "Count users on both sides, and what differs."),
         Entry("sync", "Write the rows that are missing or differ, page by page."),
         Entry("failures", "Show who could not be synced, or not completely, and why."),
-        Entry("retry", "Try the users of the ledger again."),
+        Entry("retry", "Try the users of the failures table again."),
         Entry("pause", "Pause the triggers. Sign-ups go on; nobody is synced until resume."),
         Entry("resume", "End the pause, and sync what has changed meanwhile."),
         Entry("erase", "Erase the personal data of a user who was deleted. What they did stays."),

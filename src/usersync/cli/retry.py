@@ -66,7 +66,7 @@ class RetryView:
 
 @click.command(
     epilog=examples(
-        ("usersync retry", "everybody in the ledger"),
+        ("usersync retry", "everybody in the failures table"),
         ("usersync retry --user ID", "one user"),
         ("usersync retry --due", "whose next try is due"),
     )
