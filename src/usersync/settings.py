@@ -37,7 +37,7 @@ SOURCE_COPY = TableName("usersync", "auth_users")
 COPIED_COLUMNS = frozenset(SOURCE_TYPES) - {"instance_id", "is_sso_user", "is_super_admin"}
 
 OnDelete = Literal["anonymize", "soft", "keep", "delete"]
-Skip = Literal["anonymous", "unconfirmed"]
+Skip = Literal["anonymous", "unconfirmed", "without_email"]
 
 _MAX_FILE_BYTES = 1 << 20
 
@@ -82,8 +82,8 @@ class Settings:
     )
     skip: tuple[Skip, ...] = _setting(
         "Users who get no row: `anonymous` (until they are permanent), `unconfirmed` (until an e-mail "
-        "address or a phone number is confirmed). The row is created in the transaction that makes them "
-        "permanent or confirms them. A row that exists is kept in sync.",
+        "address or a phone number is confirmed), `without_email` (until they have an e-mail address). "
+        "The row is created in the transaction that ends this. A row that exists is kept in sync.",
         default=(),
     )
     creates_rows: bool = _setting(

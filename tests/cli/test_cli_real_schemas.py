@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from real_schemas import PROJECTS, SCHEMAS, TENANT
-from usersync.settings import load_settings
+from usersync.settings import load_settings, parse_settings
 from usersync.testing import GoTrueError
 
 if TYPE_CHECKING:
@@ -182,6 +182,9 @@ def test_a_real_project_from_init_to_rollback(run, catalog):
     refused = hammer(run.auth, run.superuser, seed=1, steps=70)
     assert set(refused) <= run.project.refused
     run.in_step()
+
+    again = run.call("init", "--yes", "--json", "--stdout", codes=(0, 1)).json
+    assert parse_settings(again["settings"]) == run.settings, "init proposes what is installed"
 
     upgrade(run)
     assert set(hammer(run.auth, run.superuser, seed=2, steps=15)) <= run.project.refused

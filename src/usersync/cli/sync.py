@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,9 @@ from usersync.cli.options import Call, common_options, examples
 from usersync.cli.sync_view import SyncView, UsersView
 from usersync.cli.text import count, typed
 from usersync.errors import UserNotFoundError
-from usersync.models import SyncResult
+from usersync.models import Counts, SyncResult
 from usersync.plans import reconcile as plans
+from usersync.plans.users import failures
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
         ("usersync sync --resume", "go on where a run was stopped"),
         ("usersync sync --user ID", "one user"),
         ("usersync sync --create-missing", "rows that the application has not created"),
+        ("usersync sync --create-missing --max 100", "100 of them"),
         ("usersync sync --remove-orphans", "list rows without an auth user, and ask"),
         ("usersync sync --apply-deletions", "the same for soft-deleted users"),
         ("usersync sync --from-api", "read users from the admin API first"),
@@ -74,7 +78,8 @@ if TYPE_CHECKING:
     "limit",
     type=click.IntRange(0),
     metavar="N",
-    help="Remove nothing if there are more than N such rows. Required with --yes.",
+    help="With --create-missing: create at most N rows, and stop. With the other two: remove nothing if "
+    "there are more than N such rows; required with --yes.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before rows are removed. Needs --max.")
 @click.option(
@@ -95,8 +100,10 @@ def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: A
         raise click.UsageError("--resume and --dry-run exclude each other: there is nothing to go on with")
     if removal["remove_orphans"] or removal["apply_deletions"]:
         return _remove(call, user_ids, from_api=from_api, dry_run=options["dry_run"], **removal)
-    if removal["yes"] or removal["limit"] is not None:
-        raise click.UsageError("--yes and --max go with --remove-orphans or --apply-deletions")
+    if removal["yes"]:
+        raise click.UsageError("--yes goes with --remove-orphans or --apply-deletions")
+    if removal["limit"] is not None:
+        return _create_some(call, removal["limit"], user_ids, from_api=from_api, **options)
     if from_api and (user_ids or options["dry_run"] or options["resume"]):
         raise click.UsageError("--from-api goes with neither --user, --dry-run nor --resume")
     call.warn_of_other_settings()
@@ -126,6 +133,39 @@ def _remove(
     _refuse_run_options(option)
     call.warn_of_other_settings()
     return remove(call, "orphaned" if remove_orphans else "deleted_upstream", **options)
+
+
+def _create_some(
+    call: Call,
+    limit: int,
+    user_ids: tuple[UUID, ...],
+    *,
+    create_missing: bool,
+    dry_run: bool,
+    from_api: bool,
+    **_: Any,
+) -> SyncView:
+    """Create the rows of so many users who have none; of users who failed before, none is tried."""
+    if not create_missing or dry_run or from_api or user_ids:
+        raise click.UsageError(
+            "--max goes with --create-missing, --remove-orphans or --apply-deletions, and not with "
+            "--dry-run, --user or --from-api"
+        )
+    _refuse_run_options("--max")
+    call.warn_of_other_settings()
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+
+    started = time.monotonic()
+    failed = {each.user_id for each in call.run(failures(limit=sys.maxsize))}
+    missing = call.run(plans.missing_users(limit, failed))
+    call.output.tell(f"Creating {count(len(missing), 'row')} on {call.target}")
+    with UserSync(call.source) as client:
+        outcomes = [_sync_one(client, each, create=True) for each in missing]
+    counts = Counts(
+        examined=len(missing), missing=len(missing), failed=sum(each == "in the ledger" for each in outcomes)
+    )
+    again = f"usersync sync --create-missing --max {limit}" if len(missing) == limit else None
+    return SyncView(SyncResult(counts, seconds=time.monotonic() - started), call.target, again=again)
 
 
 def _from_api(call: Call, options: dict[str, Any]) -> SyncView:

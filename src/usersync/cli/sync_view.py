@@ -37,6 +37,8 @@ class SyncView:
     target: str
     #: Whether the auth server's users were read from its admin API.
     from_api: bool = False
+    #: The command that goes on where this one stopped at a limit.
+    again: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -82,6 +84,8 @@ class SyncView:
         steps = []
         if result.dry_run and counts.differing:
             steps.append(("Nothing was written. To write them:", typed("usersync sync")))
+        if self.again:
+            steps.append(("There may be more:", typed(self.again)))
         if result.errors:
             steps.append(("See the reasons:", typed("usersync failures")))
             steps.append(("Once fixed:", typed("usersync retry")))

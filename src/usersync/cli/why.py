@@ -28,6 +28,7 @@ _PROSPECTS = {
     "written": "The row would be written, and be whole.",
     "orphaned": "The row is left alone, the auth server has no such user. To apply on_delete to all:",
     "deleted_upstream": "The row is left alone, the user is soft-deleted. To apply on_soft_delete to all:",
+    "skipped": "Nothing. The settings give this user no row (skip, or creates_rows = false).",
     "degraded": "A row would be written that holds less than it should:",
     "failed": "No row could be written:",
 }
@@ -63,17 +64,17 @@ class WhyView:
         yield from wrap(_PROSPECTS[report.prospect], width, first="If synced now:  ")
         if report.prospective_failure is not None:
             yield from (f"  {line}" for line in failure_lines(report.prospective_failure, width - 2))
-        elif report.prospect != "nothing":
+        elif report.prospect not in {"nothing", "skipped"}:
             option = _OPTIONS.get(report.prospect, f"--user {report.user_id}")
             yield f"  {typed(f'usersync sync {option}')}"
 
     def _verdict(self) -> str:
         report = self.report
         if report.in_step:
-            return good("in step")
+            return good("skipped" if report.prospect == "skipped" else "in step")
         if not report.has_row and report.auth is not None:
             return bad("has no row")
-        return warning("in the ledger" if report.prospect == "nothing" else "not in step")
+        return warning("in the ledger" if report.prospect in {"nothing", "skipped"} else "not in step")
 
     def _auth(self) -> str:
         auth = self.report.auth

@@ -52,8 +52,10 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
     advice = []
     if triggers:
         advice.append(
-            "-- If that sends mails or the like to old users, install without the first run:\n"
-            "usersync apply --no-sync"
+            "-- If that sends mails or the like to old users, install without the first run, look at what "
+            "the triggers do for a few, and create the other rows in portions, or not at all:\n"
+            "usersync apply --no-sync\n"
+            "usersync sync --create-missing --max 10"
         )
     if counted["stale"]:
         advice.append(

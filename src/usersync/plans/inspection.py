@@ -420,6 +420,8 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
         and column.default is None
         and _may_be_absent(column)
         and not (column.takes_table_default and about["default"])
+        and settings.creates_rows
+        and not ("without_email" in settings.skip and column.sources[0].column == "email")
     ):
         yield Finding(
             "D012",
@@ -427,10 +429,15 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             f"{table}.{column.name} refuses null, and {' and '.join(map(str, column.sources))} can be "
             f"absent: {_who_lacks(column)} cannot get a row",
             f'-- Give it a default: {column.name} = {{ from = "{column.sources[0]}", default = … }}. '
-            "Their sign-ups succeed meanwhile, and the ledger names them. Or let it be null:\n"
+            f"Their sign-ups succeed meanwhile, and the ledger names them. {_skip_hint(column)}"
+            "Or let it be null:\n"
             f"alter table {table.quoted} alter column {quote(column.name)} drop not null;",
             "warning",
         )
+
+
+def _skip_hint(column: Column) -> str:
+    return 'Or give them no row: skip = ["without_email"]. ' if column.sources[0].column == "email" else ""
 
 
 def _fix_of_missing(column: Column, settings: Settings, inspection: Inspection) -> str:

@@ -84,11 +84,27 @@ def compare_pages(
     """Compare both tables and write nothing; ``on_page`` is given each page as the database returns it."""
     next_id: str | None = str(first_id)
     while next_id is not None:
+        page_size, after = yield from compare_page(
+            on_page, page_size=page_size, first_id=UUID(next_id), last_id=last_id, create=create
+        )
+        next_id = further(next_id, after)
+
+
+def compare_page(
+    on_page: Callable[[Row], None],
+    *,
+    page_size: int,
+    first_id: UUID,
+    last_id: UUID = LAST_ID,
+    create: bool = False,
+) -> Plan[tuple[int, str | None]]:
+    """Compare one page; returns the size that a statement had time for, and the first id of the next page."""
+    while True:
         try:
             row = yield from operate(
                 "compare",
                 returns=_PAGE,
-                first_id=next_id,
+                first_id=str(first_id),
                 last_id=last_id,
                 page_size=page_size,
                 create=create or None,
@@ -97,7 +113,7 @@ def compare_pages(
             page_size = yield from fewer(error, page_size)
             continue
         on_page(row)
-        next_id = further(next_id, row["next_id"])
+        return page_size, row["next_id"]
 
 
 def further(before: str | None, after: str | None) -> str | None:

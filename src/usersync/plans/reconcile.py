@@ -6,14 +6,23 @@ place. Stopping between two pages, or in one, loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from usersync.errors import DatabaseError, SettingsError
 from usersync.models import Counts, Difference
-from usersync.plans.pages import FIRST_ID, LAST_ID, RUN_PART, compare_pages, fewer, further, ran_out_of_time
+from usersync.plans.pages import (
+    FIRST_ID,
+    LAST_ID,
+    RUN_PART,
+    compare_page,
+    compare_pages,
+    fewer,
+    further,
+    ran_out_of_time,
+)
 from usersync.transports.steps import Plan, anything, operate, optional
 
 if TYPE_CHECKING:
@@ -181,6 +190,22 @@ def compare(
 
     yield from compare_pages(add, page_size=page_size, first_id=first_id, last_id=last_id, create=create)
     return counts, tuple(found)
+
+
+def missing_users(limit: int, without: Collection[UUID] = ()) -> Plan[tuple[UUID, ...]]:
+    """The first users by id who have no row and could get one, at most so many."""
+    found, first_id = list[UUID](), FIRST_ID
+
+    def add(row: Row) -> None:
+        nonlocal first_id
+        named = [_difference(each) for each in row["differences"] or []]
+        found.extend(each.user_id for each in named if each.difference == "missing")
+        first_id = UUID(row["next_id"]) if row["next_id"] else LAST_ID
+
+    while len(found) < limit and first_id != LAST_ID:
+        yield from compare_page(add, page_size=PAGE_SIZE, first_id=first_id, create=True)
+        found[:] = [each for each in found if each not in without]
+    return tuple(found[:limit])
 
 
 def compare_users(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
-Prospect = Literal["nothing", "written", "orphaned", "deleted_upstream", "degraded", "failed"]
+Prospect = Literal["nothing", "skipped", "written", "orphaned", "deleted_upstream", "degraded", "failed"]
 
 _MOST_FOUND = 20
 
@@ -69,7 +69,7 @@ class UserReport:
     @property
     def in_step(self) -> bool:
         """Whether there is nothing to do and nothing in the ledger."""
-        return self.prospect == "nothing" and self.failure is None
+        return self.prospect in {"nothing", "skipped"} and self.failure is None
 
 
 def find_users(settings: Settings, text: str) -> Plan[list[UUID]]:
@@ -137,7 +137,10 @@ def _prospect(
     for each in differing:
         if each.difference in {"orphaned", "deleted_upstream"}:
             return each.difference
-    return "nothing" if before["row_version"] == after["row_version"] else "written"
+    if before["row_version"] != after["row_version"]:
+        return "written"
+    is_alive = before["auth"] is not None and not before["auth"]["deleted_at"]
+    return "skipped" if is_alive and not before["has_row"] else "nothing"
 
 
 def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any]) -> ColumnReport:

@@ -16,12 +16,14 @@ _SKIPPED: dict[Skip, str] = {
     # There is an address, and none is confirmed. Web3 users have no address, and nothing to confirm.
     "unconfirmed": '(({row}."email" is not null or {row}."phone" is not null) '
     'and {row}."email_confirmed_at" is null and {row}."phone_confirmed_at" is null)',
+    "without_email": '{row}."email" is null',
 }
 
 #: The columns of the auth server's table that each needs.
 SKIPPED_BY: dict[Skip, tuple[str, ...]] = {
     "anonymous": ("is_anonymous",),
     "unconfirmed": ("email", "phone", "email_confirmed_at", "phone_confirmed_at"),
+    "without_email": ("email",),
 }
 
 

@@ -9,6 +9,8 @@ from usersync.plans.doctor.context import Context, Definition, Verdict, lines, n
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from usersync.transports.steps import Plan, Row
 
 _CAUSES = """
@@ -32,11 +34,22 @@ def look(context: Context) -> Plan[Verdict]:
         return Verdict("it is empty")
     oldest = min(cause["oldest"] for cause in causes)
     first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M %Z}; the causes, the commonest first:"
-    fix = "usersync resume" if context.inspection.catalog["paused"] else _FIX
+    fix = "".join(_leaves(causes)) + _FIX
+    fix = "usersync resume" if context.inspection.catalog["paused"] else fix
     return Verdict(
         "",
         (Finding("D018", "usersync.sync_failures", lines([first, *(_cause(row) for row in causes)]), fix),),
     )
+
+
+def _leaves(causes: Sequence[Row]) -> Iterator[str]:
+    """How to leave the last word to a trigger of the application that changes or skips what is written."""
+    changed = sorted({str(cause["column_name"]) for cause in causes if cause["sqlstate"] == "US001"})
+    if changed:
+        names = ", ".join(changed)
+        yield f'-- To leave {names} to the trigger that changes it: owner = "app" in [columns], and apply.\n'
+    if any(cause["sqlstate"] == "US002" and cause["failed"] for cause in causes):
+        yield '-- If a trigger skips users on purpose, say so: skip = ["without_email"], and apply.\n'
 
 
 def _cause(row: Row) -> str:

@@ -17,6 +17,7 @@ from usersync.plans.gates import gates
 from usersync.plans.init.choice import Choice
 from usersync.plans.init.columns import (
     Proposed,
+    changed_by_trigger,
     propose_columns,
     relieved,
     required,
@@ -25,6 +26,7 @@ from usersync.plans.init.columns import (
 from usersync.plans.init.kinds import find_division, question_of_kinds
 from usersync.plans.init.makers import find_makers, question_of_rows
 from usersync.plans.init.observed import Observed, open_questions
+from usersync.plans.init.probe import changed_on_write
 from usersync.plans.init.recovered import recovered
 from usersync.plans.init.sources import evidence_of
 from usersync.plans.init.surroundings import notes_on_users, on_delete_for, on_soft_delete_for, skipped_today
@@ -183,7 +185,11 @@ class _Draft:
         self._ask(question_of_rows(self.base, makers, required(self.columns, self.about)))
         if self.data.get("creates_rows") is False:
             self.columns = tuple(map(relieved, self.columns))
-        self.columns = tuple(updated_elsewhere(each, makers.updated_elsewhere) for each in self.columns)
+        changed = yield from changed_on_write(self.base, self.about, self.columns, inspection)
+        self.columns = tuple(
+            updated_elsewhere(changed_by_trigger(each, changed), makers.updated_elsewhere)
+            for each in self.columns
+        )
 
     def _look_for_others(self, evidence: Evidence) -> Plan[None]:
         """Rows that are no users; a key that refers to the auth server's table leaves no room for any."""

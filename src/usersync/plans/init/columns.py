@@ -17,6 +17,7 @@ from usersync.plans.init.sources import (
     is_required,
     name_of_type,
     type_for,
+    usual,
 )
 from usersync.sql.expressions import literal
 
@@ -79,6 +80,14 @@ def relieved(proposed: Proposed) -> Proposed:
     return Proposed(proposed.name, None, "your application fills it when it makes the row")
 
 
+def changed_by_trigger(proposed: Proposed, changed: frozenset[str]) -> Proposed:
+    """The same, but the trigger's once it is filled, where a trigger of the table changes what is written."""
+    if proposed.name not in changed or proposed.entry is None:
+        return proposed
+    why = f"{proposed.why}; a trigger of the table changes what is written there, so it is filled once"
+    return replace(proposed, entry={**proposed.entry, "owner": "app"}, why=why)
+
+
 def updated_elsewhere(proposed: Proposed, updated: Mapping[str, tuple[str, ...]]) -> Proposed:
     """The same, but the application's once it is filled, where a function of the application updates it."""
     functions, entry = updated.get(proposed.name), proposed.entry
@@ -98,11 +107,26 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         return Proposed(name, None, f"it is {column['by_itself']}, which the database fills")
     if evidence.recipe:
         return _as_filled(column, evidence)
+    if verified := _verified(column, evidence):
+        return verified
     return _as_found(column, find_sources(column, evidence), evidence)
 
 
+#: Flags that say something of an address, and not of what somebody may do; and the time that they stand for.
+_VERIFIED = {"email_verified": "email_confirmed_at", "phone_verified": "phone_confirmed_at"}
+
+
+def _verified(column: Mapping[str, Any], evidence: Evidence) -> Proposed | None:
+    """A flag that says whether an address is confirmed: by the auth server's time of it."""
+    source = _VERIFIED.get(usual(column["name"]))
+    if source not in evidence.source_columns or column["type"] != "boolean":
+        return None
+    entry = {"expression": f"{source} is not null", "type": "boolean", "owner": "auth"}
+    return Proposed(column["name"], entry, "by its name")
+
+
 def _as_found(column: Mapping[str, Any], found: Found, evidence: Evidence) -> Proposed:
-    """From a source that the column's name, its comment or the users' data suggest."""
+    """From a source that the column's name, its comment, the users' data or a trigger suggest."""
     wanted = type_for(column, found.sources) if found.sources else None
     if not found.sources or wanted is UNFIT:
         return _left_out(column, found)
@@ -128,7 +152,8 @@ def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     value, why = evidence.written[name], f"as {recipe} fills it"
     if value is None:
         return _computed_otherwise(column, evidence)
-    if looks_like_a_privilege(name) and (hole := _written_by_users(value)):
+    decides = looks_like_a_privilege(name) and usual(name) not in _VERIFIED
+    if decides and (hole := _written_by_users(value)):
         taken = f"{recipe} takes it from {hole}, which every user can write for themselves"
         return _left_out(column, Found((), taken, is_hole=True))
     if value.sources:
@@ -237,6 +262,8 @@ def _guarded(column: Mapping[str, Any], entry: dict[str, Any], why: str) -> Prop
                 "NOT NULL: a user without a value gets no row. The sign-up succeeds, and the failure is "
                 "recorded. Give it a default, or drop NOT NULL"
             )
+    if usual(name) in _VERIFIED and any(source.startswith("user_metadata") for source in sources):
+        entry["trusted"] = True  # The auth server writes it there, and the hand-written trigger takes it.
     ordered = {option: entry[option] for option in _ORDER if option in entry}
     return Proposed(name, ordered, why, decide)
 
@@ -259,7 +286,7 @@ _USUAL_DEFAULTS = {
     "jsonb": "'{}'",
 }
 
-_ORDER = ("from", "value", "expression", "type", "default", "owner", "on_conflict")
+_ORDER = ("from", "value", "expression", "type", "default", "owner", "on_conflict", "trusted")
 
 
 def _left_out(column: Mapping[str, Any], found: Found) -> Proposed:

@@ -70,7 +70,8 @@ class Observed:
         if self.makes_row("sign-up by e-mail") is False and self.makes_row("confirmation"):
             yield "unconfirmed"  # anonymous users among them
         elif self.makes_row("anonymous sign-up") is False and self.makes_row(*_SIGN_UPS_CONFIRMED):
-            yield "anonymous"
+            by_phone = self.makes_row("sign-up by phone with autoconfirm")
+            yield "without_email" if by_phone is False else "anonymous"
 
     def values(self, names: Iterable[str]) -> Mapping[str, Value | None]:
         """What new rows hold in these columns, as far as it can be told; None where it cannot."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Plan, Row
 
 _INSTALLED = "select to_regclass('usersync.sync_failures') is not null as installed"
 
@@ -85,6 +85,8 @@ def witness(settings: Settings, user_id: UUID) -> Plan[Witnessed]:
     )
     failure = noted[0] if noted else None
     # Of a user who was deleted the failures may tell what was: it counts if the row is not as it should be.
+    if failure is not None and failure["exists"] and _is_asked_for(settings, failure):
+        return Witnessed("ok")
     if failure is not None and failure["exists"]:
         return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
     unlike = yield from query("select * from usersync.unlike_users(array[%(id)s]::uuid[], true)", id=user_id)
@@ -97,6 +99,15 @@ def witness(settings: Settings, user_id: UUID) -> Plan[Witnessed]:
     fault = Fault(row["sqlstate"], row["message"], column=row["column_names"])
     return Witnessed("failed" if missing else "differs", fault)
 
+
+def _is_asked_for(settings: Settings, failure: Row) -> bool:
+    """Whether the settings themselves leave the column empty: another user has the value."""
+    empties = {column.name for column in settings.columns if column.on_conflict == "null"}
+    is_duplicate = failure["outcome"] == "degraded" and failure["sqlstate"] == UNIQUE_VIOLATION
+    return is_duplicate and failure["column_name"] in empties
+
+
+UNIQUE_VIOLATION = "23505"
 
 _NOTED = """
     select failure.*, exists (select from {source} as source where source.id = failure.user_id) as exists
