@@ -43,7 +43,8 @@ INPUTS = {
 
 @pytest.mark.parametrize("sql", INPUTS.values(), ids=INPUTS)
 def test_init_proposes_what_is_installed(  # noqa: PLR0917 - fixtures
-    usersync, database, directory, monkeypatch, postgres, auth, sql):
+    usersync, database, directory, monkeypatch, postgres, auth, sql
+):
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     postgres.execute(sql)
     auth.sign_up_email("ada@example.com")
