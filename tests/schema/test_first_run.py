@@ -34,7 +34,10 @@ def test_rows_that_set_off_a_trigger_are_announced(installer, auth):
     assert "the first run would make 5 rows" in found.message
     assert "each new row sets off welcome (public.send_mail())" in found.message
     assert "touch" not in found.message
-    assert found.fix.splitlines()[-1] == "usersync apply --no-sync"
+    assert found.fix.splitlines()[-2:] == [
+        "usersync apply --no-sync",
+        "usersync sync --create-missing --max 10",
+    ]
 
 
 def test_rows_without_a_trigger_need_no_advice(installer, auth):
