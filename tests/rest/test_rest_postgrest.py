@@ -143,3 +143,20 @@ def test_what_takes_too_long_in_any_size_says_what_to_do(project, sync_later, ap
     with pytest.raises(DatabaseError, match="57014") as caught:
         sync_later().reconcile(page_size=4)
     assert "8 s" in caught.value.hint
+
+
+@pytest.mark.key_types
+def test_a_key_of_any_type_makes_no_difference(project, sync, vanish):
+    user, other = (project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
+    key = f'"{project.settings.key}"'
+    project.owner.execute(f"delete from {project.users} where {key} = %s", [user])
+    assert not sync.user_exists(user)
+    assert sync.status().missing == 1
+    assert sync.ensure_user_exists(user)
+    project.owner.execute(f"delete from {project.users} where {key} = %s", [other])
+    counts = sync.reconcile().counts
+    assert (counts.missing, counts.stale, counts.orphaned) == (1, 0, 0)
+    vanish(other)
+    assert sync.status().orphaned == 1
+    assert sync.remove_orphans(limit=1).removed == 1
+    assert sync.status().in_step
