@@ -62,6 +62,28 @@ class Pair:
     def second(self, home: Path) -> EmbeddedPostgres:
         return EmbeddedPostgres(data_dir=home, version=self.primary.version, settings=SETTINGS)
 
+    def standby(self, lag: Proxy) -> EmbeddedPostgres:
+        """A streaming standby, which gets everything through ``lag``."""
+        home = self.back_up("-R")
+        with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = '{make_conninfo(self.primary.dsn(), port=lag.port)}'\n")
+        return self.second(home)
+
+    def restored(self, home: Path, point: str) -> EmbeddedPostgres:
+        """The base backup in ``home``, with the stopped primary's WAL up to ``point``."""
+        archive = self.root / "archive"
+        shutil.copytree(self.root / "first" / "pgdata" / "pg_wal", archive)
+        for each in (archive, *archive.rglob("*")):
+            each.chmod(0o755)
+        with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(
+                f"restore_command = 'cp {archive}/%f %p'\nrecovery_target_lsn = '{point}'\n"
+                "recovery_target_action = 'promote'\n"
+            )
+        (home / "pgdata" / "recovery.signal").touch()
+        shutil.chown(home / "pgdata" / "recovery.signal", (home / "pgdata").stat().st_uid)
+        return self.second(home)
+
     def ids(self, server: EmbeddedPostgres) -> list[str]:
         with psycopg.connect(server.dsn(self.database)) as connection:
             return [str(row[0]) for row in connection.execute("select id from public.audit_logs").fetchall()]
@@ -98,3 +120,8 @@ def replayed(primary, standby):
         (written,) = first.execute("select pg_current_wal_lsn()").fetchone()
         (there,) = second.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone()
     return there
+
+
+def is_writable(server):
+    with psycopg.connect(server.dsn()) as connection:
+        return not connection.execute("select pg_is_in_recovery()").fetchone()[0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from usersync.connecting import sealed
 from usersync.core import pausing
+from usersync.errors import UsersyncError
 from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
 from usersync.plans import deleted_users, erasure, reconcile, users
 from usersync.tally import PositiveCache, Tally
@@ -61,15 +62,23 @@ class AsyncUserSync:
         """Whether the user has a row, which is made if need be."""
         found = users.user_id_of(user_id)
         if self._known.has(found) and self._known.wants_position:
-            self._known.meet(await self._link.run(users.position()))
+            await self._look_where_it_is()
         if self._known.has(found):
             return True
         exists, committed = await self._link.run_noting(users.ensure_user_exists(found, create=create))
         if exists and committed:
             if self._known.wants_position:
-                self._known.meet(await self._link.run(users.position()))
+                await self._look_where_it_is()
             self._known.add(found)
         return exists
+
+    async def _look_where_it_is(self) -> None:
+        try:
+            position = await self._link.run(users.position())
+        except UsersyncError:
+            # While it is away, what is remembered is all there is.
+            position = None
+        self._known.meet(position)
 
     async def remove_user(self, user_id: UUID | str) -> bool:
         """Apply ``on_delete`` to a user whom the auth server no longer has.

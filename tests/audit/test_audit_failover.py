@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
-from fix_pair import replayed
+from fix_pair import is_writable, replayed
 from proxy import Proxy
 from usersync import AuditLog
 from usersync.audit.belonging import Position
@@ -31,10 +28,7 @@ def options(request, durability, spool_dir):
 
 def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, caplog):
     lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    home = pair.back_up("-R")
-    with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
-        settings.write(f"primary_conninfo = '{make_conninfo(pair.primary.dsn(), port=lag.port)}'\n")
-    standby = everything.enter_context(pair.second(home))
+    standby = everything.enter_context(pair.standby(lag))
     log = everything.enter_context(AuditLog(pair.dsn, **options))
     ids = [log.record("before") for _ in range(50)]
     assert log.flush(30)
@@ -80,25 +74,10 @@ def test_a_restore_to_a_point_in_time(pair, everything, spool_dir, eventually):
     with psycopg.connect(pair.primary.dsn(), autocommit=True) as connection:
         connection.execute("select pg_switch_wal()")
     pair.primary.stop()
-    archive = pair.root / "archive"
-    shutil.copytree(pair.root / "first" / "pgdata" / "pg_wal", archive)
-    for each in (archive, *archive.rglob("*")):
-        each.chmod(0o755)
-    with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
-        settings.write(
-            f"restore_command = 'cp {archive}/%f %p'\nrecovery_target_lsn = '{point}'\n"
-            "recovery_target_action = 'promote'\n"
-        )
-    (home / "pgdata" / "recovery.signal").touch()
-    shutil.chown(home / "pgdata" / "recovery.signal", (home / "pgdata").stat().st_uid)
-    restored = everything.enter_context(pair.second(home))
+    restored = everything.enter_context(pair.restored(home, point))
     pair.lead_to(restored)
 
-    def is_writable():
-        with psycopg.connect(restored.dsn()) as connection:
-            return not connection.execute("select pg_is_in_recovery()").fetchone()[0]
-
-    eventually(is_writable)
+    eventually(lambda: is_writable(restored))
     assert len(pair.ids(restored)) == 5
     with AuditLog(pair.dsn, spool_dir=spool_dir) as after:
         assert after.drain(30)

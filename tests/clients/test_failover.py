@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from fix_pair import replayed
 from proxy import Proxy
@@ -23,10 +22,7 @@ def until(condition):
 def test_a_user_whom_the_promoted_standby_lacks_is_asked_for_again(pair, everything, monkeypatch):
     monkeypatch.setattr(PositiveCache, "LOOK_SECONDS", 0.0)
     lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    home = pair.back_up("-R")
-    with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
-        settings.write(f"primary_conninfo = '{make_conninfo(pair.primary.dsn(), port=lag.port)}'\n")
-    standby = everything.enter_context(pair.second(home))
+    standby = everything.enter_context(pair.standby(lag))
     auth = everything.enter_context(GoTrue(pair.primary.dsn(pair.database)))
     client = everything.enter_context(UserSync(pair.dsn))
     there = auth.sign_up_email("there@example.com")

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from proxy import Proxy
 from usersync import tally
 from usersync.tally import PositiveCache
 
@@ -101,3 +102,13 @@ def test_a_user_who_is_removed_is_asked_for_again(project, make_client, flavour,
     client.remove_user(user)
     project.owner.execute(f"delete from {project.users}")
     assert not client.ensure_user_exists(user)
+
+
+@pytest.mark.newest_server
+def test_what_is_remembered_counts_while_the_database_is_away(project, make_client, flavour, monkeypatch):
+    monkeypatch.setattr(PositiveCache, "LOOK_SECONDS", 0.0)
+    user = project.auth.sign_up_email("ada@example.com")
+    with Proxy(project.database.host, project.database.port) as proxy:
+        client = make_client(flavour, "dsn", proxy.through(project.database.dsn()))
+        assert client.ensure_user_exists(user)
+    assert client.ensure_user_exists(user)

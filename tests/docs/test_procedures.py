@@ -1,176 +1,22 @@
-"""docs/procedures.md, run as it is written.
-
-The test of a procedure has the name of its heading. It sets the stage, runs the blocks in their order, and
-may look around or play somebody else's part between two of them.
-"""
+"""docs/procedures.md, run as it is written: see procedure_pages.py."""
 
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import re
-import shlex
-import subprocess
-from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
+from procedure_pages import DOCS, blocks, record, row, sections_of, test_name
 
-from auth_stand_in import AuthServer
 from fix_catalog import read_catalog
-from fix_lacking import skip_without
-from logged import logged
 from usersync import AuditLog, UserSync
-from usersync.cli.main import run
 from usersync.testing import GoTrue, GoTrueError
-from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
-PAGE = (Path(__file__).parents[2] / "docs/procedures.md").read_text("utf-8")
-SECTIONS = dict(section.split("\n", 1) for section in PAGE.split("\n## ")[1:])
-
-TABLES = """
-    create table public.orders (
-        id bigint generated always as identity primary key,
-        user_id uuid not null references public.users, item text);
-    create table public.favourites (
-        user_id uuid references public.users, product text, primary key (user_id, product));
-"""
-
-
-def blocks(text):
-    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def test_name(heading):
-    return "test_" + re.sub(r"\W+", "_", heading.lower())
-
-
-test_name.__test__ = False
-
-
-def build(database):
-    install(database, logged())
-    with database.connect() as owner:
-        owner.execute(TABLES)
-
-
-@pytest.fixture
-def database(cluster):
-    """A project with usersync and a few tables of an application."""
-    database = cluster.clone(cluster.template("procedures", build=build))
-    yield database
-    cluster.drop(database)
-
-
-@dataclass
-class Procedure:
-    """A section of the page, block by block."""
-
-    blocks: deque
-    database: object
-    server: AuthServer
-    capsys: object
-    #: What stands in angle brackets on the page, and what it is here.
-    names: dict = field(default_factory=dict)
-
-    def run(self, count=None):
-        """Run the next blocks, or all that are left."""
-        for _ in range(len(self.blocks) if count is None else count):
-            language, text = self.blocks.popleft()
-            text = re.sub(r"<[\w-]+>", lambda name: str(self.names[name[0]]), text)
-            getattr(self, f"_{language}")(text)
-
-    def _console(self, text):
-        nothing, *commands = re.split(r"^\$ ", text, flags=re.MULTILINE)
-        assert not nothing
-        for command in commands:
-            line, *shown = command.splitlines()
-            code, out = (self.usersync if line.startswith("usersync ") else self._shell)(line)
-            expected = re.search(r"# exit code (\d)", line)
-            assert code == int(expected[1] if expected else 0), f"{line}\n{out}"
-            for each in shown:
-                pattern = ".*".join(map(re.escape, each.split("…")))
-                assert re.search(f"^ *{pattern}$", out, re.MULTILINE), f"{line}\n{out}"
-
-    def usersync(self, line):
-        _, *words = shlex.split(line, comments=True)
-        code = run([os.path.expandvars(word) for word in words])
-        captured = self.capsys.readouterr()
-        return code, captured.out + captured.err
-
-    def _shell(self, line):
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", line],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, check=False,
-        )  # fmt: skip
-        return done.returncode, done.stdout
-
-    def _sql(self, text):
-        with self.database.connect() as owner:
-            cursor, found, more = owner.execute(text), [], True
-            while more:
-                found = cursor.fetchall() if cursor.description else found
-                more = cursor.nextset()
-        shown = re.search(r";  -- (.*)$", text, re.MULTILINE)
-        assert shown or "--" not in text
-        if shown:
-            rows = [[each if isinstance(each, str) else json.dumps(each) for each in row] for row in found]
-            assert "; ".join(map(", ".join, rows)) == shown[1]
-
-    def _python(self, text):
-        exec(compile(text, "docs/procedures.md", "exec"), {})  # noqa: S102 - our own page
-
-    def _http(self, text):
-        request, _, body = text.strip().partition("\n\n")
-        method, path = request.split(" /auth/v1", 1)
-        headers = {"Authorization": "Bearer secret"}
-        status, answer = self.server.answer(method, path, headers, json.loads(body or "{}"))
-        assert status == 200, answer
-
-
-@pytest.fixture
-def shell(database, server, monkeypatch, tmp_path):
-    """An empty directory, an environment that knows the database, and the server's own programs."""
-    for variable in ("DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
-    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("PATH", f"{server.bin_dir}:{os.environ['PATH']}")
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def procedure(database, shell, capsys, request):
-    """The section that this test is named after; fails if the test leaves a block out."""
-    name = request.node.function.__name__
-    (text,) = [text for heading, text in SECTIONS.items() if test_name(heading) == name]
-    with AuthServer(database, "secret") as auth_server:
-        procedure = Procedure(deque(blocks(text)), database, auth_server, capsys)
-        yield procedure
-    assert not procedure.blocks
-
-
-@pytest.fixture
-def dumps(server):
-    if not (server.bin_dir / "pg_dump").exists():
-        skip_without("pg_dump", f"none in {server.bin_dir}")
-
-
-@pytest.fixture
-def sync(database):
-    with UserSync(database.dsn()) as sync:
-        yield sync
-
-
-def row(postgres, user_id):
-    return postgres.execute("select email, deleted_at from public.users where id = %s", [user_id]).fetchone()
+PAGE = (DOCS / "procedures.md").read_text("utf-8")
+SECTIONS = sections_of(PAGE)
 
 
 def id_of(postgres, email):
@@ -218,12 +64,6 @@ def test_delete_a_user(procedure, auth, postgres):
     assert auth.sign_up_again("ada@example.com") != user
 
 
-def record(database, user, **fields):
-    with AuditLog(database.dsn(), durability="memory") as log:
-        log.record("order.placed", actor_id=user, user_id=user, **fields)
-        assert log.flush()
-
-
 def test_erase_a_user(procedure, auth, postgres, database):
     user = procedure.names["<user-id>"] = auth.sign_up_email("ada@example.com")
     record(database, user, ip="192.0.2.1", metadata={"email": "ada@example.com"})
@@ -257,38 +97,6 @@ def test_merge_two_accounts(procedure, auth, postgres, database):
     assert postgres.execute(log).fetchall() == [("order.placed", str(old), old), ("user.merged", None, new)]
     assert row(postgres, new) == ("ada@work.example.com", None)
     assert row(postgres, old)[0] is None
-
-
-@pytest.mark.usefixtures("dumps")
-def test_restore_from_a_backup(procedure, auth, postgres, sync, database):
-    procedure.run(1)
-    before, changed = auth.sign_up_email("before@example.com"), auth.sign_up_email("changed@example.com")
-    gone = auth.sign_up_email("gone@example.com")
-    postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [before])
-    record(database, before)
-    procedure.run(1)
-    after = auth.sign_up_email("after@example.com")
-    auth.change_email(changed, "new@example.com")
-    auth.hard_delete(gone)
-    record(database, after)
-    postgres.execute("truncate public.orders; alter table public.users drop column full_name")
-    procedure.run()
-    assert row(postgres, before) == ("before@example.com", None)
-    assert row(postgres, changed) == ("new@example.com", None)
-    assert row(postgres, after) == ("after@example.com", None)
-    assert row(postgres, gone)[0] is None
-    assert postgres.execute("select item from public.orders").fetchall() == [("bolt",)]
-    assert sync.user_exists(auth.sign_up_email("later@example.com"))
-    events = "select actor_id, user_id from public.audit_logs where source <> 'sync' order by occurred_at"
-    assert postgres.execute(events).fetchall() == [(str(before), before), (str(after), after)]
-
-
-@pytest.fixture
-def there(cluster):
-    """Another project, with nothing in it."""
-    database = cluster.create()
-    yield database
-    cluster.drop(database)
 
 
 @pytest.mark.usefixtures("dumps")

@@ -14,7 +14,6 @@ from usersync.errors import (
     SettingsError,
     UserNotFoundError,
     UserStillExistsError,
-    UsersyncError,
     VersionMismatchError,
 )
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
@@ -79,12 +78,9 @@ def user_exists(user_id: UUID) -> Plan[bool]:
     return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
 
 
-def position() -> Plan[str | None]:
-    """Where the database is: installation, cluster and timeline. None if it does not say."""
-    try:
-        found: str = yield from operate("position", returns=str)
-    except UsersyncError:
-        return None
+def position() -> Plan[str]:
+    """Where the database is: installation, cluster and timeline."""
+    found: str = yield from operate("position", returns=str)
     return found
 
 

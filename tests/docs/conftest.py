@@ -1,0 +1,64 @@
+"""A page of procedures, and where its blocks are run."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+
+import pytest
+from procedure_pages import Procedure, blocks, build, test_name
+
+from auth_stand_in import AuthServer
+from fix_lacking import skip_without
+from usersync import UserSync
+
+
+@pytest.fixture
+def database(cluster):
+    """A project with usersync and a few tables of an application."""
+    database = cluster.clone(cluster.template("procedures", build=build))
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def sync(database):
+    with UserSync(database.dsn()) as sync:
+        yield sync
+
+
+@pytest.fixture
+def shell(database, server, monkeypatch, tmp_path):
+    """An empty directory, an environment that knows the database, and the server's own programs."""
+    for variable in ("DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("PATH", f"{server.bin_dir}:{os.environ['PATH']}")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def procedure(database, shell, capsys, request):
+    """The section that this test is named after; fails if the test leaves a block out."""
+    name = request.node.function.__name__
+    (text,) = [text for heading, text in request.module.SECTIONS.items() if test_name(heading) == name]
+    with AuthServer(database, "secret") as auth_server:
+        procedure = Procedure(deque(blocks(text)), database, auth_server, capsys)
+        yield procedure
+    assert not procedure.blocks
+
+
+@pytest.fixture
+def dumps(server):
+    if not (server.bin_dir / "pg_dump").exists():
+        skip_without("pg_dump", f"none in {server.bin_dir}")
+
+
+@pytest.fixture
+def there(cluster):
+    """Another project, with nothing in it."""
+    database = cluster.create()
+    yield database
+    cluster.drop(database)

@@ -1,0 +1,136 @@
+"""Pages of procedures, run as they are written.
+
+The test of a procedure has the name of its heading. It sets the stage, runs the blocks in their order, and
+may look around or play somebody else's part between two of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from logged import logged
+from usersync import AuditLog
+from usersync.cli.main import run
+from usersync.testing.install import install
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from auth_stand_in import AuthServer
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+TABLES = """
+    create table public.orders (
+        id bigint generated always as identity primary key,
+        user_id uuid not null references public.users, item text);
+    create table public.favourites (
+        user_id uuid references public.users, product text, primary key (user_id, product));
+"""
+
+
+def build(database):
+    install(database, logged())
+    with database.connect() as owner:
+        owner.execute(TABLES)
+
+
+def sections_of(page):
+    """The sections of a page, by their headings."""
+    return dict(section.split("\n", 1) for section in page.split("\n## ")[1:])
+
+
+def blocks(text):
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_name(heading):
+    return "test_" + re.sub(r"\W+", "_", heading.lower())
+
+
+test_name.__test__ = False
+
+
+@dataclass
+class Procedure:
+    """A section of the page, block by block."""
+
+    blocks: deque
+    database: object
+    server: AuthServer
+    capsys: object
+    #: What stands in angle brackets on the page, and what it is here.
+    names: dict = field(default_factory=dict)
+
+    def run(self, count=None):
+        """Run the next blocks, or all that are left."""
+        for _ in range(len(self.blocks) if count is None else count):
+            language, text = self.blocks.popleft()
+            text = re.sub(r"<[\w-]+>", lambda name: str(self.names[name[0]]), text)
+            getattr(self, f"_{language}")(text)
+
+    def _console(self, text):
+        nothing, *commands = re.split(r"^\$ ", text, flags=re.MULTILINE)
+        assert not nothing
+        for command in commands:
+            line, *shown = command.splitlines()
+            code, out = (self.usersync if line.startswith("usersync ") else self.shell)(line)
+            expected = re.search(r"# exit code (\d)", line)
+            assert code == int(expected[1] if expected else 0), f"{line}\n{out}"
+            for each in shown:
+                pattern = ".*".join(map(re.escape, each.split("…")))
+                assert re.search(f"^ *{pattern}$", out, re.MULTILINE), f"{line}\n{out}"
+
+    def usersync(self, line):
+        _, *words = shlex.split(line, comments=True)
+        code = run([os.path.expandvars(word) for word in words])
+        captured = self.capsys.readouterr()
+        return code, captured.out + captured.err
+
+    def shell(self, line):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    def _sql(self, text):
+        with self.database.connect() as owner:
+            cursor, found, more = owner.execute(text), [], True
+            while more:
+                found = cursor.fetchall() if cursor.description else found
+                more = cursor.nextset()
+        shown = re.search(r";  -- (.*)$", text, re.MULTILINE)
+        assert shown or "--" not in text
+        if shown:
+            rows = [[each if isinstance(each, str) else json.dumps(each) for each in row] for row in found]
+            assert "; ".join(map(", ".join, rows)) == shown[1]
+
+    def _python(self, text):
+        exec(compile(text, "docs", "exec"), {})  # noqa: S102 - our own page
+
+    def _http(self, text):
+        request, _, body = text.strip().partition("\n\n")
+        method, path = request.split(" /auth/v1", 1)
+        headers = {"Authorization": "Bearer secret"}
+        status, answer = self.server.answer(method, path, headers, json.loads(body or "{}"))
+        assert status == 200, answer
+
+
+def row(postgres, user_id):
+    return postgres.execute("select email, deleted_at from public.users where id = %s", [user_id]).fetchone()
+
+
+def record(database, user, **fields):
+    with AuditLog(database.dsn(), durability="memory") as log:
+        log.record("order.placed", actor_id=user, user_id=user, **fields)
+        assert log.flush()

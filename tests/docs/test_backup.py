@@ -1,0 +1,130 @@
+"""docs/backup.md, run as it is written, on real servers: a promoted standby, a restore to a point in time."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+
+import psycopg
+import pytest
+from procedure_pages import DOCS, Procedure, blocks, build, record, row, sections_of, test_name
+
+from fix_pair import is_writable, replayed
+from proxy import Proxy
+from usersync import AuditLog
+from usersync.testing import GoTrue
+
+pytestmark = pytest.mark.newest_server
+
+PAGE = (DOCS / "backup.md").read_text("utf-8")
+SECTIONS = sections_of(PAGE)
+
+DUMP = 'pg_dump "$SUPABASE_DB_URL" --format=custom --schema=public --schema=usersync --file=backup.dump'
+
+
+def until(condition):
+    while not condition():
+        pass
+
+
+def test_every_block_belongs_to_a_procedure_with_a_test():
+    tests = [globals()[test_name(heading)] for heading, text in SECTIONS.items() if blocks(text)]
+    assert all({"procedure", "moved"} & inspect.signature(test).parameters.keys() for test in tests)
+
+
+@pytest.mark.usefixtures("dumps")
+def test_back_up(procedure, auth, database):
+    record(database, auth.sign_up_email("ada@example.com"))
+    procedure.run()
+
+
+@pytest.fixture
+def moved(pair, capsys, monkeypatch, tmp_path, request):
+    """A section of the page, on a pair of servers behind one address."""
+    for variable in ("DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("SUPABASE_DB_URL", pair.dsn)
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.chdir(tmp_path)
+    (text,) = [text for heading, text in SECTIONS.items() if test_name(heading) == request.node.name]
+    procedure = Procedure(deque(blocks(text)), None, None, capsys)
+    yield procedure
+    assert not procedure.blocks
+
+
+def test_restore_the_whole_project(moved, pair, everything):
+    home = pair.back_up()
+    with AuditLog(pair.dsn) as log:
+        ids = [log.record("before") for _ in range(5)]
+        assert log.flush(30)
+        with psycopg.connect(pair.primary.dsn()) as connection:
+            (point,) = connection.execute("select pg_current_wal_lsn()").fetchone()
+        ids += [log.record("after") for _ in range(7)]
+        assert log.flush(30)
+    with psycopg.connect(pair.primary.dsn(), autocommit=True) as connection:
+        connection.execute("select pg_switch_wal()")
+    pair.primary.stop()
+    restored = everything.enter_context(pair.restored(home, point))
+    pair.lead_to(restored)
+    until(lambda: is_writable(restored))
+    assert len(pair.ids(restored)) == 5
+    moved.run()
+    assert sorted(pair.ids(restored)) == sorted(ids)
+
+
+def test_fail_over_to_a_standby(moved, pair, everything):
+    lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    standby = everything.enter_context(pair.standby(lag))
+    with AuditLog(pair.dsn) as log, GoTrue(pair.primary.dsn(pair.database)) as auth:
+        ids = [log.record("before")]
+        assert log.flush(30)
+        auth.sign_up_email("ada@example.com")
+        until(lambda: replayed(pair.primary, standby))
+        lag.silent.set()
+        ids += [log.record("confirmed") for _ in range(9)]
+        assert log.flush(30)
+    pair.primary.kill()
+    with psycopg.connect(standby.dsn(), autocommit=True) as connection:
+        assert connection.execute("select pg_promote()").fetchone() == (True,)
+    pair.lead_to(standby)
+    moved.run()
+    assert sorted(pair.ids(standby)) == sorted(ids)
+
+
+@pytest.mark.usefixtures("dumps")
+def test_restore_your_own_schema_from_a_dump(procedure, auth, postgres, sync, database):
+    before, changed = auth.sign_up_email("before@example.com"), auth.sign_up_email("changed@example.com")
+    gone = auth.sign_up_email("gone@example.com")
+    postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [before])
+    record(database, before)
+    assert procedure.shell(DUMP) == (0, "")
+    after = auth.sign_up_email("after@example.com")
+    auth.change_email(changed, "new@example.com")
+    auth.hard_delete(gone)
+    record(database, after)
+    postgres.execute("truncate public.orders; alter table public.users drop column full_name")
+    procedure.run()
+    assert row(postgres, before) == ("before@example.com", None)
+    assert row(postgres, changed) == ("new@example.com", None)
+    assert row(postgres, after) == ("after@example.com", None)
+    assert row(postgres, gone)[0] is None
+    assert postgres.execute("select item from public.orders").fetchall() == [("bolt",)]
+    assert sync.user_exists(auth.sign_up_email("later@example.com"))
+    events = "select actor_id, user_id from public.audit_logs where source <> 'sync' order by occurred_at"
+    assert postgres.execute(events).fetchall() == [(str(before), before), (str(after), after)]
+
+
+@pytest.mark.usefixtures("dumps")
+def test_dump_and_load_data_only(procedure, auth, postgres, there, monkeypatch):
+    user = auth.sign_up_email("ada@example.com")
+    postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [user])
+    record(procedure.database, user)
+    build(there)
+    monkeypatch.delenv("SUPABASE_DB_URL")
+    monkeypatch.setenv("OLD_DB_URL", procedure.database.dsn())
+    monkeypatch.setenv("NEW_DB_URL", there.dsn("supabase_admin"))
+    procedure.run()
+    with there.connect() as owner:
+        assert owner.execute("select user_id, item from public.orders").fetchall() == [(user, "bolt")]
+        assert owner.execute("select user_id from public.audit_logs").fetchall() == [(user,)]
+        assert row(owner, user) == ("ada@example.com", None)
