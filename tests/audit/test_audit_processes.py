@@ -19,7 +19,7 @@ from usersync.audit.directory import SpoolDirectory
 from usersync.audit.engine import Engine
 from usersync.audit.lifecycle import gate
 from usersync.audit.spool import Spool
-from usersync.audit.wire import GatedConnection
+from usersync.transports.gate import GatedConnection
 
 pytestmark = pytest.mark.newest_server
 

@@ -19,6 +19,9 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from usersync import AsyncUserSync, UserSync
+from usersync.transports.gate import GatedAsyncConnection, GatedConnection
+from usersync.transports.psycopg import connect
+from usersync.transports.psycopg_async import connect_async
 from usersync.transports.steps import query
 
 pytestmark = [
@@ -184,3 +187,15 @@ def test_gunicorn_with_preload(project, user, tmp_path, workers):
             process.wait(60)
     assert all(right for right, _ in answers)
     assert len({pid for _, pid in answers}) == 2
+
+
+def test_a_fork_waits_for_a_client_that_connects(project):
+    """A child that was born meanwhile could have a lock of libpq or OpenSSL that nobody releases."""
+    with connect(project.database.dsn()) as connection:
+        assert isinstance(connection, GatedConnection)
+
+    async def opened():
+        async with await connect_async(project.database.dsn()) as connection:
+            return isinstance(connection, GatedAsyncConnection)
+
+    assert asyncio.run(opened())

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from usersync.audit import spool_format
 from usersync.audit.belonging import ElsewhereError, belongs, is_expected
 from usersync.audit.directory import files_in, take_over
-from usersync.audit.lifecycle import gate
 from usersync.audit.private import NotPrivateError, connect
 from usersync.audit.spool import Spool, is_damaged, put_away
+from usersync.transports.gate import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from usersync.audit.lifecycle import gate
 from usersync.audit.memory import MemoryQueue
 from usersync.audit.spool import Spool, is_damaged, remove_files
+from usersync.transports.gate import gate
 
 if TYPE_CHECKING:
     from usersync.audit.belonging import Home

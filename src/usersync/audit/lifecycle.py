@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import time
 import weakref
 from typing import Any, Protocol
 
+from usersync.transports.gate import gate
+
 _DEADLINE_S = 5.0
 
-#: ``gate`` below; a log's own lock; its intake's; its spool file's.
+#: :data:`usersync.transports.gate.gate`; a log's own lock; its intake's; its spool file's.
 ORDER = ("gate", "log", "intake", "spool")
-
-#: Held by the writer's thread while it is inside SQLite or libpq, and by whoever forks: a child that is born
-#: while another thread has one of their locks (SQLite's, OpenSSL's) would wait for that for ever. Never held
-#: while the network is waited for.
-gate = threading.RLock()
 
 
 class Lived(Protocol):

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from usersync.audit.belonging import Belonging, ElsewhereError, is_expected
 from usersync.audit.delivery import Delivery
 from usersync.audit.directory import survey
-from usersync.audit.lifecycle import gate
 from usersync.audit.private import connect
 from usersync.audit.source import fitting
 from usersync.audit.spool_format import origin_of
 from usersync.audit.stats import Tally
+from usersync.transports.gate import gate
 
 if TYPE_CHECKING:
     from pathlib import Path

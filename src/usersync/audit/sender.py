@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from usersync.audit.belonging import ElsewhereError, Position
-from usersync.audit.wire import GatedConnection, RefusedError, UnavailableError, exchange, one_line
+from usersync.audit.wire import RefusedError, UnavailableError, exchange, one_line
 from usersync.connecting import Sealed, connection_options, opened
+from usersync.transports.gate import GatedConnection
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn

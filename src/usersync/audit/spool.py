@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from usersync.audit import spool_format
 from usersync.audit.belonging import Belonging, Home, Origin
-from usersync.audit.lifecycle import gate
 from usersync.audit.private import connect, create_file
 from usersync.audit.source import fitting
 from usersync.audit.window import Keep, Window
+from usersync.transports.gate import gate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,20 +9,16 @@ from __future__ import annotations
 import select
 import selectors
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from usersync.audit.lifecycle import gate
 from usersync.errors import without_values
+from usersync.transports.gate import gate
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from psycopg.pq.abc import PGconn, PGresult
-
-T = TypeVar("T")
 
 _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
@@ -65,34 +61,6 @@ _KINDS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
     # A lock, a deadlock, a serialization failure.
     (LockedError, ("55P03", "40P01", "40001")),
 )
-
-
-class GatedConnection(psycopg.Connection[Any]):
-    """One in whose connecting and closing no fork can come between; see ``lifecycle.gate``."""
-
-    @classmethod
-    def _connect_gen(cls, *arguments: Any, **options: Any) -> Generator[Any, Any, Any]:
-        return _gated(super()._connect_gen(*arguments, **options))
-
-    def close(self) -> None:
-        """See psycopg."""
-        with gate:
-            super().close()
-
-
-def _gated(steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """The same steps. The gate is shut while one is taken, and open while the next is waited for."""
-    ready = None
-    try:
-        while True:
-            with gate:
-                wanted = steps.send(ready)
-            ready = yield wanted
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    finally:
-        with gate:
-            steps.close()
 
 
 def exchange(pgconn: PGconn, deadline: float, query: bytes, param: bytes | None = None) -> PGresult:

@@ -29,6 +29,7 @@ from usersync.errors import SettingsError
 from usersync.rest import DataApi
 from usersync.rest.api import KEY_VARIABLES
 from usersync.rest.exchange import converse
+from usersync.transports.gate import GatedConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import ForkSafeLock, leave_alone, renew_in_child
 from usersync.transports.run import run, run_noting, translate
@@ -242,7 +243,7 @@ def connect(dsn: str | Sealed) -> psycopg.Connection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
-        connection = opened(psycopg.connect, dsn, connection_options())
+        connection: psycopg.Connection[Any] = opened(GatedConnection.connect, dsn, connection_options())
         if not is_iso(connection):
             connection.execute(PIN_DATES, [connection.info.backend_pid])
     except (psycopg.Error, UnicodeError) as error:

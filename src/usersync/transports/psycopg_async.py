@@ -24,6 +24,7 @@ from usersync.connecting import (
 from usersync.errors import SettingsError
 from usersync.rest import DataApi
 from usersync.rest.exchange import converse
+from usersync.transports.gate import GatedAsyncConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import leave_alone, renew_in_child
 from usersync.transports.run import run_async, run_noting_async, translate
@@ -212,7 +213,7 @@ async def connect_async(dsn: str | Sealed) -> psycopg.AsyncConnection[Any]:
     """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
-        connection = await opened_async(psycopg.AsyncConnection.connect, dsn, connection_options())
+        connection = await opened_async(GatedAsyncConnection.connect, dsn, connection_options())
         if not is_iso(connection):
             await connection.execute(PIN_DATES, [connection.info.backend_pid])
     except (psycopg.Error, UnicodeError) as error:
