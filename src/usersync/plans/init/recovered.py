@@ -25,6 +25,9 @@ def recovered(
         for name, value in settings.describe().items()
         if name == "users_table" or (name != "columns" and value != defaults[name])
     }
+    if settings.on_soft_delete != settings.on_delete:
+        # Left out, it would be what on_delete is.
+        data["on_soft_delete"] = settings.on_soft_delete
     mapped = {column.name: column for column in settings.columns}
     names = [column["name"] for column in about["columns"] if column["name"] != key]
     return data, tuple(
