@@ -5,6 +5,7 @@ First :func:`look_for_tables`, then, with one of its choices, :func:`propose`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -338,7 +339,8 @@ def _with_audit_log(data: dict[str, Any], *, wants_log: bool) -> Plan[tuple[dict
 
 
 def _sentence(finding: Finding) -> str:
-    return f"{finding.message}. {finding.hint or ''}".replace("\n", " ")
+    hint = re.sub(r"([.:,])\n", r"\1 ", finding.hint or "").replace("\n", "; ")
+    return f"{finding.message}. {hint}"
 
 
 def _ordered(data: Mapping[str, Any]) -> dict[str, Any]:
