@@ -134,6 +134,18 @@ def test_a_log_without_events_goes_with_rollback(installer, catalog):
     assert catalog() == before
 
 
+def test_a_log_of_which_a_dump_left_the_definition_is_reported(installer):
+    installer.apply(logged())
+    record(installer)
+    assert installer.plan(logged()).findings == ()
+    # What is left by restoring the schema public alone.
+    installer.connection.execute("drop schema usersync cascade")
+    (finding,) = [each for each in installer.plan(logged()).findings if each.code == "D027"]
+    assert "pg_dump -n" in finding.message
+    installer.apply(logged())
+    assert installer.plan(logged()).findings == ()
+
+
 def test_a_log_with_events_stays(installer):
     installer.apply(logged())
     record(installer)

@@ -20,6 +20,11 @@ _SETTINGS = re.compile(r"^(SUPABASE_|GOTRUE_|DATABASE_URL|USERSYNC_LIVE)")
 
 
 @pytest.fixture
+def asks_for_log():
+    return True
+
+
+@pytest.fixture
 def live_suite(tmp_path):
     """Run it as ``make live`` does, with these settings and no others; its report, and whether it passed."""
 

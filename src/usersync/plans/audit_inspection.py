@@ -49,6 +49,8 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
     if settings.audit.is_own:
         if settings.audit.enabled and about is not None and not catalog["has_audit_log"]:
             yield _not_mapped(settings, about)
+        if catalog["audit_table_created_by_usersync"] and not catalog["audit_table_partitions"]:
+            yield _without_partitions(settings)
     elif about is None or about["kind"] not in {"r", "p"}:
         yield Finding(
             "D025",
@@ -65,6 +67,20 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
         yield from _references(settings, keys.between(catalog["audit_table_oid"], keys.users))
         if found := _exposure(settings, catalog):
             yield found
+
+
+def _without_partitions(settings: Settings) -> Finding:
+    """What a dump of one schema leaves of a log. Once there are partitions again, nothing tells."""
+    return Finding(
+        "D027",
+        f"table {settings.audit_table}",
+        f"{settings.audit_table} has no partitions, and its events were in them, in the schema usersync: a "
+        "dump of the schema public or of this table alone (pg_dump -n, -t) does not hold them, nor the "
+        "triggers of tracked tables",
+        "-- Restore the schema usersync as well: see docs/backup.md. To go on with an empty log: usersync "
+        "apply; then track the tables again: usersync audit track",
+        "warning",
+    )
 
 
 def lost_protection(catalog: Mapping[str, Any]) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ _NO_DEFAULT = Finding(
 def look(context: Context) -> Plan[Verdict]:
     table = context.own_audit_table().quoted
     if not context.inspection.catalog["audit_table_has_default"]:
-        return Verdict("", (_NO_DEFAULT,))
+        return Verdict("", (*context.found("D027"), _NO_DEFAULT))
     months = yield from query(_MONTHS, table=table)
     rows = (yield from query_row(_SIZE, limit=_MANY + 1))["rows"]
     full = (yield from query(_FULL_MONTHS, few=_FEW)) if rows > _FEW else []

@@ -60,7 +60,7 @@ def _without_log(spool: Spool, settings: Settings, *, is_installed: bool) -> Pla
         f"spool {spool.project}",
         f"{number(spool.waiting, 'event')} wait, and this database has no audit log: they are kept up to the "
         "spool's limit",
-        COMMAND,
+        COMMAND if is_installed else "usersync apply",
     )
     return (found,)
 

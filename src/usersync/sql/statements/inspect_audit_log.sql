@@ -20,6 +20,7 @@ select jsonb_build_object(
                 and (tgname, tgtype) in (('keep_audit_logs', 27), ('keep_all_audit_logs', 34))
         )
     ),
+    'audit_table_partitions', (select count(*) from pg_inherits where inhparent = to_regclass('@audit_table')),
     'audit_table_has_default', exists (
         select from pg_inherits join pg_class on pg_class.oid = inhrelid
         where inhparent = to_regclass('@audit_table') and pg_get_expr(relpartbound, pg_class.oid) = 'DEFAULT'
