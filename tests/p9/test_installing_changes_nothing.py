@@ -198,6 +198,8 @@ class Application(RuleBasedStateMachine):
         for statement in migration.statements:
             plain, synced = self.twins.execute(statement)
             assert plain == synced, statement
+        if self.app.table in self.twins.told:
+            self.twins.told.add("public.audit_logs")  # a migration's trigger on the table writes there
         self.follow_advice()
         self.same()
 
