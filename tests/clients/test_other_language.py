@@ -8,11 +8,11 @@ import threading
 import psycopg
 import pytest
 
+from logged import logged
 from usersync import AuditLog, UserSync
 from usersync.errors import BusyError, ConnectionFailedError, DatabaseError, NotInstalledError
 from usersync.plans import schema
 from usersync.schema.trial.faults import fault_of
-from usersync.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -27,7 +27,7 @@ def bare(german_cluster):
 
 @pytest.fixture
 def database(german_cluster):
-    template = german_cluster.template("installed", build=lambda each: install(each, Settings()))
+    template = german_cluster.template("installed", build=lambda each: install(each, logged()))
     database = german_cluster.clone(template)
     yield database
     german_cluster.drop(database)
@@ -167,4 +167,4 @@ def test_the_function_that_raised_and_its_trigger_are_named(owner):
 
 
 def test_installing_again_changes_nothing(owner):
-    assert run(schema.plan(Settings()), owner).changes == ()
+    assert run(schema.plan(logged()), owner).changes == ()

@@ -13,8 +13,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, ma
 
 from usersync.contrib.sqlalchemy import track, tracking
 from usersync.errors import DatabaseError, SettingsError
-from usersync.settings import Settings
-from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
@@ -278,8 +276,7 @@ def test_in_autocommit_events_are_stored_too(shop, models, make_engine, audit):
 
 
 def test_two_databases_have_their_own_events(shop, cluster, models, make_engine, audit):
-    template = cluster.template("installed_plain", build=lambda each: install(each, Settings()))
-    other = cluster.clone(template)
+    other = cluster.clone(cluster.template("logged_plain"))
     try:
         engines = make_engine(poolclass=NullPool), make_engine(shop.url(dsn=other.dsn()), poolclass=NullPool)
         models.Owner.metadata.tables["owners"].create(engines[1])

@@ -200,7 +200,7 @@ def test_a_transaction_that_has_failed_says_so_in_its_own_words(engine, audit):
 
 
 def test_two_databases_are_told_each_by_itself(shop, cluster, engine, make_engine, audit):
-    other = cluster.clone(cluster.template("installed_plain"))
+    other = cluster.clone(cluster.template("logged_plain"))
     try:
         with other.connect() as owner:
             owner.execute("create table products (id int generated always as identity, name text)")
