@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,11 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Ask nothing. Open questions are left in the file; exit code 1.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
-@click.option("--no-trial", is_flag=True, help="Read the triggers on auth.users instead of trying them.")
+@click.option(
+    "--no-trial",
+    is_flag=True,
+    help="Read the triggers instead of trying them: nothing is written, not even to be rolled back.",
+)
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
 @common_options
 def init(
@@ -76,9 +81,10 @@ def init(
     else:
         chosen = tables.choose(named)
     wants_log = asks and _asks_for_log(call)
-    proposal = call.run(propose(source, chosen, trial, wants_log=wants_log))
+    proposed = partial(propose, source, chosen, trial, wants_log=wants_log, tries_writes=not no_trial)
+    proposal = call.run(proposed())
     if asks and (answers := _ask_settings(call, proposal)):
-        proposal = call.run(propose(source, chosen, trial, answers, wants_log=wants_log))
+        proposal = call.run(proposed(answers))
     text = settings_text(proposal)
     others = tuple(each.table for each in tables.choices if each is not chosen)
     view = InitView(proposal, text, call.target, others, path if writes else None, _shadowed(path))

@@ -48,7 +48,7 @@ from usersync.sql.render import render_bundle
 from usersync.transports.steps import query_row, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from usersync.mapping import TableName
     from usersync.models import Finding
@@ -112,12 +112,14 @@ def propose(
     answers: Mapping[str, Answer] | None = None,
     *,
     wants_log: bool = False,
+    tries_writes: bool = True,
 ) -> Plan[Proposal]:
     """Propose settings for this table of users; the defaults where there is none yet.
 
     ``trial`` is what was seen of the auth server's flows, if they were tried; ``answers`` are those to the
     questions that are asked without them, by the setting. ``wants_log`` asks for an audit log. One that
-    exists stays.
+    exists stays. With ``tries_writes`` a row of the table is updated, and rolled back, where its triggers may
+    change what is written.
     """
     if not isinstance(chosen, Choice):
         return (yield from _propose_new(source, chosen, wants_log=wants_log))
@@ -150,13 +152,25 @@ def propose(
                 wants_log=wants_log,
             )
         )
-    draft = _Draft(data, base, about, chosen, answers or {}, _key_remark(data))
+    draft = _Draft(data, base, about, chosen, answers or {}, tries_writes, _key_remark(data))
     yield from draft.fill(metadata or Metadata(), inspection, trial)
     data["columns"] = {each.name: dict(each.entry) for each in draft.columns if each.entry is not None}
     proposal = yield from _conclude(
         data, draft.columns, draft.remarks, about, metadata, key=chosen.key, wants_log=wants_log
     )
     return replace(proposal, trial=trial, asked=tuple(draft.asked), questions=tuple(open_questions(trial)))
+
+
+#: Whom each kind of ``skip`` means.
+_SKIPPED = {
+    "anonymous": "anonymous users",
+    "unconfirmed": "users who have confirmed no address",
+    "without_email": "users without an e-mail address",
+}
+
+
+def _named(skipped: Iterable[str]) -> str:
+    return " and ".join(_SKIPPED[kind] for kind in skipped)
 
 
 @dataclass
@@ -168,6 +182,7 @@ class _Draft:
     about: Mapping[str, Any]
     chosen: Choice
     answers: Mapping[str, Answer]
+    tries_writes: bool
     #: In words, by the name of the setting.
     remarks: dict[str, str]
     asked: list[Question] = field(default_factory=list)
@@ -181,12 +196,14 @@ class _Draft:
         yield from self._look_for_others(evidence)
         self._find_fate(found, observed, evidence)
         if skipped := skipped_today(self.chosen.table, found, observed):
-            self._set("skip", list(skipped), "As today: these users get no row.")
+            self._set("skip", list(skipped), f"As today: {_named(skipped)} get no row.")
         makers = yield from find_makers(self.base, self.chosen, found, observed)
         self._ask(question_of_rows(self.base, makers, required(self.columns, self.about)))
         if self.data.get("creates_rows") is False:
             self.columns = tuple(map(relieved, self.columns))
-        changed = yield from changed_on_write(self.base, self.about, self.columns, inspection)
+        changed: frozenset[str] = frozenset()
+        if self.tries_writes:
+            changed = yield from changed_on_write(self.base, self.about, self.columns, inspection)
         self.columns = tuple(
             updated_elsewhere(changed_by_trigger(each, changed), makers.updated_elsewhere)
             for each in self.columns
