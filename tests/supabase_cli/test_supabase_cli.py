@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from fix_lacking import skip_without
+from logged import logged
+from usersync import AuditLog, UserSync
 from usersync.settings import Settings
 from usersync.testing.install import install
 
@@ -107,3 +112,47 @@ def test_the_linter_finds_nothing_in_our_functions(supabase, pushed, cluster):
     # It looks into the branch for servers that have this function on those that do not, too.
     newer = [("usersync.fits", "function pg_input_is_valid(text, text) does not exist")]
     assert said == (newer if server < 160000 else [])
+
+
+@pytest.fixture
+def restored(cluster):
+    """Another project: usersync with its log, and nobody in it."""
+    database = cluster.clone(cluster.template("supabase_old", regime="old"))
+    install(database, logged())
+    yield database
+    cluster.drop(database)
+
+
+@pytest.mark.newest_server
+def test_a_dump_of_the_data_is_loaded_into_another_installation(supabase, server, database, restored, auth):
+    """What `supabase db dump --data-only` runs, with the tables left out that docs/backup.md names."""
+    programs = {name: server.bin_dir / name for name in ("pg_dump", "psql")}
+    for name, program in programs.items():
+        if not program.exists():
+            skip_without(name, f"none in {server.bin_dir}")
+    install(database, logged())
+    users = [auth.sign_up_email(f"ada-{number}@example.com") for number in range(3)]
+    with AuditLog(database.dsn()) as log:
+        events = [log.record("order.paid", user_id=str(user)) for user in users]
+        assert log.flush(30)
+    left_out = "usersync.functions,usersync.schema_version,usersync.settings"
+    script = supabase("db", "dump", "--data-only", "--dry-run", "-x", left_out, at=database)
+    path = {"PATH": f"{server.bin_dir}:{os.environ['PATH']}"}
+    dump = subprocess.run(
+        ["bash", "-c", script[script.index("#!") :]],
+        capture_output=True, text=True, check=True, env=path,
+    ).stdout  # fmt: skip
+    superuser = restored.dsn("supabase_admin")
+    done = subprocess.run(
+        [programs["psql"], superuser, "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction"],
+        input=dump, capture_output=True, text=True, check=False, env=path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with restored.connect() as postgres:
+        loaded = postgres.execute("select id, user_id from public.audit_logs order by id").fetchall()
+        assert loaded == sorted(zip(map(UUID, events), users, strict=True))
+        assert postgres.execute("select id from public.users order by id").fetchall() == [
+            (user,) for user in sorted(users)
+        ]
+    with UserSync(restored.dsn()) as client:
+        assert client.status().in_step
