@@ -121,9 +121,9 @@ def test_an_event_that_arrives_before_the_drop_is_kept(log, old, monkeypatch):
     late = event(occurred_at="2020-02-20")
     patiently = audit_upkeep.patiently
 
-    def arriving(attempt, table):
+    def arriving(*arguments):
         log.record(late)
-        return patiently(attempt, table)
+        return patiently(*arguments)
 
     monkeypatch.setattr(audit_upkeep, "patiently", arriving)
     run(audit_upkeep.prune(CUT), log.owner)
