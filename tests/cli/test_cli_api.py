@@ -49,8 +49,13 @@ def test_the_others_say_that_they_need_a_database(over_api, command):
     assert "SUPABASE_DB_URL" in said["error"]["hint"]
 
 
-def test_what_waits_in_a_spool_is_delivered_over_the_api(project, over_api, tmp_path):
-    assert over_api("audit", "spool", "--drain", "--dir", tmp_path)[0] == 0
+class TestWithALog:
+    @pytest.fixture
+    def asks_for_log(self):
+        return True
+
+    def test_what_waits_in_a_spool_is_delivered_over_the_api(self, over_api, tmp_path):
+        assert over_api("audit", "spool", "--drain", "--dir", tmp_path)[0] == 0
 
 
 def test_an_address_wins_over_the_api(project, usersync, monkeypatch):

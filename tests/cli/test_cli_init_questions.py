@@ -130,6 +130,8 @@ def test_the_person_at_the_terminal_answers(database, directory, monkeypatch, po
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     postgres.execute(POLICY)
     with Terminal("init") as terminal:
+        terminal.wait_for("Create an audit log (public.audit_logs)? [y/N]:")
+        terminal.type("n\n")
         terminal.wait_for("Your answer? [1]")
         assert "2.  usersync, in the transaction of the sign-up" in terminal.text
         terminal.type("2\n")

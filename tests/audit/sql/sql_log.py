@@ -78,8 +78,8 @@ class Log:
         return rows
 
     def row(self) -> dict[str, Any]:
-        """The only event."""
-        (row,) = self.rows()
+        """The only event, besides usersync's own acts."""
+        (row,) = (each for each in self.rows() if not each["action"].startswith("usersync."))
         return row
 
     def rejects(self) -> list[tuple[Any, str, str]]:

@@ -27,11 +27,13 @@ def test_a_table_is_tracked_and_untracked(products):
     assert done.code == 0
     assert done.json["columns"] == ["id", "api_token", "stock"]
     products.project.owner.execute("insert into public.products values (1, 'bolt', 's3cret', 5)")
-    stored = products.project.owner.execute("select action, changes from public.audit_logs").fetchone()
-    assert stored == (
-        "products.inserted",
-        {"id": [None, 1], "stock": [None, 5], "api_token": [None, "[redacted]"]},
-    )
+    stored = products.project.owner.execute(
+        "select action, changes from public.audit_logs order by recorded_at"
+    ).fetchall()
+    assert stored == [
+        ("usersync.table_tracked", None),
+        ("products.inserted", {"id": [None, 1], "stock": [None, 5], "api_token": [None, "[redacted]"]}),
+    ]
     shown = products("tracked")
     assert shown.code == 0
     assert "public.products  current  key id" in shown.out
