@@ -53,9 +53,9 @@ $(VENV)-lowest/.stamp: requirements-lowest.lock pyproject.toml
 # What imports a dependency that the project names. test_router.py needs schemathesis, which needs a newer rich.
 LOWEST = --ignore tests/contrib/fastapi/test_router.py tests/clients/test_driver.py tests/contrib/auth tests/contrib/django tests/contrib/fastapi \
 	tests/contrib/flask tests/contrib/sqlalchemy tests/clients/test_methods.py tests/clients/test_borrowed_connections.py \
-	tests/metrics/test_metrics.py tests/rest/test_rest_postgrest.py \
+	tests/metrics/test_metrics.py \
 	tests/audit/test_audit_inline.py tests/audit/test_audit_usable.py tests/audit/test_audit_api.py \
-	tests/cli/test_cli_errors.py tests/cli/test_cli_status.py tests/settings/test_settings_values.py
+	tests/cli/test_cli_errors.py tests/settings/test_settings_values.py
 
 test-lowest: $(VENV)-lowest/.stamp  ## What uses the dependencies, on the lowest versions of them that are allowed
 	$(VENV)-lowest/bin/pytest --numprocesses=auto --dist=worksteal --pg newest -k "not hostile" \
