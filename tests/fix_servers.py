@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 SUPPORTED = (15, 16, 17, 18)
 
-#: A variant that differs little from its neighbours, or costs as much again, runs with a part of the tests: one in so
-#: many, always the same. With --all-variants each test runs with each.
+#: A variant that differs little from its neighbours, or costs as much again, runs with a part of the tests:
+#: one in so many, always the same. With --all-variants each test runs with each.
 IN_TURN = {16: 4, "hostile": 2, "repeatable read": 3, "varchar": 3}
 
 ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
