@@ -9,7 +9,7 @@ from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.plans.doctor import CHECKS, choose, examine
 from usersync.testing import broken_users_table
 from usersync.transports.run import run
-from usersync.transports.steps import query
+from usersync.transports.steps import BEGIN, query
 
 
 def test_a_healthy_database_has_nothing_to_say(clinic):
@@ -43,9 +43,9 @@ def test_the_server_sees_to_it(clinic):
             rows = yield step
 
     run(listening(), clinic.project.owner)
-    begun = [after for sql, after in pairwise(said) if sql == "begin"]
+    begun = [after for sql, after in pairwise(said) if sql == BEGIN.sql]
     assert set(begun) == {"set transaction read only"}
-    assert said.count("begin") == said.count("commit") == len(CHECKS) + 2
+    assert said.count(BEGIN.sql) == said.count("commit") == len(CHECKS) + 2
 
 
 @pytest.mark.newest_server
