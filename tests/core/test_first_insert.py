@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from usersync.mapping import quote
@@ -113,3 +116,101 @@ def test_a_default_that_is_set_later_is_noticed(project, sql, later):
     assert project.row(project.auth.sign_up_phone("491701234568"))["email"] == "none given"
     sql("alter table {users} alter {email} drop default")
     assert project.row(project.auth.sign_up_phone("491701234569"))["email"] is None
+
+
+DEFERRED = "alter table {users} add unique ({full_name}) deferrable initially deferred"
+
+
+def signs_up_two_of_a_name(project, ledger):
+    """In the session of the auth server; the second one would fail at COMMIT."""
+    ann, other = (project.auth.sign_up_email(data={"full_name": "Ann"}) for _ in range(2))
+    assert project.row(ann)
+    assert ledger()[other].sqlstate == "23505"
+
+
+def test_what_an_older_snapshot_shows_is_not_kept(project, sql, ledger):
+    """A session plans in a transaction that does not see an alteration, and is told of no other afterwards."""
+    session = project.auth.connection
+    project.auth.sign_up_email()
+    with session.transaction():
+        session.execute("set transaction isolation level repeatable read")
+        session.execute("select from auth.users")
+        sql(DEFERRED)
+        project.auth.import_users(1)
+    signs_up_two_of_a_name(project, ledger)
+
+
+def test_an_older_snapshot_does_not_hide_a_pause(project, ledger):
+    session = project.auth.connection
+    project.auth.sign_up_email()
+    with session.transaction():
+        session.execute("set transaction isolation level repeatable read")
+        session.execute("select from auth.users")
+        project.client.pause()
+        project.auth.import_users(1)
+    user = project.auth.sign_up_email()
+    assert project.row(user) is None
+    assert ledger()[user].sqlstate == "US004"
+
+
+@pytest.fixture
+def waits_for(project, sql):
+    """Have a sign-up wait for a table that is locked here, while another session commits something."""
+
+    def wait(locked, change):
+        with project.connect() as other, ThreadPoolExecutor(1) as pool:
+            with other.transaction():
+                sql(f"lock table {locked}", connection=other)
+                sign_up = pool.submit(project.auth.import_users, 1)
+                deadline = time.monotonic() + 30
+                while sql("select count(*) from pg_locks where not granted") == [(0,)]:
+                    assert time.monotonic() < deadline
+                sql(change, connection=other)
+            sign_up.result()
+
+    return wait
+
+
+def test_what_is_altered_while_the_statement_waits_before_is_noticed(project, sql, ledger, waits_for):
+    """Its snapshot is older than the alteration, of which the session is told before it plans."""
+    sql("create table public.gate ()")
+    sql(
+        "create function public.wait() returns trigger language plpgsql security definer as"
+        " $$ begin lock table public.gate in row share mode; return new; end $$"
+    )
+    sql("create trigger a_wait before insert on auth.users for each row execute function public.wait()")
+    project.auth.import_users(1, domain="first.example.com")
+    waits_for("public.gate", DEFERRED)
+    signs_up_two_of_a_name(project, ledger)
+
+
+def test_what_is_altered_while_the_row_waits_is_noticed(project, sql, waits_for):
+    sql(
+        "create function public.shout() returns trigger language plpgsql as"
+        " $$ begin new.{email} := 'LOUD'; return new; end $$"
+    )
+    project.auth.import_users(1, domain="first.example.com")
+    waits_for(
+        "{users}", "create trigger shout before insert on {users} for each row execute function public.shout()"
+    )
+    [failure] = project.client.failures()
+    assert failure.sqlstate == "US001"
+
+
+RULES = {
+    "writes elsewhere": ("do instead insert into public.elsewhere values (new.{key})", "US002"),
+    "deletes the row": ("do also delete from {users} where {key} = new.{key}", "US002"),
+    "changes the row": ("do also update {users} set {email} = 'z' where {key} = new.{key}", "US001"),
+    "writes elsewhere too": ("do also insert into public.elsewhere values (new.{key})", None),
+}
+
+
+@pytest.mark.parametrize(("action", "sqlstate"), RULES.values(), ids=RULES)
+def test_what_a_rule_makes_of_the_row_stays_and_is_noted(project, sql, ledger, action, sqlstate):
+    project.auth.import_users(1)
+    sql("create table public.elsewhere (id {key_type})")
+    sql(f"create rule a_rule as on insert to {{users}} {action}")
+    [user] = project.auth.import_users(1, domain="later.example.com")
+    assert [failure.sqlstate for failure in ledger().values()] == ([sqlstate] if sqlstate else [])
+    assert sql("select count(*) from public.elsewhere") == [("elsewhere" in action,)]
+    assert bool(project.row(user)) == (sqlstate != "US002")

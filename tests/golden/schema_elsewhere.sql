@@ -1217,7 +1217,7 @@ begin
             return null;
         end if;
         ids := array(select old_users."id" from old_users);
-        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 8)) then
+        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
             ids := array[old."id"];
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
@@ -1271,7 +1271,9 @@ begin
         return null;
     end if;
 
-    if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
+    if current_setting('usersync.has_changed_users', true) is distinct from 'yes'
+        and current_setting('transaction_isolation') = 'read committed'
+    then
         begin
             is_simple := tg_relid = '"auth"."users"'::regclass and not usersync.has_pause('usersync.pause'::regclass)
                 and usersync.takes_rows_as_given('"app"."members"'::regclass, '"auth"."users"'::regclass);
@@ -1285,6 +1287,12 @@ begin
                 insert into "app"."members" ("auth_id", "email", "plan", "age", "gone")
                 select source."id", source."email", coalesce(source."raw_app_meta_data" -> 'plan', to_jsonb('free'::text)) #>> '{}', (source."raw_user_meta_data" ->> 'age')::integer, source."deleted_at" from new_users as source where source."deleted_at" is null and (true);
                 get diagnostics inserted = row_count;
+                if not usersync.takes_rows_as_given('"app"."members"'::regclass, '"auth"."users"'::regclass) then
+                    raise exception 'the users table was altered meanwhile';
+                end if;
+                if usersync.has_rules('"app"."members"'::regclass) then
+                    perform usersync.note_unlike_users(array(select new_users."id" from new_users), false);
+                end if;
             end if;
         exception when others or assert_failure then
             inserted := 0;
@@ -1309,7 +1317,7 @@ begin
             perform usersync.spend(started, false);
         end if;
         if inserted = 0 then
-            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 4)) then
+            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers(tg_relid, 4)) then
                 ids := array[new."id"];
             end if;
             perform usersync.sync_users(ids, tg_op, false);
@@ -1392,15 +1400,13 @@ $function$
 owner postgres; usersync: whether one of these columns has a DEFAULT.
 CREATE OR REPLACE FUNCTION usersync.has_default(relation regclass, column_names text[])
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
 AS $function$
-    select exists (
-        select from pg_attribute
-        where attrelid = relation and attname = any (column_names) and atthasdef and not attisdropped
-    );
+begin
+    return (select columns_with_default::text[] && column_names from usersync.look_up(relation));
+end;
 $function$
 
 
@@ -1413,7 +1419,21 @@ CREATE OR REPLACE FUNCTION usersync.has_pause(pause_table regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    return exists (select from usersync.pause);
+    return (select is_paused from usersync.look_up(pause_table));
+end;
+$function$
+
+
+-- function usersync.has_rules(regclass)
+owner postgres; usersync: whether the application has rules that rewrite what is written to a table.
+CREATE OR REPLACE FUNCTION usersync.has_rules(relation regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return (select has_rules from usersync.look_up(relation));
 end;
 $function$
 
@@ -1817,6 +1837,25 @@ begin
             limit list_failures.page_size
         ) as page
     );
+end;
+$function$
+
+
+-- function usersync.look_up(regclass)
+owner postgres; usersync: what is in the catalog of a table by now, and whether there is a pause.
+CREATE OR REPLACE FUNCTION usersync.look_up(relation regclass, OUT triggers pg_trigger[], OUT columns_with_default name[], OUT has_rules boolean, OUT is_paused boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+    triggers := array(select pg_trigger from pg_trigger where tgrelid = relation);
+    columns_with_default := array(
+        select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
+    );
+    has_rules := exists (select from pg_rewrite where ev_class = relation and ev_type <> '1');
+    is_paused := exists (select from usersync.pause);
 end;
 $function$
 
@@ -2834,14 +2873,16 @@ $function$
 owner postgres; usersync: the triggers that fire for each row after an operation, by name.
 CREATE OR REPLACE FUNCTION usersync.row_triggers(relation regclass, operation integer)
  RETURNS name[]
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
 AS $function$
-    select coalesce(array_agg(tgname), '{}')
-    from pg_trigger
-    where tgrelid = relation and tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable;
+begin
+    return array(
+        select tgname from unnest((select triggers from usersync.look_up(relation)))
+        where tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable
+    );
+end;
 $function$
 
 
@@ -3094,17 +3135,19 @@ $function$
 owner postgres; usersync: whether rows that are inserted into the users table end up there as they were given.
 CREATE OR REPLACE FUNCTION usersync.takes_rows_as_given(users_table regclass, source_table regclass)
  RETURNS boolean
- LANGUAGE sql
+ LANGUAGE plpgsql
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
 AS $function$
-    select pg_partition_root(users_table) is null
-        and not exists (
-            select from pg_trigger
-            where tgrelid in (users_table, source_table) and tgtype & 4 <> 0
-                and (tgdeferrable or tgrelid = users_table and not tgisinternal)
-        );
+declare
+    target record := usersync.look_up(users_table);
+    source record := usersync.look_up(source_table);
+begin
+    return pg_partition_root(users_table) is null and not exists (
+        select from unnest(target.triggers || source.triggers)
+        where tgtype & 4 <> 0 and (tgdeferrable or tgrelid = users_table and not tgisinternal)
+    );
+end;
 $function$
 
 

@@ -25,7 +25,7 @@ begin
             return null;
         end if;
         ids := array(select old_users."id" from old_users);
-        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('@source_table'::regclass, 8)) then
+        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
             ids := array[old."id"];
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);

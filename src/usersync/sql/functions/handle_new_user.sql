@@ -10,9 +10,11 @@
 -- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
 -- left to sync_users while usersync is paused, where something might change what is written (a trigger of the
 -- application's for INSERT, or partitions, which may have one), where a check is deferred, where the DEFAULT of a column
--- is wanted, where the transaction has changed users already (what came in need not be what is there by now), and where
--- the INSERT fails, for whatever reason. What is in the catalog is looked up when PL/pgSQL plans these expressions, not
--- at each sign-up: see usersync.takes_rows_as_given.
+-- is wanted, where the transaction has changed users already (what came in need not be what is there by now), above READ
+-- COMMITTED, and where the INSERT fails, for whatever reason. What is in the catalog is looked up when PL/pgSQL plans
+-- these expressions, not at each sign-up: see usersync.takes_rows_as_given. It is asked again behind the INSERT, which may
+-- have waited for somebody who altered the table. What a rule has made of the INSERT stays, and is noted: sync_users could
+-- not write to such a table.
 create or replace function usersync.handle_new_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -37,7 +39,9 @@ begin
         return null;
     end if;
 
-    if current_setting('usersync.has_changed_users', true) is distinct from 'yes' then
+    if current_setting('usersync.has_changed_users', true) is distinct from 'yes'
+        and current_setting('transaction_isolation') = 'read committed'
+    then
         begin
             is_simple := tg_relid = '@source_table'::regclass and not usersync.has_pause('usersync.pause'::regclass)
                 and usersync.takes_rows_as_given('@users_table'::regclass, '@source_table'::regclass);
@@ -51,6 +55,12 @@ begin
                 insert into "@users_table" ("@columns")
                 select '@plain_values' from new_users as source where source."deleted_at" is null and ('@is_expected');
                 get diagnostics inserted = row_count;
+                if not usersync.takes_rows_as_given('@users_table'::regclass, '@source_table'::regclass) then
+                    raise exception 'the users table was altered meanwhile';
+                end if;
+                if usersync.has_rules('@users_table'::regclass) then
+                    perform usersync.note_unlike_users(array(select new_users."id" from new_users), false);
+                end if;
             end if;
         exception when others or assert_failure then
             inserted := 0;
@@ -75,7 +85,7 @@ begin
             perform usersync.spend(started, false);
         end if;
         if inserted = 0 then
-            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers('@source_table'::regclass, 4)) then
+            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers(tg_relid, 4)) then
                 ids := array[new."id"];
             end if;
             perform usersync.sync_users(ids, tg_op, false);

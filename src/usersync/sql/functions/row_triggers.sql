@@ -1,14 +1,16 @@
 -- The triggers of the application that fire for each row after the operation (4 INSERT, 8 DELETE, as in
 -- pg_trigger.tgtype), before COMMIT. Triggers of a kind fire in the order of their names. IMMUTABLE for the reason that
--- takes_rows_as_given gives.
+-- takes_rows_as_given gives; a call with a variable is computed each time, and may be anywhere.
 create or replace function usersync.row_triggers(relation regclass, operation integer) returns name[]
-language sql immutable
+language plpgsql immutable
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off
 as $usersync$
-    select coalesce(array_agg(tgname), '{}')
-    from pg_trigger
-    where tgrelid = relation and tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable;
+begin
+    return array(
+        select tgname from unnest((select triggers from usersync.look_up(relation)))
+        where tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable
+    );
+end;
 $usersync$;
 comment on function usersync.row_triggers(regclass, integer) is
     'usersync: the triggers that fire for each row after an operation, by name.';

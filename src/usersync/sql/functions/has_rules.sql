@@ -1,0 +1,12 @@
+-- Whether the application has rules that rewrite what is written to a table. IMMUTABLE for the reason that
+-- takes_rows_as_given gives.
+create or replace function usersync.has_rules(relation regclass) returns boolean
+language plpgsql immutable
+set search_path = pg_catalog, pg_temp
+as $usersync$
+begin
+    return (select has_rules from usersync.look_up(relation));
+end;
+$usersync$;
+comment on function usersync.has_rules(regclass) is
+    'usersync: whether the application has rules that rewrite what is written to a table.';
