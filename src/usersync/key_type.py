@@ -19,8 +19,8 @@ _IS_ID = (
 #: How many characters that is.
 LENGTH = 36
 
-_VARCHAR = re.compile(r"(?:varchar|character varying)(?: ?\((\d{1,9})\))?")
-_CHAR = re.compile(r"(?:char|character)(?: ?\((\d{1,9})\))?")
+_VARCHAR = re.compile(r"(?:varchar|character varying)(?: ?\(([0-9]{1,9})\))?")
+_CHAR = re.compile(r"(?:char|character)(?: ?\(([0-9]{1,9})\))?")
 _HINT = (
     'An id of the auth server is a uuid, which has 36 characters as text. key_type can be "uuid", "text", '
     '"varchar", "varchar(n)" with 36 or more, "char(36)", or citext with its schema, as in '
