@@ -129,7 +129,7 @@ def signs_up_two_of_a_name(project, ledger):
 
 
 def test_what_an_older_snapshot_shows_is_not_kept(project, sql, ledger):
-    """A session plans in a transaction that does not see an alteration, and is told of no other afterwards."""
+    """A session plans in a transaction that does not see an alteration, and is told of none afterwards."""
     session = project.auth.connection
     project.auth.sign_up_email()
     with session.transaction():
@@ -191,7 +191,8 @@ def test_what_is_altered_while_the_row_waits_is_noticed(project, sql, waits_for)
     )
     project.auth.import_users(1, domain="first.example.com")
     waits_for(
-        "{users}", "create trigger shout before insert on {users} for each row execute function public.shout()"
+        "{users}",
+        "create trigger shout before insert on {users} for each row execute function public.shout()",
     )
     [failure] = project.client.failures()
     assert failure.sqlstate == "US001"
@@ -214,3 +215,20 @@ def test_what_a_rule_makes_of_the_row_stays_and_is_noted(project, sql, ledger, a
     assert [failure.sqlstate for failure in ledger().values()] == ([sqlstate] if sqlstate else [])
     assert sql("select count(*) from public.elsewhere") == [("elsewhere" in action,)]
     assert bool(project.row(user)) == (sqlstate != "US002")
+
+
+def test_a_default_that_writes_to_where_a_check_waits_for_commit_fails_no_sign_up(project, sql, ledger):
+    project.auth.sign_up_email()
+    sql(
+        "create table public.owners (id integer primary key);"
+        " create table public.wallets (owner integer references public.owners deferrable initially deferred)"
+    )
+    sql(
+        "create function public.open_wallet() returns integer language sql security definer as"
+        " $$ insert into public.wallets values (7) returning owner $$"
+    )
+    sql("alter table {users} add wallet integer")
+    sql("alter table {users} alter wallet set default public.open_wallet()")
+    user = project.auth.sign_up_email()
+    assert ledger()[user].sqlstate == "23503"
+    assert project.row(user) is None

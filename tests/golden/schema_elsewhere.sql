@@ -1843,7 +1843,7 @@ $function$
 
 -- function usersync.look_up(regclass)
 owner postgres; usersync: what is in the catalog of a table by now, and whether there is a pause.
-CREATE OR REPLACE FUNCTION usersync.look_up(relation regclass, OUT triggers pg_trigger[], OUT columns_with_default name[], OUT has_rules boolean, OUT is_paused boolean)
+CREATE OR REPLACE FUNCTION usersync.look_up(relation regclass, OUT triggers pg_trigger[], OUT columns_with_default name[], OUT computes_defaults boolean, OUT has_rules boolean, OUT is_paused boolean)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1853,6 +1853,14 @@ begin
     triggers := array(select pg_trigger from pg_trigger where tgrelid = relation);
     columns_with_default := array(
         select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
+    );
+    -- A function that may have been written by anybody; not one of PostgreSQL's own, nor of an extension in C.
+    computes_defaults := exists (
+        select from pg_attrdef
+        join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
+        join pg_proc on refclassid = 'pg_proc'::regclass and refobjid = pg_proc.oid
+        join pg_language on pg_language.oid = prolang
+        where adrelid = relation and lanname not in ('internal', 'c')
     );
     has_rules := exists (select from pg_rewrite where ev_class = relation and ev_type <> '1');
     is_paused := exists (select from usersync.pause);
@@ -3143,7 +3151,7 @@ declare
     target record := usersync.look_up(users_table);
     source record := usersync.look_up(source_table);
 begin
-    return pg_partition_root(users_table) is null and not exists (
+    return pg_partition_root(users_table) is null and not target.computes_defaults and not exists (
         select from unnest(target.triggers || source.triggers)
         where tgtype & 4 <> 0 and (tgdeferrable or tgrelid = users_table and not tgisinternal)
     );

@@ -4,7 +4,8 @@
 -- been told of. Above READ COMMITTED there is no newer snapshot, and nothing may be planned with what this returns.
 create or replace function usersync.look_up(
     relation regclass,
-    out triggers pg_catalog.pg_trigger[], out columns_with_default name[], out has_rules boolean, out is_paused boolean
+    out triggers pg_catalog.pg_trigger[], out columns_with_default name[], out computes_defaults boolean,
+    out has_rules boolean, out is_paused boolean
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -14,6 +15,14 @@ begin
     triggers := array(select pg_trigger from pg_trigger where tgrelid = relation);
     columns_with_default := array(
         select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
+    );
+    -- A function that may have been written by anybody; not one of PostgreSQL's own, nor of an extension in C.
+    computes_defaults := exists (
+        select from pg_attrdef
+        join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
+        join pg_proc on refclassid = 'pg_proc'::regclass and refobjid = pg_proc.oid
+        join pg_language on pg_language.oid = prolang
+        where adrelid = relation and lanname not in ('internal', 'c')
     );
     has_rules := exists (select from pg_rewrite where ev_class = relation and ev_type <> '1');
     is_paused := exists (select from usersync.pause);

@@ -1,5 +1,6 @@
 -- Whether rows that are inserted into the users table end up there as they were given, at once: no trigger of the
--- application fires for an INSERT, no partition may have one, and no check waits for COMMIT.
+-- application fires for an INSERT, no partition may have one, no check waits for COMMIT, and no DEFAULT runs a function of the
+-- application, which may write to where one does.
 --
 -- IMMUTABLE, though it reads the catalog, so that its call with constants is computed when an expression or a statement
 -- is planned, and costs a sign-up nothing. PostgreSQL plans anew what names a table as a constant of type regclass as
@@ -13,7 +14,7 @@ declare
     target record := usersync.look_up(users_table);
     source record := usersync.look_up(source_table);
 begin
-    return pg_partition_root(users_table) is null and not exists (
+    return pg_partition_root(users_table) is null and not target.computes_defaults and not exists (
         select from unnest(target.triggers || source.triggers)
         where tgtype & 4 <> 0 and (tgdeferrable or tgrelid = users_table and not tgisinternal)
     );
