@@ -42,6 +42,15 @@ def test_the_wait_doubles_up_to_a_day(project, failing):
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440, 1440]
 
 
+def test_a_user_who_has_failed_a_thousand_times_hides_no_other(project, failing, sql):
+    sql("update usersync.sync_failures set attempts = 1029, next_try_at = now()")
+    other = project.auth.sign_up_email("grace@example.com")
+    sql("delete from usersync.sync_failures where user_id = %s", other)
+    project.client.reconcile()
+    assert attempts(project, failing) == 1030
+    assert attempts(project, other) == 1
+
+
 def test_a_run_tries_who_is_due(project, failing, sql):
     sql("update usersync.sync_failures set next_try_at = now()")
     sql(ACCEPT)

@@ -2532,7 +2532,7 @@ begin
         attempts = failure.attempts + 1,
         last_failed_at = now(),
         next_try_at = case
-            when failure.attempts >= 5 then now() + interval '1 minute' * least(2 ^ (failure.attempts - 5), 1440)
+            when failure.attempts >= 5 then now() + interval '1 minute' * least(2 ^ least(failure.attempts - 5, 11), 1440)
         end;
 end;
 $function$
