@@ -76,7 +76,7 @@ class AsyncUserSync:
         try:
             position = await self._link.run(users.position())
         except UsersyncError:
-            # While it is away, what is remembered is all there is.
+            # The database is unavailable: keep what is remembered.
             position = None
         self._known.meet(position)
 
@@ -117,7 +117,7 @@ class AsyncUserSync:
         return (await self._link.run(pausing.pause(by=by)))[0]
 
     async def resume(self, *, by: str | None = None) -> Resumption:
-        """End the pause, and make up for it."""
+        """End the pause, and sync the users who changed during it."""
         ended = await self._link.run(pausing.end_pause(by=by))
         retried = await self._link.run(users.retry(sqlstate=pausing.NOTED))
         return Resumption(ended.pause, retried, await self.reconcile(), complete=ended.pending is None)

@@ -68,13 +68,12 @@ class UserSync:
         return self._link.run(users.user_exists(users.user_id_of(user_id)))
 
     def ensure_user_exists(self, user_id: UUID | str, *, create: bool = False) -> bool:
-        """Whether the user has a row, which is made if need be.
+        """Whether the user has a row. A missing row is created.
 
-        A positive answer is remembered for ten minutes, and costs no query then, but for one in half a minute
-        that asks whether the database has moved: a failover and a restore empty the memory. False means that
-        the auth server does not know the user, that the settings skip the user, or that the row could not be
-        made (see :meth:`failures`). ``create`` makes the row though ``creates_rows = false`` leaves that to
-        the application.
+        A positive answer is remembered for ten minutes and then costs no query. One query every 30 seconds
+        asks whether the database has moved: a failover and a restore empty the memory. False means that the
+        auth server does not know the user, that the settings skip the user, or that the row could not be
+        created (see :meth:`failures`). ``create`` creates the row even with ``creates_rows = false``.
         """
         found = users.user_id_of(user_id)
         if self._known.has(found) and self._known.wants_position:
@@ -92,7 +91,7 @@ class UserSync:
         try:
             position = self._link.run(users.position())
         except UsersyncError:
-            # While it is away, what is remembered is all there is.
+            # The database is unavailable: keep what is remembered.
             position = None
         self._known.meet(position)
 
@@ -131,24 +130,24 @@ class UserSync:
         return self._link.run(users.failures(limit=limit))
 
     def retry(self, user_id: UUID | str | None = None, *, due: bool = False) -> SyncResult:
-        """Try the users of the failures table again, or one of them. ``due``: only those whose next try is
-        due, see :meth:`reconcile`; for jobs that run often."""
+        """Try the users of the failures table again, or one of them. ``due``: only users whose next attempt
+        is due, see :meth:`reconcile`; for jobs that run often."""
         one = users.user_id_of(user_id) if user_id is not None else None
         return self._link.run(users.retry_by_hand(one, due=due))
 
     def pause(self, *, by: str | None = None) -> Pause:
-        """Pause the triggers: from the next statement of the auth server on they note which users are
-        created, changed and deleted, and sync nobody. :meth:`reconcile`, :meth:`retry` and removals raise
-        :class:`~usersync.errors.PausedError` meanwhile; calls for one user work.
+        """Pause the triggers. From the next statement of the auth server on, they record which users are
+        created, changed and deleted, and sync no user. During a pause :meth:`reconcile`, :meth:`retry` and
+        removals raise :class:`~usersync.errors.PausedError`; calls for one user work.
 
-        Returns since when and by whom usersync is paused: an earlier pause stays. ``by`` is who the audit log
-        names; default: the role of the database.
+        Returns the start of the pause and who started it; an earlier pause stays. ``by`` is the name for the
+        audit log; default: the role of the database.
         """
         return self._link.run(pausing.pause(by=by))[0]
 
     def resume(self, *, by: str | None = None) -> Resumption:
-        """End the pause, and make up for it: users who were created, changed or deleted meanwhile are synced,
-        then both tables are compared, as :meth:`reconcile` does it.
+        """End the pause. Sync the users who were created, changed or deleted during the pause, then compare
+        both tables, as :meth:`reconcile` does.
 
         Waits up to five seconds for transactions that began during the pause. Can be called again.
         """
@@ -185,15 +184,14 @@ class UserSync:
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
-        """Compare both tables and bring the users table in line, page by page.
+        """Compare both tables and sync the users table, page by page.
 
         ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` share the
-        run by ranges of ids; they need an address or a pool. ``resume`` goes on with the newest unfinished
-        run, if there is one. Interrupted at any moment, it leaves whole pages. Rows of deleted users are
-        counted and left as they are. ``create_missing`` creates the rows of users who have none, though
-        ``creates_rows = false`` leaves that to the application. A user who has failed five times is tried
-        again after a minute, two, four, and so on up to a day; ``retry_failures`` tries these users now. See
-        :meth:`remove_orphans` and :meth:`apply_deletions`.
+        run by ranges of ids; they need an address or a pool. ``resume`` continues the newest unfinished
+        run, if there is one. An interrupted run leaves whole pages. Rows of deleted users are counted and
+        left as they are, see :meth:`remove_orphans` and :meth:`apply_deletions`. ``create_missing`` creates
+        missing rows even with ``creates_rows = false``. A user who has failed five times is tried again after
+        a minute, then two, four, and so on up to a day; ``retry_failures`` tries these users now.
         """
         reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
         self._link.room_for(workers)

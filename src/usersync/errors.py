@@ -133,7 +133,7 @@ class MigrationChangedError(UsersyncError):
 
 
 class PausedError(UsersyncError):
-    """The triggers are paused, and no run writes users."""
+    """The triggers are paused, so runs are not allowed to write users."""
 
     code = "US305"
 

@@ -34,7 +34,7 @@ class Failure:
     attempts: int
     first_failed_at: datetime
     last_failed_at: datetime
-    #: Before this time no run tries the user; None: the next run does.
+    #: No run tries the user before this time; None: the next run tries the user.
     next_try_at: datetime | None = None
 
     @classmethod
@@ -121,7 +121,7 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Pause:
-    """Since when, and by whom, the triggers are paused."""
+    """A pause: when it began, and who started it."""
 
     paused_at: datetime
     by: str
@@ -216,13 +216,13 @@ def _time(text: str | None) -> datetime | None:
 
 @dataclass(frozen=True)
 class Resumption:
-    """What was made up for when a pause ended."""
+    """The result of ending a pause."""
 
     #: The pause that was ended; None if there was none.
     pause: Pause | None
-    #: What the failures table named and was tried again: users who were changed or deleted during the pause.
+    #: The retry of the users who were created, changed or deleted during the pause.
     retried: SyncResult
-    #: What the run after it found.
+    #: The result of the run after that retry.
     sync: SyncResult
     #: Whether every transaction that began during the pause has ended. If not, call ``resume`` again later.
     complete: bool = True

@@ -70,49 +70,49 @@ class Settings:
     key_type: KeyType = _setting(
         "The type of that column: `uuid`, or one that holds the id as text: `text`, `varchar`, `varchar(n)`, "
         "`char(36)`, or citext with its schema (`extensions.citext`). The audit log's `user_id` has the same "
-        "type. Rows whose key is not the text of a uuid in lower case are no users' rows: they are never "
+        "type. Rows whose key is not the text of a uuid in lower case are not users: they are never "
         "compared, counted as orphaned, changed or removed.",
         default=UUID_KEY,
     )
     users_where: tuple[Column, ...] = _setting(
-        "For a table that also holds rows that are no users: the columns and constants by which a user's row "
-        "is known, as in `{ is_personal = true }`. New rows get them. Other rows are never compared, counted "
+        "For a table that also holds other rows than users: the columns and constants that identify a user's "
+        "row, as in `{ is_personal = true }`. New rows get them. Other rows are never compared, counted "
         "as orphaned, changed or removed.",
         default=(),
     )
     skip: tuple[Skip, ...] = _setting(
         "Users who get no row: `anonymous` (until they are permanent), `unconfirmed` (until an e-mail "
         "address or a phone number is confirmed), `without_email` (until they have an e-mail address). "
-        "The row is created in the transaction that ends this. A row that exists is kept in sync.",
+        "The row is created in the transaction that changes this. A row that exists is kept in sync.",
         default=(),
     )
     creates_rows: bool = _setting(
-        "`false` where the application creates the rows: then usersync keeps them in sync, and creates rows "
+        "`false`: the application creates the rows. usersync keeps them in sync, and creates rows "
         "only with `usersync sync --create-missing` and `ensure_user_exists(id, create=True)`.",
         default=True,
     )
     on_delete: OnDelete = _setting(
-        "What happens to the row of a user whom the auth server deletes: `anonymize` (the id and the time of "
+        "What happens to the row of a user that the auth server deletes: `anonymize` (the id and the time of "
         "deletion stay, personal columns are emptied), `soft` (only the time of deletion is set), `keep` "
         "(nothing), `delete` (the row is deleted).",
         default="anonymize",
     )
     on_soft_delete: OnDelete = _setting(
-        "The same for a user whom the auth server soft-deletes: the user stays in its table, with "
+        "The same for a user that the auth server soft-deletes: the user stays in its table, with "
         "`deleted_at` set and the address overwritten. Default: as `on_delete`. `soft` and `keep` leave the "
-        "address in the row: if it must be unique there, whoever signs up with it again gets a row without "
-        "it, or none.",
+        "address in the row. If the column is UNIQUE, a new user with the same address gets a row without "
+        "it, or no row.",
         default="anonymize",
     )
     lock_timeout_ms: int = _setting(
-        "How long, in milliseconds, a sign-up waits for a lock on the users table before its row is left "
-        f"to the ledger ({_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}).",
+        "How long, in milliseconds, a sign-up waits for a lock on the users table. Then the user is recorded "
+        f"as a sync failure ({_MIN_LOCK_TIMEOUT_MS} to {_MAX_LOCK_TIMEOUT_MS}).",
         default=250,
     )
     budget_ms: int = _setting(
-        "How long, in milliseconds, attempts that fail may hold up one transaction of the auth server "
-        f"({_MIN_BUDGET_MS} to {_MAX_BUDGET_MS}). What is not tried then is recorded as a failure, and "
-        "synced by `usersync retry`. Work that succeeds is not counted.",
+        "How long, in milliseconds, failed attempts may delay one transaction of the auth server "
+        f"({_MIN_BUDGET_MS} to {_MAX_BUDGET_MS}). Users who are not tried then are recorded as sync "
+        "failures, and `usersync retry` syncs them. Successful work does not count.",
         default=1000,
     )
     columns: tuple[Column, ...] = _setting(

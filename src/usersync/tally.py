@@ -60,7 +60,7 @@ class PositiveCache:
     """
 
     SIZE, SECONDS = 10_000, 600.0
-    #: How often the database is asked where it is.
+    #: How often the database is asked for its position.
     LOOK_SECONDS = 30.0
 
     def __init__(self) -> None:
@@ -71,11 +71,11 @@ class PositiveCache:
 
     @property
     def wants_position(self) -> bool:
-        """Whether it is time to ask the database where it is, and to call :meth:`meet`."""
+        """Whether it is time to ask the database for its position, and to call :meth:`meet`."""
         return time.monotonic() >= self._look_at
 
     def meet(self, position: str | None) -> None:
-        """Forget everybody if the database has moved. ``position`` is None if it did not say where it is."""
+        """Forget all users if the database has moved. ``position`` is None if the database did not answer."""
         place = (position or "").split(" ")[1:]
         with self._lock:
             self._look_at = time.monotonic() + self.LOOK_SECONDS

@@ -185,4 +185,4 @@ def test_a_trigger_that_writes_null_is_not_replaced_by_the_tables_default(
     )
     planned = usersync("plan", "--adopt", "--json").json
     assert not [each for each in planned["changes"] if each["kind"] == "drop"]
-    assert "writes null into name where the user has no value" in str(planned["findings"])
+    assert "writes null into name if the user has no value" in str(planned["findings"])

@@ -84,7 +84,7 @@ def test_users_whom_a_trigger_gives_no_row_are_skipped(proposed, usersync, auth)
     assert usersync("status").code == 0
     why = usersync("why", user)
     assert (why.code, "skipped" in why.out) == (0, True)
-    assert "The settings give this user no row" in why.out
+    assert "the settings skip this user" in why.out
 
 
 def test_a_value_that_the_table_computes_for_the_trigger_is_no_question(proposed, usersync):

@@ -70,7 +70,7 @@ def test_every_command_says_that_it_is_paused(paused, usersync, vanish):
     assert usersync("sync", "--dry-run").code == 1
     failures = flat(usersync("failures"))
     assert "Not tried: usersync is paused" in failures
-    assert "End the pause, and sync: usersync resume" in failures
+    assert "To end the pause and sync: usersync resume" in failures
 
 
 def test_resume_makes_up_for_it_and_says_so(paused, usersync):
@@ -82,7 +82,7 @@ def test_resume_makes_up_for_it_and_says_so(paused, usersync):
     )
     done = usersync("resume")
     paused.owner.execute("delete from usersync.sync_failures")
-    assert "1 user noted during the pause, 1 in sync now" in flat(done)
+    assert "1 user recorded during the pause, 1 in sync now" in flat(done)
     assert paused.row(user)
     again = usersync("resume", "--json").json
     assert (again["pause"], again["noted"], again["complete"]) == (None, 0, True)
@@ -97,7 +97,7 @@ def test_resume_names_who_has_not_ended_since(paused, usersync):
         done = usersync("resume")
         assert done.code == 1
         assert f"pid {pid}, user supabase_auth_admin" in flat(done)
-        assert "Once it has ended: usersync resume" in flat(done)
+        assert "When it has ended: usersync resume" in flat(done)
     assert usersync("resume").code == 0
     assert paused.client.status().in_step
 

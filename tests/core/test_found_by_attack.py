@@ -296,7 +296,7 @@ def test_a_slip_in_the_name_of_the_users_table_is_noticed(postgres):
 def test_a_column_that_some_users_cannot_fill_is_noticed_before(postgres):
     postgres.execute("create table public.users (id uuid primary key, email text not null)")
     planned = run(schema.plan(parse_settings({"columns": {"email": "email"}})), postgres)
-    assert any("email refuses null" in each.message for each in planned.findings)
+    assert any("email is NOT NULL" in each.message for each in planned.findings)
 
 
 @pytest.mark.newest_server

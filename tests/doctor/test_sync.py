@@ -63,7 +63,7 @@ def test_d018_the_ledger(clinic):
     assert "3 users cannot be synced before the cause of the failure is fixed" in clinic.check("D017").detail
     check = clinic.cures("D018")
     oldest, first, second = check.detail.splitlines()
-    assert "oldest entry" in oldest
+    assert "oldest failure" in oldest
     assert first.startswith("2 users (2 without a row): SQLSTATE 23514, constraint usersync_breakage")
     assert second.startswith("1 user (1 without a row): SQLSTATE 23502")
     assert "example.com" not in check.detail

@@ -2004,7 +2004,7 @@ $function$
 
 
 -- function usersync.note_paused_users(uuid[], text, boolean)
-owner postgres; usersync: notes users who are not synced because usersync is paused.
+owner postgres; usersync: records users who are not synced because usersync is paused.
 CREATE OR REPLACE FUNCTION usersync.note_paused_users(ids uuid[], fired_by text, applies_deletions boolean)
  RETURNS void
  LANGUAGE plpgsql
@@ -2112,7 +2112,7 @@ $function$
 
 
 -- function usersync.pause_triggers(text)
-owner postgres; usersync: has the triggers note what happens instead of syncing users.
+owner postgres; usersync: makes the triggers record changed users instead of syncing them.
 CREATE OR REPLACE FUNCTION usersync.pause_triggers(paused_by text, OUT paused_at timestamp with time zone, OUT by text, OUT is_new boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -2604,7 +2604,7 @@ $function$
 
 
 -- function usersync.refuse_while_paused()
-owner postgres; usersync: raises while usersync is paused.
+owner postgres; usersync: raises an error while usersync is paused.
 CREATE OR REPLACE FUNCTION usersync.refuse_while_paused()
  RETURNS void
  LANGUAGE plpgsql
@@ -2836,7 +2836,7 @@ $function$
 
 
 -- function usersync.resume_triggers(text)
-owner postgres; usersync: has the triggers sync users again.
+owner postgres; usersync: makes the triggers sync users again.
 CREATE OR REPLACE FUNCTION usersync.resume_triggers(resumed_by text)
  RETURNS jsonb
  LANGUAGE plpgsql

@@ -103,7 +103,7 @@ class Application(RuleBasedStateMachine):
             self.effects.add(each["effect"])
             if each["effect"] == "different":
                 self.twins.told.add(each["subject"])
-        if "for whom its condition is not met" in apply.out:
+        if "who does not meet its condition" in apply.out:
             self.effects.add("row for everybody")
             self.twins.told.add("public.counts")
 

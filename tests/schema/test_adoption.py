@@ -162,7 +162,7 @@ def test_a_when_clause_of_its_own_is_more_than_a_copy(installer):
     )
     notes = run(schema.plan(SETTINGS, adopt=True), installer.connection).findings
     (said,) = [each.hint for each in notes if "fires only under a condition of its own" in (each.hint or "")]
-    assert "for whom its condition is not met may have no row today, and gets one from usersync" in said
+    assert "who does not meet its condition may have no row today, and gets one from usersync" in said
 
 
 def test_a_disabled_trigger_stays_as_it_is(installer, catalog, superuser, auth):

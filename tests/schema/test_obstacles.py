@@ -82,7 +82,7 @@ def test_a_handle_new_user_in_public_without_our_triggers_names_is_nobodys_busin
     (note,) = planned.findings
     assert note.level == "warning"
     assert "mine" in note.message
-    assert "give it a name that comes later" in note.hint
+    assert "give it a name that sorts later" in note.hint
 
 
 @pytest.mark.parametrize("arguments", ["", "uuid", "text"])

@@ -96,7 +96,7 @@ class EraseView:
         count = self.found.addresses
         known = "no address is known" if not count else f"or hold one of {count} known addresses"
         log = f"events in {self.settings.audit_table} and " if self.found.has_log else ""
-        events = f"{log}rejected events that name the user's id"
+        events = f"{log}rejected events that contain the user's id"
         return (
             f"{events} ({known}; add others with --value)",
             f"the row in {self.settings.users_table}, sync failures",

@@ -54,7 +54,7 @@ class FailuresView:
         if self.more:
             yield from wrap(f"The oldest {len(self.failures)} are shown; --limit shows more.", width)
         if any(each.sqlstate == NOTED for each in self.failures):
-            yield f"End the pause, and sync:  {typed('usersync resume')}"
+            yield f"To end the pause and sync:  {typed('usersync resume')}"
             return
         yield from wrap("Fix what the messages name, then try all of them again:", width)
         yield f"  {typed('usersync retry')}"
@@ -80,7 +80,7 @@ def failure_lines(failure: Failure, width: int) -> Iterator[str]:
         f"raised in {plain(failure.raised_in)}" if failure.raised_in else "",
         count(failure.attempts, "attempt"),
         f"first failed {first_failed}",
-        f"next try of a run {_next_try(failure)}" if failure.next_try_at else "",
+        f"next attempt of usersync sync {_next_try(failure)}" if failure.next_try_at else "",
     ]
     for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
         yield faint(line)

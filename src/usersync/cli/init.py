@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--no-trial",
     is_flag=True,
-    help="Read the triggers instead of trying them: nothing is written, not even to be rolled back.",
+    help="Read the triggers instead of trying them. Nothing is written, not even in a transaction that is "
+    "rolled back.",
 )
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
 @common_options
@@ -102,7 +103,7 @@ def init(
 
 
 def _asks_for_log(call: Call) -> bool:
-    """Whether an audit log is wanted; nothing is asked where there is one."""
+    """Whether to create an audit log. Nothing is asked if a log exists."""
     stored = call.run(stored_settings(Settings()))
     if not stored.audit.is_own or call.run(has_log(stored)):
         return False
@@ -165,7 +166,7 @@ def _ask(call: Call, tables: Tables, source: TableName) -> Choice | TableName | 
 
 
 def _ask_settings(call: Call, proposal: Proposal) -> dict[str, Answer]:
-    """The answers to the questions that the database leaves open, by the setting."""
+    """The answers to the questions that the database does not answer, by setting."""
     answers = {}
     for question in proposal.asked:
         call.output.tell("", *question_lines(question, call.output.width))

@@ -227,7 +227,7 @@ def _source(column: Proposed) -> tuple[str, str]:
     if column.entry is None:
         return faint("left out"), ""
     options = [f"{name} {value!r}" for name, value in column.entry.items() if name not in {"from", "owner"}]
-    owner = ["yours once filled"] if column.entry.get("owner") == "app" else []
+    owner = ["app-owned"] if column.entry.get("owner") == "app" else []
     if "from" not in column.entry:
         return clip(entry(column.entry), _SOURCE_WIDTH), ""
     return clip(", ".join(column.entry["from"]), _SOURCE_WIDTH), faint(", ".join([*options, *owner]))

@@ -71,7 +71,7 @@ class Call:
     dsn_option: str | None = None
     config: Path | None = None
     surroundings: Surroundings | None = None
-    #: Settings that are not in a file yet.
+    #: Settings that are not written to a file yet.
     given: Settings | None = None
 
     @functools.cached_property
@@ -94,7 +94,7 @@ class Call:
         if self.dsn_option is None and look_up("SUPABASE_URL") and not look_up(*VARIABLES):
             raise NeedsDatabaseError(
                 "this needs a connection to the database, and there is only the Data API (SUPABASE_URL)",
-                hint="Set SUPABASE_DB_URL, or pass --dsn. Over the Data API there are status, sync, "
+                hint="Set SUPABASE_DB_URL, or pass --dsn. The Data API supports status, sync, "
                 "failures, retry, pause and resume.",
             )
         return find_dsn(self.dsn_option)

@@ -1,4 +1,4 @@
-"""``usersync pause``: the triggers note what happens, and sync nobody."""
+"""``usersync pause``: the triggers record changed users and sync none of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PauseView:
-    """Since when, and by whom, usersync is paused."""
+    """The start of the pause, and who started it."""
 
     pause: Pause
     is_new: bool
@@ -31,12 +31,13 @@ class PauseView:
         state = "paused" if self.is_new else "was paused already"
         yield f"{bold(self.target)}  {warning(state)} {self.pause}"
         yield from wrap(
-            "Sign-ups, changes and deletions go on. The triggers note them in usersync.sync_failures, and "
-            "sync nobody. sync, retry and removals are refused; calls for one user, and the audit log, work.",
+            "Sign-ups, changes and deletions still succeed. The triggers record these users in "
+            "usersync.sync_failures and sync none of them. sync, retry and removals fail until the pause "
+            "ends. Calls for one user and the audit log work.",
             width,
         )
         yield ""
-        yield f"End the pause, and sync:  {typed('usersync resume')}"
+        yield f"To end the pause and sync:  {typed('usersync resume')}"
 
     def data(self) -> dict[str, Any]:
         return {"database": self.target, "paused": self.pause, "is_new": self.is_new}
@@ -45,18 +46,18 @@ class PauseView:
 @click.command(
     epilog=examples(
         ("usersync pause", "before work on the users table"),
-        ("usersync status", "says since when, and by whom"),
-        ("usersync resume", "ends the pause, and syncs"),
+        ("usersync status", "shows the start of the pause, and who started it"),
+        ("usersync resume", "ends the pause and syncs"),
     )
 )
 @common_options
 def pause(call: Call) -> View:
-    """Pause the triggers. Sign-ups go on; nobody is synced until resume.
+    """Pause the triggers. Sign-ups succeed; no user is synced until resume.
 
-    From the next statement of the auth server on, the triggers note which users are created, changed and
-    deleted, and do not touch the users table. 'usersync resume' makes up for it. 'sync', 'retry' and removals
-    are refused meanwhile. What concerns one user ('sync --user', ensure_user_exists, an audit event) works.
-    No table of the application or of the auth server is locked.
+    From the next statement of the auth server on, the triggers record which users are created, changed and
+    deleted, and do not touch the users table. 'usersync resume' syncs these users. During a pause, 'sync',
+    'retry' and removals fail. Calls for one user ('sync --user', ensure_user_exists, an audit event) work.
+    The command locks no table of the application or of the auth server.
     """
     found, is_new = call.run(pausing.pause(by=call.by))
     return PauseView(found, is_new, call.target)

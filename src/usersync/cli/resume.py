@@ -1,4 +1,4 @@
-"""``usersync resume``: end the pause, and make up for what has happened meanwhile."""
+"""``usersync resume``: end the pause, and sync the users who changed during it."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class ResumeView:
     def lines(self, width: int) -> Iterator[str]:
         state = f"It was paused {self.pause}." if self.pause else "It was not paused."
         yield f"{bold(self.sync.target)}  {good('not paused')}"
-        noted = f"{count(self.retried.counts.examined, 'user')} noted during the pause"
+        noted = f"{count(self.retried.counts.examined, 'user')} recorded during the pause"
         yield from wrap(f"{state} {noted}, {self.retried.synced:,} in sync now.", width)
         yield ""
         yield from self.sync.lines(width)
         if self.pending:
             yield ""
             yield from wrap(
-                "A transaction that began during the pause has not ended; the users that it has noted are "
+                "A transaction that began during the pause has not ended. The users that it recorded are "
                 "not synced yet.",
                 width,
                 first=bad("  ! "),
             )
             yield from wrap(self.pending.hint or "", width, first="    ")
-            yield f"    Once it has ended:  {typed('usersync resume')}"
+            yield f"    When it has ended:  {typed('usersync resume')}"
 
     def data(self) -> dict[str, Any]:
         return {
@@ -67,18 +67,18 @@ class ResumeView:
 
 @click.command(
     epilog=examples(
-        ("usersync resume", "ends the pause, and syncs"),
+        ("usersync resume", "ends the pause and syncs"),
         ("usersync resume --json", "for programs"),
     )
 )
 @common_options
 def resume(call: Call) -> View:
-    """End the pause, and sync what has changed meanwhile.
+    """End the pause, and sync the users who changed during it.
 
-    The triggers sync again from the next statement of the auth server on. Then the users whom they have noted
-    are synced, deletions included, and both tables are compared as 'usersync sync' does it. Waits up to 5 s
-    for transactions that began during the pause. Can be run again. Exit code 1 if a user could not be synced,
-    or such a transaction has not ended.
+    The triggers sync again from the next statement of the auth server on. The command then syncs the users
+    that the triggers recorded, deletions included, and compares both tables as 'usersync sync' does. It waits
+    up to 5 s for transactions that began during the pause. It can be run again. Exit code 1 if a user could
+    not be synced, or if such a transaction has not ended.
     """
     ended = call.run(pausing.end_pause(by=call.by))
     pending = call.name_blockers(ended.pending) if ended.pending else None

@@ -66,21 +66,22 @@ class RetryView:
 
 @click.command(
     epilog=examples(
-        ("usersync retry", "everybody in the failures table"),
+        ("usersync retry", "every user in the failures table"),
         ("usersync retry --user ID", "one user"),
-        ("usersync retry --due", "whose next try is due"),
+        ("usersync retry --due", "users whose next attempt is due"),
     )
 )
 @click.option("--user", "user_id", type=click.UUID, metavar="ID", help="Only this user.")
 @click.option(
-    "--due", is_flag=True, help="Only users whose next try is due. For jobs that run every few minutes."
+    "--due", is_flag=True, help="Only users whose next attempt is due. For jobs that run every few minutes."
 )
 @common_options
 def retry(call: Call, user_id: UUID | None, *, due: bool) -> View:
     """Try the users of the failures table again.
 
-    A user who is synced leaves it. Tries everybody, also users whom 'usersync sync' leaves alone for a while:
-    after five failures it waits a minute, then two, four, and so on up to a day. Exit code 1 if some remain.
+    A user who is synced is removed from the table. Users whose next attempt is not due are tried too:
+    'usersync sync' waits a minute after five failures, then two minutes, four, and so on up to a day. Exit
+    code 1 if failures remain.
     """
     from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
 

@@ -1,4 +1,4 @@
-"""Asking for the audit log in a settings file that somebody wrote by hand: nothing else in it changes."""
+"""Enables the audit log in a hand-written settings file, and changes nothing else in it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SettingsFile:
             header, *rest = _section_lines(section, wanted)
             raise SettingsError(
                 f"{self.path} has the section audit in a form that usersync does not edit",
-                hint=f"Write into it yourself, then run usersync apply: {' '.join((header, *rest))}",
+                hint=f"Write these lines into the file, then run usersync apply: {' '.join((header, *rest))}",
             )
         return changed
 
@@ -95,7 +95,7 @@ def _is_header(line: str, section: tuple[str, ...]) -> bool:
 
 
 def _adds(before: dict[str, Any], text: str, section: tuple[str, ...], wanted: Mapping[str, Any]) -> bool:
-    """Whether the text says the same as before, and this in addition."""
+    """Whether the text has the same settings as before, and the wanted ones."""
     try:
         after = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

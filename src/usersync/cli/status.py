@@ -55,7 +55,7 @@ class StatusView:
         if self.status.read_only:
             yield from wrap(_READ_ONLY[self.status.read_only], width, first=bad("  read-only: "))
         if self.status.paused:
-            text = f"{self.status.paused}. The triggers sync nobody until: usersync resume"
+            text = f"{self.status.paused}. The triggers sync no user until: usersync resume"
             yield from wrap(text, width, first=bad("  paused: "))
         yield ""
         yield from align(self._rows(), indent="  ")
@@ -93,7 +93,7 @@ class StatusView:
         status = self.status
         if status.paused:
             yield ""
-            yield from align([("End the pause, and sync:", typed("usersync resume"))])
+            yield from align([("To end the pause and sync:", typed("usersync resume"))])
             return
         unfinished = status.last_run is not None and not status.last_run.finished
         steps = []

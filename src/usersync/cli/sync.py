@@ -78,8 +78,8 @@ if TYPE_CHECKING:
     "limit",
     type=click.IntRange(0),
     metavar="N",
-    help="With --create-missing: create at most N rows, and stop. With the other two: remove nothing if "
-    "there are more than N such rows; required with --yes.",
+    help="With --create-missing: create at most N rows, then stop. With --remove-orphans and "
+    "--apply-deletions: remove nothing if there are more than N such rows; required with --yes.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before rows are removed. Needs --max.")
 @click.option(
@@ -101,7 +101,7 @@ def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: A
     if removal["remove_orphans"] or removal["apply_deletions"]:
         return _remove(call, user_ids, from_api=from_api, dry_run=options["dry_run"], **removal)
     if removal["yes"]:
-        raise click.UsageError("--yes goes with --remove-orphans or --apply-deletions")
+        raise click.UsageError("--yes requires --remove-orphans or --apply-deletions")
     if removal["limit"] is not None:
         return _create_some(call, removal["limit"], user_ids, from_api=from_api, **options)
     if from_api and (user_ids or options["dry_run"] or options["resume"]):
@@ -145,11 +145,11 @@ def _create_some(
     from_api: bool,
     **_: Any,
 ) -> SyncView:
-    """Create the rows of so many users who have none; of users who failed before, none is tried."""
+    """Create missing rows, up to the limit. Users in the failures table are not tried."""
     if not create_missing or dry_run or from_api or user_ids:
         raise click.UsageError(
-            "--max goes with --create-missing, --remove-orphans or --apply-deletions, and not with "
-            "--dry-run, --user or --from-api"
+            "--max requires --create-missing, --remove-orphans or --apply-deletions, and is not allowed "
+            "with --dry-run, --user or --from-api"
         )
     _refuse_run_options("--max")
     call.warn_of_other_settings()

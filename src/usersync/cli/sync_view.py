@@ -37,7 +37,7 @@ class SyncView:
     target: str
     #: Whether the auth server's users were read from its admin API.
     from_api: bool = False
-    #: The command that goes on where this one stopped at a limit.
+    #: The command that continues after a run that stopped at its limit.
     again: str | None = None
 
     @property
@@ -85,7 +85,7 @@ class SyncView:
         if result.dry_run and counts.differing:
             steps.append(("Nothing was written. To write them:", typed("usersync sync")))
         if self.again:
-            steps.append(("There may be more:", typed(self.again)))
+            steps.append(("More rows may be missing:", typed(self.again)))
         if result.errors:
             steps.append(("See the reasons:", typed("usersync failures")))
             steps.append(("Once fixed:", typed("usersync retry")))

@@ -28,7 +28,7 @@ _PROSPECTS = {
     "written": "The row would be written, and be whole.",
     "orphaned": "The row is left alone, the auth server has no such user. To apply on_delete to all:",
     "deleted_upstream": "The row is left alone, the user is soft-deleted. To apply on_soft_delete to all:",
-    "skipped": "Nothing. The settings give this user no row (skip, or creates_rows = false).",
+    "skipped": "Nothing: the settings skip this user (skip, or creates_rows = false).",
     "degraded": "A row would be written that holds less than it should:",
     "failed": "No row could be written:",
 }

@@ -1,4 +1,4 @@
-"""Optional dependencies: what a part of usersync needs beyond the core, and the error where it is missing."""
+"""Optional dependencies, and the error if one of them is missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def missing(extra: str, what: str) -> MissingExtraError | None:
 
 @contextmanager
 def needed(extra: str, what: str) -> Iterator[None]:
-    """Imports of an extra's packages: where one is missing, ``what`` needs it."""
+    """Imports packages of an extra. If one is missing, raises an error that names ``what``."""
     try:
         yield
     except ImportError as error:

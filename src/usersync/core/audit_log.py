@@ -1,4 +1,4 @@
-"""Whether there is an audit log. It is created when somebody asks for it; another table may have its name."""
+"""Whether there is an audit log. It is created on request; another table may have its name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from usersync.settings import Settings
     from usersync.transports.steps import Plan
 
-#: What creates it.
+#: The command that creates the log.
 COMMAND = "usersync audit enable"
 
 
@@ -30,5 +30,5 @@ def has_events(settings: Settings) -> Plan[bool]:
 
 
 def no_log() -> NotInstalledError:
-    """The error for what needs a log."""
+    """The error of operations that require a log."""
     return NotInstalledError("there is no audit log in this database", hint=f"To create it, run: {COMMAND}")

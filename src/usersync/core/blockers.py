@@ -41,8 +41,8 @@ class Blocker:
 
 
 def blockers(settings: Settings, *tables: TableName) -> Plan[tuple[Blocker, ...]]:
-    """Look for them on usersync's tables, tracked ones included, and on these; none if the lock was released
-    meanwhile, or this cannot be read either."""
+    """The sessions that hold locks on these tables, on usersync's tables or on tracked tables. Empty if the
+    lock was released, or if the locks cannot be read."""
     watched = ", ".join(literal(each.quoted) for each in tables)
     text = render_catalog("blockers", settings, watched_tables=watched)
     try:

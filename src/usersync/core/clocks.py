@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clocks:
-    """What both say. To ask the server takes a while, which does not count as a difference."""
+    """The times of both clocks. The time that the query takes does not count as a difference."""
 
     server: datetime
     #: This machine's, before and after the server was asked.
@@ -23,7 +23,7 @@ class Clocks:
 
     @property
     def apart(self) -> timedelta:
-        """How far they are apart, at least."""
+        """The smallest possible difference of the clocks."""
         return max(self.before - self.server, self.server - self.after, timedelta(0))
 
     @property

@@ -1,4 +1,4 @@
-"""Pausing the triggers: while they are paused they only note what the auth server does, and sync nobody."""
+"""Pausing the triggers: paused triggers only record the users who change, and sync none of them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Ended:
     """The pause that was ended; None if there was none."""
 
     pause: Pause | None
-    #: Set if a transaction that began during the pause has not ended: what it has noted is not seen yet.
+    #: Set if a transaction that began during the pause has not ended: its recorded users are not visible.
     pending: BusyError | None = None
 
 
 def pause(*, by: str | None = None) -> Plan[tuple[Pause, bool]]:
-    """Pause the triggers; the pause there is now, and whether it began with this call."""
+    """Pause the triggers. Returns the pause, and whether it began with this call."""
     row = yield from operate("pause", returns=_PAUSE | {"is_new": bool}, by=by)
     return Pause.from_json(row), bool(row["is_new"])
 
 
 def end_pause(*, by: str | None = None) -> Plan[Ended]:
-    """End the pause, and wait for the transactions that have read that there is one."""
+    """End the pause, and wait for the transactions that began during it."""
     row = yield from operate("resume", returns=optional(_PAUSE), by=by)
     ended = Pause.from_json(row) if row else None
     try:

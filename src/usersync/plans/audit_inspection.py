@@ -70,14 +70,14 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
 
 
 def _without_partitions(settings: Settings) -> Finding:
-    """What a dump of one schema leaves of a log. Once there are partitions again, nothing tells."""
+    """A log restored from a dump of one schema. With partitions again, it cannot be recognized."""
     return Finding(
         "D027",
         f"table {settings.audit_table}",
-        f"{settings.audit_table} has no partitions, and its events were in them, in the schema usersync: a "
-        "dump of the schema public or of this table alone (pg_dump -n, -t) does not hold them, nor the "
-        "triggers of tracked tables",
-        "-- Restore the schema usersync as well: see docs/backup.md. To go on with an empty log: usersync "
+        f"{settings.audit_table} has no partitions, so it has no events. The partitions are in the schema "
+        "usersync. A dump of the schema public, or of this table alone (pg_dump -n, -t), holds neither the "
+        "partitions nor the triggers of tracked tables",
+        "-- Restore the schema usersync as well: see docs/backup.md. To start with an empty log: usersync "
         "apply; then track the tables again: usersync audit track",
         "warning",
     )

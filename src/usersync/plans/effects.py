@@ -112,7 +112,7 @@ def _filled(name: str, value: Value | None, settings: Settings, catalog: Mapping
     elif not _is_same(value, column, about):
         yield f"fills {name} from another source than the settings"
     elif column.takes_table_default and about and writes_null(value, about):
-        yield f"writes null into {name} where the user has no value (absent = 'null' in the settings)"
+        yield f"writes null into {name} if the user has no value (absent = 'null' in the settings)"
 
 
 def _followed(

@@ -48,12 +48,13 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
     ]
     triggers = triggers_set_off(inspection) if counted["missing"] else ()
     if triggers:
-        sentences.append(f"each new row sets off {listed(triggers)}, for users of long ago too")
+        sentences.append(f"each new row sets off {listed(triggers)}, for old users too")
     advice = []
     if triggers:
         advice.append(
-            "-- If that sends mails or the like to old users, install without the first run, look at what "
-            "the triggers do for a few, and create the other rows in portions, or not at all:\n"
+            "-- If these triggers send mails to old users, for example: install without the first run, "
+            "create a few rows, and check what the triggers do. Then create the other rows in portions, or "
+            "none:\n"
             "usersync apply --no-sync\n"
             "usersync sync --create-missing --max 10"
         )

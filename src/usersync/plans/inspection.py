@@ -174,8 +174,8 @@ def _pause(inspection: Inspection) -> Iterator[Finding]:
         yield Finding(
             "D004",
             PAUSED,
-            f"usersync is paused {pause}: the triggers note which users are created, changed and deleted, "
-            "and sync nobody",
+            f"usersync is paused {pause}: the triggers record which users are created, changed and deleted, "
+            "and sync none of them",
             "usersync resume",
         )
 
@@ -426,11 +426,11 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
         yield Finding(
             "D012",
             subject,
-            f"{table}.{column.name} refuses null, and {' and '.join(map(str, column.sources))} can be "
+            f"{table}.{column.name} is NOT NULL, and {' and '.join(map(str, column.sources))} can be "
             f"absent: {_who_lacks(column)} cannot get a row",
             f'-- Give it a default: {column.name} = {{ from = "{column.sources[0]}", default = … }}. '
-            f"Their sign-ups succeed meanwhile, and the ledger names them. {_skip_hint(column)}"
-            "Or let it be null:\n"
+            f"Until then their sign-ups succeed, and usersync failures lists them. {_skip_hint(column)}"
+            "Or drop NOT NULL:\n"
             f"alter table {table.quoted} alter column {quote(column.name)} drop not null;",
             "warning",
         )

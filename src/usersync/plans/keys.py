@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def type_misfit(settings: Settings, column_type: str) -> Finding | None:
-    """What is wrong where the column is not of the type that the settings name."""
+    """A finding if the column's type is not the one in the settings."""
     table, key = settings.users_table, settings.key
     try:
         found = parse_key_type(column_type, "key_type")
@@ -45,7 +45,7 @@ def _reason(error: SettingsError) -> str:
 
 
 def key_findings(settings: Settings) -> Plan[tuple[Finding, ...]]:
-    """What is wrong with the values and the collation of a key that holds the id as text."""
+    """Findings about the values and the collation of a key that holds the id as text."""
     if settings.key_type.is_uuid:
         return ()
     sorted_otherwise = yield from _sorted_otherwise(settings)
@@ -59,7 +59,7 @@ _COLLATION = """
     where attrelid = to_regclass(%(table)s) and attname = %(key)s
 """
 
-# All that two places of an id can hold, as a collation sorts it: Danish has "aa" behind "z".
+# All pairs of digits of an id, in the order of a collation: Danish sorts "aa" after "z".
 _IS_ORDER_OF_IDS = """
     select array_agg(pair order by pair collate {collation}) = array_agg(pair order by pair collate "C")
         as same
@@ -72,7 +72,7 @@ _IS_ORDER_OF_IDS = """
 
 
 def _sorted_otherwise(settings: Settings) -> Plan[Finding | None]:
-    """Pages are ranges of ids, in the order of a uuid and of the key's index alike."""
+    """A page is a range of ids: the index on the key has to sort them as PostgreSQL sorts a uuid."""
     table, key = settings.users_table, settings.key
     found = yield from query(_COLLATION, table=table.quoted, key=key)
     if not found or (yield from query_row(_IS_ORDER_OF_IDS.format(collation=found[0]["name"])))["same"]:
@@ -81,17 +81,17 @@ def _sorted_otherwise(settings: Settings) -> Plan[Finding | None]:
     return Finding(
         "D012",
         f"column {table}.{key}",
-        f"{table}.{key} has the collation {collation}, which sorts the digits of ids in an order of its own: "
-        "usersync cannot compare the tables page by page",
-        "-- Give the column the collation of bytes. The table is locked meanwhile, and columns that refer to "
-        f"it need the same:\nalter table {table.quoted} alter column {quote(key)} "
+        f"usersync cannot compare the tables page by page: {table}.{key} has the collation {collation}, "
+        "which sorts ids in another order than a uuid",
+        '-- Give the column the collation "C". This locks the table while it runs. Columns that refer to '
+        f"it need the same collation:\nalter table {table.quoted} alter column {quote(key)} "
         f'type {settings.key_type.sql} collate "C";',
         level="error",
     )
 
 
 def _in_upper_case(settings: Settings) -> Plan[Finding | None]:
-    """Rows of users whose ids are not written as the auth server writes them: a second row would be made."""
+    """Rows of users with an id in upper case: usersync would create a second row."""
     table, column, kind = settings.users_table, quote(settings.key), settings.key_type
     key = f"target.{column}"
     in_upper_case = f"{kind.holds_id(f'lower({key}::text)')} and not ({kind.holds_id(key)})"
@@ -106,9 +106,9 @@ def _in_upper_case(settings: Settings) -> Plan[Finding | None]:
         "D012",
         f"column {table}.{settings.key}",
         f"{table} holds {rows:,} {'id' if rows == 1 else 'ids'} of auth users in upper case: usersync "
-        "compares ids in lower case, as the auth server writes them, and would make a second row for each",
-        "-- Write the ids in lower case, and have the application write them so. Columns that refer to them "
-        "change with them only by ON UPDATE CASCADE:\n"
+        "compares ids in lower case, as the auth server writes them, and would create a second row for each",
+        "-- Change the ids to lower case, and have the application write them in lower case. Columns that "
+        "refer to the ids change too only with ON UPDATE CASCADE:\n"
         f"update {table.quoted} as target set {column} = lower({key}::text) where {in_upper_case};",
         level="error",
     )

@@ -48,13 +48,13 @@ def plan_removal(
         Change(
             "drop",
             f"{TRACKED}{table}",
-            "its changes are recorded no more",
+            "its changes are no longer recorded",
             _drop(f"usersync.{each}()" for each in functions),
         )
         for table, functions in tracked.items()
     ]
     if log_is_unused and not drop_audit_log:
-        reason = "it has never held an event; it stays if an object of the application depends on it"
+        reason = "it has no events; it stays if an object of the application depends on it"
         changes.append(
             Change("drop", f"table {settings.audit_table}", reason, _drop_unused(settings, bundle))
         )

@@ -202,11 +202,12 @@ def _beside_ours(
     hint = f"It {what}, and stays. What it raises fails the sign-up, as before."
     if first and not each.makes_rows:
         hint += (
-            " If it needs the user's row, give it a name that comes later: triggers of a kind fire by name."
+            " If it requires the user's row, give it a name that sorts later: triggers fire in the order of "
+            "their names."
         )
     if each.makes_rows and settings.creates_rows and CONDITIONAL in " ".join(each.beyond):
         hint += (
-            " A user for whom its condition is not met may have no row today, and gets one from usersync. "
+            " A user who does not meet its condition may have no row today, and gets one from usersync. "
             "With creates_rows = false in the settings, usersync creates none."
         )
     yield Finding(

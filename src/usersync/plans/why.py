@@ -68,7 +68,7 @@ class UserReport:
 
     @property
     def in_step(self) -> bool:
-        """Whether there is nothing to do and nothing in the ledger."""
+        """Whether there is nothing to do and no failure."""
         return self.prospect in {"nothing", "skipped"} and self.failure is None
 
 

@@ -1,7 +1,7 @@
-"""Changing tables that others are busy with: one installer at a time, and nobody waits in line behind it.
+"""Changing tables that other sessions use: one installer at a time, and no session waits behind it for long.
 
-A statement that waits for a lock makes everybody wait who comes after it. So none waits for longer than a
-tenth of a second; it gives up, lets the others through, and tries again. It says so, and who has the lock.
+A statement that waits for a lock also blocks all later statements on the table. So a statement waits for at
+most a tenth of a second, then gives up, and tries again later. It reports this, and who holds the lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 BUSY_LOCK_TIMEOUT = "100ms"
 _ATTEMPTS = 60
-#: After how many attempts it is said that somebody has the lock: about half a second.
+#: The number of attempts before the wait is reported: about half a second.
 _SILENT_ATTEMPTS = 3
 _MAX_PAUSE_S = 1.0
 
@@ -36,7 +36,7 @@ _INSTALLER = """
         string_agg(
             format('pid %%s, user %%s, since %%s', pid, usename, date_trunc('second', xact_start)), '; '
         ),
-        'it has ended since'
+        'which has ended by now'
     ) as who
     from pg_locks join pg_stat_activity using (pid)
     where locktype = 'advisory' and granted and objsubid = 1
@@ -51,7 +51,7 @@ def take_lock(lock_timeout: str) -> Plan[None]:
     row = yield from query_row("select pg_try_advisory_xact_lock(%(key)s) as taken", key=LOCK_KEY)
     if not row["taken"]:
         who = (yield from query_row(_INSTALLER, key=LOCK_KEY))["who"]
-        yield Pause(0, f"Another usersync is changing the schema ({who}). Waiting for it, 2 minutes at most.")
+        yield Pause(0, f"Another usersync is changing the schema ({who}). Waiting for up to 2 minutes.")
         yield from query("select pg_advisory_xact_lock(%(key)s)", key=LOCK_KEY)
     yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=lock_timeout)
 
@@ -71,14 +71,14 @@ def patiently(
             if attempts == _ATTEMPTS:
                 named = "; ".join(map(str, (yield from who()))) or _LOOK
                 raise BusyError(
-                    f"{table} was locked by others at each of {_ATTEMPTS} attempts",
-                    hint=f"{named}. Wait for it, or end it; then run this again, it goes on where it was.",
+                    f"{table} could not be locked in {_ATTEMPTS} attempts: other sessions hold locks on it",
+                    hint=f"{named}. Wait for it, or end it. Then run the command again: it continues.",
                     sqlstate=error.sqlstate,
                 ) from error
         why = None
         if attempts == _SILENT_ATTEMPTS:
             named = "; ".join(map(str, (yield from who())))
-            why = f"{table} is locked{f': {named}' if named else ''}. Trying again, for a minute at most."
+            why = f"{table} is locked{f': {named}' if named else ''}. Trying again, for up to a minute."
         # Jittered, so that several installers, or we and a regular job, do not meet again and again.
         yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * attempts)), why)  # noqa: S311
         attempts += 1

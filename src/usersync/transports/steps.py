@@ -72,11 +72,11 @@ class Pause:
     """Wait for so many seconds."""
 
     seconds: float
-    #: What is waited for, for people; see :data:`ON_WAIT`.
+    #: The reason for the wait, as a text for people; see :data:`ON_WAIT`.
     why: str | None = None
 
 
-#: Is told what an operation waits for, if that takes long enough to wonder.
+#: Called with the reason for a wait that takes long enough to be reported.
 ON_WAIT: ContextVar[Callable[[str], None] | None] = ContextVar("usersync_on_wait", default=None)
 
 

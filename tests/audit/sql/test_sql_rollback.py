@@ -142,7 +142,7 @@ def test_the_plan_says_what_goes_and_what_stays(log):
     log.record(event(outcome="perhaps"))
     planned = run(schema.plan_rollback(log.project.settings), log.owner).changes
     said = {(each.kind, each.subject): each.reason for each in planned}
-    assert said["drop", "triggers on public.products"] == "its changes are recorded no more"
+    assert said["drop", "triggers on public.products"] == "its changes are no longer recorded"
     assert "append-only no more" in said["keep", f"table {log.project.settings.audit_table}"]
     back(log)
     assert log.owner.execute("select count(*) from pg_trigger where not tgisinternal").fetchone() == (0,)

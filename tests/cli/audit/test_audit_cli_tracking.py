@@ -42,7 +42,7 @@ def test_a_table_is_tracked_and_untracked(products):
     assert "nothing to change" in again.out
     gone = products("untrack", "products")
     assert gone.code == 0
-    assert "recorded no more" in gone.out
+    assert "no longer recorded" in gone.out
     assert products("untrack", "products").code == 1
     assert "no table is tracked" in products("tracked").out
 

@@ -20,7 +20,7 @@ SECTIONS: Sections = {
         _entry("stats", "Count events by day and action, and draw them."),
         _entry("export", "Write events out: JSON Lines, CSV or Parquet."),
     ),
-    "Set up": (_entry("enable", "Create the audit log, and ask for it in the settings file."),),
+    "Set up": (_entry("enable", "Create the audit log, and enable it in the settings file."),),
     "Keep in order": (
         _entry("spool", "What waits on this machine to be stored; deliver it."),
         _entry("rejects", "Events the database could not store, and why; try again."),

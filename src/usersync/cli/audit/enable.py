@@ -1,4 +1,4 @@
-"""``usersync audit enable``: ask for the audit log in the settings, and create it."""
+"""``usersync audit enable``: enable the audit log in the settings, and create it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnabledView:
-    """The log, and which file asks for it."""
+    """The log, and the settings file that enables it."""
 
     applied: ApplyView
     table: TableName
@@ -45,32 +45,32 @@ class EnabledView:
 @click.command(
     epilog=examples(
         ("usersync audit enable", "asks before it changes anything"),
-        ("usersync audit enable --yes", "in CI, where there is nobody to ask"),
-        ("usersync audit enable --table app.events", "where public.audit_logs is taken"),
+        ("usersync audit enable --yes", "in CI, without a question"),
+        ("usersync audit enable --table app.events", "if public.audit_logs is another table"),
     )
 )
-@click.option("--table", metavar="NAME", help="The name of the log. Default: that of the settings file.")
-@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--table", metavar="NAME", help="The name of the log. Default: the name in the settings file.")
+@click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
 @common_options
 def enable(call: Call, *, table: str | None, yes: bool) -> View:
     """Create the audit log: write [audit] enabled = true into the settings file, and apply.
 
-    Shows what will change and asks, as apply does; other changes that are pending are made too. If a table
-    of the application has the log's name, or a migration file creates one, nothing is changed: name another
-    table with --table.
+    Shows what will change and asks, as apply does. Other pending changes are made too. Nothing is changed if
+    a table of the application has the log's name, or if a migration file creates such a table. Then give the
+    log another name with --table.
     """
     call.require_consent(yes=yes)
     if call.surroundings is not None and call.config is None:
         raise SettingsError(
-            f"the settings are in {call.settings_source}, which this command does not edit",
-            hint='Set "audit": {"enabled": True} there, then apply.',
+            f"the settings are in {call.settings_source}, and this command edits settings files only",
+            hint='Set "audit": {"enabled": True} there, then run usersync apply.',
         )
     named = parse_name(table, "--table") if table else None
     audit = call.settings.audit
     if not audit.is_own:
         raise SettingsError(
-            f"events go to the application's table {audit.table}, which [audit.columns] maps",
-            hint="There is nothing to create.",
+            f"usersync creates no audit log: [audit.columns] maps the application's table {audit.table}",
+            hint="Nothing has to be done: events are stored in that table.",
         )
     name = named or audit.table
     file = SettingsFile.of(call.config)
@@ -89,6 +89,6 @@ def refuse_taken(name: TableName) -> None:
     """Raise :class:`ConflictError` if a migration of the application creates a table of this name."""
     if found := creators_of(name):
         raise ConflictError(
-            f"{found[0]} creates a table {name}, so the audit log cannot have this name",
-            hint="Name another: usersync audit enable --table public.audit_events",
+            f"the audit log cannot be called {name}: {found[0]} creates a table of this name",
+            hint="Choose another name: usersync audit enable --table public.audit_events",
         )

@@ -127,7 +127,7 @@ def _server_time(call: Call) -> datetime:
     shown = (f"{each:%Y-%m-%d %H:%M %Z}" for each in (clocks.server, clocks.after))
     said = "the database server's clock says {}, this machine's {}".format(*shown)
     if clocks.apart < _CLOCKS_DISAGREE:
-        call.output.warn(f"{said}. The server's decides what is old.")
+        call.output.warn(f"{said}. The server's clock decides which events are old.")
         return clocks.server
     raise ConflictError(
         f"nothing was deleted: {said}", hint="Correct the clock that is wrong, then run this command again."

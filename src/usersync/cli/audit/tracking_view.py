@@ -89,7 +89,7 @@ class UntrackView:
             yield ""
             yield f"Nothing was changed. Leave out {typed('--dry-run')} to go ahead."
             return
-        yield f"{good('Done:')} changes of {plain(self.planned.table)} are recorded no more."
+        yield f"{good('Done:')} changes of {plain(self.planned.table)} are no longer recorded."
         yield faint("What was recorded stays.")
 
     def data(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def _fix(status: SyncStatus) -> str:
     if status.paused:
         return "usersync resume"
     if users.only_failures_remain(status):
-        return "-- First fix what D018 names, then:\nusersync failures\nusersync retry"
+        return "-- First fix the causes that D018 names, then:\nusersync failures\nusersync retry"
     if status.stale:
         # What is pasted overwrites nothing.
         return (

@@ -1,4 +1,4 @@
-"""Whether anybody is in the failures table, and why."""
+"""Whether the failures table is empty; if not, the causes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _CAUSES = """
     limit 10
 """
 
-_FIX = "-- First fix what is named above, then:\nusersync failures\nusersync retry"
+_FIX = "-- First fix the causes above, then:\nusersync failures\nusersync retry"
 
 
 def look(context: Context) -> Plan[Verdict]:
     causes = yield from query(_CAUSES)
     if not causes:
-        return Verdict("it is empty")
+        return Verdict("the failures table is empty")
     oldest = min(cause["oldest"] for cause in causes)
-    first = f"the oldest entry is of {oldest:%Y-%m-%d %H:%M %Z}; the causes, the commonest first:"
+    first = f"the oldest failure is from {oldest:%Y-%m-%d %H:%M %Z}; the causes, the most frequent first:"
     fix = "".join(_leaves(causes)) + _FIX
     fix = "usersync resume" if context.inspection.catalog["paused"] else fix
     return Verdict(
@@ -43,13 +43,13 @@ def look(context: Context) -> Plan[Verdict]:
 
 
 def _leaves(causes: Sequence[Row]) -> Iterator[str]:
-    """How to leave the last word to a trigger of the application that changes or skips what is written."""
+    """The settings for a trigger of the application that changes or skips rows on purpose."""
     changed = sorted({str(cause["column_name"]) for cause in causes if cause["sqlstate"] == "US001"})
     if changed:
         names = ", ".join(changed)
-        yield f'-- To leave {names} to the trigger that changes it: owner = "app" in [columns], and apply.\n'
+        yield f'-- To keep what a trigger sets for {names}: owner = "app" in [columns], then apply.\n'
     if any(cause["sqlstate"] == "US002" and cause["failed"] for cause in causes):
-        yield '-- If a trigger skips users on purpose, say so: skip = ["without_email"], and apply.\n'
+        yield '-- If a trigger skips users on purpose: set skip = ["without_email"], then apply.\n'
 
 
 def _cause(row: Row) -> str:

@@ -30,7 +30,7 @@ def _without_log(tables: tuple[TrackedTable, ...]) -> Finding:
     return Finding(
         "D029",
         "audit log",
-        f"there is no audit log, so no change is recorded of {', '.join(str(each.table) for each in tables)}",
+        f"no change is recorded of {', '.join(str(each.table) for each in tables)}: there is no audit log",
         COMMAND,
     )
 

@@ -87,7 +87,7 @@ class Proposal:
     fit: Fit | None
     #: What was seen of the auth server's flows, if they were tried.
     trial: Trial | None = None
-    #: What is not known, and can be answered with a setting.
+    #: Open questions; each answer is a setting.
     asked: tuple[Question, ...] = ()
     #: What the trial leaves open.
     questions: tuple[str, ...] = ()
@@ -161,10 +161,10 @@ def propose(
     return replace(proposal, trial=trial, asked=tuple(draft.asked), questions=tuple(open_questions(trial)))
 
 
-#: Whom each kind of ``skip`` means.
+#: The users that each kind of ``skip`` means.
 _SKIPPED = {
     "anonymous": "anonymous users",
-    "unconfirmed": "users who have confirmed no address",
+    "unconfirmed": "users without a confirmed address",
     "without_email": "users without an e-mail address",
 }
 
@@ -210,12 +210,12 @@ class _Draft:
         )
 
     def _look_for_others(self, evidence: Evidence) -> Plan[None]:
-        """Rows that are no users; a key that refers to the auth server's table leaves no room for any."""
+        """Look for rows that do not belong to users. A key that refers to auth.users allows none."""
         if self.chosen.key.refers:
             return
         division = yield from find_division(self.base, self.about)
         if telling := division.telling(evidence.written):
-            self._set("users_where", telling, f"Rows of users hold this. {_OTHERS}")
+            self._set("users_where", telling, f"The rows of users have this value. {_OTHERS}")
         else:
             self._ask(question_of_kinds(self.base, division))
         names = self.data.get("users_where", {})
@@ -264,7 +264,7 @@ def _key_remark(data: Mapping[str, Any]) -> dict[str, str]:
         return {}
     return {
         "key_type": f"The column {data.get('key', 'id')} holds the id as text. Rows with any other text in "
-        "it are no users' rows, and stay as they are."
+        "it do not belong to users, and stay as they are."
     }
 
 
@@ -333,7 +333,7 @@ def _conclude(
 
 
 def _with_audit_log(data: dict[str, Any], *, wants_log: bool) -> Plan[tuple[dict[str, Any], str | None]]:
-    """The settings with the section for the audit log, and what is to be said of it.
+    """The settings with the section for the audit log, and a remark about it.
 
     The log is created when somebody asks for it. One that exists is in use.
     """
@@ -349,8 +349,8 @@ def _with_audit_log(data: dict[str, Any], *, wants_log: bool) -> Plan[tuple[dict
     if taken["found"] or creators_of(table):
         audit["table"] = "public.audit_events"
         remark = (
-            f"{table} is your application's, so an audit log gets a table of its own. To use yours instead, "
-            "name it here, and its columns in [audit.columns]."
+            f"{table} is a table of your application, so the audit log gets another table. To use your table "
+            "instead, name it here, and map its columns in [audit.columns]."
         )
     return {**data, "audit": audit}, remark
 

@@ -74,22 +74,22 @@ def required(proposed: Iterable[Proposed], about: Mapping[str, Any]) -> list[Map
 
 
 def relieved(proposed: Proposed) -> Proposed:
-    """The same where the application makes the rows: what it fills is no question."""
+    """With no question, if the application creates the rows: it fills the column."""
     if proposed.entry is not None or not proposed.decide:
         return proposed
-    return Proposed(proposed.name, None, "your application fills it when it makes the row")
+    return Proposed(proposed.name, None, "your application fills it when it creates the row")
 
 
 def changed_by_trigger(proposed: Proposed, changed: frozenset[str]) -> Proposed:
-    """The same, but the trigger's once it is filled, where a trigger of the table changes what is written."""
+    """With owner = "app", if a trigger of the table changes the value that is written."""
     if proposed.name not in changed or proposed.entry is None:
         return proposed
-    why = f"{proposed.why}; a trigger of the table changes what is written there, so it is filled once"
+    why = f"{proposed.why}; a trigger of the table changes what is written there, so usersync fills it once"
     return replace(proposed, entry={**proposed.entry, "owner": "app"}, why=why)
 
 
 def updated_elsewhere(proposed: Proposed, updated: Mapping[str, tuple[str, ...]]) -> Proposed:
-    """The same, but the application's once it is filled, where a function of the application updates it."""
+    """With owner = "app", if a function of the application updates the column."""
     functions, entry = updated.get(proposed.name), proposed.entry
     if not functions or not entry or "from" not in entry or entry.get("owner") == "app":
         return proposed
@@ -112,7 +112,7 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     return _as_found(column, find_sources(column, evidence), evidence)
 
 
-#: Flags that say something of an address, and not of what somebody may do; and the time that they stand for.
+#: Flags that describe an address and grant nothing, with the time that each flag stands for.
 _VERIFIED = {"email_verified": "email_confirmed_at", "phone_verified": "phone_confirmed_at"}
 
 
@@ -165,14 +165,14 @@ def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
 
 
 def _with_its_null(proposed: Proposed, column: Mapping[str, Any], value: Value) -> Proposed:
-    """The trigger writes null where the user has no value, whatever default the table has for the column."""
+    """With absent = "null": the trigger writes null if the user has no value, not the table's DEFAULT."""
     if proposed.entry is None or not writes_null(value, column):
         return proposed
     return replace(proposed, entry={**proposed.entry, "absent": "null"})
 
 
 def _computed_otherwise(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
-    """What a value is that no source and no expression gives."""
+    """The answer for a value that no source and no expression gives."""
     if column["name"] in evidence.filled_by_table:
         return Proposed(column["name"], None, _FILLED_BY_TABLE)
     why = f"{evidence.recipe} computes it in a way that usersync cannot repeat"
@@ -296,7 +296,7 @@ def _left_out(column: Mapping[str, Any], found: Found) -> Proposed:
     if not is_required(column):
         return Proposed(name, None, why, decide=f"{why}; usersync does not" if found.is_hole else None)
     refers = f", and refers to {column['refers_to']}" if column["refers_to"] else ""
-    # No column of a primary key can be null, and none takes its value from what anybody can write.
+    # A primary key column is NOT NULL, and users must not be able to choose its value.
     is_key = column["in_primary_key"]
     alter = f"alter column {quote(name)} set default {advised_default(column)}"
     return Proposed(

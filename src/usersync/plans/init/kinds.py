@@ -1,4 +1,4 @@
-"""Rows of the users table that are no users: which column tells them apart."""
+"""Rows of the users table that do not belong to users: which column tells them apart."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from usersync.settings import Settings
     from usersync.transports.steps import Plan, Row
 
-#: Names of columns that say what a row is. Others may be the same for all users by accident, or be a state.
+#: Names of columns that say what a row is. Another column may have one value for all users by chance.
 _KIND = re.compile(
     r"(^|_)(kind|type|personal|team|user|human|bot|system|service|organi[sz]ation|org|company|category)(_|$)"
 )
-#: More answers than this are no help.
+#: The most answers to offer.
 _MOST_ANSWERS = 3
 #: Booleans, enumerations and text.
 _CATEGORIES = {"B", "E", "S"}
@@ -101,13 +101,13 @@ def _sampled(settings: Settings, names: list[str]) -> str:
 
 
 def question_of_kinds(settings: Settings, division: Division) -> Question | None:
-    """Whether rows without an auth user are something else; None if no column says it."""
+    """The question whether rows without an auth user are users; None if no column tells them apart."""
     if not division.dividing:
         return None
     rows = "1 row has" if division.others == 1 else f"{division.others:,} rows have"
     text = (
-        f"In {settings.users_table}, {rows} no auth user. Did they belong to users who were deleted? Or are "
-        "they something else than users, for instance teams?"
+        f"In {settings.users_table}, {rows} no auth user. Did they belong to users who were deleted? Or do "
+        "they hold something else, for instance teams?"
     )
     others = [
         Answer(f"Only rows with {name} = {toml(value)} are users", {"users_where": {name: value}})

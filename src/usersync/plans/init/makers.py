@@ -1,4 +1,4 @@
-"""Who makes the rows of the users table today, where no trigger of the auth server's table does."""
+"""Who creates the rows of the users table today, if no trigger on auth.users does."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _makes_rows(each: Stranger, settings: Settings) -> bool:
 def question_of_rows(
     settings: Settings, makers: Makers, lacking: Sequence[Mapping[str, Any]]
 ) -> Question | None:
-    """Who is to make the row of a new user, where the application does today; None if that is clear.
+    """The question who creates the row of a new user; None if nothing shows that the application does.
 
     ``lacking`` are the columns that usersync could not fill.
     """
@@ -75,7 +75,7 @@ def question_of_rows(
     if not evidence:
         return None
     if makers.rows_without_key or settings.key in makers.updated:
-        risk = "the row that waits for the user stays beside it, and an UPDATE that sets its key fails"
+        risk = "the user's earlier row stays without a key, and an UPDATE that sets its key fails"
     else:
         risk = "an INSERT of your application for the same user fails"
     text = (
@@ -89,7 +89,7 @@ def question_of_rows(
             Answer("The application, as today", {"creates_rows": False}),
             Answer("usersync, in the transaction of the sign-up", {"creates_rows": True}),
         ),
-        "As today, as far as is seen: your application creates the rows. usersync keeps them in sync.",
+        "Your application seems to create the rows today. usersync keeps them in sync.",
     )
 
 
@@ -99,7 +99,7 @@ def _evidence(settings: Settings, makers: Makers) -> Iterator[str]:
     key = settings.key
     if makers.rows_without_key:
         rows = "1 row has" if makers.rows_without_key == 1 else f"{makers.rows_without_key:,} rows have"
-        yield f"{rows} no value in {key}, as if waiting for a user."
+        yield f"{rows} no value in {key}: they may be for users who have not signed up yet."
     if functions := makers.updated.get(key):
         yield f"{listed(functions)} {'updates' if len(functions) == 1 else 'update'} {key}."
     if makers.rows_of_users:
@@ -109,7 +109,7 @@ def _evidence(settings: Settings, makers: Makers) -> Iterator[str]:
 
 
 def _lacking(settings: Settings, columns: Sequence[Mapping[str, Any]]) -> str:
-    """What keeps usersync from making rows, and the statements that help."""
+    """The columns that usersync cannot fill, and the statements that give them a default."""
     if not columns:
         return ""
     alter = " ".join(

@@ -1,4 +1,4 @@
-"""Whether triggers of the users table change what is written: tried on a row, and rolled back."""
+"""Whether triggers of the users table change a written value: tested on one row, and rolled back."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: tried again.
 Effect = Literal["refused", "different", "accepted", "admitted", "untried"]
 
-#: What rules fail with, those for who may sign up among them: foreign keys, CHECK constraints, RAISE.
+#: The SQLSTATEs of rules that may decide who can sign up: foreign keys, CHECK constraints, RAISE.
 _RULES = frozenset({"23503", "23514", "P0001"})
 
 
@@ -34,7 +34,7 @@ class Difference:
 
     @property
     def must_be_accepted(self) -> bool:
-        """Whether something that worked is different, a refusal too, so that somebody has to agree to it."""
+        """Whether a person has to accept the difference. This includes a flow that is no longer refused."""
         return self.effect != "accepted"
 
 

@@ -58,7 +58,7 @@ _MOST_WAITS = 5
 _USUAL_KEYS = ("full_name", "name")
 
 
-# What is tried is what usersync does when it is not paused. Rolled back, as everything is.
+# The trial tests usersync without a pause. This is rolled back, like the rest of the trial.
 _MAY_UNPAUSE = "select coalesce(has_table_privilege(to_regclass('usersync.pause'), 'delete'), false) as may"
 _UNPAUSE = "delete from usersync.pause"
 

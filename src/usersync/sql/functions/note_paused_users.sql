@@ -1,6 +1,6 @@
--- Notes users of the auth server's transaction who are not synced because usersync is paused, without a look at the
--- users table, which may be closed to everybody at that time. What is noted of a user already says more, unless the user
--- is deleted now. Raises nothing.
+-- Records users of the auth server's transaction who are not synced because usersync is paused. Does not read the users
+-- table, which may be locked at that time. An earlier failure of the user stays, unless the user is deleted now. Raises
+-- nothing.
 create or replace function usersync.note_paused_users(ids uuid[], fired_by text, applies_deletions boolean) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -33,4 +33,4 @@ exception when others or assert_failure then
 end;
 $usersync$;
 comment on function usersync.note_paused_users(uuid[], text, boolean) is
-    'usersync: notes users who are not synced because usersync is paused.';
+    'usersync: records users who are not synced because usersync is paused.';

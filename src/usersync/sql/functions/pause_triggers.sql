@@ -1,5 +1,5 @@
--- Has the triggers note what happens instead of syncing users, from the next statement of the auth server on. Returns
--- since when and by whom usersync is paused, which may be an earlier pause.
+-- From the next statement of the auth server on, the triggers record changed users instead of syncing them. Returns the
+-- start of the pause and who started it; an earlier pause stays.
 create or replace function usersync.pause_triggers(paused_by text, out paused_at timestamptz, out "by" text, out is_new boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -18,4 +18,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.pause_triggers(text) is
-    'usersync: has the triggers note what happens instead of syncing users.';
+    'usersync: makes the triggers record changed users instead of syncing them.';

@@ -1,4 +1,4 @@
--- Raises while usersync is paused: a run is not to write to the users table then.
+-- Raises an error while usersync is paused: runs must not write to the users table then.
 create or replace function usersync.refuse_while_paused() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -15,4 +15,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.refuse_while_paused() is
-    'usersync: raises while usersync is paused.';
+    'usersync: raises an error while usersync is paused.';

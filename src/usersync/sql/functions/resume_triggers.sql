@@ -1,5 +1,5 @@
--- Has the triggers sync users again, from the next statement of the auth server on. Returns since when and by whom
--- usersync was paused; null if it was not.
+-- From the next statement of the auth server on, the triggers sync users again. Returns the start of the pause and who
+-- started it; null if usersync was not paused.
 create or replace function usersync.resume_triggers(resumed_by text) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -19,4 +19,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.resume_triggers(text) is
-    'usersync: has the triggers sync users again.';
+    'usersync: makes the triggers sync users again.';
