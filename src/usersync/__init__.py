@@ -1,4 +1,4 @@
-"""Keeps ``public.users`` in step with Supabase's ``auth.users``.
+"""Keeps ``public.users`` in sync with Supabase's ``auth.users``.
 
 ::
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AsyncUserSync:
-    """Keeps users in step, from asyncio.
+    """Keeps users in sync, from asyncio.
 
     What each method does, returns and raises is said at :class:`usersync.UserSync`; a test holds the two
     together. ``source`` is an address, an ``AsyncConnection``, an ``AsyncConnectionPool`` or a

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class UserSync:
-    """Keeps users in step. All methods block, and may be called from threads.
+    """Keeps users in sync. All methods block, and may be called from threads.
 
     ``source`` is an address, in which case one connection is opened when it is first needed, reopened when
     it was lost, and closed by :meth:`close` (reconciling opens its own, so that nobody waits for it); or a

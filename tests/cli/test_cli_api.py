@@ -28,7 +28,7 @@ def over_api(usersync, gateway, monkeypatch):
 def test_the_commands_of_every_day_run_over_the_api(project, over_api, appear, usersync):
     user, other = appear(2)
     assert over_api("status")[1]["missing"] == 2
-    assert "(Data API)  not in step" in usersync("status").out
+    assert "(Data API)  out of sync" in usersync("status").out
     assert over_api("sync", "--dry-run")[1]["missing"] == 2
     assert over_api("sync", "--user", user)[0] == 0
     assert project.row(user)

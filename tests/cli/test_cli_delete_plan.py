@@ -173,7 +173,7 @@ def test_what_stands_in_the_way_of_the_row_alone(plan, project, user):
     )
     done = plan(user)
     assert done.code == 1
-    assert "can be deleted, but the row stays, and the ledger says so" in done.out
+    assert "can be deleted, but the row stays, and a sync failure is recorded" in done.out
     project.auth.hard_delete(user)
     assert project.row(user) is not None
     assert project.failure(user) is not None

@@ -30,7 +30,7 @@ def test_the_demo_tells_the_whole_story(usersync):
         "user_sync_error   23502",
         "500 events waiting",
         "All 500 are in the audit log, each exactly once",
-        "in step",
+        "in sync",
         "usersync doctor",
     ):
         assert words in done.out
@@ -65,7 +65,7 @@ def test_the_demo_fails_loudly_where_it_does_not_turn_out_as_told(usersync, monk
     monkeypatch.setattr("usersync.client.UserSync.failures", lambda _: [])
     done = usersync("demo")
     assert done.code == 1
-    assert "expected that the ledger names Barbara and the column" in done.err
+    assert "expected that the failures table names Barbara and the column" in done.err
     assert "9   The truth" not in done.out
 
 

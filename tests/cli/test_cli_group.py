@@ -26,7 +26,7 @@ def test_version(usersync):
 def test_help_says_what_this_is_and_names_every_command(usersync, arguments):
     done = usersync(*arguments)
     assert done.code == 0
-    assert "in step with Supabase Auth" in done.out
+    assert "in sync with Supabase Auth" in done.out
     assert all(f"  {name} " in done.out for name in command.entries)
     assert all(len(line) <= 80 for line in done.out.splitlines())
 

@@ -30,7 +30,7 @@ def test_status_of_a_healthy_project(usersync, dsn, project):
     project.auth.sign_up_email()
     done = usersync("status")
     assert (done.code, done.err) == (0, "")
-    assert done.out.splitlines()[0].endswith("in step")
+    assert done.out.splitlines()[0].endswith("in sync")
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
@@ -51,7 +51,7 @@ def test_status_of_a_broken_project(usersync, dsn, project):
     project.auth.sign_up_email()
     done = usersync("status")
     assert done.code == 1
-    assert done.out.splitlines()[0].endswith("not in step")
+    assert done.out.splitlines()[0].endswith("out of sync")
     assert "usersync failures" in done.out
     assert "usersync retry" in done.out
     assert "usersync sync" not in done.out
@@ -75,7 +75,7 @@ def test_an_unfinished_run_is_to_be_resumed(usersync, dsn, project):
 
 def test_watching_redraws_on_a_terminal_until_ctrl_c(dsn, project):
     with Terminal("status", "--watch", "0.1") as terminal:
-        terminal.wait_for("in step")
+        terminal.wait_for("in sync")
         project.auth.sign_up_email()
         terminal.wait_for("1  who can sign in")
         terminal.process.send_signal(signal.SIGINT)
@@ -137,7 +137,7 @@ def test_watching_shows_that_the_database_is_away(usersync, dsn, monkeypatch):
     monkeypatch.setattr(UserSync, "status", status)
     done = usersync("status", "--watch", "0.1")
     assert done.code == 3
-    assert "in step" in done.out
+    assert "in sync" in done.out
     assert "error US201: it is gone" in done.out
 
 

@@ -123,7 +123,7 @@ def test_a_user_who_cannot_be_synced_is_pointed_out(usersync, dsn, project, unse
     (user,) = project.owner.execute("select id from auth.users").fetchone()
     done = usersync("sync", "--user", user)
     assert done.code == 1
-    assert "in the ledger" in done.out
+    assert "sync failure" in done.out
     assert usersync("sync").code == 1
 
 

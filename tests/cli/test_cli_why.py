@@ -23,10 +23,10 @@ def test_a_user_in_step(why, project):
     before = state(project)
     done = why(user)
     assert done.code == 0
-    assert "in step" in done.out
+    assert "in sync" in done.out
     assert done.out.count("Ada Lovelace") == 2
     assert "signed up just now" in done.out or "signed up 1" in done.out
-    assert "Nothing: the row is as it should be." in done.out
+    assert "Nothing: the row is in sync." in done.out
     assert state(project) == before
 
 
@@ -55,9 +55,9 @@ def test_a_row_that_was_changed(why, project):
     before = state(project)
     done = why(user)
     assert done.code == 1
-    assert "not in step" in done.out
+    assert "out of sync" in done.out
     assert "  differs\n" in done.out
-    assert "The row would be written, and be whole." in done.out
+    assert "The row would be written completely." in done.out
     assert f"usersync sync --user {user}" in done.out
     found = why(user, "--json").json
     (column,) = (each for each in found["columns"] if each["differs"])
@@ -77,12 +77,12 @@ def test_a_user_who_could_not_be_synced(why, project):
     done = why(user)
     assert done.code == 1
     assert "has no row" in done.out
-    assert "In the ledger:" in done.out
+    assert "Sync failure:" in done.out
     assert "No row could be written:" in done.out
     assert done.out.count("23502") == 2
     assert state(project) == before
     project.owner.execute(f"alter table {project.users} alter column team set default 'x'")
-    assert "The row would be written, and be whole." in why(user).out
+    assert "The row would be written completely." in why(user).out
     assert state(project) == before
 
 

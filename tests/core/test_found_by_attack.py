@@ -178,7 +178,7 @@ def test_a_value_that_its_column_cuts_is_named_and_not_written_again(installed, 
     assert postgres.execute("select xmin::text from public.users").fetchone() == written
     (failure,) = client.failures()
     assert failure.sqlstate == "US001"
-    assert "What changes it: the type of the column" in failure.message
+    assert "Changed by: the type of the column" in failure.message
 
 
 def test_a_clients_date_style_decides_nothing(installed, database, postgres):

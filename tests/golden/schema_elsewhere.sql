@@ -1747,7 +1747,7 @@ $function$
 
 
 -- function usersync.ledger_status()
-owner postgres; usersync: how many users are in the ledger, since when, and what the last reconciling run came to.
+owner postgres; usersync: the number of sync failures, the oldest one, and the result of the last reconciling run.
 CREATE OR REPLACE FUNCTION usersync.ledger_status()
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -1801,7 +1801,7 @@ $function$
 
 
 -- function usersync.list_failures(uuid, timestamp with time zone, uuid, integer)
-owner postgres; usersync: a page of the ledger, the oldest failure first.
+owner postgres; usersync: a page of the failures table, the oldest failure first.
 CREATE OR REPLACE FUNCTION usersync.list_failures(user_id uuid, after_time timestamp with time zone, after_id uuid, page_size integer)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -2032,9 +2032,9 @@ begin
         last_failed_at = now()
     where excluded.kind = 'removal' and failure.kind <> 'removal';
 exception when others or assert_failure then
-    raise warning 'usersync is paused, and could not note % user(s): % %', cardinality(ids), sqlstate, sqlerrm
+    raise warning 'usersync is paused, and could not record % user(s): % %', cardinality(ids), sqlstate, sqlerrm
         using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
-        hint = 'Once it is resumed, run "usersync sync".';
+        hint = 'After "usersync resume", run "usersync sync".';
 end;
 $function$
 
@@ -2486,7 +2486,7 @@ $function$
 
 
 -- function usersync.record_failures(uuid[], text, text, text, text, text)
-owner postgres; usersync: notes in the ledger why these users could not be synced.
+owner postgres; usersync: records in the failures table why these users could not be synced.
 CREATE OR REPLACE FUNCTION usersync.record_failures(ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, raised_in text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2615,9 +2615,9 @@ declare
 begin
     select * into pause from usersync.pause;
     if found then
-        raise exception 'usersync is paused since % by %: no run writes users',
+        raise exception 'usersync is paused since % by %: runs are not allowed to write users',
             to_char(pause.paused_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), pause.paused_by
-            using errcode = 'US305', hint = 'usersync resume ends the pause, and syncs what has changed meanwhile.';
+            using errcode = 'US305', hint = 'Run "usersync resume": it ends the pause and syncs the users who changed during it.';
     end if;
 end;
 $function$
@@ -3332,15 +3332,15 @@ begin
         end, ', '), ''),
         case
             when source."id" is null then
-                'The user is gone, and the row is as it was. What skips the change: ' || coalesce(suspects, 'unknown')
+                'The auth user is deleted, but the row was not changed. Skipped by: ' || coalesce(suspects, 'unknown')
             when target."auth_id" is null and exists (
                 select from "app"."members" as other where other."auth_id" = examined.user_id
             ) then
                 'A row that users_where leaves out has the id of this user.'
             when target."auth_id" is null then
-                'The row was written, and is not there. What skips or deletes it: ' || coalesce(suspects, 'unknown')
+                'The row was written, but does not exist. Skipped or deleted by: ' || coalesce(suspects, 'unknown')
             else format(
-                'The row was written, and holds another value all the same. What changes it: %s (as of %s).',
+                'The row was written, but has another value. Changed by: %s (as of %s).',
                 coalesce(suspects, 'the type of the column'),
                 left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(case when usersync.fits((source."raw_user_meta_data" ->> 'age')::text, 'integer') then (source."raw_user_meta_data" ->> 'age')::integer end, case when known.defaults -> 'age' is not null then target."age" end), source."deleted_at"), row(target."auth_id", target."email", target."age", target."gone"))), 8)
             )

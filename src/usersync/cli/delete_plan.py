@@ -65,7 +65,7 @@ class DeletePlanView:
         if any(each.origin == "auth" for each in blocking):
             return bad("cannot be deleted")
         if blocking:
-            return bad("can be deleted, but the row stays, and the ledger says so")
+            return bad("can be deleted, but the row stays, and a sync failure is recorded")
         if not self.plan.in_auth:
             return good("is deleted")
         if any(each.effect == "unknown" for each in self.plan.consequences):

@@ -37,7 +37,7 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
         ("usersync doctor --only D004,D017", "some of them"),
         ("usersync doctor --strict --json", "for a pipeline"),
         ("usersync doctor --canary", "and try sign-ups, to be rolled back"),
-        ("usersync doctor --fix", "shows what is safe to mend, and asks"),
+        ("usersync doctor --fix", "shows what is safe to fix, and asks"),
     )
 )
 @click.option("--only", "codes", callback=_codes, metavar="CODES", help="Only these checks, as in D004,D017.")
@@ -53,7 +53,7 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
     help="Run the canary even if a trigger calls another server or uses up numbers that are data (neither is "
     "rolled back).",
 )
-@click.option("--fix", "mend", is_flag=True, help="Mend what is safe to be mended, after showing the SQL.")
+@click.option("--fix", "mend", is_flag=True, help="Fix what is safe to fix, after showing the SQL.")
 @click.option("--yes", is_flag=True, help="With --fix: do not ask. Needed where there is no terminal.")
 @common_options
 def doctor(

@@ -45,7 +45,7 @@ Exit codes: 0 fine, 1 a problem, 2 wrong usage or settings, 3 no connection.
 @click.version_option(__version__, prog_name="usersync", message="%(prog)s %(version)s")
 @click.pass_context
 def usersync(ctx: click.Context) -> None:
-    """Keeps your application's users in step with Supabase Auth.
+    """Keeps your application's users in sync with Supabase Auth.
 
     Who signs up, changes or leaves in auth.users arrives in public.users, in the same transaction, and a
     sign-up never fails for it.

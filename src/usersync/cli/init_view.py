@@ -158,7 +158,7 @@ class InitView:
     def conclusion(self) -> Iterator[str]:
         if self.path:
             yield f"{good('Written:')} {self.path}"
-        decide = "read what there is to decide, then  " if self.proposal.is_open else ""
+        decide = "answer the lines with DECIDE, then  " if self.proposal.is_open else ""
         adopt = " --adopt" if self.proposal.needs_adoption else ""
         yield f"Next:  {decide}{typed(f'usersync plan{adopt}')}"
 

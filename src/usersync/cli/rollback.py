@@ -60,11 +60,11 @@ class RollbackView:
 )
 @common_options
 def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool) -> View:
-    """Take everything back. The users table stays.
+    """Remove usersync from the database. The users table stays.
 
-    So does the audit log, and with it what could not be stored in it; nothing keeps it append-only then.
-    Drops the triggers, those of tracked tables included, the functions and the schema usersync, with the
-    ledger. Goes by the settings that the database was set up with.
+    The audit log and the rejected events stay too, but the log is no longer append-only. Drops the triggers,
+    those of tracked tables included, the functions and the schema usersync, with the failures table. Uses the
+    settings that the database was set up with.
     """
     call.require_consent(yes=yes)
     settings = call.settings_there

@@ -50,7 +50,7 @@ class StatusView:
         return 0 if well else 1
 
     def lines(self, width: int) -> Iterator[str]:
-        verdict = good("in step") if self.status.in_step else bad("not in step")
+        verdict = good("in sync") if self.status.in_step else bad("out of sync")
         yield f"{bold(self.target)}  {verdict}"
         if self.status.read_only:
             yield from wrap(_READ_ONLY[self.status.read_only], width, first=bad("  read-only: "))
@@ -179,9 +179,9 @@ class _LostView:
 )
 @common_options
 def status(call: Call, watch: float | None) -> View | None:
-    """Count users on both sides, and what differs.
+    """Count the users of both tables, and their differences.
 
-    Reads both tables once, page by page, and writes nothing. Exit code 1 if they are not in step.
+    Reads both tables once, page by page, and writes nothing. Exit code 1 if they are out of sync.
     """
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
 

@@ -65,9 +65,9 @@ class SyncView:
         if not self.result.dry_run:
             yield "brought in line", good(number(self.result.synced).rjust(9)), ""
         if counts.degraded:
-            yield "degraded", warning(number(counts.degraded).rjust(9)), faint("in the ledger")
+            yield "degraded", warning(number(counts.degraded).rjust(9)), faint("in the failures table")
         if counts.failed:
-            yield "failed", bad(number(counts.failed).rjust(9)), faint("in the ledger")
+            yield "failed", bad(number(counts.failed).rjust(9)), faint("in the failures table")
 
     def _difference_lines(self) -> Iterator[str]:
         shown = self.result.differences[:_SHOWN]
@@ -117,14 +117,14 @@ def _difference_row(difference: Difference) -> tuple[str, str, str]:
     return str(difference.user_id), difference.difference.replace("_", " "), faint(columns)
 
 
-UNKNOWN_HINT = "Neither table has a user of that id. Is the id right, and is this the right project?"
+UNKNOWN_HINT = "Neither table has a user with this id. Check the id and the project."
 
 UserOutcome = Literal["in line", "in the ledger", "unknown"]
 
 
 @dataclass(frozen=True)
 class UsersView:
-    """What became of the users who were named."""
+    """The result for each named user."""
 
     users: tuple[tuple[UUID, UserOutcome], ...]
     target: str
@@ -135,8 +135,12 @@ class UsersView:
 
     def lines(self, width: int) -> Iterator[str]:
         yield bold(self.target)
-        styles = {"in line": good, "in the ledger": bad, "unknown": warning}
-        yield from align([(str(user), styles[how](how)) for user, how in self.users], indent="  ")
+        words = {
+            "in line": good("in sync"),
+            "in the ledger": bad("sync failure"),
+            "unknown": warning("unknown"),
+        }
+        yield from align([(str(user), words[how]) for user, how in self.users], indent="  ")
         if any(outcome == "in the ledger" for _, outcome in self.users):
             yield ""
             yield f"See the reasons:  {typed('usersync failures')}"

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _CELL = 26
 
 _PROSPECTS = {
-    "nothing": "Nothing: the row is as it should be.",
-    "written": "The row would be written, and be whole.",
-    "orphaned": "The row is left alone, the auth server has no such user. To apply on_delete to all:",
-    "deleted_upstream": "The row is left alone, the user is soft-deleted. To apply on_soft_delete to all:",
+    "nothing": "Nothing: the row is in sync.",
+    "written": "The row would be written completely.",
+    "orphaned": "The row is left alone: the auth server has no such user. To apply on_delete:",
+    "deleted_upstream": "The row is left alone: the user is soft-deleted. To apply on_soft_delete:",
     "skipped": "Nothing: the settings skip this user (skip, or creates_rows = false).",
-    "degraded": "A row would be written that holds less than it should:",
+    "degraded": "A degraded row would be written, with fewer columns:",
     "failed": "No row could be written:",
 }
 
@@ -58,7 +58,7 @@ class WhyView:
             yield from align([("column", "auth server", "users table", ""), *self._columns()], indent="  ")
         if report.failure is not None:
             yield ""
-            yield "In the ledger:"
+            yield "Sync failure:"
             yield from (f"  {line}" for line in failure_lines(report.failure, width - 2))
         yield ""
         yield from wrap(_PROSPECTS[report.prospect], width, first="If synced now:  ")
@@ -71,10 +71,10 @@ class WhyView:
     def _verdict(self) -> str:
         report = self.report
         if report.in_step:
-            return good("skipped" if report.prospect == "skipped" else "in step")
+            return good("skipped" if report.prospect == "skipped" else "in sync")
         if not report.has_row and report.auth is not None:
             return bad("has no row")
-        return warning("in the ledger" if report.prospect in {"nothing", "skipped"} else "not in step")
+        return warning("sync failure" if report.prospect in {"nothing", "skipped"} else "out of sync")
 
     def _auth(self) -> str:
         auth = self.report.auth
@@ -180,7 +180,7 @@ def _when(text: str) -> str:
 
 @click.command(
     epilog=examples(
-        ("usersync why ID", "both rows, the ledger, what a sync would do"),
+        ("usersync why ID", "both rows, the sync failure, what a sync would do"),
         ("usersync why ada@example.com", "by e-mail address or phone number"),
         ("usersync why ID full_name", "where one column's value comes from"),
     )
@@ -191,8 +191,8 @@ def _when(text: str) -> str:
 def why(call: Call, user: str, column: str | None) -> View:
     """Explain one user: both rows, where they differ, and what a sync would do.
 
-    That is tried in a transaction which is rolled back. Shows personal data. Exit code 1 if the user is not
-    in step.
+    The sync is tried in a transaction that is rolled back. Shows personal data. Exit code 1 if the user is
+    out of sync.
     """
     from usersync.plans import why as plans  # noqa: PLC0415 - only when it is wanted
 

@@ -59,9 +59,7 @@ REMOVAL_FAILED = Definition(
     "{user}",
 )
 LAG = Definition("usersync_lag_seconds", "For how long the oldest missing user has been missing.", "s")
-OLDEST_FAILURE = Definition(
-    "usersync_oldest_failure_age_seconds", "For how long the oldest line of the ledger has stood there.", "s"
-)
+OLDEST_FAILURE = Definition("usersync_oldest_failure_age_seconds", "Age of the oldest sync failure.", "s")
 LAST_RUN = Definition(
     "usersync_last_run_age_seconds", "When the last reconciling run did something, finished or not.", "s"
 )

@@ -318,7 +318,7 @@ def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
     """It references the users table, so making it locks that against writes for a moment."""
     catalog, subject = inspection.catalog, f"table {settings.audit_table}"
     if settings.audit.enabled and not catalog["has_audit_log"]:
-        reason = "the audit log, which [audit] enabled asks for"
+        reason = "the audit log, because of [audit] enabled = true"
         yield Change("create", subject, reason, bundle.create_audit_table, busy=True)
     elif catalog["audit_table_created_by_usersync"] and (lost := lost_protection(catalog)):
         yield Change(

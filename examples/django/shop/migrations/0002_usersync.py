@@ -1,4 +1,4 @@
-"""Users in step with Supabase's, and the audit log."""
+"""Users in sync with Supabase's, and the audit log."""
 
 from django.db import migrations
 

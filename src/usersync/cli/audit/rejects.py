@@ -50,9 +50,9 @@ class RejectsView:
             yield from _reject_lines(reject, width)
         if self.retried is None:
             yield ""
-            yield from wrap("Once what they were rejected for is mended:", width)
+            yield from wrap("After the reason is fixed:", width)
             yield f"  {typed('usersync audit rejects --retry')}"
-            yield from wrap("One that is not worth mending, as SQL:", width)
+            yield from wrap("To delete an event instead, as SQL:", width)
             number = self.rejects[0].reject_id
             yield f"  {typed(f'delete from usersync.audit_rejects where reject_id = {number};')}"
 
@@ -92,7 +92,7 @@ def _reject_lines(reject: RejectedEvent, width: int) -> Iterator[str]:
 def rejects(call: Call, retry: bool, limit: int) -> View:
     """Events the database could not store, and why; try again.
 
-    They are kept in usersync.audit_rejects, and may be mended there. Exit code 1 if there are any.
+    They are kept in usersync.audit_rejects, and can be fixed there. Exit code 1 if there are any.
     """
     from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
 

@@ -116,7 +116,7 @@ class SpoolView:
             yield f"What was refused, and why:  {typed('usersync audit spool --refused')}"
         elif self.retried is None:
             yield ""
-            yield from wrap("Once what they were refused for is mended:", width)
+            yield from wrap("After the reason is fixed:", width)
             yield f"  {typed('usersync audit spool --retry-refused')}"
 
     def data(self) -> dict[str, Any]:

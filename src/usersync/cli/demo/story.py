@@ -149,7 +149,7 @@ def the_broken_schema(stage: Stage, width: int) -> Events:
     expect(
         [(each.user_id, each.sqlstate, each.column) for each in found]
         == [(stage.people["Barbara"], _NOT_NULL, "team")],
-        "the ledger names Barbara and the column",
+        "the failures table names Barbara and the column",
     )
     yield _typed("usersync failures", failure_lines(found[0], width - _ANSWER_INDENT))
     stage.take_bolts("Barbara", 1)
@@ -167,7 +167,7 @@ def _repair(stage: Stage, width: int) -> Events:
     yield Ran(repair)
     result = stage.client.reconcile()
     expect((result.synced, result.errors) == (1, 0), "Barbara is brought in line")
-    expect(not stage.client.failures(), "the ledger is empty")
+    expect(not stage.client.failures(), "the failures table is empty")
     yield _typed("usersync sync", _synced(stage, result, width))
 
 
@@ -226,7 +226,7 @@ _TOMBSTONE = """
 
 def the_truth(stage: Stage, width: int) -> Events:
     status = stage.client.status()
-    expect(status.in_step, "everything is in step")
+    expect(status.in_step, "everything is in sync")
     yield _typed("usersync status", StatusView(status, stage.target).lines(width - _ANSWER_INDENT))
 
 

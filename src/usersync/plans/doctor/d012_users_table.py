@@ -43,7 +43,7 @@ def look(context: Context) -> Plan[Verdict]:
     found = context.found("D012")
     if not any(each.level == "error" for each in found):
         found = (*(yield from key_findings(context.settings)), *found)
-    return Verdict(f"{table} takes every user", found)
+    return Verdict(f"every user can get a row in {table}", found)
 
 
 def _missing(settings: Settings) -> Plan[Finding]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def look(context: Context) -> Plan[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
     status = yield from users.status()
     findings = (*_out_of_sync(status), *_left_alone(status))
-    return Verdict("" if findings else f"{number(status.auth_users, 'user')} in step", findings)
+    return Verdict("" if findings else f"{number(status.auth_users, 'user')} in sync", findings)
 
 
 def _out_of_sync(status: SyncStatus) -> Iterator[Finding]:
@@ -73,4 +73,4 @@ def _left_alone(status: SyncStatus) -> Iterator[Finding]:
         )
 
 
-CHECK = Definition("D017", "Users in step", look)
+CHECK = Definition("D017", "Users in sync", look)

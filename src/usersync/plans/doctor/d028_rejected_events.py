@@ -21,7 +21,7 @@ _REASONS = """
 
 _FIX = """\
 usersync audit rejects
--- Once what they were rejected for is fixed:
+-- After the reason for the rejection is fixed:
 usersync audit rejects --retry"""
 
 

@@ -70,4 +70,4 @@ def mend(settings: Settings, remedy: Remedy) -> Plan[None]:
         yield from take_lock(BUSY_LOCK_TIMEOUT)
         yield Statement(text)
 
-    yield from patiently(lambda: in_transaction(attempt()), "what is to be fixed", lambda: blockers(settings))
+    yield from patiently(lambda: in_transaction(attempt()), "an object to fix", lambda: blockers(settings))

@@ -48,4 +48,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.ledger_status() is
-    'usersync: how many users are in the ledger, since when, and what the last reconciling run came to.';
+    'usersync: the number of sync failures, the oldest one, and the result of the last reconciling run.';

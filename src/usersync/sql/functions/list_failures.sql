@@ -37,4 +37,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.list_failures(uuid, timestamp with time zone, uuid, integer) is
-    'usersync: a page of the ledger, the oldest failure first.';
+    'usersync: a page of the failures table, the oldest failure first.';

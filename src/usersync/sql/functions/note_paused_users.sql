@@ -27,9 +27,9 @@ begin
         last_failed_at = now()
     where excluded.kind = 'removal' and failure.kind <> 'removal';
 exception when others or assert_failure then
-    raise warning 'usersync is paused, and could not note % user(s): % %', cardinality(ids), sqlstate, sqlerrm
+    raise warning 'usersync is paused, and could not record % user(s): % %', cardinality(ids), sqlstate, sqlerrm
         using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
-        hint = 'Once it is resumed, run "usersync sync".';
+        hint = 'After "usersync resume", run "usersync sync".';
 end;
 $usersync$;
 comment on function usersync.note_paused_users(uuid[], text, boolean) is

@@ -53,4 +53,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.record_failures(uuid[], text, text, text, text, text) is
-    'usersync: notes in the ledger why these users could not be synced.';
+    'usersync: records in the failures table why these users could not be synced.';

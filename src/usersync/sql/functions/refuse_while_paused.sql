@@ -8,9 +8,9 @@ declare
 begin
     select * into pause from usersync.pause;
     if found then
-        raise exception 'usersync is paused since % by %: no run writes users',
+        raise exception 'usersync is paused since % by %: runs are not allowed to write users',
             to_char(pause.paused_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), pause.paused_by
-            using errcode = 'US305', hint = 'usersync resume ends the pause, and syncs what has changed meanwhile.';
+            using errcode = 'US305', hint = 'Run "usersync resume": it ends the pause and syncs the users who changed during it.';
     end if;
 end;
 $usersync$;

@@ -43,15 +43,15 @@ begin
         end, ', '), ''),
         case
             when source."id" is null then
-                'The user is gone, and the row is as it was. What skips the change: ' || coalesce(suspects, 'unknown')
+                'The auth user is deleted, but the row was not changed. Skipped by: ' || coalesce(suspects, 'unknown')
             when target."@key" is null and exists (
                 select from "@users_table" as other where other."@key" = examined.user_id::"@key_type"
             ) then
                 '@row_is_left_out'
             when target."@key" is null then
-                'The row was written, and is not there. What skips or deletes it: ' || coalesce(suspects, 'unknown')
+                'The row was written, but does not exist. Skipped or deleted by: ' || coalesce(suspects, 'unknown')
             else format(
-                'The row was written, and holds another value all the same. What changes it: %s (as of %s).',
+                'The row was written, but has another value. Changed by: %s (as of %s).',
                 coalesce(suspects, 'the type of the column'),
                 left(md5(concat(triggers, row('@source_auth_values'), row('@stored_auth_values'))), 8)
             )
