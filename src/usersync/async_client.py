@@ -47,11 +47,11 @@ class AsyncUserSync:
         return cls(find_source())
 
     async def sync_auth_user(self, user: UUID | str | object, *, create: bool = False) -> bool:
-        """Bring one user in line."""
+        """Sync one user."""
         return await self._link.run(users.sync_auth_user(user, create=create))
 
     async def sync_all_missing_users(self) -> SyncResult:
-        """Bring all users in line."""
+        """Sync all users."""
         return await self.reconcile()
 
     async def user_exists(self, user_id: UUID | str) -> bool:
@@ -151,7 +151,7 @@ class AsyncUserSync:
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
-        """Compare both tables and bring the users table in line, page by page."""
+        """Compare both tables and sync the users table, page by page."""
         reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
         self._link.room_for(workers)
         started = time.monotonic()

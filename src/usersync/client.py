@@ -49,7 +49,7 @@ class UserSync:
         return cls(find_source())
 
     def sync_auth_user(self, user: UUID | str | object, *, create: bool = False) -> bool:
-        """Bring one user in line; ``user`` is an id, or any object or mapping with an ``id``, as supabase-py
+        """Sync one user; ``user`` is an id, or any object or mapping with an ``id``, as supabase-py
         returns it. What else that says is used where the database has a copy of the auth server's users
         (``source_table = "usersync.auth_users"``), and nowhere else.
 
@@ -60,7 +60,7 @@ class UserSync:
         return self._link.run(users.sync_auth_user(user, create=create))
 
     def sync_all_missing_users(self) -> SyncResult:
-        """Bring all users in line: :meth:`reconcile` with its defaults."""
+        """Sync all users: :meth:`reconcile` with its defaults."""
         return self.reconcile()
 
     def user_exists(self, user_id: UUID | str) -> bool:

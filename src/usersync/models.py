@@ -20,7 +20,7 @@ FailureKind = Literal["row", "removal", "event"]
 
 @dataclass(frozen=True)
 class Failure:
-    """A line of the ledger: a user who could not be synced, or not completely, and why."""
+    """A sync failure: a user who could not be synced, or not completely, and the reason."""
 
     user_id: UUID
     kind: FailureKind
@@ -86,10 +86,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class SyncResult:
-    """What a reconciling run did.
+    """The result of a reconciling run.
 
-    ``errors`` counts the users who are in the ledger now: no row, or less than a whole one. With
-    ``dry_run`` nothing was written, and ``differences`` lists what would have been, up to a limit.
+    ``errors`` counts the users who are in the failures table now: their row is missing or degraded. With
+    ``dry_run`` nothing was written, and ``differences`` lists the pending changes, up to a limit.
     """
 
     counts: Counts
@@ -100,12 +100,12 @@ class SyncResult:
 
     @property
     def synced(self) -> int:
-        """How many users were brought in line."""
+        """How many users were synced."""
         return 0 if self.dry_run else max(self.counts.differing - self.errors, 0)
 
     @property
     def errors(self) -> int:
-        """How many users could not be brought in line, or not completely."""
+        """How many users could not be synced, or not completely."""
         return self.counts.degraded + self.counts.failed
 
 
@@ -153,7 +153,7 @@ class SyncStatus:
     oldest_missing_at: datetime | None
     oldest_failure_at: datetime | None
     last_run: LastRun | None
-    #: How many users stand in the ledger for which SQLSTATE.
+    #: The number of sync failures for each SQLSTATE.
     by_sqlstate: Mapping[str, int]
     observed_at: datetime = field(compare=False)
     #: ``standby``, or ``setting`` (default_transaction_read_only), if the database accepts no writes.
@@ -254,11 +254,11 @@ class Erasure:
     row: bool = False
     #: Whether the copy of the auth server's row was emptied.
     copied: bool = False
-    #: Lines of the ledger whose message was erased.
+    #: Sync failures whose message was erased.
     failures: int = 0
-    #: Events that were put aside (``usersync.audit_rejects``).
+    #: Rejected events (``usersync.audit_rejects``).
     rejects: int = 0
-    #: Events in the log that had something personal in them.
+    #: Events in the log that contained personal data.
     events: int = 0
     #: Events in the spools of this machine.
     spooled: int = 0

@@ -116,7 +116,7 @@ def test_an_installer_says_that_it_waits_for_another_one(locked, database, capsy
         other.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])
         thread = threading.Thread(target=lambda: codes.append(run(["apply", "--yes", "--no-trial"])))
         thread.start()
-        until(lambda: said.append("".join(capsys.readouterr())) or "Waiting for it" in "".join(said))
+        until(lambda: said.append("".join(capsys.readouterr())) or "Waiting for up to" in "".join(said))
         pid = other.info.backend_pid
         other.rollback()
         thread.join()

@@ -206,7 +206,7 @@ def test_retry_tries_again(usersync, dsn, project):
     assert (still.code, still.json["retried"], still.json["failed"]) == (1, 2, 2)
     repair_table(project)
     one = usersync("retry", "--user", ada)
-    assert (one.code, "1 user in line now" in one.out) == (0, True)
+    assert (one.code, "1 user in sync now" in one.out) == (0, True)
     rest = usersync("retry", "--json")
     assert (rest.code, rest.json["retried"], rest.json["synced"]) == (0, 1, 1)
     assert usersync("failures").code == 0

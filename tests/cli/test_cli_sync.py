@@ -91,7 +91,7 @@ def test_single_users(usersync, dsn, project, unseen):
     compared = usersync("sync", "--dry-run", "--user", first, "--user", first, "--json")
     assert (compared.code, compared.json["missing"]) == (1, 1)
     done = usersync("sync", "--user", first)
-    assert (done.code, f"{first}  in line" in done.out) == (0, True)
+    assert (done.code, f"{first}  in sync" in done.out) == (0, True)
     assert project.row(second) is None
     unknown = uuid4()
     data = usersync("sync", "--user", second, "--user", unknown, "--json")

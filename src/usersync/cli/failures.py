@@ -1,4 +1,4 @@
-"""``usersync failures``: the ledger, with what each line means."""
+"""``usersync failures``: the failures table, with the meaning of each row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OWN_STATES = {"US001": "changed_on_write"}
 
 @dataclass(frozen=True)
 class FailuresView:
-    """Each line of the ledger in two or three lines, and what to do."""
+    """Each sync failure in two or three lines, and what to do."""
 
     failures: tuple[Failure, ...]
     target: str
@@ -68,7 +68,7 @@ class FailuresView:
 
 
 def failure_lines(failure: Failure, width: int) -> Iterator[str]:
-    """A line of the ledger for people: who and what, then the message, then where and since when."""
+    """A sync failure for people: who and what, then the message, then where and since when."""
     style = bad if failure.outcome == "failed" else warning
     what = failure.outcome if failure.kind == "row" else f"{failure.kind} failed"
     yield f"{failure.user_id}  {style(f'{what:8}')}  {_state(failure)}"

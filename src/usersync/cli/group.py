@@ -31,7 +31,7 @@ SECTIONS: Sections = {
         Entry("pause", "Pause the triggers. Sign-ups succeed; no user is synced until resume."),
         Entry("resume", "End the pause, and sync the users who changed during it."),
         Entry("erase", "Erase the personal data of a user who was deleted. What they did stays."),
-        Entry("metrics", "Watch both tables of users and the audit spool of this machine."),
+        Entry("metrics", "Export metrics of both tables of users and of the audit spool of this machine."),
         Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),
     ),
 }

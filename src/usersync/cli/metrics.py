@@ -107,10 +107,10 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 def metrics(
     call: Call, textfile: Path | None, address: tuple[str, int] | None, max_age: float, spool_dir: Path | None
 ) -> View | None:
-    """Watch both tables of users and the audit spool of this machine.
+    """Export metrics of both tables of users and of the audit spool of this machine.
 
-    Prints the figures as Prometheus reads them. While the database cannot be reached, usersync_up is 0, the
-    figures of the spool are there all the same, and the exit code is 3. Needs prometheus-client (the extra
+    Prints the metrics in the format of Prometheus. While the database is unreachable, usersync_up is 0, the
+    figures of the spool are still printed, and the exit code is 3. Requires prometheus-client (the extra
     `prometheus`).
     """
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted

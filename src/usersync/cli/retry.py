@@ -1,4 +1,4 @@
-"""``usersync retry``: another try for the users of the ledger."""
+"""``usersync retry``: another attempt for the users of the failures table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RetryView:
             yield f"{bold(self.target)}  {good('nothing to retry')}"
             return
         yield f"{bold(self.target)}  {count(counts.examined, 'user')} tried again"
-        yield f"  {good(count(self.result.synced, 'user'))} in line now"
+        yield f"  {good(count(self.result.synced, 'user'))} in sync now"
         if counts.degraded:
             yield f"  {warning(count(counts.degraded, 'user'))} degraded still"
         if counts.failed:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         ("usersync sync --dry-run", "what differs; writes nothing"),
-        ("usersync sync", "bring everybody in line"),
+        ("usersync sync", "sync all users"),
         ("usersync sync --workers 4", "the same, by four connections"),
         ("usersync sync --resume", "go on where a run was stopped"),
         ("usersync sync --user ID", "one user"),

@@ -63,7 +63,7 @@ class SyncView:
             shown = number(counts.deleted_upstream).rjust(9)
             yield "deleted upstream", shown, faint("the user is soft-deleted, the row left alone")
         if not self.result.dry_run:
-            yield "brought in line", good(number(self.result.synced).rjust(9)), ""
+            yield "synced", good(number(self.result.synced).rjust(9)), ""
         if counts.degraded:
             yield "degraded", warning(number(counts.degraded).rjust(9)), faint("in the failures table")
         if counts.failed:

@@ -1,4 +1,4 @@
-"""Bringing both tables in line, page by page.
+"""Syncing both tables, page by page.
 
 Each page is one statement and so a transaction of its own: it compares, writes what differs, and keeps the
 place. Stopping between two pages, or in one, loses nothing.

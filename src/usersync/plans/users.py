@@ -1,4 +1,4 @@
-"""One user or a few: exists, ensure, sync, remove, and the ledger."""
+"""One user or a few: exists, ensure, sync, remove, and the failures table."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ _SYNCED = {**_REMOVED, "copied": bool}
 
 
 def sync_auth_user(user: object, *, create: bool = False) -> Plan[bool]:
-    """Bring one user in line; True if nothing about them is in the ledger afterwards.
+    """Sync one user; True if the failures table does not have the user afterwards.
 
     What is said of the user besides the id is used where the database keeps a copy of the auth server's.
     Raises :class:`UserNotFoundError` if neither side knows the user.
@@ -113,7 +113,7 @@ def sync_auth_user(user: object, *, create: bool = False) -> Plan[bool]:
 
 
 def is_known(user_id: UUID) -> Plan[bool]:
-    """Whether either side knows the user, who is brought in line."""
+    """Whether one of the tables has the user, who is then synced."""
     row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     return bool(row["known"])
 
@@ -167,12 +167,12 @@ _LEDGER_STATUS = {
 
 
 def only_failures_remain(status: SyncStatus) -> bool:
-    """Whether as many are in the ledger as differ: syncing them again would fail as it did before."""
+    """Whether all differing users are in the failures table: syncing them again would fail as before."""
     return 0 < status.missing + status.stale <= status.failed + status.degraded
 
 
 def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Plan[list[Failure]]:
-    """The ledger, the oldest failure first."""
+    """The sync failures, the oldest first."""
     found: list[dict[str, Any]] = []
     while len(found) < limit:
         size = min(limit - len(found), LEDGER_PAGE)

@@ -33,7 +33,7 @@ class ApplyUsersync(Operation):
     It brings what this release and these settings say at the time, and changes nothing where that is there
     already. After an upgrade of the library, another migration with it (or ``manage.py usersync apply``)
     brings the database along; the system check ``usersync.W001`` says when. It is taken back with the first
-    migration that has it: what holds data stays, but for the ledger.
+    migration that has it: tables with data stay, except the failures table.
 
     It runs on ``database``, by default ``USERSYNC["DATABASE"]``, when that is migrated: as its role, over a
     connection of its own.
