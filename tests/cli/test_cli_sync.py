@@ -108,7 +108,7 @@ def test_an_unknown_user_is_pointed_out(usersync, dsn, project, command):
     done = usersync(command, "--user", uuid4())
     assert done.code == 1
     assert "unknown" in done.out
-    assert "is this the right project" in " ".join(done.out.split())
+    assert "Check the id and the project" in " ".join(done.out.split())
 
 
 def test_resuming_nothing_says_that_it_begins_anew(usersync, dsn, project):

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
         ("usersync sync --dry-run", "what differs; writes nothing"),
         ("usersync sync", "sync all users"),
         ("usersync sync --workers 4", "the same, by four connections"),
-        ("usersync sync --resume", "go on where a run was stopped"),
+        ("usersync sync --resume", "continue a stopped run"),
         ("usersync sync --user ID", "one user"),
-        ("usersync sync --create-missing", "rows that the application has not created"),
-        ("usersync sync --create-missing --max 100", "100 of them"),
-        ("usersync sync --remove-orphans", "list rows without an auth user, and ask"),
+        ("usersync sync --create-missing", "create all missing rows"),
+        ("usersync sync --create-missing --max 100", "create 100 of them"),
+        ("usersync sync --remove-orphans", "list orphaned rows, and ask"),
         ("usersync sync --apply-deletions", "the same for soft-deleted users"),
-        ("usersync sync --from-api", "read users from the admin API first"),
+        ("usersync sync --from-api", "read users from the admin API"),
     )
 )
 @click.option("--dry-run", is_flag=True, help="Compare, and write nothing. Exit code 1 if anything differs.")

@@ -180,7 +180,7 @@ def _when(text: str) -> str:
 
 @click.command(
     epilog=examples(
-        ("usersync why ID", "both rows, the sync failure, what a sync would do"),
+        ("usersync why ID", "both rows, the failure, what a sync would do"),
         ("usersync why ada@example.com", "by e-mail address or phone number"),
         ("usersync why ID full_name", "where one column's value comes from"),
     )

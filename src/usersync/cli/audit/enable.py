@@ -46,14 +46,14 @@ class EnabledView:
     epilog=examples(
         ("usersync audit enable", "asks before it changes anything"),
         ("usersync audit enable --yes", "in CI, without a question"),
-        ("usersync audit enable --table app.events", "if public.audit_logs is another table"),
+        ("usersync audit enable --table app.events", "if public.audit_logs is taken"),
     )
 )
 @click.option("--table", metavar="NAME", help="The name of the log. Default: the name in the settings file.")
 @click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
 @common_options
 def enable(call: Call, *, table: str | None, yes: bool) -> View:
-    """Create the audit log: write [audit] enabled = true into the settings file, and apply.
+    """Create the audit log, and enable it in the settings file.
 
     Shows what will change and asks, as apply does. Other pending changes are made too. Nothing is changed if
     a table of the application has the log's name, or if a migration file creates such a table. Then give the
