@@ -277,6 +277,52 @@ def test_a_variable_that_depends_is_not():
     assert "acts only under a condition of its own" in recipe.beyond
 
 
+NAME = "new.raw_user_meta_data->>'name'"
+CHOICES = {
+    f"if {NAME} is not null then v := {NAME}; end if; "
+    "if v is null and new.email is not null then v := split_part(new.email, '@', 1); end if; "
+    "if v is null then v := ''; end if;": Value(
+        expression="coalesce(raw_user_meta_data ->> 'name', split_part(email, '@', 1), '')"
+    ),
+    f"if ({NAME}) is not null then v := {NAME}; else v := null; end if;": Value(("user_metadata.name",)),
+    f"if {NAME} is not null then v := {NAME}; else v := new.email; end if;": Value(
+        ("user_metadata.name", "email")
+    ),
+    f"v := {NAME}; if v is null then v := 'x'; end if;": Value(("user_metadata.name",), "x"),
+}
+
+
+@pytest.mark.parametrize("statements", CHOICES)
+def test_an_if_that_chooses_a_value_is_read(statements):
+    recipe = read_recipe(
+        f"declare v text; begin {statements} insert into users (x) values (v); return new; end;"
+    )
+    assert recipe.beyond == ()
+    assert recipe.writes[0].values["x"] == CHOICES[statements]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        # Not null for a user without an e-mail address: the two would differ.
+        "if v is null and new.email is not null then v := 'x'; end if;",
+        "if v is null and new.email is not null then v := split_part(new.phone, '@', 1); end if;",
+        f"if new.email is not null then v := {NAME}; end if;",
+        f"if {NAME} is not null then v := {NAME}; else w := ''; end if;",
+        f"if {NAME} is not null then v := {NAME}; w := ''; end if;",
+        "if v is null or new.phone is null then v := ''; end if;",
+        "if w is null then v := ''; end if;",
+        "if v is null then v := 'x'; elsif w is null then v := 'y'; end if;",
+    ],
+)
+def test_an_if_that_depends_on_more_is_not_read(statements):
+    recipe = read_recipe(
+        f"declare v text; w text; begin {statements} insert into users (x) values (v); return new; end;"
+    )
+    assert recipe.beyond
+    assert recipe.writes[0].values["x"] is None
+
+
 def test_what_it_does_to_new_is_told():
     recipe = does(
         "new.raw_user_meta_data = coalesce(new.raw_user_meta_data, '{}') || '{\"a\": 1}'; new.role := 'x'"

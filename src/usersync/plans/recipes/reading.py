@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from usersync.mapping import TableName
+from usersync.plans.recipes.choices import chosen
 from usersync.plans.recipes.conditions import ALWAYS, OPERATIONS, Condition, read_condition
 from usersync.plans.recipes.expressions import COMPUTING
 from usersync.plans.recipes.tokens import Token, UnreadableError, find, split, tokens
@@ -79,7 +80,7 @@ def read_recipe(body: str, language: str = "plpgsql") -> Recipe:
         return Recipe(beyond=("cannot be read by usersync (it has no BEGIN)",))
     reader = _Reader()
     reader.declare(words[:begin])
-    for statement in split(words[begin + 1 :], ";"):
+    for statement in split(chosen(words[begin + 1 :]), ";"):
         reader.read(statement)
     return Recipe(
         tuple(reader.writes), tuple(dict.fromkeys(reader.beyond)), tuple(dict.fromkeys(reader.sets)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from usersync.errors import SettingsError
 from usersync.mapping import SOURCE_TYPES, Default, check_name
+from usersync.plans.recipes.choices import flattened
 from usersync.plans.recipes.expressions import read_expression
 from usersync.plans.recipes.tokens import Token, closes, split
 
@@ -34,6 +35,7 @@ class Value:
 
 def read_value(words: Sequence[Token]) -> Value | None:
     """What goes into a column; None where the settings have no way to say it."""
+    words = flattened(words)
     fetched = _fetched(words)
     if fetched is not None:
         return fetched
