@@ -178,3 +178,50 @@ def test_a_column_that_a_soft_deletion_changes_is_no_address(proposed):
         ),
     )
     assert data["settings"]["on_soft_delete"] == "keep"
+
+
+ACCOUNTS = "create table public.accounts (id uuid primary key references auth.users on delete cascade, {});"
+CHOOSES = """
+    if new.raw_user_meta_data ->> 'name' is not null
+    then user_name := new.raw_user_meta_data ->> 'name'; end if;
+    if user_name is null and new.email is not null then user_name := split_part(new.email, '@', 1); end if;
+    if user_name is null then user_name := ''; end if;
+    insert into public.accounts (id, name, email) values (new.id, user_name, new.email);
+"""
+
+
+def test_a_row_of_sync_has_the_value_that_the_trigger_chooses(proposed, usersync, auth, postgres):
+    """Input: the name is the one in the metadata, else the e-mail address's local part, else empty."""
+    proposed(ACCOUNTS.format("name text not null, email text"), trigger(CHOOSES, declare="user_name text;"))
+    assert usersync("apply", "--yes").code == 0
+    users = [
+        auth.sign_up_email("ada@example.com"),
+        auth.sign_up_email("bea@example.com", data={"name": "Bea"}),
+        auth.sign_up_phone("15550000001"),
+    ]
+    query = "select id, name from public.accounts order by id"
+    today = postgres.execute(query).fetchall()
+    assert {name for _, name in today} == {"ada", "Bea", ""}
+    for user in users:
+        postgres.execute("delete from public.accounts where id = %s", [user])
+    assert usersync("sync", "--create-missing").code == 0
+    assert postgres.execute(query).fetchall() == today
+
+
+def test_a_value_that_is_not_understood_is_a_question(proposed):
+    """Input: the same by an IF that usersync cannot read. The trial's users all have a name."""
+    data = proposed(
+        ACCOUNTS.format("name text not null, email text"),
+        trigger(
+            "if length(new.raw_user_meta_data ->> 'name') > 0 "
+            "then user_name := new.raw_user_meta_data ->> 'name'; "
+            "elsif new.email is not null then user_name := split_part(new.email, '@', 1); "
+            "else user_name := ''; end if; "
+            "insert into public.accounts (id, name, email) values (new.id, user_name, new.email);",
+            declare="user_name text;",
+        ),
+        code=1,
+    )
+    (decision,) = data["decisions"]
+    assert decision.startswith("name: public.make() chooses the value in a way that usersync cannot read.")
+    assert "as seen in the trial of public.make()" in data["toml"]

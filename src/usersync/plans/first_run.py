@@ -24,21 +24,18 @@ _FITS, _HAS_INPUT_IS_VALID = "usersync.fits(", 160000
 
 def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[Finding | None]:
     """What the first reconciling run would do to rows that are there already, or None if nothing."""
-    sql = bundle.preview
-    if inspection.noted is None and _FITS in sql:
-        if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
-            return _of_first_run(
-                settings,
-                "what a first run would overwrite cannot be counted before usersync is there "
-                "(on a PostgreSQL older than 16)",
-                "-- To count it, install without the first run, and compare:\n"
-                "usersync apply --no-sync\nusersync sync --dry-run",
-            )
-        sql = sql.replace(_FITS, "pg_input_is_valid(")
     try:
-        counted = yield from query_row(PINNED + sql)
+        counted = yield from count_first_run(bundle, inspection)
     except DatabaseError as error:
         return _of_first_run(settings, f"what a first run would change could not be counted: {error}")
+    if counted is None:
+        return _of_first_run(
+            settings,
+            "what a first run would overwrite cannot be counted before usersync is there "
+            "(on a PostgreSQL older than 16)",
+            "-- To count it, install without the first run, and compare:\n"
+            "usersync apply --no-sync\nusersync sync --dry-run",
+        )
     does, stays = list(_first_run(counted)), list(_left_alone(counted))
     if not does and not stays:
         return None
@@ -65,6 +62,16 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
         )
     message = f"in {settings.users_table}, {'; '.join(sentences)}"
     return _of_first_run(settings, message, "\n".join(advice) or None, decision=bool(triggers))
+
+
+def count_first_run(bundle: Bundle, inspection: Inspection) -> Plan[Mapping[str, Any] | None]:
+    """How many rows the first run would make and change, by column; None where that cannot be counted yet."""
+    sql = bundle.preview
+    if inspection.noted is None and _FITS in sql:
+        if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
+            return None
+        sql = sql.replace(_FITS, "pg_input_is_valid(")
+    return (yield from query_row(PINNED + sql))
 
 
 def is_question(finding: Finding | None) -> bool:

@@ -19,11 +19,14 @@ from usersync.plans.init.choice import Choice
 from usersync.plans.init.columns import (
     Proposed,
     changed_by_trigger,
+    is_mirrored,
+    left_to_application,
     propose_columns,
     relieved,
     required,
     updated_elsewhere,
 )
+from usersync.plans.init.contradicted import contradicted
 from usersync.plans.init.kinds import find_division, question_of_kinds
 from usersync.plans.init.makers import find_makers, question_of_rows
 from usersync.plans.init.observed import Observed, open_questions
@@ -138,7 +141,7 @@ def propose(
     stored = inspection.noted and inspection.noted["settings"]
     if stored and stored["users_table"] == str(chosen.table):
         data, columns = recovered(stored, about, chosen.key.name)
-        data["columns"] = {each.name: dict(each.entry) for each in columns if each.entry is not None}
+        data["columns"] = _entries(columns)
         data |= _key_type(chosen.key)
         remark = "usersync is installed here, and these are the settings it was set up with."
         return (
@@ -154,7 +157,7 @@ def propose(
         )
     draft = _Draft(data, base, about, chosen, answers or {}, tries_writes, _key_remark(data))
     yield from draft.fill(metadata or Metadata(), inspection, trial)
-    data["columns"] = {each.name: dict(each.entry) for each in draft.columns if each.entry is not None}
+    data["columns"] = _entries(draft.columns)
     proposal = yield from _conclude(
         data, draft.columns, draft.remarks, about, metadata, key=chosen.key, wants_log=wants_log
     )
@@ -208,6 +211,21 @@ class _Draft:
             updated_elsewhere(changed_by_trigger(each, changed), makers.updated_elsewhere)
             for each in self.columns
         )
+        yield from self._keep_the_applications(inspection, evidence.followed)
+
+    def _keep_the_applications(self, inspection: Inspection, followed: frozenset[str]) -> Plan[None]:
+        """Overwrite no value that the application wrote, where no trigger keeps the column equal today."""
+        names = {each.name for each in self.columns if is_mirrored(each) and each.name not in followed}
+        if self.data.get("creates_rows") is False:
+            reasons: Mapping[str, str] = dict.fromkeys(names, _CREATES_ROWS)
+        else:
+            reasons = yield from contradicted(
+                parse_settings(self.data | {"columns": _entries(self.columns)}),
+                inspection,
+                names,
+                is_ours=self.about["is_ours"],
+            )
+        self.columns = tuple(left_to_application(each, reasons.get(each.name)) for each in self.columns)
 
     def _look_for_others(self, evidence: Evidence) -> Plan[None]:
         """Look for rows that do not belong to users. A key that refers to auth.users allows none."""
@@ -249,6 +267,14 @@ class _Draft:
         self.data.update(question.answers[0].data)
         if question.answers[0].data:
             self.remarks[question.setting] = question.remark
+
+
+_CREATES_ROWS = "your application creates the rows, so the values in them are its own"
+
+
+def _entries(columns: Iterable[Proposed]) -> dict[str, Any]:
+    """As in ``[columns]``."""
+    return {each.name: dict(each.entry) for each in columns if each.entry is not None}
 
 
 _OTHERS = "The other rows, which have no auth user, are never compared, counted or changed."

@@ -97,6 +97,20 @@ def updated_elsewhere(proposed: Proposed, updated: Mapping[str, tuple[str, ...]]
     return replace(proposed, entry={**entry, "owner": "app"}, why=why)
 
 
+def is_mirrored(proposed: Proposed) -> bool:
+    """Whether usersync would keep the column equal to the auth server's."""
+    entry = proposed.entry
+    return entry is not None and entry.get("owner", "auth" if "from" in entry else "app") == "auth"
+
+
+def left_to_application(proposed: Proposed, reason: str | None) -> Proposed:
+    """The same, but the application's once it is filled, where there is a ``reason`` to keep its values."""
+    if reason is None or not is_mirrored(proposed):
+        return proposed
+    entry = {**(proposed.entry or {}), "owner": "app"}
+    return replace(proposed, entry=entry, why=f"{proposed.why}; {reason}")
+
+
 def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     name = column["name"]
     try:
@@ -158,7 +172,7 @@ def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         return _left_out(column, Found((), taken, is_hole=True))
     if value.sources:
         found = _as_found(column, Found(value.sources, why, value.default), evidence)
-        return _with_its_null(found, column, value)
+        return _seen_only(_with_its_null(found, column, value), value, evidence)
     if comes_by_itself(value, column):
         return Proposed(name, None, "the table's own default gives what the trigger writes")
     return _readable(column, _guarded(column, _computed(column, value, evidence), why))
@@ -169,6 +183,19 @@ def _with_its_null(proposed: Proposed, column: Mapping[str, Any], value: Value) 
     if proposed.entry is None or not writes_null(value, column):
         return proposed
     return replace(proposed, entry={**proposed.entry, "absent": "null"})
+
+
+def _seen_only(proposed: Proposed, value: Value, evidence: Evidence) -> Proposed:
+    """What a trial saw of a value that depends on more: its users all had these keys in their metadata."""
+    has_keys = any("metadata" in source for source in value.sources)
+    if proposed.name not in evidence.unread or not has_keys or proposed.entry is None:
+        return proposed
+    decide = (
+        f"{evidence.recipe} chooses the value in a way that usersync cannot read. This is what users with "
+        f"{', '.join(value.sources)} got in the trial; from usersync, users without may get another value "
+        "than from the trigger"
+    )
+    return replace(proposed, why=f"as seen in the trial of {evidence.recipe}", decide=decide)
 
 
 def _computed_otherwise(column: Mapping[str, Any], evidence: Evidence) -> Proposed:

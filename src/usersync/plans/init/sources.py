@@ -31,6 +31,8 @@ class Evidence:
     #: say it; and which function that is.
     written: Mapping[str, Value | None] = field(default_factory=dict)
     recipe: str | None = None
+    #: Columns whose value was seen in a trial, and is written in a way that the trigger's text does not show.
+    unread: frozenset[str] = frozenset()
     #: Columns that a trigger keeps equal to the auth server's.
     followed: frozenset[str] = frozenset()
     #: The columns that the auth server's table has.
@@ -51,6 +53,7 @@ def evidence_of(
     """What the hand-written triggers that write to this table say of its columns."""
     written: dict[str, Value | None] = {}
     followed, recipe, tombstone = set[str](), None, None
+    unread = frozenset[str]()
     for each in found:
         for write in each.effects:
             if write.table != settings.users_table:
@@ -70,16 +73,18 @@ def evidence_of(
                 }
     if observed and observed.made:
         # The text says more of where a value comes from; what was seen fills in what the text does not say.
+        unread = frozenset(name for name, value in written.items() if value is None)
         values = _written_by_trigger(observed, catalog["users_columns"], frozenset(written))
         written = {**values, **{name: value for name, value in written.items() if value is not None}}
         recipe = recipe or "today's trigger"
-    if observed and (seen := observed.followed()) is not None:
+    if observed and observed.made and (seen := observed.followed()) is not None:
         followed = {*seen}
         tombstone = tombstone or observed.tombstone()
     return Evidence(
         metadata,
         written,
         recipe,
+        unread,
         frozenset(followed),
         frozenset(catalog["source_columns"]),
         tombstone,
