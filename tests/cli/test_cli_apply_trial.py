@@ -73,6 +73,27 @@ def test_a_flow_that_would_fail_is_shown_and_nothing_is_installed(usersync, proj
     auth.sign_up_email("ada@example.com")
 
 
+def test_what_was_there_before_the_installation_is_not_undone_with_it(usersync, project, catalog):
+    """`drop schema usersync cascade` leaves the log, without partitions, and the functions in `public`."""
+    project(USERS, SETTINGS + "[audit]\nenabled = true\n")
+    assert usersync("apply", "--yes", "--no-trial").code == 0
+    project("drop schema usersync cascade;" + CONFIRMED.removeprefix(USERS), SETTINGS)
+    before = catalog()
+    assert usersync("apply", "--yes").code == 1
+    assert ("table", "public.audit_logs") in before
+    assert catalog() == before
+
+
+def test_a_damaged_installation_is_tried_before_anything_is_changed(usersync, project, postgres, catalog):
+    project(USERS)
+    assert usersync("apply", "--yes", "--no-trial").code == 0
+    postgres.execute("drop table usersync.settings; drop function usersync.handle_new_user() cascade;")
+    postgres.execute(CONFIRMED.removeprefix(USERS))
+    before = catalog()
+    assert usersync("apply", "--yes").code == 1
+    assert catalog() == before
+
+
 def test_all_the_same(usersync, project, auth):
     project(CONFIRMED)
     done = usersync("apply", "--yes", "--accept-changes", "--json")

@@ -15,7 +15,7 @@ from usersync.cli.plan_view import change_data
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, good, typed, wrap
 from usersync.cli.trial_view import difference_lines, lasting_lines, today_lines, trial_data
-from usersync.plans import schema
+from usersync.plans import removal, schema
 from usersync.plans.gates import is_gate
 from usersync.plans.inspection import PAUSED
 
@@ -284,14 +284,8 @@ class Installation:
         """Undo what was made before the trial: tables and functions, which nothing uses yet."""
         if not self._made:
             return
-        settings, made = self._call.settings, {each.subject for each in self._made if each.kind == "create"}
-        self._call.run(
-            schema.rollback(
-                settings,
-                drop_users_table=f"table {settings.users_table}" in made,
-                drop_audit_log=f"table {settings.audit_table}" in made,
-            )
-        )
+        created = {each.subject for each in self._made if each.kind == "create"}
+        self._call.run(removal.undo(self._call.settings, created))
 
 
 def done_line(changes: Sequence[Change]) -> str:

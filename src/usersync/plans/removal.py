@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.core.audit_log import has_events
+from usersync.core.blockers import blockers
 from usersync.models import Change, SchemaPlan
+from usersync.plans.adoption import returned_change
+from usersync.plans.inspection import inspect
 from usersync.plans.tracked_tables import tracked_functions
-from usersync.sql.render import read_sql
+from usersync.sql.render import read_sql, render_bundle
 from usersync.sql.tracking import is_of_tracked_table
-from usersync.transports.steps import Plan, query_row
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.steps import Plan, in_transaction, query, query_row, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from usersync.plans.inspection import Inspection
     from usersync.settings import Settings
@@ -37,12 +41,18 @@ def plan_removal(
     drop_users_table: bool,
     drop_audit_log: bool,
     log_is_unused: bool,
+    created: Collection[str] | None = None,
 ) -> Plan[SchemaPlan]:
-    """Everything of usersync's that is there, and what holds data: that stays unless it is said to go."""
+    """Everything of usersync's that is there, and what holds data: that stays unless it is said to go.
+
+    With ``created``, functions whose change is not among these subjects stay, too.
+    """
     tracked = yield from tracked_functions()
     rejects = (yield from _count_rejects()) if inspection.noted is not None else 0
     on_tables = {f"usersync.{each}()" for functions in tracked.values() for each in functions}
     present = [name for name in inspection.catalog["functions"] if name not in on_tables]
+    if created is not None:
+        present = [name for name in present if f"function {name}" in created]
     changes = list(_functions(present, returned))
     changes += [
         Change(
@@ -69,6 +79,56 @@ def plan_removal(
     )
     changes += _users_table(settings, inspection, drop=drop_users_table)
     return SchemaPlan(tuple(changes))
+
+
+def undo(settings: Settings, created: Collection[str]) -> Plan[SchemaPlan]:
+    """Remove what a first installation has created, and nothing else: ``created`` are subjects of changes."""
+    bundle = render_bundle(settings)
+
+    def look() -> Plan[SchemaPlan]:
+        inspection = yield from inspect(bundle)
+        returned = yield from returned_change(inspection.catalog)
+        return (
+            yield from plan_removal(
+                settings,
+                bundle,
+                inspection,
+                returned,
+                drop_users_table=f"table {settings.users_table}" in created,
+                drop_audit_log=False,
+                log_is_unused=False,
+                created=created,
+            )
+        )
+
+    return (yield from remove(settings, (yield from read_only(look()))))
+
+
+def remove(
+    settings: Settings, planned: SchemaPlan, on_change: Callable[[Change], None] = lambda _: None
+) -> Plan[SchemaPlan]:
+    """Make the changes of a removal; ``on_change`` hears of each."""
+    # Each table costs several locks, of which the server has a limited number for all transactions.
+    tracked = [change for change in planned.changes if change.subject.startswith(TRACKED)]
+    for start in range(0, len(tracked), TABLES_AT_ONCE):
+        yield from _drop_all(settings, tracked[start : start + TABLES_AT_ONCE])
+    yield from _drop_all(settings, [change for change in planned.changes if change not in tracked])
+    for change in planned.changes:
+        on_change(change)
+    return planned
+
+
+def _drop_all(settings: Settings, changes: Sequence[Change]) -> Plan[None]:
+    def drop_all() -> Plan[None]:
+        # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
+        # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
+        yield from take_lock(BUSY_LOCK_TIMEOUT)
+        for change in changes:
+            yield from query(change.sql)
+
+    yield from patiently(
+        lambda: in_transaction(drop_all()), "a table with triggers of usersync", lambda: blockers(settings)
+    )
 
 
 def _of_pause(inspection: Inspection) -> str:

@@ -37,7 +37,7 @@ from usersync.plans.first_run import preview
 from usersync.plans.gates import gates
 from usersync.plans.inspection import LACKING, READ_ONLY, Inspection, find, inspect
 from usersync.plans.keys import key_findings
-from usersync.plans.removal import TABLES_AT_ONCE, TRACKED, is_unused, plan_removal
+from usersync.plans.removal import is_unused, plan_removal, remove
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 from usersync.settings import parse_remembered
@@ -50,7 +50,7 @@ from usersync.transports.steps import PINNED, Plan, in_transaction, query, query
 from usersync.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from usersync.settings import Settings
     from usersync.sql.render import Bundle, Function
@@ -123,7 +123,8 @@ def apply(
         renewal = yield from _renewal(settings, inspection)
         return (yield from _changes(settings, bundle, inspection, renewal, adopt=adopt))
 
-    installed = (yield from inspect(bundle)).noted is not None
+    # Nothing of a schema that was there before can be undone, even if parts of it are missing.
+    installed = (yield from inspect(bundle)).catalog["has_schema"]
     if rehearse is not None and installed:
         rehearse((yield from left()))
     findings = yield from in_transaction(step(busy=False))
@@ -151,28 +152,7 @@ def rollback(
     planned = yield from plan_rollback(
         settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
-
-    # Each table costs several locks, of which the server has a limited number for all transactions.
-    tracked = [change for change in planned.changes if change.subject.startswith(TRACKED)]
-    for start in range(0, len(tracked), TABLES_AT_ONCE):
-        yield from _drop(settings, tracked[start : start + TABLES_AT_ONCE])
-    yield from _drop(settings, [change for change in planned.changes if change not in tracked])
-    for change in planned.changes:
-        on_change(change)
-    return planned
-
-
-def _drop(settings: Settings, changes: Sequence[Change]) -> Plan[None]:
-    def drop_all() -> Plan[None]:
-        # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
-        # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
-        yield from take_lock(BUSY_LOCK_TIMEOUT)
-        for change in changes:
-            yield from query(change.sql)
-
-    yield from patiently(
-        lambda: in_transaction(drop_all()), "a table with triggers of usersync", lambda: blockers(settings)
-    )
+    return (yield from remove(settings, planned, on_change))
 
 
 def plan_rollback(
