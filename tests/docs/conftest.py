@@ -14,9 +14,9 @@ from usersync import UserSync
 
 
 @pytest.fixture
-def database(cluster):
+def database(cluster, regime):
     """A project with usersync and a few tables of an application."""
-    database = cluster.clone(cluster.template("procedures", build=build))
+    database = cluster.clone(cluster.template(f"procedures_{regime}", regime=regime, build=build))
     yield database
     cluster.drop(database)
 
@@ -57,8 +57,8 @@ def dumps(server):
 
 
 @pytest.fixture
-def there(cluster):
+def there(cluster, regime):
     """Another project, with nothing in it."""
-    database = cluster.create()
+    database = cluster.create(regime=regime)
     yield database
     cluster.drop(database)

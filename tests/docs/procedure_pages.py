@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fix_catalog import read_catalog
 from logged import logged
 from usersync import AuditLog
 from usersync.cli.main import run
@@ -35,6 +36,53 @@ TABLES = """
     create table public.favourites (
         user_id uuid references public.users, product text, primary key (user_id, product));
 """
+
+
+#: What an application closes, and opens for some. The last two are used by tables of other schemas.
+CLOSED = """
+    revoke all on public.orders from anon, authenticated, service_role;
+    grant select on public.orders to authenticated;
+    grant update (item) on public.orders to authenticated;
+    revoke all on public.favourites from anon, authenticated, service_role;
+    create table public.secrets (id serial primary key, secret text);
+    revoke all on public.secrets, public.secrets_id_seq from anon, authenticated;
+    create function public.read_secrets() returns setof public.secrets language sql security definer
+        return (select s from public.secrets as s limit 1);
+    revoke all on function public.read_secrets() from public, anon, authenticated;
+    create function public.is_public(path text, owner uuid) returns boolean language sql return true;
+    create function public.handle_new_auth_user() returns trigger language plpgsql security definer as $$
+    begin
+        insert into public.secrets (secret) values (new.id::text);
+        return new;
+    end $$;
+    revoke all on function public.handle_new_auth_user() from public, anon, authenticated;
+    create trigger on_new_auth_user after insert on auth.users
+        for each row execute function public.handle_new_auth_user();
+    create schema files;
+    create table files.objects (path text, owner uuid);
+    create policy shown on files.objects using (public.is_public(path, owner));
+    alter default privileges revoke execute on functions from public;
+"""
+
+
+def privileges(database):
+    """Who may use which object in public and usersync, and what is granted on new ones."""
+    schemas = ("public.", "usersync.", "public ", "usersync ")
+    defaults = """
+        select defaclrole::regrole::text, defaclnamespace::regnamespace::text, defaclobjtype, defaclacl::text
+        from pg_default_acl order by 1, 2, 3
+    """
+    columns = """
+        select attrelid::regclass::text, attname, attacl::text from pg_attribute
+        where attacl is not null and attrelid::regclass::text like 'public.%' order by 1, 2
+    """
+    with database.connect("supabase_admin") as superuser:
+        found = [(*key, body) for key, body in read_catalog(superuser).items() if " granted to " in key[1]]
+        return (
+            [each for each in found if each[1].startswith(schemas)],
+            superuser.execute(defaults).fetchall(),
+            superuser.execute(columns).fetchall(),
+        )
 
 
 def build(database):
@@ -104,6 +152,9 @@ class Procedure:
         return done.returncode, done.stdout
 
     def _sql(self, text):
+        if file := re.match(r"-- (\S+\.sql)\n", text):
+            Path(file[1]).write_text(text, "utf-8")
+            return
         with self.database.connect() as owner:
             cursor, found, more = owner.execute(text), [], True
             while more:

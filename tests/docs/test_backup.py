@@ -7,7 +7,18 @@ from collections import deque
 
 import psycopg
 import pytest
-from procedure_pages import DOCS, Procedure, blocks, build, record, row, sections_of, test_name
+from procedure_pages import (
+    CLOSED,
+    DOCS,
+    Procedure,
+    blocks,
+    build,
+    privileges,
+    record,
+    row,
+    sections_of,
+    test_name,
+)
 
 from fix_pair import is_writable, replayed
 from proxy import Proxy
@@ -92,7 +103,10 @@ def test_fail_over_to_a_standby(moved, pair, everything):
 
 
 @pytest.mark.usefixtures("dumps")
+@pytest.mark.parametrize("regime", ["old", "new"])
 def test_restore_your_own_schema_from_a_dump(procedure, auth, postgres, sync, database):
+    postgres.execute(CLOSED)
+    granted = privileges(database)
     before, changed = auth.sign_up_email("before@example.com"), auth.sign_up_email("changed@example.com")
     gone = auth.sign_up_email("gone@example.com")
     postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [before])
@@ -104,12 +118,14 @@ def test_restore_your_own_schema_from_a_dump(procedure, auth, postgres, sync, da
     record(database, after)
     postgres.execute("truncate public.orders; alter table public.users drop column full_name")
     procedure.run()
+    assert privileges(database) == granted
     assert row(postgres, before) == ("before@example.com", None)
     assert row(postgres, changed) == ("new@example.com", None)
     assert row(postgres, after) == ("after@example.com", None)
     assert row(postgres, gone)[0] is None
     assert postgres.execute("select item from public.orders").fetchall() == [("bolt",)]
     assert sync.user_exists(auth.sign_up_email("later@example.com"))
+    assert postgres.execute("select count(*) from public.secrets").fetchone() == (4,)
     events = "select actor_id, user_id from public.audit_logs where source <> 'sync' order by occurred_at"
     assert postgres.execute(events).fetchall() == [(str(before), before), (str(after), after)]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from procedure_pages import DOCS, blocks, record, row, sections_of, test_name
+from procedure_pages import CLOSED, DOCS, blocks, privileges, record, row, sections_of, test_name
 
 from fix_catalog import read_catalog
 from usersync import AuditLog, UserSync
@@ -99,14 +100,31 @@ def test_merge_two_accounts(procedure, auth, postgres, database):
     assert row(postgres, old)[0] is None
 
 
-@pytest.mark.usefixtures("dumps")
+@pytest.fixture
+def restoring(shell):
+    """The file that docs/backup.md shows, in the test's directory."""
+    (text,) = [
+        text
+        for _, text in blocks((DOCS / "backup.md").read_text("utf-8"))
+        if text.startswith("-- restore.sql")
+    ]
+    Path("restore.sql").write_text(text, "utf-8")
+
+
+@pytest.mark.usefixtures("dumps", "restoring")
+@pytest.mark.parametrize("regime", ["old", "new"])
 def test_move_to_another_project(procedure, auth, postgres, there, monkeypatch):
+    postgres.execute(CLOSED)
+    granted = privileges(procedure.database)
+    with there.connect() as owner:
+        owner.execute("alter default privileges revoke execute on functions from public")
     users = [auth.sign_up_email("ada@example.com"), auth.sign_up_oauth(email="grace@example.com")]
     postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [users[0]])
     monkeypatch.delenv("SUPABASE_DB_URL")
     monkeypatch.setenv("OLD_DB_URL", procedure.database.dsn())
     monkeypatch.setenv("NEW_DB_URL", there.dsn())
     procedure.run()
+    assert privileges(there) == granted
     with there.connect() as owner, UserSync(there.dsn()) as sync:
         assert owner.execute("select user_id, item from public.orders").fetchall() == [(users[0], "bolt")]
         assert row(owner, users[1]) == ("grace@example.com", None)
