@@ -96,6 +96,7 @@ def test_text_that_holds_ids_is_evidence_too(looked, directory, kind, setting):
     data = looked(
         f'create table public."User" ("id" {kind} primary key, "email" text unique)',
         rows=['insert into public."User" (id) values (%s)'],
+        code=1,  # who makes the rows
     )
     assert (data["settings"]["users_table"], data["settings"].get("key", "id")) == ("public.User", "id")
     assert data["settings"]["key_type"] == setting
@@ -197,5 +198,7 @@ def test_on_a_terminal_the_candidates_can_be_chosen_and_a_new_table_too(dsn, dir
         terminal.wait_for("Which one holds your users? [1]")
         assert "2.  public.users  a new table" in terminal.text
         terminal.type("2\n")
+        terminal.wait_for("Create an audit log (public.audit_logs)? [y/N]:")
+        terminal.type("n\n")
         assert terminal.end() == 0
     assert str(load_settings(directory / "usersync.toml").users_table) == "public.users"
