@@ -82,6 +82,8 @@ def test_on_a_terminal_it_asks_before_it_overwrites(dsn, directory, postgres, an
     path = directory / "usersync.toml"
     path.write_text("# mine\n")
     with Terminal("init") as terminal:
+        terminal.wait_for("Create an audit log (public.audit_logs)? [y/N]:")
+        terminal.type("n\n")
         terminal.wait_for("Overwrite usersync.toml? [y/N]")
         terminal.type(f"{answer}\n")
         assert terminal.end() == (0 if answer == "y" else 1)
@@ -106,6 +108,8 @@ def test_several_tables_are_asked_about_where_there_is_somebody_to_ask(usersync,
         terminal.wait_for("Which one holds your users? [1]")
         assert "2.  public.profiles" in terminal.text
         terminal.type("2\n")
+        terminal.wait_for("Create an audit log (public.audit_logs)? [y/N]:")
+        terminal.type("n\n")
         assert terminal.end() == 0
     assert str(load_settings(directory / "usersync.toml").users_table) == "public.profiles"
     (directory / "usersync.toml").unlink()
