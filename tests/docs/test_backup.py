@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import deque
 
 import psycopg
@@ -23,7 +24,9 @@ from procedure_pages import (
 from fix_pair import is_writable, replayed
 from proxy import Proxy
 from usersync import AuditLog
+from usersync.settings import parse_settings
 from usersync.testing import GoTrue
+from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
@@ -128,6 +131,46 @@ def test_restore_your_own_schema_from_a_dump(procedure, auth, postgres, sync, da
     assert postgres.execute("select count(*) from public.secrets").fetchone() == (4,)
     events = "select actor_id, user_id from public.audit_logs where source <> 'sync' order by occurred_at"
     assert postgres.execute(events).fetchall() == [(str(before), before), (str(after), after)]
+
+
+@pytest.fixture
+def restoring(shell):
+    """Run the blocks of the restore, from the export of the log to the last attempt of psql."""
+    text = SECTIONS["Restore your own schema from a dump"]
+    return deque(blocks(text.partition("$ usersync apply --yes")[0] + "```\n"))
+
+
+@pytest.mark.usefixtures("dumps")
+def test_a_restore_that_fails_is_given_up_with_apply(restoring, auth, postgres, database, capsys):
+    restore = Procedure(restoring, database, None, capsys)
+    before = auth.sign_up_email("before@example.com")
+    record(database, before)
+    assert restore.shell(DUMP) == (0, "")
+    postgres.execute("""
+        create schema elsewhere;
+        create table elsewhere.favours (user_id uuid references public.users);
+    """)
+    with pytest.raises(AssertionError, match="other objects depend on it"):
+        restore.run()
+    after = auth.sign_up_email("after@example.com")
+    assert row(postgres, after) is None
+    assert restore.usersync("usersync apply --yes")[0] == 0
+    assert [row(postgres, each)[0] for each in (before, after)] == ["before@example.com", "after@example.com"]
+    assert restore.usersync("usersync doctor")[0] == 0
+
+
+def test_rows_of_deleted_users_stay_with_on_delete_keep(cluster, monkeypatch, capsys, shell):
+    database = cluster.create()
+    install(database, parse_settings({"on_delete": "keep"}))
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    command = Procedure(deque(), database, None, capsys)
+    with GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        auth.hard_delete(auth.sign_up_email())
+    code, out = command.usersync("usersync sync --remove-orphans --yes --max 10")
+    assert (code, "US101" in out) == (2, True), out
+    code, out = command.usersync("usersync status")
+    assert (code, re.search(r"orphaned +0 ", out) is not None) == (0, True), out
+    cluster.drop(database)
 
 
 @pytest.mark.usefixtures("dumps")

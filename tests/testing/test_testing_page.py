@@ -53,3 +53,21 @@ def test_the_script_keeps_a_server_until_it_is_told_to_end(tmp_path):
             assert connection.execute("select count(*) from auth.users").fetchone() == (0,)
         script.communicate("\n", timeout=30)
     assert script.returncode == 0
+
+
+MIGRATION = """
+create extension if not exists "uuid-ossp" with schema extensions;
+create table public.posts (id uuid primary key default uuid_generate_v4(), owner uuid references auth.users);
+alter publication supabase_realtime add table public.posts;
+insert into storage.buckets (id, name, public) values ('avatars', 'avatars', true);
+create policy own_files on storage.objects for insert to authenticated
+    with check (bucket_id = 'avatars' and (storage.foldername(name))[1] = auth.uid()::text);
+"""
+
+
+def test_the_stubs_are_enough_for_a_migration_of_a_real_project(postgres):
+    (pattern,) = re.findall(r"`re\.sub\(r\"([^\"]+)\", \"\", migration\)`", PAGE.read_text("utf-8"))
+    postgres.execute(FILES["platform.sql"])
+    postgres.execute(re.sub(pattern, "", MIGRATION))
+    postgres.execute("insert into public.posts default values")
+    assert postgres.execute("select storage.foldername('ada/2026/face.png')").fetchone() == (["ada", "2026"],)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import sql
 from sql_log import event
 
 from logged import logged
-from usersync.errors import DatabaseError
-from usersync.plans import audit_upkeep, schema, tracking
+from usersync.errors import DatabaseError, NotInstalledError
+from usersync.plans import audit, audit_upkeep, schema, tracking
 from usersync.plans.tracking_state import TrackOptions
 from usersync.sql.script import install_script
 from usersync.transports.run import run
@@ -45,6 +48,17 @@ SHAPE = """
 
 def back(log, **options):
     run(schema.rollback(log.project.settings, **options), log.owner)
+
+
+def test_the_query_of_the_page_reads_the_log_afterwards(log):
+    page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text("utf-8")
+    section = page.partition("After `usersync rollback`")[2].partition("\n## ")[0]
+    (query,) = re.findall(r"^```sql\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    log.record(event(action="order.placed"))
+    back(log)
+    with pytest.raises(NotInstalledError):
+        run(audit.tail(), log.owner)
+    assert [row[1] for row in log.owner.execute(query)] == ["order.placed"]
 
 
 def test_the_log_stays_and_is_the_applications(log):
