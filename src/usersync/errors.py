@@ -186,7 +186,10 @@ def refused(sqlstate: str | None, message: str, hint: str | None = None) -> User
         kind, advice = _KINDS[sqlstate]
         return kind(message, hint=advice, sqlstate=sqlstate)
     if sqlstate in _GONE:
-        hint = hint or "Was a table or column renamed since usersync was applied? Run: usersync doctor"
+        hint = hint or (
+            "Was a table or column renamed or dropped since usersync was applied? "
+            "Run: usersync doctor --only D012"
+        )
     return DatabaseError(f"{message} (SQLSTATE {sqlstate})", hint=hint, sqlstate=sqlstate)
 
 

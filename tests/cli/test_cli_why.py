@@ -107,12 +107,36 @@ def test_a_column_that_is_not_mapped(why, project):
 
 
 @pytest.mark.newest_server
-@pytest.mark.parametrize("change", ["rename to gone", 'rename column {email} to "elsewhere"'])
-def test_a_table_that_was_changed_since_is_for_doctor(why, project, change):
+def test_a_table_that_was_renamed_since_is_for_doctor(why, project):
     user = project.auth.sign_up_email("ada@example.com")
-    change = change.format(email=project.column("email"))
-    project.owner.execute(f"alter table {project.users} {change}")
+    project.owner.execute(f"alter table {project.users} rename to gone")
     done = why(user)
     assert done.code == 1
     assert "US203" in done.err
     assert "Run: usersync doctor" in " ".join(done.err.split())
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("change", ["rename column {email} to elsewhere", "drop column {email}"])
+def test_a_mapped_column_that_the_application_renamed_or_dropped(why, project, change):
+    """A user before the change, and one after it, who is degraded: the rest of both rows is shown."""
+    before = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada Lovelace"})
+    project.owner.execute(f"alter table {project.users} {change.format(email=project.column('email'))}")
+    after = project.auth.sign_up_email("bob@example.com", data={"full_name": "Bob"})
+    email = project.columns["email"]
+    # The degraded row has no name.
+    for user, name, times, address in (before, "Ada Lovelace", 2, "ada@"), (after, "Bob", 1, "bob@"):
+        done = why(user)
+        said = " ".join(done.out.split())
+        assert done.code == 1, done.out + done.err
+        assert done.out.count(name) == times
+        assert f"{address}example.com no such column" in said
+        assert f"{project.settings.users_table} has no column {email}, which the settings map" in said
+        assert "usersync plan (D012)" in said
+        assert "42703" in said
+        one = why(user, email)
+        assert one.code == 1
+        assert f"has no column {email}" in " ".join(one.out.split())
+        assert [each["missing"] for each in why(user, "--json").json["columns"] if each["name"] == email] == [
+            True
+        ]

@@ -15,7 +15,7 @@ from usersync.cli.text import ago, align, bad, bold, clip, faint, good, plain, t
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from usersync.cli.output import View
     from usersync.plans.why import ColumnReport, UserReport
@@ -56,6 +56,9 @@ class WhyView:
         if report.columns:
             yield ""
             yield from align([("column", "auth server", "users table", ""), *self._columns()], indent="  ")
+        if report.missing:
+            yield ""
+            yield from wrap(_missing(self.settings, report.missing), width)
         if report.failure is not None:
             yield ""
             yield "Sync failure:"
@@ -74,7 +77,8 @@ class WhyView:
             return good("skipped" if report.prospect == "skipped" else "in sync")
         if not report.has_row and report.auth is not None:
             return bad("has no row")
-        return warning("sync failure" if report.prospect in {"nothing", "skipped"} else "out of sync")
+        is_failure = report.prospect in {"nothing", "skipped"} and not report.missing
+        return warning("sync failure" if is_failure else "out of sync")
 
     def _auth(self) -> str:
         auth = self.report.auth
@@ -106,9 +110,12 @@ class WhyView:
 
     def _columns(self) -> Iterator[tuple[str, str, str, str]]:
         for column in self.report.columns:
-            yield column.name, _cell(column.wanted), _cell(column.stored), self._remark(column)
+            stored = "" if column.missing else _cell(column.stored)
+            yield column.name, _cell(column.wanted), stored, self._remark(column)
 
     def _remark(self, column: ColumnReport) -> str:
+        if column.missing:
+            return bad("no such column")
         if column.owner == "app":
             return faint("yours")
         if column.differs:
@@ -126,10 +133,11 @@ class WhyColumnView:
     report: UserReport
     column: ColumnReport
     target: str
+    settings: Settings
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.column.differs else 0
+        return 1 if self.column.differs or self.column.missing else 0
 
     def lines(self, width: int) -> Iterator[str]:
         column = self.column
@@ -138,14 +146,24 @@ class WhyColumnView:
             [
                 *((f"  {source}", _cell(value)) for source, value in column.sources.items()),
                 ("  comes to", _cell(column.wanted)),
-                ("  stored is", _cell(column.stored)),
-                ("  after a sync", _cell(column.would_be)),
+                *(
+                    ()
+                    if column.missing
+                    else (
+                        ("  stored is", _cell(column.stored)),
+                        ("  after a sync", _cell(column.would_be)),
+                    )
+                ),
             ]
         )
         yield ""
         yield from wrap(self._why(), width)
 
     def _why(self) -> str:
+        column = self.column
+        return _missing(self.settings, [column.name]) if column.missing else self._why_so()
+
+    def _why_so(self) -> str:
         column, report = self.column, self.report
         if not report.has_row:
             return "The user has no row, and so the column has no value."
@@ -166,6 +184,14 @@ class WhyColumnView:
             **asdict(self.column),
             "why": self._why(),
         }
+
+
+def _missing(settings: Settings, columns: Sequence[str]) -> str:
+    named = f"column{'' if len(columns) == 1 else 's'} {', '.join(columns)}, which the settings map"
+    return (
+        f"{settings.users_table} has no {named}. It was renamed or dropped since usersync was applied. "
+        "What to change: usersync plan (D012)"
+    )
 
 
 def _cell(value: str | None) -> str:
@@ -200,7 +226,7 @@ def why(call: Call, user: str, column: str | None) -> View:
     report = call.run(plans.explain_user(settings, named_user(call, user)))
     if column is None:
         return WhyView(report, call.target, settings)
-    return WhyColumnView(report, _column(report, column), call.target)
+    return WhyColumnView(report, _column(report, column), call.target, settings)
 
 
 def _column(report: UserReport, name: str) -> ColumnReport:

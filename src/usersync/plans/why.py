@@ -14,7 +14,7 @@ from usersync.sql.expressions import as_text, comparable, differs, literal
 from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from usersync.models import Difference, Failure
@@ -46,6 +46,8 @@ class ColumnReport:
     differs: bool
     #: What a sync would store now; equal to ``stored`` where it would not.
     would_be: str | None
+    #: Whether the users table has no such column: it was renamed or dropped, or another table has the name.
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,12 @@ class UserReport:
     @property
     def in_step(self) -> bool:
         """Whether there is nothing to do and no failure."""
-        return self.prospect in {"nothing", "skipped"} and self.failure is None
+        return self.prospect in {"nothing", "skipped"} and self.failure is None and not self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The mapped columns that the users table does not have."""
+        return tuple(column.name for column in self.columns if column.missing)
 
 
 def find_users(settings: Settings, text: str) -> Plan[list[UUID]]:
@@ -93,18 +100,20 @@ def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
     The connection must not be in a transaction. Raises :class:`UserNotFoundError` if neither side knows the
     user.
     """
-    before = yield from _look(settings, user_id)
+    missing = yield from _missing_columns(settings)
+    before = yield from _look(settings, user_id, missing)
     failure = yield from _failure(user_id)
     if before["auth"] is None and not before["has_row"] and failure is None:
         raise UserNotFoundError(
             f"no user {user_id} in {settings.source_table} or in {settings.users_table}",
             hint="Check the id, and that this is the right project.",
         )
-    _, differing = yield from compare_users([user_id])
+    # The comparison reads all mapped columns.
+    _, differing = ((), ()) if missing else (yield from compare_users([user_id]))
     yield BEGIN
     try:
         yield from query("select usersync.sync_users(array[%(id)s]::uuid[], null, true)", id=user_id)
-        after = yield from _look(settings, user_id)
+        after = yield from _look(settings, user_id, missing)
         failed = yield from _failure(user_id)
     finally:
         yield ROLLBACK
@@ -114,11 +123,22 @@ def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
         has_row=before["has_row"],
         written_by=before["written_by"],
         written_at=before["written_at"],
-        columns=tuple(_report(column, before, after) for column in settings.columns),
+        columns=tuple(_report(column, before, after, missing) for column in settings.columns),
         failure=failure,
         prospect=_prospect(before, after, failed, differing),
         prospective_failure=failed,
     )
+
+
+def _missing_columns(settings: Settings) -> Plan[frozenset[str]]:
+    """The mapped columns that the users table does not have; none if there is no table."""
+    rows = yield from query(
+        "select attname from pg_attribute where attrelid = to_regclass(%(table)s) and attnum > 0 "
+        "and not attisdropped",
+        table=settings.users_table.quoted,
+    )
+    there = {row["attname"] for row in rows}
+    return frozenset(column.name for column in settings.columns if there and column.name not in there)
 
 
 def _failure(user_id: UUID) -> Plan[Failure | None]:
@@ -143,7 +163,9 @@ def _prospect(
     return "skipped" if is_alive and not before["has_row"] else "nothing"
 
 
-def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any]) -> ColumnReport:
+def _report(
+    column: Column, before: Mapping[str, Any], after: Mapping[str, Any], missing: Collection[str]
+) -> ColumnReport:
     at = before["columns"][column.name]
     return ColumnReport(
         column.name,
@@ -153,6 +175,7 @@ def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any])
         at["stored"],
         differs=at["differs"],
         would_be=after["columns"][column.name]["stored"],
+        missing=column.name in missing,
     )
 
 
@@ -160,10 +183,10 @@ def _report(column: Column, before: Mapping[str, Any], after: Mapping[str, Any])
 _ID = "\0"
 
 
-def _look(settings: Settings, user_id: UUID) -> Plan[dict[str, Any]]:
+def _look(settings: Settings, user_id: UUID, missing: Collection[str]) -> Plan[dict[str, Any]]:
     """Both rows, as they are for this transaction."""
     # A name or a default may hold a %, which is the mark of a parameter here.
-    statement = _looking(settings).replace("%", "%%").replace(_ID, "%(id)s::uuid")
+    statement = _looking(settings, missing).replace("%", "%%").replace(_ID, "%(id)s::uuid")
     return dict((yield from query_row(statement, id=user_id)))
 
 
@@ -171,8 +194,11 @@ def _origins(column: Column) -> list[str]:
     return [column.origin] if column.is_computed else [str(source) for source in column.sources]
 
 
-def _looking(settings: Settings) -> str:
-    columns = ", ".join(f"{literal(column.name)}, {_column(settings, column)}" for column in settings.columns)
+def _looking(settings: Settings, missing: Collection[str]) -> str:
+    columns = ", ".join(
+        f"{literal(column.name)}, {_column(settings, column, is_missing=column.name in missing)}"
+        for column in settings.columns
+    )
     facts = ", ".join(f"{literal(name)}, to_jsonb(source.*) -> {literal(name)}" for name in _FACTS)
     key = f"target.{quote(settings.key)}"
     return f"""
@@ -191,17 +217,18 @@ def _looking(settings: Settings) -> str:
     """
 
 
-def _column(settings: Settings, column: Column) -> str:
+def _column(settings: Settings, column: Column, *, is_missing: bool) -> str:
     sources: Sequence[str] = (
         [as_text(column, "source")]
         if column.is_computed
         else [as_text(Column(column.name, (each,)), "source") for each in column.sources]
     )
     alive = 'source."id" is not null and source."deleted_at" is null'
-    other = differs(column) if column.owner == "auth" else "false"
+    other = differs(column) if column.owner == "auth" and not is_missing else "false"
+    stored = "null" if is_missing else f"({comparable(column, 'target')})::text"
     return (
         f"jsonb_build_object('sources', jsonb_build_array({', '.join(sources)}), "
         f"'wanted', case when {alive} then {as_text(column, 'source')} end, "
-        f"'stored', ({comparable(column, 'target')})::text, "
+        f"'stored', {stored}, "
         f"'differs', {alive} and target.{quote(settings.key)} is not null and {other})"
     )
