@@ -77,6 +77,21 @@ def test_after_apply_sign_ups_go_on_and_doctor_says_what_is_wrong(step, postgres
     assert ("trigger", "on_auth_user_created on auth.users") in catalog()
 
 
+@pytest.mark.parametrize("kind", ["text", "varchar(200)"])
+def test_no_new_column_is_taken_for_the_renamed_one(step, postgres, kind):
+    """The application renames a mapped column and adds one of another meaning: only the first is the same."""
+    step("apply", "--adopt", "--yes")
+    postgres.execute(
+        f"alter table public.users alter column full_name type {kind};"
+        "alter table public.users rename column full_name to avatar;"
+        "alter table public.users add column slug text"
+    )
+    said = " ".join(step("plan", code=1).out.replace("--", " ").split())
+    assert "public.users has no column full_name, which is mapped" in said
+    assert "If it was renamed, write its new name into [columns] of usersync.toml." in said
+    assert "slug" not in said
+
+
 def test_the_recipe_is_pasted_again_after_it_was_adopted(step, postgres, auth, catalog):
     """It was agreed to once: apply adopts it again without being told to."""
     before = catalog()

@@ -441,24 +441,26 @@ def _skip_hint(column: Column) -> str:
 
 
 def _fix_of_missing(column: Column, settings: Settings, inspection: Inspection) -> str:
-    """Add it; or, where another column may be the same one renamed, a question."""
-    table, mapped = settings.users_table, {settings.key, *(each.name for each in settings.columns)}
+    """Add it. Where it may have been renamed, no name is proposed: the catalog does not keep the old one."""
+    catalog, table = inspection.catalog, settings.users_table
+    mapped = {settings.key, *(each.name for each in settings.columns)}
     add = f"alter table {table.quoted} add column {quote(column.name)} {column.sql_type};"
-    kind = _TYPE_NAMES.get(column.sql_type, column.sql_type)
-    renamed = [
-        name
-        for name, about in inspection.catalog["users_columns"].items()
-        if name not in mapped and about["type"] == kind
-    ]
-    if renamed:
+    if any(name not in mapped and _holds(column, about) for name, about in catalog["users_columns"].items()):
         return (
-            f"-- If it was renamed ({', '.join(renamed)}?), write its new name into [columns] of "
-            f"usersync.toml. If not: {add}"
+            "-- If it was renamed, write its new name into [columns] of usersync.toml. If it was dropped, "
+            f"remove it there. If it is to come: {add}"
         )
     return (
         "-- Either write a [columns] section into usersync.toml that names only columns it has"
         f"{_proposal(settings, inspection)}, or add it:\n{add}"
     )
+
+
+def _holds(column: Column, about: Mapping[str, Any]) -> bool:
+    """Whether a column has a type that the mapped one may have had."""
+    if column.sql_type == "text":
+        return bool(about["string"])
+    return bool(about["type"] == _TYPE_NAMES.get(column.sql_type, column.sql_type))
 
 
 _NEVER_ABSENT = {"id", "is_anonymous", "is_sso_user", "created_at"}
