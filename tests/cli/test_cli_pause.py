@@ -73,6 +73,25 @@ def test_every_command_says_that_it_is_paused(paused, usersync, vanish):
     assert "To end the pause and sync: usersync resume" in failures
 
 
+def test_doctor_tells_deleted_users_whose_row_is_there_from_users_without_a_row(paused, usersync):
+    paused.client.resume()
+    gone = paused.auth.sign_up_email("gone@example.com")
+    usersync("pause")
+    paused.auth.hard_delete(gone)
+    (cause,) = doctor_causes(usersync)
+    assert cause.startswith("1 user (1 whose row is to be removed or emptied): SQLSTATE US004")
+    paused.auth.sign_up_email("new@example.com")
+    (cause,) = doctor_causes(usersync)
+    assert cause.startswith(
+        "2 users (1 without a row, 1 whose row is to be removed or emptied): SQLSTATE US004"
+    )
+
+
+def doctor_causes(usersync):
+    (check,) = usersync("doctor", "--only", "D018", "--json").json["checks"]
+    return check["detail"].splitlines()[1:]
+
+
 def test_resume_makes_up_for_it_and_says_so(paused, usersync):
     user = paused.auth.sign_up_email("ada@example.com")
     # Another failure is no matter of the pause.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _CAUSES = """
     select sqlstate, constraint_name, column_name, raised_in, count(*) as users,
-        count(*) filter (where outcome = 'failed') as failed,
+        count(*) filter (where outcome = 'failed' and kind = 'row') as failed,
+        count(*) filter (where kind = 'removal') as removals,
         min(message) as message,
         min(first_failed_at) as oldest
     from usersync.sync_failures
@@ -59,7 +60,11 @@ def _cause(row: Row) -> str:
         "raised in": row["raised_in"],
     }
     where = "".join(f", {kind} {name}" for kind, name in places.items() if name)
-    count = f"{number(row['users'], 'user')} ({row['failed']:,} without a row)"
+    rows = f"{row['failed']:,} without a row"
+    if row["removals"]:
+        rows = f"{rows}, " if row["failed"] else ""
+        rows += f"{row['removals']:,} whose row is to be removed or emptied"
+    count = f"{number(row['users'], 'user')} ({rows})"
     return f"{count}: SQLSTATE {row['sqlstate']}{where}: {row['message']}"
 
 
