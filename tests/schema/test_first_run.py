@@ -56,3 +56,21 @@ def test_empty_values_are_filled_and_others_overwritten(installer, auth):
         installer.connection.execute("insert into public.profiles values (%s, %s)", [user, email])
     said = announced(installer).message
     assert "fill empty values in 2 (email in 2), overwrite values in 1 (email in 1)" in said
+
+
+@pytest.mark.parametrize("policy", ["keep", "anonymize"])
+def test_rows_of_deleted_users_count_as_in_the_status(installer, policy):
+    """A row whose user the auth server does not have: orphaned, unless the settings say that it stays."""
+    columns = {"email": "email"}
+    settings = logged({"users_table": "public.profiles", "on_delete": policy, "columns": columns})
+    installer.connection.execute(
+        PROFILES + "insert into public.profiles values (gen_random_uuid(), 'gone@example.com')"
+    )
+    planned = [
+        each.message
+        for each in installer.plan(settings).findings
+        if "auth server does not have" in each.message
+    ]
+    installer.apply(settings)
+    status = installer.connection.execute("select public.user_sync_status() ->> 'orphaned'").fetchone()
+    assert (len(planned), status) == ((0, ("0",)) if policy == "keep" else (1, ("1",)))

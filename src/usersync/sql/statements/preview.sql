@@ -1,10 +1,10 @@
 -- What a first reconciling run would find: who has no row, whose row would change and in which columns, and which
--- rows belong to nobody the auth server has. Reads both tables once; needs nothing installed.
+-- rows are of deleted users, unless the settings keep them. Reads both tables once; needs nothing installed.
 with compared as materialized (
     select
         target."@key" is null as is_missing,
         '@is_expected' as is_expected,
-        source."id" is null as is_gone,
+        source."id" is null and '@on_delete' <> 'keep' as is_orphaned,
         source."deleted_at" is not null as is_soft_deleted,
         found.differing,
         case when cardinality(found.differing) > 0 then array(
@@ -26,8 +26,8 @@ select
     count(*) filter (where is_missing and not is_soft_deleted and is_expected) as missing,
     count(*) filter (where cardinality(differing) > cardinality(empty)) as stale,
     count(*) filter (where cardinality(empty) > 0) as filled,
-    count(*) filter (where is_gone) as orphaned,
-    count(*) filter (where is_soft_deleted and not is_missing) as deleted_upstream,
+    count(*) filter (where is_orphaned) as orphaned,
+    count(*) filter (where is_soft_deleted and not is_missing and '@on_soft_delete' <> 'keep') as deleted_upstream,
     (
         select coalesce(jsonb_object_agg(counted.column_name, counted.times), '{}')
         from (
