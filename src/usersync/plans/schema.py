@@ -284,6 +284,7 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
             "of the users, of which there is none",
             bundle.create_users_table,
         )
+    yield from _users_table_closed(settings, inspection)
     functions = list(_function_changes(bundle, inspection))
     yield from functions
     opened = [each.label for each in inspection.opened if each.direct]
@@ -292,6 +293,18 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
         yield Change("alter", "privileges", reason, bundle.secure)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
+
+
+def _users_table_closed(settings: Settings, inspection: Inspection) -> Iterator[Change]:
+    """What default privileges have granted, in a restore for instance. Row-level security is no help."""
+    grantees = ", ".join(inspection.catalog["users_granted_beyond_rows"])
+    if grantees and inspection.catalog["users_created_by_usersync"]:
+        yield Change(
+            "alter",
+            f"table {settings.users_table}",
+            f"TRIGGER, REFERENCES or TRUNCATE is granted to {grantees}",
+            f"revoke trigger, references, truncate on table {settings.users_table.quoted} from {grantees};",
+        )
 
 
 def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:

@@ -81,6 +81,16 @@ select jsonb_build_object(
     'users_kind', (select relkind from pg_class where oid = to_regclass('@users_table')),
     'users_created_by_usersync', obj_description(to_regclass('@users_table'), 'pg_class')
         like 'The application''s users, created by usersync %',
+    -- Rights that row-level security does not restrict. Only those that a REVOKE by the owner takes away.
+    'users_granted_beyond_rows', (
+        select coalesce(jsonb_agg(distinct case grantee when 0 then 'public' else quote_ident(rolname) end), '[]')
+        from pg_class
+        cross join aclexplode(relacl) as granted
+        left join pg_roles on pg_roles.oid = grantee
+        where pg_class.oid = to_regclass('@users_table') and pg_has_role(relowner, 'USAGE') and grantor = relowner
+            and privilege_type in ('TRIGGER', 'REFERENCES', 'TRUNCATE')
+            and (grantee = 0 or rolname in ('anon', 'authenticated', 'service_role'))
+    ),
     'users_columns', (
         select coalesce(jsonb_object_agg(attname, jsonb_build_object(
             'type', format_type(atttypid, atttypmod),

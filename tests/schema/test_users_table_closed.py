@@ -1,0 +1,42 @@
+"""What a restore grants on the users table that usersync created, where row-level security does not help."""
+
+from __future__ import annotations
+
+import pytest
+
+from usersync.plans import schema
+from usersync.settings import Settings, parse_settings
+from usersync.testing.install import install
+from usersync.transports.run import run
+
+MAY = """
+    select grantee::regrole::text from pg_class cross join aclexplode(relacl)
+    where pg_class.oid = 'public.users'::regclass and privilege_type in ('TRIGGER', 'REFERENCES', 'TRUNCATE')
+        and grantee <> relowner
+    order by 1
+"""
+
+
+def changes(connection, settings):
+    return [each for each in run(schema.plan(settings), connection).changes if "public.users" in each.subject]
+
+
+def test_apply_closes_the_table_that_usersync_created(database, postgres):
+    install(database, Settings())
+    postgres.execute("grant all on public.users to anon, authenticated, service_role")
+    (change,) = changes(postgres, Settings())
+    assert change.reason == "TRIGGER, REFERENCES or TRUNCATE is granted to anon, authenticated, service_role"
+    run(schema.apply(Settings()), postgres)
+    assert postgres.execute(MAY).fetchall() == []
+    assert changes(postgres, Settings()) == []
+
+
+@pytest.mark.parametrize("regime", ["old", "new"])
+def test_a_table_of_the_application_keeps_its_grants(database, postgres):
+    settings = parse_settings({"columns": {"email": "email", "deleted_at": "deleted_at"}})
+    postgres.execute("create table public.users (id uuid primary key, email text, deleted_at timestamptz)")
+    before = postgres.execute(MAY).fetchall()
+    assert before
+    install(database, settings)
+    assert postgres.execute(MAY).fetchall() == before
+    assert changes(postgres, settings) == []
