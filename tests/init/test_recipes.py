@@ -168,7 +168,7 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
             "insert into public.users (id) select id from public.old",
             "inserts into public.users in a way that usersync cannot read",
         ),
-        ("if exists (select 1 from public.x) then null; end if", "acts only under a condition of its own"),
+        ("if exists (select 1 from public.x) then null; end if", "has a condition of its own"),
         (
             f"begin {INSERT}; exception when others then insert into public.errors values (sqlerrm); end",
             "inserts into public.errors in a way that usersync cannot read",
@@ -274,7 +274,34 @@ def test_values_in_variables_are_followed():
 
 def test_a_variable_that_depends_is_not():
     recipe = does("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
-    assert "acts only under a condition of its own" in recipe.beyond
+    assert "has a condition of its own" in recipe.beyond
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        f"if new.phone is null then v := 'a'; end if; {INSERT}",
+        f"if new.phone is null then v := 'a'; elsif v = 'x' then v := 'b'; else v := 'c'; end if; {INSERT}",
+        f"if new.phone is null then perform public.make_team(new.id); end if; {INSERT}",
+    ],
+)
+def test_a_condition_that_the_insert_does_not_stand_under_keeps_no_user_from_a_row(statements):
+    recipe = read_recipe(f"declare v text; begin {statements}; return new; end;")
+    assert "has a condition of its own" in recipe.beyond
+    assert "acts only under a condition of its own" not in recipe.beyond
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        f"if new.phone is null then v := 'a'; end if; if new.email like '%x' then {INSERT}; end if",
+        f"if new.email like '%x' then v := 'a'; else {INSERT}; end if",
+        f"if new.email like '%x' then begin {INSERT}; end; end if",
+    ],
+)
+def test_a_condition_that_the_insert_stands_under_is_said_once(statements):
+    recipe = read_recipe(f"declare v text; begin {statements}; return new; end;")
+    assert recipe.beyond == ("acts only under a condition of its own",)
 
 
 NAME = "new.raw_user_meta_data->>'name'"

@@ -22,6 +22,8 @@ Kind = Literal["insert", "update", "delete"]
 #: What is said of a function that does something else for some users.
 CONDITIONAL = "under a condition of its own"
 _CONDITION = f"acts only {CONDITIONAL}"
+#: What is said if no statement that writes a row stands under the condition.
+_CHOICE = "has a condition of its own"
 _VERBS = {"insert": "inserts into", "update": "updates", "delete": "deletes from"}
 
 
@@ -82,6 +84,8 @@ def read_recipe(body: str, language: str = "plpgsql") -> Recipe:
     reader.declare(words[:begin])
     for statement in split(chosen(words[begin + 1 :]), ";"):
         reader.read(statement)
+    if _CONDITION in reader.beyond:
+        reader.beyond = [each for each in reader.beyond if each != _CHOICE]
     return Recipe(
         tuple(reader.writes), tuple(dict.fromkeys(reader.beyond)), tuple(dict.fromkeys(reader.sets)),
         frozenset(word.text for word in words if word.is_name),
@@ -98,6 +102,8 @@ class _Scope:
     taken: frozenset[str] = frozenset()
     #: Whether a branch before this one has another condition than the operation.
     is_partial: bool = False
+    #: Whether this branch, or one before it, has a condition that is not understood.
+    is_own: bool = False
 
 
 class _Reader:
@@ -151,7 +157,7 @@ class _Reader:
         scope = self._scopes[-1] if self._scopes else _Scope("if")
         found = read_condition(condition)
         if found is None or scope.is_partial:
-            self.beyond.append(_CONDITION)
+            self._note_condition(scope)
             found = found or ALWAYS
         operations = found.operations - scope.taken
         scope.condition = Condition(operations, found.only)
@@ -161,8 +167,12 @@ class _Reader:
     def _else(self) -> None:
         scope = self._scopes[-1] if self._scopes else _Scope("if")
         if scope.is_partial:
-            self.beyond.append(_CONDITION)
+            self._note_condition(scope)
         scope.condition = Condition(OPERATIONS - scope.taken)
+
+    def _note_condition(self, scope: _Scope) -> None:
+        scope.is_own = True
+        self.beyond.append(_CHOICE)
 
     def _end(self, second: str) -> None:
         while self._scopes and self._scopes[-1].kind == "handler" and second != "if":
@@ -244,6 +254,8 @@ class _Reader:
             self.beyond.append("has statements of its own")
 
     def _write(self, first: str, words: list[Token]) -> None:
+        if "<returned>" in self._variables or any(scope.is_own for scope in self._scopes):
+            self.beyond.append(_CONDITION)
         done = _read_write(first, words, self._filled)
         if isinstance(done, str):
             self.beyond.append(done)
@@ -251,8 +263,6 @@ class _Reader:
         if self._is_handling():
             self.beyond.append(f"{_VERBS[done.kind]} {done.table} when it fails")
             return
-        if "<returned>" in self._variables:
-            self.beyond.append(_CONDITION)
         self.writes.append(done.under(self._condition()))
 
 
