@@ -104,6 +104,16 @@ def test_all_the_same(usersync, project, auth):
         auth.sign_up_email("ada@example.com")
 
 
+def test_an_installation_that_could_not_sync_a_user_says_why_it_ends_with_1(usersync, project, auth):
+    project("create table public.users (id uuid primary key, email text not null);")
+    auth.sign_up_phone("15550001")
+    said = "Exit code 1: 1 user could not be synced, see: usersync failures"
+    for state in "Installed", "Up to date":
+        done = usersync("apply", "--yes", "--no-trial")
+        assert done.code == 1
+        assert f"{state}. {said}" in words(done.out)
+
+
 def test_a_person_is_asked(project, catalog):
     project(CONFIRMED)
     before = catalog()

@@ -53,7 +53,14 @@ class ApplyView:
         if self.sync:
             yield from self.sync.lines(width)
             yield ""
+            if self.exit_code:
+                yield from wrap(self._why_not_zero(self.sync), width)
         yield f"Next:  {typed(self._next())}"
+
+    def _why_not_zero(self, sync: SyncView) -> str:
+        state = "Installed" if self.changes else "Up to date"
+        users = count(sync.result.errors, "user")
+        return f"{state}. Exit code 1: {users} could not be synced, see: usersync failures"
 
     def _next(self) -> str:
         if self.paused:
