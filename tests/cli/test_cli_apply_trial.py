@@ -247,3 +247,22 @@ def test_what_failed_before_the_adoption_is_told_from_what_usersync_breaks(users
     assert check["status"] == "warning", check
     assert "sign-up by wallet (Web3), soft deletion: refused with SQLSTATE 23502" in check["detail"]
     assert "Without usersync's triggers it is refused, too." in check["detail"]
+
+
+def test_a_difference_that_skip_causes_names_the_setting(usersync, project):
+    """Input: today everyone gets a row; the settings skip anonymous users."""
+    project(
+        USERS
+        + TRIGGER.format(
+            name="make",
+            when="after insert",
+            body="insert into public.users (id, email) values (new.id, new.email);",
+        ),
+        'skip = ["anonymous"]\n[columns]\nemail = { from = "email", owner = "app" }\n',
+    )
+    done = usersync("apply", "--adopt", "--yes")
+    assert done.code == 1
+    assert (
+        "the user has a row today, and none with usersync. "
+        'The setting skip = ["anonymous"] gives such users no row. To give them one, change skip'
+    ) in words(done.out + done.err)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from usersync.testing import GoTrueError
+
 pytestmark = pytest.mark.newest_server
 
 PROFILES = "create table public.profiles (id uuid primary key references auth.users on delete cascade, {});"
@@ -186,3 +188,62 @@ def test_a_trigger_that_writes_null_is_not_replaced_by_the_tables_default(
     planned = usersync("plan", "--adopt", "--json").json
     assert not [each for each in planned["changes"] if each["kind"] == "drop"]
     assert "writes null into name if the user has no value" in str(planned["findings"])
+
+
+STAYS = (
+    PROFILES.format("email text unique, name text not null, plan text, avatar_url text")
+    + """
+    create table public.outbox (id uuid);
+    create function public.make() returns trigger language plpgsql security definer set search_path = '' as $$
+    begin insert into public.outbox values (new.id);
+    insert into public.profiles (id, email, name, plan)
+    values (new.id, new.email, coalesce(new.raw_user_meta_data->>'name', ''), 'free'); return new; end $$;
+    create trigger on_auth_user_created after insert on auth.users
+      for each row execute function public.make();
+    """
+)
+FOLLOW = """
+    create function public.follow() returns trigger language plpgsql security definer as $$
+    begin update public.profiles set email = new.email where id = new.id; return new; end $$;
+    create trigger follow after update of email on auth.users for each row execute function public.follow();
+"""
+
+
+def test_no_adoption_is_advised_where_no_trigger_can_be_adopted(proposed, usersync):
+    """Input: a trigger with usersync's usual name, which also writes to another table."""
+    assert not proposed(STAYS)["needs_adoption"]
+    shown = usersync("init", "--force", "--no-trial").out
+    assert shown.splitlines()[-1].split() == ["Next:", "usersync", "plan"]
+    assert usersync("plan").code == 0
+
+
+def test_each_column_that_an_anonymization_changes_is_named(proposed):
+    remark = "anonymize sets email to null and replaces name (NOT NULL) with a placeholder."
+    data = proposed(STAYS, FOLLOW)
+    assert data["settings"]["on_soft_delete"] == "anonymize"
+    assert remark in data["toml"].replace("\n# ", " ")
+
+
+def test_who_owns_a_constant_is_said(proposed, usersync):
+    data = proposed(STAYS)
+    assert entries(data)["plan"] == {"value": "free"}
+    assert 'So is a column with "value" or "expression"' in data["toml"].replace("\n# ", " ")
+    (line,) = [
+        each
+        for each in usersync("init", "--force", "--no-trial").out.splitlines()
+        if each.split()[:1] == ["plan"]
+    ]
+    assert line.endswith("app-owned")
+
+
+def test_what_a_second_sign_up_gets_is_said_of_usersync_only(proposed, auth, postgres):
+    """Input: a trigger that stays inserts a UNIQUE address, and a soft deletion leaves it in the row."""
+    (message,) = [each["message"] for each in proposed(STAYS)["findings"] if "UNIQUE" in each["message"]]
+    assert "gets a row without it" not in message
+    assert message.endswith(
+        "a sign-up with the same email again ends as today, because the trigger on_auth_user_created "
+        "creates the row. If its INSERT fails, the sign-up fails"
+    )
+    auth.soft_delete(auth.sign_up_email("ada@example.com"))
+    with pytest.raises(GoTrueError):
+        auth.sign_up_again("ada@example.com")

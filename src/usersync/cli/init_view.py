@@ -10,7 +10,7 @@ from usersync.cli.text import align, bad, bold, clip, count, faint, good, number
 from usersync.cli.trial_view import today_lines
 from usersync.core.foreign_keys import ON_DELETE
 from usersync.plans.init.choice import shown
-from usersync.plans.init.columns import left_out
+from usersync.plans.init.columns import is_mirrored, left_out
 from usersync.plans.init.observed import faults
 from usersync.plans.init.surroundings import network_use
 from usersync.plans.init.text import entry, tables_question
@@ -227,9 +227,9 @@ def _source(column: Proposed) -> tuple[str, str]:
     if column.entry is None:
         return faint("left out"), ""
     options = [f"{name} {value!r}" for name, value in column.entry.items() if name not in {"from", "owner"}]
-    owner = ["app-owned"] if column.entry.get("owner") == "app" else []
+    owner = [] if is_mirrored(column) else ["app-owned"]
     if "from" not in column.entry:
-        return clip(entry(column.entry), _SOURCE_WIDTH), ""
+        return clip(entry(column.entry), _SOURCE_WIDTH), faint(", ".join(owner))
     return clip(", ".join(column.entry["from"]), _SOURCE_WIDTH), faint(", ".join([*options, *owner]))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.cli.origins import lines_of_keys
 from usersync.errors import SettingsError
+from usersync.plans.init.text import NO_LOG
 from usersync.plans.init.toml import toml
 from usersync.settings import FILE_NAME
 
@@ -47,7 +48,7 @@ class SettingsFile:
         text = self.path.read_text("utf-8-sig") if self.path.is_file() else ""
         wanted = {"enabled": True} | ({"table": str(table)} if table else {})
         section = (*self.prefix, "audit")
-        changed = _with_keys(text, section, wanted)
+        changed = _with_keys(text, section, wanted).replace(f"# {NO_LOG}\n", "")
         if not _adds(tomllib.loads(text), changed, section, wanted):
             header, *rest = _section_lines(section, wanted)
             raise SettingsError(

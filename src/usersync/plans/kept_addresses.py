@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.models import Finding
+from usersync.plans.strangers import strangers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,19 +24,34 @@ def kept_addresses(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[F
             continue
         for setting, kind in _KINDS.items():
             if getattr(settings, setting) in _LEAVES_THE_ROW_AS_IT_IS:
-                yield _finding(settings, column, setting, kind, catalog["users_columns"][column.name])
+                yield _finding(settings, column, setting, kind, catalog)
 
 
 def _finding(
-    settings: Settings, column: Column, setting: str, kind: str, about: Mapping[str, Any]
+    settings: Settings, column: Column, setting: str, kind: str, catalog: Mapping[str, Any]
 ) -> Finding:
     table, policy = settings.users_table, getattr(settings, setting)
-    row = "no row" if about["refuses_null"] else "a row without it"
     return Finding(
         "D012",
         f"column {table}.{column.name}",
         f"{table}.{column.name} is UNIQUE, and {setting} = {policy!r} leaves it in the row of a {kind} user: "
-        f"a user who signs up with the same {column.name} again gets {row}",
+        f"{_outcome(settings, column, catalog)}",
         f'-- Set {setting} = "anonymize": the row stays, and its {column.name} is free again.',
         "warning",
     )
+
+
+def _outcome(settings: Settings, column: Column, catalog: Mapping[str, Any]) -> str:
+    """What a user gets who signs up with the same value: as usersync does it, if usersync creates the row."""
+    maker = next(
+        (each for each in strangers(settings, catalog) if each.makes_rows and not each.is_copy), None
+    )
+    if maker:
+        return (
+            f"a sign-up with the same {column.name} again ends as today, because the trigger {maker.name} "
+            "creates the row. If its INSERT fails, the sign-up fails"
+        )
+    if not settings.creates_rows:
+        return f"your application cannot create another row with the same {column.name}"
+    row = "no row" if catalog["users_columns"][column.name]["refuses_null"] else "a row without it"
+    return f"a user who signs up with the same {column.name} again gets {row}"

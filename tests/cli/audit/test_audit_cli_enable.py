@@ -33,6 +33,10 @@ FILES = {
         "[ audit ]  # no log\nenabled = true # yet\n",
     ),
     "dotted": ("audit.enabled = false\n", "audit.enabled = true\n"),
+    "as init writes it": (
+        "# No audit log is created. To create one, run: usersync audit enable\n[audit]\nenabled = false\n",
+        "[audit]\nenabled = true\n",
+    ),
     "on already": ("[audit]\nenabled = true\n", "[audit]\nenabled = true\n"),
     "a table below it": (COMMENTED, COMMENTED + "\n[audit]\nenabled = true\n"),
 }

@@ -33,7 +33,13 @@ from usersync.plans.init.observed import Observed, open_questions
 from usersync.plans.init.probe import changed_on_write
 from usersync.plans.init.recovered import recovered
 from usersync.plans.init.sources import evidence_of
-from usersync.plans.init.surroundings import notes_on_users, on_delete_for, on_soft_delete_for, skipped_today
+from usersync.plans.init.surroundings import (
+    anonymized,
+    notes_on_users,
+    on_delete_for,
+    on_soft_delete_for,
+    skipped_today,
+)
 from usersync.plans.init.survey import (
     Fit,
     Key,
@@ -104,7 +110,7 @@ class Proposal:
     @property
     def needs_adoption(self) -> bool:
         """Whether there is something that ``apply --adopt`` would take the place of."""
-        adopted = any(each.fixed is None and (each.is_copy or each.has_our_name) for each in self.strangers)
+        adopted = any(each.is_copy for each in self.strangers)
         return adopted or any(row["is_ours"] and row["names"] for row in self.triggers)
 
 
@@ -248,10 +254,17 @@ class _Draft:
             None,
         )
         hard, remark = on_delete_for(self.chosen, self.about, found, observed, tombstone)
-        self._set("on_delete", hard, remark)
+        self._set("on_delete", hard, self._emptied(hard) + remark)
         soft, remark = on_soft_delete_for(observed, tombstone, evidence.followed)
         if soft != hard:
-            self._set("on_soft_delete", soft, remark)
+            self._set("on_soft_delete", soft, self._emptied(soft) + remark)
+
+    def _emptied(self, policy: str) -> str:
+        """Each column that the policy empties, as a sentence; empty text if it empties none."""
+        if policy != "anonymize":
+            return ""
+        columns = parse_settings(self.data | {"columns": _entries(self.columns)}).columns
+        return anonymized([each.name for each in columns if each.personal], self.about)
 
     def _set(self, name: str, value: Any, remark: str) -> None:
         self.data[name], self.remarks[name] = value, remark

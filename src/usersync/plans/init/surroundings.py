@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.plans.strangers import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from usersync.mapping import TableName
     from usersync.plans.init.choice import Choice
@@ -105,8 +105,7 @@ def on_soft_delete_for(
     if value == "anonymize":
         return value, (
             "A soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, and "
-            "overwrites the address there and, today, in the row. anonymize empties it. Or: soft, keep, "
-            "delete."
+            "overwrites the address there and, today, in the row. Or: soft, keep, delete."
         )
     if value == "keep":
         return value, (
@@ -114,6 +113,17 @@ def on_soft_delete_for(
             "and the row as it is. Or: anonymize, soft, delete."
         )
     return value, f"As today: a user was soft-deleted in the trial, and {_SEEN[value]}. Or: {_others(value)}."
+
+
+def anonymized(personal: Collection[str], about: Mapping[str, Any]) -> str:
+    """What ``anonymize`` does to each of the personal columns, as a sentence."""
+    required = {each["name"] for each in about["columns"] if each["refuses_null"]}
+    parts = []
+    if names := tuple(name for name in personal if name not in required):
+        parts.append(f"sets {listed(names)} to null")
+    if names := tuple(name for name in personal if name in required):
+        parts.append(f"replaces {listed(names)} (NOT NULL) with a placeholder")
+    return f"anonymize {' and '.join(parts)}. " if parts else ""
 
 
 #: Who gets no row, by the condition under which a trigger makes one.

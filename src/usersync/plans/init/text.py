@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 
+#: What the file says while no audit log is asked for.
+NO_LOG = "No audit log is created. To create one, run: usersync audit enable"
+
 
 def settings_text(proposal: Proposal) -> str:
     """The file. Read again it is the settings of the proposal."""
@@ -72,8 +75,9 @@ def _lines(proposal: Proposal) -> Iterator[str]:
             yield ""
     yield from _audit(data.get("audit", {}), proposal.remarks.get("audit", ""))
     yield from comment(
-        'owner = "app": filled when a row is made, and your application\'s from there on. '
-        "Without it, a column is kept equal to the auth server's."
+        'owner = "app": filled when a row is created, and your application\'s from then on. '
+        'So is a column with "value" or "expression", unless it has owner = "auth". '
+        "Every other column is kept equal to the auth server's."
     )
     yield "[columns]"
     for column in proposal.columns:
@@ -93,7 +97,7 @@ def _audit(section: Mapping[str, Any], remark: str) -> Iterator[str]:
     if not section:
         return
     if section.get("enabled") is False:
-        yield from comment("No audit log is created. To create one, run: usersync audit enable")
+        yield from comment(NO_LOG)
     yield from comment(remark)
     yield "[audit]"
     yield from (f"{key(name)} = {toml(value)}" for name, value in section.items())

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Effect = Literal["refused", "different", "accepted", "admitted", "untried"]
 
 #: The SQLSTATEs of rules that may decide who can sign up: foreign keys, CHECK constraints, RAISE.
+#: What is said of a user who gets no row any more.
+NO_ROW = "the user has a row today, and none with usersync"
+
 _RULES = frozenset({"23503", "23514", "P0001"})
 
 
@@ -99,7 +102,7 @@ def _number_of_rows(rows: int, then: int, gone: int, gone_then: int) -> str:
     if gone > gone_then:
         return "the row is removed today, and stays with usersync"
     if not then:
-        return "the user has a row today, and none with usersync"
+        return NO_ROW
     if not rows:
         return "the user has no row today, and one with usersync"
     return f"the user has {rows} rows today, and {then} with usersync"

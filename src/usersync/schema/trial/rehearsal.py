@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from usersync.schema.trial.comparison import Difference, compare
+from usersync.schema.trial.comparison import NO_ROW, Difference, compare
 from usersync.schema.trial.observing import observe
 from usersync.schema.trial.timing import measure
 
@@ -53,10 +53,20 @@ def rehearse(
     after = observe(
         connection, settings, flows=tried, call_out=call_out, times=1, first=first, metadata_keys=keys
     )
-    differences = compare(before, after, str(settings.users_table))
+    found = compare(before, after, str(settings.users_table))
+    differences = tuple(_explained(each, settings) for each in found)
     timings = (
         ()
         if any(each.must_be_accepted for each in differences)
         else measure(connection, settings, after, first)
     )
     return Rehearsed(before, after, differences, timings)
+
+
+def _explained(difference: Difference, settings: Settings) -> Difference:
+    """With the setting that causes the difference, where it is one for who gets a row."""
+    if difference.message != NO_ROW or difference.subject != str(settings.users_table) or not settings.skip:
+        return difference
+    kinds = ", ".join(f'"{kind}"' for kind in settings.skip)
+    cause = f"The setting skip = [{kinds}] gives such users no row. To give them one, change skip"
+    return replace(difference, message=f"{difference.message}. {cause}")
