@@ -41,7 +41,7 @@ CHANGES = {
     "alter table public.users drop column full_name": "public.users has no column full_name, which is mapped",
     "alter table public.users rename to users_old": "there is no table public.users, so it would be created",
     "alter table public.users drop constraint users_pkey cascade": "has no primary key or unique constraint",
-    "alter table public.users alter column id type text": "the auth server's ids are uuid",
+    "alter table public.users alter column id type text": "public.users.id is of type text",
     "alter table public.users alter column email type int using 1": "public.users.email is of type",
     "alter table public.users add column team text not null": "public.users.team is NOT NULL, has no default",
     "drop table public.users cascade; create view public.users as select 1 as id": "is not a table",

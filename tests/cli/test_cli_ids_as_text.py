@@ -98,9 +98,9 @@ def test_what_is_known_of_a_user_and_what_a_deletion_does(installed, usersync, p
     _, changed, author, _ = installed
     why = usersync("why", changed, "--json").json
     assert (why["has_row"], why["prospect"]) == (True, "nothing")
-    postgres.execute('update public."User" set email = %s where id = %s::text', ["old", changed])
+    postgres.execute('delete from public."User" where id = %s::text', [changed])
     assert usersync("why", changed, "--json").json["prospect"] == "written"
-    assert usersync("sync", "--dry-run", "--json").json["stale"] == 1
+    assert usersync("sync", "--dry-run", "--json").json["missing"] == 1
     assert usersync("sync", "--user", changed).code == 0
     plan = usersync("delete-plan", author, "--json").json
     assert (plan["in_auth"], plan["has_row"]) == (True, True)
