@@ -71,6 +71,7 @@ def interruption(database, superuser) -> Interruption:
     return Interruption(database, superuser)
 
 
+@pytest.mark.timeout(600)  # as many installations as one has statements
 def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interruption, installer, catalog):
     bare, steps, states = catalog(), 0, []
     installer.apply(logged())
