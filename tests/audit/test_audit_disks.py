@@ -37,7 +37,6 @@ import json, os, subprocess, sys
 from contextlib import suppress
 from pathlib import Path
 
-from logged import logged
 from usersync import AuditLog
 from usersync.audit import intake
 
@@ -156,7 +155,8 @@ def test_a_server_whose_disk_is_full(on_tiny_disk, tmp_path):
     """Everything of the server's is on the small disk, and the spool is not."""
     script = """
         from usersync.embedded import EmbeddedPostgres
-                from usersync.testing import SupabaseCluster
+        from usersync.settings import parse_settings
+        from usersync.testing import SupabaseCluster
         from usersync.testing.install import install
 
         disk.chmod(0o711)
@@ -166,7 +166,7 @@ def test_a_server_whose_disk_is_full(on_tiny_disk, tmp_path):
             SupabaseCluster.on(server) as cluster,
         ):
             database = cluster.create()
-            install(database, logged())
+            install(database, parse_settings({"audit": {"enabled": True}}))
             log = AuditLog(database.dsn(), spool_dir=sys.argv[2])
             ids.append(log.record("a.b"))
             assert log.flush(30)
