@@ -153,6 +153,13 @@ def test_an_older_snapshot_does_not_hide_a_pause(project, ledger):
     assert ledger()[user].sqlstate == "US004"
 
 
+#: Other tests wait on the same server.
+WAITING = """
+    select count(*) from pg_locks join pg_database on pg_database.oid = database
+    where not granted and datname = current_database()
+"""
+
+
 @pytest.fixture
 def waits_for(project, sql):
     """Have a sign-up wait for a table that is locked here, while another session commits something."""
@@ -163,7 +170,7 @@ def waits_for(project, sql):
                 sql(f"lock table {locked}", connection=other)
                 sign_up = pool.submit(project.auth.import_users, 1)
                 deadline = time.monotonic() + 30
-                while sql("select count(*) from pg_locks where not granted") == [(0,)]:
+                while sql(WAITING) == [(0,)]:
                     assert time.monotonic() < deadline
                 sql(change, connection=other)
             sign_up.result()

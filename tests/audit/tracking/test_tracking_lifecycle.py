@@ -313,7 +313,10 @@ def test_tracking_waits_for_a_busy_table_without_standing_in_the_way(tracker):
         thread = threading.Thread(target=run, args=(plan, tracker.project.owner))
         thread.start()
         # It has tried, and given up for now: others are let through in between.
-        _wait(watching, "select exists (select from pg_locks where not granted)")
+        _wait(
+            watching,
+            "select exists (select from pg_locks where not granted and relation = 'products'::regclass)",
+        )
         for number in range(2, 6):
             watching.execute("insert into products values (%s, 'Nut', 1)", [number])
         busy.commit()
