@@ -84,7 +84,7 @@ site: $(VENV)/.stamp  ## Build the documentation site in build/site
 	$(BIN)/zensical build --strict --config-file mkdocs.yml
 
 golden: $(VENV)/.stamp  ## Make the golden copies of what is installed, of what init proposes, and of differences
-	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py \
+	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet -p no:randomly tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py \
 		tests/p9/test_differences_of_schemas.py --pg 18
 
 verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
