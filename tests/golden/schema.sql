@@ -1843,14 +1843,13 @@ $function$
 
 -- function usersync.look_up(regclass)
 owner postgres; usersync: what is in the catalog of a table by now, and whether there is a pause.
-CREATE OR REPLACE FUNCTION usersync.look_up(relation regclass, OUT triggers pg_trigger[], OUT columns_with_default name[], OUT computes_defaults boolean, OUT has_rules boolean, OUT is_paused boolean)
+CREATE OR REPLACE FUNCTION usersync.look_up(relation regclass, OUT columns_with_default name[], OUT computes_defaults boolean, OUT has_rules boolean, OUT is_paused boolean)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
 AS $function$
 begin
-    triggers := array(select pg_trigger from pg_trigger where tgrelid = relation);
     columns_with_default := array(
         select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
     );
@@ -2887,7 +2886,7 @@ CREATE OR REPLACE FUNCTION usersync.row_triggers(relation regclass, operation in
 AS $function$
 begin
     return array(
-        select tgname from unnest((select triggers from usersync.look_up(relation)))
+        select tgname from usersync.triggers_of(relation)
         where tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable
     );
 end;
@@ -3147,14 +3146,16 @@ CREATE OR REPLACE FUNCTION usersync.takes_rows_as_given(users_table regclass, so
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-    target record := usersync.look_up(users_table);
-    source record := usersync.look_up(source_table);
 begin
-    return pg_partition_root(users_table) is null and not target.computes_defaults and not exists (
-        select from unnest(target.triggers || source.triggers)
-        where tgtype & 4 <> 0 and (tgdeferrable or tgrelid = users_table and not tgisinternal)
-    );
+    return pg_partition_root(users_table) is null
+        and not (select computes_defaults from usersync.look_up(users_table))
+        and not exists (
+            select from usersync.triggers_of(users_table)
+            where tgtype & 4 <> 0 and (tgdeferrable or not tgisinternal)
+        )
+        and not exists (
+            select from usersync.triggers_of(source_table) where tgtype & 4 <> 0 and tgdeferrable
+        );
 end;
 $function$
 
@@ -3169,6 +3170,20 @@ CREATE OR REPLACE FUNCTION usersync.time_of_id(id uuid)
 AS $function$
 select to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
 where substr(id::text, 15, 1) = '7' and left(id::text, 2) < 'e0'
+$function$
+
+
+-- function usersync.triggers_of(regclass)
+owner postgres; usersync: the triggers that a table has by now.
+CREATE OR REPLACE FUNCTION usersync.triggers_of(relation regclass)
+ RETURNS SETOF pg_trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+    return query select * from pg_trigger where tgrelid = relation;
+end;
 $function$
 
 

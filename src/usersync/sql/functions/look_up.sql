@@ -1,18 +1,17 @@
--- What is in the catalog of a table by now, and whether there is a pause. VOLATILE, and so with a snapshot of its own: what
--- is computed when a statement is planned (see takes_rows_as_given) is kept by a session until the table is altered, and
--- must not be what the snapshot of the statement shows, which may be older than an alteration that the session has already
--- been told of. Above READ COMMITTED there is no newer snapshot, and nothing may be planned with what this returns.
+-- What is in the catalog of a table by now, besides its triggers, and whether there is a pause. VOLATILE, and so with a
+-- snapshot of its own: what is computed when a statement is planned (see takes_rows_as_given) is kept by a session until
+-- the table is altered, and must not be what the snapshot of the statement shows, which may be older than an alteration
+-- that the session has already been told of. Above READ COMMITTED there is no newer snapshot, and nothing may be planned
+-- with what this returns.
 create or replace function usersync.look_up(
     relation regclass,
-    out triggers pg_catalog.pg_trigger[], out columns_with_default name[], out computes_defaults boolean,
-    out has_rules boolean, out is_paused boolean
+    out columns_with_default name[], out computes_defaults boolean, out has_rules boolean, out is_paused boolean
 )
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $usersync$
 begin
-    triggers := array(select pg_trigger from pg_trigger where tgrelid = relation);
     columns_with_default := array(
         select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
     );

@@ -7,7 +7,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 begin
     return array(
-        select tgname from unnest((select triggers from usersync.look_up(relation)))
+        select tgname from usersync.triggers_of(relation)
         where tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable
     );
 end;

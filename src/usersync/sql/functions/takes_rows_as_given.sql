@@ -10,14 +10,16 @@ create or replace function usersync.takes_rows_as_given(users_table regclass, so
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $usersync$
-declare
-    target record := usersync.look_up(users_table);
-    source record := usersync.look_up(source_table);
 begin
-    return pg_partition_root(users_table) is null and not target.computes_defaults and not exists (
-        select from unnest(target.triggers || source.triggers)
-        where tgtype & 4 <> 0 and (tgdeferrable or tgrelid = users_table and not tgisinternal)
-    );
+    return pg_partition_root(users_table) is null
+        and not (select computes_defaults from usersync.look_up(users_table))
+        and not exists (
+            select from usersync.triggers_of(users_table)
+            where tgtype & 4 <> 0 and (tgdeferrable or not tgisinternal)
+        )
+        and not exists (
+            select from usersync.triggers_of(source_table) where tgtype & 4 <> 0 and tgdeferrable
+        );
 end;
 $usersync$;
 comment on function usersync.takes_rows_as_given(regclass, regclass) is
