@@ -8,6 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from logged import logged
 from proxy import Proxy
+from usersync import AuditLog
 from usersync.embedded import EmbeddedPostgres
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install
@@ -83,6 +85,26 @@ class Pair:
         (home / "pgdata" / "recovery.signal").touch()
         shutil.chown(home / "pgdata" / "recovery.signal", (home / "pgdata").stat().st_uid)
         return self.second(home)
+
+    def lose_events(self, everything: ExitStack, **options: Any) -> tuple[list[str], EmbeddedPostgres]:
+        """Record five events, then seven, and restore the database to the point in time between.
+
+        Returns the ids of all, and the restored server, to which the application's address leads.
+        """
+        home = self.back_up()
+        with AuditLog(self.dsn, **options) as log:
+            ids = [log.record("before") for _ in range(5)]
+            assert log.flush(30)
+            with psycopg.connect(self.primary.dsn()) as connection:
+                (point,) = connection.execute("select pg_current_wal_lsn()").fetchone()
+            ids += [log.record("after") for _ in range(7)]
+            assert log.flush(30)
+        with psycopg.connect(self.primary.dsn(), autocommit=True) as connection:
+            connection.execute("select pg_switch_wal()")
+        self.primary.stop()
+        restored = everything.enter_context(self.restored(home, point))
+        self.lead_to(restored)
+        return ids, restored
 
     def ids(self, server: EmbeddedPostgres) -> list[str]:
         with psycopg.connect(server.dsn(self.database)) as connection:

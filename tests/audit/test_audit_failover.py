@@ -63,19 +63,7 @@ def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, 
 
 def test_a_restore_to_a_point_in_time(pair, everything, spool_dir, eventually):
     """The process that recorded is gone, and another finds what it kept."""
-    home = pair.back_up()
-    with AuditLog(pair.dsn, spool_dir=spool_dir) as log:
-        ids = [log.record("before") for _ in range(5)]
-        assert log.flush(30)
-        with psycopg.connect(pair.primary.dsn()) as connection:
-            (point,) = connection.execute("select pg_current_wal_lsn()").fetchone()
-        ids += [log.record("after") for _ in range(7)]
-        assert log.flush(30)
-    with psycopg.connect(pair.primary.dsn(), autocommit=True) as connection:
-        connection.execute("select pg_switch_wal()")
-    pair.primary.stop()
-    restored = everything.enter_context(pair.restored(home, point))
-    pair.lead_to(restored)
+    ids, restored = pair.lose_events(everything, spool_dir=spool_dir)
 
     eventually(lambda: is_writable(restored))
     assert len(pair.ids(restored)) == 5

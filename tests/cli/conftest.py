@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ended import Done
 from usersync.cli.main import run
 
 if TYPE_CHECKING:
@@ -22,19 +21,6 @@ _ADDRESSES = (
     "SUPABASE_AUTH_URL",
 )
 _OURS = (*_ADDRESSES, "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a call ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 Usersync = "Callable[..., Done]"

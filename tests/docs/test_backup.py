@@ -67,19 +67,7 @@ def moved(pair, capsys, monkeypatch, tmp_path, request):
 
 
 def test_restore_the_whole_project(moved, pair, everything):
-    home = pair.back_up()
-    with AuditLog(pair.dsn) as log:
-        ids = [log.record("before") for _ in range(5)]
-        assert log.flush(30)
-        with psycopg.connect(pair.primary.dsn()) as connection:
-            (point,) = connection.execute("select pg_current_wal_lsn()").fetchone()
-        ids += [log.record("after") for _ in range(7)]
-        assert log.flush(30)
-    with psycopg.connect(pair.primary.dsn(), autocommit=True) as connection:
-        connection.execute("select pg_switch_wal()")
-    pair.primary.stop()
-    restored = everything.enter_context(pair.restored(home, point))
-    pair.lead_to(restored)
+    ids, restored = pair.lose_events(everything)
     until(lambda: is_writable(restored))
     assert len(pair.ids(restored)) == 5
     moved.run()

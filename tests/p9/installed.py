@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twins import Side, Twins
 
+from ended import Done
 from usersync.cli.main import run
 
 if TYPE_CHECKING:
@@ -17,22 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.testing import GoTrue, SupabaseCluster, SupabaseDatabase
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a call of the command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    def __str__(self) -> str:
-        return f"exit code {self.code}\n{self.out}{self.err}"
 
 
 class Command:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import contextmanager
 from uuid import UUID
 
 import psycopg
@@ -25,13 +26,19 @@ def pushed(supabase, database):
     return database
 
 
-@pytest.fixture
-def applied(cluster):
+@contextmanager
+def another(cluster, settings):
     """Another database, with usersync in it by our own hand."""
     database = cluster.clone(cluster.template("supabase_old", regime="old"))
-    install(database, Settings())
+    install(database, settings)
     yield database
     cluster.drop(database)
+
+
+@pytest.fixture
+def applied(cluster):
+    with another(cluster, Settings()) as database:
+        yield database
 
 
 @pytest.mark.newest_server
@@ -117,10 +124,8 @@ def test_the_linter_finds_nothing_in_our_functions(supabase, pushed, cluster):
 @pytest.fixture
 def restored(cluster):
     """Another project: usersync with its log, and nobody in it."""
-    database = cluster.clone(cluster.template("supabase_old", regime="old"))
-    install(database, logged())
-    yield database
-    cluster.drop(database)
+    with another(cluster, logged()) as database:
+        yield database
 
 
 @pytest.mark.newest_server
