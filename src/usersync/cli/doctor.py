@@ -53,11 +53,11 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
     help="Run the canary even if a trigger calls another server or uses up numbers that are data (neither is "
     "rolled back).",
 )
-@click.option("--fix", "mend", is_flag=True, help="Fix what is safe to fix, after showing the SQL.")
+@click.option("--fix", is_flag=True, help="Fix what is safe to fix, after showing the SQL.")
 @click.option("--yes", is_flag=True, help="With --fix: do not ask. Needed where there is no terminal.")
 @common_options
 def doctor(
-    call: Call, codes: tuple[str, ...], *, strict: bool, canary: bool, call_out: bool, mend: bool, yes: bool
+    call: Call, codes: tuple[str, ...], *, strict: bool, canary: bool, call_out: bool, fix: bool, yes: bool
 ) -> View:
     """Check everything that can be wrong, each with its fix.
 
@@ -68,21 +68,21 @@ def doctor(
     from usersync.plans.doctor import choose, choose_with_canary  # noqa: PLC0415 - only when it is wanted
 
     checks, birds = choose_with_canary(codes) if canary else (choose(codes), ())
-    _refuse_idle_options(canary=canary, call_out=call_out, mend=mend, yes=yes)
-    if mend:
+    _refuse_idle_options(canary=canary, call_out=call_out, fix=fix, yes=yes)
+    if fix:
         call.require_consent(yes=yes)
     with call.connection() as connection:
         surgery = Surgery(call, connection, checks)
         view = DoctorView(surgery.examine(), call.target, strict)
-        if mend:
+        if fix:
             view = surgery.mend(view, yes=yes)
         return view.after(surgery.fly(birds, call_out=call_out)) if canary else view
 
 
-def _refuse_idle_options(*, canary: bool, call_out: bool, mend: bool, yes: bool) -> None:
+def _refuse_idle_options(*, canary: bool, call_out: bool, fix: bool, yes: bool) -> None:
     if call_out and not canary:
         raise click.UsageError("--call-out is for --canary")
-    if yes and not mend:
+    if yes and not fix:
         raise click.UsageError("--yes is for --fix")
 
 

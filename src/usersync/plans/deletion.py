@@ -310,9 +310,10 @@ def _linked_events(settings: Settings, user_id: UUID) -> Plan[int | None]:
     column = settings.audit.effective().get("user_id")
     if column is None or not (yield from has_log(settings)):
         return None
-    place = f"{_escaped(quote(column.name))} = %(id)s" + (f"::{column.type}" if column.type else "")
     if settings.audit.is_own:
         place = settings.key_type.matches_bound(quote(column.name))
+    else:
+        place = f"{_escaped(quote(column.name))} = %(id)s" + (f"::{column.type}" if column.type else "")
     return (
         yield from _guarded(
             f"select count(*) as rows from (select from {_named(settings.audit_table)} where {place} "

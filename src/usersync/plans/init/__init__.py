@@ -318,7 +318,7 @@ def _propose_new(source: TableName, table: TableName | None, *, wants_log: bool)
         for each in Settings().columns
         if all(source.column in present for source in each.sources)
     )
-    data["columns"] = {each.name: dict(each.entry or {}) for each in columns}
+    data["columns"] = _entries(columns)
     remark = "There is no such table: usersync makes it, with these columns."
     return (yield from _conclude(data, columns, {"users_table": remark}, None, None, wants_log=wants_log))
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 #: tried again.
 Effect = Literal["refused", "different", "accepted", "admitted", "untried"]
 
-#: The SQLSTATEs of rules that may decide who can sign up: foreign keys, CHECK constraints, RAISE.
 #: What is said of a user who gets no row any more.
 NO_ROW = "the user has a row today, and none with usersync"
 
+#: The SQLSTATEs of rules that may decide who can sign up: foreign keys, CHECK constraints, RAISE.
 _RULES = frozenset({"23503", "23514", "P0001"})
 
 
