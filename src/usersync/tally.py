@@ -13,11 +13,8 @@ from usersync.transports.processes import ForkSafeLock
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from usersync.core.position import Position
     from usersync.plans.reconcile import OnProgress, Run
-
-
-#: The cluster and the timeline.
-_PLACE_PARTS = 2
 
 
 class RunStoppedError(Exception):
@@ -66,7 +63,7 @@ class PositiveCache:
     def __init__(self) -> None:
         self._until: OrderedDict[UUID, float] = OrderedDict()
         self._lock = ForkSafeLock()
-        self._place: list[str] = []
+        self._position: Position | None = None
         self._look_at = 0.0
 
     @property
@@ -74,17 +71,16 @@ class PositiveCache:
         """Whether it is time to ask the database for its position, and to call :meth:`meet`."""
         return time.monotonic() >= self._look_at
 
-    def meet(self, position: str | None) -> None:
+    def meet(self, position: Position | None) -> None:
         """Forget all users if the database has moved. ``position`` is None if the database did not answer."""
-        place = (position or "").split(" ")[1:]
         with self._lock:
             self._look_at = time.monotonic() + self.LOOK_SECONDS
             # A standby, and a database that did not answer, have no timeline.
-            if len(place) < _PLACE_PARTS:
+            if position is None or not position.timeline:
                 return
-            if self._place not in ([], place):
+            if self._position not in (None, position):
                 self._until.clear()
-            self._place = place
+            self._position = position
 
     def has(self, user_id: UUID) -> bool:
         """Whether the user is known to have a row."""

@@ -8,9 +8,9 @@ import pytest
 from fix_pair import is_writable, replayed
 from proxy import Proxy
 from usersync import AuditLog
-from usersync.audit.belonging import Position
 from usersync.audit.memory import MemoryQueue
 from usersync.audit.window import Keep, Window
+from usersync.core.position import Position
 
 
 @pytest.fixture(params=["spool", "memory"])

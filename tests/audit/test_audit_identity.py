@@ -14,8 +14,9 @@ from logged import logged
 from usersync import AuditLog
 from usersync.audit import spool_format
 from usersync.audit.address import home_of
-from usersync.audit.belonging import Home, Origin, Position, belongs, is_expected
+from usersync.audit.belonging import Home, Origin, belongs, is_expected
 from usersync.connecting import describe_target
+from usersync.core.position import Position
 from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server

@@ -8,6 +8,7 @@ import pytest
 
 from proxy import Proxy
 from usersync import tally
+from usersync.core.position import Position
 from usersync.tally import PositiveCache
 
 ADA, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -50,18 +51,19 @@ HERE = "00000000-0000-0000-0000-000000000001 7/5 00000001"
         (HERE.replace("00000001", "00000002"), False),
         # A standby has no timeline, and a database that is away says nothing.
         (HERE.removesuffix(" 00000001"), True),
-        (None, True),
         ("", True),
+        # Nor does a database whose settings were removed say which installation it is.
+        ("- 8/5 00000001", True),
     ],
 )
 def test_another_cluster_or_timeline_empties_it(position, is_kept):
     cache = PositiveCache()
-    cache.meet(HERE)
+    cache.meet(Position.read(HERE))
     cache.add(ADA)
-    cache.meet(position)
+    cache.meet(Position.read(position))
     assert cache.has(ADA) == is_kept
     cache.add(BOB)
-    cache.meet(HERE)
+    cache.meet(Position.read(HERE))
     assert cache.has(BOB) == (position == HERE or is_kept)
 
 

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from usersync.audit.belonging import Home, Position
+    from usersync.audit.belonging import Home
     from usersync.audit.directory import Claim, SpoolDirectory
     from usersync.audit.intake import Intake
     from usersync.audit.options import Options
     from usersync.audit.spool_format import Contents
     from usersync.audit.stats import Tally
+    from usersync.core.position import Position
 
 _EVERY_S = 5.0
 

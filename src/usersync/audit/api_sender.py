@@ -7,9 +7,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.belonging import Position
 from usersync.audit.sender import COUNTS, IDLE_S, NOT_ONE, PLAIN_EVENT, Receipt, Sender, check_place, now_ms
 from usersync.audit.wire import RefusedError, StuckError, TooSlowError, UnavailableError, kind_of
+from usersync.core.position import Position
 from usersync.errors import without_values
 from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer

@@ -15,32 +15,11 @@ from usersync.audit.wire import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_POSITION = re.compile(r"([0-9a-f-]{36}) (\d+/\d+)(?: ([0-9A-F]{8}))?")
+    from usersync.core.position import Position
 
 
 class ElsewhereError(UnavailableError):
     """The database that answers is another one than the one that the events are for."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a database is: ``cluster`` is the system identifier and the database's oid.
-
-    A failover and a restore to a point in time begin another timeline.
-    """
-
-    installation: str
-    cluster: str
-    timeline: str = ""
-
-    @classmethod
-    def read(cls, text: object) -> Position | None:
-        """What ``usersync.database_position()`` returned; None for anything else."""
-        found = _POSITION.fullmatch(text) if isinstance(text, str) else None
-        return cls(found[1], found[2], found[3] or "") if found else None
-
-    def __str__(self) -> str:
-        return f"{self.installation} {self.cluster} {self.timeline}".strip()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from usersync.audit.source import fitting
 from usersync.audit.window import Keep, Window
 
 if TYPE_CHECKING:
-    from usersync.audit.belonging import Position
     from usersync.audit.source import Entry
+    from usersync.core.position import Position
 
 
 _NO_HOME, _NO_KEEP = Home(), Keep()

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.audit.api_sender import ApiSender
-    from usersync.audit.belonging import Home, Position
+    from usersync.audit.belonging import Home
     from usersync.audit.options import Options
     from usersync.audit.sender import Sender
     from usersync.audit.source import Entry
+    from usersync.core.position import Position
 
 _PATIENCE_S = 5.0
 

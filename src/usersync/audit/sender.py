@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from usersync.audit.belonging import ElsewhereError, Position
+from usersync.audit.belonging import ElsewhereError
 from usersync.audit.wire import RefusedError, UnavailableError, exchange, one_line
 from usersync.connecting import Sealed, connection_options, opened
+from usersync.core.position import Position
 from usersync.transports.gate import GatedConnection
 
 if TYPE_CHECKING:

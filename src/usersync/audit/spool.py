@@ -28,8 +28,8 @@ from usersync.transports.gate import gate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from usersync.audit.belonging import Position
     from usersync.audit.source import Entry
+    from usersync.core.position import Position
 
 # Each event writes a page of it to the WAL. SQLite's 4096 would be twice what most events need.
 _PAGE_SIZE = 2048

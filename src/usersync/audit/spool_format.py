@@ -16,7 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from usersync.audit.belonging import Home, Origin, Position
+from usersync.audit.belonging import Home, Origin
+from usersync.core.position import Position
 
 if TYPE_CHECKING:
     import sqlite3

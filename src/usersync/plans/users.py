@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from usersync.core.position import Position
 from usersync.errors import (
     DatabaseError,
     SettingsError,
@@ -78,10 +79,9 @@ def user_exists(user_id: UUID) -> Plan[bool]:
     return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
 
 
-def position() -> Plan[str]:
-    """Where the database is: installation, cluster and timeline."""
-    found: str = yield from operate("position", returns=str)
-    return found
+def position() -> Plan[Position | None]:
+    """Where the database is."""
+    return Position.read((yield from operate("position", returns=str)))
 
 
 def ensure_user_exists(user_id: UUID, *, create: bool = False) -> Plan[bool]:

@@ -11,7 +11,7 @@ from former import former_file
 from usersync import AuditLog
 from usersync.audit import spool_format
 from usersync.audit.address import home_of
-from usersync.audit.belonging import Position
+from usersync.core.position import Position
 
 pytestmark = pytest.mark.newest_server
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from usersync.core.audit_log import COMMAND, has_log
+from usersync.core.position import Position
 from usersync.models import Finding
 from usersync.plans.doctor.context import Context, Definition, Spool, Verdict, lines, number, settled
 from usersync.transports.steps import query_row
@@ -29,10 +30,10 @@ def look(context: Context) -> Plan[Verdict]:
 
 def _compare(spool: Spool, settings: Settings) -> Plan[Verdict]:
     found = yield from query_row(_INSTALLED)
-    installation = None
+    position = None
     if found["says_where"] and spool.elsewhere:
         row = yield from query_row("select usersync.database_position() as position")
-        installation = row["position"].partition(" ")[0]
+        position = Position.read(row["position"])
     waiting = f"{number(spool.waiting, 'event')} on the way" if spool.waiting else "nothing waits"
     findings = (
         *(
@@ -41,7 +42,7 @@ def _compare(spool: Spool, settings: Settings) -> Plan[Verdict]:
             else ()
         ),
         *_findings(spool),
-        *_of_former_addresses(spool, installation),
+        *_of_former_addresses(spool, position),
     )
     return Verdict(f"{waiting} on this machine", findings)
 
@@ -65,9 +66,9 @@ def _without_log(spool: Spool, settings: Settings, *, is_installed: bool) -> Pla
     return (found,)
 
 
-def _of_former_addresses(spool: Spool, installation: str | None) -> Iterator[Finding]:
+def _of_former_addresses(spool: Spool, position: Position | None) -> Iterator[Finding]:
     for each in spool.elsewhere:
-        if each.installation == installation:
+        if position is not None and each.installation == position.installation:
             yield Finding(
                 "D032",
                 f"spool {each.project}",

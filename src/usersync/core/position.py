@@ -1,0 +1,30 @@
+"""Where a database is: which installation, in which cluster, on which timeline."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TEXT = re.compile(r"([0-9a-f-]{36}) (\d+/\d+)(?: ([0-9A-F]{8}))?")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a database is: ``cluster`` is the system identifier and the database's oid.
+
+    A failover and a restore to a point in time begin another timeline. A standby does not say its timeline.
+    """
+
+    installation: str
+    cluster: str
+    timeline: str = ""
+
+    @classmethod
+    def read(cls, text: object) -> Position | None:
+        """What ``usersync.database_position()`` returned. None for anything else, and for a database whose
+        ``usersync.settings`` has no row: it cannot say which installation it is."""
+        found = _TEXT.fullmatch(text) if isinstance(text, str) else None
+        return cls(found[1], found[2], found[3] or "") if found else None
+
+    def __str__(self) -> str:
+        return f"{self.installation} {self.cluster} {self.timeline}".strip()
