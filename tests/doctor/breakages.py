@@ -169,6 +169,44 @@ BREAKAGES = {
         "select id, 'degraded', '23505', 'made up' from auth.users limit 1",
         "D018",
     ),
+    "a removal that failed": Breakage(
+        "insert into usersync.sync_failures (user_id, kind, outcome, sqlstate, message) "
+        "select id, 'removal', 'failed', '23503', 'made up' from auth.users order by email limit 1",
+        "D018",
+    ),
+    "a run that was killed": Breakage(
+        "insert into usersync.sync_runs "
+        "(run_id, part, part_count, state, next_id, last_id, page_size, started_at, updated_at) "
+        "values (gen_random_uuid(), 1, 1, 'running', '00000000-0000-0000-0000-000000000000', "
+        "'ffffffff-ffff-ffff-ffff-ffffffffffff', 100, now() - interval '1 day', now() - interval '1 day')",
+        "D019",
+    ),
+    # The whole of usersync.
+    "the schema dropped": Breakage("drop schema usersync cascade", "D002"),
+    "the schema dropped, and a hand-written trigger": Breakage(
+        "drop schema usersync cascade; create table public.seen (id uuid);"
+        "create function public.handle_new_user() returns trigger language plpgsql as "
+        "'begin insert into public.users (id) values (new.id); return new; end';"
+        "alter function public.handle_new_user() owner to postgres;"
+        "create constraint trigger on_auth_user_created after insert on auth.users "
+        "deferrable initially deferred for each row execute function public.handle_new_user();"
+        "create trigger welcome after insert on public.seen for each row "
+        "execute function public.handle_new_user()",
+        "D002",
+        mended=False,
+    ),
+    "a second trigger on a function": Breakage(
+        "create trigger again after insert on auth.users for each row execute function usersync.handle_new_user()",
+        "D005",
+    ),
+    "a trigger that fires too early": Breakage(
+        "create table public.seats (user_id uuid references public.users on delete cascade);"
+        "create function public.seat() returns trigger language plpgsql security definer as "
+        "'begin insert into public.seats values (new.id); return new; end';"
+        "create trigger a_seat after insert on auth.users for each row execute function public.seat()",
+        "D005",
+        mended=False,
+    ),
     # The server.
     "no triggers in a session": Breakage(
         "alter role postgres in database {database} set session_replication_role = replica", "D021"

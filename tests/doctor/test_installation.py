@@ -121,6 +121,7 @@ def test_d002_a_recipe_is_in_the_way(database, postgres):
 
 @pytest.mark.newest_server
 def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(database, postgres):
+    """Pasting the fix drops nothing: the function, and a trigger of another table, would be lost."""
     postgres.execute(
         RECIPE.replace("create trigger", "create constraint trigger").replace(
             "for each row", "deferrable initially deferred for each row"
@@ -131,10 +132,14 @@ def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(datab
         "for each row execute function public.handle_new_user()"
     )
     check = run(examine(logged(), choose(["D002"])), postgres)[0]
-    assert "go with it: welcome on public.people" in check.fix
+    assert "also drops other triggers that run it: welcome on public.people" in check.fix
     *sql, last = [line for line in check.fix.splitlines() if not line.startswith("--")]
     assert last == "usersync apply"
     postgres.execute("\n".join(sql))
+    welcome = "select count(*) from pg_trigger where tgname = 'welcome'"
+    assert postgres.execute(welcome).fetchone() == (1,)
+    (drop,) = [line for line in check.fix.splitlines() if "cascade;" in line]
+    postgres.execute(drop.partition(": ")[2])
     run(schema.apply(logged()), postgres)
     assert run(examine(logged(), choose(["D002"])), postgres)[0].status == "ok"
 

@@ -55,7 +55,8 @@ def test_a_second_insert_has_no_effect_and_that_is_said(adopted):
     (found,) = findings(adopted)
     assert found.code == "D005"
     assert "It inserts into public.credits, and usersync does not" in found.message
-    assert found.fix.endswith("usersync rollback\nusersync apply --adopt")
+    assert "usersync rollback, then usersync apply --adopt" in found.fix
+    assert all(line.startswith("--") for line in found.fix.splitlines()), "rollback is not to be pasted"
 
 
 def test_what_is_said_to_do_does_it(adopted, auth):

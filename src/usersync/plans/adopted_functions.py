@@ -60,8 +60,8 @@ def _findings(rows: list[Row], settings: Settings, inspection: Inspection) -> It
                 f"the function {row['function_name']} was changed after usersync had replaced its trigger "
                 f"{row['name']}, and the change has no effect. It {listed(does)}, and usersync does not",
                 "-- If the settings can say the same, change usersync.toml. Otherwise put the trigger "
-                "back, and let usersync decide anew what it replaces:\n"
-                "usersync rollback\nusersync apply --adopt",
+                "back, and let usersync decide anew what it replaces: usersync rollback, then usersync apply "
+                "--adopt. rollback also ends the recording of tracked tables and drops the failures table.",
             )
 
 

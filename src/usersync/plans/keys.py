@@ -108,7 +108,7 @@ def _in_upper_case(settings: Settings) -> Plan[Finding | None]:
         f"{table} holds {rows:,} {'id' if rows == 1 else 'ids'} of auth users in upper case: usersync "
         "compares ids in lower case, as the auth server writes them, and would create a second row for each",
         "-- Change the ids to lower case, and have the application write them in lower case. Columns that "
-        "refer to the ids change too only with ON UPDATE CASCADE:\n"
-        f"update {table.quoted} as target set {column} = lower({key}::text) where {in_upper_case};",
+        "refer to the ids change too only with ON UPDATE CASCADE, so look at them first:\n"
+        f"-- update {table.quoted} as target set {column} = lower({key}::text) where {in_upper_case};",
         level="error",
     )

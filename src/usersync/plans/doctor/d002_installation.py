@@ -55,14 +55,17 @@ def _finding(context: Context, recipes: Mapping[str, list[Row]], *, adopt: bool)
 
 
 def _removal(recipes: Mapping[str, list[Row]]) -> Iterator[str]:
-    """What --adopt cannot take: it goes with its function, since only the table's owner may drop it alone."""
+    """What --adopt cannot take: it goes with its function, since only the table's owner may drop it alone.
+
+    Dropping is for a person: a trigger that shares the function would go too, and nothing brings either back.
+    """
     for function, sharers in recipes.items():
-        yield "-- Most likely a recipe was pasted here. Keep its text, and carry over what else it does:"
+        yield "-- Save the function's text, and carry over what else it does:"
         yield f"select pg_get_functiondef({literal(function)}::regprocedure);"
+        yield f"-- Then drop it, with its trigger: drop function {function} cascade;"
         if sharers:
             names = ", ".join(f"{each['name']} on {each['relation']}" for each in sharers)
-            yield f"-- Careful: these triggers run it too, and go with it: {names}"
-        yield f"drop function {function} cascade;"
+            yield f"-- Careful: this also drops other triggers that run it: {names}"
 
 
 CHECK = Definition("D002", "Installation", look, "source")
