@@ -102,6 +102,29 @@ def test_an_erasure_says_by_whom(usersync, installed, auth):
     assert "@" in by
 
 
+def test_an_erasure_from_python_names_the_role(installed, database, auth):
+    user = auth.sign_up_email("ada@example.com")
+    auth.hard_delete(user)
+    with UserSync(database.dsn()) as sync:
+        assert sync.erase(user).recorded
+    assert installed.execute(
+        "select actor_id, entity_id from public.audit_logs where action = 'user.erased'"
+    ).fetchall() == [("postgres", str(user))]
+
+
+def test_fixes_of_doctor(usersync, installed):
+    record(installed)
+    installed.execute("alter function usersync.handle_new_user() reset search_path")
+    assert usersync("doctor", "--fix", "--yes").code == 0
+    # There is nothing to fix: it is not recorded again.
+    assert usersync("doctor", "--fix", "--yes").code == 0
+    ((action, (by, metadata)),) = acts(installed).items()
+    assert action == "usersync.fixes_run"
+    assert "@" in by
+    assert (metadata["fixes"], metadata["checks"]) == (1, ["D006", "D007"])
+    assert installed.execute("select count(*) from public.audit_logs").fetchone() == (2,)
+
+
 def test_prune(usersync, installed):
     installed.execute("select set_config('usersync.maintaining', 'audit', false)")
     record(installed)

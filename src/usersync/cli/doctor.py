@@ -141,6 +141,9 @@ class Surgery:
         if not yes:
             self.call.ask(f"Run {count(len(wanted), 'fix', 'fixes')} in {self.call.target}?")
         mended = tuple(map(self._mended, wanted, scripts))
+        if done := [each for each in mended if each.error is None]:
+            codes = sorted({code for each in done for code in each.codes})
+            self.call.record_act("usersync.fixes_run", fixes=len(done), checks=codes)
         return replace(found, checks=self.examine(), mended=mended)
 
     def _mended(self, remedy: Remedy, script: str) -> Mended:

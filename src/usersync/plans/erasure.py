@@ -109,9 +109,9 @@ def erase(
 
     Each step commits by itself, and may be asked for again. The connection must not be in a transaction.
     ``values`` are addresses of the person that usersync does not know. ``spooled`` events were erased on this
-    machine before; ``by`` is who the audit log names. Raises :class:`SettingsError` for a value that is too
-    short to tell a person by, :class:`UserStillExistsError`, and :class:`UserNotFoundError` if nothing is
-    known of the user anywhere.
+    machine before; ``by`` is who the audit log names, or else it names the session's role. Raises
+    :class:`SettingsError` for a value that is too short to tell a person by, :class:`UserStillExistsError`,
+    and :class:`UserNotFoundError` if nothing is known of the user anywhere.
     """
     settings = yield from installed_settings()
     logged = yield from has_log(settings)
@@ -528,10 +528,11 @@ def _record(settings: Settings, found: Erasure, by: str | None) -> Plan[bool]:
     """That it was done is an event as well; once, unless there was something to erase again."""
     if not found.anything and (yield from _was_recorded(settings, found.user_id)):
         return False
+    role = (yield from query_row("select session_user::text as name"))["name"]
     event = {
         "action": "user.erased",
         "actor_type": "system",
-        "actor_id": by,
+        "actor_id": by or role,
         "entity_type": "user",
         "entity_id": str(found.user_id),
         "metadata": {"events": found.events, "row": found.row},
