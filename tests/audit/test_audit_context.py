@@ -41,6 +41,35 @@ def test_another_actor_is_not_taken_for_what_the_outer_one_is(log, recorded):
     assert [event["actor_type"] for event in recorded()] == ["service", "user", "user"]
 
 
+def test_a_job_has_nothing_of_the_request_that_started_its_worker(log, recorded):
+    """The worker of a queue is a task. It is started by the first request, and lives on in its context."""
+
+    async def work(queue):
+        while (user := await queue.get()) is not None:
+            with log.new_context(actor_id=user, queue="mails"):
+                log.record("mail.sent")
+        log.record("worker.ended")
+
+    async def main():
+        queue = asyncio.Queue()
+        with log.context(actor_id="ada", request_id="r", ip="192.0.2.1", tenant="t"):
+            worker = asyncio.ensure_future(work(queue))
+            await asyncio.sleep(0)
+        for user in ("bob", "eve", None):
+            await queue.put(user)
+        await worker
+
+    asyncio.run(main())
+    *jobs, ended = recorded()
+    assert [(each["actor_id"], each["metadata"]) for each in jobs] == [
+        ("bob", {"queue": "mails"}),
+        ("eve", {"queue": "mails"}),
+    ]
+    assert {(each["request_id"], each["ip"]) for each in jobs} == {(None, None)}
+    # What the task does outside of a job still belongs to the request.
+    assert (ended["actor_id"], ended["request_id"]) == ("ada", "r")
+
+
 def test_each_thread_and_each_task_has_its_own(log, recorded):
     barrier = threading.Barrier(4)
 

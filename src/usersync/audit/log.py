@@ -14,7 +14,7 @@ from usersync.audit import inline, lifecycle
 from usersync.audit.action import Action
 from usersync.audit.address import check_address, home_of
 from usersync.audit.api_sender import sender_to
-from usersync.audit.context import amend, entered
+from usersync.audit.context import amend, begun, entered, merged
 from usersync.audit.engine import Engine
 from usersync.audit.event import EventBuilder, Given
 from usersync.audit.options import Options, default_spool_dir
@@ -122,6 +122,14 @@ class AuditLog:
         mapping with ``actor_id``, ``actor_type`` and whatever else it knows.
         """
         return entered(fields)
+
+    def new_context(self, **fields: Any) -> AbstractContextManager[object]:
+        """The same as :meth:`context`, but the block takes nothing from a context that is open: for a job.
+
+        A task or a thread pool that a request starts may keep that request's context, and then the request's
+        actor would be recorded for each job that it runs later.
+        """
+        return begun(merged({}, fields))
 
     def amend_context(self, **fields: Any) -> bool:
         """Add to the innermost :meth:`context` that is open what is known only now, such as who is acting.
