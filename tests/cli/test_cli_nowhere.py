@@ -1,4 +1,4 @@
-"""The command in a directory that was removed: the environment has all that it needs."""
+"""A working directory that was removed: the environment has all that is needed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,41 @@ import pytest
 
 pytestmark = pytest.mark.newest_server
 
-CODE = """
+STATUS = """
 import os, sys
 from usersync.cli.main import run
 os.rmdir(os.getcwd())
 sys.exit(run(["status"]))
 """
 
+CLIENTS = """
+import asyncio, os
+from usersync import AsyncUserSync, AuditLog, UserSync
+os.rmdir(os.getcwd())
+with UserSync.from_env() as sync, AuditLog.from_env(durability="memory") as audit:
+    assert sync.status().in_step
+    assert audit.record("a.b")
+    assert audit.flush(30), audit.stats()
 
-def test_status_in_a_directory_that_is_gone(project, tmp_path):
+async def story():
+    async with AsyncUserSync.from_env() as sync:
+        assert (await sync.status()).in_step
+
+asyncio.run(story())
+"""
+
+
+@pytest.fixture
+def asks_for_log():
+    return True
+
+
+@pytest.mark.parametrize("code", [STATUS, CLIENTS], ids=["status", "from_env"])
+def test_in_a_directory_that_is_gone(project, tmp_path, code):
     here = tmp_path / "gone"
     here.mkdir()
     environment = {"PATH": os.environ["PATH"], "SUPABASE_DB_URL": project.database.dsn()}
     done = subprocess.run(
-        [sys.executable, "-c", CODE], cwd=here, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -151,9 +151,10 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
         time.sleep(0.01)
 
 
-def test_clients_of_a_proxy_are_told_apart(tmp_path):
+@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
+def test_clients_of_a_proxy_are_told_apart(tmp_path, command):
     with (
-        served(SERVERS["uvicorn-httptools-asyncio"], tmp_path) as address,
+        served(command, tmp_path) as address,
         # Not tmp_path: the path of a socket has room for a hundred characters.
         tempfile.TemporaryDirectory(prefix="usersync-") as home,
         behind_nginx(address, Path(home)) as proxy,

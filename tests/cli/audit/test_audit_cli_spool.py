@@ -156,6 +156,18 @@ def test_files_that_cannot_be_read_are_named(usersync, spool_dir):
     assert "78-abc.damaged-1" in done.out
 
 
+def test_a_drain_that_could_not_read_a_file_has_not_delivered_everything(audited, spool_dir, left_behind):
+    broken = spool_dir / "test" / "77-abc.spool"
+    broken.write_bytes(b"no database at all" * 1000)
+    broken.chmod(0o600)
+    arguments = ("spool", "--drain", "--dir", spool_dir, "--project", "test")
+    done = audited(*arguments)
+    assert done.code == 1
+    assert "Stopped: 5 events delivered." in done.out
+    assert "not read:" in done.out
+    assert "77-abc" in done.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"), [(["--timeout", "soon"], "no duration"), (["--timeout", "5m"], "5min or 5mo")]
 )

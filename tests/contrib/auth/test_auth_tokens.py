@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import logging
 import time
 import traceback
+from contextlib import suppress
 from uuid import UUID, uuid4
 
 import jwt
@@ -275,6 +278,37 @@ def test_one_bit_of_a_token_is_enough(auth_server, data):
     other = data.draw(st.characters(codec="ascii").filter(lambda each: each != token[at]))
     with pytest.raises(InvalidTokenError):
         verify(token[:at] + other + token[at + 1 :])
+
+
+NAMES = st.sampled_from(
+    ["alg", "kid", "typ", "crit", "iss", "aud", "sub", "exp", "iat", "nbf", "role", "aal"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+)
+PART = st.binary(max_size=60).map(b64) | JSON.map(b64) | st.text(max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(token=st.text() | st.builds("{}.{}.{}".format, PART, PART, PART))
+def test_any_text_is_refused(auth_server, token):
+    with pytest.raises(InvalidTokenError):
+        TokenVerifier(auth_server.url, secret=SECRET).verify(token)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(
+    changed=st.dictionaries(
+        NAMES | st.sampled_from(["email", "app_metadata", "is_anonymous"]), JSON, max_size=4
+    )
+)
+def test_claims_of_any_type_are_a_user_or_a_reason(auth_server, changed):
+    """The signature is right: these are claims that an auth server's hook has changed."""
+    signed = f"{b64({'alg': 'HS256', 'typ': 'JWT'})}.{b64(auth_server.claims(None, **changed))}"
+    token = f"{signed}.{b64(hmac.digest(SECRET.encode(), signed.encode(), hashlib.sha256))}"
+    with suppress(InvalidTokenError):
+        assert isinstance(TokenVerifier(auth_server.url, secret=SECRET).verify(token), VerifiedUser)
 
 
 def test_nothing_of_a_token_is_logged(auth_server, verify, caplog):

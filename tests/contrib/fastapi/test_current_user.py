@@ -2,7 +2,9 @@
 
 # FastAPI reads annotations where they are written, so they are not left to be strings.
 import asyncio
+import gc
 import logging
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
@@ -129,6 +131,28 @@ def test_while_the_database_is_away_requests_go_on(backend, make_client, caplog)
         for _ in range(5):
             assert client.get("/whoami", headers=backend.bearer()).status_code == 200
     assert caplog.text.count("users cannot be looked up for the time being") == 1
+
+
+@pytest.mark.parametrize("waits", ["to the end", "for a moment"])
+def test_while_the_database_is_away_one_warning_is_all_that_is_logged(
+    backend, caplog, monkeypatch, eventually, waits
+):
+    """Nothing is said of errors that nobody retrieved, though they come after the requests have gone on."""
+    monkeypatch.setattr(ensuring, "PAUSE_S", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow = make_conninfo(backend.dsn, port=silent.getsockname()[1], connect_timeout=2)
+        dsn, timeout = (nowhere(backend), 30.0) if waits == "to the end" else (slow, 0.05)
+
+        async def story():
+            async with AsyncUserSync(dsn) as sync:
+                ensurer = ensuring.AsyncEnsurer(sync, timeout)
+                for _ in range(3):
+                    assert await asyncio.gather(*(ensurer.ensure(uuid4()) for _ in range(3))) == [None] * 3
+                await asyncio.to_thread(eventually, lambda: not ensurer._pending)
+
+        asyncio.run(story())
+    gc.collect()
+    assert [(each.name, each.levelname) for each in caplog.records] == [("usersync.ensure", "WARNING")]
 
 
 def test_where_the_row_is_required_they_do_not(backend, make_client):
