@@ -71,7 +71,7 @@ def test_links_between_pages_lead_somewhere(page):
             assert anchor in anchors(there), target
 
 
-@pytest.mark.parametrize("page", ["audit.md", "known-troubles.md", "lifecycle.md"])
+@pytest.mark.parametrize("page", ["audit.md", "known-issues.md", "lifecycle.md"])
 def test_every_test_that_a_table_of_proofs_names_exists(page):
     tests = "\n".join(each.read_text() for each in ROOT.glob("tests/**/test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text()))
@@ -79,9 +79,9 @@ def test_every_test_that_a_table_of_proofs_names_exists(page):
     assert {name for name in named if f"def {name}(" not in tests} == set()
 
 
-def test_every_known_trouble_is_proven():
+def test_every_known_issue_is_proven():
     rows = re.findall(
-        r"^\| (\d+) \|.*\| (.*) \|$", (ROOT / "docs/known-troubles.md").read_text(), re.MULTILINE
+        r"^\| (\d+) \|.*\| (.*) \|$", (ROOT / "docs/known-issues.md").read_text(), re.MULTILINE
     )
     assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
     assert all("`test_" in proof for _, proof in rows)

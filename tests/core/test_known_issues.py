@@ -1,4 +1,4 @@
-"""Troubles that docs/known-troubles.md names and that no other test is about."""
+"""Known issues that docs/known-issues.md names and that no other test is about."""
 
 from __future__ import annotations
 
