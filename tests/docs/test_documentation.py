@@ -80,8 +80,6 @@ def test_every_test_that_a_table_of_proofs_names_exists(page):
 
 
 def test_every_known_issue_is_proven():
-    rows = re.findall(
-        r"^\| (\d+) \|.*\| (.*) \|$", (ROOT / "docs/known-issues.md").read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", (ROOT / "docs/known-issues.md").read_text(), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
     assert all("`test_" in proof for _, proof in rows)
