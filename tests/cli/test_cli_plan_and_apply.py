@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from fix_terminal import Terminal
 
-from usersync.plans.schema import settings_in_database
+from usersync.core.installed import settings_in_database
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server

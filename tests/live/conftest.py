@@ -18,6 +18,7 @@ from fix_lacking import lacks
 from logged import logged
 from usersync import DataApi, UserSync
 from usersync.core.audit_log import has_log
+from usersync.core.installed import settings_in_database
 from usersync.plans import schema
 from usersync.transports.run import run
 
@@ -104,7 +105,7 @@ def live() -> Iterator[Live]:
     )
     dsn = os.environ["SUPABASE_DB_URL"]
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as postgres, UserSync(dsn) as sync:
-        stored = run(schema.settings_in_database(), postgres)
+        stored = run(settings_in_database(), postgres)
         ours = stored is None
         settings = stored or logged()
         had_table = postgres.execute("select to_regclass(%s)", [settings.users_table.quoted]).fetchone()[0]

@@ -18,10 +18,10 @@ import click
 from usersync.cli.output import Output, View, can_ask
 from usersync.config.retired import RetiredSettingWarning
 from usersync.core.blockers import advice, blockers
+from usersync.core.installed import settings_in_database
 from usersync.core.own_acts import record_own_act
 from usersync.environment import look_up
 from usersync.errors import BusyError, NeedsDatabaseError, SettingsError, UsersyncError
-from usersync.plans.schema import settings_in_database
 from usersync.settings import FILE_NAME, Settings, load_settings
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT
 from usersync.transports.steps import ON_WAIT

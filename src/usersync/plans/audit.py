@@ -24,8 +24,8 @@ from usersync.audit_models import (
     TailCursor,
 )
 from usersync.core.audit_log import has_log, no_log
+from usersync.core.installed import require_membership, settings_in_database
 from usersync.errors import ConflictError, NotInstalledError
-from usersync.plans.schema import refuse_strangers, settings_in_database
 from usersync.sql.audit_expressions import SET_APART
 from usersync.sql.audit_reading import AuditReading
 from usersync.transports.steps import Plan, in_transaction, query, query_row
@@ -52,7 +52,7 @@ def installed_settings() -> Plan[Settings]:
     """The settings in the database; raises :class:`NotInstalledError`."""
     found = yield from settings_in_database()
     if found is None:
-        yield from refuse_strangers()
+        yield from require_membership()
         raise NotInstalledError("usersync is not installed in this database", hint="Run: usersync apply")
     return found
 

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING
 from usersync.audit_models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
 from usersync.core.blockers import blockers
 from usersync.core.clocks import compare_clocks
-from usersync.errors import DatabaseError, SettingsError
+from usersync.errors import SettingsError
 from usersync.mapping import TableName
 from usersync.plans.audit import installed_settings, settings_with_log
-from usersync.plans.pages import failed_ids, fewer
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently
-from usersync.transports.steps import Plan, in_transaction, operate, query, query_row
+from usersync.transports.steps import Plan, in_transaction, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DELETE_BATCH = 5_000
-UNLINK_BATCH = 5_000
 RETRY_BATCH = 500
 
 
@@ -186,31 +184,3 @@ _RETRY = """
         public.record_audit_events(coalesce(jsonb_agg(event order by reject_id), '[]')) as result
     from taken
 """
-
-
-def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Plan[int]:
-    """Finish the deletion of users who had too many events for the auth server's transaction; how many users.
-
-    With ``on_delete = "delete"`` they are in the ledger. Their events are unlinked in batches that commit by
-    themselves, and then the row goes. ``on_batch`` hears how many events each batch unlinked.
-    """
-    waiting, after = 0, None
-    while ids := (yield from failed_ids(after, UNLINK_BATCH, sqlstate="55006")):
-        for user_id in ids:
-            yield from _unlink(user_id, on_batch)
-            yield from operate("retry_users", returns=int, ids=[user_id])
-        waiting, after = waiting + len(ids), ids[-1]
-    return waiting
-
-
-def _unlink(user_id: str, on_batch: Callable[[int], None]) -> Plan[None]:
-    batch = UNLINK_BATCH
-    while True:
-        try:
-            unlinked = yield from operate("unlink_events", returns=int, user_id=user_id, page_size=batch)
-        except DatabaseError as error:
-            batch = yield from fewer(error, batch)
-            continue
-        if not unlinked:
-            return
-        on_batch(unlinked)

@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from usersync.core.unlinking import unlink_deleted_users
 from usersync.errors import DatabaseError, RemovalLimitError, SettingsError
 from usersync.models import Counts, LeftAlone, Removal
-from usersync.plans.audit_upkeep import unlink_deleted_users
 from usersync.plans.pages import compare_pages, fewer
 from usersync.plans.reconcile import PAGE_SIZE, counts_of
 from usersync.transports.steps import Plan, operate

@@ -40,13 +40,12 @@ from usersync.plans.keys import key_findings
 from usersync.plans.removal import is_unused, plan_removal, remove
 from usersync.plans.tracked_tables import Renewal, renew
 from usersync.plans.trigger_names import OWN_TRIGGERS, is_made_by, renamed
-from usersync.settings import parse_remembered
 from usersync.sql.expressions import literal
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
 from usersync.sql.tracking import is_of_tracked_table
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
-from usersync.transports.steps import PINNED, Plan, in_transaction, query, query_row, read_only
+from usersync.transports.steps import Plan, in_transaction, query, read_only
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -381,44 +380,3 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection, adopting: Adoption)
             if other not in adopting.names.values():
                 remove = f"select usersync.remove_trigger({literal(other)});"
                 yield Change("drop", f"trigger {other}", f"it is {name} now", remove, busy=True)
-
-
-_WHO = """
-    select owner.name as owner, not pg_catalog.pg_has_role(owner.name, 'USAGE') as is_stranger
-    from (
-        select pg_catalog.pg_get_userbyid(nspowner) as name
-        from pg_catalog.pg_namespace where nspname = 'usersync'
-    ) as owner
-"""
-
-
-def refuse_strangers() -> Plan[None]:
-    """To a role that is not the owner's, an installation looks like none; do not tell it to apply."""
-    for row in (yield from query(_WHO)):
-        if row["is_stranger"]:
-            raise PrivilegeMissingError(
-                f"permission denied for schema usersync, which belongs to {row['owner']}",
-                hint=f"Connect as {row['owner']}, or as a role that is a member of it.",
-            )
-
-
-#: A table of a role that we are, and no stranger's view.
-_HAS_SETTINGS = """
-    select exists (
-        select from pg_class
-        where relnamespace = to_regnamespace('usersync') and relname = 'settings' and relkind = 'r'
-            and pg_has_role(relowner, 'USAGE')
-    ) as found
-"""
-
-
-def settings_in_database() -> Plan[Settings | None]:
-    """The settings that usersync was last applied with here, or None where it is not installed.
-
-    Raises :class:`SettingsError` if somebody edited them.
-    """
-    installed = yield from query_row(PINNED + _HAS_SETTINGS)
-    if not installed["found"]:
-        return None
-    rows = yield from query("select settings from usersync.settings")
-    return parse_remembered(rows[0]["settings"]) if rows else None

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from usersync.core.position import Position
+from usersync.core.unlinking import unlink_deleted_users
 from usersync.errors import (
     DatabaseError,
     SettingsError,
@@ -18,7 +19,6 @@ from usersync.errors import (
     VersionMismatchError,
 )
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
-from usersync.plans.audit_upkeep import unlink_deleted_users
 from usersync.plans.pages import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
 from usersync.transports.steps import Plan, call, operate, optional, time_text, uuid_text
 

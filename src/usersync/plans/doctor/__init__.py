@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from usersync.core.blockers import advice, blockers
+from usersync.core.installed import require_membership
 from usersync.errors import BusyError, ConnectionFailedError, NotInstalledError, UsersyncError
 from usersync.models import Check, Finding
 from usersync.plans import schema
@@ -71,7 +72,7 @@ def _admit(
     bundle = render_bundle(settings)
     inspection = yield from read_only(inspect(bundle))
     if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
-        yield from schema.refuse_strangers()
+        yield from require_membership()
     planned = yield from _planned(schema.plan_inspected(settings, bundle, inspection))
     found = find(settings, inspection)
     return Context(settings, bundle, inspection, found, planned, client_pid, order_known, spool)

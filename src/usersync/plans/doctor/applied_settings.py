@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.core.installed import settings_in_database
 from usersync.errors import DatabaseError, NotInstalledError, SettingsError
-from usersync.plans.schema import settings_in_database
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:

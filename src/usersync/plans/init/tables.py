@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from usersync.core.installed import settings_in_database
 from usersync.errors import ConflictError
 from usersync.mapping import SOURCE_TYPES, TableName
 from usersync.plans.init.choice import (
@@ -28,7 +29,6 @@ from usersync.plans.init.survey import (
     sample_metadata,
 )
 from usersync.plans.inspection import inspect
-from usersync.plans.schema import settings_in_database
 from usersync.plans.strangers import Stranger, strangers
 from usersync.settings import Settings, parse_settings
 from usersync.sql.render import render_bundle

@@ -1,0 +1,57 @@
+"""What is installed in this database: the settings it was installed with, and who may look at them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.errors import PrivilegeMissingError
+from usersync.settings import parse_remembered
+from usersync.transports.steps import PINNED, query, query_row
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
+    from usersync.transports.steps import Plan
+
+
+_WHO = """
+    select owner.name as owner, not pg_catalog.pg_has_role(owner.name, 'USAGE') as is_foreign
+    from (
+        select pg_catalog.pg_get_userbyid(nspowner) as name
+        from pg_catalog.pg_namespace where nspname = 'usersync'
+    ) as owner
+"""
+
+
+def require_membership() -> Plan[None]:
+    """Raise :class:`PrivilegeMissingError` unless this role is a member of the installation's owner.
+
+    To other roles an installation looks like none, and the advice to apply would be wrong.
+    """
+    for row in (yield from query(_WHO)):
+        if row["is_foreign"]:
+            raise PrivilegeMissingError(
+                f"permission denied for schema usersync, which belongs to {row['owner']}",
+                hint=f"Connect as {row['owner']}, or as a role that is a member of it.",
+            )
+
+
+#: A table of a role that we are, and no stranger's view.
+_HAS_SETTINGS = """
+    select exists (
+        select from pg_class
+        where relnamespace = to_regnamespace('usersync') and relname = 'settings' and relkind = 'r'
+            and pg_has_role(relowner, 'USAGE')
+    ) as found
+"""
+
+
+def settings_in_database() -> Plan[Settings | None]:
+    """The settings that usersync was last applied with here, or None where it is not installed.
+
+    Raises :class:`SettingsError` if somebody edited them.
+    """
+    installed = yield from query_row(PINNED + _HAS_SETTINGS)
+    if not installed["found"]:
+        return None
+    rows = yield from query("select settings from usersync.settings")
+    return parse_remembered(rows[0]["settings"]) if rows else None
