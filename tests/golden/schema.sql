@@ -1216,9 +1216,10 @@ begin
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
-        ids := array(select old_users."id" from old_users);
-        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
+        if (select true from old_users offset 1 limit 1) and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
             ids := array[old."id"];
+        else
+            ids := array(select old_users."id" from old_users);
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
     exception when others or assert_failure then
@@ -1312,14 +1313,17 @@ begin
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
-        ids := array(select new_users."id" from new_users);
+        if inserted = 0 and (select true from new_users offset 1 limit 1)
+            and tg_name > any (usersync.row_triggers(tg_relid, 4))
+        then
+            ids := array[new."id"];
+        else
+            ids := array(select new_users."id" from new_users);
+        end if;
         if has_failed then
             perform usersync.spend(started, false);
         end if;
         if inserted = 0 then
-            if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers(tg_relid, 4)) then
-                ids := array[new."id"];
-            end if;
             perform usersync.sync_users(ids, tg_op, false);
         end if;
     exception when others or assert_failure then

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,11 @@ def difference(before: str, after: str, context: int = 1) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def without_line_numbers(difference: str) -> str:
+    """Nothing but the changed lines: a line more in one function renumbers all that follow."""
+    return re.sub(r"^@@ .* @@$", "@@", difference, flags=re.MULTILINE)
+
+
 def compare(text: str, golden: Path) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
@@ -78,7 +84,8 @@ def test_the_schema_is_the_one_on_record(installed):
 
 
 def test_other_settings_change_the_lines_on_record(installed):
-    compare(difference(SCHEMA.read_text("utf-8"), installed(ELSEWHERE), 0), GOLDEN / "schema_elsewhere.diff")
+    found = difference(SCHEMA.read_text("utf-8"), installed(ELSEWHERE), 0)
+    compare(without_line_numbers(found), GOLDEN / "schema_elsewhere.diff")
 
 
 def test_a_database_on_record_is_one_that_nobody_else_gets_into(installer, catalog):

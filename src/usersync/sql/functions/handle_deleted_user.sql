@@ -24,9 +24,10 @@ begin
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
-        ids := array(select old_users."id" from old_users);
-        if cardinality(ids) > 1 and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
+        if (select true from old_users offset 1 limit 1) and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
             ids := array[old."id"];
+        else
+            ids := array(select old_users."id" from old_users);
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
     exception when others or assert_failure then
