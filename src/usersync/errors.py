@@ -12,6 +12,7 @@
     ├── DatabaseError            US203  the database refused a statement
     ├── BusyError                US204  another session held a lock for too long
     ├── ReadOnlyDatabaseError    US205  the database accepts no writes
+    ├── ColumnMissingError       US206  the users table lacks a column that the settings name
     ├── NotInstalledError        US301  the database has no usersync, or no audit log
     ├── VersionMismatchError     US302  the database and this library do not fit
     ├── ConflictError            US303  an object is not what it would have to be
@@ -30,7 +31,10 @@ The codes are stable; ``docs/errors.md`` explains each one, and a test holds the
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class UsersyncError(Exception):
@@ -105,6 +109,21 @@ class ReadOnlyDatabaseError(DatabaseError):
     """The database, or a standby, accepts no writes (SQLSTATE 25006)."""
 
     code = "US205"
+
+
+class ColumnMissingError(DatabaseError):
+    """The users table lacks a column that the settings name; the message names it (SQLSTATE 42703)."""
+
+    code = "US206"
+
+    def __init__(self, table: object, columns: Sequence[str]) -> None:
+        kind = "columns" if len(columns) > 1 else "column"
+        super().__init__(
+            f"{table} has no {kind} {', '.join(columns)}, which the settings name",
+            hint="If the column was renamed, write its new name into usersync.toml. If it was dropped, "
+            "remove it there. Then run: usersync apply. For details: usersync doctor --only D012",
+            sqlstate="42703",
+        )
 
 
 class NotInstalledError(UsersyncError):
@@ -185,6 +204,8 @@ def refused(sqlstate: str | None, message: str, hint: str | None = None) -> User
     if sqlstate in _KINDS:
         kind, advice = _KINDS[sqlstate]
         return kind(message, hint=advice, sqlstate=sqlstate)
+    if sqlstate == "42703" and (column := _USERS_COLUMN.search(message)):
+        return ColumnMissingError("the users table", [column["english"] or column["name"]])
     if sqlstate in _GONE:
         hint = hint or (
             "Was a table or column renamed or dropped since usersync was applied? "
@@ -228,5 +249,8 @@ _OUR_OBJECTS = re.compile(
 )
 #: No such schema, table or function.
 _MISSING = {"3F000", "42P01", "42883"}
+#: A column of the users table: each statement of ours calls the table ``target``. In another language than
+#: English a name ends at a space.
+_USERS_COLUMN = re.compile(r"\btarget\.(?:(?P<english>.+?) does not exist|(?P<name>[^\s\"«»„“”]+))")
 #: No such table or column.
 _GONE = {"42P01", "42703"}

@@ -92,6 +92,33 @@ def test_no_new_column_is_taken_for_the_renamed_one(step, postgres, kind):
     assert "slug" not in said
 
 
+@pytest.mark.parametrize("name", ["surname", "full name"])
+def test_commands_that_compare_name_a_mapped_column_that_is_gone(step, postgres, auth, directory, name):
+    """Input: the application renames a mapped column, and a user is deleted afterwards."""
+    config = directory / "usersync.toml"
+    config.write_text(f'[columns]\nemail = "email"\n"{name}" = "user_metadata.full_name"\n')
+    postgres.execute(
+        "drop function public.handle_new_user cascade;"
+        f'alter table public.users rename column full_name to "{name}"'
+    )
+    step("apply", "--yes")
+    user = auth.sign_up_email("ada@example.com")
+    postgres.execute(f'alter table public.users rename column "{name}" to elsewhere')
+    for command in "status", "sync", "sync --dry-run", "metrics":
+        said = " ".join(step(*command.split(), code=1).err.split())
+        assert f"US206: the users table has no column {name}, which the settings name" in said, command
+        assert "write its new name into usersync.toml" in said
+    auth.hard_delete(user)
+    said = " ".join(step("erase", user, "--yes", code=1).err.split())
+    assert f"US206: public.users has no column {name}, which the settings name" in said
+    config.write_text(config.read_text().replace(f'"{name}"', "elsewhere"))
+    step("apply", "--yes")
+    step("erase", user, "--yes")
+    step("status", code=1)  # The deletion that failed is still recorded.
+    step("retry")
+    step("status")
+
+
 def test_the_recipe_is_pasted_again_after_it_was_adopted(step, postgres, auth, catalog):
     """It was agreed to once: apply adopts it again without being told to."""
     before = catalog()

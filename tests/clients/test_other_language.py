@@ -10,7 +10,13 @@ import pytest
 
 from logged import logged
 from usersync import AuditLog, UserSync
-from usersync.errors import BusyError, ConnectionFailedError, DatabaseError, NotInstalledError
+from usersync.errors import (
+    BusyError,
+    ColumnMissingError,
+    ConnectionFailedError,
+    DatabaseError,
+    NotInstalledError,
+)
 from usersync.plans import schema
 from usersync.schema.trial.faults import fault_of
 from usersync.testing import GoTrue
@@ -117,6 +123,9 @@ def test_errors_keep_their_kind(bare, database, owner, client, auth):
         owner.execute("lock table usersync.sync_failures in access exclusive mode")
         with pytest.raises(BusyError):
             waiting.failures()
+    owner.execute("alter table public.users rename column email to elsewhere")
+    with pytest.raises(ColumnMissingError, match="has no column email, which"):
+        client.status()
 
 
 def test_a_sign_up_that_fails_to_sync_leaves_a_row_and_a_reason(owner, auth, client):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.core.audit_log import has_log
 from usersync.errors import (
+    ColumnMissingError,
     ConflictError,
     DatabaseError,
     SettingsError,
@@ -26,6 +27,7 @@ from usersync.models import Erasure
 from usersync.personal import is_address, personal_values, words_of
 from usersync.plans.audit import installed_settings
 from usersync.plans.pages import fewer
+from usersync.plans.users import missing_columns
 from usersync.settings import SOURCE_COPY
 from usersync.sql.expressions import literal
 from usersync.sql.render import Renderer
@@ -111,11 +113,14 @@ def erase(
     ``values`` are addresses of the person that usersync does not know. ``spooled`` events were erased on this
     machine before; ``by`` is who the audit log names, or else it names the session's role. Raises
     :class:`SettingsError` for a value that is too short to tell a person by, :class:`UserStillExistsError`,
-    and :class:`UserNotFoundError` if nothing is known of the user anywhere.
+    :class:`ColumnMissingError` if personal data may be in a column under another name, and
+    :class:`UserNotFoundError` if nothing is known of the user anywhere.
     """
     settings = yield from installed_settings()
     logged = yield from has_log(settings)
     yield from check_gone(settings, user_id)
+    if missing := (yield from missing_columns(settings)):
+        raise ColumnMissingError(settings.users_table, missing)
     words = yield from _with_addresses(settings, user_id, words_for(settings), values, logged=logged)
     known = yield from _is_known(settings, user_id)
     found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values), has_log=logged)

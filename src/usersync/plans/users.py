@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from usersync.core.position import Position
@@ -20,11 +20,25 @@ from usersync.errors import (
 )
 from usersync.models import Counts, Failure, SyncResult, SyncStatus
 from usersync.plans.pages import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
-from usersync.transports.steps import Plan, call, operate, optional, time_text, uuid_text
+from usersync.transports.steps import Plan, call, operate, optional, query, time_text, uuid_text
+
+if TYPE_CHECKING:
+    from usersync.settings import Settings
 
 RETRY_BATCH = 500
 LEDGER_PAGE = 1_000
 STATUS_PAGE = 20_000
+
+
+def missing_columns(settings: Settings) -> Plan[tuple[str, ...]]:
+    """The mapped columns that the users table does not have; none if there is no table."""
+    rows = yield from query(
+        "select attname from pg_attribute where attrelid = to_regclass(%(table)s) and attnum > 0 "
+        "and not attisdropped",
+        table=settings.users_table.quoted,
+    )
+    there = {row["attname"] for row in rows}
+    return tuple(column.name for column in settings.columns if there and column.name not in there)
 
 
 def user_id_of(user: object) -> UUID:

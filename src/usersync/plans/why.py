@@ -9,7 +9,7 @@ from uuid import UUID
 from usersync.errors import UserNotFoundError
 from usersync.mapping import Column, Owner, quote
 from usersync.plans.reconcile import compare_users
-from usersync.plans.users import failures
+from usersync.plans.users import failures, missing_columns
 from usersync.sql.expressions import as_text, comparable, differs, literal
 from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
 
@@ -100,7 +100,7 @@ def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
     The connection must not be in a transaction. Raises :class:`UserNotFoundError` if neither side knows the
     user.
     """
-    missing = yield from _missing_columns(settings)
+    missing = yield from missing_columns(settings)
     before = yield from _look(settings, user_id, missing)
     failure = yield from _failure(user_id)
     if before["auth"] is None and not before["has_row"] and failure is None:
@@ -128,17 +128,6 @@ def explain_user(settings: Settings, user_id: UUID) -> Plan[UserReport]:
         prospect=_prospect(before, after, failed, differing),
         prospective_failure=failed,
     )
-
-
-def _missing_columns(settings: Settings) -> Plan[frozenset[str]]:
-    """The mapped columns that the users table does not have; none if there is no table."""
-    rows = yield from query(
-        "select attname from pg_attribute where attrelid = to_regclass(%(table)s) and attnum > 0 "
-        "and not attisdropped",
-        table=settings.users_table.quoted,
-    )
-    there = {row["attname"] for row in rows}
-    return frozenset(column.name for column in settings.columns if there and column.name not in there)
 
 
 def _failure(user_id: UUID) -> Plan[Failure | None]:
