@@ -92,6 +92,23 @@ def test_a_snapshot_taken_before_a_change_does_not_bring_the_old_value_back(proj
     assert project.client.status().in_step
 
 
+@pytest.mark.newest_server
+@pytest.mark.settings(lock_timeout_ms=5000, on_delete="delete")
+def test_a_row_that_is_newer_than_the_snapshot_of_a_deletion_stays_as_an_orphan(project, sql, user, ledger):
+    """PostgreSQL shows the row neither to the transaction nor to its triggers: docs/lifecycle.md."""
+    sql("delete from {users}")
+    with session(project, "supabase_auth_admin") as deleting:
+        deleting.execute("set transaction isolation level repeatable read")
+        deleting.execute("select from auth.users")
+        assert project.client.ensure_user_exists(user)
+        deleting.execute("delete from auth.users where id = %s", [user])
+    assert project.row(user) is not None
+    assert ledger() == {}
+    assert project.client.status().orphaned == 1
+    assert project.client.remove_orphans(limit=1).removed == 1
+    assert project.row(user) is None
+
+
 def test_a_user_deleted_while_being_synced_does_not_come_back(project, sql, user, elsewhere, ledger):
     sql("delete from {users}")
     with session(project, "supabase_auth_admin") as auth:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 
 from logged import logged
 from usersync.errors import ConflictError
-from usersync.settings import Settings
+from usersync.settings import Settings, parse_settings
 from usersync.sql.script import install_script
 
 LOG = "create table public.audit_logs"
@@ -52,6 +53,35 @@ def test_nobody_has_asked(installer, how):
     assert not has_log(installer)
     assert installer.plan(Settings()).changes == ()
     assert installer.plan(Settings()).findings == ()
+
+
+@pytest.mark.newest_server
+def test_a_name_without_a_request_makes_no_log_and_that_is_said(installer):
+    """Input: [audit] table = "public.events", without enabled."""
+    named = parse_settings({"audit": {"table": "public.events"}})
+    (finding,) = installer.plan(named).findings
+    assert finding.message == (
+        "[audit] table names public.events, and there is no audit log of this name: usersync creates it only "
+        "with [audit] enabled = true"
+    )
+    assert (finding.level, finding.hint) == ("warning", "usersync audit enable")
+    assert installer.plan(replace(named, audit=replace(named.audit, enabled=True))).findings == ()
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("table", ["public.events", "public.audit_logs"])
+def test_a_log_under_another_name_is_named(installer, table):
+    """Input: [audit] table is changed while there is a log, or the line is removed."""
+    first = "public.audit_logs" if table == "public.events" else "public.events"
+    installer.apply(parse_settings({"audit": {"table": first, "enabled": True}}))
+    (finding,) = installer.plan(parse_settings({"audit": {"table": table}})).findings
+    assert finding.message == (
+        f"usersync's audit log is {first}, and [audit] table is {table}, which is no log; usersync creates "
+        "it only with [audit] enabled = true. Once these settings are applied, no event can be stored"
+    )
+    assert f'[audit] table = "{first}"' in finding.hint
+    assert finding.level == "problem"
+    assert installer.plan(parse_settings({"audit": {"table": first}})).findings == ()
 
 
 @WAYS

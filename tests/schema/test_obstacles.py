@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 import pytest
@@ -176,6 +176,18 @@ USERS = [
         "create table public.users (id uuid primary key, email integer)",
         ["columns.email: public.users.email is of type integer, and the source delivers text"],
     ),
+    *(
+        (
+            "create table public.users (id uuid primary key, email text);"  # noqa: ISC004 - one
+            f"create rule extra as on {event} to public.users do {action}",
+            [
+                f"public.users has a rule for {event} (extra). usersync does not support that: "  # noqa: ISC004 - one
+                "PostgreSQL allows no INSERT with ON CONFLICT on such a table, so no missing row could be "
+                "created and no change copied"
+            ],
+        )
+        for event, action in [("INSERT", "instead nothing"), ("UPDATE", "also notify users_changed")]
+    ),
 ]
 
 
@@ -216,6 +228,24 @@ def test_a_users_table_that_can_be_used_is_adopted_as_it_is(installer, catalog, 
         auth.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'new@example.com')")
     rows = installer.connection.execute("select email from public.users order by 1").fetchall()
     assert rows == [("new@example.com",), ("old@example.com",)]
+
+
+@pytest.mark.parametrize("on_delete", ["delete", "anonymize"])
+def test_a_rule_that_rewrites_deletions_is_noted(installer, on_delete):
+    installer.connection.execute(
+        "create table public.users (id uuid primary key, email text, deleted_at timestamptz);"
+        "create rule softly as on delete to public.users do instead "
+        "update public.users set deleted_at = now() where id = old.id"
+    )
+    settings = replace(EMAIL, on_delete=on_delete, on_soft_delete=on_delete)
+    noted = [each for each in installer.apply(settings).findings if each.subject.startswith("rule ")]
+    assert [each.level for each in noted] == (["warning"] if on_delete == "delete" else [])
+    for each in noted:
+        assert each.message == (
+            "the rule softly on public.users rewrites each DELETE, also those of usersync "
+            '(a setting is "delete")'
+        )
+        assert "DO INSTEAD UPDATE public.users SET deleted_at = now()" in each.hint
 
 
 def test_a_column_that_would_refuse_every_user_is_noted_beforehand(installer):

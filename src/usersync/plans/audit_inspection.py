@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit_columns import FIELDS
+from usersync.audit_columns import AUDIT_TABLE, FIELDS
+from usersync.core.audit_log import COMMAND
 from usersync.errors import SettingsError
 from usersync.mapping import parse_type, quote
 from usersync.models import Finding
@@ -49,6 +50,8 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
     if settings.audit.is_own:
         if settings.audit.enabled and about is not None and not catalog["has_audit_log"]:
             yield _not_mapped(settings, about)
+        if not settings.audit.enabled and not catalog["has_audit_log"]:
+            yield from _not_created(settings, catalog)
         if catalog["audit_table_created_by_usersync"] and not catalog["audit_table_partitions"]:
             yield _without_partitions(settings)
     elif about is None or about["kind"] not in {"r", "p"}:
@@ -67,6 +70,29 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
         yield from _references(settings, keys.between(catalog["audit_table_oid"], keys.users))
         if found := _exposure(settings, catalog):
             yield found
+
+
+def _not_created(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+    """The settings name a log, or there is one under another name, and nobody has asked for this one."""
+    table, others = settings.audit_table, catalog["other_audit_logs"]
+    create = "usersync creates it only with [audit] enabled = true"
+    if others:
+        yield Finding(
+            "D025",
+            f"table {table}",
+            f"usersync's audit log is {others[0]}, and [audit] table is {table}, which is no log; {create}. "
+            "Once these settings are applied, no event can be stored",
+            f'-- To go on with the log that exists: [audit] table = "{others[0]}". To create the other: '
+            f"{COMMAND}",
+        )
+    elif table != AUDIT_TABLE:
+        yield Finding(
+            "D025",
+            f"table {table}",
+            f"[audit] table names {table}, and there is no audit log of this name: {create}",
+            COMMAND,
+            "warning",
+        )
 
 
 def _without_partitions(settings: Settings) -> Finding:

@@ -274,6 +274,7 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
         yield from _column(column, settings, inspection)
     yield from kept_addresses(settings, catalog)
     yield from _unfilled(settings, inspection)
+    yield from _rules(settings, inspection)
     yield from _trigger_makers(settings, inspection)
 
 
@@ -312,6 +313,34 @@ def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         # A column of the key cannot be null.
         relax = "" if name in catalog["users_primary_key"] else f" Or let it be null:\n{alter} drop not null;"
         yield Finding("D012", f"column {table}.{name}", f"{what}: no user can get a row", f"{advice}{relax}")
+
+
+def _rules(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    """Rules of the table, which rewrite statements before any trigger sees them."""
+    table = settings.users_table
+    for rule in inspection.catalog["users_rules"]:
+        subject = f"rule {rule['name']} on {table}"
+        if rule["event"] != "DELETE":
+            yield Finding(
+                "D012",
+                subject,
+                f"{table} has a rule for {rule['event']} ({rule['name']}). usersync does not support that: "
+                "PostgreSQL allows no INSERT with ON CONFLICT on such a table, so no missing row could be "
+                "created and no change copied",
+                f"-- Write a trigger that does the same, then drop the rule: drop rule {quote(rule['name'])} "
+                f"on {table.quoted}",
+                level="error",
+            )
+        elif settings.deletes_rows:
+            yield Finding(
+                "D012",
+                subject,
+                f"the rule {rule['name']} on {table} rewrites each DELETE, also those of usersync (a setting "
+                'is "delete")',
+                f"-- If the row stays, usersync records a sync failure (US002). "
+                f"{' '.join(rule['definition'].split())}",
+                "warning",
+            )
 
 
 def _some_metadata(name: str) -> str:

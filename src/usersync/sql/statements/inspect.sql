@@ -141,6 +141,15 @@ select jsonb_build_object(
         join pg_language on pg_language.oid = prolang
         where tgrelid = to_regclass('@users_table') and not tgisinternal
     ),
+    'users_rules', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', rulename,
+            'event', case ev_type when '2' then 'UPDATE' when '3' then 'INSERT' else 'DELETE' end,
+            'definition', pg_get_ruledef(oid, true)
+        ) order by rulename), '[]')
+        from pg_rewrite
+        where ev_class = to_regclass('@users_table') and ev_type <> '1' and ev_enabled <> 'D'
+    ),
     'functions', (
         select coalesce(jsonb_object_agg(
             format('%I.%I(%s)', nspname, proname, oidvectortypes(proargtypes)),

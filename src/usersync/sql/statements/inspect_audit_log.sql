@@ -9,6 +9,12 @@ select jsonb_build_object(
         obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %'
         -- A copy that somebody made may bear the comment too.
         and (select relkind = 'p' from pg_class where oid = to_regclass('@audit_table')), false),
+    'other_audit_logs', (
+        select coalesce(jsonb_agg(nspname || '.' || relname order by nspname, relname), '[]')
+        from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+        where relkind = 'p' and pg_class.oid is distinct from to_regclass('@audit_table')::oid
+            and obj_description(pg_class.oid, 'pg_class') like 'The audit log, made by usersync: %'
+    ),
     'audit_table_unguarded', (
         select coalesce(jsonb_agg(relid::regclass::text order by relid::regclass::text), '[]')
         from pg_partition_tree(to_regclass('@audit_table'))
