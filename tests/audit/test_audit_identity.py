@@ -11,7 +11,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from former import former_file
 from logged import logged
-from usersync import AuditLog
+from postgrest import SECRET_KEY
+from usersync import AuditLog, DataApi
 from usersync.audit import spool_format
 from usersync.audit.address import home_of
 from usersync.audit.belonging import Home, Origin, belongs, is_expected
@@ -90,6 +91,31 @@ def test_before_the_first_contact_the_whole_address_counts(store, other_store, s
     ]
     assert len({home.address for home in homes}) == len({home.directory for home in homes}) == 3
     assert "secret" not in str(homes)
+
+
+def test_two_projects_behind_one_host_of_the_data_api(serve, store, other_store, make_log, spool_dir):
+    """The path of the URL says which project it is."""
+    gateway, second = serve(store.database), serve(other_store)
+    answers = {"/pa": gateway.answer, "/pb": second.answer}
+    is_up = False
+
+    def answer(method, path, headers, body):
+        if not is_up:
+            return 503, {}, b""
+        return answers[path[:3]](method, path[3:], headers, body)
+
+    gateway.answer = answer
+    first_api, second_api = (DataApi(f"{gateway.url}/{path}", SECRET_KEY) for path in ("pa", "pb"))
+    ids = record_and_die(spool_dir, first_api)
+    is_up = True
+    with AuditLog(second_api, spool_dir=spool_dir) as log:
+        own = log.record("c.d")
+        assert log.drain(20)
+        assert stored_in(other_store) == [own]
+    with AuditLog(first_api, spool_dir=spool_dir, keep_delivered=0) as log:
+        first = log.record("a.b")
+        assert log.drain(20)
+    assert sorted(store.ids()) == sorted([*ids, first])
 
 
 def test_a_project_that_moved_is_found_by_what_its_database_says(store, make_log, spool_dir):

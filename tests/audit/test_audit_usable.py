@@ -7,6 +7,7 @@ import asyncio
 import psycopg
 import pytest
 
+from usersync import AsyncUserSync
 from usersync.errors import DatabaseError
 
 pytestmark = pytest.mark.newest_server
@@ -98,6 +99,65 @@ def test_cancelled_in_the_middle(store, offline, eventually):
     asyncio.run(asyncio.wait_for(main(), 30))
     assert worked(store) == [1, 2]
     assert [event["action"] for event in store.events()] == ["a.c"]
+
+
+def test_in_a_transaction_that_has_failed_already(store, offline):
+    with psycopg.connect(store.dsn) as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("select 1/0")
+        assert offline.record_in(connection, "a.b") is None
+        with pytest.raises(DatabaseError, match="has failed already") as caught:
+            offline.record_in(connection, "a.b", required=True)
+        assert "Roll it back" in caught.value.hint
+        connection.rollback()
+        assert offline.record_in(connection, "a.b")
+
+
+def test_in_a_transaction_of_asyncio_that_has_failed_already(store, offline):
+    async def main():
+        async with await psycopg.AsyncConnection.connect(store.dsn) as connection:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await connection.execute("select 1/0")
+            assert await offline.record_in(connection, "a.b") is None
+            with pytest.raises(DatabaseError, match="has failed already") as caught:
+                await offline.record_in(connection, "a.b", required=True)
+            assert "Roll it back" in caught.value.hint
+            with pytest.raises(DatabaseError, match="has failed already") as caught:
+                await AsyncUserSync(connection).failures()
+            assert "Roll it back" in caught.value.hint
+            await connection.rollback()
+            assert await offline.record_in(connection, "a.b")
+
+    asyncio.run(main())
+    assert len(store.ids()) == 1
+
+
+def test_from_a_second_event_loop(store, offline):
+    """While the first one waits for a statement on the connection, and while the connection is idle."""
+
+    async def in_another(connection):
+        assert await offline.record_in(connection, "a.b") is None
+        with pytest.raises(DatabaseError, match="another event loop") as caught:
+            await offline.record_in(connection, "a.b", required=True)
+        assert "event loop" in caught.value.hint
+
+    async def main():
+        async with await psycopg.AsyncConnection.connect(store.dsn, autocommit=True) as connection:
+            first = await offline.record_in(connection, "a.b", required=True)
+            await connection.execute("select pg_advisory_lock(7)")
+            async with await psycopg.AsyncConnection.connect(store.dsn, autocommit=True) as waiting:
+                assert await offline.record_in(waiting, "a.c", required=True)
+                statement = asyncio.ensure_future(waiting.execute("select pg_advisory_lock(7)"))
+                await asyncio.sleep(0)
+                await asyncio.to_thread(asyncio.run, in_another(waiting))
+                await connection.execute("select pg_advisory_unlock(7)")
+                await statement
+            await asyncio.to_thread(asyncio.run, in_another(connection))
+            return [first, await offline.record_in(connection, "a.d", required=True)]
+
+    first, last = asyncio.run(asyncio.wait_for(main(), 60))
+    assert {first, last} < set(store.ids())
+    assert len(store.ids()) == 3
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "sql_ascii", "utf8"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from fix_terminal import Terminal
+from psycopg.conninfo import make_conninfo
 
 from usersync.core.installed import settings_in_database
 from usersync.transports.run import run
@@ -28,6 +29,17 @@ def test_plan_shows_what_apply_would_change(usersync, dsn, database, postgres):
     assert "usersync apply" in done.out.splitlines()[-1]
     assert all(len(line) <= 80 for line in done.out.splitlines())
     assert run(settings_in_database(), postgres) is None
+
+
+@pytest.mark.parametrize("output", [(), ("--json",)], ids=["text", "json"])
+def test_each_command_names_the_project_that_it_changes(usersync, database, output):
+    """Behind a pooler, host, port and database are the same for staging and production."""
+    staging = make_conninfo(database.dsn(), options="-c a.project=staging")
+    for command in (("plan",), ("apply", "--yes", "--no-trial"), ("sync",), ("rollback", "--yes")):
+        done = usersync(*command, "--dsn", staging, *output)
+        assert done.code == 0, done
+        named = done.json["database"] if output else " ".join((done.out + done.err).split())
+        assert f"staging@{target(database)}" in named
 
 
 def test_plan_says_by_its_exit_code_whether_changes_are_pending(usersync, dsn, postgres):

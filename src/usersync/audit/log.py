@@ -212,7 +212,9 @@ class AuditLog:
         reason = describe_database_error(cause) if isinstance(cause, psycopg.Error) else one_line(error, 300)
         if required:
             sqlstate = getattr(cause, "sqlstate", None)
-            hint = _HINTS.get(type(error)) or _HINTS.get(type(cause))
+            # Of one of our errors, which says itself what to do.
+            own = getattr(error, "hint", None)
+            hint = _HINTS.get(type(error)) or _HINTS.get(type(cause)) or own
             raise DatabaseError(
                 f"the audit event was not stored: {reason}", hint=hint, sqlstate=sqlstate
             ) from error
