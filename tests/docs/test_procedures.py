@@ -248,7 +248,7 @@ AUDITING = """
 """
 
 
-def test_when_the_pager_rings(procedure, auth, postgres, sync):
+def test_incident_runbook(procedure, auth, postgres, sync):
     postgres.execute("alter table public.users add column team text not null default 'a'")
     postgres.execute("alter table public.users alter column team drop default")
     user = auth.sign_up_email("ada@example.com")
