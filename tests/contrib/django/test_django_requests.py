@@ -10,7 +10,8 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, connections
 
-from usersync.audit.context import current
+from usersync.audit.context import current, entered
+from usersync.contrib import asgi
 from usersync.contrib.django import audit
 
 pytestmark = pytest.mark.newest_server
@@ -34,6 +35,23 @@ def test_asgi(site):
     answer = site.asgi("record_async", x_request_id="r-1", user_agent="curl")
     assert (answer.status, answer.headers["X-Request-ID"]) == (200, "r-1")
     assert site.events(FACTS) == [("r-1", "203.0.113.9", "curl", "anonymous", None)]
+
+
+@pytest.mark.parametrize("how", ["wsgi", "asgi"])
+def test_a_request_begins_with_an_empty_context(site, how):
+    """A server may start a request inside of the context of another one."""
+    with entered({"actor_id": "ada", "actor_type": "user", "request_id": "of-another", "tenant": "t"}):
+        answer = site.get(how, "record")
+    assert site.events(f"{FACTS}, metadata") == [
+        (answer.headers["X-Request-ID"], "203.0.113.9", None, "anonymous", None, {})
+    ]
+
+
+def test_django_that_is_mounted_into_another_application_keeps_its_request_id(site):
+    answer = asyncio.run(
+        site.asgi_request(asgi.AuditContextMiddleware(ASGIHandler()), "record", x_request_id="not <harmless>")
+    )
+    assert site.events("request_id") == [answer.headers["x-request-id"]]
 
 
 @pytest.mark.parametrize("view", ["record", "record_async", "record_in_a_thread"])
