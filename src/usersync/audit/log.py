@@ -65,7 +65,7 @@ class AuditLog:
         self._lock = threading.RLock()
         self._closed = False
         self._held: list[threading.RLock] = []
-        self.exit_timeout = self._options.exit_timeout
+        self.exit_timeout: float = self._options.exit_timeout
         lifecycle.watch(self)
 
     @classmethod

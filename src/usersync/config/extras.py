@@ -42,7 +42,7 @@ def missing(extra: str, what: str) -> MissingExtraError | None:
     if not lacking:
         return None
     return MissingExtraError(
-        f"{what} needs {' and '.join(lacking)}, which is not installed",
+        f"{what} needs packages that are not installed: {', '.join(lacking)}",
         hint=f"pip install {' '.join(_quoted(each) for each in lacking)}",
     )
 

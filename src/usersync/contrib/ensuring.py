@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from usersync import AsyncUserSync, UserSync
 
-logger = logging.getLogger("usersync.ensure")
+logger: logging.Logger = logging.getLogger("usersync.ensure")
 
 #: How long a request waits for its user's row.
 TIMEOUT_S = 2.0

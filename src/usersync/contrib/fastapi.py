@@ -15,7 +15,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from usersync.async_client import AsyncUserSync
 from usersync.config.extras import needed
@@ -41,8 +41,10 @@ T = TypeVar("T")
 class CurrentUser(starlette.CurrentUser, SecurityBase):
     __doc__ = starlette.CurrentUser.__doc__
 
-    model = HTTPBearer(bearerFormat="JWT", description="An access token of Supabase's auth server.")
-    scheme_name = "Supabase"
+    model: HTTPBearer = HTTPBearer(
+        bearerFormat="JWT", description="An access token of Supabase's auth server."
+    )
+    scheme_name: str = "Supabase"
 
     async def __call__(self, connection: HTTPConnection) -> VerifiedUser:
         """See :meth:`usersync.contrib.starlette.CurrentUser.__call__`."""
@@ -72,7 +74,7 @@ class Status:
 class SyncOptions(BaseModel):
     """What a run can be told. A name that is misspelt is refused, for what it was to prevent would happen."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     dry_run: bool = False
 

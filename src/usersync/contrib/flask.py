@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FlaskUserSync"]
 
-logger = logging.getLogger("usersync.flask")
+logger: logging.Logger = logging.getLogger("usersync.flask")
 
 _NAME = "usersync"
 _USER = "usersync.user"

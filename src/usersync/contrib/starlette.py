@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditContextMiddleware", "CurrentUser", "lifespan"]
 
-logger = logging.getLogger("usersync.starlette")
+logger: logging.Logger = logging.getLogger("usersync.starlette")
 
 _CLOSE_TIMEOUT_S = 10.0
 

@@ -49,9 +49,9 @@ class DataApi:
             raise SettingsError(f"timeout: expected more than 0 seconds, got {timeout}")
         parts = _checked_url(url, insecure_http=insecure_http)
         #: The gateway's address, without a slash at the end.
-        self.url = f"{parts.scheme}://{parts.netloc}{_SERVICE.sub('', parts.path.rstrip('/'))}"
-        self.host = parts.netloc
-        self.timeout = timeout
+        self.url: str = f"{parts.scheme}://{parts.netloc}{_SERVICE.sub('', parts.path.rstrip('/'))}"
+        self.host: str = parts.netloc
+        self.timeout: float = timeout
         if reason := self._key.why_not(self.project):
             raise ApiKeyError(f"the key for {self.host} cannot be used: {reason}", hint=_hint(reason))
 

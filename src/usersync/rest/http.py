@@ -13,13 +13,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
-
+from usersync.config.extras import needed
 from usersync.errors import SettingsError
 from usersync.rest.answers import NoReply, Reply
 from usersync.transports.processes import ForkSafeLock
 from usersync.transports.steps import Pause
 from usersync.version import __version__
+
+with needed("api", "the Data API"):
+    import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -7,6 +7,7 @@ import pytest
 from django.core import checks
 from django_site import described
 
+from usersync.config.extras import EXTRAS, Requirement
 from usersync.contrib.django import audit
 from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
@@ -40,6 +41,15 @@ def test_what_is_wrong_is_an_error_of_the_system_check(site, configure, given, m
     assert (error.id, error.level) == ("usersync.E001", checks.ERROR)
     with pytest.raises(SettingsError, match=message):
         config().schema_settings()
+
+
+def test_tokens_without_the_package_that_checks_them_are_an_error_of_the_system_check(
+    site, configure, monkeypatch
+):
+    monkeypatch.setitem(EXTRAS, "auth", [Requirement("jwt_is_not_installed", "pyjwt[crypto]")])
+    configure(TOKENS={"url": "http://localhost"})
+    (error,) = checks.run_checks(tags=["usersync"])
+    assert (error.id, error.hint) == ("usersync.E001", "pip install 'pyjwt[crypto]'")
 
 
 @pytest.mark.parametrize("given", [{"DATABASE": "defualt"}, {"TOKENS": {"url": "nowhere"}}])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from concurrent.futures import Future
 
-logger = logging.getLogger("usersync.auth")
+logger: logging.Logger = logging.getLogger("usersync.auth")
 
 #: For so long, and a request, a key is accepted that the project has revoked.
 FRESH_S = 600.0

@@ -9,7 +9,10 @@
     from usersync.contrib.django import audit, record_on_commit
 """
 
-from usersync.contrib.django.log import audit, record_on_commit
-from usersync.contrib.django.middleware import AuditContextMiddleware
+from usersync.config.extras import needed
+
+with needed("django", "usersync.contrib.django"):
+    from usersync.contrib.django.log import audit, record_on_commit
+    from usersync.contrib.django.middleware import AuditContextMiddleware
 
 __all__ = ["AuditContextMiddleware", "audit", "record_on_commit"]

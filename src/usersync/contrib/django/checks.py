@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from django.core import checks
 from django.db import connections
 
+from usersync.config.extras import missing
 from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
 from usersync.contrib.django.operations import carriers
-from usersync.errors import SettingsError, UsersyncError
+from usersync.errors import MissingExtraError, SettingsError, UsersyncError
 from usersync.plans import schema
 from usersync.transports.psycopg import connect
 from usersync.transports.run import run
@@ -23,13 +24,15 @@ _ABOUT = "usersync"
 
 @checks.register(_ABOUT)
 def check_settings(**_: object) -> list[Any]:
-    """``usersync.E001``: the setting ``USERSYNC``, or the file of settings, is wrong."""
+    """``usersync.E001``: the setting ``USERSYNC``, or the file of settings, is wrong or needs a package."""
     try:
         found = config()
         found.schema_settings()
         if found.database is not None:
             address_of(found.database)
-    except SettingsError as error:
+        if found.tokens is not None and (lacking := missing("auth", 'USERSYNC["TOKENS"]')):
+            raise lacking
+    except (SettingsError, MissingExtraError) as error:
         return [checks.Error(str(error), hint=error.hint, obj=_ABOUT, id="usersync.E001")]
     return []
 

@@ -55,7 +55,7 @@ class _Current:
 
 
 #: The project's audit log.
-audit = cast("AuditLog", _Current())
+audit: AuditLog = cast("AuditLog", _Current())
 
 
 def record_on_commit(action: str, *, using: str | None = None, **event: Any) -> None:
