@@ -130,6 +130,10 @@ def test_what_fails_already_is_said_first_of_all(usersync, project, database):
     project(USERS + "create table public.old (id uuid);" + TRIGGER.format(
         name="left_over", when="after insert", body="insert into public.old values (new.id);"
     ) + "drop table public.old;")  # fmt: skip
+    planned = words(usersync("plan").out)
+    assert (
+        "writes to public.old, which does not exist: a sign-up that reaches this statement fails" in planned
+    )
     done = usersync("apply", "--yes")
     said = words(done.out)
     assert said.startswith("Fails today, before usersync ✗ every kind of sign-up: SQLSTATE 42P01")

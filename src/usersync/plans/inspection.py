@@ -18,18 +18,18 @@ from usersync.plans.effects import BEFORE, INSERT, set_by_triggers
 from usersync.plans.kept_addresses import kept_addresses
 from usersync.plans.keys import type_misfit
 from usersync.plans.reference_findings import reference_findings
-from usersync.plans.strangers import stranger_findings
+from usersync.plans.strangers import stranger_findings, written_tables
 from usersync.settings import COPIED_COLUMNS
 from usersync.sql.row_rules import SKIPPED_BY
 from usersync.transports.steps import PINNED, Plan, query, query_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from usersync.core.foreign_keys import ForeignKeys
     from usersync.core.openness import Opened
     from usersync.core.privileges import MissingPrivilege
-    from usersync.mapping import Column
+    from usersync.mapping import Column, TableName
     from usersync.settings import Settings
     from usersync.sql.render import Bundle
     from usersync.transports.steps import Row
@@ -79,6 +79,7 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
     noted = (yield from query_row(PINNED + bundle.installed))["noted"] if catalog["installed"] else None
     catalog["paused"] = (yield from _paused()) if "usersync.pause" in catalog["installed_tables"] else None
     catalog["adopted"] = (yield from _adopted()) if "usersync.adopted" in catalog["installed_tables"] else ()
+    catalog["gone_tables"] = yield from _gone(written_tables(bundle.settings, catalog))
     keys = yield from foreign_keys(bundle.settings)
     missing = yield from missing_privileges(bundle.settings)
     opened = yield from opened_objects(bundle.settings)
@@ -88,6 +89,17 @@ def inspect(bundle: Bundle) -> Plan[Inspection]:
 _ADOPTED = """
     select kind, name, definition, function_definition, moved_to from usersync.adopted order by name
 """
+
+
+def _gone(tables: Collection[TableName]) -> Plan[frozenset[TableName]]:
+    """Those of the tables that do not exist, in any schema: a function's search path may lead to another."""
+    rows = yield from query(
+        "select name from unnest(%(names)s::text[]) as name "
+        "where not exists (select from pg_class where relname = name)",
+        names=sorted({table.name for table in tables}),
+    )
+    names = {row["name"] for row in rows}
+    return frozenset(table for table in tables if table.name in names)
 
 
 def _adopted() -> Plan[tuple[Row, ...]]:
@@ -411,6 +423,8 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             "D012",
             subject,
             f"{table}.{key} has no primary key or unique constraint",
+            "-- A unique key forbids a second row of a user. If a user may have several rows there (teams), "
+            "set users_table to the table with one row for each user. If each user has one row at most:\n"
             f"alter table {table.quoted} add unique ({quote(key)});",
             level="error",
         )

@@ -58,6 +58,15 @@ def strangers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[Stranger,
     return _together(tuple(found), settings)
 
 
+def written_tables(settings: Settings, catalog: Mapping[str, Any]) -> frozenset[TableName]:
+    """The tables that the triggers of others write to, as far as their text can be read."""
+    return frozenset(write.table for each in strangers(settings, catalog) for write in _writes(each))
+
+
+def _writes(each: Stranger) -> tuple[Write, ...]:
+    return (*each.recipe.writes, *each.recipe.unread)
+
+
 def _stranger(trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[str, Any]) -> Stranger:
     recipe = read_recipe(trigger["body"], trigger["language"])
     return Stranger(
@@ -200,6 +209,22 @@ def _beside_ours(
     first = "" if _comes_after(trigger, names[OUR_TRIGGERS[0]]) else " before usersync's"
     what = listed(each.beyond or (str(each.fixed),))
     hint = f"It {what}, and stays. What it raises fails the sign-up, as before."
+    gone = [
+        str(write.table)
+        for write in _writes(each)
+        if write.table in catalog.get("gone_tables", ()) and "INSERT" in write.condition.operations
+    ]
+    if gone:
+        yield Finding(
+            "D005",
+            f"trigger {each.name}",
+            f"the trigger {each.name} on {settings.source_table} runs {each.function}{first} on a sign-up, "
+            f"and writes to {gone[0]}, which does not exist: a sign-up that reaches this statement fails "
+            "(SQLSTATE 42P01), today and with usersync, unless the function creates the table or catches the "
+            "error",
+            f"-- It {what}, and stays. Correct it, or drop it: drop function {each.function} cascade",
+        )
+        return
     if first and not each.makes_rows:
         hint += (
             " If it requires the user's row, give it a name that sorts later: triggers fire in the order of "

@@ -104,8 +104,9 @@ def on_soft_delete_for(
     value = observed.fate("soft deletion", tombstone) or ("anonymize" if followed else "keep")
     if value == "anonymize":
         return value, (
-            "A soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, and "
-            "overwrites the address there and, today, in the row. Or: soft, keep, delete."
+            "A soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, overwrites "
+            "the address and empties the metadata there. Today a trigger changes the row with it. Or: soft, "
+            "keep, delete."
         )
     if value == "keep":
         return value, (

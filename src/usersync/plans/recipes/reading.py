@@ -59,6 +59,8 @@ class Recipe:
     sets: tuple[str, ...] = ()
     #: Tables that a statement names which is not understood.
     names: frozenset[str] = frozenset()
+    #: Statements that write and are not understood: the table, and nothing of the columns.
+    unread: tuple[Write, ...] = ()
 
     @property
     def raises(self) -> bool:
@@ -88,7 +90,7 @@ def read_recipe(body: str, language: str = "plpgsql") -> Recipe:
         reader.beyond = [each for each in reader.beyond if each != _CHOICE]
     return Recipe(
         tuple(reader.writes), tuple(dict.fromkeys(reader.beyond)), tuple(dict.fromkeys(reader.sets)),
-        frozenset(word.text for word in words if word.is_name),
+        frozenset(word.text for word in words if word.is_name), tuple(reader.unread),
     )  # fmt: skip
 
 
@@ -109,6 +111,7 @@ class _Scope:
 class _Reader:
     def __init__(self) -> None:
         self.writes: list[Write] = []
+        self.unread: list[Write] = []
         self.beyond: list[str] = []
         self.sets: list[str] = []
         self._scopes: list[_Scope] = []
@@ -259,6 +262,8 @@ class _Reader:
         done = _read_write(first, words, self._filled)
         if isinstance(done, str):
             self.beyond.append(done)
+            if found := _table(words[1 + len(_LEADING[first]) :]):
+                self.unread.append(Write(_KINDS[first], found[0]).under(self._condition()))
             return
         if self._is_handling():
             self.beyond.append(f"{_VERBS[done.kind]} {done.table} when it fails")
@@ -304,8 +309,13 @@ def _table(words: Sequence[Token]) -> tuple[TableName, Sequence[Token]] | None:
     return None
 
 
+_KINDS: Mapping[str, Kind] = {"insert": "insert", "update": "update", "delete": "delete"}
+#: The words between a verb and the table.
+_LEADING: Mapping[str, tuple[str, ...]] = {"insert": ("into",), "update": (), "delete": ("from",)}
+
+
 def _read_write(first: str, words: list[Token], filled: Filler) -> Write | str:
-    leading = {"insert": ("into",), "update": (), "delete": ("from",)}[first]
+    leading = _LEADING[first]
     if any(word.word != wanted for word, wanted in zip(words[1:], leading, strict=False)):
         return "has statements of its own"
     found = _table(words[1 + len(leading) :])
