@@ -56,6 +56,32 @@ def test_what_a_dead_process_left_for_this_database_is_seen_and_delivered(
     assert run(["doctor", "--only", "D032", "--strict"]) == 0
 
 
+@pytest.mark.parametrize("refused", ["a link", "a file that anybody can write", "a directory that is a link"])
+def test_what_is_not_trusted_is_named(clinic, tmp_path, monkeypatch, capsys, refused):
+    """Nothing is read from it, so its events wait for somebody who looks."""
+    root = tmp_path / "spool"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(root))
+    dsn = clinic.project.database.dsn()
+    monkeypatch.setenv("SUPABASE_DB_URL", dsn)
+    log = AuditLog(dsn.replace(clinic.project.database.passwords["postgres"], "wrong"))
+    log.record("stock.adjusted")
+    log.close(timeout=0.1)
+    (path,) = root.rglob("*.spool")
+    named = path
+    if refused == "a link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif refused == "a directory that is a link":
+        named = path.parent.rename(tmp_path / "elsewhere") and path.parent
+        named.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.chmod(0o666)
+    assert run(["doctor", "--only", "D032"]) == 1
+    said = "".join(capsys.readouterr().out.split())
+    assert f"{named.name}cannotberead" in said
+
+
 def test_what_dead_processes_left_under_a_former_address_is_named(clinic):
     """As after a failover or a move. What is for another installation is not this database's."""
     (row,) = clinic.project.owner.execute("select installation::text from usersync.settings").fetchall()
