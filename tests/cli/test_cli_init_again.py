@@ -34,6 +34,21 @@ INPUTS = {
         "if new.email_confirmed_at is not null then insert into public.people values (new.id, new.email); "
         "end if;"
     ),
+    "orders that go with the user": "create table public.people (id uuid primary key references auth.users "
+    "on delete cascade, email text);"
+    "create table public.orders (person uuid references public.people on delete cascade);"
+    + MAKE.format("insert into public.people (id, email) values (new.id, new.email);"),
+    "a column that an upsert keeps equal": PEOPLE.format("full_name text")
+    + MAKE.format(
+        "insert into public.people (id, full_name) values (new.id, new.raw_user_meta_data->>'full_name') "
+        "on conflict (id) do update set full_name = excluded.full_name;"
+    ).replace("after insert on", "after insert or update on"),
+    "another key": "create table public.people (id uuid primary key default gen_random_uuid(), "
+    "owner_user_id uuid unique, created_by uuid, contact text);"
+    + MAKE.format(
+        "insert into public.people (owner_user_id, created_by, contact) "
+        "values (new.id, new.id, coalesce(new.email, new.id::text));"
+    ),
     "a soft deletion": PEOPLE.format("email text unique, deleted_at timestamptz")
     + MAKE.format("insert into public.people values (new.id, new.email);"),
     "text ids": "create table public.people (id text primary key, email text);"

@@ -437,6 +437,16 @@ class TestTheCommand:
         assert "37 ok, no warnings, no problems" in said.out
         assert "✓ D035  Canary: what a rollback does not undo: nothing, no sequence moved" in said.out
 
+    def test_a_time_out_while_it_prepares_hides_no_other_check(self, doctor, monkeypatch):
+        """Input: a loaded machine, where one statement takes longer than it may."""
+        slow = "set local statement_timeout = '1ms'; select pg_sleep(1)"
+        monkeypatch.setattr(observing, "_SHORT", slow)
+        _, said = doctor("--canary", "--json")
+        checks = {check["code"]: check for check in json.loads(said.out)["checks"]}
+        assert set(checks) == {f"D{number:03}" for number in range(1, 38)}
+        assert [checks[code]["status"] for code in ("D001", "D032")] == ["ok", "ok"]
+        assert "the trial was not finished" in checks["D033"]["detail"]
+
     def test_for_programs(self, doctor, change):
         change("alter table {users} add column demanded text not null")
         code, said = doctor("--canary", "--only", "D034", "--json")
