@@ -219,7 +219,7 @@ def without_quoted(message: str) -> str:
     return _QUOTED.sub('"…"', message)
 
 
-def without_values(sqlstate: str, message: str) -> str:
+def redact_message(sqlstate: str, message: str) -> str:
     """A message of the database's without the values of an event that it may quote."""
     if sqlstate.startswith("P0"):
         return f"a function of the application raised SQLSTATE {sqlstate}"

@@ -115,7 +115,7 @@ def test_a_sign_up_while_paused_does_not_wait_for_the_users_table(paused, ledger
     [
         "drop table usersync.pause",
         "drop function usersync.is_paused()",
-        "drop function usersync.note_paused_users(uuid[], text, boolean)",
+        "drop function usersync.record_paused_users(uuid[], text, boolean)",
         "alter table usersync.sync_failures rename to gone",
         "drop table usersync.pause; create view usersync.pause as select 1 / 0 as paused_at",
     ],

@@ -222,7 +222,7 @@ def test_one_pass_reads_each_row_a_few_times(full):
     with connection.transaction(force_rollback=True):
         connection.execute("truncate usersync.sync_failures")
         before = counted(connection)
-        assert connection.execute("select in_step from usersync.compare_at_once()").fetchone() == (True,)
+        assert connection.execute("select in_step from usersync.compare_tables()").fetchone() == (True,)
         after = counted(connection)
     for table in ("auth.users", "public.users"):
         assert sum(after[table]) - sum(before.get(table, (0, 0))) <= 2 * USERS

@@ -222,7 +222,7 @@ class Lives(RuleBasedStateMachine):
     def one_pass_says_the_same_as_the_pages(self):
         if self.how in UNREADABLE:
             return
-        (in_step,) = self.project.owner.execute("select in_step from usersync.compare_at_once()").fetchone()
+        (in_step,) = self.project.owner.execute("select in_step from usersync.compare_tables()").fetchone()
         differing = self.project.client.reconcile(dry_run=True).counts.differing
         assert in_step == (not differing and not self.project.client.failures())
 

@@ -172,19 +172,19 @@ def test_a_violation_of_the_callers_still_fails_its_commit(project, sql, ledger)
 CONTEXTS = {
     "German": """PL/pgSQL-Funktion public.hook() Zeile 1 bei RAISE
 SQL-Anweisung »insert into {users} ("id")«
-PL/pgSQL-Funktion usersync.write_rows(uuid[],boolean) Zeile 6 bei SQL-Anweisung""",
+PL/pgSQL-Funktion usersync.write_full_rows(uuid[],boolean) Zeile 6 bei SQL-Anweisung""",
     "French": """fonction PL/pgSQL public.hook(), ligne 1 à RAISE
 instruction SQL « insert into {users} ("id") »
-fonction PL/pgSQL usersync.write_rows(uuid[],boolean), ligne 6 à instruction SQL""",
+fonction PL/pgSQL usersync.write_full_rows(uuid[],boolean), ligne 6 à instruction SQL""",
     "Russian": """функция PL/pgSQL public.hook(), строка 1, оператор RAISE
 SQL-оператор: "insert into {users} ("id")"
-функция PL/pgSQL usersync.write_rows(uuid[],boolean), строка 6, оператор SQL-оператор""",
+функция PL/pgSQL usersync.write_full_rows(uuid[],boolean), строка 6, оператор SQL-оператор""",
 }
 
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
 def test_who_raised_is_known_in_any_language(project, sql, context):
     context = context.replace("{users}", project.users)
-    below = "select usersync.raised_below(%s)"
+    below = "select usersync.find_raising_function(%s)"
     assert sql(below, context)[0][0].startswith("public.hook()")
     assert sql(below, context.partition("\n")[2]) == [(None,)]

@@ -27,7 +27,7 @@ def test_a_row_that_the_application_inserts_ends_the_failure(project, failed, sq
     status = project.client.status()
     assert (status.failed, status.stale) == (1, 1)
     sql("delete from {users} where {key} = %s", failed)
-    sql("select usersync.write_rows(array[%s]::uuid[], false)", failed)
+    sql("select usersync.write_full_rows(array[%s]::uuid[], false)", failed)
     assert project.client.failures() == []
     status = project.client.status()
     assert (status.failed, status.by_sqlstate, status.in_step) == (0, {}, True)
@@ -38,7 +38,7 @@ def test_a_row_that_the_application_inserts_ends_the_failure(project, failed, sq
 
 def test_degraded_rows_and_failed_removals_go_on_counting(project, failed, sql):
     sql("update usersync.sync_failures set outcome = 'degraded'")
-    sql("select usersync.write_rows(array[%s]::uuid[], false)", failed)
+    sql("select usersync.write_full_rows(array[%s]::uuid[], false)", failed)
     assert project.client.status().degraded == 1
     sql("update usersync.sync_failures set outcome = 'failed', kind = 'removal'")
     assert project.client.status().removal_failed == 1

@@ -72,13 +72,13 @@ begin
     end if;
     if headers ? 'usersync-try' then
         begin
-            result := usersync.store_audit_events(events);
+            result := usersync.store_event_batch(events);
             raise exception using errcode = 'triggered_action_exception';
         exception when triggered_action_exception then
             return jsonb_build_object('stored', result.stored, 'position', place);
         end;
     end if;
-    result := usersync.store_audit_events(events);
+    result := usersync.store_event_batch(events);
     if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
@@ -91,7 +91,7 @@ begin
             'action', few.event -> 'action',
             'reason', case
                 when few.sqlstate like 'P0%' then 'a function of the application raised SQLSTATE ' || few.sqlstate
-                else usersync.without_values(few.sqlstate, few.reason)
+                else usersync.redact_message(few.sqlstate, few.reason)
             end
         ))
         into rejects
@@ -141,7 +141,7 @@ begin
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
     if first_id is null and page_size is null then
-        compared := usersync.compare_at_once();
+        compared := usersync.compare_tables();
         if compared.in_step then
             return jsonb_build_object(
                 'synced', 0, 'errors', 0, 'examined', compared.examined, 'orphaned', compared.orphaned,
@@ -182,7 +182,7 @@ AS $function$
 declare
     page record;
     cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
-    compared record := usersync.compare_at_once();
+    compared record := usersync.compare_tables();
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -221,7 +221,7 @@ begin
         'skipped', skipped,
         'deleted_upstream', deleted_upstream,
         'oldest_missing_at', oldest_missing
-    ) || usersync.ledger_status();
+    ) || usersync.failure_status();
 end;
 $function$
 
@@ -247,7 +247,7 @@ declare
     ids uuid[];
 begin
     if (arguments ->> 'create')::boolean then
-        return usersync.while_creating(operation, arguments);
+        return usersync.run_with_row_creation(operation, arguments);
     end if;
     case operation
     when 'position' then
@@ -273,7 +273,7 @@ begin
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
     when 'record_removal' then
-        return to_jsonb(usersync.record_own_act(
+        return to_jsonb(usersync.record_admin_action(
             case arguments ->> 'kind' when 'orphaned' then 'usersync.orphans_removed' else 'usersync.deletions_applied' end,
             jsonb_strip_nulls(jsonb_build_object(
                 'policy', case arguments ->> 'kind' when 'orphaned' then 'anonymize' else 'anonymize' end,
@@ -295,13 +295,13 @@ begin
         lock table usersync.pause in exclusive mode;
         return null;
     when 'record_retry' then
-        return to_jsonb(usersync.record_own_act('usersync.failures_retried', jsonb_strip_nulls(jsonb_build_object(
+        return to_jsonb(usersync.record_admin_action('usersync.failures_retried', jsonb_strip_nulls(jsonb_build_object(
             'users', (arguments ->> 'users')::bigint,
             'synced', (arguments ->> 'synced')::bigint,
             'by', arguments ->> 'by'
         ))));
     when 'ledger_status' then
-        return usersync.ledger_status();
+        return usersync.failure_status();
     when 'failures' then
         return usersync.list_failures(
             user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
@@ -327,7 +327,7 @@ begin
                 and case
                     -- Those who were tried a moment ago.
                     when arguments ? 'ids' then failure.user_id = any(given.ids)
-                    else failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                    else failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 end
         );
     when 'unlink_events' then
@@ -340,7 +340,7 @@ begin
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
     when 'compare_at_once' then
-        return to_jsonb(usersync.compare_at_once());
+        return to_jsonb(usersync.compare_tables());
     when 'start_run' then
         if (arguments ->> 'retries_all')::boolean then
             update usersync.sync_failures set next_try_at = null where next_try_at is not null;
@@ -383,7 +383,7 @@ begin
         perform usersync.receive_users('[]', now());
         return to_jsonb(clock_timestamp());
     when 'count_unseen' then
-        return to_jsonb(usersync.count_unseen((arguments ->> 'since')::timestamptz));
+        return to_jsonb(usersync.count_unlisted((arguments ->> 'since')::timestamptz));
     when 'unseen_ids' then
         return to_jsonb(array(
             select stored.id from usersync.auth_users as stored
@@ -524,9 +524,27 @@ AS $function$
 $function$
 
 
--- function usersync.check_constraints()
+-- function usersync.auth_user_exists(uuid)
+owner postgres; usersync: whether the auth server has this user, not soft-deleted.
+CREATE OR REPLACE FUNCTION usersync.auth_user_exists(user_id uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return exists (
+        select from "auth"."users" as source where source."id" = auth_user_exists.user_id and source."deleted_at" is null
+    );
+exception when others then
+    return true;
+end;
+$function$
+
+
+-- function usersync.check_deferred_constraints()
 owner postgres; usersync: checks constraints that are deferred.
-CREATE OR REPLACE FUNCTION usersync.check_constraints()
+CREATE OR REPLACE FUNCTION usersync.check_deferred_constraints()
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -603,50 +621,9 @@ end;
 $function$
 
 
--- function usersync.columns_of(text)
-owner postgres; usersync: the columns of a constraint on the users table.
-CREATE OR REPLACE FUNCTION usersync.columns_of(constraint_name text)
- RETURNS text[]
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-#variable_conflict use_column
-begin
-    return (
-        select array_agg(attname::text order by attnum)
-        from pg_attribute
-        where attrelid = '"public"."users"'::regclass
-            and attnum = any(coalesce(
-                (
-                    select conkey from pg_constraint
-                    where conrelid = '"public"."users"'::regclass and conname = columns_of.constraint_name
-                ),
-                (
-                    select case
-                        when indexprs is null then indkey::int2[]
-                        -- Of an index on an expression, say lower(username), those that it depends on.
-                        else array(
-                            select refobjsubid::int2 from pg_depend
-                            where classid = 'pg_class'::regclass and objid = indexrelid
-                                and refclassid = 'pg_class'::regclass and refobjid = indrelid and refobjsubid > 0
-                        )
-                    end
-                    from pg_index
-                    join pg_class on pg_class.oid = indexrelid
-                    where indrelid = '"public"."users"'::regclass and relname = columns_of.constraint_name
-                )
-            ))
-    );
-exception when others then
-    return null;
-end;
-$function$
-
-
--- function usersync.compare_at_once()
+-- function usersync.compare_tables()
 owner postgres; usersync: whether the rows of all living users are as they should be, in one pass over each table.
-CREATE OR REPLACE FUNCTION usersync.compare_at_once(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT orphaned bigint, OUT deleted_upstream bigint, OUT skipped bigint)
+CREATE OR REPLACE FUNCTION usersync.compare_tables(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT orphaned bigint, OUT deleted_upstream bigint, OUT skipped bigint)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
@@ -731,17 +708,78 @@ end;
 $function$
 
 
--- function usersync.count_unseen(timestamp with time zone)
+-- function usersync.constraint_columns(text)
+owner postgres; usersync: the columns of a constraint on the users table.
+CREATE OR REPLACE FUNCTION usersync.constraint_columns(constraint_name text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+    return (
+        select array_agg(attname::text order by attnum)
+        from pg_attribute
+        where attrelid = '"public"."users"'::regclass
+            and attnum = any(coalesce(
+                (
+                    select conkey from pg_constraint
+                    where conrelid = '"public"."users"'::regclass and conname = constraint_columns.constraint_name
+                ),
+                (
+                    select case
+                        when indexprs is null then indkey::int2[]
+                        -- Of an index on an expression, say lower(username), those that it depends on.
+                        else array(
+                            select refobjsubid::int2 from pg_depend
+                            where classid = 'pg_class'::regclass and objid = indexrelid
+                                and refclassid = 'pg_class'::regclass and refobjid = indrelid and refobjsubid > 0
+                        )
+                    end
+                    from pg_index
+                    join pg_class on pg_class.oid = indexrelid
+                    where indrelid = '"public"."users"'::regclass and relname = constraint_columns.constraint_name
+                )
+            ))
+    );
+exception when others then
+    return null;
+end;
+$function$
+
+
+-- function usersync.count_failed_attempt(timestamp with time zone, boolean)
+owner postgres; usersync: counts the time of failed attempts in the auth server's transaction.
+CREATE OR REPLACE FUNCTION usersync.count_failed_attempt(started timestamp with time zone, has_raised boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    spent numeric := coalesce(nullif(current_setting('usersync.spent_ms', true), ''), '0')::numeric
+        + extract(epoch from clock_timestamp() - started) * 1000;
+begin
+    perform set_config('usersync.spent_ms', round(spent, 3)::text, true);
+    if has_raised or spent >= '1000'::numeric then
+        perform set_config('usersync.gives_up', 'yes', true);
+    end if;
+    return current_setting('usersync.gives_up', true) is not distinct from 'yes';
+end;
+$function$
+
+
+-- function usersync.count_unlisted(timestamp with time zone)
 owner postgres; usersync: how many users of the copy the admin API has not told since a moment.
-CREATE OR REPLACE FUNCTION usersync.count_unseen(since timestamp with time zone, OUT unseen bigint, OUT users bigint)
+CREATE OR REPLACE FUNCTION usersync.count_unlisted(since timestamp with time zone, OUT unseen bigint, OUT users bigint)
  RETURNS record
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    select count(*) filter (where stored.seen_at < count_unseen.since), count(*)
-    into count_unseen.unseen, count_unseen.users
+    select count(*) filter (where stored.seen_at < count_unlisted.since), count(*)
+    into count_unlisted.unseen, count_unlisted.users
     from usersync.auth_users as stored;
 end;
 $function$
@@ -814,8 +852,8 @@ declare
     -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
     may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
         and (current_setting('usersync.in_request', true) is distinct from 'true'
-            or usersync.raised_below(error_context) is null);
-    yielding record;
+            or usersync.find_raising_function(error_context) is null);
+    resolved record;
 begin
     ids := usersync.expected_users(ids);
     if cardinality(ids) = 0 then
@@ -823,13 +861,13 @@ begin
     end if;
     half := cardinality(ids) / 2;
     if reason = '23505' and half = 0 and may_try and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
-        select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
-        if yielding.written and yielding.lacking is null then
+        select * into resolved from usersync.write_row_without_conflict(ids[1], failed_constraint);
+        if resolved.written and resolved.lacking is null then
             delete from usersync.sync_failures where user_id = ids[1];
             return;
-        elsif yielding.written then
-            failed_column := yielding.lacking;
-            failed_constraint := yielding.lacking_for;
+        elsif resolved.written then
+            failed_column := resolved.lacking;
+            failed_constraint := resolved.lacking_for;
             error_message := format('duplicate key value violates unique constraint "%s"', failed_constraint);
         end if;
     end if;
@@ -858,17 +896,17 @@ begin
         failed_constraint,
         coalesce(
             failed_column,
-            array_to_string(usersync.columns_of(failed_constraint), ', '),
-            case when reason ~ '^(22|23|42703|42804)' then usersync.misfit_column(ids[1]) end
+            array_to_string(usersync.constraint_columns(failed_constraint), ', '),
+            case when reason ~ '^(22|23|42703|42804)' then usersync.find_invalid_column(ids[1]) end
         ),
         error_message,
-        usersync.raised_below(error_context)
+        usersync.find_raising_function(error_context)
     );
 exception when others or assert_failure then
     raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)
         using detail = format(
             'Users: %s. Cause: %s %s. The ledger: %s %s.',
-            left(array_to_string(ids, ', '), 1000), reason, usersync.without_values(reason, error_message), sqlstate, sqlerrm),
+            left(array_to_string(ids, ', '), 1000), reason, usersync.redact_message(reason, error_message), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
 end;
 $function$
@@ -1006,37 +1044,75 @@ end;
 $function$
 
 
--- function usersync.fault_of_event(jsonb)
-owner postgres; usersync: what is wrong with an event.
-CREATE OR REPLACE FUNCTION usersync.fault_of_event(event jsonb, OUT code text, OUT reason text)
- RETURNS record
+-- function usersync.fails_for_every_user(text, boolean)
+owner postgres; usersync: whether users are refused whoever they are.
+CREATE OR REPLACE FUNCTION usersync.fails_for_every_user(cause text, counts boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    refusals text := coalesce(current_setting('usersync.refusals', true), '');
+begin
+    if counts then
+        refusals := case when rtrim(refusals, '.') = cause then refusals else cause end || '.';
+        perform set_config('usersync.refusals', refusals, true);
+    end if;
+    return starts_with(refusals, cause || '........');
+end;
+$function$
+
+
+-- function usersync.failure_status()
+owner postgres; usersync: the number of sync failures, the oldest one, and the result of the last reconciling run.
+CREATE OR REPLACE FUNCTION usersync.failure_status()
+ RETURNS jsonb
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-    field text;
 begin
-    perform jsonb_populate_record(null::usersync.audit_event, event);
-    return;
-exception when others then
-    code := sqlstate;
-    reason := sqlerrm;
-    if jsonb_typeof(event) <> 'object' then
-        reason := 'an event is a JSON object, and this is a JSON ' || jsonb_typeof(event);
-        return;
-    end if;
-    for field in
-        select attname from pg_attribute where attrelid = 'usersync.audit_event'::regclass and attnum > 0 order by attnum
-    loop
-        begin
-            perform jsonb_populate_record(
-                null::usersync.audit_event, '{"action": "any"}' || jsonb_build_object(field, event -> field));
-        exception when others then
-            reason := field || ': ' || sqlerrm;
-            return;
-        end;
-    end loop;
+    return (
+        select jsonb_build_object(
+            'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
+            'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
+            'removal_failed', count(*) filter (where failure.kind = 'removal'),
+            'oldest_failure_at', min(failure.first_failed_at)
+        )
+        from usersync.sync_failures as failure
+        where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+    ) || jsonb_build_object(
+        'by_sqlstate', (
+            select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
+            from (
+                select failure.sqlstate, count(*) as users
+                from usersync.sync_failures as failure
+                where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+                group by 1
+            ) as counted
+        )
+    ) || jsonb_build_object(
+        'last_run', (
+            select jsonb_build_object(
+                'run_id', run.run_id,
+                'finished', bool_and(run.state = 'finished'),
+                'updated_at', max(run.updated_at),
+                'examined', sum(run.examined)
+            )
+            from usersync.sync_runs as run
+            group by run.run_id
+            order by max(run.updated_at) desc
+            limit 1
+        ),
+        'paused', (
+            select jsonb_build_object('paused_at', pause.paused_at, 'by', pause.paused_by) from usersync.pause
+        ),
+        'observed_at', clock_timestamp(),
+        'read_only', case
+            when pg_is_in_recovery() then 'standby'
+            when current_setting('default_transaction_read_only')::boolean then 'setting'
+        end
+    );
 end;
 $function$
 
@@ -1083,7 +1159,7 @@ begin
             when type = 'boolean'::regtype then to_jsonb(value::boolean)
             when type = 'timestamp'::regtype then to_jsonb(value::timestamp)
             when type = 'timestamptz'::regtype then to_jsonb(value::timestamptz)
-            when type in ('json', 'jsonb') and usersync.fits(value, 'jsonb') then value::jsonb
+            when type in ('json', 'jsonb') and usersync.is_valid_input(value, 'jsonb') then value::jsonb
             else to_jsonb(value)
         end)
         from fields
@@ -1092,72 +1168,153 @@ end;
 $function$
 
 
--- function usersync.fits(text, text)
-owner postgres; usersync: whether a value can be had in a type.
-CREATE OR REPLACE FUNCTION usersync.fits(value text, type_name text)
- RETURNS boolean
+-- function usersync.find_invalid_column(uuid)
+owner postgres; usersync: names the column that a value of this user does not fit into.
+CREATE OR REPLACE FUNCTION usersync.find_invalid_column(user_id uuid)
+ RETURNS text
  LANGUAGE plpgsql
- STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+declare
+    name text;
+    expression text;
 begin
-    if value is null then
-        return true;
-    end if;
-    if current_setting('server_version_num')::integer >= 160000 then
-        -- Given a bare parameter, it takes the type of the first call for that of all calls in the transaction.
-        return pg_input_is_valid(value, type_name || '');
-    end if;
-    execute format('select %L::%s', value, type_name);
-    return true;
-exception when others or assert_failure then
-    return false;
+    for name, expression in
+        select mapped.name, mapped.expression
+        from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"']) as mapped (name, expression)
+    loop
+        begin
+            execute format(
+                'select (jsonb_populate_record(null::%s, jsonb_build_object(%L, %s))).%I from %s as source '
+                'where source."id" = $1',
+                '"public"."users"', name, expression, name, '"auth"."users"'
+            ) using user_id;
+        exception when others then
+            return name;
+        end;
+    end loop;
+    return null;
 end;
 $function$
 
 
--- function usersync.give_back(text)
-owner postgres; usersync: brings back the triggers and search paths that were there before usersync.
-CREATE OR REPLACE FUNCTION usersync.give_back(trigger_name text)
- RETURNS void
+-- function usersync.find_out_of_sync_users(uuid[], boolean)
+owner postgres; usersync: the users whose rows differ from what was written to them.
+CREATE OR REPLACE FUNCTION usersync.find_out_of_sync_users(ids uuid[], applied_deletions boolean, OUT user_id uuid, OUT sqlstate text, OUT column_names text, OUT message text)
+ RETURNS SETOF record
  LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+AS $function$
+#variable_conflict use_column
+<<known>>
+declare
+    defaults jsonb := usersync.column_defaults();
+    triggers text;
+    suspects text;
+begin
+    select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
+    into triggers
+    from pg_trigger
+    join pg_proc on pg_proc.oid = tgfoid
+    where tgrelid = '"public"."users"'::regclass and not tgisinternal;
+    suspects := left((
+        select string_agg(found.name, ', ' order by found.name) from (
+            select 'trigger ' || tgname as name
+            from pg_trigger
+            join pg_proc on pg_proc.oid = tgfoid
+            where tgrelid = '"public"."users"'::regclass and not tgisinternal and tgenabled <> 'D'
+                and pronamespace <> 'usersync'::regnamespace
+            union
+            select 'rule ' || rulename from pg_rewrite where ev_class = '"public"."users"'::regclass and ev_type <> '1'
+        ) as found
+    ), 300);
+
+    return query
+    select
+        examined.user_id,
+        case when source."id" is not null and target."id" is not null then 'US001' else 'US002' end,
+        nullif(array_to_string(case
+            when source."id" is not null and target."id" is not null
+                then array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."phone" is distinct from coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end) then 'phone' end, case when target."full_name" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end) then 'full_name' end, case when target."avatar_url" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end) then 'avatar_url' end, case when target."is_anonymous" is distinct from coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end) then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end) then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end) then 'phone_confirmed_at' end, case when target."banned_until" is distinct from coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end) then 'banned_until' end, case when target."created_at" is distinct from coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end) then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null)
+        end, ', '), ''),
+        case
+            when source."id" is null then
+                'The auth user is deleted, but the row was not changed. Skipped by: ' || coalesce(suspects, 'unknown')
+            when target."id" is null and exists (
+                select from "public"."users" as other where other."id" = examined.user_id
+            ) then
+                'A row that users_where leaves out has the id of this user.'
+            when target."id" is null then
+                'The row was written, but does not exist. Skipped or deleted by: ' || coalesce(suspects, 'unknown')
+            else format(
+                'The row was written, but has another value. Changed by: %s (as of %s).',
+                coalesce(suspects, 'the type of the column'),
+                left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at"), row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"))), 8)
+            )
+        end
+    from unnest(find_out_of_sync_users.ids) as examined (user_id)
+    -- Lateral, and kept apart by OFFSET 0: each is looked up by its primary key, see write_full_rows.
+    left join lateral (
+        select source.* from "auth"."users" as source
+        where source."id" = examined.user_id and source."deleted_at" is null offset 0
+    ) as source on true
+    left join lateral (
+        select target.* from "public"."users" as target
+        where target."id" = examined.user_id and (true) offset 0
+    ) as target on true
+    where case
+        when source."id" is null then applied_deletions and target."id" is not null and case
+            when exists (select from "auth"."users" as deleted where deleted."id" = examined.user_id)
+            then (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true else (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true
+        end
+        when target."id" is null then true
+        else row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
+    end;
+end;
+$function$
+
+
+-- function usersync.find_raising_function(text)
+owner postgres; usersync: which function of the application raised, if one did.
+CREATE OR REPLACE FUNCTION usersync.find_raising_function(error_context text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    adopted record;
+    -- Up to the first function of ours.
+    below text := split_part(error_context, 'usersync.', 1);
+    statement text;
+    start integer;
+    first_start integer := 0;
 begin
-    for adopted in
-        select * from usersync.adopted
-        where give_back.trigger_name is null or kind = 'trigger' and name = give_back.trigger_name
-        order by name
-    loop
-        if adopted.kind = 'search_path' then
-            if exists (
-                select from pg_proc
-                where oid = to_regprocedure(adopted.function_name)
-                    and array_to_string(proconfig, ', ') = adopted.definition
-            ) then
-                execute format('alter function %s reset search_path', adopted.function_name);
-            end if;
-            continue;
-        end if;
-        -- An earlier release has let it run under another name.
-        if exists (
-            select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.moved_to
-        ) then
-            perform usersync.remove_trigger(adopted.moved_to);
-        end if;
-        if exists (select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.name) then
-            raise warning 'usersync: there is a trigger % already, it stays as it is', adopted.name;
-            continue;
-        end if;
-        if to_regprocedure(adopted.function_name) is null then
-            execute adopted.function_definition;
-        end if;
-        execute adopted.definition;
+    foreach statement in array array[
+        'insert into ' || '"public"."users"', 'update ' || '"public"."users"', 'delete from ' || '"public"."users"', 'set constraints '
+    ] loop
+        -- The last one is ours: an application's trigger may write to the table as well.
+        start := length(below) - coalesce(
+            nullif(position(reverse(statement) in reverse(below)), 0) + length(statement) - 1, length(below));
+        first_start := greatest(first_start, start);
     end loop;
-    delete from usersync.adopted
-    where give_back.trigger_name is null or kind = 'trigger' and name = give_back.trigger_name;
+    below := left(below, first_start);
+    -- A trigger's function is in PL/pgSQL, PL/Python and so on, which every translation names. What foreign keys do of
+    -- their own accord has no such line.
+    below := substring(below from '[^\n]*PL/[^\n]*');
+    -- Of that line the function's name with its arguments, wherever the sentence has them.
+    return case when below is not null then coalesce(
+        substring(below from 'function ([^\n]{1,200})'),
+        substring(below from '([[:alnum:]_.$"]+\([^()]{0,200}\)[^\n]{0,60})'),
+        left(below, 200)
+    ) end;
 end;
 $function$
 
@@ -1277,7 +1434,7 @@ begin
     then
         begin
             is_simple := tg_relid = '"auth"."users"'::regclass and not usersync.has_pause('usersync.pause'::regclass)
-                and usersync.takes_rows_as_given('"public"."users"'::regclass, '"auth"."users"'::regclass);
+                and usersync.stores_rows_unchanged('"public"."users"'::regclass, '"auth"."users"'::regclass);
             if is_simple and tg_name > any (usersync.row_triggers('"auth"."users"'::regclass, 4)) then
                 is_simple := (select true from new_users offset 1 limit 1) is null;
             end if;
@@ -1288,11 +1445,11 @@ begin
                 insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
                 select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null and (true);
                 get diagnostics inserted = row_count;
-                if not usersync.takes_rows_as_given('"public"."users"'::regclass, '"auth"."users"'::regclass) then
+                if not usersync.stores_rows_unchanged('"public"."users"'::regclass, '"auth"."users"'::regclass) then
                     raise exception 'the users table was altered meanwhile';
                 end if;
                 if usersync.has_rules('"public"."users"'::regclass) then
-                    perform usersync.note_unlike_users(array(select new_users."id" from new_users), false);
+                    perform usersync.record_out_of_sync_users(array(select new_users."id" from new_users), false);
                 end if;
             end if;
         exception when others or assert_failure then
@@ -1321,7 +1478,7 @@ begin
             ids := array(select new_users."id" from new_users);
         end if;
         if has_failed then
-            perform usersync.spend(started, false);
+            perform usersync.count_failed_attempt(started, false);
         end if;
         if inserted = 0 then
             perform usersync.sync_users(ids, tg_op, false);
@@ -1409,7 +1566,7 @@ CREATE OR REPLACE FUNCTION usersync.has_default(relation regclass, column_names 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    return (select columns_with_default::text[] && column_names from usersync.look_up(relation));
+    return (select columns_with_default::text[] && column_names from usersync.read_catalog(relation));
 end;
 $function$
 
@@ -1423,7 +1580,7 @@ CREATE OR REPLACE FUNCTION usersync.has_pause(pause_table regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    return (select is_paused from usersync.look_up(pause_table));
+    return (select is_paused from usersync.read_catalog(pause_table));
 end;
 $function$
 
@@ -1437,96 +1594,7 @@ CREATE OR REPLACE FUNCTION usersync.has_rules(relation regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    return (select has_rules from usersync.look_up(relation));
-end;
-$function$
-
-
--- function usersync.hold_constraints()
-owner postgres; usersync: has deferred constraints checked at once, but for those that the caller has pending.
-CREATE OR REPLACE FUNCTION usersync.hold_constraints(OUT checked text, OUT deferred text)
- RETURNS record
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'on'
-AS $function$
-declare
-    one text;
-begin
-    if not exists (select from pg_constraint where condeferrable) then
-        checked := '';
-        return;
-    end if;
-    deferred := (
-        select string_agg(distinct format('%I.%I', nspname, conname), ', ')
-        from pg_constraint join pg_namespace on pg_namespace.oid = connamespace
-        where condeferred
-    );
-    begin
-        set constraints all immediate;
-        checked := 'all';
-        return;
-    exception when others or assert_failure then
-        checked := '';
-    end;
-    for one in
-        select distinct format('%I.%I', nspname, conname)
-        from pg_constraint join pg_namespace on pg_namespace.oid = connamespace
-        where condeferrable
-    loop
-        begin
-            execute format('set constraints %s immediate', one);
-            checked := concat_ws(', ', nullif(checked, ''), one);
-        exception when others or assert_failure then
-            null;  -- The caller's.
-        end;
-    end loop;
-end;
-$function$
-
-
--- function usersync.hold_users(uuid[])
-owner postgres; usersync: holds the rows of these users, as far as they can be had.
-CREATE OR REPLACE FUNCTION usersync.hold_users(ids uuid[], OUT held uuid[], OUT problem text)
- RETURNS record
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '250ms'
- SET enable_seqscan TO 'off'
-AS $function$
-declare
-    one uuid;
-begin
-    held := array(
-        select target."id" from "public"."users" as target
-        where target."id" = any(hold_users.ids) for key share
-    );
-exception when others or assert_failure then
-    problem := sqlstate || ' ' || sqlerrm;
-    if sqlstate = '40001' then
-        -- Above READ COMMITTED, a key of somebody's row was changed since the snapshot. The others can be held.
-        held := '{}'::uuid[];
-        foreach one in array ids loop
-            begin
-                held := held || array(
-                    select target."id" from "public"."users" as target
-                    where target."id" = one for key share skip locked
-                );
-            exception when others then
-                continue;
-            end;
-        end loop;
-        return;
-    end if;
-    begin
-        lock table "public"."users" in row share mode nowait;
-        held := array(
-            select target."id" from "public"."users" as target
-            where target."id" = any(hold_users.ids) for key share skip locked
-        );
-    exception when others then
-        held := null;
-    end;
+    return (select has_rules from usersync.read_catalog(relation));
 end;
 $function$
 
@@ -1628,24 +1696,6 @@ end;
 $function$
 
 
--- function usersync.is_alive(uuid)
-owner postgres; usersync: whether the auth server has this user, not soft-deleted.
-CREATE OR REPLACE FUNCTION usersync.is_alive(user_id uuid)
- RETURNS boolean
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-    return exists (
-        select from "auth"."users" as source where source."id" = is_alive.user_id and source."deleted_at" is null
-    );
-exception when others then
-    return true;
-end;
-$function$
-
-
 -- function usersync.is_paused()
 owner postgres; usersync: whether the triggers are paused.
 CREATE OR REPLACE FUNCTION usersync.is_paused()
@@ -1687,21 +1737,26 @@ end;
 $function$
 
 
--- function usersync.is_refused_anyway(text, boolean)
-owner postgres; usersync: whether users are refused whoever they are.
-CREATE OR REPLACE FUNCTION usersync.is_refused_anyway(cause text, counts boolean)
+-- function usersync.is_valid_input(text, text)
+owner postgres; usersync: whether a value can be had in a type.
+CREATE OR REPLACE FUNCTION usersync.is_valid_input(value text, type_name text)
  RETURNS boolean
  LANGUAGE plpgsql
+ STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-    refusals text := coalesce(current_setting('usersync.refusals', true), '');
 begin
-    if counts then
-        refusals := case when rtrim(refusals, '.') = cause then refusals else cause end || '.';
-        perform set_config('usersync.refusals', refusals, true);
+    if value is null then
+        return true;
     end if;
-    return starts_with(refusals, cause || '........');
+    if current_setting('server_version_num')::integer >= 160000 then
+        -- Given a bare parameter, it takes the type of the first call for that of all calls in the transaction.
+        return pg_input_is_valid(value, type_name || '');
+    end if;
+    execute format('select %L::%s', value, type_name);
+    return true;
+exception when others or assert_failure then
+    return false;
 end;
 $function$
 
@@ -1750,60 +1805,6 @@ end;
 $function$
 
 
--- function usersync.ledger_status()
-owner postgres; usersync: the number of sync failures, the oldest one, and the result of the last reconciling run.
-CREATE OR REPLACE FUNCTION usersync.ledger_status()
- RETURNS jsonb
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-    return (
-        select jsonb_build_object(
-            'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
-            'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
-            'removal_failed', count(*) filter (where failure.kind = 'removal'),
-            'oldest_failure_at', min(failure.first_failed_at)
-        )
-        from usersync.sync_failures as failure
-        where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
-    ) || jsonb_build_object(
-        'by_sqlstate', (
-            select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
-            from (
-                select failure.sqlstate, count(*) as users
-                from usersync.sync_failures as failure
-                where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
-                group by 1
-            ) as counted
-        )
-    ) || jsonb_build_object(
-        'last_run', (
-            select jsonb_build_object(
-                'run_id', run.run_id,
-                'finished', bool_and(run.state = 'finished'),
-                'updated_at', max(run.updated_at),
-                'examined', sum(run.examined)
-            )
-            from usersync.sync_runs as run
-            group by run.run_id
-            order by max(run.updated_at) desc
-            limit 1
-        ),
-        'paused', (
-            select jsonb_build_object('paused_at', pause.paused_at, 'by', pause.paused_by) from usersync.pause
-        ),
-        'observed_at', clock_timestamp(),
-        'read_only', case
-            when pg_is_in_recovery() then 'standby'
-            when current_setting('default_transaction_read_only')::boolean then 'setting'
-        end
-    );
-end;
-$function$
-
-
 -- function usersync.list_failures(uuid, timestamp with time zone, uuid, integer)
 owner postgres; usersync: a page of the failures table, the oldest failure first.
 CREATE OR REPLACE FUNCTION usersync.list_failures(user_id uuid, after_time timestamp with time zone, after_id uuid, page_size integer)
@@ -1831,7 +1832,7 @@ begin
                 failure.last_failed_at,
                 failure.next_try_at
             from usersync.sync_failures as failure
-            where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+            where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 and (list_failures.user_id is null or failure.user_id = list_failures.user_id)
                 and (
                     list_failures.after_time is null
@@ -1845,28 +1846,48 @@ end;
 $function$
 
 
--- function usersync.look_up(regclass)
-owner postgres; usersync: what is in the catalog of a table by now, and whether there is a pause.
-CREATE OR REPLACE FUNCTION usersync.look_up(relation regclass, OUT columns_with_default name[], OUT computes_defaults boolean, OUT has_rules boolean, OUT is_paused boolean)
+-- function usersync.lock_user_rows(uuid[])
+owner postgres; usersync: holds the rows of these users, as far as they can be had.
+CREATE OR REPLACE FUNCTION usersync.lock_user_rows(ids uuid[], OUT locked_ids uuid[], OUT problem text)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
  SET enable_seqscan TO 'off'
 AS $function$
+declare
+    one uuid;
 begin
-    columns_with_default := array(
-        select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
+    locked_ids := array(
+        select target."id" from "public"."users" as target
+        where target."id" = any(lock_user_rows.ids) for key share
     );
-    -- A function that may have been written by anybody; not one of PostgreSQL's own, nor of an extension in C.
-    computes_defaults := exists (
-        select from pg_attrdef
-        join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
-        join pg_proc on refclassid = 'pg_proc'::regclass and refobjid = pg_proc.oid
-        join pg_language on pg_language.oid = prolang
-        where adrelid = relation and lanname not in ('internal', 'c')
-    );
-    has_rules := exists (select from pg_rewrite where ev_class = relation and ev_type <> '1');
-    is_paused := exists (select from usersync.pause);
+exception when others or assert_failure then
+    problem := sqlstate || ' ' || sqlerrm;
+    if sqlstate = '40001' then
+        -- Above READ COMMITTED, a key of somebody's row was changed since the snapshot. The others can be locked.
+        locked_ids := '{}'::uuid[];
+        foreach one in array ids loop
+            begin
+                locked_ids := locked_ids || array(
+                    select target."id" from "public"."users" as target
+                    where target."id" = one for key share skip locked
+                );
+            exception when others then
+                continue;
+            end;
+        end loop;
+        return;
+    end if;
+    begin
+        lock table "public"."users" in row share mode nowait;
+        locked_ids := array(
+            select target."id" from "public"."users" as target
+            where target."id" = any(lock_user_rows.ids) for key share skip locked
+        );
+    exception when others then
+        locked_ids := null;
+    end;
 end;
 $function$
 
@@ -1975,127 +1996,45 @@ end;
 $function$
 
 
--- function usersync.misfit_column(uuid)
-owner postgres; usersync: names the column that a value of this user does not fit into.
-CREATE OR REPLACE FUNCTION usersync.misfit_column(user_id uuid)
- RETURNS text
+-- function usersync.make_constraints_immediate()
+owner postgres; usersync: has deferred constraints checked at once, but for those that the caller has pending.
+CREATE OR REPLACE FUNCTION usersync.make_constraints_immediate(OUT checked text, OUT deferred text)
+ RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'on'
 AS $function$
-#variable_conflict use_column
 declare
-    name text;
-    expression text;
+    one text;
 begin
-    for name, expression in
-        select mapped.name, mapped.expression
-        from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"']) as mapped (name, expression)
+    if not exists (select from pg_constraint where condeferrable) then
+        checked := '';
+        return;
+    end if;
+    deferred := (
+        select string_agg(distinct format('%I.%I', nspname, conname), ', ')
+        from pg_constraint join pg_namespace on pg_namespace.oid = connamespace
+        where condeferred
+    );
+    begin
+        set constraints all immediate;
+        checked := 'all';
+        return;
+    exception when others or assert_failure then
+        checked := '';
+    end;
+    for one in
+        select distinct format('%I.%I', nspname, conname)
+        from pg_constraint join pg_namespace on pg_namespace.oid = connamespace
+        where condeferrable
     loop
         begin
-            execute format(
-                'select (jsonb_populate_record(null::%s, jsonb_build_object(%L, %s))).%I from %s as source '
-                'where source."id" = $1',
-                '"public"."users"', name, expression, name, '"auth"."users"'
-            ) using user_id;
-        exception when others then
-            return name;
+            execute format('set constraints %s immediate', one);
+            checked := concat_ws(', ', nullif(checked, ''), one);
+        exception when others or assert_failure then
+            null;  -- The caller's.
         end;
     end loop;
-    return null;
-end;
-$function$
-
-
--- function usersync.note_paused_users(uuid[], text, boolean)
-owner postgres; usersync: records users who are not synced because usersync is paused.
-CREATE OR REPLACE FUNCTION usersync.note_paused_users(ids uuid[], fired_by text, applies_deletions boolean)
- RETURNS void
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '250ms'
-AS $function$
-begin
-    insert into usersync.sync_failures as failure (user_id, kind, outcome, sqlstate, message)
-    select
-        noted.id,
-        case when noted.alive then 'row' else 'removal' end,
-        case when noted.alive and fired_by = 'UPDATE' then 'degraded' else 'failed' end,
-        'US004',
-        'Not tried: usersync is paused. To sync the user: usersync resume'
-    from (select id, usersync.is_alive(id) as alive from unnest(usersync.expected_users(ids)) as id offset 0) as noted
-    where noted.alive or applies_deletions
-    on conflict (user_id) do update set
-        kind = excluded.kind,
-        outcome = excluded.outcome,
-        sqlstate = excluded.sqlstate,
-        constraint_name = null,
-        column_name = null,
-        message = excluded.message,
-        raised_in = null,
-        last_failed_at = now()
-    where excluded.kind = 'removal' and failure.kind <> 'removal';
-exception when others or assert_failure then
-    raise warning 'usersync is paused, and could not record % user(s): % %', cardinality(ids), sqlstate, sqlerrm
-        using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
-        hint = 'After "usersync resume", run "usersync sync".';
-end;
-$function$
-
-
--- function usersync.note_unlike_users(uuid[], boolean)
-owner postgres; usersync: notes which of these users have rows that differ from what was written.
-CREATE OR REPLACE FUNCTION usersync.note_unlike_users(ids uuid[], applied_deletions boolean)
- RETURNS uuid[]
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-    alike record;
-    unlike uuid[] := '{}'::uuid[];
-begin
-    for alike in
-        select array_agg(found.user_id) as ids, found.sqlstate, found.column_names, found.message
-        from usersync.unlike_users(note_unlike_users.ids, applied_deletions) as found
-        group by found.sqlstate, found.column_names, found.message
-    loop
-        unlike := unlike || alike.ids;
-        perform usersync.record_failures(alike.ids, alike.sqlstate, null, alike.column_names, alike.message, null);
-    end loop;
-    return unlike;
-exception when others then
-    raise warning 'usersync: % user(s) are not as they were written, and the ledger could not be written',
-        cardinality(unlike)
-        using detail = format('Users: %s. The ledger: %s %s.',
-            left(array_to_string(unlike, ', '), 1000), sqlstate, sqlerrm);
-    return unlike;
-end;
-$function$
-
-
--- function usersync.outlived_failures()
-owner postgres; usersync: the users of the failures table whose rows agree with the mapping by now.
-CREATE OR REPLACE FUNCTION usersync.outlived_failures()
- RETURNS uuid[]
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET lock_timeout TO '250ms'
-AS $function$
-#variable_conflict use_column
-<<known>>
-declare
-    failed uuid[] := array(
-        select failure.user_id from usersync.sync_failures as failure
-        where failure.kind = 'row' and failure.outcome = 'failed'
-    );
-begin
-    return array(
-        select target."id" from "public"."users" as target where target."id" = any(known.failed)
-        except
-        select unlike.user_id from usersync.unlike_users(known.failed, false) as unlike
-    );
-exception when others or assert_failure then
-    return '{}'::uuid[];
 end;
 $function$
 
@@ -2130,7 +2069,7 @@ begin
     select pause.paused_at, pause.paused_by into strict pause_triggers.paused_at, pause_triggers."by"
     from usersync.pause;
     if pause_triggers.is_new then
-        perform usersync.record_own_act('usersync.paused', jsonb_build_object('by', pause_triggers."by"));
+        perform usersync.record_admin_action('usersync.paused', jsonb_build_object('by', pause_triggers."by"));
     end if;
 end;
 $function$
@@ -2172,65 +2111,28 @@ end;
 $function$
 
 
--- function usersync.postpone_users(uuid[])
-owner postgres; usersync: records users who are not tried in this transaction any more.
-CREATE OR REPLACE FUNCTION usersync.postpone_users(ids uuid[])
- RETURNS void
+-- function usersync.read_catalog(regclass)
+owner postgres; usersync: what is in the catalog of a table by now, and whether there is a pause.
+CREATE OR REPLACE FUNCTION usersync.read_catalog(relation regclass, OUT columns_with_default name[], OUT computes_defaults boolean, OUT has_rules boolean, OUT is_paused boolean)
+ RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
 begin
-    perform usersync.record_failures(
-        array(
-            select unnest(ids)
-            except select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(ids)
-        ),
-        'US003', null, null,
-        'Not tried: earlier attempts in the same transaction failed, and took too long or raised in a trigger of the '
-            'application.',
-        null
+    columns_with_default := array(
+        select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
     );
-exception when others or assert_failure then
-    raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
-        using detail = format('Users: %s. Cause: %s %s.', left(array_to_string(ids, ', '), 1000), sqlstate, sqlerrm),
-        hint = 'Run "usersync doctor", then "usersync sync".';
-end;
-$function$
-
-
--- function usersync.raised_below(text)
-owner postgres; usersync: which function of the application raised, if one did.
-CREATE OR REPLACE FUNCTION usersync.raised_below(error_context text)
- RETURNS text
- LANGUAGE plpgsql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-    -- Up to the first function of ours.
-    below text := split_part(error_context, 'usersync.', 1);
-    statement text;
-    start integer;
-    first_start integer := 0;
-begin
-    foreach statement in array array[
-        'insert into ' || '"public"."users"', 'update ' || '"public"."users"', 'delete from ' || '"public"."users"', 'set constraints '
-    ] loop
-        -- The last one is ours: an application's trigger may write to the table as well.
-        start := length(below) - coalesce(
-            nullif(position(reverse(statement) in reverse(below)), 0) + length(statement) - 1, length(below));
-        first_start := greatest(first_start, start);
-    end loop;
-    below := left(below, first_start);
-    -- A trigger's function is in PL/pgSQL, PL/Python and so on, which every translation names. What foreign keys do of
-    -- their own accord has no such line.
-    below := substring(below from '[^\n]*PL/[^\n]*');
-    -- Of that line the function's name with its arguments, wherever the sentence has them.
-    return case when below is not null then coalesce(
-        substring(below from 'function ([^\n]{1,200})'),
-        substring(below from '([[:alnum:]_.$"]+\([^()]{0,200}\)[^\n]{0,60})'),
-        left(below, 200)
-    ) end;
+    -- A function that may have been written by anybody; not one of PostgreSQL's own, nor of an extension in C.
+    computes_defaults := exists (
+        select from pg_attrdef
+        join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
+        join pg_proc on refclassid = 'pg_proc'::regclass and refobjid = pg_proc.oid
+        join pg_language on pg_language.oid = prolang
+        where adrelid = relation and lanname not in ('internal', 'c')
+    );
+    has_rules := exists (select from pg_rewrite where ev_class = relation and ev_type <> '1');
+    is_paused := exists (select from usersync.pause);
 end;
 $function$
 
@@ -2316,7 +2218,7 @@ declare
     defaults jsonb := usersync.column_defaults();
     page_end uuid;
     is_empty boolean;
-    ledger_ids uuid[];
+    failed_ids uuid[];
     differing_ids uuid[];
     stale_ids uuid[];
 begin
@@ -2349,7 +2251,7 @@ begin
         end if;
     end if;
     -- The ledger may name users whom neither table has: they belong to the page that they follow.
-    ledger_ids := array(
+    failed_ids := array(
         select failure.user_id from usersync.sync_failures as failure
         where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
             and failure.user_id is distinct from reconcile_page.next_id
@@ -2437,29 +2339,29 @@ begin
     end if;
 
     if not reconcile_page.dry_run then
-        if cardinality(ledger_ids) > 0 then
+        if cardinality(failed_ids) > 0 then
             -- What a trigger of the application turned into something else would only be turned again: such users
             -- wait until the trigger, or either side's values, have changed. Who fails again and again waits, too.
             differing_ids := array(
                 select unnest(differing_ids)
                 union
-                select unnest(ledger_ids)
+                select unnest(failed_ids)
                 except
-                select unlike.user_id
-                from usersync.unlike_users(array(
+                select out_of_sync.user_id
+                from usersync.find_out_of_sync_users(array(
                     select failure.user_id from usersync.sync_failures as failure
-                    where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
-                ), false) as unlike
+                    where failure.user_id = any(failed_ids) and failure.sqlstate = 'US001'
+                ), false) as out_of_sync
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
-                where unlike.sqlstate = 'US001'
+                where out_of_sync.sqlstate = 'US001'
                 except
                 select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id = any(ledger_ids) and failure.next_try_at > now()
+                where failure.user_id = any(failed_ids) and failure.next_try_at > now()
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
-        perform usersync.note_unlike_users(array(
+        perform usersync.record_out_of_sync_users(array(
             select unnest(stale_ids)
             except
             select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)
@@ -2484,6 +2386,39 @@ begin
     where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
         and failure.user_id is distinct from reconcile_page.next_id
         and failure.kind = 'row';
+end;
+$function$
+
+
+-- function usersync.record_admin_action(text, jsonb)
+owner postgres; usersync: records in the audit log what usersync did because somebody asked for it.
+CREATE OR REPLACE FUNCTION usersync.record_admin_action(action text, details jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    role_name text := coalesce(
+        nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
+    result jsonb;
+begin
+    if usersync.audit_log() is null then
+        return false;
+    end if;
+    result := public.record_audit_events(jsonb_build_array(jsonb_build_object(
+        'action', record_admin_action.action,
+        'actor_type', 'system',
+        'actor_id', coalesce(record_admin_action.details ->> 'by', role_name),
+        'entity_type', 'table',
+        'entity_id', '"public"."users"',
+        'metadata', record_admin_action.details - 'by' || jsonb_build_object(
+            'db_role', role_name, 'application_name', current_setting('application_name')),
+        'source', 'sync'
+    )));
+    return coalesce((result ->> 'stored')::bigint > 0, false);
+exception when others or assert_failure then
+    raise warning 'usersync: % was not recorded in the audit log: % %', record_admin_action.action, sqlstate, sqlerrm;
+    return false;
 end;
 $function$
 
@@ -2515,13 +2450,13 @@ begin
         (user_id, kind, outcome, sqlstate, constraint_name, column_name, message, raised_in)
     select
         id,
-        case when usersync.is_alive(id) then 'row' else 'removal' end,
+        case when usersync.auth_user_exists(id) then 'row' else 'removal' end,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
         -- A trigger can raise with any name that it likes, an address for instance.
-        usersync.without_values(reason, failed_constraint),
-        usersync.without_values(reason, failed_column),
-        usersync.without_values(reason, error_message),
+        usersync.redact_message(reason, failed_constraint),
+        usersync.redact_message(reason, failed_column),
+        usersync.redact_message(reason, error_message),
         record_failures.raised_in
     from unnest(ids) as id
     on conflict (user_id) do update set
@@ -2541,36 +2476,116 @@ end;
 $function$
 
 
--- function usersync.record_own_act(text, jsonb)
-owner postgres; usersync: records in the audit log what usersync did because somebody asked for it.
-CREATE OR REPLACE FUNCTION usersync.record_own_act(action text, details jsonb)
- RETURNS boolean
+-- function usersync.record_out_of_sync_users(uuid[], boolean)
+owner postgres; usersync: notes which of these users have rows that differ from what was written.
+CREATE OR REPLACE FUNCTION usersync.record_out_of_sync_users(ids uuid[], applied_deletions boolean)
+ RETURNS uuid[]
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    role_name text := coalesce(
-        nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
-    result jsonb;
+    differing record;
+    out_of_sync uuid[] := '{}'::uuid[];
 begin
-    if usersync.audit_log() is null then
-        return false;
-    end if;
-    result := public.record_audit_events(jsonb_build_array(jsonb_build_object(
-        'action', record_own_act.action,
-        'actor_type', 'system',
-        'actor_id', coalesce(record_own_act.details ->> 'by', role_name),
-        'entity_type', 'table',
-        'entity_id', '"public"."users"',
-        'metadata', record_own_act.details - 'by' || jsonb_build_object(
-            'db_role', role_name, 'application_name', current_setting('application_name')),
-        'source', 'sync'
-    )));
-    return coalesce((result ->> 'stored')::bigint > 0, false);
-exception when others or assert_failure then
-    raise warning 'usersync: % was not recorded in the audit log: % %', record_own_act.action, sqlstate, sqlerrm;
-    return false;
+    for differing in
+        select array_agg(checked.user_id) as ids, checked.sqlstate, checked.column_names, checked.message
+        from usersync.find_out_of_sync_users(record_out_of_sync_users.ids, applied_deletions) as checked
+        group by checked.sqlstate, checked.column_names, checked.message
+    loop
+        out_of_sync := out_of_sync || differing.ids;
+        perform usersync.record_failures(differing.ids, differing.sqlstate, null, differing.column_names, differing.message, null);
+    end loop;
+    return out_of_sync;
+exception when others then
+    raise warning 'usersync: % user(s) are not as they were written, and the ledger could not be written',
+        cardinality(out_of_sync)
+        using detail = format('Users: %s. The ledger: %s %s.',
+            left(array_to_string(out_of_sync, ', '), 1000), sqlstate, sqlerrm);
+    return out_of_sync;
 end;
+$function$
+
+
+-- function usersync.record_paused_users(uuid[], text, boolean)
+owner postgres; usersync: records users who are not synced because usersync is paused.
+CREATE OR REPLACE FUNCTION usersync.record_paused_users(ids uuid[], fired_by text, applies_deletions boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+AS $function$
+begin
+    insert into usersync.sync_failures as failure (user_id, kind, outcome, sqlstate, message)
+    select
+        noted.id,
+        case when noted.alive then 'row' else 'removal' end,
+        case when noted.alive and fired_by = 'UPDATE' then 'degraded' else 'failed' end,
+        'US004',
+        'Not tried: usersync is paused. To sync the user: usersync resume'
+    from (select id, usersync.auth_user_exists(id) as alive from unnest(usersync.expected_users(ids)) as id offset 0) as noted
+    where noted.alive or applies_deletions
+    on conflict (user_id) do update set
+        kind = excluded.kind,
+        outcome = excluded.outcome,
+        sqlstate = excluded.sqlstate,
+        constraint_name = null,
+        column_name = null,
+        message = excluded.message,
+        raised_in = null,
+        last_failed_at = now()
+    where excluded.kind = 'removal' and failure.kind <> 'removal';
+exception when others or assert_failure then
+    raise warning 'usersync is paused, and could not record % user(s): % %', cardinality(ids), sqlstate, sqlerrm
+        using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+        hint = 'After "usersync resume", run "usersync sync".';
+end;
+$function$
+
+
+-- function usersync.record_untried_users(uuid[])
+owner postgres; usersync: records users who are not tried in this transaction any more.
+CREATE OR REPLACE FUNCTION usersync.record_untried_users(ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    perform usersync.record_failures(
+        array(
+            select unnest(ids)
+            except select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(ids)
+        ),
+        'US003', null, null,
+        'Not tried: earlier attempts in the same transaction failed, and took too long or raised in a trigger of the '
+            'application.',
+        null
+    );
+exception when others or assert_failure then
+    raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
+        using detail = format('Users: %s. Cause: %s %s.', left(array_to_string(ids, ', '), 1000), sqlstate, sqlerrm),
+        hint = 'Run "usersync doctor", then "usersync sync".';
+end;
+$function$
+
+
+-- function usersync.redact_message(text, text)
+owner postgres; usersync: an error message without the personal data that it may quote.
+CREATE OR REPLACE FUNCTION usersync.redact_message(reason text, message text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
+AS $function$
+    select left(regexp_replace(
+        case
+            -- Between the quotes of any language that PostgreSQL speaks.
+            when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
+            -- A quoted local part may hold spaces.
+            else regexp_replace(message, '"[^"]*["]@', '@', 'g')
+        end,
+        '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
+    ), 500);
 $function$
 
 
@@ -2638,6 +2653,35 @@ values (
     event, code, left(reason, 500), case when event ? 'id' then sha256(convert_to(event::text, 'UTF8')) end
 )
 on conflict do nothing
+$function$
+
+
+-- function usersync.reject_invalid_events(jsonb)
+owner postgres; usersync: puts aside the events that are malformed, and returns the others.
+CREATE OR REPLACE FUNCTION usersync.reject_invalid_events(events jsonb, OUT valid jsonb, OUT rejected bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    judged record;
+    valid_events jsonb[] := '{}'::jsonb[];
+begin
+    rejected := 0;
+    for judged in
+        select event, fault.code, fault.reason
+        from jsonb_array_elements(events) as event
+        cross join lateral usersync.validate_event(event) as fault
+    loop
+        if judged.code is null then
+            valid_events := valid_events || judged.event;
+        else
+            perform usersync.reject_audit_event(judged.event, judged.code, judged.reason);
+            rejected := rejected + 1;
+        end if;
+    end loop;
+    valid := to_jsonb(valid_events);
+end;
 $function$
 
 
@@ -2784,7 +2828,7 @@ begin
         select unnest(ids), '23503 the foreign key of the audit log does not accept the user (usersync doctor --only D025)';
         return;
     end if;
-    select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
+    select locking.locked_ids, locking.problem into present, trouble from usersync.lock_user_rows(ids) as locking;
     begin
         if given_up then
             trouble := coalesce(trouble, 'given up after several attempts');
@@ -2796,7 +2840,7 @@ begin
                 where target."id" = any(resolve_users.ids)
             );
             perform usersync.sync_on_request(absent);
-            present := present || (select holding.held from usersync.hold_users(absent) as holding);
+            present := present || (select locking.locked_ids from usersync.lock_user_rows(absent) as locking);
         end if;
         absent := array(select unnest(ids) except select unnest(present));
         if cardinality(absent) > 0 then
@@ -2831,9 +2875,83 @@ begin
         end if;
     end if;
     return query
-    select held.id, null::text from unnest(present) as held (id)
+    select locked.id, null::text from unnest(present) as locked (id)
     union all
     select lacking.id, lacking.problem from unnest(absent, problems) as lacking (id, problem);
+end;
+$function$
+
+
+-- function usersync.resolved_failures()
+owner postgres; usersync: the users of the failures table whose rows agree with the mapping by now.
+CREATE OR REPLACE FUNCTION usersync.resolved_failures()
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+AS $function$
+#variable_conflict use_column
+<<known>>
+declare
+    failed uuid[] := array(
+        select failure.user_id from usersync.sync_failures as failure
+        where failure.kind = 'row' and failure.outcome = 'failed'
+    );
+begin
+    return array(
+        select target."id" from "public"."users" as target where target."id" = any(known.failed)
+        except
+        select out_of_sync.user_id from usersync.find_out_of_sync_users(known.failed, false) as out_of_sync
+    );
+exception when others or assert_failure then
+    return '{}'::uuid[];
+end;
+$function$
+
+
+-- function usersync.restore_adopted(text)
+owner postgres; usersync: brings back the triggers and search paths that were there before usersync.
+CREATE OR REPLACE FUNCTION usersync.restore_adopted(trigger_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    adopted record;
+begin
+    for adopted in
+        select * from usersync.adopted
+        where restore_adopted.trigger_name is null or kind = 'trigger' and name = restore_adopted.trigger_name
+        order by name
+    loop
+        if adopted.kind = 'search_path' then
+            if exists (
+                select from pg_proc
+                where oid = to_regprocedure(adopted.function_name)
+                    and array_to_string(proconfig, ', ') = adopted.definition
+            ) then
+                execute format('alter function %s reset search_path', adopted.function_name);
+            end if;
+            continue;
+        end if;
+        -- An earlier release has let it run under another name.
+        if exists (
+            select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.moved_to
+        ) then
+            perform usersync.remove_trigger(adopted.moved_to);
+        end if;
+        if exists (select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.name) then
+            raise warning 'usersync: there is a trigger % already, it stays as it is', adopted.name;
+            continue;
+        end if;
+        if to_regprocedure(adopted.function_name) is null then
+            execute adopted.function_definition;
+        end if;
+        execute adopted.definition;
+    end loop;
+    delete from usersync.adopted
+    where restore_adopted.trigger_name is null or kind = 'trigger' and name = restore_adopted.trigger_name;
 end;
 $function$
 
@@ -2853,7 +2971,7 @@ begin
     -- See pause_triggers.
     alter table usersync.pause set (fillfactor = 100);
     if ended is not null then
-        perform usersync.record_own_act('usersync.resumed', jsonb_strip_nulls(jsonb_build_object(
+        perform usersync.record_admin_action('usersync.resumed', jsonb_strip_nulls(jsonb_build_object(
             'by', resumed_by, 'paused_at', ended -> 'paused_at', 'paused_by', ended -> 'by')));
     end if;
     return ended;
@@ -2890,9 +3008,28 @@ CREATE OR REPLACE FUNCTION usersync.row_triggers(relation regclass, operation in
 AS $function$
 begin
     return array(
-        select tgname from usersync.triggers_of(relation)
+        select tgname from usersync.table_triggers(relation)
         where tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable
     );
+end;
+$function$
+
+
+-- function usersync.run_with_row_creation(text, jsonb)
+owner postgres; usersync: runs an operation that creates rows although creates_rows is false.
+CREATE OR REPLACE FUNCTION usersync.run_with_row_creation(operation text, arguments jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    answer jsonb;
+begin
+    perform set_config('usersync.creates_rows', 'yes', true);
+    answer := public.usersync(operation, arguments - 'create');
+    -- For this operation only. An error takes the setting back by itself.
+    perform set_config('usersync.creates_rows', '', true);
+    return answer;
 end;
 $function$
 
@@ -2910,55 +3047,6 @@ select case
     else left(given, kept) || '… [cut: ' || length(given) || ' characters, sha256 '
         || encode(sha256(convert_to(given, 'UTF8')), 'hex') || ']'
 end
-$function$
-
-
--- function usersync.sift_audit_events(jsonb)
-owner postgres; usersync: puts aside the events that are malformed, and returns the others.
-CREATE OR REPLACE FUNCTION usersync.sift_audit_events(events jsonb, OUT good jsonb, OUT rejected bigint)
- RETURNS record
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-    judged record;
-    left_over jsonb[] := '{}'::jsonb[];
-begin
-    rejected := 0;
-    for judged in
-        select event, fault.code, fault.reason
-        from jsonb_array_elements(events) as event
-        cross join lateral usersync.fault_of_event(event) as fault
-    loop
-        if judged.code is null then
-            left_over := left_over || judged.event;
-        else
-            perform usersync.reject_audit_event(judged.event, judged.code, judged.reason);
-            rejected := rejected + 1;
-        end if;
-    end loop;
-    good := to_jsonb(left_over);
-end;
-$function$
-
-
--- function usersync.spend(timestamp with time zone, boolean)
-owner postgres; usersync: counts the time of failed attempts in the auth server's transaction.
-CREATE OR REPLACE FUNCTION usersync.spend(started timestamp with time zone, has_raised boolean)
- RETURNS boolean
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-    spent numeric := coalesce(nullif(current_setting('usersync.spent_ms', true), ''), '0')::numeric
-        + extract(epoch from clock_timestamp() - started) * 1000;
-begin
-    perform set_config('usersync.spent_ms', round(spent, 3)::text, true);
-    if has_raised or spent >= '1000'::numeric then
-        perform set_config('usersync.gives_up', 'yes', true);
-    end if;
-    return current_setting('usersync.gives_up', true) is not distinct from 'yes';
-end;
 $function$
 
 
@@ -2989,9 +3077,9 @@ end;
 $function$
 
 
--- function usersync.store_audit_events(jsonb, boolean)
+-- function usersync.store_event_batch(jsonb, boolean)
 owner postgres; usersync: stores a batch of events, and puts aside those that cannot be stored.
-CREATE OR REPLACE FUNCTION usersync.store_audit_events(events jsonb, sifted boolean DEFAULT false, OUT stored bigint, OUT rejected bigint)
+CREATE OR REPLACE FUNCTION usersync.store_event_batch(events jsonb, validated boolean DEFAULT false, OUT stored bigint, OUT rejected bigint)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3010,7 +3098,7 @@ declare
     failed_constraint text;
     failed_table text;
     error_message text;
-    good jsonb := '[]'::jsonb;
+    valid jsonb := '[]'::jsonb;
     user_links text := current_setting('usersync.user_links', true);
 begin
     rejected := 0;
@@ -3034,30 +3122,52 @@ begin
     if left(reason, 2) not in ('22', '23', '27', '54', 'P0') then
         raise exception using errcode = reason, message = error_message;
     end if;
-    if not sifted then
-        select sifting.good, sifting.rejected into good, rejected
-        from usersync.sift_audit_events(events) as sifting;
+    if not validated then
+        select checked.valid, checked.rejected into valid, rejected
+        from usersync.reject_invalid_events(events) as checked;
         select rest.stored, rejected + rest.rejected into stored, rejected
-        from usersync.store_audit_events(good, true) as rest;
+        from usersync.store_event_batch(valid, true) as rest;
     elsif half > 0 then
         select first.stored + second.stored, first.rejected + second.rejected into stored, rejected
-        from usersync.store_audit_events(
+        from usersync.store_event_batch(
             jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), true
         ) as first
-        cross join lateral usersync.store_audit_events(
+        cross join lateral usersync.store_event_batch(
             jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
         ) as second;
     elsif reason = '23503' and user_links is distinct from 'unlink' then
         -- The user has a row, and the log's foreign key leads to another table. No event is rejected for its user.
         perform set_config('usersync.user_links', 'unlink', true);
         select unlinked.stored, unlinked.rejected into stored, rejected
-        from usersync.store_audit_events(events, true) as unlinked;
+        from usersync.store_event_batch(events, true) as unlinked;
         perform set_config('usersync.user_links', coalesce(user_links, ''), true);
     else
         perform usersync.reject_audit_event(events -> 0, reason, error_message);
         stored := 0;
         rejected := 1;
     end if;
+end;
+$function$
+
+
+-- function usersync.stores_rows_unchanged(regclass, regclass)
+owner postgres; usersync: whether rows that are inserted into the users table end up there as they were given.
+CREATE OR REPLACE FUNCTION usersync.stores_rows_unchanged(users_table regclass, source_table regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return pg_partition_root(users_table) is null
+        and not (select computes_defaults from usersync.read_catalog(users_table))
+        and not exists (
+            select from usersync.table_triggers(users_table)
+            where tgtype & 4 <> 0 and (tgdeferrable or not tgisinternal)
+        )
+        and not exists (
+            select from usersync.table_triggers(source_table) where tgtype & 4 <> 0 and tgdeferrable
+        );
 end;
 $function$
 
@@ -3121,11 +3231,11 @@ begin
         perform set_config('usersync.has_changed_users', 'yes', true);
     end if;
     if in_request and usersync.is_paused() then
-        perform usersync.note_paused_users(ids, fired_by, applies_deletions);
+        perform usersync.record_paused_users(ids, fired_by, applies_deletions);
         return;
     end if;
     if in_request then
-        select holding.checked, holding.deferred into to_check, to_defer from usersync.hold_constraints() as holding;
+        select pending.checked, pending.deferred into to_check, to_defer from usersync.make_constraints_immediate() as pending;
     end if;
     perform set_config('usersync.checked_constraints', to_check, true);
     perform set_config('usersync.in_request', in_request::text, true);
@@ -3142,24 +3252,16 @@ end;
 $function$
 
 
--- function usersync.takes_rows_as_given(regclass, regclass)
-owner postgres; usersync: whether rows that are inserted into the users table end up there as they were given.
-CREATE OR REPLACE FUNCTION usersync.takes_rows_as_given(users_table regclass, source_table regclass)
- RETURNS boolean
+-- function usersync.table_triggers(regclass)
+owner postgres; usersync: the triggers that a table has by now.
+CREATE OR REPLACE FUNCTION usersync.table_triggers(relation regclass)
+ RETURNS SETOF pg_trigger
  LANGUAGE plpgsql
- IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
 AS $function$
 begin
-    return pg_partition_root(users_table) is null
-        and not (select computes_defaults from usersync.look_up(users_table))
-        and not exists (
-            select from usersync.triggers_of(users_table)
-            where tgtype & 4 <> 0 and (tgdeferrable or not tgisinternal)
-        )
-        and not exists (
-            select from usersync.triggers_of(source_table) where tgtype & 4 <> 0 and tgdeferrable
-        );
+    return query select * from pg_trigger where tgrelid = relation;
 end;
 $function$
 
@@ -3174,20 +3276,6 @@ CREATE OR REPLACE FUNCTION usersync.time_of_id(id uuid)
 AS $function$
 select to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)
 where substr(id::text, 15, 1) = '7' and left(id::text, 2) < 'e0'
-$function$
-
-
--- function usersync.triggers_of(regclass)
-owner postgres; usersync: the triggers that a table has by now.
-CREATE OR REPLACE FUNCTION usersync.triggers_of(relation regclass)
- RETURNS SETOF pg_trigger
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET enable_seqscan TO 'off'
-AS $function$
-begin
-    return query select * from pg_trigger where tgrelid = relation;
-end;
 $function$
 
 
@@ -3208,14 +3296,14 @@ declare
     error_context text;
     written bigint;
     has_triggers boolean;
-    unlike uuid[] := '{}'::uuid[];
+    out_of_sync uuid[] := '{}'::uuid[];
     half integer;
     unlocked uuid[];
     raised_in text;
     gives_up boolean := false;
 begin
     if in_request and current_setting('usersync.gives_up', true) = 'yes' then
-        perform usersync.postpone_users(ids);
+        perform usersync.record_untried_users(ids);
         return;
     end if;
     if current_setting('usersync.has_waited', true) = 'yes' then
@@ -3223,26 +3311,26 @@ begin
         perform set_config('lock_timeout', '10ms', true);
     end if;
     begin
-        written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
+        written := usersync.write_full_rows(ids, source_is_locked => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
         if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
         -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
         -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
         -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
-        perform usersync.check_constraints();
+        perform usersync.check_deferred_constraints();
         has_triggers := exists (
             select from pg_trigger where tgrelid = '"public"."users"'::regclass and not tgisinternal
         ) or exists (select from pg_inherits where inhparent = '"public"."users"'::regclass);
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
-            unlike := usersync.note_unlike_users(ids, applies_deletions);
+            out_of_sync := usersync.record_out_of_sync_users(ids, applies_deletions);
         end if;
         if fired_by is distinct from 'INSERT' then
             begin
                 delete from usersync.sync_failures as failure
-                where failure.user_id = any(try_users.ids) and failure.user_id <> all(unlike)
-                    and (applies_deletions or failure.kind <> 'removal' or usersync.is_alive(failure.user_id));
+                where failure.user_id = any(try_users.ids) and failure.user_id <> all(out_of_sync)
+                    and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
                 null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
             end;
@@ -3264,9 +3352,9 @@ begin
     end;
 
     half := cardinality(ids) / 2;
-    raised_in := usersync.raised_below(error_context);
+    raised_in := usersync.find_raising_function(error_context);
     if in_request then
-        gives_up := usersync.spend(started, raised_in is not null and is_alone);
+        gives_up := usersync.count_failed_attempt(started, raised_in is not null and is_alone);
     end if;
     if reason = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true);
@@ -3281,17 +3369,17 @@ begin
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
     elsif half > 0 and (left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or raised_in is not null)
-        and not usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), false)
+        and not usersync.fails_for_every_user(concat_ws(' ', reason, failed_constraint, failed_column), false)
     then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
         perform usersync.try_users(ids[:half], fired_by, in_request, applies_deletions, is_alone);
         perform usersync.try_users(ids[half + 1:], fired_by, in_request, applies_deletions, is_alone);
         return;
     elsif half = 0 and in_request and not (reason = '23505' and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}') then
-        perform usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), true);
+        perform usersync.fails_for_every_user(concat_ws(' ', reason, failed_constraint, failed_column), true);
     end if;
     if not applies_deletions then
-        ids := array(select id from unnest(ids) as id where usersync.is_alive(id));
+        ids := array(select id from unnest(ids) as id where usersync.auth_user_exists(id));
     end if;
     if cardinality(ids) = 0 then
         return;
@@ -3299,89 +3387,6 @@ begin
     perform usersync.degrade_users(
         ids, reason, nullif(failed_constraint, ''), nullif(failed_column, ''), error_message, error_context
     );
-end;
-$function$
-
-
--- function usersync.unlike_users(uuid[], boolean)
-owner postgres; usersync: the users whose rows differ from what was written to them.
-CREATE OR REPLACE FUNCTION usersync.unlike_users(ids uuid[], applied_deletions boolean, OUT user_id uuid, OUT sqlstate text, OUT column_names text, OUT message text)
- RETURNS SETOF record
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
- SET "DateStyle" TO 'ISO, MDY'
- SET "IntervalStyle" TO 'postgres'
- SET extra_float_digits TO '1'
- SET bytea_output TO 'hex'
- SET lc_monetary TO 'C'
-AS $function$
-#variable_conflict use_column
-<<known>>
-declare
-    defaults jsonb := usersync.column_defaults();
-    triggers text;
-    suspects text;
-begin
-    select md5(string_agg(concat_ws(' ', tgname, tgenabled, md5(prosrc)), ', ' order by tgname))
-    into triggers
-    from pg_trigger
-    join pg_proc on pg_proc.oid = tgfoid
-    where tgrelid = '"public"."users"'::regclass and not tgisinternal;
-    suspects := left((
-        select string_agg(found.name, ', ' order by found.name) from (
-            select 'trigger ' || tgname as name
-            from pg_trigger
-            join pg_proc on pg_proc.oid = tgfoid
-            where tgrelid = '"public"."users"'::regclass and not tgisinternal and tgenabled <> 'D'
-                and pronamespace <> 'usersync'::regnamespace
-            union
-            select 'rule ' || rulename from pg_rewrite where ev_class = '"public"."users"'::regclass and ev_type <> '1'
-        ) as found
-    ), 300);
-
-    return query
-    select
-        examined.user_id,
-        case when source."id" is not null and target."id" is not null then 'US001' else 'US002' end,
-        nullif(array_to_string(case
-            when source."id" is not null and target."id" is not null
-                then array_remove(array[case when target."email" is distinct from coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end) then 'email' end, case when target."phone" is distinct from coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end) then 'phone' end, case when target."full_name" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end) then 'full_name' end, case when target."avatar_url" is distinct from coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end) then 'avatar_url' end, case when target."is_anonymous" is distinct from coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end) then 'is_anonymous' end, case when target."email_confirmed_at" is distinct from coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end) then 'email_confirmed_at' end, case when target."phone_confirmed_at" is distinct from coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end) then 'phone_confirmed_at' end, case when target."banned_until" is distinct from coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end) then 'banned_until' end, case when target."created_at" is distinct from coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end) then 'created_at' end, case when target."deleted_at" is distinct from source."deleted_at" then 'deleted_at' end]::text[], null)
-        end, ', '), ''),
-        case
-            when source."id" is null then
-                'The auth user is deleted, but the row was not changed. Skipped by: ' || coalesce(suspects, 'unknown')
-            when target."id" is null and exists (
-                select from "public"."users" as other where other."id" = examined.user_id
-            ) then
-                'A row that users_where leaves out has the id of this user.'
-            when target."id" is null then
-                'The row was written, but does not exist. Skipped or deleted by: ' || coalesce(suspects, 'unknown')
-            else format(
-                'The row was written, but has another value. Changed by: %s (as of %s).',
-                coalesce(suspects, 'the type of the column'),
-                left(md5(concat(triggers, row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at"), row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"))), 8)
-            )
-        end
-    from unnest(unlike_users.ids) as examined (user_id)
-    -- Lateral, and kept apart by OFFSET 0: each is looked up by its primary key, see write_rows.
-    left join lateral (
-        select source.* from "auth"."users" as source
-        where source."id" = examined.user_id and source."deleted_at" is null offset 0
-    ) as source on true
-    left join lateral (
-        select target.* from "public"."users" as target
-        where target."id" = examined.user_id and (true) offset 0
-    ) as target on true
-    where case
-        when source."id" is null then applied_deletions and target."id" is not null and case
-            when exists (select from "auth"."users" as deleted where deleted."id" = examined.user_id)
-            then (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true else (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true
-        end
-        when target."id" is null then true
-        else row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
-    end;
 end;
 $function$
 
@@ -3473,43 +3478,94 @@ end;
 $function$
 
 
--- function usersync.while_creating(text, jsonb)
-owner postgres; usersync: runs an operation that creates rows although creates_rows is false.
-CREATE OR REPLACE FUNCTION usersync.while_creating(operation text, arguments jsonb)
- RETURNS jsonb
+-- function usersync.validate_event(jsonb)
+owner postgres; usersync: what is wrong with an event.
+CREATE OR REPLACE FUNCTION usersync.validate_event(event jsonb, OUT code text, OUT reason text)
+ RETURNS record
  LANGUAGE plpgsql
+ STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    answer jsonb;
+    field text;
 begin
-    perform set_config('usersync.creates_rows', 'yes', true);
-    answer := public.usersync(operation, arguments - 'create');
-    -- For this operation only. An error takes the setting back by itself.
-    perform set_config('usersync.creates_rows', '', true);
-    return answer;
+    perform jsonb_populate_record(null::usersync.audit_event, event);
+    return;
+exception when others then
+    code := sqlstate;
+    reason := sqlerrm;
+    if jsonb_typeof(event) <> 'object' then
+        reason := 'an event is a JSON object, and this is a JSON ' || jsonb_typeof(event);
+        return;
+    end if;
+    for field in
+        select attname from pg_attribute where attrelid = 'usersync.audit_event'::regclass and attnum > 0 order by attnum
+    loop
+        begin
+            perform jsonb_populate_record(
+                null::usersync.audit_event, '{"action": "any"}' || jsonb_build_object(field, event -> field));
+        exception when others then
+            reason := field || ': ' || sqlerrm;
+            return;
+        end;
+    end loop;
 end;
 $function$
 
 
--- function usersync.without_values(text, text)
-owner postgres; usersync: an error message without the personal data that it may quote.
-CREATE OR REPLACE FUNCTION usersync.without_values(reason text, message text)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE
+-- function usersync.write_full_rows(uuid[], boolean)
+owner postgres; usersync: inserts and updates the rows of these users, and returns how many.
+CREATE OR REPLACE FUNCTION usersync.write_full_rows(ids uuid[], source_is_locked boolean)
+ RETURNS bigint
+ LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET standard_conforming_strings TO 'on'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
-    select left(regexp_replace(
-        case
-            -- Between the quotes of any language that PostgreSQL speaks.
-            when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
-            -- A quoted local part may hold spaces.
-            else regexp_replace(message, '"[^"]*["]@', '@', 'g')
-        end,
-        '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
-    ), 500);
+#variable_conflict use_column
+<<known>>
+declare
+    defaults jsonb := usersync.column_defaults();
+    inserted bigint;
+    updated bigint;
+begin
+    insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
+    select source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then coalesce((known.defaults ->> 'email')::text, usersync.column_default('email')::text) end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then coalesce((known.defaults ->> 'phone')::text, usersync.column_default('phone')::text) end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then coalesce((known.defaults ->> 'full_name')::text, usersync.column_default('full_name')::text) end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then coalesce((known.defaults ->> 'avatar_url')::text, usersync.column_default('avatar_url')::text) end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then coalesce((known.defaults ->> 'is_anonymous')::boolean, usersync.column_default('is_anonymous')::boolean) end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then coalesce((known.defaults ->> 'email_confirmed_at')::timestamptz, usersync.column_default('email_confirmed_at')::timestamptz) end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then coalesce((known.defaults ->> 'phone_confirmed_at')::timestamptz, usersync.column_default('phone_confirmed_at')::timestamptz) end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then coalesce((known.defaults ->> 'banned_until')::timestamptz, usersync.column_default('banned_until')::timestamptz) end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then coalesce((known.defaults ->> 'created_at')::timestamptz, usersync.column_default('created_at')::timestamptz) end), source."deleted_at"
+    from "auth"."users" as source
+    where source."id" = any(write_full_rows.ids)
+        and source."deleted_at" is null
+        and (true)
+        and (select true from "public"."users" as target where target."id" = source."id") is null
+    for key share of source
+    on conflict ("id") do nothing;
+    get diagnostics inserted = row_count;
+    if inserted = cardinality(ids) then
+        return inserted;
+    end if;
+
+    if not source_is_locked then
+        perform from "auth"."users" as source where source."id" = any(write_full_rows.ids) for key share;
+        perform from "public"."users" as target where target."id" = any(write_full_rows.ids) for no key update;
+    end if;
+    update "public"."users" as target
+    set ("email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at") = (
+        select coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at" from "auth"."users" as source where source."id" = target."id"
+    )
+    where target."id" = any(write_full_rows.ids)
+        and (true)
+        and (
+            select row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
+            from "auth"."users" as source
+            where source."id" = target."id" and source."deleted_at" is null
+        );
+    get diagnostics updated = row_count;
+    return inserted + updated;
+end;
 $function$
 
 
@@ -3542,70 +3598,14 @@ begin
         'and (select true from %s as target where %s) is null on conflict (%I) do nothing',
         '"public"."users"', column_list, value_list, '"auth"."users"', '"public"."users"', 'target."id" = source."id"', 'id'
     ) using ids;
-    perform usersync.check_constraints();
+    perform usersync.check_deferred_constraints();
 end;
 $function$
 
 
--- function usersync.write_rows(uuid[], boolean)
-owner postgres; usersync: inserts and updates the rows of these users, and returns how many.
-CREATE OR REPLACE FUNCTION usersync.write_rows(ids uuid[], held boolean)
- RETURNS bigint
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
- SET "DateStyle" TO 'ISO, MDY'
- SET "IntervalStyle" TO 'postgres'
- SET extra_float_digits TO '1'
- SET bytea_output TO 'hex'
- SET lc_monetary TO 'C'
- SET plan_cache_mode TO 'force_generic_plan'
-AS $function$
-#variable_conflict use_column
-<<known>>
-declare
-    defaults jsonb := usersync.column_defaults();
-    inserted bigint;
-    updated bigint;
-begin
-    insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
-    select source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then coalesce((known.defaults ->> 'email')::text, usersync.column_default('email')::text) end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then coalesce((known.defaults ->> 'phone')::text, usersync.column_default('phone')::text) end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then coalesce((known.defaults ->> 'full_name')::text, usersync.column_default('full_name')::text) end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then coalesce((known.defaults ->> 'avatar_url')::text, usersync.column_default('avatar_url')::text) end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then coalesce((known.defaults ->> 'is_anonymous')::boolean, usersync.column_default('is_anonymous')::boolean) end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then coalesce((known.defaults ->> 'email_confirmed_at')::timestamptz, usersync.column_default('email_confirmed_at')::timestamptz) end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then coalesce((known.defaults ->> 'phone_confirmed_at')::timestamptz, usersync.column_default('phone_confirmed_at')::timestamptz) end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then coalesce((known.defaults ->> 'banned_until')::timestamptz, usersync.column_default('banned_until')::timestamptz) end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then coalesce((known.defaults ->> 'created_at')::timestamptz, usersync.column_default('created_at')::timestamptz) end), source."deleted_at"
-    from "auth"."users" as source
-    where source."id" = any(write_rows.ids)
-        and source."deleted_at" is null
-        and (true)
-        and (select true from "public"."users" as target where target."id" = source."id") is null
-    for key share of source
-    on conflict ("id") do nothing;
-    get diagnostics inserted = row_count;
-    if inserted = cardinality(ids) then
-        return inserted;
-    end if;
-
-    if not held then
-        perform from "auth"."users" as source where source."id" = any(write_rows.ids) for key share;
-        perform from "public"."users" as target where target."id" = any(write_rows.ids) for no key update;
-    end if;
-    update "public"."users" as target
-    set ("email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at") = (
-        select coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at" from "auth"."users" as source where source."id" = target."id"
-    )
-    where target."id" = any(write_rows.ids)
-        and (true)
-        and (
-            select row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at") is distinct from row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then target."email" end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then target."phone" end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then target."full_name" end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then target."avatar_url" end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then target."is_anonymous" end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then target."email_confirmed_at" end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then target."phone_confirmed_at" end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then target."banned_until" end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then target."created_at" end), source."deleted_at")
-            from "auth"."users" as source
-            where source."id" = target."id" and source."deleted_at" is null
-        );
-    get diagnostics updated = row_count;
-    return inserted + updated;
-end;
-$function$
-
-
--- function usersync.write_yielding_row(uuid, text)
+-- function usersync.write_row_without_conflict(uuid, text)
 owner postgres; usersync: writes the row of a user whose value in a unique column is taken, as on_conflict says.
-CREATE OR REPLACE FUNCTION usersync.write_yielding_row(user_id uuid, failed_constraint text, OUT written boolean, OUT lacking text, OUT lacking_for text)
+CREATE OR REPLACE FUNCTION usersync.write_row_without_conflict(user_id uuid, failed_constraint text, OUT written boolean, OUT lacking text, OUT lacking_for text)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3628,13 +3628,13 @@ declare
     statement text;
 begin
     written := false;
-    -- As in write_rows: held first and looked at afterwards, so that nothing newer is overwritten.
-    perform from "auth"."users" as source where source."id" = write_yielding_row.user_id for key share;
-    perform from "public"."users" as target where target."id" = write_yielding_row.user_id for no key update;
+    -- As in write_full_rows: held first and looked at afterwards, so that nothing newer is overwritten.
+    perform from "auth"."users" as source where source."id" = write_row_without_conflict.user_id for key share;
+    perform from "public"."users" as target where target."id" = write_row_without_conflict.user_id for no key update;
     loop
         select subscript into colliding
         from generate_subscripts(names, 1) as subscript
-        where names[subscript] = any(usersync.columns_of(failed_constraint))
+        where names[subscript] = any(usersync.constraint_columns(failed_constraint))
             and owners[subscript] <> 'key'
             and tries[subscript] < case policies[subscript] when 'suffix' then 3 else 1 end
         -- Beside one that yields, a column that is not meant to is left empty too, which is more than a minimal row.
@@ -3696,7 +3696,7 @@ begin
             if statement is not null then
                 execute statement using user_id;
             end if;
-            perform usersync.check_constraints();
+            perform usersync.check_deferred_constraints();
             written := true;
             return;
         exception when unique_violation then

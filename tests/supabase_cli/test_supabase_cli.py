@@ -117,7 +117,7 @@ def test_the_linter_finds_nothing_in_our_functions(supabase, pushed, cluster):
     said = [(each["function"], issue["message"]) for each in linted for issue in each["issues"]]
     assert said.pop(0)[0] == "public.f"
     # It looks into the branch for servers that have this function on those that do not, too.
-    newer = [("usersync.fits", "function pg_input_is_valid(text, text) does not exist")]
+    newer = [("usersync.is_valid_input", "function pg_input_is_valid(text, text) does not exist")]
     assert said == (newer if server < 160000 else [])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.audit.sender import COUNTS, IDLE_S, NOT_ONE, PLAIN_EVENT, Receipt, Sender, check_place, now_ms
 from usersync.audit.wire import RefusedError, StuckError, TooSlowError, UnavailableError, kind_of
 from usersync.core.position import Position
-from usersync.errors import without_values
+from usersync.errors import redact_message
 from usersync.rest import DataApi
 from usersync.rest.answers import NoReply, Refusal, read_answer
 from usersync.rest.exchange import Request, heard, rpc_path
@@ -161,7 +161,7 @@ def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
         return (TooSlowError if reply.slow else UnavailableError)(message)
     kind: type[Exception] = UnavailableError
     if state is not None:
-        kind, message = kind_of(state), without_values(state, message)
+        kind, message = kind_of(state), redact_message(state, message)
     elif refusal.status in _SMALLER:
         kind = TooSlowError
     elif refusal.code == "PGRST102":

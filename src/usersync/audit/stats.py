@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from usersync.errors import without_values
+from usersync.errors import redact_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ def describe_database_error(error: psycopg.Error) -> str:
     """What a statement failed with, without the values that PostgreSQL may quote in its message."""
     if error.sqlstate is None or error.diag.message_primary is None:
         return one_line(error, 300)
-    return one_line(without_values(error.sqlstate, error.diag.message_primary), 300)
+    return one_line(redact_message(error.sqlstate, error.diag.message_primary), 300)
 
 
 def one_line(text: object, limit: int) -> str:

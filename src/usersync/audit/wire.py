@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from usersync.errors import without_values
+from usersync.errors import redact_message
 from usersync.transports.gate import gate
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _explain(result: PGresult | None) -> Exception:
     message = one_line((result.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"").decode(errors="replace"))
     if not state:
         return psycopg.OperationalError(one_line(result.error_message.decode(errors="replace")))
-    return kind_of(state)(f"{without_values(state, message)} ({state}){_ADVICE.get(state, '')}")
+    return kind_of(state)(f"{redact_message(state, message)} ({state}){_ADVICE.get(state, '')}")
 
 
 def kind_of(state: str) -> type[Exception]:

@@ -17,9 +17,9 @@ import click
 
 from usersync.cli.output import Output, View, can_ask
 from usersync.config.retired import RetiredSettingWarning
+from usersync.core.admin_actions import record_admin_action
 from usersync.core.blockers import advice, blockers
 from usersync.core.installed import settings_in_database
-from usersync.core.own_acts import record_own_act
 from usersync.environment import look_up
 from usersync.errors import BusyError, NeedsDatabaseError, SettingsError, UsersyncError
 from usersync.settings import FILE_NAME, Settings, load_settings
@@ -172,7 +172,7 @@ class Call:
     def record_act(self, action: str, **details: Any) -> None:
         """Record in the audit log, where there is one, what this command has done."""
         if isinstance(self.source, str):
-            self.run(record_own_act(self.settings_there, action, by=self.by, **details))
+            self.run(record_admin_action(self.settings_there, action, by=self.by, **details))
 
     def name_blockers(self, error: BusyError) -> BusyError:
         """The error with the sessions that hold the lock, as far as a connection can see them."""

@@ -48,7 +48,7 @@ class Opened:
 
 def opened_objects(settings: Settings) -> Plan[tuple[Opened, ...]]:
     """Ask the server, object by object."""
-    rows = yield from query(PINNED + render_catalog("openness", settings))
+    rows = yield from query(PINNED + render_catalog("exposed_objects", settings))
     return tuple(
         Opened(row["kind"], row["name"], row["of_schema"], tuple(row["roles"]), row["direct"]) for row in rows
     )

@@ -57,7 +57,7 @@ class Adoption:
                 "alter",
                 f"trigger {present}",
                 f"it gets its name back: {name}",
-                f"select usersync.give_back({literal(name)});",
+                f"select usersync.restore_adopted({literal(name)});",
                 busy=True,
             )
 
@@ -100,7 +100,7 @@ def _was_adopted(trigger: Mapping[str, Any], noted: Mapping[str, Any] | None) ->
 
 def users_triggers(bundle: Bundle) -> Plan[tuple[Row, ...]]:
     """The triggers of the users table; ``names`` are what each finds by its caller's search path."""
-    return tuple((yield from query(PINNED + bundle.path_reliance)))
+    return tuple((yield from query(PINNED + bundle.search_path_dependencies)))
 
 
 def path_changes(triggers: tuple[Row, ...]) -> Iterator[Change]:
@@ -124,4 +124,4 @@ def returned_change(catalog: Mapping[str, Any]) -> Plan[Change | None]:
     if not rows:
         return None
     names = [f"{'trigger' if row['kind'] == 'trigger' else 'search_path of'} {row['name']}" for row in rows]
-    return Change("create", ", ".join(names), "as before usersync", "select usersync.give_back(null);")
+    return Change("create", ", ".join(names), "as before usersync", "select usersync.restore_adopted(null);")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Plan
 
 #: What tells whether a value fits its type is not there yet when usersync is not; PostgreSQL 16 has its like.
-_FITS, _HAS_INPUT_IS_VALID = "usersync.fits(", 160000
+_IS_VALID, _HAS_INPUT_IS_VALID = "usersync.is_valid_input(", 160000
 
 
 def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[Finding | None]:
@@ -67,10 +67,10 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Plan[
 def count_first_run(bundle: Bundle, inspection: Inspection) -> Plan[Mapping[str, Any] | None]:
     """How many rows the first run would make and change, by column; None where that cannot be counted yet."""
     sql = bundle.preview
-    if inspection.noted is None and _FITS in sql:
+    if inspection.noted is None and _IS_VALID in sql:
         if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
             return None
-        sql = sql.replace(_FITS, "pg_input_is_valid(")
+        sql = sql.replace(_IS_VALID, "pg_input_is_valid(")
     return (yield from query_row(PINNED + sql))
 
 

@@ -289,9 +289,9 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
     opened = [each.label for each in inspection.opened if each.direct]
     if functions or opened or inspection.noted is None:
         reason = f"open to others: {', '.join(opened)}" if opened and not functions else _SECURED
-        yield Change("alter", "privileges", reason, bundle.secure)
+        yield Change("alter", "privileges", reason, bundle.set_privileges)
     if noted["settings"] != remembered(settings):
-        yield Change("alter", "settings", "remembered for doctor and rollback", bundle.remember_settings)
+        yield Change("alter", "settings", "remembered for doctor and rollback", bundle.save_settings)
 
 
 def _users_table_closed(settings: Settings, inspection: Inspection) -> Iterator[Change]:

@@ -139,8 +139,8 @@ def _fitting(column: Column) -> str:
     value = expression(column, "source")
     if not column.type:
         return value
-    fits = f"usersync.fits({as_text(column, 'source')}, {literal(column.type)})"
-    return f"case when {fits} then {value} end"
+    is_valid = f"usersync.is_valid_input({as_text(column, 'source')}, {literal(column.type)})"
+    return f"case when {is_valid} then {value} end"
 
 
 def _with_equality(value: str, column: Column) -> str:
@@ -366,7 +366,7 @@ class Fragments:
     def _is_current(self) -> str | None:
         """Whether a row says itself that its user is alive: none does where nothing would have marked it.
 
-        It may be wrong, which costs a second look; see compare_at_once.sql.
+        It may be wrong, which costs a second look; see compare_tables.sql.
         """
         policies = {self._on_delete, self._on_soft_delete}
         if policies == {"delete"}:

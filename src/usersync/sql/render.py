@@ -198,14 +198,14 @@ class Bundle:
     release_audit_table: str
     functions: tuple[Function, ...]
     triggers: tuple[tuple[str, str], ...]
-    secure: str
-    remember_settings: str
+    set_privileges: str
+    save_settings: str
     conflicts: str
     inspect: str
     inspect_audit_log: str
     preview: str
     installed: str
-    path_reliance: str
+    search_path_dependencies: str
 
 
 def checksum(text: str) -> str:
@@ -240,14 +240,14 @@ def render_bundle(settings: Settings) -> Bundle:
         release_audit_table=statement("release_audit_table"),
         functions=tuple(_functions(renderer)),
         triggers=tuple(_triggers(renderer)),
-        secure=statement("secure"),
-        remember_settings=statement("remember_settings"),
+        set_privileges=statement("set_privileges"),
+        save_settings=statement("save_settings"),
         conflicts=statement("conflicts"),
         inspect=statement("inspect"),
         inspect_audit_log=statement("inspect_audit_log"),
         preview=statement("preview"),
         installed=statement("installed"),
-        path_reliance=statement("path_reliance"),
+        search_path_dependencies=statement("search_path_dependencies"),
     )
     renderer.check_all_used()
     return bundle

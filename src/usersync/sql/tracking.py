@@ -146,7 +146,7 @@ def _text_array(names: Iterable[str]) -> str:
 def render_privileges(parts: Iterable[TrackingPart]) -> str:
     """Nobody may call these functions; triggers run them all the same."""
     functions = ", ".join(literal(part.function) for part in parts)
-    return _fill(read_sql("tracking/secure.sql"), {}, {"functions": functions})
+    return _fill(read_sql("tracking/revoke_execute.sql"), {}, {"functions": functions})
 
 
 def _fill(text: str, names: Mapping[str, str], values: Mapping[str, str]) -> str:

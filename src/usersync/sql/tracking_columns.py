@@ -98,7 +98,7 @@ def recorded(column: TrackedColumn, value: str) -> str:  # noqa: PLR0911 - a kin
         case "json":
             document = f"to_json({value})"
             text = f"{document}::text"
-            alien = f"{text} ~* {_PERHAPS_NO_JSONB} and not usersync.fits({text}, 'jsonb')"
+            alien = f"{text} ~* {_PERHAPS_NO_JSONB} and not usersync.is_valid_input({text}, 'jsonb')"
             short = _short_document(document, text)
             return f"case when {alien} then to_json({_short_text(text)}) else {short} end"
         case "jsonb" | "document":

@@ -81,7 +81,7 @@ ATTACKS = {
     "a trigger of one's own": "create trigger mine before insert on public.audit_logs for each row"
     " execute function auth.uid()",
     "read the rejects": "select * from usersync.audit_rejects",
-    "store past the front door": "select usersync.store_audit_events('[]')",
+    "store past the front door": "select usersync.store_event_batch('[]')",
     "open maintenance": "set usersync.maintaining = 'audit'; delete from public.audit_logs",
 }
 READ, RECORD = "select * from public.audit_logs", 'select public.record_audit_events(\'[{"action": "a"}]\')'

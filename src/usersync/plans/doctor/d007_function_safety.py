@@ -32,7 +32,7 @@ _FUNCTIONS = """
                 function.oid::regprocedure,
                 pg_get_userbyid(home.nspowner)
             )
-        end as give_back
+        end as fix
     from pg_proc as function
     join pg_namespace as schema on schema.oid = pronamespace
     join pg_namespace as home on home.nspname = %(home)s
@@ -69,7 +69,7 @@ def _findings(row: Row, ours: set[str], definers: set[str]) -> Iterator[Finding]
             "D007",
             f"function {row['name']}",
             f"{row['name']} belongs to {row['owner']}, and the schema usersync to {row['home_owner']}",
-            row["give_back"],
+            row["fix"],
         )
 
 

@@ -20,7 +20,7 @@ _CAUSES = """
         min(message) as message,
         min(first_failed_at) as oldest
     from usersync.sync_failures
-    where user_id <> all((select usersync.outlived_failures())::uuid[])
+    where user_id <> all((select usersync.resolved_failures())::uuid[])
     group by sqlstate, constraint_name, column_name, raised_in
     order by count(*) desc, min(first_failed_at)
     limit 10

@@ -43,7 +43,7 @@ def find_makers(
 ) -> Plan[Makers]:
     """Look for what else makes rows of the users table."""
     names = {"users_table": settings.users_table.quoted, "source_table": settings.source_table.quoted}
-    row = yield from read_only(query_row(read_sql("survey/makers.sql"), **names))
+    row = yield from read_only(query_row(read_sql("survey/row_creators.sql"), **names))
     presence = chosen.presence
     return Makers(
         bool(observed.made) or any(_makes_rows(each, settings) for each in found),

@@ -45,7 +45,7 @@ def changed_on_write(
             wanted=json.dumps(wanted),
             source=settings.source_table.quoted,
         )
-        return (yield from query_row(read_sql("survey/probe.sql")))["changed"]  # type: ignore[no-any-return]
+        return (yield from query_row(read_sql("survey/trigger_effects.sql")))["changed"]  # type: ignore[no-any-return]
 
     return frozenset((yield from if_it_can_be(in_transaction(look()))) or ())
 

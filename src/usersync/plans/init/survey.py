@@ -145,7 +145,7 @@ def count_ids(
             wanted=json.dumps(wanted),
             source=source.quoted,
         )
-        return (yield from query_row(read_sql("survey/presence.sql")))["found"]  # type: ignore[no-any-return]
+        return (yield from query_row(read_sql("survey/key_coverage.sql")))["found"]  # type: ignore[no-any-return]
 
     found = (yield from if_it_can_be(read_only(look()))) or []
     return {
@@ -211,7 +211,9 @@ def try_mapping(settings: Settings) -> Plan[Fit | None]:
         yield from patience()
         # None of our functions is installed here yet, as the one that reads a DEFAULT from the table.
         columns = tuple(replace(column, absent="null") for column in settings.columns)
-        found = (yield from query_row(render_survey("trial", replace(settings, columns=columns))))["trial"]
+        found = (yield from query_row(render_survey("mapping_check", replace(settings, columns=columns))))[
+            "trial"
+        ]
         return Fit(found["tried"], found["tally"])
 
     return if_it_can_be(read_only(look()))

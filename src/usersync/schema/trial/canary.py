@@ -89,12 +89,14 @@ def witness(settings: Settings, user_id: UUID) -> Plan[Witnessed]:
         return Witnessed("ok")
     if failure is not None and failure["exists"]:
         return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
-    unlike = yield from query("select * from usersync.unlike_users(array[%(id)s]::uuid[], true)", id=user_id)
-    if not unlike:
+    out_of_sync = yield from query(
+        "select * from usersync.find_out_of_sync_users(array[%(id)s]::uuid[], true)", id=user_id
+    )
+    if not out_of_sync:
         return Witnessed("ok")
     if failure is not None:
         return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
-    row = unlike[0]
+    row = out_of_sync[0]
     missing = row["sqlstate"] == "US002" and (yield from _is_without_row(settings, user_id))
     fault = Fault(row["sqlstate"], row["message"], column=row["column_names"])
     return Witnessed("failed" if missing else "differs", fault)

@@ -1,4 +1,4 @@
--- Gives a function of the application's the search path that it relies on, and keeps what it was for give_back.
+-- Gives a function of the application's the search path that it relies on, and keeps what it was for restore_adopted.
 create or replace function usersync.adopt_search_path(function_name text, search_path text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -1,4 +1,4 @@
--- Keeps what a trigger on the auth server's table is, for give_back, before usersync takes its place. Its function stays
+-- Keeps what a trigger on the auth server's table is, for restore_adopted, before usersync takes its place. Its function stays
 -- as it is.
 create or replace function usersync.adopt_trigger(trigger_name text) returns void
 language plpgsql

@@ -13,8 +13,8 @@ declare
     -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
     may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
         and (current_setting('usersync.in_request', true) is distinct from 'true'
-            or usersync.raised_below(error_context) is null);
-    yielding record;
+            or usersync.find_raising_function(error_context) is null);
+    resolved record;
 begin
     ids := usersync.expected_users(ids);
     if cardinality(ids) = 0 then
@@ -22,13 +22,13 @@ begin
     end if;
     half := cardinality(ids) / 2;
     if reason = '23505' and half = 0 and may_try and array['@mapped_policies'] && '{"null",suffix}' then
-        select * into yielding from usersync.write_yielding_row(ids[1], failed_constraint);
-        if yielding.written and yielding.lacking is null then
+        select * into resolved from usersync.write_row_without_conflict(ids[1], failed_constraint);
+        if resolved.written and resolved.lacking is null then
             delete from usersync.sync_failures where user_id = ids[1];
             return;
-        elsif yielding.written then
-            failed_column := yielding.lacking;
-            failed_constraint := yielding.lacking_for;
+        elsif resolved.written then
+            failed_column := resolved.lacking;
+            failed_constraint := resolved.lacking_for;
             error_message := format('duplicate key value violates unique constraint "%s"', failed_constraint);
         end if;
     end if;
@@ -57,17 +57,17 @@ begin
         failed_constraint,
         coalesce(
             failed_column,
-            array_to_string(usersync.columns_of(failed_constraint), ', '),
-            case when reason ~ '^(22|23|42703|42804)' then usersync.misfit_column(ids[1]) end
+            array_to_string(usersync.constraint_columns(failed_constraint), ', '),
+            case when reason ~ '^(22|23|42703|42804)' then usersync.find_invalid_column(ids[1]) end
         ),
         error_message,
-        usersync.raised_below(error_context)
+        usersync.find_raising_function(error_context)
     );
 exception when others or assert_failure then
     raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)
         using detail = format(
             'Users: %s. Cause: %s %s. The ledger: %s %s.',
-            left(array_to_string(ids, ', '), 1000), reason, usersync.without_values(reason, error_message), sqlstate, sqlerrm),
+            left(array_to_string(ids, ', '), 1000), reason, usersync.redact_message(reason, error_message), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
 end;
 $usersync$;

@@ -33,7 +33,7 @@ begin
             when type = 'boolean'::regtype then to_jsonb(value::boolean)
             when type = 'timestamp'::regtype then to_jsonb(value::timestamp)
             when type = 'timestamptz'::regtype then to_jsonb(value::timestamptz)
-            when type in ('json', 'jsonb') and usersync.fits(value, 'jsonb') then value::jsonb
+            when type in ('json', 'jsonb') and usersync.is_valid_input(value, 'jsonb') then value::jsonb
             else to_jsonb(value)
         end)
         from fields

@@ -12,7 +12,7 @@
 -- application's for INSERT, or partitions, which may have one), where a check is deferred, where the DEFAULT of a column
 -- is wanted, where the transaction has changed users already (what came in need not be what is there by now), above READ
 -- COMMITTED, and where the INSERT fails, for whatever reason. What is in the catalog is looked up when PL/pgSQL plans
--- these expressions, not at each sign-up: see usersync.takes_rows_as_given. It is asked again behind the INSERT, which may
+-- these expressions, not at each sign-up: see usersync.stores_rows_unchanged. It is asked again behind the INSERT, which may
 -- have waited for somebody who altered the table. What a rule has made of the INSERT stays, and is noted: sync_users could
 -- not write to such a table.
 create or replace function usersync.handle_new_user() returns trigger
@@ -44,7 +44,7 @@ begin
     then
         begin
             is_simple := tg_relid = '@source_table'::regclass and not usersync.has_pause('usersync.pause'::regclass)
-                and usersync.takes_rows_as_given('@users_table'::regclass, '@source_table'::regclass);
+                and usersync.stores_rows_unchanged('@users_table'::regclass, '@source_table'::regclass);
             if is_simple and tg_name > any (usersync.row_triggers('@source_table'::regclass, 4)) then
                 is_simple := (select true from new_users offset 1 limit 1) is null;
             end if;
@@ -55,11 +55,11 @@ begin
                 insert into "@users_table" ("@columns")
                 select '@plain_values' from new_users as source where source."deleted_at" is null and ('@is_expected');
                 get diagnostics inserted = row_count;
-                if not usersync.takes_rows_as_given('@users_table'::regclass, '@source_table'::regclass) then
+                if not usersync.stores_rows_unchanged('@users_table'::regclass, '@source_table'::regclass) then
                     raise exception 'the users table was altered meanwhile';
                 end if;
                 if usersync.has_rules('@users_table'::regclass) then
-                    perform usersync.note_unlike_users(array(select new_users."id" from new_users), false);
+                    perform usersync.record_out_of_sync_users(array(select new_users."id" from new_users), false);
                 end if;
             end if;
         exception when others or assert_failure then
@@ -88,7 +88,7 @@ begin
             ids := array(select new_users."id" from new_users);
         end if;
         if has_failed then
-            perform usersync.spend(started, false);
+            perform usersync.count_failed_attempt(started, false);
         end if;
         if inserted = 0 then
             perform usersync.sync_users(ids, tg_op, false);

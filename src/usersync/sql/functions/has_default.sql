@@ -1,10 +1,10 @@
--- Whether one of these columns has a DEFAULT. IMMUTABLE for the reason that takes_rows_as_given gives.
+-- Whether one of these columns has a DEFAULT. IMMUTABLE for the reason that stores_rows_unchanged gives.
 create or replace function usersync.has_default(relation regclass, column_names text[]) returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $usersync$
 begin
-    return (select columns_with_default::text[] && column_names from usersync.look_up(relation));
+    return (select columns_with_default::text[] && column_names from usersync.read_catalog(relation));
 end;
 $usersync$;
 comment on function usersync.has_default(regclass, text[]) is

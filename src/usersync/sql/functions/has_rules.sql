@@ -1,11 +1,11 @@
 -- Whether the application has rules that rewrite what is written to a table. IMMUTABLE for the reason that
--- takes_rows_as_given gives.
+-- stores_rows_unchanged gives.
 create or replace function usersync.has_rules(relation regclass) returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $usersync$
 begin
-    return (select has_rules from usersync.look_up(relation));
+    return (select has_rules from usersync.read_catalog(relation));
 end;
 $usersync$;
 comment on function usersync.has_rules(regclass) is

@@ -24,7 +24,7 @@ begin
                 failure.last_failed_at,
                 failure.next_try_at
             from usersync.sync_failures as failure
-            where failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+            where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 and (list_failures.user_id is null or failure.user_id = list_failures.user_id)
                 and (
                     list_failures.after_time is null

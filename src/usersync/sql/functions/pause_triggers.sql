@@ -13,7 +13,7 @@ begin
     select pause.paused_at, pause.paused_by into strict pause_triggers.paused_at, pause_triggers."by"
     from usersync.pause;
     if pause_triggers.is_new then
-        perform usersync.record_own_act('usersync.paused', jsonb_build_object('by', pause_triggers."by"));
+        perform usersync.record_admin_action('usersync.paused', jsonb_build_object('by', pause_triggers."by"));
     end if;
 end;
 $usersync$;

@@ -38,7 +38,7 @@ declare
     defaults jsonb := usersync.column_defaults();
     page_end uuid;
     is_empty boolean;
-    ledger_ids uuid[];
+    failed_ids uuid[];
     differing_ids uuid[];
     stale_ids uuid[];
 begin
@@ -71,7 +71,7 @@ begin
         end if;
     end if;
     -- The ledger may name users whom neither table has: they belong to the page that they follow.
-    ledger_ids := array(
+    failed_ids := array(
         select failure.user_id from usersync.sync_failures as failure
         where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
             and failure.user_id is distinct from reconcile_page.next_id
@@ -159,29 +159,29 @@ begin
     end if;
 
     if not reconcile_page.dry_run then
-        if cardinality(ledger_ids) > 0 then
+        if cardinality(failed_ids) > 0 then
             -- What a trigger of the application turned into something else would only be turned again: such users
             -- wait until the trigger, or either side's values, have changed. Who fails again and again waits, too.
             differing_ids := array(
                 select unnest(differing_ids)
                 union
-                select unnest(ledger_ids)
+                select unnest(failed_ids)
                 except
-                select unlike.user_id
-                from usersync.unlike_users(array(
+                select out_of_sync.user_id
+                from usersync.find_out_of_sync_users(array(
                     select failure.user_id from usersync.sync_failures as failure
-                    where failure.user_id = any(ledger_ids) and failure.sqlstate = 'US001'
-                ), false) as unlike
+                    where failure.user_id = any(failed_ids) and failure.sqlstate = 'US001'
+                ), false) as out_of_sync
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
-                where unlike.sqlstate = 'US001'
+                where out_of_sync.sqlstate = 'US001'
                 except
                 select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id = any(ledger_ids) and failure.next_try_at > now()
+                where failure.user_id = any(failed_ids) and failure.next_try_at > now()
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');
         -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
-        perform usersync.note_unlike_users(array(
+        perform usersync.record_out_of_sync_users(array(
             select unnest(stale_ids)
             except
             select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)

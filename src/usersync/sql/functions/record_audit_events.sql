@@ -51,13 +51,13 @@ begin
     end if;
     if headers ? 'usersync-try' then
         begin
-            result := usersync.store_audit_events(events);
+            result := usersync.store_event_batch(events);
             raise exception using errcode = 'triggered_action_exception';
         exception when triggered_action_exception then
             return jsonb_build_object('stored', result.stored, 'position', place);
         end;
     end if;
-    result := usersync.store_audit_events(events);
+    result := usersync.store_event_batch(events);
     if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
@@ -70,7 +70,7 @@ begin
             'action', few.event -> 'action',
             'reason', case
                 when few.sqlstate like 'P0%' then 'a function of the application raised SQLSTATE ' || few.sqlstate
-                else usersync.without_values(few.sqlstate, few.reason)
+                else usersync.redact_message(few.sqlstate, few.reason)
             end
         ))
         into rejects

@@ -28,13 +28,13 @@ begin
         (user_id, kind, outcome, sqlstate, constraint_name, column_name, message, raised_in)
     select
         id,
-        case when usersync.is_alive(id) then 'row' else 'removal' end,
+        case when usersync.auth_user_exists(id) then 'row' else 'removal' end,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
         -- A trigger can raise with any name that it likes, an address for instance.
-        usersync.without_values(reason, failed_constraint),
-        usersync.without_values(reason, failed_column),
-        usersync.without_values(reason, error_message),
+        usersync.redact_message(reason, failed_constraint),
+        usersync.redact_message(reason, failed_column),
+        usersync.redact_message(reason, error_message),
         record_failures.raised_in
     from unnest(ids) as id
     on conflict (user_id) do update set

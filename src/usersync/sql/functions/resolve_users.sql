@@ -23,7 +23,7 @@ begin
         select unnest(ids), '23503 the foreign key of the audit log does not accept the user (usersync doctor --only D025)';
         return;
     end if;
-    select holding.held, holding.problem into present, trouble from usersync.hold_users(ids) as holding;
+    select locking.locked_ids, locking.problem into present, trouble from usersync.lock_user_rows(ids) as locking;
     begin
         if given_up then
             trouble := coalesce(trouble, 'given up after several attempts');
@@ -35,7 +35,7 @@ begin
                 where target."@key" = any(resolve_users.ids::"@key_type"[])
             );
             perform usersync.sync_on_request(absent);
-            present := present || (select holding.held from usersync.hold_users(absent) as holding);
+            present := present || (select locking.locked_ids from usersync.lock_user_rows(absent) as locking);
         end if;
         absent := array(select unnest(ids) except select unnest(present));
         if cardinality(absent) > 0 then
@@ -70,7 +70,7 @@ begin
         end if;
     end if;
     return query
-    select held.id, null::text from unnest(present) as held (id)
+    select locked.id, null::text from unnest(present) as locked (id)
     union all
     select lacking.id, lacking.problem from unnest(absent, problems) as lacking (id, problem);
 end;

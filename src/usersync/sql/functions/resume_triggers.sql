@@ -12,7 +12,7 @@ begin
     -- See pause_triggers.
     alter table usersync.pause set (fillfactor = 100);
     if ended is not null then
-        perform usersync.record_own_act('usersync.resumed', jsonb_strip_nulls(jsonb_build_object(
+        perform usersync.record_admin_action('usersync.resumed', jsonb_strip_nulls(jsonb_build_object(
             'by', resumed_by, 'paused_at', ended -> 'paused_at', 'paused_by', ended -> 'by')));
     end if;
     return ended;

@@ -1,13 +1,13 @@
 -- The triggers of the application that fire for each row after the operation (4 INSERT, 8 DELETE, as in
 -- pg_trigger.tgtype), before COMMIT. Triggers of a kind fire in the order of their names. IMMUTABLE for the reason that
--- takes_rows_as_given gives; a call with a variable is computed each time, and may be anywhere.
+-- stores_rows_unchanged gives; a call with a variable is computed each time, and may be anywhere.
 create or replace function usersync.row_triggers(relation regclass, operation integer) returns name[]
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $usersync$
 begin
     return array(
-        select tgname from usersync.triggers_of(relation)
+        select tgname from usersync.table_triggers(relation)
         where tgtype & 3 = 1 and tgtype & operation <> 0 and not tgisinternal and not tgdeferrable
     );
 end;

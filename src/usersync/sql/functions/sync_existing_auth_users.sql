@@ -23,7 +23,7 @@ begin
         raise exception 'page_size must be at least 1, not %', page_size using errcode = 'invalid_parameter_value';
     end if;
     if first_id is null and page_size is null then
-        compared := usersync.compare_at_once();
+        compared := usersync.compare_tables();
         if compared.in_step then
             return jsonb_build_object(
                 'synced', 0, 'errors', 0, 'examined', compared.examined, 'orphaned', compared.orphaned,

@@ -41,11 +41,11 @@ begin
         perform set_config('usersync.has_changed_users', 'yes', true);
     end if;
     if in_request and usersync.is_paused() then
-        perform usersync.note_paused_users(ids, fired_by, applies_deletions);
+        perform usersync.record_paused_users(ids, fired_by, applies_deletions);
         return;
     end if;
     if in_request then
-        select holding.checked, holding.deferred into to_check, to_defer from usersync.hold_constraints() as holding;
+        select pending.checked, pending.deferred into to_check, to_defer from usersync.make_constraints_immediate() as pending;
     end if;
     perform set_config('usersync.checked_constraints', to_check, true);
     perform set_config('usersync.in_request', in_request::text, true);

@@ -17,14 +17,14 @@ declare
     error_context text;
     written bigint;
     has_triggers boolean;
-    unlike uuid[] := '{}'::uuid[];
+    out_of_sync uuid[] := '{}'::uuid[];
     half integer;
     unlocked uuid[];
     raised_in text;
     gives_up boolean := false;
 begin
     if in_request and current_setting('usersync.gives_up', true) = 'yes' then
-        perform usersync.postpone_users(ids);
+        perform usersync.record_untried_users(ids);
         return;
     end if;
     if current_setting('usersync.has_waited', true) = 'yes' then
@@ -32,26 +32,26 @@ begin
         perform set_config('lock_timeout', '10ms', true);
     end if;
     begin
-        written := usersync.write_rows(ids, held => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
+        written := usersync.write_full_rows(ids, source_is_locked => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
         if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
         -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
         -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
         -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
-        perform usersync.check_constraints();
+        perform usersync.check_deferred_constraints();
         has_triggers := exists (
             select from pg_trigger where tgrelid = '@users_table'::regclass and not tgisinternal
         ) or exists (select from pg_inherits where inhparent = '@users_table'::regclass);
         -- Where all was written and nobody else has a hand in it, there is nothing to look for.
         if has_triggers or written < cardinality(ids) then
-            unlike := usersync.note_unlike_users(ids, applies_deletions);
+            out_of_sync := usersync.record_out_of_sync_users(ids, applies_deletions);
         end if;
         if fired_by is distinct from 'INSERT' then
             begin
                 delete from usersync.sync_failures as failure
-                where failure.user_id = any(try_users.ids) and failure.user_id <> all(unlike)
-                    and (applies_deletions or failure.kind <> 'removal' or usersync.is_alive(failure.user_id));
+                where failure.user_id = any(try_users.ids) and failure.user_id <> all(out_of_sync)
+                    and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
                 null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
             end;
@@ -73,9 +73,9 @@ begin
     end;
 
     half := cardinality(ids) / 2;
-    raised_in := usersync.raised_below(error_context);
+    raised_in := usersync.find_raising_function(error_context);
     if in_request then
-        gives_up := usersync.spend(started, raised_in is not null and is_alone);
+        gives_up := usersync.count_failed_attempt(started, raised_in is not null and is_alone);
     end if;
     if reason = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true);
@@ -90,17 +90,17 @@ begin
             ids := array(select unnest(ids) except select unnest(unlocked));
         end if;
     elsif half > 0 and (left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or raised_in is not null)
-        and not usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), false)
+        and not usersync.fails_for_every_user(concat_ws(' ', reason, failed_constraint, failed_column), false)
     then
         -- Some row's fault, then, and not the schema's: find it, and let the others through.
         perform usersync.try_users(ids[:half], fired_by, in_request, applies_deletions, is_alone);
         perform usersync.try_users(ids[half + 1:], fired_by, in_request, applies_deletions, is_alone);
         return;
     elsif half = 0 and in_request and not (reason = '23505' and array['@mapped_policies'] && '{"null",suffix}') then
-        perform usersync.is_refused_anyway(concat_ws(' ', reason, failed_constraint, failed_column), true);
+        perform usersync.fails_for_every_user(concat_ws(' ', reason, failed_constraint, failed_column), true);
     end if;
     if not applies_deletions then
-        ids := array(select id from unnest(ids) as id where usersync.is_alive(id));
+        ids := array(select id from unnest(ids) as id where usersync.auth_user_exists(id));
     end if;
     if cardinality(ids) = 0 then
         return;

@@ -8,7 +8,7 @@ as $usersync$
 declare
     page record;
     cursor_id uuid := '00000000-0000-0000-0000-000000000000'::uuid;
-    compared record := usersync.compare_at_once();
+    compared record := usersync.compare_tables();
     auth_users bigint := 0;
     users bigint := 0;
     missing bigint := 0;
@@ -47,7 +47,7 @@ begin
         'skipped', skipped,
         'deleted_upstream', deleted_upstream,
         'oldest_missing_at', oldest_missing
-    ) || usersync.ledger_status();
+    ) || usersync.failure_status();
 end;
 $usersync$;
 comment on function public.user_sync_status() is

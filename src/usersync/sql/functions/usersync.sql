@@ -15,7 +15,7 @@ declare
     ids uuid[];
 begin
     if (arguments ->> 'create')::boolean then
-        return usersync.while_creating(operation, arguments);
+        return usersync.run_with_row_creation(operation, arguments);
     end if;
     case operation
     when 'position' then
@@ -41,7 +41,7 @@ begin
         ids := array(select id::uuid from jsonb_array_elements_text(arguments -> 'ids') as id);
         return to_jsonb(usersync.remove_deleted_users(ids, arguments ->> 'kind'));
     when 'record_removal' then
-        return to_jsonb(usersync.record_own_act(
+        return to_jsonb(usersync.record_admin_action(
             case arguments ->> 'kind' when 'orphaned' then 'usersync.orphans_removed' else 'usersync.deletions_applied' end,
             jsonb_strip_nulls(jsonb_build_object(
                 'policy', case arguments ->> 'kind' when 'orphaned' then '@on_delete' else '@on_soft_delete' end,
@@ -63,13 +63,13 @@ begin
         lock table usersync.pause in exclusive mode;
         return null;
     when 'record_retry' then
-        return to_jsonb(usersync.record_own_act('usersync.failures_retried', jsonb_strip_nulls(jsonb_build_object(
+        return to_jsonb(usersync.record_admin_action('usersync.failures_retried', jsonb_strip_nulls(jsonb_build_object(
             'users', (arguments ->> 'users')::bigint,
             'synced', (arguments ->> 'synced')::bigint,
             'by', arguments ->> 'by'
         ))));
     when 'ledger_status' then
-        return usersync.ledger_status();
+        return usersync.failure_status();
     when 'failures' then
         return usersync.list_failures(
             user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
@@ -95,7 +95,7 @@ begin
                 and case
                     -- Those who were tried a moment ago.
                     when arguments ? 'ids' then failure.user_id = any(given.ids)
-                    else failure.user_id <> all((select usersync.outlived_failures())::uuid[])
+                    else failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 end
         );
     when 'unlink_events' then
@@ -108,7 +108,7 @@ begin
         return to_jsonb(usersync.reconcile_page(
             (arguments ->> 'first_id')::uuid, (arguments ->> 'last_id')::uuid, page_size, true));
     when 'compare_at_once' then
-        return to_jsonb(usersync.compare_at_once());
+        return to_jsonb(usersync.compare_tables());
     when 'start_run' then
         if (arguments ->> 'retries_all')::boolean then
             update usersync.sync_failures set next_try_at = null where next_try_at is not null;
@@ -151,7 +151,7 @@ begin
         perform usersync.receive_users('[]', now());
         return to_jsonb(clock_timestamp());
     when 'count_unseen' then
-        return to_jsonb(usersync.count_unseen((arguments ->> 'since')::timestamptz));
+        return to_jsonb(usersync.count_unlisted((arguments ->> 'since')::timestamptz));
     when 'unseen_ids' then
         return to_jsonb(array(
             select stored.id from usersync.auth_users as stored

@@ -26,7 +26,7 @@ begin
         'and (select true from %s as target where %s) is null on conflict (%I) do nothing',
         '@users_table', column_list, value_list, '@source_table', '@users_table', '@is_row_of_source', '@key'
     ) using ids;
-    perform usersync.check_constraints();
+    perform usersync.check_deferred_constraints();
 end;
 $usersync$;
 comment on function usersync.write_minimal_rows(uuid[]) is

@@ -1,0 +1,19 @@
+-- Counts the time of an attempt that failed, in the auth server's transaction, and says whether that was enough:
+-- nothing more is tried once budget_ms are gone, nor where an application's trigger has raised for the only user.
+create or replace function usersync.count_failed_attempt(started timestamptz, has_raised boolean) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+declare
+    spent numeric := coalesce(nullif(current_setting('usersync.spent_ms', true), ''), '0')::numeric
+        + extract(epoch from clock_timestamp() - started) * 1000;
+begin
+    perform set_config('usersync.spent_ms', round(spent, 3)::text, true);
+    if has_raised or spent >= '@budget_ms'::numeric then
+        perform set_config('usersync.gives_up', 'yes', true);
+    end if;
+    return current_setting('usersync.gives_up', true) is not distinct from 'yes';
+end;
+$usersync$;
+comment on function usersync.count_failed_attempt(timestamp with time zone, boolean) is
+    'usersync: counts the time of failed attempts in the auth server''s transaction.';

@@ -1,0 +1,33 @@
+-- Records something that usersync did to the whole database because somebody asked for it (a removal, a prune), where
+-- there is an audit log: what, when, how much, by which role, and by whom where details say so ("by"). Returns whether
+-- it is recorded. Raises nothing: what was done is done.
+create or replace function usersync.record_admin_action(action text, details jsonb) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $usersync$
+declare
+    role_name text := coalesce(
+        nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
+    result jsonb;
+begin
+    if usersync.audit_log() is null then
+        return false;
+    end if;
+    result := public.record_audit_events(jsonb_build_array(jsonb_build_object(
+        'action', record_admin_action.action,
+        'actor_type', 'system',
+        'actor_id', coalesce(record_admin_action.details ->> 'by', role_name),
+        'entity_type', 'table',
+        'entity_id', '@users_table',
+        'metadata', record_admin_action.details - 'by' || jsonb_build_object(
+            'db_role', role_name, 'application_name', current_setting('application_name')),
+        'source', 'sync'
+    )));
+    return coalesce((result ->> 'stored')::bigint > 0, false);
+exception when others or assert_failure then
+    raise warning 'usersync: % was not recorded in the audit log: % %', record_admin_action.action, sqlstate, sqlerrm;
+    return false;
+end;
+$usersync$;
+comment on function usersync.record_admin_action(text, jsonb) is
+    'usersync: records in the audit log what usersync did because somebody asked for it.';

@@ -1,0 +1,18 @@
+-- A message without what personal data it may quote: addresses, and for a value that did not fit, the value.
+create or replace function usersync.redact_message(reason text, message text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $usersync$
+    select left(regexp_replace(
+        case
+            -- Between the quotes of any language that PostgreSQL speaks.
+            when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
+            -- A quoted local part may hold spaces.
+            else regexp_replace(message, '"[^"]*["]@', '@', 'g')
+        end,
+        '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
+    ), 500);
+$usersync$;
+comment on function usersync.redact_message(text, text) is
+    'usersync: an error message without the personal data that it may quote.';

@@ -1,0 +1,74 @@
+-- Stores a batch, and puts aside what cannot be stored because of what it contains. Raises for the database's
+-- own troubles only: those are worth trying again.
+--
+-- If the batch fails, each event is validated alone, and the valid ones are stored at once. Only what
+-- a constraint or a trigger of the application's own refuses is left to be found by halving.
+--
+-- lock_timeout: while somebody alters the users table, even an event that is linked to nobody has to wait, for
+-- that is how PostgreSQL checks a foreign key. Better to come again than to hold up who is in a hurry.
+create or replace function usersync.store_event_batch(
+    events jsonb, validated boolean default false, out stored bigint, out rejected bigint
+)
+language plpgsql
+set search_path = pg_catalog, "@pinned"
+set lock_timeout = '2s'
+as $usersync$
+#variable_conflict use_variable
+declare
+    half integer := jsonb_array_length(events) / 2;
+    reason text;
+    failed_constraint text;
+    failed_table text;
+    error_message text;
+    valid jsonb := '[]'::jsonb;
+    user_links text := current_setting('usersync.user_links', true);
+begin
+    rejected := 0;
+    for attempt in 1..2 loop
+        begin
+            stored := usersync.insert_audit_events(events);
+            return;
+        exception when others or assert_failure then
+            get stacked diagnostics
+                reason = returned_sqlstate, failed_constraint = constraint_name, failed_table = table_name,
+                error_message = message_text;
+        end;
+        -- A table's check that has no name is that of a partition, and says that there is none for this time.
+        -- If somebody made one meanwhile, there is the second time.
+        exit when reason <> '23514' or failed_constraint <> '' or failed_table = '';
+        if attempt = 2 then
+            reason := '55000';  -- object_not_in_prerequisite_state: no fault of the events
+        end if;
+    end loop;
+
+    if left(reason, 2) not in ('22', '23', '27', '54', 'P0') then
+        raise exception using errcode = reason, message = error_message;
+    end if;
+    if not validated then
+        select checked.valid, checked.rejected into valid, rejected
+        from usersync.reject_invalid_events(events) as checked;
+        select rest.stored, rejected + rest.rejected into stored, rejected
+        from usersync.store_event_batch(valid, true) as rest;
+    elsif half > 0 then
+        select first.stored + second.stored, first.rejected + second.rejected into stored, rejected
+        from usersync.store_event_batch(
+            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), true
+        ) as first
+        cross join lateral usersync.store_event_batch(
+            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
+        ) as second;
+    elsif reason = '23503' and user_links is distinct from 'unlink' then
+        -- The user has a row, and the log's foreign key leads to another table. No event is rejected for its user.
+        perform set_config('usersync.user_links', 'unlink', true);
+        select unlinked.stored, unlinked.rejected into stored, rejected
+        from usersync.store_event_batch(events, true) as unlinked;
+        perform set_config('usersync.user_links', coalesce(user_links, ''), true);
+    else
+        perform usersync.reject_audit_event(events -> 0, reason, error_message);
+        stored := 0;
+        rejected := 1;
+    end if;
+end;
+$usersync$;
+comment on function usersync.store_event_batch(jsonb, boolean) is
+    'usersync: stores a batch of events, and puts aside those that cannot be stored.';
