@@ -134,6 +134,28 @@ def test_a_function_that_raises_pt429_is_a_429(api):
     assert "Too many" in str(refusal)
 
 
+def test_a_pre_request_function_that_raises_pt429_is_waited_for(serve, store, make_log, eventually):
+    """As it is done on Supabase to limit how often a role may call."""
+    store.owner.execute("""
+        create table public.limits ();
+        create function public.limit_requests() returns void language plpgsql security definer as $$ begin
+            if exists (select from public.limits) then
+                raise sqlstate 'PT429' using message = 'Too many requests';
+            end if;
+        end $$
+    """)
+    gateway = serve(store.database, PGRST_DB_PRE_REQUEST="public.limit_requests")
+    store.owner.execute("insert into public.limits default values")
+    log = make_log(DataApi(gateway.url, SECRET_KEY))
+    ids = [log.record("a.b") for _ in range(20)]
+    eventually(lambda: log.stats().consecutive_failures > 1)
+    assert "HTTP 429: Too many requests" in log.stats().last_error
+    store.owner.execute("delete from public.limits")
+    assert log.flush(60)
+    assert sorted(store.ids()) == sorted(ids)
+    assert log.stats().refused == 0
+
+
 def test_the_time_out_says_how_long_was_waited_in_all(api, monkeypatch):
     monkeypatch.setattr("usersync.rest.exchange.time.monotonic", iter([0.0, *[29.9] * 20]).__next__)
     exchange = ask(api, "POST", "/rest/v1/rpc/x", b"{}", read=read_answer)

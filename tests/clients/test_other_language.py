@@ -10,6 +10,7 @@ import pytest
 
 from logged import logged
 from usersync import AuditLog, UserSync
+from usersync.audit.redaction import Redactor
 from usersync.errors import (
     BusyError,
     ColumnMissingError,
@@ -17,7 +18,8 @@ from usersync.errors import (
     DatabaseError,
     NotInstalledError,
 )
-from usersync.plans import schema
+from usersync.plans import schema, tracking
+from usersync.plans.tracking_state import TrackOptions
 from usersync.schema.trial.faults import fault_of
 from usersync.testing import GoTrue
 from usersync.testing.install import install
@@ -158,6 +160,21 @@ def test_events_are_stored_and_rejected_as_ever(database, owner, auth, tmp_path,
     assert owner.execute("select count(*) from public.audit_logs where user_id = %s", [user]).fetchone() == (
         1,
     )
+
+
+def test_a_tracked_amount_of_money_says_the_same_in_any_locale(owner):
+    owner.execute("create table public.prices (id int primary key, price money)")
+    run(tracking.track(logged(), "prices", TrackOptions(), Redactor().is_secret), owner)
+    shown = set()
+    for locale in ("de_DE.UTF-8", "C"):
+        owner.execute(f"set lc_monetary = '{locale}'")
+        owner.execute("insert into public.prices values (1, 1234.5::numeric::money)")
+        shown |= set(owner.execute("select price::text from public.prices").fetchall())
+        owner.execute("delete from public.prices")
+    assert len(shown) == 2
+    changes = "select changes -> 'price' from public.audit_logs where action = 'prices.inserted'"
+    first, second = owner.execute(changes).fetchall()
+    assert first == second
 
 
 def test_the_function_that_raised_and_its_trigger_are_named(owner):
