@@ -121,6 +121,18 @@ def test_a_not_null_column_without_a_source_is_a_question(proposed):
     assert any(each.startswith("tenant: NOT NULL and without a default") for each in data["decisions"])
 
 
+def test_a_table_of_prisma_is_taken_and_its_time_of_update_is_a_question(proposed):
+    """Input: "id" text, "createdAt" with a default, "updatedAt" NOT NULL without one."""
+    data = proposed(
+        'create table public.profiles ("id" text primary key, "email" text unique, '
+        '"createdAt" timestamp(3) not null default current_timestamp, "updatedAt" timestamp(3) not null)',
+        code=1,
+    )
+    assert data["settings"]["key_type"] == "text"
+    assert set(entries(data)) == {"email", "createdAt"}
+    assert any(each.startswith("updatedAt: NOT NULL and without a default") for each in data["decisions"])
+
+
 def test_an_auth_server_without_a_column_is_not_asked_for_it(proposed, superuser, usersync):
     """Input: an auth server from before is_anonymous existed."""
     superuser.execute("alter table auth.users drop column is_anonymous cascade")

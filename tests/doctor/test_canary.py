@@ -314,6 +314,14 @@ def test_what_no_rollback_takes_back_is_not_tried_unasked(clinic, change, fly):
 
 
 @pytest.mark.newest_server
+def test_a_call_that_only_a_deletion_makes_holds_up_no_sign_up(clinic, change, fly):
+    """Input: AFTER DELETE on a table that a sign-up inserts into, which calls the network."""
+    change(CALLING.replace("tell after insert on", "tell after delete on"))
+    assert clinic.check("D030").status == "ok"
+    assert states(fly())["sign-up by e-mail"] == "ok"
+
+
+@pytest.mark.newest_server
 def test_a_database_that_takes_no_writes(clinic, fly):
     options = {"options": "-c default_transaction_read_only=on"}
     with clinic.project.database.connect("postgres", **options) as connection:

@@ -45,6 +45,7 @@ def test_d012_a_key_that_is_not_unique(clinic):
         [clinic.project.users],
     ).fetchone()[0]
     change(clinic, f"alter table {{users}} drop constraint {name} cascade")
+    assert "A unique key forbids a second row of a user" in clinic.check("D012").fix
     assert "no primary key or unique" in clinic.cures("D012").detail
 
 

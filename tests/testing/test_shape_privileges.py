@@ -146,3 +146,9 @@ def test_the_columns_and_indexes_of_auth_users(superuser):
     assert superuser.execute(indexes).fetchone() == (11, 8, 6)
     security = "select relrowsecurity, relforcerowsecurity from pg_class where oid = 'auth.users'::regclass"
     assert superuser.execute(security).fetchone() == (True, False)
+
+
+@pytest.mark.parametrize(("table", "columns"), [("auth.sessions", 15), ("auth.mfa_factors", 13)])
+def test_no_column_of_a_newer_auth_server_is_missing(superuser, table, columns):
+    counted = "select count(*) from pg_attribute where attrelid = %s::regclass and attnum > 0"
+    assert superuser.execute(counted, [table]).fetchone() == (columns,)
