@@ -11,8 +11,10 @@ import pytest
 
 from logged import logged
 from usersync.errors import ConflictError
+from usersync.plans.doctor import choose, examine
 from usersync.settings import Settings, parse_settings
 from usersync.sql.script import install_script
+from usersync.transports.run import run
 
 LOG = "create table public.audit_logs"
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
@@ -216,3 +218,88 @@ def test_the_application_s_table_survives_a_rollback(installer, catalog):
     installer.apply(Settings())
     installer.rollback(Settings(), drop_users_table=True)
     assert catalog() == before
+
+
+MOVES = {
+    "renamed": ("alter table public.audit_logs rename to old_log", "public.old_log"),
+    "moved": (
+        "create schema archive; alter table public.audit_logs set schema archive",
+        "archive.audit_logs",
+    ),
+}
+
+
+def ids(installer, table):
+    return installer.connection.execute(f"select id from {table}").fetchall()
+
+
+@pytest.mark.parametrize(("move", "name"), MOVES.values(), ids=MOVES)
+@pytest.mark.parametrize("drop", [False, True], ids=["keep", "drop"])
+def test_a_log_that_has_another_name_stays_with_its_events(installer, move, name, drop):
+    """Before, rollback failed with 2BP01 and the advice to use DROP ... CASCADE."""
+    installer.apply(logged())
+    record(installer)
+    installer.connection.execute(move)
+    events = ids(installer, name)
+    done = installer.rollback(logged(), drop_audit_log=drop)
+    (kept,) = [each for each in done.changes if each.subject.endswith(name.removeprefix("public."))]
+    assert kept.kind == "keep"
+    assert ids(installer, name) == events
+    assert len(events) == 1
+    assert installer.connection.execute("select to_regnamespace('usersync')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("how", ["renamed", "another setting"])
+def test_two_logs_stay_with_their_events_and_the_second_one_is_used_again(installer, how):
+    """Both have partitions for the same months. Before, rollback failed with 42P07."""
+    installer.apply(logged())
+    record(installer)
+    if how == "renamed":
+        installer.connection.execute("alter table public.audit_logs rename to old_log")
+        first, second, settings = "public.old_log", "public.audit_logs", logged()
+    else:
+        settings = logged({"audit": {"table": "public.audit_events"}})
+        first, second = "public.audit_logs", "public.audit_events"
+    installer.apply(settings)
+    record(installer)
+    events = ids(installer, first), ids(installer, second)
+    installer.rollback(settings)
+    assert (ids(installer, first), ids(installer, second)) == events
+    is_open = (
+        "select relname from pg_class where relname ~ '^audit_logs_' and relkind in ('r', 'p') "
+        "and relnamespace = 'public'::regnamespace and not relrowsecurity"
+    )
+    assert installer.connection.execute(is_open).fetchall() == []
+    installer.apply(settings)
+    record(installer)
+    assert len(ids(installer, second)) == 2
+    assert installer.plan(settings).changes == ()
+    outside = (
+        "select count(*) from pg_inherits join pg_class on pg_class.oid = inhrelid "
+        "where inhparent = to_regclass(%s) and relnamespace <> 'usersync'::regnamespace"
+    )
+    assert installer.connection.execute(outside, [second]).fetchone() == (0,)
+    installer.rollback(settings)
+    assert len(ids(installer, second)) == 2
+
+
+def test_three_logs_one_after_the_other(installer):
+    for number in range(3):
+        installer.apply(logged())
+        record(installer)
+        installer.connection.execute(f"alter table public.audit_logs rename to log_{number}")
+    installer.rollback(logged())
+    assert [len(ids(installer, f"public.log_{number}")) for number in range(3)] == [1, 1, 1]
+
+
+def test_the_doctor_names_the_log_that_was_renamed(installer):
+    installer.apply(logged())
+    record(installer)
+    installer.connection.execute("alter table public.audit_logs rename to old_log")
+    (check,) = run(examine(logged(), choose(["D025"])), installer.connection)
+    assert "old_log was the audit log" in check.findings[0].message
+    assert not check.findings[0].safe
+    installer.connection.execute("alter table public.old_log rename to audit_logs")
+    (check,) = run(examine(logged(), choose(["D025"])), installer.connection)
+    assert check.findings == ()
+    assert record(installer)["stored"] == 1

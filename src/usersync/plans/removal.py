@@ -70,6 +70,7 @@ def plan_removal(
         )
     else:
         changes += _audit_log(settings, bundle, inspection, drop=drop_audit_log, rejects=rejects)
+    changes += _former_logs(bundle, inspection)
     changes += [
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
@@ -206,6 +207,13 @@ def _audit_log(
         yield Change(
             "keep", put_aside, reason, "select;" if catalog["has_audit_log"] else bundle.release_audit_table
         )
+
+
+def _former_logs(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    """Logs that usersync created, and that the settings do not name."""
+    for name in inspection.catalog["former_audit_logs"]:
+        reason = "it was the audit log under another name, and keeps its events, but is append-only no more"
+        yield Change("keep", f"table {name}", reason, bundle.release_audit_table)
 
 
 def _users_table(settings: Settings, inspection: Inspection, *, drop: bool) -> Iterator[Change]:

@@ -109,6 +109,11 @@ class Renderer:
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
         } | fragments.values()
         self._values |= values or {}
+        # A log that the settings do not name any more, once there is another one.
+        self._values["is_former_log"] = self.render(
+            "parent.oid is distinct from to_regclass('@audit_table') "
+            "and ('@creates_audit_log' or '@audit_log' is not null)"
+        )
         self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 
     def render(self, text: str) -> str:
@@ -231,13 +236,16 @@ def render_bundle(settings: Settings) -> Bundle:
     def statement(name: str) -> str:
         return renderer.render(read_sql(f"statements/{name}.sql"))
 
+    leave = read_sql("statements/leave_partitions.sql")
     bundle = Bundle(
         settings=settings,
         bootstrap=statement("bootstrap"),
         migrations=tuple(_migrations(renderer)),
         create_users_table=statement("create_users_table"),
-        create_audit_table=statement("create_audit_table"),
-        release_audit_table=statement("release_audit_table"),
+        create_audit_table=renderer.render(leave) + statement("create_audit_table"),
+        release_audit_table=(
+            renderer.render(leave.replace("'@is_former_log'", "true")) + statement("release_audit_table")
+        ),
         functions=tuple(_functions(renderer)),
         triggers=tuple(_triggers(renderer)),
         set_privileges=statement("set_privileges"),

@@ -31,14 +31,27 @@ def look(context: Context) -> Plan[Verdict]:
 def _misfits(context: Context) -> Iterator[Finding]:
     settings, catalog = context.settings, context.inspection.catalog
     if settings.audit.is_own and not catalog["has_audit_log"]:
+        message, former = (
+            f"there is no table {settings.audit_table}: no event can be stored",
+            _renamed(context),
+        )
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
-            f"there is no table {settings.audit_table}: no event can be stored",
-            "usersync apply",
-            safe=True,
+            f"{message}. {former} was the audit log" if former else message,
+            f"-- If {former} was renamed or moved by mistake, give it its name again. If it was meant, it "
+            "stays with its events, and this creates a new log:\nusersync apply"
+            if former
+            else "usersync apply",
+            safe=not former,
         )
     yield from context.found("D025")
+
+
+def _renamed(context: Context) -> str | None:
+    """The log under another name, if that is where the partitions are."""
+    former = context.inspection.catalog["former_audit_logs"]
+    return former[0] if former else None
 
 
 def _lost(settings: Settings, context: Context) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ do $usersync$
 declare
     log regclass := '@audit_log';
     partition regclass;
+    usual_name text;
 begin
     if log is null and not '@creates_audit_log' then
         return;
@@ -12,19 +13,6 @@ begin
         raise exception 'the audit log cannot be created: another table has the name %', '@audit_table'
             using errcode = 'duplicate_table', hint = 'Set [audit] table to another name in usersync.toml.';
     end if;
-    -- Those of a log that usersync wrote before another was named.
-    for partition in
-        select inhrelid::regclass from pg_inherits
-        join pg_class on pg_class.oid = inhrelid
-        where relnamespace = 'usersync'::regnamespace and inhparent is distinct from to_regclass('@audit_table')
-            and relkind in ('r', 'p')
-    loop
-        execute format('alter table %s set schema %s', partition, (
-            select relnamespace::regnamespace from pg_inherits join pg_class on pg_class.oid = inhparent
-            where inhrelid = partition
-        ));
-    end loop;
-
     if log is null then
         create schema if not exists "@audit_schema";
         -- What an event may hold is said by usersync.audit_event; what is said again here is for triggers that
@@ -92,13 +80,18 @@ begin
         end if;
     end if;
 
-    for partition in
-        select inhrelid::regclass from pg_inherits
+    -- Those that a rollback left with the log; see leave_partitions.sql for their names.
+    for partition, usual_name in
+        select inhrelid, substring(relname from '^(audit_logs_(?:default|[0-9]{4}_[0-9]{2}))(?:_[0-9]+)?$')
+        from pg_inherits
         join pg_class on pg_class.oid = inhrelid
         where inhparent = to_regclass('@audit_table') and relnamespace <> 'usersync'::regnamespace
-            and relname ~ '^audit_logs_(default|[0-9]{4}_[0-9]{2})$'
+            and relname ~ '^audit_logs_(default|[0-9]{4}_[0-9]{2})(_[0-9]+)?$'
     loop
         execute format('alter table %s set schema usersync', partition);
+        if (select relname <> usual_name from pg_class where oid = partition) then
+            execute format('alter table %s rename to %I', partition, usual_name);
+        end if;
     end loop;
     if not exists (
         select from pg_inherits join pg_class on pg_class.oid = inhrelid

@@ -15,6 +15,15 @@ select jsonb_build_object(
         where relkind = 'p' and pg_class.oid is distinct from to_regclass('@audit_table')::oid
             and obj_description(pg_class.oid, 'pg_class') like 'The audit log, made by usersync: %'
     ),
+    -- Logs of usersync's that were renamed, or that another one has followed: their partitions are in its schema yet.
+    'former_audit_logs', (
+        select coalesce(jsonb_agg(distinct parent.oid::regclass::text), '[]')
+        from pg_inherits
+        join pg_class as child on child.oid = inhrelid
+        join pg_class as parent on parent.oid = inhparent
+        where child.relnamespace = to_regnamespace('usersync') and child.relkind in ('r', 'p')
+            and parent.relnamespace <> child.relnamespace and parent.oid is distinct from to_regclass('@audit_table')
+    ),
     'audit_table_unguarded', (
         select coalesce(jsonb_agg(relid::regclass::text order by relid::regclass::text), '[]')
         from pg_partition_tree(to_regclass('@audit_table'))

@@ -1,19 +1,10 @@
--- Leaves the audit log to the application: its partitions move out of usersync's schema, which is to go, closed to the
--- Data API as they were. So do events that were put aside, if there are any: applying again takes both back.
+-- Leaves to the application, with the audit log, the events that were put aside, if there are any: usersync's schema is to
+-- go. Applying again takes both back.
 do $usersync$
 declare
-    partition regclass;
     home regnamespace := coalesce(to_regnamespace('@audit_schema'), 'public'::regnamespace);
 begin
     drop view if exists usersync.audit_logs_guard;
-    for partition in
-        select inhrelid::regclass from pg_inherits
-        join pg_class on pg_class.oid = inhrelid
-        where inhparent = to_regclass('@audit_table') and relnamespace = 'usersync'::regnamespace
-    loop
-        execute format('alter table %s enable row level security', partition);
-        execute format('alter table %s set schema %s', partition, home);
-    end loop;
     if to_regclass('usersync.audit_rejects') is null then
         return;
     end if;
