@@ -260,6 +260,25 @@ def test_a_column_that_would_refuse_every_user_is_noted_beforehand(installer):
     assert "tenant = " in note.hint
 
 
+def test_a_column_that_a_trigger_on_auth_users_fills_is_no_problem(installer, auth):
+    """Input: a trigger that stays computes the value of a NOT NULL column, and creates every row."""
+    installer.connection.execute("""
+        create table public.users (id uuid primary key, email text, slug text not null);
+        create function public.make_slug(email text) returns text language sql as 'select upper(email)';
+        create function public.make() returns trigger language plpgsql security definer as $$ begin
+            insert into public.users values (new.id, new.email, public.make_slug(new.email)); return new;
+        end $$;
+        create trigger make after insert on auth.users for each row execute function public.make();
+    """)
+    (note,) = [each for each in installer.apply(EMAIL).findings if "NOT NULL" in each.message]
+    assert note.level == "warning"
+    assert "only from the trigger make, and usersync cannot create a missing row" in note.message
+    assert all(line.startswith("--") for line in note.fix.splitlines())
+    auth.sign_up_email("ada@example.com")
+    assert installer.connection.execute("select slug from public.users").fetchall() == [("ADA@EXAMPLE.COM",)]
+    assert installer.connection.execute("select * from usersync.sync_failures").fetchall() == []
+
+
 def test_a_foreign_key_that_takes_the_row_along_is_noted(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key references auth.users on delete cascade, email text)"

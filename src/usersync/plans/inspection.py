@@ -18,7 +18,7 @@ from usersync.plans.effects import BEFORE, INSERT, set_by_triggers
 from usersync.plans.kept_addresses import kept_addresses
 from usersync.plans.keys import type_misfit
 from usersync.plans.reference_findings import reference_findings
-from usersync.plans.strangers import stranger_findings, written_tables
+from usersync.plans.strangers import stranger_findings, strangers, written_tables
 from usersync.settings import COPIED_COLUMNS
 from usersync.sql.row_rules import SKIPPED_BY
 from usersync.transports.steps import PINNED, Plan, query, query_row
@@ -291,7 +291,7 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
 
 
 def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    """NOT NULL columns that neither usersync nor the table fills. A BEFORE INSERT trigger may."""
+    """NOT NULL columns that neither usersync nor the table fills. A trigger may."""
     if not settings.creates_rows:
         return  # The application creates the rows, and fills them.
     catalog, table = inspection.catalog, settings.users_table
@@ -302,11 +302,23 @@ def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         for each in catalog["users_triggers"]
         if each["type"] & BEFORE and each["type"] & INSERT and each["enabled"] != "D"
     ]
+    makers = [each.name for each in strangers(settings, catalog) if each.makes_rows and not each.is_copy]
     for name, about in catalog["users_columns"].items():
         if not about["required"] or name in filled:
             continue
         what = f"{table}.{name} is NOT NULL, has no default and is not mapped"
         alter = f"alter table {table.quoted} alter column {quote(name)}"
+        if makers:
+            yield Finding(
+                "D012",
+                f"column {table}.{name}",
+                f"{what}: a new user gets a row only from the trigger {makers[0]}, and usersync cannot "
+                "create a missing row",
+                f"-- If usersync is to create missing rows too, give it a default ({alter} set default …;), "
+                "or map it in [columns].",
+                "warning",
+            )
+            continue
         if before:
             yield Finding(
                 "D012",
