@@ -121,6 +121,22 @@ def test_the_time_of_writing_is_an_effect(judged):
     assert "fills terms_accepted_at, which is not mapped" in stays["make"]
 
 
+@pytest.mark.parametrize(
+    ("sets", "entry"), [("now()", {"expression": "now()"}), ("'active'", {"value": "active"})]
+)
+def test_what_an_update_of_the_user_writes_is_not_what_a_new_row_gets(judged, sets, entry):
+    """Input: last_login_at = now() at each sign-in, mapped as a value that only a new row gets."""
+    adopted, _ = judged(
+        {"last": entry},
+        PROFILES.format("last text"),
+        function("make", "insert into public.profiles (id) values (new.id)"),
+        function("seen", f"update public.profiles set last = {sets} where id = new.id"),
+        trigger("make", "insert", "make"),
+        trigger("seen", "update of last_sign_in_at", "seen"),
+    )
+    assert adopted == {"make"}
+
+
 def test_the_time_of_writing_can_be_mapped_or_be_the_default(judged):
     adopted, _ = judged(
         {"terms_accepted_at": {"expression": "now()"}},

@@ -126,11 +126,16 @@ def _followed(
             continue
         if value is not None and value.is_now and name in touched:
             continue
-        is_followed = column is not None and column.owner == "auth"
-        if value is None or column is None or not _is_same(value, column, catalog["users_columns"].get(name)):
+        about = catalog["users_columns"].get(name)
+        # usersync writes a time, and a value of an app-owned column, into a new row only.
+        if value is None or value.is_now or column is None or not _is_same(value, column, about):
             yield f"sets {name} when the user changes"
-        elif not is_followed and (value.sources or value.expression):
-            yield f"keeps {name} equal to the auth server's, and the settings do not"
+        elif column.owner != "auth":
+            yield (
+                f"keeps {name} equal to the auth server's, and the settings do not"
+                if value.sources or value.expression
+                else f"sets {name} when the user changes"
+            )
 
 
 def set_by_triggers(triggers: Iterable[Mapping[str, Any]], event: int) -> frozenset[str]:

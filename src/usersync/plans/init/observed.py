@@ -127,7 +127,8 @@ def _value(seen: list[Any]) -> Value | None:
     if not present:
         return Value()
     if all(value == NOW for value in present):
-        return Value(is_now=True)
+        # Where some rows have no time, something else than the creation of the row decides.
+        return Value(is_now=True) if len(present) == len(seen) else None
     sources = Counter(source for value in present if (source := source_of(value)))
     constants = {
         value for value in present if is_constant(value) and isinstance(value, str | int | float | bool)
