@@ -80,7 +80,9 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
     assert catalog() == bare
     while not interruption.survived(schema.apply(logged()), at=(steps := steps + 1)):
         state = catalog()
-        assert state == bare or not [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
+        # Triggers of usersync's own tables lock nobody out.
+        made = [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
+        assert state == bare or not [name for name in made if " on usersync." not in name]
         states.append(state == bare)
         if state != bare:
             # All that is missing is what locks busy tables: the triggers, and the log that references the
@@ -101,6 +103,7 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
     assert False in states
 
 
+@pytest.mark.timeout(600)  # likewise
 def test_rollback_stopped_at_any_statement_can_be_repeated(interruption, installer, catalog):
     """Each of the first dozen, which has all of dropping the triggers, then every sixth."""
     bare, steps = catalog(), 0

@@ -1,4 +1,5 @@
--- Raises an error while usersync is paused: runs must not write to the users table then.
+-- Raises an error while usersync is paused: runs must not write to the users table then. Also where nothing can be
+-- written (a standby, a full disk): the functions that sync a user would report each user as a failure.
 create or replace function usersync.refuse_while_paused() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -6,6 +7,9 @@ as $usersync$
 declare
     pause record;
 begin
+    if current_setting('transaction_read_only')::boolean then
+        raise read_only_sql_transaction using message = 'users cannot be synced in a read-only transaction';
+    end if;
     select * into pause from usersync.pause;
     if found then
         raise exception 'usersync is paused since % by %: runs are not allowed to write users',
@@ -15,4 +19,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.refuse_while_paused() is
-    'usersync: raises an error while usersync is paused.';
+    'usersync: raises an error while usersync is paused, or nothing can be written.';

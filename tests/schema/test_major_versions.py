@@ -1,0 +1,189 @@
+"""From one major version of PostgreSQL to another: pg_upgrade, and a dump of 18 in 17, on real servers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from fix_lacking import skip_without
+from logged import logged
+from usersync import UserSync
+from usersync.embedded import EmbeddedPostgres, installed_versions
+from usersync.embedded.identity import namespace
+from usersync.plans import schema
+from usersync.plans.doctor import examine
+from usersync.plans.tracked_tables import tracked
+from usersync.plans.tracking import track
+from usersync.plans.tracking_state import TrackOptions
+from usersync.testing import GoTrue, SupabaseCluster
+from usersync.testing.install import install
+from usersync.transports.run import run
+
+OLD, NEW = 16, 18
+
+
+@pytest.fixture
+def root(servers):
+    """A directory that the account that runs the servers may reach."""
+    root = Path(tempfile.mkdtemp(prefix="upgrade", dir=servers._root))
+    root.chmod(0o711)
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _versions():
+    for version in (OLD, 17, NEW):
+        if version not in installed_versions():
+            skip_without(f"PostgreSQL {version}")
+
+
+def fill(database):
+    """A user, a tracked table with a row, and the events of both."""
+    install(database, logged())
+    with database.connect() as owner, GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        user = auth.sign_up_email("ada@example.com")
+        owner.execute("create table public.orders (id int primary key, buyer uuid, price float8)")
+        run(track(logged(), "public.orders", TrackOptions(), lambda _: False), owner)
+        owner.execute("insert into public.orders values (1, %s, 0.1)", [user])
+    return user
+
+
+def assert_works(dsn, auth_dsn, user):
+    """Everything is as installed, nothing is lost, and what happens now is synced and recorded."""
+    with psycopg.connect(dsn, autocommit=True) as owner, GoTrue(auth_dsn) as auth:
+        assert not run(schema.plan(logged()), owner).changes
+        assert [table.state for table in run(tracked(logged()), owner)] == ["current"]
+        assert {each.code: each.detail for each in run(examine(logged()), owner) if each.findings} == {}
+        later = auth.sign_up_email("bob@example.com")
+        assert set(owner.execute("select id from public.users").fetchall()) == {(user,), (later,)}
+        owner.execute("update public.orders set price = 0.3")
+        assert owner.execute(
+            "select action, changes -> 'price' from public.audit_logs order by recorded_at"
+        ).fetchall() == [
+            ("orders.inserted", [None, 0.1]),
+            ("orders.updated", [0.1, 0.3]),
+        ]
+        assert owner.execute("select count(*) from usersync.audit_rejects").fetchone() == (0,)
+    with UserSync(dsn) as client:
+        assert client.status().in_step
+
+
+def as_server(root, command, **env):
+    """Run a program of the server as the account that runs the server; it refuses to run as root."""
+    owner = (root / "old" / "pgdata").stat()
+    way = {}
+    if os.geteuid() == 0:
+        way = (
+            {"preexec_fn": namespace().assume}
+            if owner.st_uid == 0
+            else {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+        )
+    work = root / "work"
+    if not work.exists():
+        work.mkdir()
+        shutil.chown(work, owner.st_uid, owner.st_gid)
+    done = subprocess.run(
+        [str(each) for each in command],
+        cwd=work,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        **way,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_pg_upgrade(root):
+    with ExitStack() as servers:
+        old = servers.enter_context(EmbeddedPostgres(data_dir=root / "old", version=OLD))
+        cluster = servers.enter_context(SupabaseCluster.on(old))
+        database = cluster.create()
+        user = fill(database)
+        cluster.maintenance.close()
+        old_bin, passwords = old.bin_dir, database.passwords
+        login = psycopg.conninfo.conninfo_to_dict(old.dsn())
+        old.stop()
+        # A cluster of 18 has checksums, and both have to have them.
+        as_server(root, [old_bin / "pg_checksums", "--enable", "-D", root / "old" / "pgdata"])
+    with EmbeddedPostgres(data_dir=root / "new", version=NEW) as new:
+        new_bin, own = new.bin_dir, psycopg.conninfo.conninfo_to_dict(new.dsn())
+        new.stop()
+
+        for home in ("old", "new"):
+            # Both servers run for a moment with a socket in a directory of their own.
+            trust = root / home / "pgdata" / "pg_hba.conf"
+            trust.write_text("local all all trust\n")
+        as_server(
+            root,
+            [
+                new_bin / "pg_upgrade", "--old-bindir", old_bin, "--new-bindir", new_bin,
+                "--old-datadir", root / "old" / "pgdata", "--new-datadir", root / "new" / "pgdata",
+                "--username", own["user"], "--no-sync",
+            ],
+        )  # fmt: skip
+        (root / "new" / "pgdata" / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        new.start()
+        here = {"host": new.host, "port": new.port, "dbname": database.name}
+        with psycopg.connect(user=own["user"], password=login["password"], **here) as connection:
+            assert connection.info.server_version // 10_000 == NEW
+        assert_works(
+            psycopg.conninfo.make_conninfo(user="postgres", password=passwords["postgres"], **here),
+            psycopg.conninfo.make_conninfo(
+                user="supabase_auth_admin", password=passwords["supabase_auth_admin"], **here
+            ),
+            user,
+        )
+
+
+def test_a_dump_of_18_is_restored_into_17(servers):
+    """Tracked tables go on being recorded: no text of a function has what only 18 has."""
+    programs = servers.server(NEW).bin_dir
+    if not (programs / "pg_dump").exists():
+        skip_without("pg_dump", f"none in {programs}")
+    there, here = servers.cluster(NEW), servers.cluster(17)
+    database, restored = there.create(regime="new"), here.create(regime="new")
+    try:
+        user = fill(database)
+        schemas = ["--schema=public", "--schema=usersync"]
+        dump = subprocess.run(
+            [programs / "pg_dump", *schemas, database.dsn("supabase_admin")],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        # What only 18 knows; what is there already, and the platform's.
+        ahead = (
+            "SET transaction_timeout",
+            "CREATE SCHEMA public;",
+            "ALTER DEFAULT",
+            "\\restrict",
+            "\\unrestrict",
+        )
+        dump = "\n".join(line for line in dump.splitlines() if not line.startswith(ahead))
+        users = subprocess.run(
+            [programs / "pg_dump", "--data-only", "--table=auth.users", database.dsn("supabase_admin")],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        users = "\n".join(line for line in users.splitlines() if not line.startswith(ahead))
+        for text, role in ((users, "supabase_admin"), (dump, "postgres")):
+            done = subprocess.run(
+                [programs / "psql", restored.dsn(role), "--quiet", "--set=ON_ERROR_STOP=1"],
+                input=text, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        with restored.connect() as owner:
+            subjects = [change.subject for change in run(schema.plan(logged()), owner).changes]
+            assert not [each for each in subjects if each.startswith("function")]
+            run(schema.apply(logged()), owner)
+        assert_works(restored.dsn(), restored.dsn("supabase_auth_admin"), user)
+    finally:
+        there.drop(database)
+        here.drop(restored)
