@@ -1,0 +1,48 @@
+"""A dump of the schema public alone holds the audit log's definition and no event: every command says so."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from fix_lacking import skip_without
+from logged import write_settings
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def restored(cluster, server, usersync, database, postgres, directory, monkeypatch):
+    """What is left of a project with an event and a tracked table, in another database."""
+    if not (server.bin_dir / "pg_dump").exists():
+        skip_without("pg_dump", f"none in {server.bin_dir}")
+    write_settings(directory)
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    assert usersync("apply", "--yes", "--no-trial").code == 0
+    postgres.execute("create table public.orders (id int primary key)")
+    assert usersync("audit", "track", "orders").code == 0
+    postgres.execute("insert into public.orders values (1)")
+    dump = subprocess.run(
+        [server.bin_dir / "pg_dump", "--schema=public", database.dsn("supabase_admin")],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    other = cluster.create(regime="new")
+    # As people do it: what fails is passed over.
+    subprocess.run(
+        [server.bin_dir / "psql", other.dsn("supabase_admin"), "--quiet"],
+        input=dump, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    monkeypatch.setenv("SUPABASE_DB_URL", other.dsn())
+    yield other
+    cluster.drop(other)
+
+
+def test_a_dump_of_public_alone(usersync, restored):
+    with restored.connect() as owner:
+        assert owner.execute("select count(*) from public.audit_logs").fetchone() == (0,)
+    for command in (["plan"], ["doctor"], ["apply", "--yes", "--no-trial"]):
+        said = " ".join(usersync(*command).out.split())
+        assert "public.audit_logs has no partitions, so it has no events" in said, (command, said)
+        assert "nor the triggers of tracked tables" in said, (command, said)
+        assert "usersync audit track" in said, (command, said)
