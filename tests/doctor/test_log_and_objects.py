@@ -54,6 +54,9 @@ def test_the_canary_records_an_event_and_rolls_it_back(clinic):
 )
 def test_a_log_that_takes_nothing(theatre, breakage, fix):
     theatre.surgeon.execute(breakage)
+    if fix and "D008" in fix:
+        findings = run(schema.plan(theatre.settings), theatre.project.owner).findings
+        assert {each.code for each in findings} >= {"D008"}, "plan does not say that all is well"
     check = canary(theatre)
     assert (check.status, check.fix) == ("problem" if fix else "skipped", fix)
     if fix == "usersync apply":

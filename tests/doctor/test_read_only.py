@@ -70,5 +70,18 @@ def test_the_metric_and_the_error(read_only):
         run_plan(schema.apply(logged()), connection)
 
 
+def test_a_user_without_a_row_is_not_called_in_sync(read_only, superuser, capsys):
+    """The row cannot be created, and no failure can be recorded."""
+    superuser.execute("set default_transaction_read_only = off")
+    superuser.execute("set session_replication_role = replica")
+    ((user,),) = superuser.execute(
+        "insert into auth.users (id, email) values (gen_random_uuid(), 'ada@example.com') returning id"
+    ).fetchall()
+    assert run(["sync", "--user", str(user)]) == 1
+    assert "US205" in capsys.readouterr().err
+    with UserSync(read_only.dsn()) as sync, pytest.raises(ReadOnlyDatabaseError):
+        sync.sync_auth_user(user)
+
+
 def test_a_database_that_takes_writes(project):
     assert project.client.status().read_only is None

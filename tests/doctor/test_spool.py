@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from proxy import Proxy
 from usersync.audit import AuditLog
 from usersync.cli.main import run
 from usersync.plans.doctor import choose, examine
@@ -95,6 +96,31 @@ def test_what_dead_processes_left_under_a_former_address_is_named(clinic):
     (finding,) = check.findings
     assert "7 events of processes that died were recorded for this database under another" in finding.message
     assert finding.fix == "usersync audit spool --drain --project before"
+
+
+def test_a_spool_of_a_former_address_is_found_and_delivered(clinic, tmp_path, monkeypatch, capsys):
+    """A process recorded during an outage of the old address and died; the project has a new address now."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "spool"))
+    database = clinic.project.database
+    with Proxy(database.host, database.port) as former:
+        log = AuditLog(former.through(database.dsn()), keep_delivered=0)
+        log.record("before.outage")
+        assert log.flush(30)
+        former.silent.set()
+        for _ in range(7):
+            log.record("during.outage")
+        assert not log.close(timeout=0.1)
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    assert run(["doctor", "--only", "D032", "--strict"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "7 events of processes that died were recorded for this database under another" in said
+    (spool,) = (tmp_path / "spool").iterdir()
+    assert f"usersync audit spool --drain --project {spool.name}" in said
+    assert run(["audit", "spool", "--drain", "--project", spool.name]) == 0
+    assert run(["doctor", "--only", "D032", "--strict"]) == 0
+    stored = "select count(*) from public.audit_logs where action = 'during.outage'"
+    assert clinic.project.owner.execute(stored).fetchone() == (7,)
 
 
 def test_where_there_is_no_log_it_says_what_to_run(clinic):

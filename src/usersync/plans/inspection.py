@@ -202,6 +202,8 @@ def _privileges(inspection: Inspection) -> Iterator[Finding]:
                 f"-- On Supabase connect as postgres. Elsewhere:\n{missing.fix}",
                 level="error",
             )
+        elif missing.part == "owner":
+            yield Finding(LACKING, missing.subject, str(missing), missing.fix)
 
 
 def _foreign_objects(inspection: Inspection) -> Iterator[Finding]:

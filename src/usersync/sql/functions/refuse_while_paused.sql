@@ -1,5 +1,5 @@
 -- Raises an error while usersync is paused: runs must not write to the users table then. Also where nothing can be
--- written (a standby, a full disk): the functions that sync a user would report each user as a failure.
+-- written, see refuse_read_only.
 create or replace function usersync.refuse_while_paused() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -7,9 +7,7 @@ as $usersync$
 declare
     pause record;
 begin
-    if current_setting('transaction_read_only')::boolean then
-        raise read_only_sql_transaction using message = 'users cannot be synced in a read-only transaction';
-    end if;
+    perform usersync.refuse_read_only();
     select * into pause from usersync.pause;
     if found then
         raise exception 'usersync is paused since % by %: runs are not allowed to write users',

@@ -25,9 +25,11 @@ begin
     when 'ensure_user_exists' then
         return to_jsonb(public.ensure_user_exists(user_id));
     when 'sync_user' then
+        perform usersync.refuse_read_only();
         return to_jsonb(usersync.sync_user(user_id, false)) || jsonb_build_object(
             'copied', '@source_table'::regclass is not distinct from to_regclass('usersync.auth_users'));
     when 'remove_user' then
+        perform usersync.refuse_read_only();
         return to_jsonb(usersync.sync_user(user_id, true));
     when 'retry_users' then
         perform usersync.refuse_while_paused();
