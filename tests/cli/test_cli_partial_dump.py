@@ -13,20 +13,26 @@ pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
-def restored(cluster, server, usersync, database, postgres, directory, monkeypatch):
-    """What is left of a project with an event and a tracked table, in another database."""
+def dump(server, usersync, database, directory, monkeypatch):
+    """A dump of the schema public of a project with an event and a tracked table."""
     if not (server.bin_dir / "pg_dump").exists():
         skip_without("pg_dump", f"none in {server.bin_dir}")
     write_settings(directory)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     assert usersync("apply", "--yes", "--no-trial").code == 0
-    postgres.execute("create table public.orders (id int primary key)")
-    assert usersync("audit", "track", "orders").code == 0
-    postgres.execute("insert into public.orders values (1)")
-    dump = subprocess.run(
+    with database.connect() as owner:
+        owner.execute("create table public.orders (id int primary key)")
+        assert usersync("audit", "track", "orders").code == 0
+        owner.execute("insert into public.orders values (1)")
+    return subprocess.run(
         [server.bin_dir / "pg_dump", "--schema=public", database.dsn("supabase_admin")],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
+
+
+@pytest.fixture
+def restored(cluster, server, dump, monkeypatch):
+    """What is left of it in another database."""
     other = cluster.create(regime="new")
     # As people do it: what fails is passed over.
     subprocess.run(

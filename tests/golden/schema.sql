@@ -257,9 +257,11 @@ begin
     when 'ensure_user_exists' then
         return to_jsonb(public.ensure_user_exists(user_id));
     when 'sync_user' then
+        perform usersync.refuse_read_only();
         return to_jsonb(usersync.sync_user(user_id, false)) || jsonb_build_object(
             'copied', '"auth"."users"'::regclass is not distinct from to_regclass('usersync.auth_users'));
     when 'remove_user' then
+        perform usersync.refuse_read_only();
         return to_jsonb(usersync.sync_user(user_id, true));
     when 'retry_users' then
         perform usersync.refuse_while_paused();
@@ -1805,6 +1807,22 @@ end;
 $function$
 
 
+-- function usersync.keep_description()
+owner postgres; 
+CREATE OR REPLACE FUNCTION usersync.keep_description()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if exists (select from usersync.settings) then
+        return null;
+    end if;
+    return new;
+end;
+$function$
+
+
 -- function usersync.list_failures(uuid, timestamp with time zone, uuid, integer)
 owner postgres; usersync: a page of the failures table, the oldest failure first.
 CREATE OR REPLACE FUNCTION usersync.list_failures(user_id uuid, after_time timestamp with time zone, after_id uuid, page_size integer)
@@ -2589,6 +2607,21 @@ AS $function$
 $function$
 
 
+-- function usersync.refuse_read_only()
+owner postgres; usersync: raises an error where nothing can be written.
+CREATE OR REPLACE FUNCTION usersync.refuse_read_only()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if current_setting('transaction_read_only')::boolean then
+        raise read_only_sql_transaction using message = 'users cannot be synced in a read-only transaction';
+    end if;
+end;
+$function$
+
+
 -- function usersync.refuse_users_with_many_events(uuid[])
 owner postgres; usersync: keeps the deletion of a user with very many audit events out of the auth server's transaction.
 CREATE OR REPLACE FUNCTION usersync.refuse_users_with_many_events(ids uuid[])
@@ -2622,7 +2655,7 @@ $function$
 
 
 -- function usersync.refuse_while_paused()
-owner postgres; usersync: raises an error while usersync is paused.
+owner postgres; usersync: raises an error while usersync is paused, or nothing can be written.
 CREATE OR REPLACE FUNCTION usersync.refuse_while_paused()
  RETURNS void
  LANGUAGE plpgsql
@@ -2631,6 +2664,7 @@ AS $function$
 declare
     pause record;
 begin
+    perform usersync.refuse_read_only();
     select * into pause from usersync.pause;
     if found then
         raise exception 'usersync is paused since % by %: runs are not allowed to write users',
@@ -5569,6 +5603,15 @@ CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_20
 
 -- trigger keep_audit_logs on usersync.audit_logs_default
 CREATE TRIGGER keep_audit_logs BEFORE DELETE OR UPDATE ON usersync.audit_logs_default FOR EACH ROW EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O
+
+-- trigger keep_description on usersync.functions
+CREATE TRIGGER keep_description BEFORE INSERT ON usersync.functions FOR EACH ROW EXECUTE FUNCTION usersync.keep_description(); enabled R
+
+-- trigger keep_description on usersync.schema_version
+CREATE TRIGGER keep_description BEFORE INSERT ON usersync.schema_version FOR EACH ROW EXECUTE FUNCTION usersync.keep_description(); enabled R
+
+-- trigger keep_description on usersync.settings
+CREATE TRIGGER keep_description BEFORE INSERT ON usersync.settings FOR EACH ROW EXECUTE FUNCTION usersync.keep_description(); enabled R
 
 -- trigger on_auth_user_created on auth.users
 CREATE TRIGGER on_auth_user_created AFTER INSERT ON auth.users REFERENCING NEW TABLE AS new_users FOR EACH ROW EXECUTE FUNCTION usersync.handle_new_user(); enabled O
