@@ -34,9 +34,9 @@ MIDDLEWARE = [
 ]
 
 USERSYNC = {
-    # Access tokens are checked, and become request.supabase_user and the actor of events.
+    # Checks access tokens. Their user is request.supabase_user and the actor of events.
     "TOKENS": {},
-    # Behind a load balancer: its network, so that events have the address of the client.
+    # The network of the load balancer, so that events have the client's address.
     "TRUSTED_PROXIES": [],
     "SETTINGS": {
         "audit": {"enabled": True},

@@ -1,4 +1,4 @@
-"""An inventory with an API: users who are signed in move stock, and the audit log says who did what.
+"""An inventory with an API: signed-in users move stock, and the audit log records who did what.
 
 Settings come from the environment: SUPABASE_URL, SUPABASE_DB_URL. Start with: uvicorn app:app
 """
@@ -24,7 +24,7 @@ from usersync.contrib.fastapi import (
     user_sync_router,
 )
 
-# Without prepared statements, so that a transaction pooler may stand between.
+# Without prepared statements, so that it works through a transaction pooler.
 pool = AsyncConnectionPool(
     os.environ["SUPABASE_DB_URL"],
     open=False,
@@ -39,27 +39,27 @@ User = Annotated[VerifiedUser, Depends(current_user)]
 
 
 def admin(user: User) -> VerifiedUser:
-    """Users whom somebody has made administrators. Only the server can write app_metadata."""
+    """Allow administrators only. Only the server can write app_metadata."""
     if user.claims.get("app_metadata", {}).get("role") != "admin":
         raise HTTPException(403, "Only for administrators.")
     return user
 
 
 app = FastAPI(title="Inventory", lifespan=lifespan(pool, audit))
-# The proxies in front, whose X-Forwarded-For is believed: a load balancer in a private network.
+# The proxies whose X-Forwarded-For is used: a load balancer in a private network.
 app.add_middleware(AuditContextMiddleware, trusted_proxies=["10.0.0.0/8"])
 app.include_router(user_sync_router(sync, protected_by=admin))
 
 
 class Product(BaseModel):
-    """A product as it is entered."""
+    """The body of a request that adds a product."""
 
     name: str = Field(min_length=1, max_length=200)
     stock: int = Field(default=0, ge=0, le=1_000_000)
 
 
 class Movement(BaseModel):
-    """What is put in, or taken out if negative."""
+    """The change of the stock; negative numbers reduce it."""
 
     quantity: int = Field(ge=-1_000_000, le=1_000_000)
 
@@ -79,7 +79,7 @@ async def create_product(product: Product, user: User) -> dict[str, Any]:
 
 @app.post("/products/{product_id}/movements", status_code=201)
 async def move_stock(product_id: int, movement: Movement, _: User) -> dict[str, Any]:
-    """Change the stock; the event that explains it commits together with it."""
+    """Change the stock; its event commits in the same transaction."""
     async with pool.connection() as connection:
         cursor = await connection.execute(
             "update public.products set stock = stock + %s where id = %s and stock + %s >= 0 returning stock",

@@ -1,4 +1,4 @@
-"""An inventory with Flask: users who are signed in move stock, and the audit log says who did what.
+"""An inventory with Flask: signed-in users move stock, and the audit log records who did what.
 
 Settings come from the environment: SUPABASE_URL, SUPABASE_DB_URL. Start with: flask run
 """
@@ -17,8 +17,8 @@ from psycopg_pool import ConnectionPool
 from usersync import AuditLog
 from usersync.contrib.flask import FlaskUserSync
 
-# Opened by the first request, so that each process that is forked before that has connections of its own.
-# Without prepared statements, so that a transaction pooler may stand between.
+# Opened by the first request, so that each forked process has its own connections.
+# Without prepared statements, so that it works through a transaction pooler.
 pool = ConnectionPool(
     os.environ["SUPABASE_DB_URL"],
     open=False,
@@ -30,10 +30,10 @@ atexit.register(pool.close)
 MOST = 1_000_000
 
 audit = AuditLog.from_env()
-# The proxies in front, whose X-Forwarded-For is believed: a load balancer in a private network.
+# The proxies whose X-Forwarded-For is used: a load balancer in a private network.
 users = FlaskUserSync(trusted_proxies=["10.0.0.0/8"])
 inventory = Blueprint("inventory", __name__)
-# All of it is for users who are signed in. For a single view: @users.user_required
+# All views require a signed-in user. For a single view: @users.user_required
 inventory.before_request(users.require_user)
 
 
@@ -59,7 +59,7 @@ def create_product() -> tuple[dict[str, Any], int]:
 
 @inventory.post("/products/<int:product_id>/movements")
 def move_stock(product_id: int) -> tuple[dict[str, Any], int]:
-    """Change the stock; the event that explains it commits together with it."""
+    """Change the stock; its event commits in the same transaction."""
     quantity = given("quantity", int)
     update = "update public.products set stock = stock + %s where id = %s and stock + %s >= 0 returning stock"
     with pool.connection() as connection:

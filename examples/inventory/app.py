@@ -1,4 +1,4 @@
-"""A small inventory. Each operation leaves an event in the audit log, in one of three ways.
+"""A small inventory. Each operation records an event in the audit log, in one of three ways.
 
 ============== ================= ============================================================================
 operation      recorded with     because
@@ -27,7 +27,7 @@ Connection = psycopg.Connection[Any]
 
 
 class StockLeftError(PermissionError):
-    """A product of which there is stock may not be deleted."""
+    """A product with stock cannot be deleted."""
 
 
 def create_product(connection: Connection, audit: AuditLog, name: str, stock: int = 0) -> int:
@@ -40,7 +40,7 @@ def create_product(connection: Connection, audit: AuditLog, name: str, stock: in
 
 
 def adjust_stock(connection: Connection, audit: AuditLog, product_id: int, quantity: int) -> int:
-    """Put something in (or take it out, if negative); returns the new stock."""
+    """Change the stock (negative numbers reduce it); returns the new stock."""
     update = "update public.products set stock = stock + %s where id = %s returning stock"
     movement = "insert into public.stock_movements (product_id, quantity) values (%s, %s)"
     with connection.transaction():
@@ -56,7 +56,7 @@ def adjust_stock(connection: Connection, audit: AuditLog, product_id: int, quant
 
 
 def delete_product(connection: Connection, audit: AuditLog, product_id: int) -> None:
-    """Delete a product of which nothing is left; raises :class:`StockLeftError` (recorded as denied)."""
+    """Delete a product without stock; otherwise raises :class:`StockLeftError` (recorded as denied)."""
     with audit.action("product.deleted", entity=("product", product_id)) as event, connection.transaction():
         product = _one(
             connection, "select name, stock from public.products where id = %s for update", product_id
@@ -68,7 +68,7 @@ def delete_product(connection: Connection, audit: AuditLog, product_id: int) -> 
 
 
 def report_count(audit: AuditLog, product_id: int, counted: int) -> str | None:
-    """Note what somebody counted on the shelf, and return the event's id. Needs no database now."""
+    """Record a count of the shelf, and return the event's id. Does not wait for the database."""
     return audit.record("stock.counted", entity=("shelf", product_id), metadata={"counted": counted})
 
 
@@ -112,7 +112,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="A small inventory with an audit log.")
-    parser.add_argument("--user", metavar="ID", help="the id of who is acting, as in auth.users")
+    parser.add_argument("--user", metavar="ID", help="the id of the actor in auth.users")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show the stock")
     add = commands.add_parser("add", help="add a product")

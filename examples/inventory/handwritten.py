@@ -1,6 +1,6 @@
-"""The audit log as it was before usersync: an INSERT of one's own, in the operation's transaction.
+"""A hand-written audit log, without usersync: an INSERT in the operation's transaction.
 
-It has the foreign key's problem: a user without a row in public.users fails the whole operation (23503).
+Its foreign key fails the whole operation (23503) if the user has no row in public.users.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _INSERT = """
 
 
 class HandWrittenLog:
-    """What the inventory uses of ``AuditLog``, done by hand."""
+    """A hand-written replacement for the parts of ``AuditLog`` that the inventory uses."""
 
     def __init__(self) -> None:
         self._user_id: UUID | None = None
 
     @contextmanager
     def context(self, *, actor_id: UUID) -> Iterator[None]:
-        """Remember who is acting."""
+        """Store the actor."""
         self._user_id = actor_id
         yield
         self._user_id = None
@@ -42,6 +42,6 @@ class HandWrittenLog:
         entity: tuple[str, int],
         changes: dict[str, Any],
     ) -> None:
-        """Write a line of the log in the caller's transaction."""
+        """Insert a row of the log in the caller's transaction."""
         kind, key = entity
         connection.execute(_INSERT, [self._user_id, action, kind, str(key), json.dumps(changes)])

@@ -1,4 +1,4 @@
--- An inventory: products, each movement of their stock, and a log of who did what.
+-- An inventory: products, each movement of their stock, and an audit log.
 create table public.users (
     id uuid primary key,
     email text,
@@ -20,7 +20,7 @@ create table public.stock_movements (
     moved_at timestamptz not null default now()
 );
 
--- As many applications have one: written by hand, with a foreign key to the application's own users.
+-- A hand-written audit table with a foreign key to the application's own users, as many applications have.
 create table public.audit_logs (
     id uuid primary key default gen_random_uuid(),
     created_at timestamptz not null default now(),

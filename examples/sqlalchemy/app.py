@@ -13,11 +13,11 @@ from usersync.contrib.sqlalchemy import pass_context, track
 
 
 class Base(DeclarativeBase):
-    """What is kept in the database."""
+    """The base class of the models."""
 
 
 class Product(Base):
-    """Its changes are recorded by triggers: ``usersync audit track public.products``."""
+    """A product. Triggers record its changes: ``usersync audit track public.products``."""
 
     __tablename__ = "products"
     __table_args__ = (CheckConstraint("stock >= 0"),)
@@ -29,7 +29,7 @@ class Product(Base):
 
 
 class Movement(Base):
-    """Its changes are recorded by the session that makes them: ``track()`` below."""
+    """A movement of stock. The session records its changes: ``track()`` below."""
 
     __tablename__ = "movements"
 
@@ -48,7 +48,7 @@ def add(session: Session, name: str, stock: int) -> Product:
 
 
 def move(session: Session, product_id: int, quantity: int, note: str | None = None) -> int:
-    """Put something in (or take it out, if negative); returns the new stock."""
+    """Change the stock (negative numbers reduce it); returns the new stock."""
     product = session.get_one(Product, product_id, with_for_update=True)
     product.stock += quantity
     product.movements.append(Movement(quantity=quantity, note=note))
@@ -63,7 +63,7 @@ def recount(session: Session) -> None:
 
 
 def make_engine(dsn: str) -> Engine:
-    """An engine that tells the database who is acting."""
+    """Create an engine that passes the actor to the database."""
     engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
     pass_context(engine)
     return engine
@@ -93,7 +93,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="A small inventory with an audit log.")
-    parser.add_argument("--user", metavar="ID", help="the id of who is acting, as in auth.users")
+    parser.add_argument("--user", metavar="ID", help="the id of the actor in auth.users")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("init", help="make the tables")
     commands.add_parser("recount", help="set each stock to the sum of its movements")

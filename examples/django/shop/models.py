@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Product(models.Model):
-    """Something that is kept in stock."""
+    """A product with its stock."""
 
     id = models.AutoField(primary_key=True)
     name = models.TextField(unique=True)

@@ -1,4 +1,4 @@
-"""The API: who has no good token is turned away, and each change leaves an event."""
+"""The API: each request requires a valid token, and each change records an event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def signed_in(view: Callable[..., JsonResponse]) -> Callable[..., JsonResponse]:
-    """Answer 401 to whoever has no good token."""
+    """Answer 401 without a valid token."""
 
     @wraps(view)
     def checked(request: HttpRequest, **options: Any) -> JsonResponse:
@@ -31,12 +31,12 @@ def signed_in(view: Callable[..., JsonResponse]) -> Callable[..., JsonResponse]:
 
 
 def unauthorized() -> JsonResponse:
-    """Who has no token, or one that is not good."""
+    """Answer 401: the token is missing or invalid."""
     return JsonResponse({"error": "sign in first"}, status=401, headers={"WWW-Authenticate": "Bearer"})
 
 
 def read(request: HttpRequest, **kinds: type) -> list[Any]:
-    """What the body says; 400 if it is not what was expected."""
+    """Parse the body; 400 if it is not valid."""
     try:
         given = json.loads(request.body)
         found = [given[name] for name in kinds]
@@ -57,7 +57,7 @@ def products(request: HttpRequest) -> JsonResponse:
     try:
         with transaction.atomic():
             product = Product.objects.create(name=name, stock=stock)
-            # Recorded once it is true, and without holding the commit up.
+            # Recorded after the commit, without delaying it.
             record_on_commit("product.created", entity=("product", product.id), after=product)
     except IntegrityError:
         return JsonResponse({"error": "there is one of this name, or the stock is negative"}, status=409)
@@ -67,7 +67,7 @@ def products(request: HttpRequest) -> JsonResponse:
 @require_POST
 @signed_in
 def adjust(request: HttpRequest, product_id: int) -> JsonResponse:
-    """Put something in, or take it out. The stock and its event commit together, or neither does."""
+    """Change the stock. The stock and its event commit in one transaction."""
     (quantity,) = read(request, quantity=int)
     with transaction.atomic():
         product = get_object_or_404(Product.objects.select_for_update(), id=product_id)
@@ -83,7 +83,7 @@ def adjust(request: HttpRequest, product_id: int) -> JsonResponse:
 
 @require_GET
 async def count(request: HttpRequest, product_id: int) -> JsonResponse:
-    """Say how many there are, and note that somebody wanted to know."""
+    """Return the stock, and record that it was read."""
     if request.supabase_user is None:
         return unauthorized()
     product = await Product.objects.filter(id=product_id).afirst()
