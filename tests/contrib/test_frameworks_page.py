@@ -9,9 +9,26 @@ from types import ModuleType
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from usersync import AuditLog, UserSync
+from usersync.contrib.auth import bearer_token
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/frameworks.md").read_text("utf-8")
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    """The reader's own model."""
+
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    search_vector: Mapped[str]
 
 
 @pytest.fixture
@@ -30,6 +47,7 @@ def shown(backend, monkeypatch, tmp_path):
         exec(compile(code, "docs/frameworks.md", "exec"), vars(module))  # noqa: S102 - our own page
         return module
 
+    run.module = module
     yield run
     module.audit.close()
 
@@ -53,6 +71,34 @@ def test_flask(shown, backend):
     assert page.audit.flush()
     assert [each["actor_id"] for each in backend.events()] == [str(user_id)]
     page.users.close(app)
+
+
+@pytest.mark.newest_server
+def test_any_framework(shown, backend):
+    user_id = backend.sign_up_unseen()
+    with UserSync(backend.dsn) as sync, AuditLog(backend.dsn) as audit:
+        vars(shown.module).update(
+            audit=audit, sync=sync, bearer_token=bearer_token, headers=backend.bearer(user_id),
+            token=backend.tokens.token(user_id), create_engine=create_engine, Order=Order,
+            url=backend.dsn.replace("postgresql://", "postgresql+psycopg://"),
+        )  # fmt: skip
+        with audit.new_context():
+            for section in ("Who is asking", "What a context holds", "SQLAlchemy", "Other frameworks"):
+                shown(section)
+            audit.record("somebody.asked")
+        shown.module.engine.dispose()
+        assert audit.flush()
+        assert sync.user_exists(user_id)
+    assert [each["actor_id"] for each in backend.events()] == [str(user_id)]
+
+
+def test_every_block_is_run():
+    blocks = {section.partition("\n")[0]: section.count("\n```") // 2 for section in PAGE.split("\n## ")[1:]}
+    assert {section: count for section, count in blocks.items() if count} == {
+        "Who is asking": 1, "What a context holds": 1, "FastAPI and Starlette": 1, "Flask": 1,
+        "Django": 3,  # tests/contrib/django/test_django_page.py
+        "SQLAlchemy": 1, "Other frameworks": 1,
+    }  # fmt: skip
 
 
 def test_every_test_that_the_page_names_exists():

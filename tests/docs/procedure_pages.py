@@ -10,20 +10,25 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
-from dataclasses import dataclass, field
+import sys
+import tomllib
+from collections import deque
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from fix_catalog import read_catalog
 from logged import logged
 from usersync import AuditLog
 from usersync.cli.main import run
+from usersync.config.extras import EXTRAS
+from usersync.settings import Settings, load_settings
 from usersync.testing.install import install
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from auth_stand_in import AuthServer
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -97,7 +102,9 @@ def sections_of(page):
 
 
 def blocks(text):
-    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    """The language and the text of each block, in their order; a block in a list is indented."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [(language, dedent(body)) for _, language, body in found]
 
 
 def test_name(heading):
@@ -117,12 +124,15 @@ class Procedure:
     capsys: object
     #: What stands in angle brackets on the page, and what it is here.
     names: dict = field(default_factory=dict)
+    #: The names that Python blocks use: the reader's own, and those of earlier blocks.
+    python: dict = field(default_factory=dict)
 
     def run(self, count=None):
         """Run the next blocks, or all that are left."""
         for _ in range(len(self.blocks) if count is None else count):
             language, text = self.blocks.popleft()
-            text = re.sub(r"<[\w-]+>", lambda name: str(self.names[name[0]]), text)
+            if language != "sh":  # values of the environment: see Page
+                text = re.sub(r"<[\w-]+>", lambda name: str(self.names[name[0]]), text)
             getattr(self, f"_{language}")(text)
 
     def _console(self, text):
@@ -160,14 +170,14 @@ class Procedure:
             while more:
                 found = cursor.fetchall() if cursor.description else found
                 more = cursor.nextset()
-        shown = re.search(r";  -- (.*)$", text, re.MULTILINE)
+        shown = re.search(r";(?:  |\n)-- (.*)$", text, re.MULTILINE)
         assert shown or "--" not in text
         if shown:
             rows = [[each if isinstance(each, str) else json.dumps(each) for each in row] for row in found]
             assert "; ".join(map(", ".join, rows)) == shown[1]
 
     def _python(self, text):
-        exec(compile(text, "docs", "exec"), {})  # noqa: S102 - our own page
+        exec(compile(text, "docs", "exec"), self.python)  # noqa: S102 - our own page
 
     def _http(self, text):
         request, _, body = text.strip().partition("\n\n")
@@ -185,3 +195,70 @@ def record(database, user, **fields):
     with AuditLog(database.dsn(), durability="memory") as log:
         log.record("order.placed", actor_id=user, user_id=user, **fields)
         assert log.flush()
+
+
+@dataclass
+class Page(Procedure):
+    """A page that explains, block by block, run in a directory of its own.
+
+    What a reader replaces is replaced: values of the environment by ``environment``, texts by ``names``.
+    Commands that install packages or run for long are checked without being run.
+    """
+
+    environment: dict = field(default_factory=dict)
+
+    def run(self, count=None):
+        for shown, real in self.names.items():
+            self.blocks = deque((kind, text.replace(shown, str(real))) for kind, text in self.blocks)
+        super().run(count)
+
+    def pass_over(self, language="text"):
+        """The next block is a picture, or output that another test compares."""
+        assert self.blocks.popleft()[0] == language
+
+    def usersync(self, line):
+        if "--serve" in line:
+            return self._until_it_serves(line)
+        # No terminal is here: the question is answered beforehand.
+        asks = r"^usersync (?:audit enable|apply|erase(?!.*--dry-run))\b"
+        follows = r"^usersync audit tail\b"
+        return super().usersync(re.sub(asks, r"\g<0> --yes", re.sub(follows, r"\g<0> --no-follow", line)))
+
+    @staticmethod
+    def _until_it_serves(line):
+        with subprocess.Popen(
+            [sys.executable, "-m", *shlex.split(line, comments=True)], stderr=subprocess.PIPE, text=True
+        ) as process:
+            said = process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+        return 0 if "Ctrl-C to end" in said else 1, said
+
+    def shell(self, line):
+        if found := re.match(r"pip install \"(?:\.|\.\./\.\.)\[([\w,]+)\]\"", line):
+            assert set(found[1].split(",")) <= EXTRAS.keys()
+            return 0, ""
+        if line.startswith("make "):
+            return super().shell(f"env -u MAKEFLAGS make --dry-run --directory {DOCS.parent} {line[5:]}")
+        if found := re.match(r"python (bench/\w+\.py)", line):
+            return super().shell(f"{sys.executable} {DOCS.parent / found[1]} --help")
+        return super().shell(line)
+
+    def _toml(self, text):
+        Path("usersync.toml").write_text(
+            text if "[columns]" in text or self.is_top(text) else f"[columns]\n{text}"
+        )
+        load_settings(Path("usersync.toml"))
+
+    @staticmethod
+    def is_top(text):
+        """Whether the lines are settings, and not columns."""
+        return set(tomllib.loads(text)) <= {each.name for each in fields(Settings)}
+
+    def _sh(self, text):
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        if all(re.match(r"[A-Z_]+=\"", line) for line in lines):
+            named = [line.partition("=")[0] for line in lines]
+            Path(".env.local").write_text("".join(f'{name}="{self.environment[name]}"\n' for name in named))
+            return
+        code, out = self.shell(text)
+        assert code == 0, out

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import psycopg
-import pytest
+
+from usersync.config.extras import EXTRAS
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
@@ -27,18 +28,27 @@ def write(directory, *names):
         (directory / name).write_text(FILES[name])
 
 
-@pytest.mark.parametrize(
-    ("names", "passed"),
-    [
-        (["test_sign_up.py"], 2),
-        (["test_audit.py"], 1),
-        (["schema.sql", "usersync.toml", "conftest.py", "test_orders.py"], 1),
-    ],
-)
-def test_the_examples_pass(pytester, names, passed):
-    write(pytester.path, *names)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
-    result.assert_outcomes(passed=passed)
+def test_the_files_pass_in_their_order_in_one_directory(pytester):
+    passed = {}
+    for name in FILES:
+        write(pytester.path, name)
+        if name.startswith("test_"):
+            result = pytester.runpytest_subprocess(name, "-p", "no:cacheprovider", "-W", "error")
+            passed[name] = result.parseoutcomes()
+    assert passed == {
+        "test_sign_up.py": {"passed": 2}, "test_orders.py": {"passed": 1}, "test_audit.py": {"passed": 1},
+    }  # fmt: skip
+
+
+def test_every_block_is_a_file_or_a_command_that_exists():
+    text = PAGE.read_text("utf-8")
+    commands = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert text.count("\n```") == 2 * (len(FILES) + len(commands))
+    lines = [line.removeprefix("$ ").partition(" ")[0] for block in commands for line in block.splitlines()]
+    assert lines == ["pip", "export", "make"]
+    (extra,) = re.findall(r"pip install \"\.\[(\w+)\]\"", text)
+    assert extra in EXTRAS
+    assert re.search(r"^live:", (PAGE.parents[1] / "Makefile").read_text("utf-8"), re.MULTILINE)
 
 
 def test_the_script_keeps_a_server_until_it_is_told_to_end(tmp_path):

@@ -1,0 +1,257 @@
+"""The pages that explain: every block is run in its order, in a directory of its own.
+
+The test of a page has its name. It sets the stage and plays the reader: what the page leaves to them (an
+id of a user, a table of theirs) is here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from procedure_pages import DOCS, Page, blocks
+
+from admin_api import AdminApi
+from logged import logged
+from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
+from usersync import AuditLog
+from usersync.settings import Settings
+from usersync.testing import GoTrue
+from usersync.testing.install import install
+
+pytestmark = pytest.mark.newest_server
+
+ROOT = DOCS.parent
+
+#: Pages whose blocks are run by another module of tests.
+ELSEWHERE = {
+    "docs/backup.md": "tests/docs/test_backup.py",
+    "docs/procedures.md": "tests/docs/test_procedures.py",
+    "docs/testing.md": "tests/testing/test_testing_page.py",
+    "docs/frameworks.md": "tests/contrib/test_frameworks_page.py",
+    "examples/django/README.md": "tests/contrib/django/test_django_example.py",
+    "examples/fastapi/README.md": "tests/contrib/fastapi/test_fastapi_example.py",
+    "examples/flask/README.md": "tests/contrib/flask/test_flask_example.py",
+    "examples/sqlalchemy/README.md": "tests/contrib/sqlalchemy/test_sqlalchemy_example.py",
+    "examples/inventory/README.md": "tests/test_inventory_example.py",
+}
+
+#: Pages with nothing to run: output of --help, and sketches of decisions.
+NOTHING_TO_RUN = {"docs/commands.md", "CONTRIBUTING.md"}
+
+
+def name_of(path):
+    return "test_" + re.sub(r"\W+", "_", Path(path).stem.lower())
+
+
+def test_every_page_with_a_block_has_a_test():
+    pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md")]
+    with_blocks = {
+        str(page.relative_to(ROOT))
+        for page in pages
+        if blocks(page.read_text()) and ".head." not in page.name
+    }
+    here = {page for page in with_blocks if name_of(page) in globals() and page not in ELSEWHERE}
+    assert with_blocks - here - ELSEWHERE.keys() == NOTHING_TO_RUN
+    assert all("page" in inspect.signature(globals()[name_of(each)]).parameters for each in here)
+    assert all((ROOT / module).exists() for module in ELSEWHERE.values())
+
+
+def test_no_block_is_hidden_from_the_tests():
+    for path in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        text = path.read_text()
+        fences = re.findall(r"^ *(?:```|~~~)", text, re.MULTILINE)
+        assert len(fences) == 2 * len(blocks(text)), path.name
+
+
+@pytest.fixture
+def settings():
+    """The settings that usersync is installed with when the page begins; None: it is not installed."""
+    return logged()
+
+
+@pytest.fixture
+def database(cluster, settings):
+    database = cluster.create()
+    if settings:
+        install(database, settings)
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def page(database, shell, capsys, request):
+    """The page that the test is named after; fails if the test leaves a block out."""
+    names = {name_of(path): path for path in [ROOT / "README.md", *DOCS.glob("*.md")]}
+    path = ROOT / "README.md" if request.function is test_readme else names[request.function.__name__]
+    page = Page(deque(blocks(path.read_text())), database, None, capsys)
+    with AuditLog(database.dsn()) as audit:
+        page.python["audit"] = audit
+        yield page
+        if isinstance(page.python["audit"], AuditLog):
+            page.python["audit"].close()
+    assert not page.blocks
+
+
+def sign_up(database):
+    with GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        return auth.sign_up_email("ada@example.com")
+
+
+without_usersync = pytest.mark.parametrize("settings", [None], ids=["new"])
+without_log = pytest.mark.parametrize("settings", [Settings()], ids=["no log"])
+
+
+@without_usersync
+def test_readme(page, database, postgres, monkeypatch):
+    monkeypatch.delenv("SUPABASE_DB_URL")
+    page.environment = {"SUPABASE_DB_URL": database.dsn()}
+    user = sign_up(database)
+    page.run(1)
+    page.pass_over()
+    page.run(5)
+    assert postgres.execute("select email, plan from public.users").fetchall() == [
+        ("ada@example.com", "free")
+    ]
+    page.python |= {"user_id": user, "user": SimpleNamespace(id=user), "request_id": uuid4()}
+    with database.connect() as connection:
+        page.python["connection"] = connection
+        page.run(3)
+    assert page.python["audit"].flush()
+    actions = "select action from public.audit_logs where source = 'app' order by 1"
+    assert postgres.execute(actions).fetchall() == [("product.created",), ("stock.adjusted",)]
+    page.pass_over()
+
+
+@without_log
+def test_audit(page, database, postgres, superuser):
+    postgres.execute(
+        "create table public.products (id bigint primary key, stock int, search_vector tsvector)"
+    )
+    postgres.execute("insert into public.products values (42, 10)")
+    page.python |= {"user": SimpleNamespace(id=sign_up(database)), "request_id": "r-1", "ip": "192.0.2.1"}
+    page.run(2)
+    assert page.python["audit"].flush()
+    page.run(1)
+    with database.connect() as connection:
+        page.python["connection"] = connection
+        page.run(1)
+    assert page.python["audit"].flush()
+    page.run(3)
+    # What follows is about a project with usersync's own table again.
+    Path("usersync.toml").unlink()
+    page.names["my_app"] = role = f"my_app_{uuid4().hex}"
+    superuser.execute(f"create role {role}")
+    page.run(3)
+    superuser.execute(f"drop owned by {role}; drop role {role}")
+    page.run()
+    partitions = "select count(*) from pg_inherits where inhparent = 'public.audit_logs'::regclass"
+    assert postgres.execute(partitions).fetchone()[0] > 36
+
+
+def test_data_api(page, database, superuser, serve, monkeypatch):
+    gateway, user = serve(database), sign_up(database)
+    with Gateway(upstream=None, auth=AdminApi(database)) as auth_server:
+        page.environment = {
+            "SUPABASE_URL": gateway.url, "SUPABASE_SECRET_KEY": SECRET_KEY,
+            "SUPABASE_AUTH_URL": f"{auth_server.url}/auth/v1", "SUPABASE_SERVICE_ROLE_KEY": SERVICE_KEY,
+        }  # fmt: skip
+        page.python |= {"user_id": user, "url": gateway.url, "secret_key": SECRET_KEY}
+        page.run(3)
+        page.python["sync"].close()
+        page.run(1)
+        superuser.execute("alter role service_role reset statement_timeout")
+        page.run(3)
+    monkeypatch.setenv("SUPABASE_URL", gateway.url)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
+    page.names['"…"'] = f'"{user}"'
+    page.run()
+
+
+def test_how_it_works(page):
+    page.pass_over()
+    page.pass_over()
+
+
+#: A project as the page describes it.
+PROFILES = """
+    create table public.profiles (
+        id uuid primary key references auth.users on delete cascade,
+        username text unique, full_name text, updated_at timestamptz);
+    create function public.handle_new_user() returns trigger
+    language plpgsql security definer set search_path = '' as $$
+    begin
+        insert into public.profiles (id, username, full_name)
+        values (new.id, new.raw_user_meta_data ->> 'username', new.raw_user_meta_data ->> 'full_name');
+        return new;
+    end $$;
+"""
+TRIGGER = """
+    create trigger on_auth_user_created after insert on auth.users
+        for each row execute function public.handle_new_user()
+"""
+
+
+@without_usersync
+def test_init(page, database, postgres, superuser):
+    postgres.execute(PROFILES)
+    superuser.execute(TRIGGER)
+    superuser.execute("""
+        insert into auth.users (id, aud, role, email, raw_user_meta_data, created_at)
+        select gen_random_uuid(), 'authenticated', 'authenticated', number || '@example.com',
+            jsonb_build_object('username', 'user' || number, 'full_name', 'Ada'), now()
+        from generate_series(1, 1204) as number;
+        analyze public.profiles;
+        analyze auth.users
+    """)
+    page.names |= {"db.example.com:5432/postgres": f"{database.host}:{database.port}/{database.name}"}
+    page.run(2)
+    # The last section has another project, with users and profiles.
+    postgres.execute("create table public.users (id uuid primary key)")
+    page.run()
+
+
+def test_lifecycle(page, database, postgres, auth):
+    user = sign_up(database)
+    page.run(1)
+    auth.hard_delete(user)
+    page.names["6f1c0f6e-…"] = user
+    page.run()
+    assert postgres.execute("select email from public.users").fetchall() == [(None,)]
+
+
+def test_monitoring(page, tmp_path):
+    page.names |= {"/var/lib/node_exporter/": f"{tmp_path}/", "0.0.0.0:9464": "127.0.0.1:0"}
+    page.run()
+
+
+def test_performance(page):
+    page.run()
+
+
+def test_python(page, database):
+    page.python |= {"user_id": sign_up(database), "dsn": database.dsn()}
+    with database.connect() as owner:
+        owner.execute("create table orders (user_id uuid references public.users)")
+    page.run()
+    with database.connect() as owner:
+        assert owner.execute("select user_id from orders").fetchone() == (page.python["user_id"],)
+
+
+def test_settings(page):
+    page.run()
+
+
+def test_trial(page):
+    page.pass_over()  # tests/trial compares it
+
+
+def test_troubleshooting(page, database):
+    page.names["user-id"] = user = sign_up(database)
+    page.run()
+    assert user
