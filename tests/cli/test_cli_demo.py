@@ -36,9 +36,7 @@ def test_the_demo_tells_the_whole_story(usersync):
         assert words in done.out
     assert all(len(line) <= 80 and line == line.rstrip() for line in done.out.splitlines())
     # What the README shows of it is what it shows.
-    (shown,) = re.findall(
-        r"ledger says what is wrong:\n\n```text\n(.+?)```", README.read_text("utf-8"), re.DOTALL
-    )
+    shown = re.findall(r"^```text\n(.+?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)[0]
     assert _without_ids(shown) in _without_ids(done.out)
 
 

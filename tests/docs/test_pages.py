@@ -109,21 +109,29 @@ without_log = pytest.mark.parametrize("settings", [Settings()], ids=["no log"])
 
 @without_usersync
 def test_readme(page, database, postgres, monkeypatch):
-    monkeypatch.delenv("SUPABASE_DB_URL")
     page.environment = {"SUPABASE_DB_URL": database.dsn()}
-    user = sign_up(database)
-    page.run(1)
     page.pass_over()
+    page.python["user_id"] = user = sign_up(database)
+    page.run(2)
+    assert page.python["audit"].flush()
+    page.python["audit"].close()
+    actions = "select action from public.audit_logs where source = 'app' order by 1"
+    assert postgres.execute(actions).fetchall() == [("product.created",)]
+
+    # The longer way begins with another project, and with a file instead of a variable.
+    assert page.usersync("usersync rollback --yes")[0] == 0
+    postgres.execute("drop table public.users, public.audit_logs cascade")
+    Path("usersync.toml").unlink()
+    monkeypatch.delenv("SUPABASE_DB_URL")
     page.run(5)
     assert postgres.execute("select email, plan from public.users").fetchall() == [
         ("ada@example.com", "free")
     ]
-    page.python |= {"user_id": user, "user": SimpleNamespace(id=user), "request_id": uuid4()}
+    page.python |= {"user": SimpleNamespace(id=user), "request_id": uuid4()}
     with database.connect() as connection:
         page.python["connection"] = connection
-        page.run(3)
+        page.run(2)
     assert page.python["audit"].flush()
-    actions = "select action from public.audit_logs where source = 'app' order by 1"
     assert postgres.execute(actions).fetchall() == [("product.created",), ("stock.adjusted",)]
     page.pass_over()
 
