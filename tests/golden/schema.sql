@@ -59,7 +59,7 @@ begin
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
     if jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then
-        -- By it an event is found again. What comes without one comes without a time as well, most likely.
+        -- The id identifies an event that is sent again. Events without an id usually have no time either.
         events := (
             select jsonb_agg(
                 case
@@ -84,8 +84,8 @@ begin
         perform usersync.make_audit_partitions();
     end if;
     if result.rejected > 0 then
-        -- For whoever rolls back and cannot look them up then. A few are enough to know what is wrong.
-        -- The answer is logged by the application, so that it quotes no value of an event.
+        -- A caller that rolls back cannot read them from the table. A few are enough to find the cause. The application
+        -- logs the answer, so it quotes no value of an event.
         select jsonb_agg(jsonb_build_object(
             'id', few.event -> 'id',
             'action', few.event -> 'action',
@@ -96,10 +96,10 @@ begin
         ))
         into rejects
         from (
-            select put_aside.event, put_aside.sqlstate, put_aside.reason
+            select kept.event, kept.sqlstate, kept.reason
             from jsonb_array_elements(events) as sent
-            join usersync.audit_rejects as put_aside
-                on put_aside.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
+            join usersync.audit_rejects as kept
+                on kept.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
             limit 5
         ) as few;
     end if;
@@ -118,7 +118,7 @@ $function$
 EXECUTE
 
 -- function public.sync_existing_auth_users(uuid, integer)
-owner postgres; usersync: brings the users table in line with the auth server's, all at once or page by page.
+owner postgres; usersync: syncs the users table with the auth server's, all at once or page by page.
 CREATE OR REPLACE FUNCTION public.sync_existing_auth_users(first_id uuid DEFAULT NULL::uuid, page_size integer DEFAULT NULL::integer)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -170,7 +170,7 @@ $function$
 EXECUTE
 
 -- function public.user_sync_status()
-owner postgres; usersync: how many users there are on both sides, and how many are missing, stale, orphaned, deleted upstream or failed.
+owner postgres; usersync: the number of users in both tables, and of missing, stale, orphaned, skipped, deleted upstream and failed users.
 CREATE OR REPLACE FUNCTION public.user_sync_status()
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -230,7 +230,7 @@ $function$
 EXECUTE
 
 -- function public.usersync(text, jsonb)
-owner postgres; usersync: what clients do beyond the functions with names of their own, by operation.
+owner postgres; usersync: the client operations that have no function of their own.
 CREATE OR REPLACE FUNCTION public.usersync(operation text, arguments jsonb DEFAULT '{}'::jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -286,14 +286,14 @@ begin
             ))
         ));
     when 'statement_timeout' then
-        -- In milliseconds; 0 is none.
+        -- In milliseconds; 0 means no limit.
         return (select to_jsonb(setting::integer) from pg_settings where name = 'statement_timeout');
     when 'pause' then
         return to_jsonb(usersync.pause_triggers(arguments ->> 'by'));
     when 'resume' then
         return usersync.resume_triggers(arguments ->> 'by');
     when 'await_paused' then
-        -- Those who have read that usersync is paused hold a lock until their transaction ends, see is_paused.
+        -- Transactions that saw the pause lock the table until they end, see is_paused.
         lock table usersync.pause in exclusive mode;
         return null;
     when 'record_retry' then
@@ -398,8 +398,8 @@ begin
         where stored.id = given.user_id and stored.seen_at < (arguments ->> 'since')::timestamptz;
         return null;
     else
-        raise exception 'this usersync has no operation %', quote_nullable(operation)
-            using errcode = 'US302', hint = 'Is it older than the client? Run: usersync apply';
+        raise exception 'the installed usersync has no operation %', quote_nullable(operation)
+            using errcode = 'US302', hint = 'It may be older than the client. Run: usersync apply';
     end case;
 end;
 $function$
@@ -409,7 +409,7 @@ $function$
 EXECUTE
 
 -- function usersync.adopt_search_path(text, text)
-owner postgres; usersync: gives a function of the application's the search path that it relies on.
+owner postgres; usersync: sets the search path that a function of the application needs.
 CREATE OR REPLACE FUNCTION usersync.adopt_search_path(function_name text, search_path text)
  RETURNS void
  LANGUAGE plpgsql
@@ -426,7 +426,7 @@ $function$
 
 
 -- function usersync.adopt_trigger(text)
-owner postgres; usersync: keeps what a trigger on the auth server's table is, before usersync takes its place.
+owner postgres; usersync: saves the definition of a trigger on the auth server's table before usersync replaces it.
 CREATE OR REPLACE FUNCTION usersync.adopt_trigger(trigger_name text)
  RETURNS void
  LANGUAGE plpgsql
@@ -435,8 +435,8 @@ AS $function$
 declare
     adopted record;
 begin
-    -- At once the lock that removing it takes: a sign-up that has read the table and waits for a weaker one to write
-    -- to it would wait for us, and we for it.
+    -- Takes the lock that removing the trigger needs, and not a weaker one first. Otherwise a sign-up that has read the
+    -- table and waits to write to it would deadlock with this transaction.
     lock table only "auth"."users" in access exclusive mode;
     select
         pg_get_triggerdef(pg_trigger.oid) as definition,
@@ -477,7 +477,7 @@ $function$
 
 
 -- function usersync.advance_run(uuid, integer)
-owner postgres; usersync: does the next page of one part of a reconciling run.
+owner postgres; usersync: syncs the next page of one part of a run.
 CREATE OR REPLACE FUNCTION usersync.advance_run(run_id uuid, part integer)
  RETURNS usersync.sync_runs
  LANGUAGE plpgsql
@@ -545,7 +545,7 @@ $function$
 
 
 -- function usersync.check_deferred_constraints()
-owner postgres; usersync: checks constraints that are deferred.
+owner postgres; usersync: checks deferred constraints before COMMIT.
 CREATE OR REPLACE FUNCTION usersync.check_deferred_constraints()
  RETURNS void
  LANGUAGE plpgsql
@@ -595,7 +595,7 @@ $function$
 
 
 -- function usersync.column_defaults()
-owner postgres; usersync: the DEFAULT of each mapped column that stands in where a user has no value.
+owner postgres; usersync: the DEFAULTs of the mapped columns that use it if a user has no value.
 CREATE OR REPLACE FUNCTION usersync.column_defaults()
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -603,9 +603,9 @@ CREATE OR REPLACE FUNCTION usersync.column_defaults()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    return (-- The DEFAULT of each mapped column that stands in where a user has no value, as one JSON object: a constant as text,
--- null for one that is computed anew for each row. Null where no such column has one. Read from the catalog each time,
--- because the application may change it.
+    return (-- The DEFAULTs of the mapped columns that use it if a user has no value, as one JSON object. A constant is text; null
+-- stands for a DEFAULT that is computed for each row. Null if no such column has a DEFAULT. Read from the catalog each
+-- time, because the application may change it.
 select jsonb_object_agg(found.attname, case
     when found.code ~ '^''([^'']|'''')*''(::[a-zA-Z0-9_ "."\[\](),]+)?$'
         then replace(substring(found.code from '^''((?:[^'']|'''')*)'''), '''''', '''')
@@ -624,7 +624,7 @@ $function$
 
 
 -- function usersync.compare_tables()
-owner postgres; usersync: whether the rows of all living users are as they should be, in one pass over each table.
+owner postgres; usersync: compares both tables in one pass over each.
 CREATE OR REPLACE FUNCTION usersync.compare_tables(OUT in_step boolean, OUT examined bigint, OUT auth_users bigint, OUT users bigint, OUT orphaned bigint, OUT deleted_upstream bigint, OUT skipped bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -643,9 +643,9 @@ AS $function$
 declare
     defaults jsonb := usersync.column_defaults();
     seed bigint := hashtextextended(gen_random_uuid()::text, 0);
-    ours record;
-    theirs record;
-    dead record;
+    user_rows record;
+    auth_rows record;
+    deleted_rows record;
 begin
     in_step := false;
     if exists (select from usersync.sync_failures) then
@@ -653,35 +653,37 @@ begin
     end if;
     select
         count(*) as rows,
-        count(*) filter (where judged.is_current) as living,
+        count(*) filter (where judged.is_current) as current,
         coalesce(sum(hash_record_extended(row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"), seed # uuid_hash_extended(target."id", seed)))
             filter (where judged.is_current), 0) as digests
-    into ours
+    into user_rows
     from "public"."users" as target
     left join "auth"."users" as owner on target."id" = owner."id" and owner."deleted_at" is null
     cross join lateral (select target."deleted_at" is null) as judged (is_current)
     where target."id" is not null and (true);
-    -- A first run is not to wait for the digests of all who have no row.
-    if ours.living = 0 and true and exists (select from "auth"."users" as source where source."deleted_at" is null) then
+    -- In a first run no user has a row. The digests of all auth users would be computed for nothing.
+    if user_rows.current = 0 and true
+        and exists (select from "auth"."users" as source where source."deleted_at" is null)
+    then
         return;
     end if;
     select
         count(*) as rows,
-        count(*) filter (where source."deleted_at" is null) as living,
+        count(*) filter (where source."deleted_at" is null) as current,
         count(*) filter (where source."deleted_at" is null and judged.is_compared is not true) as skipped,
         coalesce(sum(hash_record_extended(row(source."id", coalesce(source."email", case when known.defaults -> 'email' is not null then (known.defaults ->> 'email')::text end), coalesce(source."phone", case when known.defaults -> 'phone' is not null then (known.defaults ->> 'phone')::text end), coalesce(coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', case when known.defaults -> 'full_name' is not null then (known.defaults ->> 'full_name')::text end), coalesce(coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', case when known.defaults -> 'avatar_url' is not null then (known.defaults ->> 'avatar_url')::text end), coalesce(source."is_anonymous", case when known.defaults -> 'is_anonymous' is not null then (known.defaults ->> 'is_anonymous')::boolean end), coalesce(source."email_confirmed_at", case when known.defaults -> 'email_confirmed_at' is not null then (known.defaults ->> 'email_confirmed_at')::timestamptz end), coalesce(source."phone_confirmed_at", case when known.defaults -> 'phone_confirmed_at' is not null then (known.defaults ->> 'phone_confirmed_at')::timestamptz end), coalesce(source."banned_until", case when known.defaults -> 'banned_until' is not null then (known.defaults ->> 'banned_until')::timestamptz end), coalesce(source."created_at", case when known.defaults -> 'created_at' is not null then (known.defaults ->> 'created_at')::timestamptz end), source."deleted_at"), seed # uuid_hash_extended(source."id", seed)))
             filter (where source."deleted_at" is null and judged.is_compared), 0) as digests
-    into theirs
+    into auth_rows
     from "auth"."users" as source
     left join "public"."users" as target on target."id" = source."id" and (true)
     cross join lateral (select true) as judged (is_compared);
-    if ours.digests <> theirs.digests and ours.living <= theirs.living - theirs.skipped then
-        return;  -- Some living user has no row, or another than that user should have.
+    if user_rows.digests <> auth_rows.digests and user_rows.current <= auth_rows.current - auth_rows.skipped then
+        return;  -- An auth user has no row, or a row with other values.
     end if;
-    examined := theirs.rows;
+    examined := auth_rows.rows;
     orphaned := 0;
     deleted_upstream := 0;
-    if ours.digests <> theirs.digests or ours.rows > ours.living then
+    if user_rows.digests <> auth_rows.digests or user_rows.rows > user_rows.current then
         select
             count(*) filter (where owner."id" is null) as without_user,
             count(*) filter (where owner."id" is null and (target."deleted_at" is not null and (target."email" is null or target."email"::text = (usersync.placeholder('email', target."id"))::text) and (target."phone" is null or target."phone"::text = (usersync.placeholder('phone', target."id"))::text) and (target."full_name" is null or target."full_name"::text = (usersync.placeholder('full_name', target."id"))::text) and (target."avatar_url" is null or target."avatar_url"::text = (usersync.placeholder('avatar_url', target."id"))::text)) is not true) as orphaned,
@@ -689,21 +691,21 @@ begin
             coalesce(sum(hash_record_extended(
                 row(target."id", target."email", target."phone", target."full_name", target."avatar_url", target."is_anonymous", target."email_confirmed_at", target."phone_confirmed_at", target."banned_until", target."created_at", target."deleted_at"), seed # uuid_hash_extended(target."id", seed)
             )) filter (where target."deleted_at" is null), 0) as digests
-        into dead
+        into deleted_rows
         from "public"."users" as target
         left join "auth"."users" as owner on target."id" = owner."id"
         where target."id" is not null and (true) and (owner."id" is null or owner."deleted_at" is not null);
-        examined := examined + dead.without_user;
-        orphaned := dead.orphaned;
-        deleted_upstream := dead.deleted_upstream;
-        ours.digests := ours.digests - dead.digests;
+        examined := examined + deleted_rows.without_user;
+        orphaned := deleted_rows.orphaned;
+        deleted_upstream := deleted_rows.deleted_upstream;
+        user_rows.digests := user_rows.digests - deleted_rows.digests;
     end if;
-    in_step := ours.digests = theirs.digests;
-    users := ours.rows;
-    auth_users := theirs.living;
-    skipped := theirs.skipped;
+    in_step := user_rows.digests = auth_rows.digests;
+    users := user_rows.rows;
+    auth_users := auth_rows.current;
+    skipped := auth_rows.skipped;
 exception
-    -- A type that has no hash; a disk, or what may be written to it, too small for a join.
+    -- A type without a hash function, or too little disk space for a join.
     when undefined_function or insufficient_resources then
         in_step := false;
 end;
@@ -732,7 +734,7 @@ begin
                 (
                     select case
                         when indexprs is null then indkey::int2[]
-                        -- Of an index on an expression, say lower(username), those that it depends on.
+                        -- For an index on an expression such as lower(username): the columns that the expression reads.
                         else array(
                             select refobjsubid::int2 from pg_depend
                             where classid = 'pg_class'::regclass and objid = indexrelid
@@ -752,7 +754,7 @@ $function$
 
 
 -- function usersync.count_failed_attempt(timestamp with time zone, boolean)
-owner postgres; usersync: counts the time of failed attempts in the auth server's transaction.
+owner postgres; usersync: adds up the time of failed attempts in the auth server's transaction.
 CREATE OR REPLACE FUNCTION usersync.count_failed_attempt(started timestamp with time zone, has_raised boolean)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -772,7 +774,7 @@ $function$
 
 
 -- function usersync.count_unlisted(timestamp with time zone)
-owner postgres; usersync: how many users of the copy the admin API has not told since a moment.
+owner postgres; usersync: how many users of the copy the admin API has not listed since a time.
 CREATE OR REPLACE FUNCTION usersync.count_unlisted(since timestamp with time zone, OUT unseen bigint, OUT users bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -827,7 +829,7 @@ begin
         execute 'set constraints ' || names || ' deferred';
         return;
     exception when others then
-        null;  -- Another constraint of one of these names cannot be deferred.
+        null;  -- Another constraint with one of these names is not deferrable.
     end;
     foreach one in array string_to_array(names, ', ') loop
         begin
@@ -841,7 +843,7 @@ $function$
 
 
 -- function usersync.degrade_users(uuid[], text, text, text, text, text)
-owner postgres; usersync: gives users whose row was refused a minimal row, and notes the reason.
+owner postgres; usersync: gives users whose row was refused a minimal row, and records the reason.
 CREATE OR REPLACE FUNCTION usersync.degrade_users(ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, error_context text)
  RETURNS void
  LANGUAGE plpgsql
@@ -851,7 +853,7 @@ AS $function$
 declare
     half integer;
     second_reason text;
-    -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
+    -- In the auth server's transaction, a trigger of the application that has raised for this user is not called again.
     may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
         and (current_setting('usersync.in_request', true) is distinct from 'true'
             or usersync.find_raising_function(error_context) is null);
@@ -874,7 +876,7 @@ begin
         end if;
     end if;
     if reason = '55P03' then
-        -- The sign-up has waited once, and is not to wait for the same lock again.
+        -- The sign-up has waited for this lock once. It does not wait again.
         perform set_config('lock_timeout', '10ms', true);
     elsif may_try then
         begin
@@ -905,9 +907,9 @@ begin
         usersync.find_raising_function(error_context)
     );
 exception when others or assert_failure then
-    raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)
+    raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
         using detail = format(
-            'Users: %s. Cause: %s %s. The ledger: %s %s.',
+            'Users: %s. Cause: %s %s. Failures table: %s %s.',
             left(array_to_string(ids, ', '), 1000), reason, usersync.redact_message(reason, error_message), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
 end;
@@ -915,7 +917,7 @@ $function$
 
 
 -- function usersync.describe_bytes(bytea)
-owner postgres; usersync: what the audit log keeps of bytes.
+owner postgres; usersync: the audit log's record of a bytea value.
 CREATE OR REPLACE FUNCTION usersync.describe_bytes(given bytea)
  RETURNS text
  LANGUAGE sql
@@ -930,7 +932,7 @@ $function$
 
 
 -- function usersync.erase_keys(jsonb, text[], boolean, integer)
-owner postgres; usersync: a document without what is under personal keys.
+owner postgres; usersync: replaces the values under personal keys in a document.
 CREATE OR REPLACE FUNCTION usersync.erase_keys(document jsonb, words text[], personal boolean DEFAULT false, depth integer DEFAULT 0)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -977,7 +979,7 @@ $function$
 
 
 -- function usersync.erase_values(jsonb, text[])
-owner postgres; usersync: a document without the texts and numbers that contain one of these values.
+owner postgres; usersync: replaces strings and numbers in a document that contain one of the given values.
 CREATE OR REPLACE FUNCTION usersync.erase_values(document jsonb, wanted text[])
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -1010,7 +1012,7 @@ $function$
 
 
 -- function usersync.expected_users(uuid[])
-owner postgres; usersync: those of the users for whom a missing row is a failure.
+owner postgres; usersync: filters users for whom a missing row is a failure.
 CREATE OR REPLACE FUNCTION usersync.expected_users(ids uuid[])
  RETURNS uuid[]
  LANGUAGE plpgsql
@@ -1021,7 +1023,7 @@ AS $function$
 declare
     unexpected uuid[];
 begin
-    -- In the block, so that its handler sees what the auth server's table lacks.
+    -- Inside the block, so that the handler also catches a missing column of the auth server's table.
     unexpected := array(
         select source."id" from "auth"."users" as source
         where source."id" = any(expected_users.ids) and source."deleted_at" is null and (true) is not true
@@ -1047,7 +1049,7 @@ $function$
 
 
 -- function usersync.fails_for_every_user(text, boolean)
-owner postgres; usersync: whether users are refused whoever they are.
+owner postgres; usersync: whether every user is refused for the same reason.
 CREATE OR REPLACE FUNCTION usersync.fails_for_every_user(cause text, counts boolean)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1066,7 +1068,7 @@ $function$
 
 
 -- function usersync.failure_status()
-owner postgres; usersync: the number of sync failures, the oldest one, and the result of the last reconciling run.
+owner postgres; usersync: the number of sync failures, the oldest one, and the result of the last run.
 CREATE OR REPLACE FUNCTION usersync.failure_status()
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -1141,7 +1143,8 @@ begin
             from pg_attribute join pg_type on pg_type.oid = atttypid
             where attrelid = table_id and attnum > 0 and not attisdropped
         ), pieces as (
-            -- A comma and what follows: what holds commas or quotes is quoted, with its quotes and backslashes doubled.
+            -- A comma and the value after it. A value with commas or quotes is quoted, and its quotes and backslashes
+            -- are doubled.
             select match[1] as piece, position
             from regexp_matches(
                 ',' || substr(concat(changed_row), 2, length(concat(changed_row)) - 2), ',("(?:[^"]|"")*"|[^",]*)', 'g'
@@ -1171,7 +1174,7 @@ $function$
 
 
 -- function usersync.find_invalid_column(uuid)
-owner postgres; usersync: names the column that a value of this user does not fit into.
+owner postgres; usersync: names the column that does not accept this user's value.
 CREATE OR REPLACE FUNCTION usersync.find_invalid_column(user_id uuid)
  RETURNS text
  LANGUAGE plpgsql
@@ -1202,7 +1205,7 @@ $function$
 
 
 -- function usersync.find_out_of_sync_users(uuid[], boolean)
-owner postgres; usersync: the users whose rows differ from what was written to them.
+owner postgres; usersync: the users whose rows differ from what was written.
 CREATE OR REPLACE FUNCTION usersync.find_out_of_sync_users(ids uuid[], applied_deletions boolean, OUT user_id uuid, OUT sqlstate text, OUT column_names text, OUT message text)
  RETURNS SETOF record
  LANGUAGE plpgsql
@@ -1263,7 +1266,7 @@ begin
             )
         end
     from unnest(find_out_of_sync_users.ids) as examined (user_id)
-    -- Lateral, and kept apart by OFFSET 0: each is looked up by its primary key, see write_full_rows.
+    -- LATERAL with OFFSET 0, so that each row is found by its primary key, see write_full_rows.
     left join lateral (
         select source.* from "auth"."users" as source
         where source."id" = examined.user_id and source."deleted_at" is null offset 0
@@ -1285,7 +1288,7 @@ $function$
 
 
 -- function usersync.find_raising_function(text)
-owner postgres; usersync: which function of the application raised, if one did.
+owner postgres; usersync: the application's function that raised an error; null if none did.
 CREATE OR REPLACE FUNCTION usersync.find_raising_function(error_context text)
  RETURNS text
  LANGUAGE plpgsql
@@ -1293,7 +1296,7 @@ CREATE OR REPLACE FUNCTION usersync.find_raising_function(error_context text)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    -- Up to the first function of ours.
+    -- The context up to the first usersync function.
     below text := split_part(error_context, 'usersync.', 1);
     statement text;
     start integer;
@@ -1302,16 +1305,16 @@ begin
     foreach statement in array array[
         'insert into ' || '"public"."users"', 'update ' || '"public"."users"', 'delete from ' || '"public"."users"', 'set constraints '
     ] loop
-        -- The last one is ours: an application's trigger may write to the table as well.
+        -- The last match is usersync's statement: a trigger of the application may write to the table as well.
         start := length(below) - coalesce(
             nullif(position(reverse(statement) in reverse(below)), 0) + length(statement) - 1, length(below));
         first_start := greatest(first_start, start);
     end loop;
     below := left(below, first_start);
-    -- A trigger's function is in PL/pgSQL, PL/Python and so on, which every translation names. What foreign keys do of
-    -- their own accord has no such line.
+    -- Every translation contains the name of the language: PL/pgSQL, PL/Python. The actions of foreign keys have no
+    -- such line.
     below := substring(below from '[^\n]*PL/[^\n]*');
-    -- Of that line the function's name with its arguments, wherever the sentence has them.
+    -- The function's name with its arguments, at any place of the line.
     return case when below is not null then coalesce(
         substring(below from 'function ([^\n]{1,200})'),
         substring(below from '([[:alnum:]_.$"]+\([^()]{0,200}\)[^\n]{0,60})'),
@@ -1371,7 +1374,7 @@ begin
 
     begin
         if tg_relid <> '"auth"."users"'::regclass then
-            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            -- Another relation has this trigger. Its code must not run with the rights of this function's owner.
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
@@ -1382,7 +1385,7 @@ begin
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
     exception when others or assert_failure then
-        -- One of our own functions is gone or was changed.
+        -- One of usersync's own functions is missing or was changed.
         reason := sqlstate;
         problem := sqlerrm;
     end;
@@ -1404,7 +1407,7 @@ $function$
 
 
 -- function usersync.handle_new_user()
-owner postgres; usersync: runs when the auth server makes users, and gives each a row in the users table.
+owner postgres; usersync: runs when the auth server creates users, and gives each a row in the users table.
 CREATE OR REPLACE FUNCTION usersync.handle_new_user()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1468,7 +1471,7 @@ begin
 
     begin
         if tg_relid <> '"auth"."users"'::regclass then
-            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            -- Another relation has this trigger. Its code must not run with the rights of this function's owner.
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
@@ -1486,7 +1489,7 @@ begin
             perform usersync.sync_users(ids, tg_op, false);
         end if;
     exception when others or assert_failure then
-        -- One of our own functions is gone or was changed.
+        -- One of usersync's own functions is missing or was changed.
         reason := sqlstate;
         problem := sqlerrm;
     end;
@@ -1508,7 +1511,7 @@ $function$
 
 
 -- function usersync.handle_updated_user()
-owner postgres; usersync: runs when the auth server changes a user, and follows where a mirrored value changed.
+owner postgres; usersync: runs when the auth server changes a user, and copies changed values.
 CREATE OR REPLACE FUNCTION usersync.handle_updated_user()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1521,11 +1524,11 @@ declare
     emptied text[];
 begin
     if tg_relid <> '"auth"."users"'::regclass then
-        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+        -- Another relation has this trigger. Its code must not run with the rights of this function's owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
     end if;
-    -- The first UPDATE of a soft deletion. Later ones leave the row as on_soft_delete, or somebody since, has left it.
+    -- The first UPDATE of a soft deletion. Later UPDATEs of the same user do not change the row.
     is_deletion := new."id" <> old."id" or new."deleted_at" is not null and old."deleted_at" is null;
     if row(new."id", new."email", new."phone", coalesce(new."raw_user_meta_data" -> 'full_name', new."raw_user_meta_data" -> 'name') #>> '{}', coalesce(new."raw_user_meta_data" -> 'avatar_url', new."raw_user_meta_data" -> 'picture') #>> '{}', new."is_anonymous", new."email_confirmed_at", new."phone_confirmed_at", new."banned_until", new."created_at", new."deleted_at") is distinct from row(old."id", old."email", old."phone", coalesce(old."raw_user_meta_data" -> 'full_name', old."raw_user_meta_data" -> 'name') #>> '{}', coalesce(old."raw_user_meta_data" -> 'avatar_url', old."raw_user_meta_data" -> 'picture') #>> '{}', old."is_anonymous", old."email_confirmed_at", old."phone_confirmed_at", old."banned_until", old."created_at", old."deleted_at") or ((true) and not (true)) then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
@@ -1537,8 +1540,8 @@ begin
     end if;
     return null;
 exception when others or assert_failure then
-    -- Either one of our own functions is gone or was changed; or a column that is mirrored is, and whether it
-    -- changed cannot be told. Then sync_users says so in the ledger, or finds that it can do without.
+    -- One of usersync's own functions is missing or was changed, or a mirrored column is, so that the values cannot be
+    -- compared. In the second case sync_users writes the row, or records the failure.
     declare
         reason text := sqlstate;
         problem text := sqlerrm;
@@ -1574,7 +1577,7 @@ $function$
 
 
 -- function usersync.has_pause(regclass)
-owner postgres; usersync: whether there is a pause, as of when a statement is planned.
+owner postgres; usersync: whether usersync is paused, as of when a statement is planned.
 CREATE OR REPLACE FUNCTION usersync.has_pause(pause_table regclass)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1588,7 +1591,7 @@ $function$
 
 
 -- function usersync.has_rules(regclass)
-owner postgres; usersync: whether the application has rules that rewrite what is written to a table.
+owner postgres; usersync: whether the application has rules that rewrite writes to a table.
 CREATE OR REPLACE FUNCTION usersync.has_rules(relation regclass)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1612,20 +1615,20 @@ AS $function$
 declare
     stored bigint;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
-    -- Who owns the log may hand in again what a trigger has recorded. Nobody else can claim to be one.
+    -- The owner of the log may store events again that a trigger has recorded. Other roles may not set these sources.
     is_owner boolean := coalesce(
         (select pg_has_role(oid, current_user, 'USAGE') from pg_roles where rolname = role_name), false);
-    -- What the database knows, whatever the event says of itself.
+    -- Facts that the database knows. They replace what the event contains.
     facts jsonb := case
         when is_owner then '{}'
         else jsonb_strip_nulls(jsonb_build_object(
             'db_role', session_user, 'db_set_role', nullif(role_name, session_user)))
     end;
 begin
-    -- In the order of ids throughout, so that two who send the same events cannot wait for each other in a circle.
+    -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
-        -- The user that an event is linked to: the one it names, else its actor where that is a user. Said here and
-        -- not in a function, which would be called for each event and take a seventh of what storing it takes.
+        -- The user that an event is linked to: its user_id, otherwise its actor if that is a user. Written here because
+        -- a function call for each event would take a seventh of the time.
         select
             each_event.*,
             coalesce(
@@ -1683,14 +1686,14 @@ begin
     order by event.id
     on conflict ("id", "occurred_at") do nothing;
     get diagnostics stored = row_count;
-    -- Fewer than there are: the rest is there already, or a trigger of the application's let it vanish.
+    -- Fewer rows than events: the others are stored already, or a trigger of the application has skipped them.
     if stored < jsonb_array_length(events) and exists (
         select from (
             select (each_event ->> 'id')::uuid as id from jsonb_array_elements(insert_audit_events.events) as each_event
         ) as given
         where not exists (select from "public"."audit_logs" as stored where stored."id" = given.id)
     ) then
-        raise exception 'a trigger on the audit log returned null, and so kept the event out of it'
+        raise exception 'a trigger on the audit log returned null, so the event was not stored'
             using errcode = 'triggered_data_change_violation';
     end if;
     return stored;
@@ -1699,7 +1702,7 @@ $function$
 
 
 -- function usersync.is_paused()
-owner postgres; usersync: whether the triggers are paused.
+owner postgres; usersync: whether usersync is paused.
 CREATE OR REPLACE FUNCTION usersync.is_paused()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1730,7 +1733,7 @@ begin
     if event_id is null or usersync.time_of_id(event_id) is not null then
         return false;
     end if;
-    -- One lock of 64, or a large batch would fill the lock table.
+    -- One of 64 locks. A lock for each event would fill the lock table.
     perform pg_advisory_xact_lock(hashtext('usersync.is_recorded'), get_byte(uuid_send(event_id), 0) / 4);
     return exists (
         select from (select is_recorded.event_id as id) as given join "public"."audit_logs" as stored on stored."id" = given.id
@@ -1740,7 +1743,7 @@ $function$
 
 
 -- function usersync.is_valid_input(text, text)
-owner postgres; usersync: whether a value can be had in a type.
+owner postgres; usersync: whether a text is valid input for a type.
 CREATE OR REPLACE FUNCTION usersync.is_valid_input(value text, type_name text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1752,7 +1755,7 @@ begin
         return true;
     end if;
     if current_setting('server_version_num')::integer >= 160000 then
-        -- Given a bare parameter, it takes the type of the first call for that of all calls in the transaction.
+        -- With a bare parameter, the function would keep the type of the first call for the whole transaction.
         return pg_input_is_valid(value, type_name || '');
     end if;
     execute format('select %L::%s', value, type_name);
@@ -1782,7 +1785,8 @@ begin
     if tg_op = 'UPDATE' then
         if old.user_id is not null and new.user_id is null then
             new.user_id := old.user_id;
-            -- By image, because a type such as json has no equality. What is generated is not computed yet.
+            -- Compares the binary images, because types such as json have no equality. Generated columns are not
+            -- computed yet.
             generated := array(select attname::text from pg_attribute where attrelid = tg_relid and attgenerated <> '');
             if (
                     new operator(pg_catalog.*=) old
@@ -1795,13 +1799,13 @@ begin
             end if;
         end if;
     end if;
-    raise exception 'the audit log is append-only: % is refused', tg_op
+    raise exception 'the audit log is append-only: % is not allowed', tg_op
         using errcode = 'insufficient_privilege',
             hint = case tg_op
-                -- TRUNCATE ... CASCADE takes along whatever refers to the users, asked or not.
-                when 'TRUNCATE' then 'TRUNCATE ... CASCADE of the users reaches the log: delete the users instead. '
-                    'To empty the log of a database made for tests: set usersync.maintaining = ''audit'''
-                else 'For retention use "usersync audit prune".'
+                -- TRUNCATE ... CASCADE of the users table also truncates every table that references it.
+                when 'TRUNCATE' then 'TRUNCATE ... CASCADE of the users table reaches the audit log. Delete the users instead. '
+                    'To empty the audit log of a test database: set usersync.maintaining = ''audit'''
+                else 'For retention run: usersync audit prune'
             end;
 end;
 $function$
@@ -1865,7 +1869,7 @@ $function$
 
 
 -- function usersync.lock_user_rows(uuid[])
-owner postgres; usersync: holds the rows of these users, as far as they can be had.
+owner postgres; usersync: locks the rows of these users against deletion.
 CREATE OR REPLACE FUNCTION usersync.lock_user_rows(ids uuid[], OUT locked_ids uuid[], OUT problem text)
  RETURNS record
  LANGUAGE plpgsql
@@ -1883,7 +1887,7 @@ begin
 exception when others or assert_failure then
     problem := sqlstate || ' ' || sqlerrm;
     if sqlstate = '40001' then
-        -- Above READ COMMITTED, a key of somebody's row was changed since the snapshot. The others can be locked.
+        -- Above READ COMMITTED: the key of a row was changed after the snapshot. The other rows can be locked.
         locked_ids := '{}'::uuid[];
         foreach one in array ids loop
             begin
@@ -1911,7 +1915,7 @@ $function$
 
 
 -- function usersync.make_audit_partition(date, integer)
-owner postgres; usersync: makes the audit log's partition for a month.
+owner postgres; usersync: creates the audit log's partition for a month.
 CREATE OR REPLACE FUNCTION usersync.make_audit_partition(month date, most integer DEFAULT 10000)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1941,7 +1945,7 @@ begin
     if most is null then
         lock table usersync.audit_logs_default in access exclusive mode;
     end if;
-    -- Attached, and not created as a partition, which would lock the log against writes.
+    -- CREATE TABLE and ATTACH PARTITION, because CREATE TABLE ... PARTITION OF would lock the audit log against writes.
     execute format(
         'create table usersync.%I (like %s including defaults including constraints including generated)',
         name, '"public"."audit_logs"');
@@ -1959,10 +1963,10 @@ exception when others then
     if most is null then
         raise;
     end if;
-    -- Whatever it is, the default partition takes the rows, and next time is soon.
+    -- The default partition stores the rows, and the next call tries again.
     if sqlstate <> '55P03' then
-        raise warning 'usersync: the audit log has no partition for %: % %', month, sqlstate, sqlerrm
-            using hint = 'Events go to the default partition meanwhile. Run: usersync doctor';
+        raise warning 'usersync: the audit log''s partition for % could not be created: % %', month, sqlstate, sqlerrm
+            using hint = 'Its events are stored in the default partition. Run: usersync doctor';
     end if;
     return false;
 end;
@@ -1970,7 +1974,7 @@ $function$
 
 
 -- function usersync.make_audit_partitions(integer)
-owner postgres; usersync: makes the audit log's partitions for the months ahead.
+owner postgres; usersync: creates the audit log's partitions for the months ahead.
 CREATE OR REPLACE FUNCTION usersync.make_audit_partitions(ahead integer DEFAULT 2)
  RETURNS integer
  LANGUAGE plpgsql
@@ -2007,15 +2011,15 @@ exception
     when lock_not_available then
         return 0;
     when others then
-        raise warning 'usersync: the audit log has no partitions for the months ahead: % %', sqlstate, sqlerrm
-            using hint = 'Events go to the default partition meanwhile. Run: usersync doctor';
+        raise warning 'usersync: the audit log''s partitions for the months ahead could not be created: % %', sqlstate, sqlerrm
+            using hint = 'Events are stored in the default partition. Run: usersync doctor';
         return 0;
 end;
 $function$
 
 
 -- function usersync.make_constraints_immediate()
-owner postgres; usersync: has deferred constraints checked at once, but for those that the caller has pending.
+owner postgres; usersync: makes deferred constraints immediate, except those with a pending violation of the caller.
 CREATE OR REPLACE FUNCTION usersync.make_constraints_immediate(OUT checked text, OUT deferred text)
  RETURNS record
  LANGUAGE plpgsql
@@ -2050,7 +2054,7 @@ begin
             execute format('set constraints %s immediate', one);
             checked := concat_ws(', ', nullif(checked, ''), one);
         exception when others or assert_failure then
-            null;  -- The caller's.
+            null;  -- The caller has a pending violation.
         end;
     end loop;
 end;
@@ -2058,7 +2062,7 @@ $function$
 
 
 -- function usersync.owns_transaction()
-owner postgres; usersync: whether the transaction belongs to usersync, as the client has said.
+owner postgres; usersync: whether the transaction is usersync's own.
 CREATE OR REPLACE FUNCTION usersync.owns_transaction()
  RETURNS boolean
  LANGUAGE sql
@@ -2082,7 +2086,7 @@ begin
     insert into usersync.pause (paused_by)
     values (coalesce(pause_triggers.paused_by, session_user)) on conflict (only_row) do nothing;
     pause_triggers.is_new := found;
-    -- Changes nothing, and has what was planned with has_pause planned anew.
+    -- Changes nothing, but makes PostgreSQL plan the calls of has_pause again.
     alter table usersync.pause set (fillfactor = 100);
     select pause.paused_at, pause.paused_by into strict pause_triggers.paused_at, pause_triggers."by"
     from usersync.pause;
@@ -2094,7 +2098,7 @@ $function$
 
 
 -- function usersync.placeholder(text, uuid)
-owner postgres; usersync: what a personal column of a deleted user holds: null, unless the column refuses null.
+owner postgres; usersync: the value of an emptied personal column: null, or a placeholder if the column is NOT NULL.
 CREATE OR REPLACE FUNCTION usersync.placeholder(column_name text, user_id uuid)
  RETURNS text
  LANGUAGE plpgsql
@@ -2130,7 +2134,7 @@ $function$
 
 
 -- function usersync.read_catalog(regclass)
-owner postgres; usersync: what is in the catalog of a table by now, and whether there is a pause.
+owner postgres; usersync: the catalog's current data about a table, and whether usersync is paused.
 CREATE OR REPLACE FUNCTION usersync.read_catalog(relation regclass, OUT columns_with_default name[], OUT computes_defaults boolean, OUT has_rules boolean, OUT is_paused boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -2141,7 +2145,7 @@ begin
     columns_with_default := array(
         select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
     );
-    -- A function that may have been written by anybody; not one of PostgreSQL's own, nor of an extension in C.
+    -- A DEFAULT that calls a function of the application. Functions of PostgreSQL and of extensions in C do not count.
     computes_defaults := exists (
         select from pg_attrdef
         join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
@@ -2156,7 +2160,7 @@ $function$
 
 
 -- function usersync.receive_users(jsonb, timestamp with time zone)
-owner postgres; usersync: takes users as the admin API tells them into the copy of the auth server's table.
+owner postgres; usersync: writes users from the admin API into the copy of the auth server's table.
 CREATE OR REPLACE FUNCTION usersync.receive_users(users jsonb, seen_at timestamp with time zone)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -2167,8 +2171,8 @@ declare
     written bigint;
 begin
     if '"auth"."users"'::regclass is distinct from to_regclass('usersync.auth_users') then
-        raise exception 'this database reads users from %, and needs no copy of them', '"auth"."users"'::regclass
-            using errcode = 'US101', hint = 'For an auth server with a database of its own, set source_table = '
+        raise exception 'users from the admin API cannot be stored: source_table is %, which is no copy', '"auth"."users"'::regclass
+            using errcode = 'US101', hint = 'If the auth server has its own database, set source_table = '
                 '"usersync.auth_users" and run: usersync apply';
     end if;
     update usersync.auth_users as stored set seen_at = receive_users.seen_at
@@ -2268,7 +2272,7 @@ begin
             reconcile_page.next_id := null;
         end if;
     end if;
-    -- The ledger may name users whom neither table has: they belong to the page that they follow.
+    -- The failures table may contain users who are in neither table. Their page is the one before their id.
     failed_ids := array(
         select failure.user_id from usersync.sync_failures as failure
         where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
@@ -2280,7 +2284,8 @@ begin
         where target."id" >= reconcile_page.first_id and target."id" <= page_end and (true)
     );
     if is_empty then
-        -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
+        -- No user of the page has a row, as in a first run. There is nothing to compare, and the ids come from the
+        -- index alone.
         differing_ids := array(
             select source."id" from "auth"."users" as source
             where source."id" between reconcile_page.first_id and page_end
@@ -2358,8 +2363,8 @@ begin
 
     if not reconcile_page.dry_run then
         if cardinality(failed_ids) > 0 then
-            -- What a trigger of the application turned into something else would only be turned again: such users
-            -- wait until the trigger, or either side's values, have changed. Who fails again and again waits, too.
+            -- A trigger of the application that has changed a row would change it again. Such users are left out until
+            -- the trigger or the values in either table change. Users whose next attempt is not due are left out too.
             differing_ids := array(
                 select unnest(differing_ids)
                 union
@@ -2378,7 +2383,7 @@ begin
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');
-        -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
+        -- PostgreSQL itself may store another value than it was given, for example a text cut to its column's length.
         perform usersync.record_out_of_sync_users(array(
             select unnest(stale_ids)
             except
@@ -2387,7 +2392,7 @@ begin
     end if;
 
     if is_empty then
-        -- Whoever has a row by now, or was refused one; the others are deleted.
+        -- Users who have a row now or whose row was refused. The other users were deleted.
         reconcile_page.missing := (
             select count(*) from "public"."users" as target
             where target."id" >= reconcile_page.first_id and target."id" <= page_end and (true)
@@ -2409,7 +2414,7 @@ $function$
 
 
 -- function usersync.record_admin_action(text, jsonb)
-owner postgres; usersync: records in the audit log what usersync did because somebody asked for it.
+owner postgres; usersync: records in the audit log an action of usersync that was requested.
 CREATE OR REPLACE FUNCTION usersync.record_admin_action(action text, details jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2471,7 +2476,7 @@ begin
         case when usersync.auth_user_exists(id) then 'row' else 'removal' end,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
-        -- A trigger can raise with any name that it likes, an address for instance.
+        -- A trigger can raise with any constraint name, for example an e-mail address.
         usersync.redact_message(reason, failed_constraint),
         usersync.redact_message(reason, failed_column),
         usersync.redact_message(reason, error_message),
@@ -2495,7 +2500,7 @@ $function$
 
 
 -- function usersync.record_out_of_sync_users(uuid[], boolean)
-owner postgres; usersync: notes which of these users have rows that differ from what was written.
+owner postgres; usersync: records which of these users have rows that differ from what was written.
 CREATE OR REPLACE FUNCTION usersync.record_out_of_sync_users(ids uuid[], applied_deletions boolean)
  RETURNS uuid[]
  LANGUAGE plpgsql
@@ -2511,13 +2516,14 @@ begin
         group by checked.sqlstate, checked.column_names, checked.message
     loop
         out_of_sync := out_of_sync || differing.ids;
-        perform usersync.record_failures(differing.ids, differing.sqlstate, null, differing.column_names, differing.message, null);
+        perform usersync.record_failures(
+            differing.ids, differing.sqlstate, null, differing.column_names, differing.message, null);
     end loop;
     return out_of_sync;
 exception when others then
-    raise warning 'usersync: % user(s) are not as they were written, and the ledger could not be written',
+    raise warning 'usersync: % row(s) differ from what was written, and the failures table could not be written',
         cardinality(out_of_sync)
-        using detail = format('Users: %s. The ledger: %s %s.',
+        using detail = format('Users: %s. Failures table: %s %s.',
             left(array_to_string(out_of_sync, ', '), 1000), sqlstate, sqlerrm);
     return out_of_sync;
 end;
@@ -2553,7 +2559,7 @@ begin
         last_failed_at = now()
     where excluded.kind = 'removal' and failure.kind <> 'removal';
 exception when others or assert_failure then
-    raise warning 'usersync is paused, and could not record % user(s): % %', cardinality(ids), sqlstate, sqlerrm
+    raise warning 'usersync is paused, and % user(s) could not be recorded: % %', cardinality(ids), sqlstate, sqlerrm
         using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
         hint = 'After "usersync resume", run "usersync sync".';
 end;
@@ -2597,9 +2603,9 @@ CREATE OR REPLACE FUNCTION usersync.redact_message(reason text, message text)
 AS $function$
     select left(regexp_replace(
         case
-            -- Between the quotes of any language that PostgreSQL speaks.
+            -- The quotation marks of all languages that PostgreSQL is translated into.
             when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
-            -- A quoted local part may hold spaces.
+            -- A quoted local part may contain spaces.
             else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,
         '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'
@@ -2608,7 +2614,7 @@ $function$
 
 
 -- function usersync.refuse_read_only()
-owner postgres; usersync: raises an error where nothing can be written.
+owner postgres; usersync: raises an error if nothing can be written.
 CREATE OR REPLACE FUNCTION usersync.refuse_read_only()
  RETURNS void
  LANGUAGE plpgsql
@@ -2623,7 +2629,7 @@ $function$
 
 
 -- function usersync.refuse_users_with_many_events(uuid[])
-owner postgres; usersync: keeps the deletion of a user with very many audit events out of the auth server's transaction.
+owner postgres; usersync: refuses the deletion of a user with very many audit events in the auth server's transaction.
 CREATE OR REPLACE FUNCTION usersync.refuse_users_with_many_events(ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2647,7 +2653,7 @@ begin
         return;
     end;
     if many then
-        raise exception 'more than 5000 audit events are linked to the user; "usersync retry" unlinks them first'
+        raise exception 'more than 5000 audit events are linked to the user (to unlink them first: usersync retry)'
             using errcode = 'object_in_use';
     end if;
 end;
@@ -2655,7 +2661,7 @@ $function$
 
 
 -- function usersync.refuse_while_paused()
-owner postgres; usersync: raises an error while usersync is paused, or nothing can be written.
+owner postgres; usersync: raises an error while usersync is paused, or if nothing can be written.
 CREATE OR REPLACE FUNCTION usersync.refuse_while_paused()
  RETURNS void
  LANGUAGE plpgsql
@@ -2667,7 +2673,7 @@ begin
     perform usersync.refuse_read_only();
     select * into pause from usersync.pause;
     if found then
-        raise exception 'usersync is paused since % by %: runs are not allowed to write users',
+        raise exception 'usersync is paused since % by %: runs are not allowed to write the users table',
             to_char(pause.paused_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), pause.paused_by
             using errcode = 'US305', hint = 'Run "usersync resume": it ends the pause and syncs the users who changed during it.';
     end if;
@@ -2676,7 +2682,7 @@ $function$
 
 
 -- function usersync.reject_audit_event(jsonb, text, text)
-owner postgres; usersync: puts an event aside that cannot be stored.
+owner postgres; usersync: stores an event that the audit log does not accept.
 CREATE OR REPLACE FUNCTION usersync.reject_audit_event(event jsonb, code text, reason text)
  RETURNS void
  LANGUAGE sql
@@ -2691,7 +2697,7 @@ $function$
 
 
 -- function usersync.reject_invalid_events(jsonb)
-owner postgres; usersync: puts aside the events that are malformed, and returns the others.
+owner postgres; usersync: rejects invalid events and returns the valid ones.
 CREATE OR REPLACE FUNCTION usersync.reject_invalid_events(events jsonb, OUT valid jsonb, OUT rejected bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -2720,7 +2726,7 @@ $function$
 
 
 -- function usersync.remove_deleted_users(uuid[], text)
-owner postgres; usersync: applies on_delete or on_soft_delete to rows of deleted users, because somebody asks for it.
+owner postgres; usersync: applies on_delete or on_soft_delete to the rows of deleted users, on request.
 CREATE OR REPLACE FUNCTION usersync.remove_deleted_users(ids uuid[], kind text, OUT removed bigint, OUT failed bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -2777,13 +2783,13 @@ AS $function$
 declare
     gone uuid[];
     soft_deleted uuid[];
-    doomed uuid[];
+    to_delete uuid[];
 begin
     if 'anonymize' = 'keep' and 'anonymize' = 'keep' then
         return;
     end if;
-    -- Once the rows are held, a statement of its own sees what the auth server's table holds by now. Whoever has
-    -- just referenced a row does not stand in the way of emptying it.
+    -- Locks the rows first. The next statement then sees the current rows of the auth server's table. FOR NO KEY UPDATE
+    -- does not wait for a session that has just referenced a row.
     perform from "public"."users" as target where target."id" = any(remove_users.ids) for no key update;
     soft_deleted := array(
         select source."id" from "auth"."users" as source
@@ -2793,11 +2799,11 @@ begin
         select wanted.id from unnest(remove_users.ids) as wanted (id)
         where (select true from "auth"."users" as source where source."id" = wanted.id) is null
     );
-    doomed := case when 'anonymize' = 'delete' then gone else '{}'::uuid[] end
+    to_delete := case when 'anonymize' = 'delete' then gone else '{}'::uuid[] end
         || case when 'anonymize' = 'delete' then soft_deleted else '{}'::uuid[] end;
-    if cardinality(doomed) > 0 then
-        perform usersync.refuse_users_with_many_events(doomed);
-        delete from "public"."users" as target where target."id" = any(doomed) and (true);
+    if cardinality(to_delete) > 0 then
+        perform usersync.refuse_users_with_many_events(to_delete);
+        delete from "public"."users" as target where target."id" = any(to_delete) and (true);
     end if;
     if 'anonymize' in ('anonymize', 'soft') then
         update "public"."users" as target
@@ -2814,7 +2820,7 @@ $function$
 
 
 -- function usersync.reset_columns(uuid, text[])
-owner postgres; usersync: gives columns of a row their DEFAULT back.
+owner postgres; usersync: sets columns of a row to their DEFAULT.
 CREATE OR REPLACE FUNCTION usersync.reset_columns(user_id uuid, column_names text[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2841,7 +2847,7 @@ $function$
 
 
 -- function usersync.resolve_users(uuid[])
-owner postgres; usersync: makes sure that these users have rows, and says what is wrong with those who have none.
+owner postgres; usersync: makes sure that these users have rows, and returns the reason for those without one.
 CREATE OR REPLACE FUNCTION usersync.resolve_users(ids uuid[])
  RETURNS TABLE(user_id uuid, problem text)
  LANGUAGE plpgsql
@@ -2887,7 +2893,7 @@ begin
                         when (true) is not true then 'skipped'
                     end,
                     trouble,
-                    'the user has no row, and syncing neither made one nor failed')
+                    'the user has no row: the sync created none and reported no failure')
                 from unnest(absent) with ordinality as wanted (id, position)
                 left join usersync.sync_failures as failure
                     on failure.user_id = wanted.id and failure.outcome = 'failed'
@@ -2901,7 +2907,8 @@ begin
         problems := array_fill(trouble, array[cardinality(absent)]);
     end;
     if current_setting('usersync.user_links', true) = 'wait' then
-        -- A lock, and a row that was changed since the snapshot of a transaction above READ COMMITTED: both pass.
+        -- Both errors are temporary: a lock, and a row that was changed after the snapshot of a transaction above READ
+        -- COMMITTED.
         select each_problem into trouble from unnest(problems) as each_problem
         where substr(each_problem, 1, 6) in ('55P03 ', '40001 ') limit 1;
         if found then
@@ -2917,7 +2924,7 @@ $function$
 
 
 -- function usersync.resolved_failures()
-owner postgres; usersync: the users of the failures table whose rows agree with the mapping by now.
+owner postgres; usersync: the users of the failures table whose rows agree with the mapping now.
 CREATE OR REPLACE FUNCTION usersync.resolved_failures()
  RETURNS uuid[]
  LANGUAGE plpgsql
@@ -2945,7 +2952,7 @@ $function$
 
 
 -- function usersync.restore_adopted(text)
-owner postgres; usersync: brings back the triggers and search paths that were there before usersync.
+owner postgres; usersync: restores the triggers and search paths that usersync replaced.
 CREATE OR REPLACE FUNCTION usersync.restore_adopted(trigger_name text)
  RETURNS void
  LANGUAGE plpgsql
@@ -2969,14 +2976,14 @@ begin
             end if;
             continue;
         end if;
-        -- An earlier release has let it run under another name.
+        -- 0.1.0 renamed the trigger and let it run.
         if exists (
             select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.moved_to
         ) then
             perform usersync.remove_trigger(adopted.moved_to);
         end if;
         if exists (select from pg_trigger where tgrelid = '"auth"."users"'::regclass and tgname = adopted.name) then
-            raise warning 'usersync: there is a trigger % already, it stays as it is', adopted.name;
+            raise warning 'usersync: the trigger % was not restored, because a trigger with this name exists', adopted.name;
             continue;
         end if;
         if to_regprocedure(adopted.function_name) is null then
@@ -3061,7 +3068,7 @@ declare
 begin
     perform set_config('usersync.creates_rows', 'yes', true);
     answer := public.usersync(operation, arguments - 'create');
-    -- For this operation only. An error takes the setting back by itself.
+    -- The setting is for this operation only. An error rolls it back.
     perform set_config('usersync.creates_rows', '', true);
     return answer;
 end;
@@ -3069,7 +3076,7 @@ $function$
 
 
 -- function usersync.shorten_text(text, integer)
-owner postgres; usersync: what the audit log keeps of a long text.
+owner postgres; usersync: the audit log's record of a long text.
 CREATE OR REPLACE FUNCTION usersync.shorten_text(given text, kept integer)
  RETURNS text
  LANGUAGE sql
@@ -3085,7 +3092,7 @@ $function$
 
 
 -- function usersync.start_run(uuid, uuid[], uuid[], integer, bigint)
-owner postgres; usersync: opens a reconciling run.
+owner postgres; usersync: starts a run.
 CREATE OR REPLACE FUNCTION usersync.start_run(run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer, examined bigint DEFAULT NULL::bigint)
  RETURNS void
  LANGUAGE plpgsql
@@ -3112,7 +3119,7 @@ $function$
 
 
 -- function usersync.store_event_batch(jsonb, boolean)
-owner postgres; usersync: stores a batch of events, and puts aside those that cannot be stored.
+owner postgres; usersync: stores a batch of events, and rejects those that cannot be stored.
 CREATE OR REPLACE FUNCTION usersync.store_event_batch(events jsonb, validated boolean DEFAULT false, OUT stored bigint, OUT rejected bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -3145,11 +3152,11 @@ begin
                 reason = returned_sqlstate, failed_constraint = constraint_name, failed_table = table_name,
                 error_message = message_text;
         end;
-        -- A table's check that has no name is that of a partition, and says that there is none for this time.
-        -- If somebody made one meanwhile, there is the second time.
+        -- A check violation with a table and without a constraint name means that no partition exists for this time.
+        -- The second attempt succeeds if another session has created it.
         exit when reason <> '23514' or failed_constraint <> '' or failed_table = '';
         if attempt = 2 then
-            reason := '55000';  -- object_not_in_prerequisite_state: no fault of the events
+            reason := '55000';  -- object_not_in_prerequisite_state: not caused by the events
         end if;
     end loop;
 
@@ -3170,7 +3177,8 @@ begin
             jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
         ) as second;
     elsif reason = '23503' and user_links is distinct from 'unlink' then
-        -- The user has a row, and the log's foreign key leads to another table. No event is rejected for its user.
+        -- The user has a row, but the audit log's foreign key references another table. No event is rejected because of
+        -- its user.
         perform set_config('usersync.user_links', 'unlink', true);
         select unlinked.stored, unlinked.rejected into stored, rejected
         from usersync.store_event_batch(events, true) as unlinked;
@@ -3185,7 +3193,7 @@ $function$
 
 
 -- function usersync.stores_rows_unchanged(regclass, regclass)
-owner postgres; usersync: whether rows that are inserted into the users table end up there as they were given.
+owner postgres; usersync: whether rows that are inserted into the users table are stored unchanged.
 CREATE OR REPLACE FUNCTION usersync.stores_rows_unchanged(users_table regclass, source_table regclass)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3207,7 +3215,7 @@ $function$
 
 
 -- function usersync.sync_on_request(uuid[], text, boolean)
-owner postgres; usersync: syncs users for an explicit call, in its caller's transaction.
+owner postgres; usersync: syncs users for an explicit call, in the caller's transaction.
 CREATE OR REPLACE FUNCTION usersync.sync_on_request(ids uuid[], fired_by text DEFAULT NULL::text, applies_deletions boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
@@ -3223,7 +3231,7 @@ $function$
 
 
 -- function usersync.sync_user(uuid, boolean)
-owner postgres; usersync: brings one user in line.
+owner postgres; usersync: syncs one user.
 CREATE OR REPLACE FUNCTION usersync.sync_user(user_id uuid, applies_deletions boolean, OUT known boolean, OUT alive boolean)
  RETURNS record
  LANGUAGE plpgsql
@@ -3242,7 +3250,7 @@ $function$
 
 
 -- function usersync.sync_users(uuid[], text, boolean, boolean)
-owner postgres; usersync: brings the rows of these users in line; what cannot be written goes to usersync.sync_failures.
+owner postgres; usersync: syncs the rows of these users; failures go to usersync.sync_failures.
 CREATE OR REPLACE FUNCTION usersync.sync_users(ids uuid[], fired_by text, own_transaction boolean, applies_deletions boolean DEFAULT false)
  RETURNS void
  LANGUAGE plpgsql
@@ -3287,7 +3295,7 @@ $function$
 
 
 -- function usersync.table_triggers(regclass)
-owner postgres; usersync: the triggers that a table has by now.
+owner postgres; usersync: the current triggers of a table.
 CREATE OR REPLACE FUNCTION usersync.table_triggers(relation regclass)
  RETURNS SETOF pg_trigger
  LANGUAGE plpgsql
@@ -3341,7 +3349,7 @@ begin
         return;
     end if;
     if current_setting('usersync.has_waited', true) = 'yes' then
-        -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
+        -- This transaction has waited for a lock once. A sign-up waits only once.
         perform set_config('lock_timeout', '10ms', true);
     end if;
     begin
@@ -3349,14 +3357,14 @@ begin
         if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
-        -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
-        -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
-        -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
+        -- A deferred constraint would fail the sign-up at COMMIT, outside of this block. It may be on the users table
+        -- or on any table that a trigger or a cascade has written to. In a transaction of the application the checks
+        -- stay deferred, because the application expects them at COMMIT.
         perform usersync.check_deferred_constraints();
         has_triggers := exists (
             select from pg_trigger where tgrelid = '"public"."users"'::regclass and not tgisinternal
         ) or exists (select from pg_inherits where inhparent = '"public"."users"'::regclass);
-        -- Where all was written and nobody else has a hand in it, there is nothing to look for.
+        -- If all rows were written and no trigger or partition can change them, there is nothing to compare.
         if has_triggers or written < cardinality(ids) then
             out_of_sync := usersync.record_out_of_sync_users(ids, applies_deletions);
         end if;
@@ -3366,7 +3374,7 @@ begin
                 where failure.user_id = any(try_users.ids) and failure.user_id <> all(out_of_sync)
                     and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
-                null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
+                null;  -- The rows are right even if the failures table is locked or missing. The next run checks it again.
             end;
         end if;
         if in_request then
@@ -3374,8 +3382,8 @@ begin
         end if;
         return;
     exception
-        -- "others" leaves out two: a failed ASSERT, which an application's trigger may well raise, and
-        -- query_canceled, which is somebody's wish and is obeyed.
+        -- "others" does not include two errors: assert_failure, which a trigger of the application may raise, and
+        -- query_canceled, which must end the statement.
         when others or assert_failure then
             get stacked diagnostics
                 reason = returned_sqlstate,
@@ -3396,7 +3404,7 @@ begin
     if gives_up then
         null;
     elsif half > 0 and reason = '55P03' then
-        -- Somebody holds some of the rows. The others need not wait with them.
+        -- Another session has locked some of the rows. The other rows are written without them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
             perform usersync.try_users(unlocked, fired_by, in_request, applies_deletions, is_alone);
@@ -3405,7 +3413,7 @@ begin
     elsif half > 0 and (left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or raised_in is not null)
         and not usersync.fails_for_every_user(concat_ws(' ', reason, failed_constraint, failed_column), false)
     then
-        -- Some row's fault, then, and not the schema's: find it, and let the others through.
+        -- A row is the cause, and not the schema. Halve the batch to find the row and to write the others.
         perform usersync.try_users(ids[:half], fired_by, in_request, applies_deletions, is_alone);
         perform usersync.try_users(ids[half + 1:], fired_by, in_request, applies_deletions, is_alone);
         return;
@@ -3426,7 +3434,7 @@ $function$
 
 
 -- function usersync.unlink_events(uuid, integer)
-owner postgres; usersync: takes the link to a user who is gone off some audit events.
+owner postgres; usersync: unlinks some audit events from a deleted user.
 CREATE OR REPLACE FUNCTION usersync.unlink_events(user_id uuid, batch integer)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -3460,7 +3468,7 @@ $function$
 
 
 -- function usersync.unlocked_users(uuid[])
-owner postgres; usersync: the users whose rows can be had without waiting.
+owner postgres; usersync: the users whose rows no other session has locked.
 CREATE OR REPLACE FUNCTION usersync.unlocked_users(ids uuid[])
  RETURNS uuid[]
  LANGUAGE plpgsql
@@ -3513,7 +3521,7 @@ $function$
 
 
 -- function usersync.validate_event(jsonb)
-owner postgres; usersync: what is wrong with an event.
+owner postgres; usersync: returns why an event is invalid; null if it is valid.
 CREATE OR REPLACE FUNCTION usersync.validate_event(event jsonb, OUT code text, OUT reason text)
  RETURNS record
  LANGUAGE plpgsql
@@ -3529,7 +3537,7 @@ exception when others then
     code := sqlstate;
     reason := sqlerrm;
     if jsonb_typeof(event) <> 'object' then
-        reason := 'an event is a JSON object, and this is a JSON ' || jsonb_typeof(event);
+        reason := 'an event must be a JSON object, not a JSON ' || jsonb_typeof(event);
         return;
     end if;
     for field in
@@ -3604,7 +3612,7 @@ $function$
 
 
 -- function usersync.write_minimal_rows(uuid[])
-owner postgres; usersync: inserts rows with the id and the columns that may not be null, where there are none.
+owner postgres; usersync: inserts rows with the id and the NOT NULL columns, for users without a row.
 CREATE OR REPLACE FUNCTION usersync.write_minimal_rows(ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
@@ -3619,12 +3627,12 @@ begin
     into column_list, value_list
     from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"'], array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'])
         as mapped (name, expression, owner)
-    join pg_attribute as demanded on
-        demanded.attrelid = '"public"."users"'::regclass
-        and demanded.attname = mapped.name
-        and not demanded.attisdropped
-    join pg_type on pg_type.oid = demanded.atttypid
-    where mapped.owner = 'key' or ((demanded.attnotnull or typnotnull) and not demanded.atthasdef);
+    join pg_attribute as required on
+        required.attrelid = '"public"."users"'::regclass
+        and required.attname = mapped.name
+        and not required.attisdropped
+    join pg_type on pg_type.oid = required.atttypid
+    where mapped.owner = 'key' or ((required.attnotnull or typnotnull) and not required.atthasdef);
 
     execute format(
         'insert into %s (%s) select %s from %s as source '
@@ -3638,7 +3646,7 @@ $function$
 
 
 -- function usersync.write_row_without_conflict(uuid, text)
-owner postgres; usersync: writes the row of a user whose value in a unique column is taken, as on_conflict says.
+owner postgres; usersync: writes the row of a user with a duplicate value in a unique column, as on_conflict says.
 CREATE OR REPLACE FUNCTION usersync.write_row_without_conflict(user_id uuid, failed_constraint text, OUT written boolean, OUT lacking text, OUT lacking_for text)
  RETURNS record
  LANGUAGE plpgsql
@@ -3662,7 +3670,7 @@ declare
     statement text;
 begin
     written := false;
-    -- As in write_full_rows: held first and looked at afterwards, so that nothing newer is overwritten.
+    -- As in write_full_rows: locks first and compares afterwards, so that no newer value is overwritten.
     perform from "auth"."users" as source where source."id" = write_row_without_conflict.user_id for key share;
     perform from "public"."users" as target where target."id" = write_row_without_conflict.user_id for no key update;
     loop
@@ -3671,7 +3679,8 @@ begin
         where names[subscript] = any(usersync.constraint_columns(failed_constraint))
             and owners[subscript] <> 'key'
             and tries[subscript] < case policies[subscript] when 'suffix' then 3 else 1 end
-        -- Beside one that yields, a column that is not meant to is left empty too, which is more than a minimal row.
+        -- In a unique index of several columns, columns with on_conflict come first. Another column is left empty only
+        -- after them: that row has more values than a minimal row.
         order by policies[subscript] = 'degrade', subscript
         limit 1;
         exit when colliding is null;
@@ -3709,7 +3718,7 @@ begin
                 )
                 from generate_subscripts(names, 1) as subscript
             ) using user_id;
-            -- What the application owns was written when the row was made.
+            -- App-owned columns were written when the row was created.
             select format(
                 'update %s as target set (%s) = (select %s from %s as source where source."id" = $1) '
                 'where %s and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
@@ -3738,13 +3747,13 @@ begin
         end;
     end loop;
 exception when others or assert_failure then
-    written := false;  -- What was wrong first is what the ledger is told.
+    written := false;  -- The failures table gets the first error.
 end;
 $function$
 
 
 -- schema usersync
-owner postgres; usersync: keeps the application's users in step with the auth server's. Not for the Data API.
+owner postgres; usersync: keeps the application's users in sync with the auth server's. Not for the Data API.
 
 -- table public.audit_logs
 kind p; owner postgres; rls t f; The audit log, made by usersync: what happened, who did it (actor_id, a fact that stays) and the same person as a link (user_id). Append-only. Written by public.record_audit_events.
@@ -3844,7 +3853,7 @@ CREATE UNIQUE INDEX audit_logs_pkey ON ONLY public.audit_logs USING btree (id, o
 r to {service_role} using true check 
 
 -- table public.users
-kind r; owner postgres; rls t f; The application's users, created by usersync and kept in step with the auth server's. Deleting a user leaves the id behind, so that every reference holds.
+kind r; owner postgres; rls t f; The application's users, created by usersync and kept in sync with the auth server's. The row of a deleted user keeps its id, so that foreign keys stay valid.
 
 -- table public.users column avatar_url
 text
@@ -5311,7 +5320,7 @@ PRIMARY KEY (id)
 CREATE UNIQUE INDEX auth_users_pkey ON usersync.auth_users USING btree (id)
 
 -- table usersync.functions
-kind r; owner postgres; rls f f; The functions as they were installed: the checksum of the text, and the fingerprint of what came of it.
+kind r; owner postgres; rls f f; The installed functions: the checksum of the text, and the fingerprint of the function in the catalog.
 
 -- table usersync.functions column checksum
 text; not null
@@ -5353,7 +5362,7 @@ PRIMARY KEY (only_row)
 CREATE UNIQUE INDEX pause_pkey ON usersync.pause USING btree (only_row)
 
 -- table usersync.schema_version
-kind r; owner postgres; rls f f; The migrations that were applied, with the checksum of each.
+kind r; owner postgres; rls f f; The applied migrations with their checksums.
 
 -- table usersync.schema_version column applied_at
 timestamp with time zone; not null; default now()

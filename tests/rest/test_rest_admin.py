@@ -6,9 +6,9 @@ import json
 from contextlib import closing
 
 import pytest
-from admin_api import AdminApi
 from hostile import answering
 
+from admin_api import AdminApi
 from fix_project import NAMES
 from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
@@ -241,7 +241,7 @@ def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster,
     )
     with closing(link_to(database.dsn())) as link, pytest.raises(SettingsError) as caught:
         receive_all(link, auth_server)
-    assert "reads users from auth.users, and needs no copy" in str(caught.value)
+    assert "source_table is auth.users, which is no copy" in str(caught.value)
     assert "source_table" in caught.value.hint
     cluster.drop(database)
 

@@ -107,7 +107,7 @@ REFUSALS = {
     "42501": (403, "permission denied for function usersync", PrivilegeMissingError, "permission denied"),
     "57014": (500, "canceling statement due to statement timeout", DatabaseError, "57014"),
     "55P03": (500, "lock not available", BusyError, "lock not available"),
-    "US302": (400, "this usersync has no operation 'x'", VersionMismatchError, "no operation"),
+    "US302": (400, "the installed usersync has no operation 'x'", VersionMismatchError, "no operation"),
     "P0001": (
         400,
         "no \x1b[31mred\x00 letters\n\nhere" + "x" * 5000,

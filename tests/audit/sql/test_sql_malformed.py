@@ -13,10 +13,10 @@ LONG = "x" * 201
 
 #: Each malformed event, the SQLSTATE, and how its reason begins.
 MALFORMED = {
-    "string": ("an event", "22023", "an event is a JSON object, and this is a JSON string"),
-    "number": (7, "22023", "an event is a JSON object, and this is a JSON number"),
-    "null": (None, "22023", "an event is a JSON object, and this is a JSON null"),
-    "array": ([event()], "22023", "an event is a JSON object, and this is a JSON array"),
+    "string": ("an event", "22023", "an event must be a JSON object, not a JSON string"),
+    "number": (7, "22023", "an event must be a JSON object, not a JSON number"),
+    "null": (None, "22023", "an event must be a JSON object, not a JSON null"),
+    "array": ([event()], "22023", "an event must be a JSON object, not a JSON array"),
     "empty": ({}, "23514", "action: "),
     "no action": ({"id": str(uuid4())}, "23514", "action: "),
     "null action": (event(action=None), "23514", "action: "),

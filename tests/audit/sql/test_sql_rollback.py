@@ -145,7 +145,7 @@ def test_a_table_that_is_in_the_way_of_what_was_put_aside_stops_the_rollback(log
     log.record(event(outcome="perhaps"))
     home = sql.Identifier(log.names[0], "audit_rejects").as_string()
     log.owner.execute(f"create table {home} (mine int)")
-    with pytest.raises(DatabaseError, match="nowhere to stay"):
+    with pytest.raises(DatabaseError, match="rejected events cannot be moved"):
         back(log)
     assert len(log.rejects()) == 1
 

@@ -1,5 +1,5 @@
--- The sessions that hold locks on the tables that usersync works with, the strongest lock first, and those that are
--- installing. Where some hold locks that block readers, only those. Reads the catalog only.
+-- The sessions that hold locks on usersync's tables, the tables that it works with, or the installation lock; the
+-- strongest lock first. If some locks block readers, only those. Reads the catalog only.
 with watched as (
     select to_regclass(name)::oid as oid from (values ('@source_table'), ('@users_table')) as tables (name)
     union
@@ -28,7 +28,7 @@ held as (
         and database = (select oid from pg_database where datname = current_database())
         and (
             locktype = 'relation' and relation in (select oid from watched)
-            -- "usersync" in ASCII, as lock_retry.py has it.
+            -- "usersync" in ASCII, as in lock_retry.py.
             or locktype = 'advisory' and objsubid = 1
             and (classid::bigint << 32 | objid::bigint) = x'7573657273796e63'::bigint
         )

@@ -1,6 +1,6 @@
--- What of usersync's own objects others than their owner may use: everybody (PUBLIC) and the roles of the Data API. Asked
--- of the server, so that what a role has by membership counts. "direct" is what an access list grants, and a REVOKE
--- takes away. Reads the catalog only.
+-- usersync's own objects that roles other than the owner may use: PUBLIC and the roles of the Data API. Asks the
+-- server, so that privileges through role membership count. direct: whether the access list grants the privilege, so
+-- that REVOKE removes it. Reads the catalog only.
 with grantees as (
     select 'public' as name, 0::oid as oid
     union all
@@ -22,7 +22,7 @@ objects as (
         coalesce(proacl, acldefault('f', proowner))
     from pg_proc
     join pg_namespace on pg_namespace.oid = pronamespace
-    -- Anybody can write our comment on a function of their own.
+    -- Any role can write such a comment on its own function.
     where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and nspname in ('usersync', 'public')
         and (nspname = 'usersync' or proname in ('@public_functions'))
         and proowner in (
@@ -32,7 +32,7 @@ used as (
     select objects.*, grantees.name as grantee, grantees.oid as grantee_oid
     from objects
     cross join grantees
-    -- What service_role may call in "public" is meant.
+    -- service_role is meant to call the functions in "public".
     where (objects.kind <> 'function' or grantees.name <> 'service_role')
         and case objects.kind
             when 'schema' then has_schema_privilege(grantees.name, objects.oid, 'usage, create')

@@ -1,5 +1,5 @@
--- Every foreign key that leads to the auth server's table or to the users table, through any number of tables. Of a
--- partitioned table the key is one, not one more for each partition. Reads the catalog only.
+-- Every foreign key that references the auth server's table or the users table, directly or through other tables. A
+-- partitioned table's key is listed once, not for each partition. Reads the catalog only.
 with recursive reached as (
     select unnest(array[to_regclass('@source_table'), to_regclass('@users_table')])::oid as oid
     union

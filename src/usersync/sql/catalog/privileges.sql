@@ -1,6 +1,6 @@
--- The privileges that are missing: those of this role, which installs and reconciles; of the owner of the schema
--- "usersync", which the functions run as; and of the auth server's role. What cannot be granted by this role is said with
--- the role that can. Reads the catalog only.
+-- The missing privileges of this role, which installs and syncs; of the owner of the schema usersync, as whom the
+-- functions run; and of the auth server's role. If this role cannot grant a privilege, the fix names a role that can.
+-- Reads the catalog only.
 with parts as (
     select 'this role' as part, oid, rolname, rolsuper, rolbypassrls from pg_roles where rolname = current_user
     union all
@@ -11,7 +11,7 @@ with parts as (
     from pg_class join pg_roles on pg_roles.oid = relowner where pg_class.oid = to_regclass('@source_table')
 ),
 wanted as (
-    -- UPDATE on the auth server's table is never used; PostgreSQL asks for it to lock a row.
+    -- usersync never updates the auth server's table. PostgreSQL requires UPDATE to lock a row.
     select to_regclass('@source_table') as relation, part, privilege
     from (values
         ('this role', '{SELECT,UPDATE,TRIGGER}'::text[]), ('owner', '{SELECT,UPDATE}'),
@@ -27,7 +27,8 @@ wanted as (
     select '@audit_log', part, privilege
     from (values ('this role'), ('owner')) as role (part)
     cross join unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) as privilege
-    -- In the application's own log, rows are only added; the foreign key, retention and erasure change those of ours.
+    -- In an application's own audit log usersync only inserts rows. In the log that usersync created, the foreign key,
+    -- retention and erasure also change rows.
     where case
         when obj_description('@audit_log', 'pg_class') like 'The audit log, made by usersync: %'
         then part = 'owner'

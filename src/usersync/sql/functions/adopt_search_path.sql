@@ -1,4 +1,4 @@
--- Gives a function of the application's the search path that it relies on, and keeps what it was for restore_adopted.
+-- Sets the search path that a function of the application needs. restore_adopted resets it later.
 create or replace function usersync.adopt_search_path(function_name text, search_path text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -12,4 +12,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.adopt_search_path(text, text) is
-    'usersync: gives a function of the application''s the search path that it relies on.';
+    'usersync: sets the search path that a function of the application needs.';

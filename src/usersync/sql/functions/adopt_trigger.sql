@@ -1,5 +1,5 @@
--- Keeps what a trigger on the auth server's table is, for restore_adopted, before usersync takes its place. Its function stays
--- as it is.
+-- Saves the definition of a trigger on the auth server's table before usersync replaces the trigger. restore_adopted
+-- creates it again. The trigger's function stays in the database.
 create or replace function usersync.adopt_trigger(trigger_name text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -7,8 +7,8 @@ as $usersync$
 declare
     adopted record;
 begin
-    -- At once the lock that removing it takes: a sign-up that has read the table and waits for a weaker one to write
-    -- to it would wait for us, and we for it.
+    -- Takes the lock that removing the trigger needs, and not a weaker one first. Otherwise a sign-up that has read the
+    -- table and waits to write to it would deadlock with this transaction.
     lock table only "@source_table" in access exclusive mode;
     select
         pg_get_triggerdef(pg_trigger.oid) as definition,
@@ -47,4 +47,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.adopt_trigger(text) is
-    'usersync: keeps what a trigger on the auth server''s table is, before usersync takes its place.';
+    'usersync: saves the definition of a trigger on the auth server''s table before usersync replaces it.';

@@ -1,5 +1,5 @@
--- Does the next page of one part of a run, and keeps the place: both, or neither. Whoever comes second to a
--- part waits, and goes on after it.
+-- Syncs the next page of one part of a run and stores the position in the same transaction. A second caller for the
+-- same part waits and continues after the first one.
 create or replace function usersync.advance_run(run_id uuid, part integer) returns usersync.sync_runs
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -33,5 +33,4 @@ begin
     return run;
 end;
 $usersync$;
-comment on function usersync.advance_run(uuid, integer) is
-    'usersync: does the next page of one part of a reconciling run.';
+comment on function usersync.advance_run(uuid, integer) is 'usersync: syncs the next page of one part of a run.';

@@ -1,5 +1,5 @@
--- The audit log: the table that usersync created, or the application's table that [audit.columns] maps. Null if there is
--- no log, even if another table of the application has its name.
+-- The audit log: the table that usersync created, or the application's table that [audit.columns] maps. Null if there
+-- is no audit log, even if another table of the application has its name.
 create or replace function usersync.audit_log() returns regclass
 language sql stable
 set search_path = pg_catalog, pg_temp

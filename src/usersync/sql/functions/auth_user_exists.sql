@@ -1,4 +1,5 @@
--- Whether the auth server has this user, not soft-deleted. True where its table cannot be read.
+-- Whether the auth server has this user and has not soft-deleted the user. True if the auth server's table cannot be
+-- read.
 create or replace function usersync.auth_user_exists(user_id uuid) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

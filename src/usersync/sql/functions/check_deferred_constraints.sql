@@ -1,4 +1,4 @@
--- Checks what is deferred, as far as make_constraints_immediate has found that it is not the caller's.
+-- Checks the constraints that make_constraints_immediate has chosen: those without pending violations of the caller.
 create or replace function usersync.check_deferred_constraints() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -13,4 +13,4 @@ begin
     end if;
 end;
 $usersync$;
-comment on function usersync.check_deferred_constraints() is 'usersync: checks constraints that are deferred.';
+comment on function usersync.check_deferred_constraints() is 'usersync: checks deferred constraints before COMMIT.';

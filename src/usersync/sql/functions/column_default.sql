@@ -1,4 +1,5 @@
--- The DEFAULT of a column for a new row, as an INSERT that leaves the column out would compute it; null if there is none.
+-- The DEFAULT of a column for a new row, as an INSERT without the column computes it. Null if the column has no
+-- DEFAULT.
 create or replace function usersync.column_default(column_name text) returns text
 language plpgsql
 set search_path = pg_catalog, "@pinned"

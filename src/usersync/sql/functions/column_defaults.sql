@@ -1,5 +1,5 @@
--- The DEFAULT of each mapped column that stands in where a user has no value, as a JSON object: a constant as text, null
--- for one that is computed anew for each row. Null where no mapped column has one.
+-- The DEFAULTs of the mapped columns that use it if a user has no value, as a JSON object. A constant is text; null
+-- stands for a DEFAULT that is computed for each row. Null if no mapped column has a DEFAULT.
 create or replace function usersync.column_defaults() returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -9,4 +9,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.column_defaults() is
-    'usersync: the DEFAULT of each mapped column that stands in where a user has no value.';
+    'usersync: the DEFAULTs of the mapped columns that use it if a user has no value.';

@@ -1,4 +1,4 @@
--- The columns that a constraint or a unique index of the users table is about; null if there is none of that name.
+-- The columns of a constraint or a unique index of the users table. Null if neither has this name.
 create or replace function usersync.constraint_columns(constraint_name text) returns text[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -17,7 +17,7 @@ begin
                 (
                     select case
                         when indexprs is null then indkey::int2[]
-                        -- Of an index on an expression, say lower(username), those that it depends on.
+                        -- For an index on an expression such as lower(username): the columns that the expression reads.
                         else array(
                             select refobjsubid::int2 from pg_depend
                             where classid = 'pg_class'::regclass and objid = indexrelid

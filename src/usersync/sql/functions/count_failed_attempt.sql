@@ -1,5 +1,5 @@
--- Counts the time of an attempt that failed, in the auth server's transaction, and says whether that was enough:
--- nothing more is tried once budget_ms are gone, nor where an application's trigger has raised for the only user.
+-- Adds the time of a failed attempt to the total of the auth server's transaction, and returns whether to give up. It
+-- gives up after budget_ms, or if a trigger of the application has raised for the only user of the statement.
 create or replace function usersync.count_failed_attempt(started timestamptz, has_raised boolean) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -16,4 +16,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.count_failed_attempt(timestamp with time zone, boolean) is
-    'usersync: counts the time of failed attempts in the auth server''s transaction.';
+    'usersync: adds up the time of failed attempts in the auth server''s transaction.';

@@ -1,4 +1,4 @@
--- How many users of the copy were not told again since a moment, out of how many.
+-- How many users of the copy the admin API has not listed since a time, and how many users the copy has.
 create or replace function usersync.count_unlisted(
     since timestamptz, out unseen bigint, out users bigint
 )
@@ -12,4 +12,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.count_unlisted(timestamp with time zone) is
-    'usersync: how many users of the copy the admin API has not told since a moment.';
+    'usersync: how many users of the copy the admin API has not listed since a time.';

@@ -1,6 +1,7 @@
--- Where this database is: the id of the installation, the cluster and the database in it, the timeline. A restored
--- copy has the same installation in another cluster; a promoted standby and a restore to a point in time have another
--- timeline. pg_control_checkpoint() would still show the old timeline some seconds after a promotion.
+-- The position of this database: the id of the installation, the system identifier of the cluster with the database's
+-- OID, the timeline. A restored copy has the same installation in another cluster. A promoted standby and a
+-- point-in-time recovery have another timeline. pg_control_checkpoint() shows the old timeline for some seconds after a
+-- promotion, so it is not used.
 create or replace function usersync.database_position() returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

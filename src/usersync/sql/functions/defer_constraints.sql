@@ -1,4 +1,4 @@
--- Defers constraints again that are deferred by their definition: the transaction may go on, and count on it.
+-- Defers constraints again that are INITIALLY DEFERRED: the transaction may rely on it.
 create or replace function usersync.defer_constraints(names text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -13,7 +13,7 @@ begin
         execute 'set constraints ' || names || ' deferred';
         return;
     exception when others then
-        null;  -- Another constraint of one of these names cannot be deferred.
+        null;  -- Another constraint with one of these names is not deferrable.
     end;
     foreach one in array string_to_array(names, ', ') loop
         begin

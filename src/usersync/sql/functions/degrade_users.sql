@@ -1,5 +1,6 @@
--- What is left to do for users whose full row was refused: a minimal row, so that foreign keys hold, and
--- a line in the ledger that says why. Raises nothing; where even the ledger fails, the server's log has it.
+-- For users whose full row was refused: writes a minimal row, so that foreign keys to it work, and records the reason
+-- in the failures table. Raises nothing. If the failures table cannot be written either, a warning goes to the server's
+-- log.
 create or replace function usersync.degrade_users(
     ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, error_context text
 ) returns void
@@ -10,7 +11,7 @@ as $usersync$
 declare
     half integer;
     second_reason text;
-    -- In the auth server's transaction an application's trigger that has raised is not called again for this user.
+    -- In the auth server's transaction, a trigger of the application that has raised for this user is not called again.
     may_try boolean := current_setting('usersync.gives_up', true) is distinct from 'yes'
         and (current_setting('usersync.in_request', true) is distinct from 'true'
             or usersync.find_raising_function(error_context) is null);
@@ -33,7 +34,7 @@ begin
         end if;
     end if;
     if reason = '55P03' then
-        -- The sign-up has waited once, and is not to wait for the same lock again.
+        -- The sign-up has waited for this lock once. It does not wait again.
         perform set_config('lock_timeout', '10ms', true);
     elsif may_try then
         begin
@@ -64,12 +65,12 @@ begin
         usersync.find_raising_function(error_context)
     );
 exception when others or assert_failure then
-    raise warning 'usersync: % user(s) were not synced, and the ledger could not be written either', cardinality(ids)
+    raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
         using detail = format(
-            'Users: %s. Cause: %s %s. The ledger: %s %s.',
+            'Users: %s. Cause: %s %s. Failures table: %s %s.',
             left(array_to_string(ids, ', '), 1000), reason, usersync.redact_message(reason, error_message), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
 end;
 $usersync$;
 comment on function usersync.degrade_users(uuid[], text, text, text, text, text) is
-    'usersync: gives users whose row was refused a minimal row, and notes the reason.';
+    'usersync: gives users whose row was refused a minimal row, and records the reason.';

@@ -1,5 +1,5 @@
--- What is recorded of bytes: all of them if they are few, else their hash. The same as what the Python side
--- makes of them.
+-- The audit log's record of a bytea value: all bytes up to 256, otherwise the hash. Python's audit code makes the same
+-- text.
 create or replace function usersync.describe_bytes(given bytea) returns text
 language sql immutable parallel safe strict
 set search_path = pg_catalog, pg_temp
@@ -9,4 +9,4 @@ select '[bytes: ' || octet_length(given) || case
     else ', sha256 ' || encode(sha256(given), 'hex')
 end || ']'
 $usersync$;
-comment on function usersync.describe_bytes(bytea) is 'usersync: what the audit log keeps of bytes.';
+comment on function usersync.describe_bytes(bytea) is 'usersync: the audit log''s record of a bytea value.';

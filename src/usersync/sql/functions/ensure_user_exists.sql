@@ -1,5 +1,5 @@
--- Whether this user has a row. One is created first, if the auth server knows the user and the settings do not skip the
--- user.
+-- Creates the user's row if it is missing, the auth server has the user and the settings do not skip the user. Returns
+-- whether the row exists.
 create or replace function public.ensure_user_exists(user_id uuid) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp

@@ -1,6 +1,6 @@
--- A document without the personal values in it: those under a key that has one of the words in it. words are as
--- usersync.personal.words_of makes them; a test holds this against its twin there, which sees to the spools. Null
--- and booleans say nothing of a person. What is nested beyond all reason is taken for personal as it is.
+-- Replaces personal values in a document: strings and numbers under a key that contains one of the words.
+-- usersync.personal.words_of makes the words. A test compares this function with usersync.personal.erase_keys, which
+-- does the same for spooled events. Null and booleans stay. Below 32 levels everything is replaced.
 create or replace function usersync.erase_keys(
     document jsonb, words text[], personal boolean default false, depth integer default 0
 ) returns jsonb
@@ -45,4 +45,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.erase_keys(jsonb, text[], boolean, integer) is
-    'usersync: a document without what is under personal keys.';
+    'usersync: replaces the values under personal keys in a document.';

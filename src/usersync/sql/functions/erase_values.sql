@@ -1,5 +1,5 @@
--- A document without the texts and numbers that contain one of these values, whatever their keys are called. The values
--- are compared without regard to case.
+-- Replaces strings and numbers in a document that contain one of the given values, under any key. The comparison
+-- ignores case.
 create or replace function usersync.erase_values(document jsonb, wanted text[]) returns jsonb
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -28,4 +28,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.erase_values(jsonb, text[]) is
-    'usersync: a document without the texts and numbers that contain one of these values.';
+    'usersync: replaces strings and numbers in a document that contain one of the given values.';

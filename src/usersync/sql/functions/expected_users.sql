@@ -1,5 +1,5 @@
--- Those of the users for whom a row that is missing or could not be written is a failure: not those whom the settings
--- skip and who have no row.
+-- Filters users: a missing or unwritable row is a failure only for those that are returned. Users whom the settings
+-- skip and who have no row are left out.
 create or replace function usersync.expected_users(ids uuid[]) returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -9,7 +9,7 @@ as $usersync$
 declare
     unexpected uuid[];
 begin
-    -- In the block, so that its handler sees what the auth server's table lacks.
+    -- Inside the block, so that the handler also catches a missing column of the auth server's table.
     unexpected := array(
         select source."id" from "@source_table" as source
         where source."id" = any(expected_users.ids) and source."deleted_at" is null and ('@is_expected') is not true
@@ -33,4 +33,4 @@ exception when undefined_table or undefined_column then
 end;
 $usersync$;
 comment on function usersync.expected_users(uuid[]) is
-    'usersync: those of the users for whom a missing row is a failure.';
+    'usersync: filters users for whom a missing row is a failure.';

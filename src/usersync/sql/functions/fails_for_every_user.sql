@@ -1,6 +1,6 @@
--- Whether the auth server's transaction has seen so many users refused for the same SQLSTATE, constraint and column,
--- one after another and none accepted between, that the fault is the schema's: then looking for the rows that can be
--- written finds none, and takes long. counts: counts this one in.
+-- Whether eight users in a row were refused in this transaction for the same SQLSTATE, constraint and column, and no
+-- user was accepted in between. Then the schema is the cause, and a search for rows that can be written would take long
+-- and find none. counts: adds this refusal to the count.
 create or replace function usersync.fails_for_every_user(cause text, counts boolean) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -16,4 +16,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.fails_for_every_user(text, boolean) is
-    'usersync: whether users are refused whoever they are.';
+    'usersync: whether every user is refused for the same reason.';

@@ -1,4 +1,5 @@
--- How many users are in the ledger, since when, and what the last reconciling run came to.
+-- The failures by outcome and SQLSTATE, the oldest failure, the last run, the pause, and whether the database is
+-- read-only.
 create or replace function usersync.failure_status() returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -48,4 +49,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.failure_status() is
-    'usersync: the number of sync failures, the oldest one, and the result of the last reconciling run.';
+    'usersync: the number of sync failures, the oldest one, and the result of the last run.';

@@ -1,6 +1,6 @@
--- The columns of a row of a tracked table, by the names that they have now. Read from the row's text, because
--- to_jsonb calls the cast to json that whoever owns a column's type may have made, with the rights of whoever
--- calls this; an output function is nobody's to make but a superuser's. What jsonb does not take stays text.
+-- The columns of a row of a tracked table under their current names. Parses the row's text form. to_jsonb would call a
+-- cast to json that the owner of a column's type may have created, with the rights of the current role; only a
+-- superuser can create output functions. A json value that jsonb does not accept stays text.
 create or replace function usersync.fields_of_row(changed_row record, table_id oid) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, "@pinned"
@@ -13,7 +13,8 @@ begin
             from pg_attribute join pg_type on pg_type.oid = atttypid
             where attrelid = table_id and attnum > 0 and not attisdropped
         ), pieces as (
-            -- A comma and what follows: what holds commas or quotes is quoted, with its quotes and backslashes doubled.
+            -- A comma and the value after it. A value with commas or quotes is quoted, and its quotes and backslashes
+            -- are doubled.
             select match[1] as piece, position
             from regexp_matches(
                 ',' || substr(concat(changed_row), 2, length(concat(changed_row)) - 2), ',("(?:[^"]|"")*"|[^",]*)', 'g'

@@ -1,5 +1,5 @@
--- The first column whose value does not fit its type. PostgreSQL names the value in such an error, and not
--- the column, so each one is tried alone.
+-- The first column whose value is not valid for its type. PostgreSQL's error quotes the value but does not name the
+-- column, so the columns are tried one by one.
 create or replace function usersync.find_invalid_column(user_id uuid) returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -27,4 +27,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.find_invalid_column(uuid) is
-    'usersync: names the column that a value of this user does not fit into.';
+    'usersync: names the column that does not accept this user''s value.';

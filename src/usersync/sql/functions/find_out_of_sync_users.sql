@@ -1,8 +1,7 @@
--- Those of the users whose rows are not what was written, though nothing was raised: a trigger of the
--- application or a rule skips, deletes or changes what it is given, or the type of a column cuts or rounds it. The
--- message names them, and ends in a digest of what went in, what
--- came out and the triggers: while that stays the same, writing once more is of no use. Rows of deleted users count
--- where the deletions were applied.
+-- Users whose rows differ from what was written, although nothing was raised: a trigger or a rule of the application
+-- has skipped, deleted or changed the row, or the column's type has cut or rounded the value. The message names the
+-- triggers and rules. It ends in a digest of the written values, the stored values and the triggers: while the digest
+-- stays the same, writing again has no effect. Rows of deleted users count if the deletions were applied.
 create or replace function usersync.find_out_of_sync_users(
     ids uuid[], applied_deletions boolean, out user_id uuid, out sqlstate text, out column_names text, out message text
 ) returns setof record
@@ -57,7 +56,7 @@ begin
             )
         end
     from unnest(find_out_of_sync_users.ids) as examined (user_id)
-    -- Lateral, and kept apart by OFFSET 0: each is looked up by its primary key, see write_full_rows.
+    -- LATERAL with OFFSET 0, so that each row is found by its primary key, see write_full_rows.
     left join lateral (
         select source.* from "@source_table" as source
         where source."id" = examined.user_id and source."deleted_at" is null offset 0
@@ -77,4 +76,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.find_out_of_sync_users(uuid[], boolean) is
-    'usersync: the users whose rows differ from what was written to them.';
+    'usersync: the users whose rows differ from what was written.';

@@ -1,5 +1,5 @@
--- Makes every partition refuse TRUNCATE, as the log itself does. The triggers for UPDATE and DELETE go to the
--- partitions by themselves, wherever they come from; one for TRUNCATE does not.
+-- Creates the trigger that refuses TRUNCATE on every partition. PostgreSQL copies the audit log's triggers for UPDATE
+-- and DELETE to its partitions, but not the one for TRUNCATE.
 create or replace function usersync.guard_audit_partitions() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp

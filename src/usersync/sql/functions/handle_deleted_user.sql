@@ -1,5 +1,5 @@
--- Trigger on the auth server's table, after DELETE, for each row. Raises nothing. All rows of a statement are done at
--- the turn of the first, as handle_new_user does it.
+-- Trigger on the auth server's table, after DELETE, for each row. Raises nothing. All rows of a statement are handled
+-- when the trigger fires for the first one, see handle_new_user.
 create or replace function usersync.handle_deleted_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -20,7 +20,7 @@ begin
 
     begin
         if tg_relid <> '@source_table'::regclass then
-            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            -- Another relation has this trigger. Its code must not run with the rights of this function's owner.
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
@@ -31,7 +31,7 @@ begin
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
     exception when others or assert_failure then
-        -- One of our own functions is gone or was changed.
+        -- One of usersync's own functions is missing or was changed.
         reason := sqlstate;
         problem := sqlerrm;
     end;

@@ -1,20 +1,21 @@
 -- Trigger on the auth server's table, after INSERT, for each row. Raises nothing.
 --
--- At the turn of a statement's first row, all rows of the statement are synced at once: an import is one INSERT, and
--- each row is there for every trigger that fires after this one. The turns of the other rows do nothing: a setting of
--- the transaction holds the id of the statement's last row until that row's turn. There is one setting for each depth
--- of triggers, because a trigger of the application may insert users between two of these turns. A block that is
--- rolled back takes its settings along. Where a trigger of the application fires before this one, each row of a
--- larger statement is synced at its own turn: that trigger may insert the user's row itself.
+-- When the trigger fires for the first row of a statement, it syncs all rows of the statement: an import is one INSERT.
+-- So all rows exist for every trigger that fires after this one. For the other rows it does nothing: a setting of the
+-- transaction holds the id of the statement's last row until the trigger fires for that row. Each trigger depth has its
+-- own setting, because a trigger of the application may insert users in between. A rolled-back block also rolls back
+-- its settings. Where a trigger of the application fires before this one, each row of a larger statement is synced by
+-- itself: that trigger may insert the user's row.
 --
--- Nearly every sign-up needs one INSERT and nothing else, so that is tried first, with the rows as they came in. It is
--- left to sync_users while usersync is paused, where something might change what is written (a trigger of the
--- application's for INSERT, or partitions, which may have one), where a check is deferred, where the DEFAULT of a column
--- is wanted, where the transaction has changed users already (what came in need not be what is there by now), above READ
--- COMMITTED, and where the INSERT fails, for whatever reason. What is in the catalog is looked up when PL/pgSQL plans
--- these expressions, not at each sign-up: see usersync.stores_rows_unchanged. It is asked again behind the INSERT, which may
--- have waited for somebody who altered the table. What a rule has made of the INSERT stays, and is noted: sync_users could
--- not write to such a table.
+-- Nearly every sign-up needs only one INSERT, so the trigger tries that first, with the rows of the statement. It
+-- leaves the rows to sync_users while usersync is paused; where something may change the written row (a trigger of the
+-- application for INSERT, or partitions, which may have one); where a check is deferred; where a column needs its
+-- DEFAULT; where the transaction has changed users already, because the statement's rows may be outdated; above READ
+-- COMMITTED; and where the INSERT fails for any reason.
+--
+-- PL/pgSQL reads the catalog when it plans these expressions, not at each sign-up, see stores_rows_unchanged. The same
+-- expression runs again after the INSERT, which may have waited for a session that altered the table. If a rule has
+-- changed the INSERT, its result stays and is recorded: sync_users could not write to such a table either.
 create or replace function usersync.handle_new_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -76,7 +77,7 @@ begin
 
     begin
         if tg_relid <> '@source_table'::regclass then
-            -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+            -- Another relation has this trigger. Its code must not run with the rights of this function's owner.
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
@@ -94,7 +95,7 @@ begin
             perform usersync.sync_users(ids, tg_op, false);
         end if;
     exception when others or assert_failure then
-        -- One of our own functions is gone or was changed.
+        -- One of usersync's own functions is missing or was changed.
         reason := sqlstate;
         problem := sqlerrm;
     end;
@@ -114,4 +115,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.handle_new_user() is
-    'usersync: runs when the auth server makes users, and gives each a row in the users table.';
+    'usersync: runs when the auth server creates users, and gives each a row in the users table.';

@@ -1,6 +1,6 @@
--- Trigger on the auth server's table, after UPDATE. A sign-in and a token refresh update that table too, so
--- what was mirrored is compared here, in the body: a trigger that names columns would make the auth server's
--- own migrations fail (supabase/auth#994).
+-- Trigger on the auth server's table, after UPDATE. Sign-ins and token refreshes update that table too, so the function
+-- compares the mirrored values. A trigger that names columns would make the auth server's own migrations fail
+-- (supabase/auth#994).
 create or replace function usersync.handle_updated_user() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -11,11 +11,11 @@ declare
     emptied text[];
 begin
     if tg_relid <> '@source_table'::regclass then
-        -- Somebody has put another relation in its place. What that would run, it would run as our owner.
+        -- Another relation has this trigger. Its code must not run with the rights of this function's owner.
         raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
         return null;
     end if;
-    -- The first UPDATE of a soft deletion. Later ones leave the row as on_soft_delete, or somebody since, has left it.
+    -- The first UPDATE of a soft deletion. Later UPDATEs of the same user do not change the row.
     is_deletion := new."id" <> old."id" or new."deleted_at" is not null and old."deleted_at" is null;
     if row('@new_auth_values') is distinct from row('@old_auth_values') or ('@is_newly_expected') then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
@@ -27,8 +27,8 @@ begin
     end if;
     return null;
 exception when others or assert_failure then
-    -- Either one of our own functions is gone or was changed; or a column that is mirrored is, and whether it
-    -- changed cannot be told. Then sync_users says so in the ledger, or finds that it can do without.
+    -- One of usersync's own functions is missing or was changed, or a mirrored column is, so that the values cannot be
+    -- compared. In the second case sync_users writes the row, or records the failure.
     declare
         reason text := sqlstate;
         problem text := sqlerrm;
@@ -48,4 +48,4 @@ exception when others or assert_failure then
 end;
 $usersync$;
 comment on function usersync.handle_updated_user() is
-    'usersync: runs when the auth server changes a user, and follows where a mirrored value changed.';
+    'usersync: runs when the auth server changes a user, and copies changed values.';

@@ -1,4 +1,4 @@
--- Whether one of these columns has a DEFAULT. IMMUTABLE for the reason that stores_rows_unchanged gives.
+-- Whether one of these columns has a DEFAULT. IMMUTABLE for the reason in stores_rows_unchanged.
 create or replace function usersync.has_default(relation regclass, column_names text[]) returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp

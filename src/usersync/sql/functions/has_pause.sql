@@ -1,6 +1,6 @@
--- Whether there is a pause, for the trigger that a sign-up waits for: IMMUTABLE for the reason that stores_rows_unchanged
--- gives. pause_triggers and resume_triggers alter the table of pauses, after which PostgreSQL plans such statements anew.
--- Elsewhere ask is_paused, which holds the pause against its end.
+-- Whether usersync is paused, for the trigger on INSERT. IMMUTABLE for the reason in stores_rows_unchanged.
+-- pause_triggers and resume_triggers alter the table usersync.pause, so that PostgreSQL plans these calls again. All
+-- other code calls is_paused, which also locks the table.
 create or replace function usersync.has_pause(pause_table regclass) returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -10,4 +10,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.has_pause(regclass) is
-    'usersync: whether there is a pause, as of when a statement is planned.';
+    'usersync: whether usersync is paused, as of when a statement is planned.';

@@ -1,5 +1,4 @@
--- Whether the application has rules that rewrite what is written to a table. IMMUTABLE for the reason that
--- stores_rows_unchanged gives.
+-- Whether the application has rules that rewrite writes to a table. IMMUTABLE for the reason in stores_rows_unchanged.
 create or replace function usersync.has_rules(relation regclass) returns boolean
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp
@@ -9,4 +8,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.has_rules(regclass) is
-    'usersync: whether the application has rules that rewrite what is written to a table.';
+    'usersync: whether the application has rules that rewrite writes to a table.';

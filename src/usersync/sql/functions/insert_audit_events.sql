@@ -1,4 +1,5 @@
--- Inserts a batch in one statement: all of it, but for what is there already, or nothing. Each event has an id.
+-- Inserts a batch of events in one statement. Events that are stored already are left out; on an error nothing is
+-- stored. Each event has an id.
 create or replace function usersync.insert_audit_events(events jsonb) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -7,20 +8,20 @@ as $usersync$
 declare
     stored bigint;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
-    -- Who owns the log may hand in again what a trigger has recorded. Nobody else can claim to be one.
+    -- The owner of the log may store events again that a trigger has recorded. Other roles may not set these sources.
     is_owner boolean := coalesce(
         (select pg_has_role(oid, current_user, 'USAGE') from pg_roles where rolname = role_name), false);
-    -- What the database knows, whatever the event says of itself.
+    -- Facts that the database knows. They replace what the event contains.
     facts jsonb := case
         when is_owner then '{}'
         else jsonb_strip_nulls(jsonb_build_object(
             'db_role', session_user, 'db_set_role', nullif(role_name, session_user)))
     end;
 begin
-    -- In the order of ids throughout, so that two who send the same events cannot wait for each other in a circle.
+    -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
-        -- The user that an event is linked to: the one it names, else its actor where that is a user. Said here and
-        -- not in a function, which would be called for each event and take a seventh of what storing it takes.
+        -- The user that an event is linked to: its user_id, otherwise its actor if that is a user. Written here because
+        -- a function call for each event would take a seventh of the time.
         select
             each_event.*,
             coalesce(
@@ -78,14 +79,14 @@ begin
     order by event.id
     on conflict ("@audit_key") do nothing;
     get diagnostics stored = row_count;
-    -- Fewer than there are: the rest is there already, or a trigger of the application's let it vanish.
+    -- Fewer rows than events: the others are stored already, or a trigger of the application has skipped them.
     if stored < jsonb_array_length(events) and exists (
         select from (
             select (each_event ->> 'id')::uuid as id from jsonb_array_elements(insert_audit_events.events) as each_event
         ) as given
         where not exists (select from "@audit_table" as stored where '@is_audit_id')
     ) then
-        raise exception 'a trigger on the audit log returned null, and so kept the event out of it'
+        raise exception 'a trigger on the audit log returned null, so the event was not stored'
             using errcode = 'triggered_data_change_violation';
     end if;
     return stored;

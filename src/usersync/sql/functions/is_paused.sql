@@ -1,6 +1,6 @@
--- Whether the triggers are paused. A transaction that is told so holds a lock on the table of pauses until it ends, for
--- which "usersync resume" waits: what the transaction notes is then seen, and synced. Raises nothing; a table that is
--- locked or missing pauses nothing.
+-- Whether usersync is paused. If it is, the transaction locks usersync.pause until it ends. "usersync resume" waits for
+-- that lock, so that it sees and syncs every recorded user. Raises nothing. A table that is locked or missing counts as
+-- no pause.
 create or replace function usersync.is_paused() returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -16,5 +16,4 @@ exception when others then
     return false;
 end;
 $usersync$;
-comment on function usersync.is_paused() is
-    'usersync: whether the triggers are paused.';
+comment on function usersync.is_paused() is 'usersync: whether usersync is paused.';

@@ -1,7 +1,7 @@
--- Whether an event that comes without its time is in the log already: the log's key has the time in it, and so
--- does not tell. Where two send it at once, the second waits until the first is through; it looks with eyes of
--- its own, and not with those of the statement that asks. Above READ COMMITTED it has those of its transaction,
--- and does not see what was committed since: there an event comes with its time, or may come twice.
+-- Whether an event without a time is stored already. The primary key contains the time, so it does not prevent a
+-- duplicate. If two sessions send the event at once, the second waits until the first has committed. The function is
+-- VOLATILE, so it has a newer snapshot than the calling statement. Above READ COMMITTED it has the snapshot of the
+-- transaction and does not see later commits: there an event needs its time, or may be stored twice.
 create or replace function usersync.is_recorded(event_id uuid) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -11,12 +11,11 @@ begin
     if event_id is null or usersync.time_of_id(event_id) is not null then
         return false;
     end if;
-    -- One lock of 64, or a large batch would fill the lock table.
+    -- One of 64 locks. A lock for each event would fill the lock table.
     perform pg_advisory_xact_lock(hashtext('usersync.is_recorded'), get_byte(uuid_send(event_id), 0) / 4);
     return exists (
         select from (select is_recorded.event_id as id) as given join "@audit_table" as stored on '@is_audit_id'
     );
 end;
 $usersync$;
-comment on function usersync.is_recorded(uuid) is
-    'usersync: whether an event without a time is in the audit log.';
+comment on function usersync.is_recorded(uuid) is 'usersync: whether an event without a time is in the audit log.';

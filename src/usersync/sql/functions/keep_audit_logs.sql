@@ -1,5 +1,6 @@
--- Trigger on the audit log: append-only. Three may change it all the same: the foreign key, which unlinks a
--- user who is gone; retention and erasure, which say so for their own transaction, and only as the owner.
+-- Trigger that keeps the audit log append-only. Three changes are allowed: the foreign key sets user_id to null after
+-- the user is deleted; retention and erasure may change rows if they set usersync.maintaining in their transaction and
+-- run as the owner.
 create or replace function usersync.keep_audit_logs() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -16,7 +17,8 @@ begin
     if tg_op = 'UPDATE' then
         if old.user_id is not null and new.user_id is null then
             new.user_id := old.user_id;
-            -- By image, because a type such as json has no equality. What is generated is not computed yet.
+            -- Compares the binary images, because types such as json have no equality. Generated columns are not
+            -- computed yet.
             generated := array(select attname::text from pg_attribute where attrelid = tg_relid and attgenerated <> '');
             if (
                     new operator(pg_catalog.*=) old
@@ -29,13 +31,13 @@ begin
             end if;
         end if;
     end if;
-    raise exception 'the audit log is append-only: % is refused', tg_op
+    raise exception 'the audit log is append-only: % is not allowed', tg_op
         using errcode = 'insufficient_privilege',
             hint = case tg_op
-                -- TRUNCATE ... CASCADE takes along whatever refers to the users, asked or not.
-                when 'TRUNCATE' then 'TRUNCATE ... CASCADE of the users reaches the log: delete the users instead. '
-                    'To empty the log of a database made for tests: set usersync.maintaining = ''audit'''
-                else 'For retention use "usersync audit prune".'
+                -- TRUNCATE ... CASCADE of the users table also truncates every table that references it.
+                when 'TRUNCATE' then 'TRUNCATE ... CASCADE of the users table reaches the audit log. Delete the users instead. '
+                    'To empty the audit log of a test database: set usersync.maintaining = ''audit'''
+                else 'For retention run: usersync audit prune'
             end;
 end;
 $usersync$;

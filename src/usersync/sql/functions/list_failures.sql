@@ -1,4 +1,4 @@
--- A page of the ledger, the oldest failure first: it begins after the one that is named by its time and user.
+-- A page of the failures table, the oldest failure first. It starts after the failure with the given time and user.
 create or replace function usersync.list_failures(
     user_id uuid, after_time timestamptz, after_id uuid, page_size integer
 ) returns jsonb

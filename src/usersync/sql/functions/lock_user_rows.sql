@@ -1,6 +1,6 @@
--- Locks the rows of these users against deletion until the transaction ends, and says whose it holds; null
--- where the table cannot be had at all. A row that somebody else holds is waited for, shortly, and the others
--- are locked without it then. Raises nothing.
+-- Locks the rows of these users against deletion until the transaction ends, and returns the ids of the locked rows.
+-- Null if the table itself cannot be locked. Waits shortly for a row that another session has locked, and then locks
+-- the other rows without it. Raises nothing.
 create or replace function usersync.lock_user_rows(ids uuid[], out locked_ids uuid[], out problem text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -17,7 +17,7 @@ begin
 exception when others or assert_failure then
     problem := sqlstate || ' ' || sqlerrm;
     if sqlstate = '40001' then
-        -- Above READ COMMITTED, a key of somebody's row was changed since the snapshot. The others can be locked.
+        -- Above READ COMMITTED: the key of a row was changed after the snapshot. The other rows can be locked.
         locked_ids := '{}'::uuid[];
         foreach one in array ids loop
             begin
@@ -42,5 +42,4 @@ exception when others or assert_failure then
     end;
 end;
 $usersync$;
-comment on function usersync.lock_user_rows(uuid[]) is
-    'usersync: holds the rows of these users, as far as they can be had.';
+comment on function usersync.lock_user_rows(uuid[]) is 'usersync: locks the rows of these users against deletion.';

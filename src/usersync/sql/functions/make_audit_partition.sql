@@ -1,6 +1,6 @@
--- Makes the partition of one month, and takes its rows over from the default one if they are few enough; "most" is
--- how many may be taken, and null is any number, for whoever asks by hand, at a quiet hour. Returns whether it is
--- there now. Else its caller holds the locks.
+-- Creates the partition for a month and moves the month's rows into it from the default partition. most: the maximum
+-- number of rows to move; null is no limit, for a call by hand at a quiet hour. Returns whether the partition exists
+-- now. Unless most is null, the caller has the locks.
 create or replace function usersync.make_audit_partition(month date, most integer default 10000) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -29,7 +29,7 @@ begin
     if most is null then
         lock table usersync.audit_logs_default in access exclusive mode;
     end if;
-    -- Attached, and not created as a partition, which would lock the log against writes.
+    -- CREATE TABLE and ATTACH PARTITION, because CREATE TABLE ... PARTITION OF would lock the audit log against writes.
     execute format(
         'create table usersync.%I (like %s including defaults including constraints including generated)',
         name, '@audit_table');
@@ -47,12 +47,13 @@ exception when others then
     if most is null then
         raise;
     end if;
-    -- Whatever it is, the default partition takes the rows, and next time is soon.
+    -- The default partition stores the rows, and the next call tries again.
     if sqlstate <> '55P03' then
-        raise warning 'usersync: the audit log has no partition for %: % %', month, sqlstate, sqlerrm
-            using hint = 'Events go to the default partition meanwhile. Run: usersync doctor';
+        raise warning 'usersync: the audit log''s partition for % could not be created: % %', month, sqlstate, sqlerrm
+            using hint = 'Its events are stored in the default partition. Run: usersync doctor';
     end if;
     return false;
 end;
 $usersync$;
-comment on function usersync.make_audit_partition(date, integer) is 'usersync: makes the audit log''s partition for a month.';
+comment on function usersync.make_audit_partition(date, integer) is
+    'usersync: creates the audit log''s partition for a month.';

@@ -1,13 +1,11 @@
--- Makes the partitions of this month and of those ahead, where the log is ours and they are missing; returns how
--- many. Called again and again, so never worth waiting or failing for: what has no partition goes to the
--- default one.
+-- Creates the missing partitions of usersync's audit log for this month and the months ahead. Returns how many were
+-- created. Runs often, so it neither waits nor fails: events without a partition go to the default partition.
 --
--- None is made while the default partition is large, because each makes the server read all of it under these
--- locks: 16 MB are some 40,000 events, and take a slow disk a third of a second.
+-- Creates none while the default partition is larger than 16 MB (about 40,000 events). PostgreSQL reads all of it under
+-- these locks for each new partition, which takes a third of a second on a slow disk.
 --
--- All locks are taken first, and only if nobody is in the way: an attempt that fails has then written nothing
--- to the catalog. The last one, which the foreign key needs, keeps everybody from writing users until the
--- transaction ends.
+-- Takes all locks first and gives up if one is not free, so that a failed attempt writes nothing to the catalog. The
+-- last lock, which the foreign key needs, blocks writes to the users table until the transaction ends.
 create or replace function usersync.make_audit_partitions(ahead integer default 2) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -43,10 +41,10 @@ exception
     when lock_not_available then
         return 0;
     when others then
-        raise warning 'usersync: the audit log has no partitions for the months ahead: % %', sqlstate, sqlerrm
-            using hint = 'Events go to the default partition meanwhile. Run: usersync doctor';
+        raise warning 'usersync: the audit log''s partitions for the months ahead could not be created: % %', sqlstate, sqlerrm
+            using hint = 'Events are stored in the default partition. Run: usersync doctor';
         return 0;
 end;
 $usersync$;
 comment on function usersync.make_audit_partitions(integer) is
-    'usersync: makes the audit log''s partitions for the months ahead.';
+    'usersync: creates the audit log''s partitions for the months ahead.';

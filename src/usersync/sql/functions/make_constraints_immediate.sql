@@ -1,7 +1,7 @@
--- Has deferred constraints checked at once from here on, so that what we write fails within our reach and not at COMMIT.
--- What cannot be checked yet belongs to the caller, who inserts the other side later (a seed file): such constraints
--- are left as they are. checked: those that are checked now, as SET CONSTRAINTS takes them; all, or nothing where no
--- constraint of the database can be deferred. deferred: those to be deferred again afterwards.
+-- Makes deferred constraints immediate, so that a violation by usersync raises in its own block and not at COMMIT. A
+-- constraint with a pending violation of the caller stays deferred: a seed file may insert the referenced row later.
+-- checked: the constraints that are immediate now, in the syntax of SET CONSTRAINTS: all, a list, or empty if no
+-- constraint of the database is deferrable. deferred: the constraints to defer again afterwards.
 create or replace function usersync.make_constraints_immediate(out checked text, out deferred text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -35,10 +35,10 @@ begin
             execute format('set constraints %s immediate', one);
             checked := concat_ws(', ', nullif(checked, ''), one);
         exception when others or assert_failure then
-            null;  -- The caller's.
+            null;  -- The caller has a pending violation.
         end;
     end loop;
 end;
 $usersync$;
 comment on function usersync.make_constraints_immediate() is
-    'usersync: has deferred constraints checked at once, but for those that the caller has pending.';
+    'usersync: makes deferred constraints immediate, except those with a pending violation of the caller.';

@@ -1,5 +1,5 @@
--- From the next statement of the auth server on, the triggers record changed users instead of syncing them. Returns the
--- start of the pause and who started it; an earlier pause stays.
+-- Pauses usersync: from the auth server's next statement on, the triggers record changed users and do not sync them.
+-- Returns the start of the pause and who started it. An earlier pause stays.
 create or replace function usersync.pause_triggers(paused_by text, out paused_at timestamptz, out "by" text, out is_new boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -8,7 +8,7 @@ begin
     insert into usersync.pause (paused_by)
     values (coalesce(pause_triggers.paused_by, session_user)) on conflict (only_row) do nothing;
     pause_triggers.is_new := found;
-    -- Changes nothing, and has what was planned with has_pause planned anew.
+    -- Changes nothing, but makes PostgreSQL plan the calls of has_pause again.
     alter table usersync.pause set (fillfactor = 100);
     select pause.paused_at, pause.paused_by into strict pause_triggers.paused_at, pause_triggers."by"
     from usersync.pause;

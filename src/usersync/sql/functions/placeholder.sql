@@ -1,5 +1,5 @@
--- What stands in a column that should be emptied: null, or where the column refuses null, something that
--- names nobody. Unique per user; .invalid is reserved by RFC 2606 and can never receive mail.
+-- The value of a column that is emptied: null, or for a NOT NULL column a value without personal data. Texts are
+-- unique per user. RFC 2606 reserves .invalid, so such an address never receives mail.
 create or replace function usersync.placeholder(column_name text, user_id uuid) returns text
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -31,4 +31,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.placeholder(text, uuid) is
-    'usersync: what a personal column of a deleted user holds: null, unless the column refuses null.';
+    'usersync: the value of an emptied personal column: null, or a placeholder if the column is NOT NULL.';

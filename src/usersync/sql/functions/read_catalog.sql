@@ -1,8 +1,7 @@
--- What is in the catalog of a table by now, besides its triggers, and whether there is a pause. VOLATILE, and so with a
--- snapshot of its own: what is computed when a statement is planned (see stores_rows_unchanged) is kept by a session until
--- the table is altered, and must not be what the snapshot of the statement shows, which may be older than an alteration
--- that the session has already been told of. Above READ COMMITTED there is no newer snapshot, and nothing may be planned
--- with what this returns.
+-- The catalog's current data about a table except its triggers, and whether usersync is paused. VOLATILE, so that it
+-- has its own snapshot: a session keeps a result that is computed during planning (see stores_rows_unchanged) until the
+-- table is altered. The snapshot of the calling statement may be older than an alteration that the session already
+-- knows of. Above READ COMMITTED there is no newer snapshot, and no plan may use this result.
 create or replace function usersync.read_catalog(
     relation regclass,
     out columns_with_default name[], out computes_defaults boolean, out has_rules boolean, out is_paused boolean
@@ -15,7 +14,7 @@ begin
     columns_with_default := array(
         select attname from pg_attribute where attrelid = relation and atthasdef and not attisdropped
     );
-    -- A function that may have been written by anybody; not one of PostgreSQL's own, nor of an extension in C.
+    -- A DEFAULT that calls a function of the application. Functions of PostgreSQL and of extensions in C do not count.
     computes_defaults := exists (
         select from pg_attrdef
         join pg_depend on classid = 'pg_attrdef'::regclass and objid = pg_attrdef.oid
@@ -28,4 +27,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.read_catalog(regclass) is
-    'usersync: what is in the catalog of a table by now, and whether there is a pause.';
+    'usersync: the catalog''s current data about a table, and whether usersync is paused.';

@@ -1,5 +1,5 @@
--- Takes users as the auth server's admin API tells them into the copy of its table; from there the triggers take
--- them on. What was told of a user before and is newer stays. Returns how many rows were written.
+-- Writes users that the auth server's admin API has listed into the copy of its table, whose triggers sync them. A
+-- newer version of a user stays. Returns the number of written rows.
 create or replace function usersync.receive_users(users jsonb, seen_at timestamptz) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -9,8 +9,8 @@ declare
     written bigint;
 begin
     if '@source_table'::regclass is distinct from to_regclass('usersync.auth_users') then
-        raise exception 'this database reads users from %, and needs no copy of them', '@source_table'::regclass
-            using errcode = 'US101', hint = 'For an auth server with a database of its own, set source_table = '
+        raise exception 'users from the admin API cannot be stored: source_table is %, which is no copy', '@source_table'::regclass
+            using errcode = 'US101', hint = 'If the auth server has its own database, set source_table = '
                 '"usersync.auth_users" and run: usersync apply';
     end if;
     update usersync.auth_users as stored set seen_at = receive_users.seen_at
@@ -56,4 +56,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.receive_users(jsonb, timestamp with time zone) is
-    'usersync: takes users as the admin API tells them into the copy of the auth server''s table.';
+    'usersync: writes users from the admin API into the copy of the auth server''s table.';

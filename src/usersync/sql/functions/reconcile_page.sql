@@ -1,13 +1,13 @@
--- One page of comparing both tables, and unless dry_run, of writing what is missing or stale. A page is a range of
--- ids: it begins at first_id, ends with last_id at the latest, and holds page_size rows of the longer side.
--- next_id is where the next page begins, null after the last one.
+-- Compares one page of both tables and, unless dry_run, writes the rows that are missing or stale. A page is a range of
+-- ids. It starts at first_id, ends at last_id at the latest, and contains page_size rows of the table with more rows in
+-- the range. next_id is the start of the next page, null after the last one.
 --
--- Rows of deleted users are counted and left as they are: orphaned where the auth server has no such user,
--- deleted_upstream where it has soft-deleted the user.
+-- Rows of deleted users are counted and not changed: orphaned if the auth server has no such user, deleted_upstream if
+-- it has soft-deleted the user.
 --
--- Whatever the planner believes about the tables' sizes, an empty one that was analyzed included, it is to
--- walk both primary keys: hence no sequential scans, no bitmaps, which have no order and would be sorted, and a full
--- join, which has no nested loop to offer.
+-- The planner must walk both primary keys, whatever it knows about the tables' sizes (an empty table may have been
+-- analyzed). So sequential scans are off; bitmap scans are off, because their result has no order and would be sorted;
+-- and the query is a full join, which cannot be a nested loop.
 create or replace function usersync.reconcile_page(
     first_id uuid,
     last_id uuid,
@@ -70,7 +70,7 @@ begin
             reconcile_page.next_id := null;
         end if;
     end if;
-    -- The ledger may name users whom neither table has: they belong to the page that they follow.
+    -- The failures table may contain users who are in neither table. Their page is the one before their id.
     failed_ids := array(
         select failure.user_id from usersync.sync_failures as failure
         where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
@@ -82,7 +82,8 @@ begin
         where target."@key" >= reconcile_page.first_id::"@key_type" and target."@key" <= page_end::"@key_type" and ('@is_user_row')
     );
     if is_empty then
-        -- Nobody here has a row, as in a first run: there is nothing to compare, and the index alone has the ids.
+        -- No user of the page has a row, as in a first run. There is nothing to compare, and the ids come from the
+        -- index alone.
         differing_ids := array(
             select source."id" from "@source_table" as source
             where source."id" between reconcile_page.first_id and page_end
@@ -160,8 +161,8 @@ begin
 
     if not reconcile_page.dry_run then
         if cardinality(failed_ids) > 0 then
-            -- What a trigger of the application turned into something else would only be turned again: such users
-            -- wait until the trigger, or either side's values, have changed. Who fails again and again waits, too.
+            -- A trigger of the application that has changed a row would change it again. Such users are left out until
+            -- the trigger or the values in either table change. Users whose next attempt is not due are left out too.
             differing_ids := array(
                 select unnest(differing_ids)
                 union
@@ -180,7 +181,7 @@ begin
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');
-        -- PostgreSQL itself may store something else than it was given, a text cut to its column's length.
+        -- PostgreSQL itself may store another value than it was given, for example a text cut to its column's length.
         perform usersync.record_out_of_sync_users(array(
             select unnest(stale_ids)
             except
@@ -189,7 +190,7 @@ begin
     end if;
 
     if is_empty then
-        -- Whoever has a row by now, or was refused one; the others are deleted.
+        -- Users who have a row now or whose row was refused. The other users were deleted.
         reconcile_page.missing := (
             select count(*) from "@users_table" as target
             where target."@key" >= reconcile_page.first_id::"@key_type" and target."@key" <= page_end::"@key_type" and ('@is_user_row')

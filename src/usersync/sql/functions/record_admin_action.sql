@@ -1,6 +1,6 @@
--- Records something that usersync did to the whole database because somebody asked for it (a removal, a prune), where
--- there is an audit log: what, when, how much, by which role, and by whom where details say so ("by"). Returns whether
--- it is recorded. Raises nothing: what was done is done.
+-- Records in the audit log, if there is one, an action of usersync requested for the whole database (a
+-- removal, a prune): the action, the time, the counts, the role, and the person if details contain "by". Returns
+-- whether it is recorded. Raises nothing, because the action is done already.
 create or replace function usersync.record_admin_action(action text, details jsonb) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -30,4 +30,4 @@ exception when others or assert_failure then
 end;
 $usersync$;
 comment on function usersync.record_admin_action(text, jsonb) is
-    'usersync: records in the audit log what usersync did because somebody asked for it.';
+    'usersync: records in the audit log an action of usersync that was requested.';

@@ -1,13 +1,14 @@
--- The one way into the audit log: an array of events in, how many were stored out. The users come first, in
--- the same transaction. What an event contains never makes this raise; see usersync.audit_rejects. Sending a
--- batch again stores nothing twice.
+-- Stores an array of events and returns how many were stored. It is the only way into the audit log. Creates the rows
+-- of their users first, in the same transaction. The content of an event never makes this function raise; invalid
+-- events are kept in usersync.audit_rejects. A batch that is sent again is stored once.
 --
--- A spool says which database its events are for: usersync.belongs_to, or the header usersync-belongs-to. If this is
--- another database, nothing is stored, and the answer says where this one is. '?' asks for that alone, '*' takes any.
--- The header usersync-try has the events stored and rolled back again.
+-- A spool names the database that its events are for: in usersync.belongs_to, or in the header usersync-belongs-to. If
+-- this is another database, nothing is stored, and the answer contains this database's position. '?' asks only for the
+-- position; '*' accepts any database. With the header usersync-try, the events are stored and rolled back.
 --
--- In a transaction of usersync's own, an empty batch makes the partitions of the months ahead, and so does a call
--- through the Data API. No other does: the locks last until the transaction ends, and that may be the application's.
+-- In a transaction of usersync's own, an empty batch creates the partitions of the months ahead, and so does a call
+-- through the Data API. Other calls do not: the locks last until the transaction ends, and that may be the
+-- application's.
 create or replace function public.record_audit_events(events jsonb) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -38,7 +39,7 @@ begin
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
     if jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then
-        -- By it an event is found again. What comes without one comes without a time as well, most likely.
+        -- The id identifies an event that is sent again. Events without an id usually have no time either.
         events := (
             select jsonb_agg(
                 case
@@ -63,8 +64,8 @@ begin
         perform usersync.make_audit_partitions();
     end if;
     if result.rejected > 0 then
-        -- For whoever rolls back and cannot look them up then. A few are enough to know what is wrong.
-        -- The answer is logged by the application, so that it quotes no value of an event.
+        -- A caller that rolls back cannot read them from the table. A few are enough to find the cause. The application
+        -- logs the answer, so it quotes no value of an event.
         select jsonb_agg(jsonb_build_object(
             'id', few.event -> 'id',
             'action', few.event -> 'action',
@@ -75,10 +76,10 @@ begin
         ))
         into rejects
         from (
-            select put_aside.event, put_aside.sqlstate, put_aside.reason
+            select kept.event, kept.sqlstate, kept.reason
             from jsonb_array_elements(events) as sent
-            join usersync.audit_rejects as put_aside
-                on put_aside.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
+            join usersync.audit_rejects as kept
+                on kept.fingerprint = sha256(convert_to(sent::text, 'UTF8'))
             limit 5
         ) as few;
     end if;

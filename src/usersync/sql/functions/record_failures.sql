@@ -1,7 +1,8 @@
--- Writes the failures table. A user who has a row all the same is degraded, one who has none has failed. The failure of
--- a deleted user is of the kind removal: the row is there still.
--- From the sixth attempt on runs wait before they try the user again: a minute, two, four, and a day at most.
--- A message is kept without what personal data it may quote: addresses, and the value that did not fit a type.
+-- Writes the failures table. The outcome is degraded if the user has a row, and failed if not. For a deleted user the
+-- kind is removal: the row still exists.
+--
+-- From the sixth attempt on, runs wait before they try the user again: one minute, two, four, up to a day. Messages are
+-- stored without the personal data that they may quote: e-mail addresses, and a value that is not valid for its type.
 create or replace function usersync.record_failures(
     ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, raised_in text
 ) returns void
@@ -31,7 +32,7 @@ begin
         case when usersync.auth_user_exists(id) then 'row' else 'removal' end,
         case when id = any(present) then 'degraded' else 'failed' end,
         reason,
-        -- A trigger can raise with any name that it likes, an address for instance.
+        -- A trigger can raise with any constraint name, for example an e-mail address.
         usersync.redact_message(reason, failed_constraint),
         usersync.redact_message(reason, failed_column),
         usersync.redact_message(reason, error_message),

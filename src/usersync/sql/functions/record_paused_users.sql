@@ -1,6 +1,5 @@
 -- Records users of the auth server's transaction who are not synced because usersync is paused. Does not read the users
--- table, which may be locked at that time. An earlier failure of the user stays, unless the user is deleted now. Raises
--- nothing.
+-- table, which may be locked. An earlier failure of the user stays, unless the user is deleted now. Raises nothing.
 create or replace function usersync.record_paused_users(ids uuid[], fired_by text, applies_deletions boolean) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -27,7 +26,7 @@ begin
         last_failed_at = now()
     where excluded.kind = 'removal' and failure.kind <> 'removal';
 exception when others or assert_failure then
-    raise warning 'usersync is paused, and could not record % user(s): % %', cardinality(ids), sqlstate, sqlerrm
+    raise warning 'usersync is paused, and % user(s) could not be recorded: % %', cardinality(ids), sqlstate, sqlerrm
         using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
         hint = 'After "usersync resume", run "usersync sync".';
 end;

@@ -1,4 +1,5 @@
--- Records users who are not tried in this transaction any more. What is recorded of a user already says more.
+-- Records users who are not tried again in this transaction. A user's earlier failure stays, because it contains more
+-- information.
 create or replace function usersync.record_untried_users(ids uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp

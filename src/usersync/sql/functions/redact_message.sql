@@ -1,4 +1,5 @@
--- A message without what personal data it may quote: addresses, and for a value that did not fit, the value.
+-- An error message without the personal data that it may quote: e-mail addresses, and a value that is not valid for its
+-- type.
 create or replace function usersync.redact_message(reason text, message text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
@@ -6,9 +7,9 @@ set standard_conforming_strings = on
 as $usersync$
     select left(regexp_replace(
         case
-            -- Between the quotes of any language that PostgreSQL speaks.
+            -- The quotation marks of all languages that PostgreSQL is translated into.
             when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
-            -- A quoted local part may hold spaces.
+            -- A quoted local part may contain spaces.
             else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,
         '[^\s,;<>]*@[^\s,;<>]*', '<address>', 'g'

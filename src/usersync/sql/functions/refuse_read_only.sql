@@ -1,5 +1,5 @@
--- Raises an error where nothing can be written (a standby, a full disk): the functions that sync a user catch every
--- error, and would report the user as a failure or, since no failure can be recorded, as in sync.
+-- Raises an error if nothing can be written (a standby, a full disk). The functions that sync a user catch every error:
+-- they would report the user as a failure or, because no failure can be recorded, as in sync.
 create or replace function usersync.refuse_read_only() returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -10,5 +10,4 @@ begin
     end if;
 end;
 $usersync$;
-comment on function usersync.refuse_read_only() is
-    'usersync: raises an error where nothing can be written.';
+comment on function usersync.refuse_read_only() is 'usersync: raises an error if nothing can be written.';

@@ -1,6 +1,6 @@
--- Raises if one of these users, whose rows are about to be deleted, has so many events that unlinking them would
--- hold up the auth server: 5,000 take a quarter of a second, and each of them is a row to be written. They are
--- unlinked in batches by "usersync retry", which finds the user in the ledger.
+-- Raises if the row of one of these users is about to be deleted and has more than 5,000 audit events. Unlinking 5,000
+-- events takes a quarter of a second and would delay the auth server. "usersync retry" finds the user in the failures
+-- table and unlinks the events in batches.
 create or replace function usersync.refuse_users_with_many_events(ids uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -23,10 +23,10 @@ begin
         return;
     end;
     if many then
-        raise exception 'more than 5000 audit events are linked to the user; "usersync retry" unlinks them first'
+        raise exception 'more than 5000 audit events are linked to the user (to unlink them first: usersync retry)'
             using errcode = 'object_in_use';
     end if;
 end;
 $usersync$;
 comment on function usersync.refuse_users_with_many_events(uuid[]) is
-    'usersync: keeps the deletion of a user with very many audit events out of the auth server''s transaction.';
+    'usersync: refuses the deletion of a user with very many audit events in the auth server''s transaction.';

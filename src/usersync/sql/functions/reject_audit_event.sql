@@ -1,4 +1,4 @@
--- Puts an event aside. One that has an id is put aside once, however often it is sent.
+-- Stores a rejected event. An event with an id is stored once, even if it is sent several times.
 create or replace function usersync.reject_audit_event(event jsonb, code text, reason text) returns void
 language sql
 set search_path = pg_catalog, pg_temp
@@ -10,4 +10,4 @@ values (
 on conflict do nothing
 $usersync$;
 comment on function usersync.reject_audit_event(jsonb, text, text) is
-    'usersync: puts an event aside that cannot be stored.';
+    'usersync: stores an event that the audit log does not accept.';

@@ -1,4 +1,4 @@
--- Puts aside the events that are none, and returns the others in their order.
+-- Rejects the invalid events and returns the valid ones in their order.
 create or replace function usersync.reject_invalid_events(events jsonb, out valid jsonb, out rejected bigint)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -24,4 +24,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.reject_invalid_events(jsonb) is
-    'usersync: puts aside the events that are malformed, and returns the others.';
+    'usersync: rejects invalid events and returns the valid ones.';

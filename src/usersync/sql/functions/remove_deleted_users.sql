@@ -1,6 +1,7 @@
--- Applies on_delete to the rows of those users who are gone from the auth server's table (kind orphaned), or
--- on_soft_delete to those of users whom it has soft-deleted (deleted_upstream); somebody has asked for it. removed: how
--- many are as the setting wants them now; failed: how many could not be changed, and are in the failures table.
+-- For an explicit request: applies on_delete to the rows of those users who no longer exist in the auth server's table
+-- (kind orphaned), or on_soft_delete to the rows of those whom it has soft-deleted (kind deleted_upstream). removed:
+-- how many rows are now as the setting wants them. failed: how many could not be changed; they are in the failures
+-- table.
 create or replace function usersync.remove_deleted_users(
     ids uuid[], kind text, out removed bigint, out failed bigint
 )
@@ -26,4 +27,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.remove_deleted_users(uuid[], text) is
-    'usersync: applies on_delete or on_soft_delete to rows of deleted users, because somebody asks for it.';
+    'usersync: applies on_delete or on_soft_delete to the rows of deleted users, on request.';

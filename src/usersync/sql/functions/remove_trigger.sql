@@ -1,6 +1,7 @@
--- Removes a trigger from the auth server's table, which is not ours. To drop a trigger takes the table's owner; to
--- replace one, only the right to create triggers; and a function goes with its triggers. So it is made a trigger of
--- a function of ours first. Called when usersync is installed and taken back, by the role that does that.
+-- Removes a trigger from the auth server's table, which has another owner. DROP TRIGGER requires the owner. CREATE OR
+-- REPLACE TRIGGER requires only the right to create triggers, and DROP FUNCTION ... CASCADE drops the triggers of a
+-- function. So the trigger first gets a temporary function of usersync. Called during installation and rollback, by the
+-- role that runs them.
 create or replace function usersync.remove_trigger(trigger_name text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- Applies on_delete to the rows of users who are gone from the auth server's table, and on_soft_delete to those of users
--- whom it has soft-deleted. Does not change the row of a living user.
+-- Applies on_delete to the rows of users who no longer exist in the auth server's table, and on_soft_delete to the rows
+-- of users whom it has soft-deleted. Does not change other rows.
 create or replace function usersync.remove_users(ids uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -8,13 +8,13 @@ as $usersync$
 declare
     gone uuid[];
     soft_deleted uuid[];
-    doomed uuid[];
+    to_delete uuid[];
 begin
     if '@on_delete' = 'keep' and '@on_soft_delete' = 'keep' then
         return;
     end if;
-    -- Once the rows are held, a statement of its own sees what the auth server's table holds by now. Whoever has
-    -- just referenced a row does not stand in the way of emptying it.
+    -- Locks the rows first. The next statement then sees the current rows of the auth server's table. FOR NO KEY UPDATE
+    -- does not wait for a session that has just referenced a row.
     perform from "@users_table" as target where target."@key" = any(remove_users.ids::"@key_type"[]) for no key update;
     soft_deleted := array(
         select source."id" from "@source_table" as source
@@ -24,11 +24,11 @@ begin
         select wanted.id from unnest(remove_users.ids) as wanted (id)
         where (select true from "@source_table" as source where source."id" = wanted.id) is null
     );
-    doomed := case when '@on_delete' = 'delete' then gone else '{}'::uuid[] end
+    to_delete := case when '@on_delete' = 'delete' then gone else '{}'::uuid[] end
         || case when '@on_soft_delete' = 'delete' then soft_deleted else '{}'::uuid[] end;
-    if cardinality(doomed) > 0 then
-        perform usersync.refuse_users_with_many_events(doomed);
-        delete from "@users_table" as target where target."@key" = any(doomed::"@key_type"[]) and ('@is_user_row');
+    if cardinality(to_delete) > 0 then
+        perform usersync.refuse_users_with_many_events(to_delete);
+        delete from "@users_table" as target where target."@key" = any(to_delete::"@key_type"[]) and ('@is_user_row');
     end if;
     if '@on_delete' in ('anonymize', 'soft') then
         update "@users_table" as target

@@ -1,6 +1,6 @@
--- Gives columns of one row their DEFAULT back, because the auth server has taken the user's value away. Those without a
--- DEFAULT are sync_users' to empty. Nobody but the trigger can tell: afterwards such a value looks like one that the
--- application has set where the user has none. Raises nothing.
+-- Sets columns of one row to their DEFAULT, because the auth server has removed the user's value. sync_users sets the
+-- columns without a DEFAULT to null. Only the trigger can do this: afterwards such a value looks like one that the
+-- application has set. Raises nothing.
 create or replace function usersync.reset_columns(user_id uuid, column_names text[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -23,5 +23,4 @@ exception when others or assert_failure then
         array[user_id], sqlstate, null, array_to_string(column_names, ', '), sqlerrm, null);
 end;
 $usersync$;
-comment on function usersync.reset_columns(uuid, text[]) is
-    'usersync: gives columns of a row their DEFAULT back.';
+comment on function usersync.reset_columns(uuid, text[]) is 'usersync: sets columns of a row to their DEFAULT.';

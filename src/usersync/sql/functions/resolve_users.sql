@@ -1,9 +1,9 @@
--- Makes sure that these users have rows, as far as can be, and holds the rows, so that a foreign key to them
--- is good until the transaction ends. Returns each user, with the problem where there is no row to point at.
+-- Creates missing rows of these users and locks the rows, so that a foreign key to them is valid until the transaction
+-- ends. Returns each user, with the problem if the user has no row.
 --
--- Raises nothing, unless usersync.user_links says that whoever sends the events can wait: set to wait, a user who
--- is only locked is raised for, to be tried again. Set to give_up, users are linked as far as they have rows, and
--- none is made; whatever the application's triggers do then, they do not do it here. Set to unlink, no user is linked.
+-- Raises nothing by default. usersync.user_links changes this: wait raises if a user is only locked, so that the sender
+-- tries again; give_up links users who have rows and creates none, so that no trigger of the application runs; unlink
+-- links no user.
 create or replace function usersync.resolve_users(ids uuid[]) returns table (user_id uuid, problem text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -48,7 +48,7 @@ begin
                         when ('@is_expected') is not true then 'skipped'
                     end,
                     trouble,
-                    'the user has no row, and syncing neither made one nor failed')
+                    'the user has no row: the sync created none and reported no failure')
                 from unnest(absent) with ordinality as wanted (id, position)
                 left join usersync.sync_failures as failure
                     on failure.user_id = wanted.id and failure.outcome = 'failed'
@@ -62,7 +62,8 @@ begin
         problems := array_fill(trouble, array[cardinality(absent)]);
     end;
     if current_setting('usersync.user_links', true) = 'wait' then
-        -- A lock, and a row that was changed since the snapshot of a transaction above READ COMMITTED: both pass.
+        -- Both errors are temporary: a lock, and a row that was changed after the snapshot of a transaction above READ
+        -- COMMITTED.
         select each_problem into trouble from unnest(problems) as each_problem
         where substr(each_problem, 1, 6) in ('55P03 ', '40001 ') limit 1;
         if found then
@@ -76,4 +77,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.resolve_users(uuid[]) is
-    'usersync: makes sure that these users have rows, and says what is wrong with those who have none.';
+    'usersync: makes sure that these users have rows, and returns the reason for those without one.';

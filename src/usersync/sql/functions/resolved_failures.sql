@@ -1,6 +1,6 @@
--- The users who are in the failures table because they had no row, and who by now have one that agrees with the mapping:
--- the application has inserted it. They count as failures no more; the next run removes their lines. None where that
--- cannot be told.
+-- Users in the failures table who had no row and now have one that agrees with the mapping, because the application
+-- inserted it. They no longer count as failures, and the next run deletes them from the table. Empty if the rows cannot
+-- be compared.
 create or replace function usersync.resolved_failures() returns uuid[]
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -24,4 +24,4 @@ exception when others or assert_failure then
 end;
 $usersync$;
 comment on function usersync.resolved_failures() is
-    'usersync: the users of the failures table whose rows agree with the mapping by now.';
+    'usersync: the users of the failures table whose rows agree with the mapping now.';

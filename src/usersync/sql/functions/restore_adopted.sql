@@ -1,5 +1,5 @@
--- Brings back what usersync had taken the place of, once its own triggers are gone: everything, or one trigger. What
--- somebody has changed since is left as it is.
+-- Restores the triggers and search paths that usersync replaced, all of them or one trigger. Called after usersync's
+-- own triggers are removed. Objects that were changed since then stay as they are.
 create or replace function usersync.restore_adopted(trigger_name text) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -22,14 +22,14 @@ begin
             end if;
             continue;
         end if;
-        -- An earlier release has let it run under another name.
+        -- 0.1.0 renamed the trigger and let it run.
         if exists (
             select from pg_trigger where tgrelid = '@source_table'::regclass and tgname = adopted.moved_to
         ) then
             perform usersync.remove_trigger(adopted.moved_to);
         end if;
         if exists (select from pg_trigger where tgrelid = '@source_table'::regclass and tgname = adopted.name) then
-            raise warning 'usersync: there is a trigger % already, it stays as it is', adopted.name;
+            raise warning 'usersync: the trigger % was not restored, because a trigger with this name exists', adopted.name;
             continue;
         end if;
         if to_regprocedure(adopted.function_name) is null then
@@ -42,4 +42,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.restore_adopted(text) is
-    'usersync: brings back the triggers and search paths that were there before usersync.';
+    'usersync: restores the triggers and search paths that usersync replaced.';

@@ -1,5 +1,5 @@
--- From the next statement of the auth server on, the triggers sync users again. Returns the start of the pause and who
--- started it; null if usersync was not paused.
+-- Ends the pause: from the auth server's next statement on, the triggers sync users again. Returns the start of the
+-- pause and who started it; null if usersync was not paused.
 create or replace function usersync.resume_triggers(resumed_by text) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- Tries these users of the failures table again. A deletion that a trigger saw and could not apply is applied if the
--- user is still gone, or soft-deleted.
+-- Tries these users of the failures table again. A deletion that a trigger could not apply is applied if the user is
+-- still deleted or soft-deleted.
 create or replace function usersync.retry_users(ids uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp

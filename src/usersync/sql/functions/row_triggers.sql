@@ -1,6 +1,6 @@
--- The triggers of the application that fire for each row after the operation (4 INSERT, 8 DELETE, as in
--- pg_trigger.tgtype), before COMMIT. Triggers of a kind fire in the order of their names. IMMUTABLE for the reason that
--- stores_rows_unchanged gives; a call with a variable is computed each time, and may be anywhere.
+-- The application's triggers that fire for each row after the operation (4 INSERT, 8 DELETE, as in pg_trigger.tgtype)
+-- and before COMMIT. Triggers of the same kind fire in the order of their names. IMMUTABLE for the reason in
+-- stores_rows_unchanged. A call with a variable is computed each time, so it is allowed anywhere.
 create or replace function usersync.row_triggers(relation regclass, operation integer) returns name[]
 language plpgsql immutable
 set search_path = pg_catalog, pg_temp

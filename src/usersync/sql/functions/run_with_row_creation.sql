@@ -1,4 +1,4 @@
--- Runs an operation that creates rows though the settings leave that to the application, because somebody asks for it.
+-- Runs an operation that creates rows although creates_rows is false, for an explicit request.
 create or replace function usersync.run_with_row_creation(operation text, arguments jsonb) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -8,7 +8,7 @@ declare
 begin
     perform set_config('usersync.creates_rows', 'yes', true);
     answer := public.usersync(operation, arguments - 'create');
-    -- For this operation only. An error takes the setting back by itself.
+    -- The setting is for this operation only. An error rolls it back.
     perform set_config('usersync.creates_rows', '', true);
     return answer;
 end;

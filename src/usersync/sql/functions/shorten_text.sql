@@ -1,5 +1,5 @@
--- What is kept of a long text: the beginning, and a marker with the hash of the whole. The same as what the
--- Python side makes of it.
+-- The audit log's record of a long text: the beginning, and a marker with the hash of the whole text. Python's audit
+-- code makes the same text.
 create or replace function usersync.shorten_text(given text, kept integer) returns text
 language sql immutable parallel safe strict
 set search_path = pg_catalog, pg_temp
@@ -10,4 +10,4 @@ select case
         || encode(sha256(convert_to(given, 'UTF8')), 'hex') || ']'
 end
 $usersync$;
-comment on function usersync.shorten_text(text, integer) is 'usersync: what the audit log keeps of a long text.';
+comment on function usersync.shorten_text(text, integer) is 'usersync: the audit log''s record of a long text.';

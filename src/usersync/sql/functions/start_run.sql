@@ -1,6 +1,6 @@
--- Opens a reconciling run of one part for each range of ids, and forgets runs of three months ago. Its id is the
--- caller's to choose, so that one who got no answer can ask again. examined: how many users were looked at, where
--- nothing differs and there is nothing left to do.
+-- Starts a run of one part for each range of ids, and deletes runs that are older than 90 days. The caller chooses the
+-- run_id, so that it can call again if it got no answer. examined: the number of compared users if nothing differs and
+-- the run has nothing to do.
 create or replace function usersync.start_run(
     run_id uuid, first_ids uuid[], last_ids uuid[], page_size integer, examined bigint default null
 ) returns void
@@ -25,4 +25,4 @@ begin
     on conflict (run_id, part) do nothing;
 end;
 $usersync$;
-comment on function usersync.start_run(uuid, uuid[], uuid[], integer, bigint) is 'usersync: opens a reconciling run.';
+comment on function usersync.start_run(uuid, uuid[], uuid[], integer, bigint) is 'usersync: starts a run.';

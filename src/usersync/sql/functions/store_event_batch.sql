@@ -1,11 +1,11 @@
--- Stores a batch, and puts aside what cannot be stored because of what it contains. Raises for the database's
--- own troubles only: those are worth trying again.
+-- Stores a batch, and rejects events that cannot be stored because of their content. Raises only for problems of the
+-- database, which are worth another attempt.
 --
--- If the batch fails, each event is validated alone, and the valid ones are stored at once. Only what
--- a constraint or a trigger of the application's own refuses is left to be found by halving.
+-- If the batch fails, each event is validated by itself, and the valid ones are stored in one statement. Only events
+-- that a constraint or a trigger of the application refuses are found by halving the batch.
 --
--- lock_timeout: while somebody alters the users table, even an event that is linked to nobody has to wait, for
--- that is how PostgreSQL checks a foreign key. Better to come again than to hold up who is in a hurry.
+-- lock_timeout: while another session alters the users table, even an event without a user has to wait, because
+-- PostgreSQL checks the foreign key. After 2 s the caller tries again later.
 create or replace function usersync.store_event_batch(
     events jsonb, validated boolean default false, out stored bigint, out rejected bigint
 )
@@ -33,11 +33,11 @@ begin
                 reason = returned_sqlstate, failed_constraint = constraint_name, failed_table = table_name,
                 error_message = message_text;
         end;
-        -- A table's check that has no name is that of a partition, and says that there is none for this time.
-        -- If somebody made one meanwhile, there is the second time.
+        -- A check violation with a table and without a constraint name means that no partition exists for this time.
+        -- The second attempt succeeds if another session has created it.
         exit when reason <> '23514' or failed_constraint <> '' or failed_table = '';
         if attempt = 2 then
-            reason := '55000';  -- object_not_in_prerequisite_state: no fault of the events
+            reason := '55000';  -- object_not_in_prerequisite_state: not caused by the events
         end if;
     end loop;
 
@@ -58,7 +58,8 @@ begin
             jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
         ) as second;
     elsif reason = '23503' and user_links is distinct from 'unlink' then
-        -- The user has a row, and the log's foreign key leads to another table. No event is rejected for its user.
+        -- The user has a row, but the audit log's foreign key references another table. No event is rejected because of
+        -- its user.
         perform set_config('usersync.user_links', 'unlink', true);
         select unlinked.stored, unlinked.rejected into stored, rejected
         from usersync.store_event_batch(events, true) as unlinked;
@@ -71,4 +72,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.store_event_batch(jsonb, boolean) is
-    'usersync: stores a batch of events, and puts aside those that cannot be stored.';
+    'usersync: stores a batch of events, and rejects those that cannot be stored.';

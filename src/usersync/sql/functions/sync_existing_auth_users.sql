@@ -1,7 +1,6 @@
--- Reconciles from SQL, for whoever has no command at hand: writes rows that are missing or stale, and counts those of
--- deleted users. Without arguments everything, in one transaction;
--- with a page size one page, to be called again with the next_id that comes back: the Data API cuts a call
--- off after 8 seconds.
+-- Syncs both tables from SQL: writes rows that are missing or stale, and counts rows of deleted users. Without
+-- arguments it syncs all rows in one transaction. With page_size it syncs one page; call it again with the returned
+-- next_id. Pages are for the Data API, which ends a call after 8 seconds.
 create or replace function public.sync_existing_auth_users(first_id uuid default null, page_size integer default null)
 returns jsonb
 language plpgsql security definer
@@ -47,4 +46,4 @@ begin
 end;
 $usersync$;
 comment on function public.sync_existing_auth_users(uuid, integer) is
-    'usersync: brings the users table in line with the auth server''s, all at once or page by page.';
+    'usersync: syncs the users table with the auth server''s, all at once or page by page.';

@@ -1,6 +1,5 @@
--- Syncs users for an explicit call or for the reconciler (fired_by = PAGE), in whichever transaction that is. In the
--- application's it leaves nothing behind but what it wrote: what sync_users notes for the rest of the transaction is
--- meant for the auth server's.
+-- Syncs users for an explicit call or for a run (fired_by = PAGE). In a transaction of the application it restores the
+-- setting that sync_users leaves for the rest of an auth server's transaction.
 create or replace function usersync.sync_on_request(
     ids uuid[], fired_by text default null, applies_deletions boolean default false
 ) returns void
@@ -15,4 +14,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.sync_on_request(uuid[], text, boolean) is
-    'usersync: syncs users for an explicit call, in its caller''s transaction.';
+    'usersync: syncs users for an explicit call, in the caller''s transaction.';

@@ -1,4 +1,5 @@
--- Brings one user in line, where applies_deletions says so also one who was deleted, and says whether either side knows them, and whether the auth server has them alive.
+-- Syncs one user. applies_deletions: also applies the user's deletion. known: whether either table has the user. alive:
+-- whether the auth server has the user and has not soft-deleted the user.
 create or replace function usersync.sync_user(user_id uuid, applies_deletions boolean, out known boolean, out alive boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -13,4 +14,4 @@ begin
         or exists (select from "@source_table" as source where source."id" = sync_user.user_id);
 end;
 $usersync$;
-comment on function usersync.sync_user(uuid, boolean) is 'usersync: brings one user in line.';
+comment on function usersync.sync_user(uuid, boolean) is 'usersync: syncs one user.';

@@ -1,21 +1,21 @@
--- The one way into the users table, but for the one INSERT that nearly every sign-up is done with (handle_new_user).
--- Brings the rows of these users in line with the auth server's table and raises for nothing that the application's
--- schema can do. Called by the triggers in the auth server's own session, and by everything else as the owner.
+-- Every write to the users table goes through this function, except the first INSERT of a sign-up (handle_new_user). It
+-- syncs the rows of these users and never raises for a cause in the application's schema. The triggers call it in the
+-- auth server's session; all other callers run as the owner.
 --
--- fired_by: the operation of the trigger that calls, PAGE for the reconciler, or null for an explicit call. What the
--- calling statement has itself written to the auth server's table is nobody else's to change before it ends, so
--- triggers copy it as it stands; everybody else has to take care. Users whom it has inserted are new to the ledger,
--- so there is no look into it.
+-- fired_by: the operation of the calling trigger, PAGE for a run, or null for an explicit call. No other session can
+-- change rows of the auth server's table that the calling statement has just written, so triggers copy them without
+-- locks; other callers lock them. Inserted users have no failures yet, so INSERT does not read the failures table.
 --
--- own_transaction: whether the transaction is usersync's alone and ends with this call. The caller has to know: in an
--- explicit call within an application's transaction, deferred checks wait for the application's COMMIT.
+-- own_transaction: whether the transaction is usersync's own and ends with this call. In an explicit call within the
+-- application's transaction, deferred checks wait for the application's COMMIT.
 --
--- applies_deletions: whether the rows of deleted users become what on_delete and on_soft_delete make of them. True
--- where a deletion was seen, or somebody asks for it; else such rows, and failures to remove them, stay as they are.
+-- applies_deletions: whether on_delete and on_soft_delete are applied to the rows of deleted users. True if a deletion
+-- was seen or is requested. Otherwise such rows, and failures to remove them, stay as they are.
 --
--- What the auth server's transaction needs beyond (fired by a trigger): checks that the caller has pending stay
--- pending; once attempts that failed have taken budget_ms, or an application's trigger has raised for a user who is
--- alone in the statement, nothing more is tried in this transaction; and a time-out that such a trigger sets does not stay behind in the pooled connection.
+-- In the auth server's transaction (called by a trigger): checks that the caller has pending stay pending; after
+-- budget_ms of failed attempts, or after a trigger of the application has raised for the only user of the statement,
+-- nothing more is tried in this transaction; and a statement_timeout that such a trigger sets is restored, because the
+-- connection is pooled.
 --
 -- enable_seqscan: a plan that was made while the tables were empty would be kept while they grow.
 create or replace function usersync.sync_users(
@@ -61,4 +61,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.sync_users(uuid[], text, boolean, boolean) is
-    'usersync: brings the rows of these users in line; what cannot be written goes to usersync.sync_failures.';
+    'usersync: syncs the rows of these users; failures go to usersync.sync_failures.';

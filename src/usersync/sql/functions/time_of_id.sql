@@ -1,5 +1,5 @@
--- When a uuid of version 7 was made, which is when its event happened; null for any other. It completes the
--- key of an event that comes without its time, the same way each time it comes.
+-- The creation time in a uuid of version 7, which is the time of its event; null for other uuids. It completes the key
+-- of an event without a time, each time with the same value.
 create or replace function usersync.time_of_id(id uuid) returns timestamptz
 language sql immutable parallel safe
 set search_path = pg_catalog, pg_temp

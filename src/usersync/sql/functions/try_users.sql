@@ -1,6 +1,6 @@
--- Writes the rows of these users in one guarded block. Where that fails because of some row, each half is tried, and a
--- user who is refused alone goes down the ladder (degrade_users). Called by sync_users, which prepares for it. is_alone:
--- the statement is about one user.
+-- Writes the rows of these users in one block. If that fails because of a row, each half is tried by itself, and a
+-- single user who is refused is degraded (degrade_users). Called by sync_users. is_alone: the statement has only one
+-- user.
 create or replace function usersync.try_users(
     ids uuid[], fired_by text, in_request boolean, applies_deletions boolean, is_alone boolean
 ) returns void
@@ -28,7 +28,7 @@ begin
         return;
     end if;
     if current_setting('usersync.has_waited', true) = 'yes' then
-        -- This transaction has waited for a lock once, which is all that a sign-up is held up for.
+        -- This transaction has waited for a lock once. A sign-up waits only once.
         perform set_config('lock_timeout', '10ms', true);
     end if;
     begin
@@ -36,14 +36,14 @@ begin
         if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
-        -- What is deferred to COMMIT would fail the sign-up there, out of reach of this block: constraints of the
-        -- users table, and of whatever a trigger or a cascade has written to. In an application's transaction
-        -- its own pending checks would fail here, before it is done; there, COMMIT is where it expects them.
+        -- A deferred constraint would fail the sign-up at COMMIT, outside of this block. It may be on the users table
+        -- or on any table that a trigger or a cascade has written to. In a transaction of the application the checks
+        -- stay deferred, because the application expects them at COMMIT.
         perform usersync.check_deferred_constraints();
         has_triggers := exists (
             select from pg_trigger where tgrelid = '@users_table'::regclass and not tgisinternal
         ) or exists (select from pg_inherits where inhparent = '@users_table'::regclass);
-        -- Where all was written and nobody else has a hand in it, there is nothing to look for.
+        -- If all rows were written and no trigger or partition can change them, there is nothing to compare.
         if has_triggers or written < cardinality(ids) then
             out_of_sync := usersync.record_out_of_sync_users(ids, applies_deletions);
         end if;
@@ -53,7 +53,7 @@ begin
                 where failure.user_id = any(try_users.ids) and failure.user_id <> all(out_of_sync)
                     and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
-                null;  -- A ledger that is locked or gone makes no row wrong; the next reconciling run looks again.
+                null;  -- The rows are right even if the failures table is locked or missing. The next run checks it again.
             end;
         end if;
         if in_request then
@@ -61,8 +61,8 @@ begin
         end if;
         return;
     exception
-        -- "others" leaves out two: a failed ASSERT, which an application's trigger may well raise, and
-        -- query_canceled, which is somebody's wish and is obeyed.
+        -- "others" does not include two errors: assert_failure, which a trigger of the application may raise, and
+        -- query_canceled, which must end the statement.
         when others or assert_failure then
             get stacked diagnostics
                 reason = returned_sqlstate,
@@ -83,7 +83,7 @@ begin
     if gives_up then
         null;
     elsif half > 0 and reason = '55P03' then
-        -- Somebody holds some of the rows. The others need not wait with them.
+        -- Another session has locked some of the rows. The other rows are written without them.
         unlocked := usersync.unlocked_users(ids);
         if cardinality(unlocked) between 1 and cardinality(ids) - 1 then
             perform usersync.try_users(unlocked, fired_by, in_request, applies_deletions, is_alone);
@@ -92,7 +92,7 @@ begin
     elsif half > 0 and (left(reason, 2) not in ('0A', '42', '53', '57', '58', 'XX') or raised_in is not null)
         and not usersync.fails_for_every_user(concat_ws(' ', reason, failed_constraint, failed_column), false)
     then
-        -- Some row's fault, then, and not the schema's: find it, and let the others through.
+        -- A row is the cause, and not the schema. Halve the batch to find the row and to write the others.
         perform usersync.try_users(ids[:half], fired_by, in_request, applies_deletions, is_alone);
         perform usersync.try_users(ids[half + 1:], fired_by, in_request, applies_deletions, is_alone);
         return;

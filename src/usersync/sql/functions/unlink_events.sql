@@ -1,5 +1,5 @@
--- Takes the link off some events of a user who is gone, as the foreign key would off all of them at once; who did
--- it (actor_id) stays. Returns how many.
+-- Sets the user_id of some events of a deleted user to null, as the foreign key would do for all of them at once.
+-- actor_id stays. Returns how many.
 create or replace function usersync.unlink_events(user_id uuid, batch integer) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -30,4 +30,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.unlink_events(uuid, integer) is
-    'usersync: takes the link to a user who is gone off some audit events.';
+    'usersync: unlinks some audit events from a deleted user.';

@@ -1,4 +1,4 @@
--- Those of the users whose rows nobody else holds; none where the table itself is locked.
+-- The users whose rows no other session has locked. Empty if the table itself is locked.
 create or replace function usersync.unlocked_users(ids uuid[]) returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -32,5 +32,4 @@ exception when others then
     return '{}'::uuid[];
 end;
 $usersync$;
-comment on function usersync.unlocked_users(uuid[]) is
-    'usersync: the users whose rows can be had without waiting.';
+comment on function usersync.unlocked_users(uuid[]) is 'usersync: the users whose rows no other session has locked.';

@@ -1,4 +1,4 @@
--- Whether the users table has a row for this user. Makes none.
+-- Whether the users table has a row for this user. Does not create one.
 create or replace function usersync.user_exists(user_id uuid) returns boolean
 language plpgsql stable
 set search_path = pg_catalog, pg_temp

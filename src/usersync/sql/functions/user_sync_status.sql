@@ -1,4 +1,4 @@
--- The truth about both tables, as one JSON object. Reads both, once where they agree, and writes nothing.
+-- The counts of both tables as a JSON object. Reads both tables, once if they are in sync, and writes nothing.
 create or replace function public.user_sync_status() returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -51,4 +51,4 @@ begin
 end;
 $usersync$;
 comment on function public.user_sync_status() is
-    'usersync: how many users there are on both sides, and how many are missing, stale, orphaned, deleted upstream or failed.';
+    'usersync: the number of users in both tables, and of missing, stale, orphaned, skipped, deleted upstream and failed users.';

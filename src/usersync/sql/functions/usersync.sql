@@ -1,6 +1,6 @@
--- What clients may do beyond the functions with names of their own: an operation, its arguments and its answer,
--- the latter two as JSON. The Data API reaches functions in "public" alone, and there this is the only one more;
--- Python comes the same way, by connection as by HTTP. Each operation may be asked for again, by whoever got no answer.
+-- Operations of clients that have no function of their own in "public". The Data API reaches only functions in
+-- "public", and this one function contains all other operations. Python calls it too, over a connection and over HTTP.
+-- Each operation can be repeated if the client got no answer.
 create or replace function public.usersync(operation text, arguments jsonb default '{}') returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -54,14 +54,14 @@ begin
             ))
         ));
     when 'statement_timeout' then
-        -- In milliseconds; 0 is none.
+        -- In milliseconds; 0 means no limit.
         return (select to_jsonb(setting::integer) from pg_settings where name = 'statement_timeout');
     when 'pause' then
         return to_jsonb(usersync.pause_triggers(arguments ->> 'by'));
     when 'resume' then
         return usersync.resume_triggers(arguments ->> 'by');
     when 'await_paused' then
-        -- Those who have read that usersync is paused hold a lock until their transaction ends, see is_paused.
+        -- Transactions that saw the pause lock the table until they end, see is_paused.
         lock table usersync.pause in exclusive mode;
         return null;
     when 'record_retry' then
@@ -166,10 +166,10 @@ begin
         where stored.id = given.user_id and stored.seen_at < (arguments ->> 'since')::timestamptz;
         return null;
     else
-        raise exception 'this usersync has no operation %', quote_nullable(operation)
-            using errcode = 'US302', hint = 'Is it older than the client? Run: usersync apply';
+        raise exception 'the installed usersync has no operation %', quote_nullable(operation)
+            using errcode = 'US302', hint = 'It may be older than the client. Run: usersync apply';
     end case;
 end;
 $usersync$;
 comment on function public.usersync(text, jsonb) is
-    'usersync: what clients do beyond the functions with names of their own, by operation.';
+    'usersync: the client operations that have no function of their own.';

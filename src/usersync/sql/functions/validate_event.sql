@@ -1,5 +1,5 @@
--- What is wrong with an event, all nulls if nothing is. The field is found by trying each one alone, because
--- PostgreSQL names the value in such an error, and not the field.
+-- Checks an event: returns the SQLSTATE and the reason if it is invalid, nulls if it is valid. PostgreSQL's error
+-- quotes the value but does not name the field, so the fields are tried one by one.
 create or replace function usersync.validate_event(event jsonb, out code text, out reason text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -13,7 +13,7 @@ exception when others then
     code := sqlstate;
     reason := sqlerrm;
     if jsonb_typeof(event) <> 'object' then
-        reason := 'an event is a JSON object, and this is a JSON ' || jsonb_typeof(event);
+        reason := 'an event must be a JSON object, not a JSON ' || jsonb_typeof(event);
         return;
     end if;
     for field in
@@ -29,4 +29,5 @@ exception when others then
     end loop;
 end;
 $usersync$;
-comment on function usersync.validate_event(jsonb) is 'usersync: what is wrong with an event.';
+comment on function usersync.validate_event(jsonb) is
+    'usersync: returns why an event is invalid; null if it is valid.';

@@ -1,19 +1,18 @@
--- Writes the rows of users who are not new, and returns how many it wrote: what is missing is inserted, what
--- differs is updated. Not by one upsert, which would fail for every row that is there already once the table has
--- a column that new rows cannot fill.
+-- Inserts missing rows and updates rows that differ. Returns how many rows were written. A single upsert would fail for
+-- existing rows if the table has a column that new rows cannot fill.
 --
--- No value overwrites a newer one, nobody who was deleted comes back, and the auth server waits for none of it: its
--- rows are held FOR KEY SHARE, which keeps them from being deleted (or given another phone number) and from nothing
--- else. A row that is missing is inserted; where somebody was faster, theirs stands. A row that is there is held
--- first and compared afterwards, by a statement that sees what the auth server's table holds by then: whoever
--- changes it later cannot mirror it before this has ended. source_is_locked: nobody else can be changing these users in the auth
--- server's table, so that holding the rows can be left out.
+-- No value overwrites a newer one, no deleted user gets a row again, and the auth server does not wait. Rows of the
+-- auth server's table are locked FOR KEY SHARE, which prevents only their deletion (and a change of the phone number).
+-- A missing row is inserted; if another session has inserted it first, that row stays. An existing row is locked first
+-- and compared by a later statement, which sees the current row of the auth server's table. A session that changes that
+-- row later waits for this transaction before it can mirror the change. source_is_locked: no other session can change
+-- these users in the auth server's table, so that no locks are needed.
 --
--- A user's other row is looked up in a scalar subquery, here and elsewhere, because that is no join: whatever the
--- planner believes about the tables' sizes, it has the primary key to go by and nothing else. A join that was
--- planned while a table was empty may read all of it for each row, once it has grown.
+-- A scalar subquery finds the user's row in the other table, here and elsewhere. It is not a join, so the planner can
+-- only use the primary key, whatever it knows about the tables' sizes. A join that was planned while a table was empty
+-- may read the whole table for each row after it has grown.
 --
--- plan_cache_mode: planning this anew each time would take as long as running it.
+-- plan_cache_mode: planning these statements each time would take as long as running them.
 create or replace function usersync.write_full_rows(ids uuid[], source_is_locked boolean) returns bigint
 language plpgsql
 set search_path = pg_catalog, "@pinned"

@@ -1,5 +1,5 @@
--- A row with the id and whatever the table demands and the mapping can deliver. What is demanded is asked of
--- the catalog each time: a column that refuses null may have come yesterday.
+-- Inserts rows with the id and the NOT NULL columns that the mapping has values for. Reads the NOT NULL columns from
+-- the catalog each time, because the application may have added one.
 create or replace function usersync.write_minimal_rows(ids uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -13,12 +13,12 @@ begin
     into column_list, value_list
     from unnest(array['@mapped_columns'], array['@mapped_expressions'], array['@mapped_owners'])
         as mapped (name, expression, owner)
-    join pg_attribute as demanded on
-        demanded.attrelid = '@users_table'::regclass
-        and demanded.attname = mapped.name
-        and not demanded.attisdropped
-    join pg_type on pg_type.oid = demanded.atttypid
-    where mapped.owner = 'key' or ((demanded.attnotnull or typnotnull) and not demanded.atthasdef);
+    join pg_attribute as required on
+        required.attrelid = '@users_table'::regclass
+        and required.attname = mapped.name
+        and not required.attisdropped
+    join pg_type on pg_type.oid = required.atttypid
+    where mapped.owner = 'key' or ((required.attnotnull or typnotnull) and not required.atthasdef);
 
     execute format(
         'insert into %s (%s) select %s from %s as source '
@@ -30,4 +30,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.write_minimal_rows(uuid[]) is
-    'usersync: inserts rows with the id and the columns that may not be null, where there are none.';
+    'usersync: inserts rows with the id and the NOT NULL columns, for users without a row.';

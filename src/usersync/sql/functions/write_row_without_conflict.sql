@@ -1,6 +1,6 @@
--- Writes the row of a user whose value in a unique column is another user's, where the settings say what then: with
--- on_conflict "null" that column is left empty, with "suffix" a part of the user's id goes behind the value, as much
--- of it as it takes. Says whether the row was written, which column was left empty, and for which constraint.
+-- Writes the row of a user whose value in a unique column belongs to another user, as on_conflict says: "null" leaves
+-- the column empty, "suffix" appends a part of the user's id, as long as needed. written: whether the row was written.
+-- lacking and lacking_for: the column that was left empty, and the constraint.
 create or replace function usersync.write_row_without_conflict(
     user_id uuid, failed_constraint text,
     out written boolean, out lacking text, out lacking_for text
@@ -20,7 +20,7 @@ declare
     statement text;
 begin
     written := false;
-    -- As in write_full_rows: held first and looked at afterwards, so that nothing newer is overwritten.
+    -- As in write_full_rows: locks first and compares afterwards, so that no newer value is overwritten.
     perform from "@source_table" as source where source."id" = write_row_without_conflict.user_id for key share;
     perform from "@users_table" as target where target."@key" = write_row_without_conflict.user_id::"@key_type" for no key update;
     loop
@@ -29,7 +29,8 @@ begin
         where names[subscript] = any(usersync.constraint_columns(failed_constraint))
             and owners[subscript] <> 'key'
             and tries[subscript] < case policies[subscript] when 'suffix' then 3 else 1 end
-        -- Beside one that yields, a column that is not meant to is left empty too, which is more than a minimal row.
+        -- In a unique index of several columns, columns with on_conflict come first. Another column is left empty only
+        -- after them: that row has more values than a minimal row.
         order by policies[subscript] = 'degrade', subscript
         limit 1;
         exit when colliding is null;
@@ -67,7 +68,7 @@ begin
                 )
                 from generate_subscripts(names, 1) as subscript
             ) using user_id;
-            -- What the application owns was written when the row was made.
+            -- App-owned columns were written when the row was created.
             select format(
                 'update %s as target set (%s) = (select %s from %s as source where source."id" = $1) '
                 'where %s and (select row(%s)::text is distinct from row(%s)::text from %4$s as source '
@@ -96,8 +97,8 @@ begin
         end;
     end loop;
 exception when others or assert_failure then
-    written := false;  -- What was wrong first is what the ledger is told.
+    written := false;  -- The failures table gets the first error.
 end;
 $usersync$;
 comment on function usersync.write_row_without_conflict(uuid, text) is
-    'usersync: writes the row of a user whose value in a unique column is taken, as on_conflict says.';
+    'usersync: writes the row of a user with a duplicate value in a unique column, as on_conflict says.';

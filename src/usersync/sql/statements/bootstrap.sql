@@ -1,6 +1,6 @@
 create schema if not exists usersync;
 comment on schema usersync is
-    'usersync: keeps the application''s users in step with the auth server''s. Not for the Data API.';
+    'usersync: keeps the application''s users in sync with the auth server''s. Not for the Data API.';
 
 create table if not exists usersync.schema_version (
     version integer primary key,
@@ -8,7 +8,7 @@ create table if not exists usersync.schema_version (
     checksum text not null,
     applied_at timestamptz not null default now()
 );
-comment on table usersync.schema_version is 'The migrations that were applied, with the checksum of each.';
+comment on table usersync.schema_version is 'The applied migrations with their checksums.';
 
 create table if not exists usersync.functions (
     signature text primary key,
@@ -17,4 +17,4 @@ create table if not exists usersync.functions (
     installed_at timestamptz not null default now()
 );
 comment on table usersync.functions is
-    'The functions as they were installed: the checksum of the text, and the fingerprint of what came of it.';
+    'The installed functions: the checksum of the text, and the fingerprint of the function in the catalog.';

@@ -1,6 +1,6 @@
--- The DEFAULT of each mapped column that stands in where a user has no value, as one JSON object: a constant as text,
--- null for one that is computed anew for each row. Null where no such column has one. Read from the catalog each time,
--- because the application may change it.
+-- The DEFAULTs of the mapped columns that use it if a user has no value, as one JSON object. A constant is text; null
+-- stands for a DEFAULT that is computed for each row. Null if no such column has a DEFAULT. Read from the catalog each
+-- time, because the application may change it.
 select jsonb_object_agg(found.attname, case
     when found.code ~ '^''([^'']|'''')*''(::[a-zA-Z0-9_ "."\[\](),]+)?$'
         then replace(substring(found.code from '^''((?:[^'']|'''')*)'''), '''''', '''')

@@ -1,4 +1,5 @@
--- Objects of our names that are not ours. Ours are known by the comment that each of our functions carries.
+-- Objects with the names of usersync's objects that usersync did not create. Each function of usersync has a comment
+-- that starts with 'usersync: '.
 select
     'trigger' as kind,
     trigger.tgname::text as name,
@@ -10,7 +11,7 @@ where trigger.tgrelid = to_regclass('@source_table')
     and not trigger.tgisinternal
     and trigger.tgname in ('on_auth_user_created', 'on_auth_user_updated', 'on_auth_user_deleted')
     and coalesce(obj_description(function.oid, 'pg_proc'), '') not like 'usersync: %'
-    -- Where another trigger has the name, ours may have one beside it.
+    -- If another trigger has the name, usersync's trigger may have another name.
     and not exists (
         select from pg_trigger as own
         join pg_proc as handler on handler.oid = own.tgfoid

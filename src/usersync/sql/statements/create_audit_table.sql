@@ -1,5 +1,5 @@
--- Makes the audit log where there is none and the settings ask for one. One that usersync made is kept closed and
--- append-only, and taken on again where it was left behind by a rollback. Any other table that exists stays as it is.
+-- Creates the audit log if it is missing and the settings ask for one. A log that usersync created stays closed to the
+-- Data API and append-only, and is used again if a rollback has left it. Any other existing table stays as it is.
 do $usersync$
 declare
     log regclass := '@audit_log';
@@ -15,8 +15,8 @@ begin
     end if;
     if log is null then
         create schema if not exists "@audit_schema";
-        -- What an event may hold is said by usersync.audit_event; what is said again here is for triggers that
-        -- write rows themselves, and for the time when usersync is gone and the table is not.
+        -- The type usersync.audit_event checks events. These checks are for triggers that insert rows themselves, and
+        -- for a table that stays after a rollback.
         create table "@audit_table" (
             id uuid not null,
             occurred_at timestamptz not null,
@@ -34,8 +34,8 @@ begin
             ip inet,
             user_agent text,
             source text collate "C" not null check (source in ('app', 'trigger', 'sync')),
-            -- The key that makes sending a batch twice store it once. The time is in it because the table is
-            -- partitioned by it.
+            -- With this key a batch that is sent twice is stored once. It contains the time because the table is
+            -- partitioned by time.
             primary key (id, occurred_at)
         ) partition by range (occurred_at);
         comment on table "@audit_table" is
@@ -48,7 +48,7 @@ begin
         create index on "@audit_table" (action, occurred_at);
         create index on "@audit_table" (request_id) where request_id is not null;
         create index on "@audit_table" (occurred_at);
-        -- For whoever follows the log. Costs nearly nothing: rows lie in the order in which they were stored.
+        -- For readers that follow the log. It is small, because rows are stored in the order of recorded_at.
         create index on "@audit_table" using brin (recorded_at) with (pages_per_range = 16, autosummarize = on);
     elsif coalesce(obj_description(log, 'pg_class'), '') not like 'The audit log, made by usersync: %'
         or (select relkind <> 'p' from pg_class where oid = log)
@@ -66,9 +66,8 @@ begin
     if to_regrole('service_role') is not null then
         revoke all on table "@audit_table" from service_role;
         grant select on table "@audit_table" to service_role;
-        -- Says in words what the grants say already; a table with row-level security and no policy makes the
-        -- advisor ask whether one was forgotten (lint 0008), and one for anon or authenticated makes it ask
-        -- about anonymous sign-ins (lint 0012).
+        -- The grants allow the same. Without a policy, Supabase's advisor reports a table with row-level security and
+        -- no policy (lint 0008). With one for anon or authenticated it reports anonymous sign-ins (lint 0012).
         if not exists (
             select from pg_policy
             where polrelid = to_regclass('@audit_table') and polname = 'Only the service role reads the log'
@@ -80,7 +79,7 @@ begin
         end if;
     end if;
 
-    -- Those that a rollback left with the log; see leave_partitions.sql for their names.
+    -- The partitions that a rollback has left with the audit log. leave_partitions.sql explains their names.
     for partition, usual_name in
         select inhrelid, substring(relname from '^(audit_logs_(?:default|[0-9]{4}_[0-9]{2}))(?:_[0-9]+)?$')
         from pg_inherits
@@ -97,17 +96,18 @@ begin
         select from pg_inherits join pg_class on pg_class.oid = inhrelid
         where inhparent = to_regclass('@audit_table') and pg_get_expr(relpartbound, pg_class.oid) = 'DEFAULT'
     ) then
-        -- Partitions are not for the Data API, and so not in an exposed schema.
+        -- Partitions are in the schema usersync, which the Data API does not expose.
         create table usersync.audit_logs_default partition of "@audit_table" default;
     end if;
-    -- It keeps DROP TABLE from dropping the log by accident. It names no column, so that ALTER TABLE stays free.
+    -- The view makes DROP TABLE without CASCADE fail. It names no column, so that ALTER TABLE still works.
     create or replace view usersync.audit_logs_guard with (security_invoker = true) as select from "@audit_table";
     comment on view usersync.audit_logs_guard is
         'usersync: depends on the audit log, so that DROP TABLE without CASCADE fails. Holds nothing.';
     create or replace trigger keep_audit_logs before update or delete on "@audit_table"
         for each row execute function usersync.keep_audit_logs();
     perform usersync.guard_audit_partitions();
-    -- Years may pass without a writer of ours, or with a default partition too large for others to be made.
+    -- For a year, because nothing may be written for months, or the default partition may become too large for new
+    -- partitions.
     perform usersync.make_audit_partitions(12);
 end;
 $usersync$;

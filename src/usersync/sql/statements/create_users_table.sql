@@ -1,4 +1,4 @@
--- Makes the users table where there is none. One that exists stays as it is.
+-- Creates the users table if it is missing. An existing table stays as it is.
 do $usersync$
 begin
     if to_regclass('@users_table') is not null then
@@ -9,15 +9,15 @@ begin
         select '@created_values' from "@source_table" as source with no data;
     alter table "@users_table" add primary key ("@key");
     comment on table "@users_table" is
-        'The application''s users, created by usersync and kept in step with the auth server''s. '
-        'Deleting a user leaves the id behind, so that every reference holds.';
+        'The application''s users, created by usersync and kept in sync with the auth server''s. '
+        'The row of a deleted user keeps its id, so that foreign keys stay valid.';
 
-    -- Signed-in people read their own row and nobody else's. Anonymous sessions are left out because the
-    -- security advisor asks for it (lint 0012); give them a policy of their own where they need one.
+    -- Signed-in users can read only their own row. Anonymous sessions cannot, because of the security advisor's lint
+    -- 0012. If they need access, create a policy for them.
     alter table "@users_table" enable row level security;
     revoke all on table "@users_table" from public;
     if to_regrole('service_role') is not null then
-        -- Not TRIGGER, above all: whoever may make one runs code as the role that the sync runs as.
+        -- Without TRIGGER: a trigger's code runs with the rights of the role that syncs.
         revoke all on table "@users_table" from service_role;
         grant select, insert, update, delete on table "@users_table" to service_role;
     end if;
@@ -29,7 +29,7 @@ begin
             (select auth.uid())::"@key_type" = "@key" and ((select auth.jwt()) ->> 'is_anonymous')::boolean is not true
         );
         revoke all on table "@users_table" from authenticated;
-        -- pg_graphql would show the table's columns to everybody who may select from it (lint 0027).
+        -- pg_graphql would show the table's columns to every role that has SELECT (lint 0027).
         if not exists (select from pg_extension where extname = 'pg_graphql') then
             grant select on table "@users_table" to authenticated;
         end if;

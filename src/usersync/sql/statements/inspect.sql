@@ -1,14 +1,14 @@
--- What the database has, as one JSON object; read from the catalog only, so that it works before anything is
--- installed, and for a role that may read nothing else.
+-- The state of the database as one JSON object. Reads the catalog only, so that it works before the installation and
+-- for a role without other privileges.
 select jsonb_build_object(
     'server_version', current_setting('server_version_num')::integer,
     'role', current_user,
-    -- Not transaction_read_only: the transaction that looks is.
+    -- Not transaction_read_only: this query runs in a read-only transaction.
     'read_only', case
         when pg_is_in_recovery() then 'standby'
         when current_setting('default_transaction_read_only')::boolean then 'setting'
     end,
-    -- Real tables, of a role that we are: to read a stranger's view would be to run the stranger's code.
+    -- Only tables of a role that this role is a member of. Reading another role's view would run that role's code.
     'installed', 3 = (
         select count(*) from pg_class
         where relnamespace = to_regnamespace('usersync') and relkind = 'r' and pg_has_role(relowner, 'USAGE')
@@ -69,7 +69,7 @@ select jsonb_build_object(
             'definition', pg_get_triggerdef(pg_trigger.oid),
             'language', lanname,
             'body', prosrc,
-            -- To create a trigger, which is what bringing it back is, takes EXECUTE on its function.
+            -- Restoring a trigger creates it, which requires EXECUTE on its function.
             'executable', has_function_privilege(pg_proc.oid, 'EXECUTE')
         ) order by tgname), '[]')
         from pg_trigger
@@ -81,7 +81,7 @@ select jsonb_build_object(
     'users_kind', (select relkind from pg_class where oid = to_regclass('@users_table')),
     'users_created_by_usersync', obj_description(to_regclass('@users_table'), 'pg_class')
         like 'The application''s users, created by usersync %',
-    -- Rights that row-level security does not restrict. Only those that a REVOKE by the owner takes away.
+    -- Privileges that row-level security does not restrict, and that a REVOKE by the owner removes.
     'users_granted_beyond_rows', (
         select coalesce(jsonb_agg(distinct case grantee when 0 then 'public' else quote_ident(rolname) end), '[]')
         from pg_class
@@ -121,7 +121,7 @@ select jsonb_build_object(
         where indrelid = to_regclass('@users_table') and indisprimary
         order by attname
     ),
-    -- Of the unique indexes on one column, the key's included, that hold for all rows.
+    -- The columns of unique indexes on one column and without a WHERE clause, the key included.
     'users_unique_columns', array(
         select distinct attname::text
         from pg_index
@@ -158,7 +158,7 @@ select jsonb_build_object(
         from pg_proc
         join pg_namespace on pg_namespace.oid = pronamespace
         where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
-            -- Anybody can write such a comment on a function of their own.
+            -- Any role can write such a comment on its own function.
             and (nspname = 'usersync' or nspname = 'public'
                 and proname in ('@public_functions'))
             and proowner in (

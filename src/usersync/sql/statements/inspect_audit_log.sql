@@ -1,13 +1,13 @@
--- What there is of the audit log, as one JSON object; read from the catalog only, as inspect.sql does. What a log of
--- usersync's making lacks is told in two halves: create_audit_table.sql puts the one back, and leaves the other,
--- which takes long where there are many events, to whoever knows when there is time for it.
+-- The state of the audit log as one JSON object. Reads the catalog only, as inspect.sql does. Missing objects of a log
+-- that usersync created are in two groups: create_audit_table.sql creates the first group again. The second group takes
+-- long if there are many events, so an administrator creates it at a suitable time.
 select jsonb_build_object(
-    -- The table of the name, which may be another's; and the log.
+    -- The table with the log's name, which the application may have created, and the audit log.
     'has_audit_table', to_regclass('@audit_table') is not null,
     'has_audit_log', '@audit_log' is not null,
     'audit_table_created_by_usersync', coalesce(
         obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %'
-        -- A copy that somebody made may bear the comment too.
+        -- A copy of the table may have the comment too.
         and (select relkind = 'p' from pg_class where oid = to_regclass('@audit_table')), false),
     'other_audit_logs', (
         select coalesce(jsonb_agg(nspname || '.' || relname order by nspname, relname), '[]')
@@ -15,7 +15,7 @@ select jsonb_build_object(
         where relkind = 'p' and pg_class.oid is distinct from to_regclass('@audit_table')::oid
             and obj_description(pg_class.oid, 'pg_class') like 'The audit log, made by usersync: %'
     ),
-    -- Logs of usersync's that were renamed, or that another one has followed: their partitions are in its schema yet.
+    -- usersync's audit logs that were renamed or replaced by another one, and whose partitions are still in its schema.
     'former_audit_logs', (
         select coalesce(jsonb_agg(distinct parent.oid::regclass::text), '[]')
         from pg_inherits
@@ -31,7 +31,7 @@ select jsonb_build_object(
             select count(*) from pg_trigger
             where tgrelid = relid and tgenabled in ('O', 'A') and tgqual is null
                 and tgfoid = to_regprocedure('usersync.keep_audit_logs()')
-                -- Before each row that is updated or deleted; before a statement that truncates.
+                -- One fires before each updated or deleted row, the other before a TRUNCATE.
                 and (tgname, tgtype) in (('keep_audit_logs', 27), ('keep_all_audit_logs', 34))
         )
     ),
@@ -129,7 +129,8 @@ select jsonb_build_object(
                     and indexprs is null and indnkeyatts = 1
             ),
             'row_security', relrowsecurity,
-            -- What the Data API lets them do, as far as grants go, and where row-level security is on, policies.
+            -- The actions that grants, and policies if row-level security is on, allow these roles through the Data
+            -- API.
             'reached', (
                 select coalesce(jsonb_object_agg(reached.role, reached.actions), '{}')
                 from (

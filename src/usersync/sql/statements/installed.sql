@@ -1,4 +1,4 @@
--- What was noted when usersync was installed here.
+-- The recorded installation: migrations, functions and settings.
 select jsonb_build_object(
     'migrations', (
         select coalesce(jsonb_object_agg(applied.version, applied.checksum), '{}')

@@ -1,6 +1,6 @@
--- Partitions of an audit log leave usersync's schema for the schema of the log, closed to the Data API as they were. The
--- log may have another name by now. Where an earlier log has left partitions of the same months there, these partitions
--- and their indexes get a number.
+-- Moves partitions of an audit log out of usersync's schema into the schema of the log, closed to the Data API. The log
+-- may have been renamed. If an earlier log has left partitions of the same months there, these partitions and their
+-- indexes get a number.
 do $usersync$
 declare
     partition regclass;

@@ -1,5 +1,5 @@
--- What a first reconciling run would find: who has no row, whose row would change and in which columns, and which
--- rows are of deleted users, unless the settings keep them. Reads both tables once; needs nothing installed.
+-- What the first run would find: users without a row, rows whose values would change and in which columns, and rows of
+-- deleted users, unless the settings keep them. Reads both tables once and works before the installation.
 with compared as materialized (
     select
         target."@key" is null as is_missing,

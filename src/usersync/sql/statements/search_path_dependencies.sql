@@ -1,8 +1,8 @@
--- The triggers of the users table, and what their functions find only by their caller's search path: on ours, which
--- is pg_catalog, they do not. A name in a function's text counts if it stands where a function, a relation or a type
--- stands, has no schema before it, and is found outside of pg_catalog alone. Functions that are called from there run
--- on the same path, and are looked into as well, unless they have one of their own. Texts in quotes count only where
--- a function puts statements together.
+-- The triggers of the users table, and the names that their functions find only through the caller's search path.
+-- usersync's search path is pg_catalog, so they do not find these names. A word in a function's text counts if it is in
+-- the place of a function, a relation or a type, has no schema, and exists only outside of pg_catalog. Called functions
+-- run with the same search path and are read too, unless they set their own. Quoted texts count only in functions that
+-- contain EXECUTE.
 with recursive reached as (
     select tgfoid as root, tgfoid as oid, 0 as depth
     from pg_trigger
@@ -31,7 +31,7 @@ texts as (
     where pg_proc.oid in (select reached.oid from reached)
         and lanname in ('sql', 'plpgsql')
         and coalesce(proconfig::text, '') !~ 'search_path='
-        -- What is written BEGIN ATOMIC was resolved when it was made.
+        -- The names in a BEGIN ATOMIC body were resolved when the function was created.
         and prosqlbody is null
 ),
 relying as (

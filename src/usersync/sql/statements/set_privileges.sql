@@ -1,12 +1,12 @@
--- Takes every right on what usersync made from everybody, by name, and gives back the few that are meant.
--- Supabase grants by default what is made in "public", to roles by name: revoking from PUBLIC alone leaves
--- those grants in place, and the other way round.
+-- Revokes every privilege on usersync's objects from all other roles, by name, and grants back the few that are needed.
+-- Supabase's default privileges grant on new objects in "public" to roles by name, so revoking from PUBLIC alone would
+-- leave those grants, and the reverse.
 do $usersync$
 declare
     object text;
     grantee text;
     public_names name[] := array['@public_functions'];
-    -- Anybody can write our comment on a function of their own.
+    -- Any role can write such a comment on its own function.
     owners oid[] := array[
         quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync')];
 begin

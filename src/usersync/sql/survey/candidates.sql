@@ -1,5 +1,5 @@
--- Tables in which the application may keep its users: they have a column that can hold an id of the auth server (it is
--- unique, and of type uuid or text), or refer to its table, or are called so. Reads the catalog only.
+-- Tables that may contain the application's users: with a column that can hold an auth user's id (unique, of type uuid
+-- or text), with a foreign key to the auth server's table, or with a usual name. Reads the catalog only.
 with sources as (select to_regclass(%(source_table)s) as oid),
 tables as (
     select pg_class.*, nspname, format('%%s.%%s', nspname, relname) as full_name
@@ -70,7 +70,7 @@ select
         select from pg_constraint
         where conrelid = tables.oid and contype = 'f' and confrelid = (select sources.oid from sources)
     ) as refers,
-    -- Row-level security that applies to us would run code of whoever wrote its policies.
+    -- A policy that applies to this role would run its author's code.
     has_table_privilege(tables.oid, 'SELECT') and has_schema_privilege(tables.relnamespace, 'USAGE')
         and not row_security_active(tables.oid) as is_readable
 from tables

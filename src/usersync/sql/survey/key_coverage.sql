@@ -1,5 +1,5 @@
--- Whether the values of columns that could be the key are ids of auth users, counted on a sample both ways. The columns
--- are in a setting of the transaction, as JSON, and so is the result, because a DO block returns nothing.
+-- Whether the values of columns that could be the key are ids of auth users, counted on a sample in both directions. A
+-- DO block returns nothing, so a setting of the transaction passes the columns in and the result out, as JSON.
 do $usersync$
 declare
     wanted jsonb;

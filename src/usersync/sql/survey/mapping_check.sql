@@ -1,6 +1,6 @@
--- Tries the mapping on a sample of users without writing anything: whether each value fits its column, which check
--- constraints would refuse the row, which values are somebody else's already. The result is a setting of the
--- transaction, because a DO block returns nothing.
+-- Tests the mapping on a sample of users without writing: which values are not valid for their column, which check
+-- constraints would refuse the row, and which values another row has. A DO block returns nothing, so the result is in a
+-- setting of the transaction.
 do $usersync$
 declare
     names text[] := array['@mapped_columns'];

@@ -1,5 +1,5 @@
--- What the auth server really keeps of its users, from a sample: the first by id are as good as any, since ids are
--- random, and the primary key has them in order. Metadata of more than 64 kB are left out.
+-- The metadata keys that the auth server's users have, from a sample. The sample is the first 1,000 users by id: ids
+-- are random, and the primary key has this order. Metadata of more than 64 kB is left out.
 with sampled as (
     select source.*
     from "@source_table" as source

@@ -1,5 +1,5 @@
--- Who else makes rows of the users table, or changes what usersync would write: policies and grants by which a signed-in
--- user may insert a row, and functions whose text updates a column of the table. Reads the catalog only.
+-- Other sources of rows and values in the users table: policies and grants that let a signed-in user insert a row, and
+-- functions whose text updates a column of the table. Reads the catalog only.
 with target as (
     select pg_class.*, nspname
     from pg_class
@@ -15,7 +15,7 @@ select
         select polname::text from pg_policy
         where polrelid = target.oid and polcmd in ('a', '*') and polpermissive
             and (0 = any(polroles) or to_regrole('authenticated')::oid = any(polroles))
-            -- A policy that nobody signed in can meet is for servers only.
+            -- A policy with the check false is only for servers that bypass row-level security.
             and coalesce(pg_get_expr(polwithcheck, polrelid), pg_get_expr(polqual, polrelid), 'true') <> 'false'
         order by 1
     ) as policies,

@@ -1,13 +1,13 @@
--- A table as somebody who is to fill it has to know it. Reads the catalog only.
+-- The columns, constraints and types of a table, for a proposed mapping. Reads the catalog only.
 select jsonb_build_object(
     'rows', greatest(reltuples, 0)::bigint,
-    -- Its checks and types run code of whoever it belongs to.
+    -- The table's checks and types run code of its owner.
     'is_ours', pg_has_role(relowner, 'USAGE'),
     'columns', (
         select jsonb_agg(jsonb_build_object(
             'name', attname,
             'type', format_type(atttypid, atttypmod),
-            -- The name that the settings know it by, where it is not one of PostgreSQL's own.
+            -- The type's name in the settings, if the type is not one of PostgreSQL's own.
             'type_schema', case when own.typnamespace <> 'pg_catalog'::regnamespace then type_namespace.nspname end,
             'type_name', own.typname,
             'is_array', element.oid is not null,

@@ -1,6 +1,6 @@
--- Whether triggers of the users table change what an UPDATE writes: a value is written to one column after the other of
--- one row, and what is stored then is compared. Each UPDATE is rolled back. The columns are in a setting of the
--- transaction, as JSON, and so is the result, because a DO block returns nothing.
+-- Whether triggers of the users table change the values that an UPDATE writes. Writes a value to one column after the
+-- other of one row and compares it with the stored value. Each UPDATE is rolled back. A DO block returns nothing, so a
+-- setting of the transaction passes the columns in and the result out, as JSON.
 do $usersync$
 declare
     wanted jsonb;
@@ -21,7 +21,7 @@ begin
             end if;
             raise exception using errcode = 'US999', message = 'rolled back';
         exception when others then
-            null;  -- What refuses the value says nothing of the column.
+            null;  -- A refused value does not show whether a trigger changes the column.
         end;
     end loop;
     perform set_config('usersync.survey', changed::text, true);

@@ -1,9 +1,9 @@
--- Trigger on a table that is tracked, after each statement: one event for each row that changed. Made for this
--- table and this operation, with its columns written out, because finding them out at run time would cost more
--- than everything else here.
+-- Trigger on a tracked table, after each statement: records one event for each changed row. Generated for this table
+-- and this operation with all columns written out, because reading the catalog at run time would take longer than
+-- everything else.
 --
--- Raises nothing and waits for no lock longer than lock_timeout. What cannot be recorded goes to
--- usersync.audit_rejects; if that fails too, into the server's log.
+-- Raises nothing, and waits for a lock no longer than lock_timeout. A change that cannot be recorded goes to
+-- usersync.audit_rejects, and if that fails, to the server's log.
 create or replace function "@function" returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, "@pinned"
@@ -34,26 +34,27 @@ declare
     failed_state text;
     failed_message text;
 begin
-    -- A statement that found no row fires this all the same, and an upsert fires it for both of its halves.
+    -- The trigger also fires for a statement without rows, and twice for an upsert.
     tracking.row_count := (select count(*) from (select from "@changed_rows" limit 2) as few);
     if tracking.row_count = 0 then
         return null;
     end if;
 
     if current_setting('usersync.has_waited', true) = 'yes' then
-        -- This transaction has waited for a lock once, which is all that it is held up for.
+        -- This transaction has waited for a lock once. It waits only once.
         perform set_config('lock_timeout', '10ms', true);
     end if;
 
     begin
-        -- The statement's own time, and not the transaction's: two changes of a row in one transaction are in
-        -- order then.
+        -- The time of the statement, not of the transaction, so that two changes of a row in one transaction are in
+        -- order.
         tracking.occurred_at := clock_timestamp();
         tracking.id_prefix := '@id_prefix';
         tracking.request_id := left(nullif(current_setting('usersync.request_id', true), ''), 200);
         tracking.user_agent := left(nullif(current_setting('usersync.user_agent', true), ''), 2000);
 
-        -- Who: as the application says, else as the API's gateway says, else as the database says.
+        -- The actor: from the application's settings, otherwise from the Data API's claims, otherwise the database
+        -- role.
         tracking.role_name := coalesce(nullif(current_setting('role'), 'none'), session_user);
         tracking.metadata := jsonb_build_object('db_role', session_user);
         if tracking.role_name <> session_user then
@@ -72,7 +73,7 @@ begin
                 begin
                     tracking.claims := tracking.given::jsonb;
                 exception when others then
-                    tracking.claims := null;  -- Whoever has a session can set anything; it is no reason to record nothing.
+                    tracking.claims := null;  -- Any session can set this to any text. The change is recorded anyway.
                 end;
                 tracking.actor_id := left(coalesce(nullif(claims ->> 'sub', ''), claims ->> 'role'), 200);
                 tracking.actor_type := case
@@ -104,8 +105,8 @@ begin
             and tracking.actor_id ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
         then
             tracking.user_id := tracking.actor_id::uuid;
-            -- Held until the transaction ends, so that the foreign key holds. A user whom somebody is deleting
-            -- at this moment is not waited for.
+            -- Locked until the transaction ends, so that the foreign key stays valid. Does not wait for a session that
+            -- is deleting the user.
             perform from "@users_table" as target where target."@key" = tracking.user_id::"@key_type" for key share skip locked;
             if not found then
                 tracking.metadata := tracking.metadata || jsonb_build_object('original_user_id', tracking.user_id);
@@ -114,11 +115,11 @@ begin
         end if;
 
         if '@rows_do_not_pair' then
-            raise exception 'a trigger kept a row from moving to another partition: which row became which is unknown'
+            raise exception 'a trigger prevented a row from moving to another partition, so old and new rows cannot be paired'
                 using errcode = 'data_exception';
         end if;
-        -- A single row is looked at outside of the statement that stores it, because such expressions are kept
-        -- ready until the transaction ends, and a statement of that size is set up anew each time.
+        -- A single row is computed before the INSERT: PL/pgSQL keeps such expressions ready until the transaction ends,
+        -- but sets up a statement of that size each time.
         if tracking.row_count = 1 and '@fits_a_record' then
             select '@row' into tracking.changed_row from "@one_row";
             tracking.entity_id := '@entity_id';
@@ -139,8 +140,9 @@ begin
         perform set_config('usersync.has_waited', 'yes', true), set_config('lock_timeout', '10ms', true);
     end if;
     if tracking.failed_state = '40001' and tracking.user_id is not null then
-        -- Above READ COMMITTED, a key of the user's row was changed since the snapshot, and PostgreSQL lets nothing
-        -- refer to the row in this transaction. The event keeps its place, and the user's id as a fact.
+        -- Above READ COMMITTED: the key of the user's row was changed after the snapshot, and no foreign key can
+        -- reference the row in this transaction. The event is stored without the link and with the user's id in its
+        -- metadata.
         tracking.metadata := tracking.metadata || jsonb_build_object(
             'original_user_id', tracking.user_id, 'user_sync_error', '40001 ' || tracking.failed_message);
         tracking.user_id := null;
@@ -153,7 +155,7 @@ begin
         end;
     end if;
     if left(tracking.failed_state, 2) = '42' then
-        -- Most likely a column was dropped or renamed. Go on with those that are still there, by name.
+        -- A column was probably dropped or renamed. Record the remaining ones by name.
         begin
             insert into "@audit_table" ("@audit_columns")
             select '@audit_values' from "@stale_events" as event;
@@ -168,9 +170,9 @@ begin
     return null;
 exception when others or assert_failure then
     if '55P03' in (tracking.failed_state, sqlstate) then
-        perform set_config('usersync.has_waited', 'yes', true);  -- What was set above is undone by now.
+        perform set_config('usersync.has_waited', 'yes', true);  -- The rollback of the block has reset it.
     end if;
-    raise warning 'usersync: changes of % were not recorded: % %; and not put aside: % %',
+    raise warning 'usersync: changes of % were not recorded: % %; and not stored in usersync.audit_rejects: % %',
         '@table', tracking.failed_state, tracking.failed_message, sqlstate, sqlerrm
         using hint = 'Run "usersync doctor".';
     return null;

@@ -1,4 +1,4 @@
--- The functions that record changes, each with the table that it serves; null where its trigger is gone.
+-- The functions that record changes, each with its table; null if the trigger is missing.
 select proname as name, tgrelid::bigint as relation
 from pg_proc
 left join pg_trigger on tgfoid = pg_proc.oid

@@ -1,4 +1,4 @@
--- What tables are, and what usersync has on each of them. Reads the catalog only.
+-- The given tables in the catalog, and usersync's triggers on each. Reads the catalog only.
 select jsonb_build_object(
     'role', current_user,
     'installed', to_regclass('usersync.audit_rejects') is not null,
@@ -8,7 +8,8 @@ select jsonb_build_object(
     'kind', relation.relkind,
     'persistence', relation.relpersistence,
     'is_partition', relation.relispartition,
-    -- Not by pg_partition_tree(): it locks partitions before their table, and everybody else does the reverse.
+    -- Without pg_partition_tree(), which locks partitions before their table. All other code locks in the reverse
+    -- order.
     'is_audit_table', '@audit_log' in (tracked.oid, pg_partition_root(tracked.oid)),
     'has_children', relation.relhassubclass,
     'owner', pg_get_userbyid(relation.relowner),
@@ -34,7 +35,7 @@ select jsonb_build_object(
         ) order by attnum), '[]')
         from pg_attribute
         cross join lateral (
-            -- Domains of domains end at a type that is none. Lateral, and kept apart by OFFSET 0: a join would read all of
+            -- A domain over a domain ends at a base type. LATERAL with OFFSET 0, because a join would read all of
             -- pg_type for each column.
             with recursive based as (
                 select pg_type.* from pg_type where pg_type.oid = atttypid

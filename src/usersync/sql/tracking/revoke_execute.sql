@@ -1,4 +1,4 @@
--- By name as well: default privileges may have granted to these roles by name.
+-- Also revokes from roles by name, because default privileges may have granted to these roles by name.
 do $usersync$
 declare
     object regprocedure;

@@ -1,4 +1,4 @@
--- The functions that record changes, each with the table that it serves; none where that table was dropped.
+-- The functions that record changes, each with its table; null if the table was dropped.
 select proname as function, obj_description(pg_proc.oid, 'pg_proc') as comment, nspname as schema, relname as name
 from pg_proc
 left join pg_trigger on tgfoid = pg_proc.oid
