@@ -93,12 +93,12 @@ def _kills(kills: Mapping[str, Any]) -> str:
         f"{kills['kills']:,} processes, {kills['processes_at_once']} at once, were killed, while the server "
         f"was stopped {kills['server_stopped']} and killed {kills['server_killed']} times. Of "
         f"{kills['promised']:,} events whose id `record()` had returned, {kills['missing']:,} were missing "
-        f"and {kills['doubled']:,} were there twice when the spool had been drained."
+        f"and {kills['doubled']:,} were stored twice after the spool had been drained."
     )
 
 
 def _malformed(found: Mapping[str, Any]) -> str:
-    return f"{found['stored']:,} were stored, and {found['rejected']:,} put aside with the reason"
+    return f"{found['stored']:,} were stored, and {found['rejected']:,} were rejected with the reason"
 
 
 def _outages(outages: list[dict[str, Any]]) -> str:

@@ -43,7 +43,7 @@ def settings_page() -> str:
         "## All settings\n\n| setting | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n",
         "## The default mapping\n\n```toml\n[columns]\n" + "\n".join(mapping) + "\n```\n",
         "## Sources\n\nThe columns of `auth.users` that can be mirrored. Credentials, tokens and "
-        "addresses that nobody has confirmed are not among them.\n\n| source | type |\n|---|---|\n"
+        "unconfirmed addresses are not among them.\n\n| source | type |\n|---|---|\n"
         + "\n".join(sources)
         + "\n",
     )
