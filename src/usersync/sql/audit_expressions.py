@@ -1,4 +1,4 @@
-"""The fields of an event as SQL, for whichever table they go into."""
+"""The fields of an event as SQL, for usersync's audit log or an application's own."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from usersync.audit_columns import AuditColumn, AuditColumns
     from usersync.settings import Settings
 
-#: How the comment begins on a log that usersync created.
+#: The start of the comment on an audit log that usersync created.
 OWN_COMMENT = "The audit log, made by usersync: "
 
 
 def audit_log(settings: Settings) -> str:
-    """The audit log; null if there is none, though another table may have its name."""
+    """The audit log; null if there is none, even if another table has its name."""
     is_log = "relkind in ('r', 'p')"
     if settings.audit.is_own:
-        # A copy that somebody made may have the comment too.
+        # A copy of the table may have the comment too.
         comment = "obj_description(pg_class.oid, 'pg_class')"
         is_log = f"relkind = 'p' and starts_with({comment}, {literal(OWN_COMMENT)})"
     name = literal(settings.audit_table.quoted)
@@ -37,18 +37,18 @@ def audit_column_list(audit: AuditColumns) -> str:
 
 
 def audit_key(audit: AuditColumns) -> str:
-    """The columns whose uniqueness makes an event arrive once."""
+    """The unique columns, because of which an event is stored once."""
     return '"id", "occurred_at"' if audit.is_own else quote(audit.columns["id"].name)
 
 
 def is_audit_id(audit: AuditColumns) -> str:
-    """Whether a row ``stored`` is that of the event ``given.id``."""
+    """Whether a row ``stored`` is the event ``given.id``."""
     column = audit.effective()["id"]
     return f"stored.{quote(column.name)} = given.id" + (f"::{column.type}" if column.type else "")
 
 
 def audit_user(audit: AuditColumns) -> str:
-    """The column that links to the user; without one, another that is never written then."""
+    """The column that links to the user. Without one, the id column, which is then never written."""
     columns = audit.effective()
     return quote(columns.get("user_id", columns["id"]).name)
 
@@ -65,7 +65,7 @@ def is_audit_user(settings: Settings) -> str:
 
 
 def audit_value_list(audit: AuditColumns) -> str:
-    """What is written into them, from a row ``event`` that has all fields of an event."""
+    """The values of these columns, from a row ``event`` with all fields of an event."""
     columns = audit.effective()
     values = {name: _value(name, columns) for name in columns}
     return ", ".join(
@@ -83,19 +83,19 @@ def _value(name: str, columns: Mapping[str, AuditColumn]) -> str:
     if not unmapped:
         return "event.metadata"
     pairs = ", ".join(f"{literal(field)}, event.{field}" for field in unmapped)
-    # jsonb_strip_nulls would also take those that are deep inside.
+    # jsonb_strip_nulls would also remove nested nulls.
     return (
         f"({_set_apart([*unmapped, SET_APART])}) || (select coalesce(jsonb_object_agg(key, value), '{{}}') "
         f"from jsonb_each(jsonb_build_object({pairs})) where value <> 'null')"
     )
 
 
-#: Where a table's metadata keeps what the caller has named like a field that has no column.
+#: The key in the metadata for the caller's entries that have the name of a field without a column.
 SET_APART = "metadata"
 
 
 def _set_apart(reserved: list[str]) -> str:
-    """The caller's metadata, with what is named like a field one level down."""
+    """The caller's metadata. Entries with the name of a field are one level down."""
     names = f"array[{', '.join(map(literal, reserved))}]"
     return (
         f"case when jsonb_exists_any(event.metadata, {names}) then event.metadata - {names} || "

@@ -1,6 +1,6 @@
-"""How an event is read back from whichever table it went into, as SQL.
+"""SQL expressions that read an event from usersync's audit log or from an application's own.
 
-Every name is doubled where it holds a percent sign: these texts are run with parameters.
+Percent signs in names are doubled, because these texts are run with parameters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AuditReading:
         self.table = _escaped(settings.audit_table.quoted)
 
     def column(self, name: str) -> str:
-        """The field as it is stored, for comparing. Text from the metadata where it has no column."""
+        """The field as it is stored, for comparisons. A field without a column is text from the metadata."""
         column = self._columns.get(name)
         if column is not None:
             stored = _escaped(f"stored.{quote(column.name)}")
@@ -37,11 +37,11 @@ class AuditReading:
         metadata = self._columns.get("metadata")
         if metadata is None or name == "metadata":
             return "null::text"
-        # Whatever type that is, and whatever the application has put into it.
+        # to_jsonb, because the column may have any type and any content.
         return _escaped(f"(to_jsonb(stored.{quote(metadata.name)}) ->> {literal(name)})")
 
     def is_given(self, name: str) -> str:
-        """Whether the field is what the parameter of its name says."""
+        """Whether the field equals the parameter with its name."""
         sign = self._key_type.operator("=") if self._links_by_key(name) else "="
         return f"{self.column(name)} {_escaped(sign)} {self.parameter(name)}"
 
@@ -49,7 +49,7 @@ class AuditReading:
         return name == "user_id" and self.is_own
 
     def parameter(self, name: str) -> str:
-        """A parameter of the field's name, in the type that :meth:`column` has."""
+        """A parameter with the field's name, in the type of :meth:`column`."""
         column = self._columns.get(name)
         if self._links_by_key(name):
             return f"%({name})s::{_escaped(self._key_type.sql)}"
@@ -57,12 +57,12 @@ class AuditReading:
 
     @property
     def unmapped(self) -> frozenset[str]:
-        """The fields without a column, which are kept in the metadata."""
+        """The fields without a column, which are stored in the metadata."""
         return frozenset(FIELDS) - self._columns.keys()
 
     @property
     def document(self) -> str:
-        """Metadata and changes, as one document to look for words in."""
+        """Metadata and changes as one document, for a search."""
         columns = (
             f"to_jsonb({self.column(each)})" for each in ("metadata", "changes") if each in self._columns
         )
@@ -70,31 +70,31 @@ class AuditReading:
 
     @property
     def time(self) -> str:
-        """When it happened; when it was recorded, where there is no column for that."""
+        """The time of the event; without a column for it, the time of recording."""
         for name in ("occurred_at", "recorded_at"):
             if name in self._columns:
                 return self.column(name)
         raise SettingsError(
-            "audit.columns: neither occurred_at nor recorded_at is mapped, so the log has no order",
-            hint="Map occurred_at to the column that holds the time.",
+            "audit.columns: neither occurred_at nor recorded_at is mapped, so events have no order",
+            hint="Map occurred_at to the column with the time.",
         )
 
     @property
     def recorded(self) -> str:
-        """When it was recorded; when it happened, where there is no column for that."""
+        """The time of recording; without a column for it, the time of the event."""
         return self.column("recorded_at") if "recorded_at" in self._columns else self.time
 
     @property
     def tie(self) -> str:
-        """What tells events of the same time apart: the id, or for rows from before usersync, the place."""
+        """Orders events of the same time: by id; rows from before usersync by their position in the table."""
         return f'coalesce({self.column("id")}::text, stored.ctid::text) collate "C"'
 
     def fields(self) -> str:
-        """The list of all fields for SELECT, under their names, in types that any driver reads."""
+        """The list of all fields for SELECT, under their names, in types that every driver reads."""
         return ", ".join(f"{self._readable(name)} as {name}" for name in FIELDS) + f", {self.tie} as tie"
 
     def _in_utc(self, name: str, time: str) -> str:
-        """Without a zone: in that of the session, the last hours of 9999 are a time that no driver reads."""
+        """Without a zone: no driver can read the last hours of 9999 in a zone ahead of UTC."""
         is_time = (self._columns[name].type or FIELDS[name]) in _TIMES
         return f"({time} at time zone 'UTC')" if is_time else time
 

@@ -1,4 +1,4 @@
-"""The mapping as SQL expressions. This is the one place that knows how a value is fetched."""
+"""The mapping as SQL expressions. Only this module reads values of the auth server's table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def literal(value: Default) -> str:
     if isinstance(value, int | float):
         return str(value)
     quoted = "'" + value.replace("'", "''") + "'"
-    # Read the same whatever the session's standard_conforming_strings.
+    # The E syntax does not depend on standard_conforming_strings.
     return "E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
 
 
@@ -32,13 +32,13 @@ def expression(column: Column, row: str) -> str:
     return f"({value})::{column.type}" if column.type else value
 
 
-#: Types in which an instant is another one, depending on where one is.
+#: Types in which the value of an instant depends on the time zone.
 _ZONELESS = re.compile(r"timestamp(\(\d\))?( without time zone)?|date|time(\(\d\))?( without time zone)?")
 
 
 def _value(column: Column, row: str) -> str:
     if column.expression is not None:
-        # In a query of its own, so that a name is a column of the auth server's table and of no other.
+        # In a subquery, so that a name can only be a column of the auth server's table.
         return f"(select {column.expression} from (select {row}.*) as source)"
     return _mirrored(column, row) if column.sources else literal(column.value)
 
@@ -56,7 +56,7 @@ def _mirrored(column: Column, row: str) -> str:
         cast = "::text" if len({_type(source) for source in sources}) > 1 else ""
         plain = [_text(source, row) + cast for source in sources]
         return f"coalesce({', '.join([*plain, literal(default)])})"
-    # As JSON, a key that is there and holds null counts as present; as text it would count as absent.
+    # As JSON: a key with the value null counts as present. As text it would count as absent.
     found = [_json(source, row) for source in sources]
     if column.type in {"json", "jsonb"}:
         return f"coalesce({', '.join([*found, *_json_default(default)])})"
@@ -70,7 +70,7 @@ def _type(source: Source) -> str:
 
 
 def _zoneless(column: Column, row: str) -> str:
-    """The time as it is in UTC, wherever the session is."""
+    """The time in UTC, whatever the session's time zone."""
     found = [_text(source, row) for source in column.sources]
     if column.default is not None:
         found.append(literal(column.default))
@@ -78,7 +78,7 @@ def _zoneless(column: Column, row: str) -> str:
 
 
 def _array(column: Column, row: str) -> str:
-    """A JSON array as the text of an SQL one; anything else as it is, which an array's type then refuses."""
+    """A JSON array as the text of an SQL array. Any other value stays and is invalid for the array type."""
     found = f"coalesce({_join(_json(source, row) for source in column.sources)})"
     text = (
         "(select case jsonb_typeof(found.value) when 'array' "
@@ -87,12 +87,12 @@ def _array(column: Column, row: str) -> str:
     )
     if column.default is None:
         return text
-    # As everywhere: a key that is there and holds null is null.
+    # As for other types: a key with the value null is null.
     return f"case when {found} is null then {literal(column.default)} else {text} end"
 
 
 def _json_default(default: Default) -> list[str]:
-    """A default for a JSON column is JSON where it is text."""
+    """The default of a JSON column. A text is parsed as JSON."""
     if default is None:
         return []
     return [f"{literal(default)}::jsonb" if isinstance(default, str) else f"to_jsonb({literal(default)})"]
@@ -121,20 +121,20 @@ def _path(source: Source) -> str:
 
 
 def as_text(column: Column, row: str) -> str:
-    """The value before its cast: what there is to be cast."""
+    """The value before its cast, as text."""
     return f"({_value(column, row)})::text"
 
 
 def comparable(column: Column, row: str) -> str:
-    """The stored value in a form that has an equality operator (``json`` has none)."""
+    """The stored value in a type with an equality operator (``json`` has none)."""
     stored = f"{row}.{quote(column.name)}"
     return f"{stored}::text::jsonb" if column.type == "json" else stored
 
 
 def _fitting(column: Column) -> str:
-    """The value in a form that cannot raise: what does not fit its type counts as null.
+    """The value, or null if it is not valid for its type, so that it does not raise.
 
-    One user's unfit value must not stop a page of the reconciler; writing it is what finds the fault.
+    One user's invalid value must not stop a page of a run. Writing the row reports it.
     """
     value = expression(column, "source")
     if not column.type:
@@ -148,15 +148,15 @@ def _with_equality(value: str, column: Column) -> str:
 
 
 def differs(column: Column) -> str:
-    """Whether the row of the users table, ``target``, holds another value than that of ``source``.
+    """Whether the users table's row ``target`` has another value than the mapping of ``source``.
 
-    ``known.defaults`` has to be in scope: what usersync.column_defaults() returns.
+    Requires ``known.defaults`` in scope, the result of usersync.column_defaults().
     """
     return f"{comparable(column, 'target')} is distinct from {_wanted(column)}"
 
 
 def _or_default(column: Column, value: str, otherwise: str) -> str:
-    """``value``; where the user has none, and the table has a DEFAULT for the column, ``otherwise``."""
+    """``value``, or ``otherwise`` if the user has no value and the column has a DEFAULT."""
     if not column.takes_table_default:
         return value
     has_default = f"known.defaults -> {literal(column.name)} is not null"
@@ -164,7 +164,7 @@ def _or_default(column: Column, value: str, otherwise: str) -> str:
 
 
 def _constant_default(column: Column) -> str:
-    """The DEFAULT of the column as it is now; null where it is no constant."""
+    """The current DEFAULT of the column; null if it is not a constant."""
     return f"(known.defaults ->> {literal(column.name)})::{column.sql_type}"
 
 
@@ -173,42 +173,43 @@ def _fresh_default(column: Column) -> str:
 
 
 def _stored(column: Column) -> str:
-    """What the row ``target`` holds, and goes on holding where the user has no value."""
+    """The value of the row ``target``. It stays if the user has no value."""
     return f"target.{quote(column.name)}"
 
 
 def _wanted(column: Column) -> str:
-    """What the row ``target`` should hold, to be compared with what it holds."""
+    """The value that the row ``target`` should have, for a comparison."""
     return _with_equality(_or_default(column, _fitting(column), _stored(column)), column)
 
 
 def _wanted_alone(column: Column) -> str:
-    """The same without a look at the row: a guess where the user has no value, and the column a DEFAULT."""
+    """The same without reading the row: a guess if the user has no value and the column has a DEFAULT."""
     return _with_equality(_or_default(column, _fitting(column), _constant_default(column)), column)
 
 
 def inserted(column: Column) -> str:
-    """What a new row gets."""
+    """The value of a new row."""
     default = f"coalesce({_constant_default(column)}, {_fresh_default(column)})"
     return _or_default(column, expression(column, "source"), default)
 
 
 def assigned(column: Column) -> str:
-    """What a row that is there gets."""
+    """The value that an existing row is updated to."""
     return _or_default(column, expression(column, "source"), _stored(column))
 
 
 def inserted_alone(column: Column) -> str:
-    """What a new row gets, where ``known.defaults`` is not in scope."""
+    """The value of a new row, without ``known.defaults`` in scope."""
     value = expression(column, "source")
     return f"coalesce({value}, {_fresh_default(column)})" if column.takes_table_default else value
 
 
 class Fragments:
-    """The lists that SQL files name with placeholders, made from the mapping.
+    """The lists for the placeholders of SQL files, made from the mapping.
 
-    A list of columns begins with the key, so that none is ever empty, unless it is of columns to set: setting
-    the key, even to what it is, asks for a lock that waits for everybody who has just referenced the row.
+    A list of columns starts with the key, so that it is never empty. Lists of columns to set do not contain
+    the key: setting it, even to the same value, takes a lock that waits for every session that has just
+    referenced the row.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -227,7 +228,7 @@ class Fragments:
         self._on_delete, self._on_soft_delete = settings.on_delete, settings.on_soft_delete
 
     def names(self) -> dict[str, str]:
-        """Lists that stand where identifiers stand."""
+        """Lists in the place of identifiers."""
         return {
             "key": self._key,
             "columns": self._names(self._all),
@@ -237,7 +238,7 @@ class Fragments:
         }
 
     def values(self) -> dict[str, str]:
-        """Lists that stand where a literal stands."""
+        """Lists in the place of a literal."""
         return {
             "created_values": _join(
                 [
@@ -291,8 +292,8 @@ class Fragments:
         return _join(quote(column.name) for column in columns) or self._key
 
     def _watched(self, row: str) -> str:
-        # deleted_at decides what becomes of the row, whether or not it is mirrored. Casts are left out:
-        # what cannot be cast is for sync_users to report, not a reason to overlook that it changed.
+        # deleted_at decides about the row even if it is not mirrored. Without casts: sync_users reports a
+        # value that cannot be cast, and the comparison must not raise for it.
         values = [_value(column, row) for column in self._auth]
         if self._tombstone not in self._auth:
             values.append(f'{row}."deleted_at"')
@@ -311,7 +312,7 @@ class Fragments:
         )
 
     def _emptied(self) -> str:
-        """The columns whose value the auth server has just taken away, and whose DEFAULT is to come back."""
+        """The columns whose value the auth server has just removed, and which are set to their DEFAULT."""
         return _join(
             f"case when {_value(column, 'new')} is null and {_value(column, 'old')} is not null "
             f"then {literal(column.name)} end"
@@ -340,18 +341,18 @@ class Fragments:
 
     def _placeholder(self, column: Column) -> str:
         placeholder = f"usersync.placeholder({literal(column.name)}, {self._key_as_id})"
-        # Text fits into every string type by assignment; anything else has to be said.
+        # Text is assigned to every string type without a cast; other types need one.
         return placeholder if column.sql_type == "text" else f"{placeholder}::{column.sql_type}"
 
     def _is_removed(self) -> str:
-        """Whether a row whose user is gone is what ``on_delete`` makes of it, or was anonymized before."""
+        """Whether the row of a deleted user is as ``on_delete`` makes it, or was anonymized before."""
         result = self._is_result_of(self._on_delete)
         if self._on_delete == "delete" and self._on_soft_delete == "anonymize" and self._tombstone:
             return self._is_result_of("anonymize")
         return result
 
     def _is_result_of(self, policy: OnDelete) -> str:
-        """Whether a row is what this policy makes of it."""
+        """Whether a row is as this policy makes it."""
         if policy in {"keep", "delete"}:
             return literal(policy == "keep")
         conditions = [
@@ -364,9 +365,9 @@ class Fragments:
         return " and ".join(conditions) or "true"
 
     def _is_current(self) -> str | None:
-        """Whether a row says itself that its user is alive: none does where nothing would have marked it.
+        """Whether a row itself shows that its user is not deleted; None if deletions do not mark rows.
 
-        It may be wrong, which costs a second look; see compare_tables.sql.
+        It may be wrong, which costs a second query, see compare_tables.sql.
         """
         policies = {self._on_delete, self._on_soft_delete}
         if policies == {"delete"}:
@@ -380,7 +381,7 @@ class Fragments:
 
 
 def _typed(column: Column) -> str:
-    """The value in the type that a new table gives the column. The database knows that of an expression."""
+    """The value in the column's type for a new table. The database derives the type of an expression."""
     value = expression(column, "source")
     return value if column.expression is not None else f"({value})::{column.sql_type}"
 

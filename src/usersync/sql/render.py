@@ -1,8 +1,8 @@
 """Fills names and lists into the SQL files.
 
-The files are valid SQL before and after. A placeholder carries its own quotes: ``"@users_table"`` stands
-where an identifier stands, ``'@lock_timeout'`` where a literal stands. One that nobody fills is an error,
-and so is a filling that no file asks for.
+The files are valid SQL before and after. A placeholder includes its quotes: ``"@users_table"`` is in the
+place of an identifier, ``'@lock_timeout'`` in the place of a literal. A placeholder without a value is an
+error, and so is a value without a placeholder.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 COMMAND_LOCK_TIMEOUT = "5s"
 
 
-#: What a value looks like as text depends on these settings, and must not depend on the session's. A function
-#: that makes text of values has ``"@pinned"`` at the end of its search path. The names are written as in the
+#: The text form of a value depends on these settings, and must not depend on the session's. A function that
+#: converts values to text has ``"@pinned"`` at the end of its search path. The names are spelled as in the
 #: catalog, which is compared with them.
 PINNED = """pg_temp
 set TimeZone = 'UTC'
@@ -54,11 +54,11 @@ set lc_monetary = 'C'"""
 
 
 class UnknownPlaceholderError(LookupError):
-    """An SQL file names something that nobody fills in; a mistake in usersync itself."""
+    """An SQL file has a placeholder without a value; a mistake in usersync itself."""
 
 
 class UnusedPlaceholderError(LookupError):
-    """Something is filled in that no SQL file names; a mistake in usersync itself."""
+    """A value has no placeholder in any SQL file; a mistake in usersync itself."""
 
 
 class Renderer:
@@ -129,17 +129,17 @@ class Renderer:
         return filled
 
     def check_all_used(self) -> None:
-        """Raise :class:`UnusedPlaceholderError` if anything was offered that no text asked for."""
+        """Raise :class:`UnusedPlaceholderError` if a value was never used."""
         offered = {f'"@{name}"' for name in self._names} | {f"'@{value}'" for value in self._values}
         if offered - self._used:
             raise UnusedPlaceholderError(", ".join(sorted(offered - self._used)))
 
 
 def remembered(settings: Settings) -> dict[str, Any]:
-    """What a database is told about the settings that it was set up with, and by which release."""
+    """The settings and the release that the database stores about its installation."""
     return settings.describe() | {
         "library_version": __version__,
-        # JSON keeps no order, and the text of the functions depends on it.
+        # jsonb has no order of keys, and the text of the functions depends on the order.
         "column_order": [each.name for each in settings.columns],
     }
 
@@ -150,7 +150,7 @@ def _settings_json(settings: Settings) -> str:
 
 @dataclass(frozen=True)
 class Function:
-    """A function as it is to be in the database."""
+    """A function to install in the database."""
 
     signature: str
     text: str
@@ -162,7 +162,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Migration:
-    """A numbered step of the schema. Its checksum is that of the file, whatever the settings."""
+    """A numbered step of the schema. The checksum is that of the file and does not depend on the settings."""
 
     version: int
     name: str
@@ -172,17 +172,17 @@ class Migration:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables that it makes."""
+        """The tables that it creates."""
         return tuple(re.findall(r"^create table if not exists (\S+)", self.up, re.MULTILINE))
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The composite types that it makes."""
+        """The composite types that it creates."""
         return tuple(re.findall(r"^ *create type (\S+) as", self.up, re.MULTILINE))
 
     @property
     def remake(self) -> str:
-        """SQL that makes what is gone. Domains are made with the types, and would be in the way."""
+        """SQL that creates missing objects. Drops the domains first: the types are created with them."""
         domains = re.findall(r"^ *create domain (\S+) as", self.up, re.MULTILINE)
         checks = "".join(f"to_regtype({literal(name)}) is null or " for name in self.types)
         drops = "".join(f"    drop domain if exists {name};\n" for name in domains)
@@ -214,7 +214,7 @@ class Bundle:
 
 
 def checksum(text: str) -> str:
-    """What tells two texts apart."""
+    """The SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -230,7 +230,7 @@ def _names_in(directory: str) -> tuple[str, ...]:
 
 
 def render_bundle(settings: Settings) -> Bundle:
-    """Render all that is installed, and check that nothing was filled in for nothing."""
+    """Render everything that is installed, and check that every value was used."""
     renderer = Renderer(settings)
 
     def statement(name: str) -> str:
@@ -262,12 +262,12 @@ def render_bundle(settings: Settings) -> Bundle:
 
 
 def render_survey(name: str, settings: Settings) -> str:
-    """One of the queries by which ``usersync init`` gets to know a database."""
+    """One of the queries with which ``usersync init`` reads a database."""
     return Renderer(settings).render(read_sql(f"survey/{name}.sql"))
 
 
 def render_catalog(name: str, settings: Settings, **values: str) -> str:
-    """A query that reads the catalog only. ``values``: literals that are no settings."""
+    """A query that reads the catalog only. ``values``: further literals, besides the settings."""
     return Renderer(settings, values).render(read_sql(f"catalog/{name}.sql"))
 
 

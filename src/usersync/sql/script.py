@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def bookkeeping_of_migration(migration: Migration) -> str:
-    """Notes a migration. Runs before it: a second installer stops at this row."""
+    """Records a migration. Runs before it, so that a second installer waits for this row."""
     values = ", ".join(literal(value) for value in (migration.version, migration.name, migration.checksum))
     return (
         f"insert into usersync.schema_version (version, name, checksum) values ({values})\n"
@@ -24,7 +24,7 @@ def bookkeeping_of_migration(migration: Migration) -> str:
 
 
 def bookkeeping_of_function(function: Function) -> str:
-    """Notes a function that was just made, and what the catalog says it has become."""
+    """Records a function that was just created, with its fingerprint in the catalog."""
     return (
         "insert into usersync.functions (signature, checksum, fingerprint)\n"
         f"select {literal(function.signature)}, {literal(function.checksum)}, "
@@ -36,9 +36,9 @@ def bookkeeping_of_function(function: Function) -> str:
 
 
 def install_script(settings: Settings, *, transaction: bool) -> str:
-    """The script. It can be run again at any time: what is there already is left or replaced in place.
+    """The script. It can be run again at any time: existing objects stay or are replaced in place.
 
-    ``transaction`` wraps it in BEGIN and COMMIT; ``supabase db push`` brings a transaction of its own.
+    ``transaction`` adds BEGIN and COMMIT; ``supabase db push`` has its own transaction.
     """
     bundle = render_bundle(settings)
     parts = [
@@ -84,7 +84,7 @@ $usersync$;
 
 
 def _trigger(usual_name: str, sql: str, settings: Settings) -> str:
-    """Makes a trigger under the name that it has: apply chooses it with the other triggers in view."""
+    """Creates a trigger under its present name, which apply has chosen because of the other triggers."""
     rest = sql.partition(usual_name)[2].rstrip(";\n ")
     function = sql.rpartition("execute function ")[2].rstrip(";\n ")
     return f"""do $usersync$
@@ -104,7 +104,7 @@ $usersync$;
 
 
 def _numeric(version: str) -> str:
-    """The numbers that a version begins with: a pre-release counts as its release."""
+    """The leading numbers of a version: a pre-release counts as its release."""
     found = re.match(r"\d+(\.\d+)*", version)
     return found[0] if found else "0"
 
@@ -120,7 +120,7 @@ set local search_path = pg_catalog;
 def _header(*, transaction: bool) -> str:
     lines = [
         f"-- usersync {__version__}: installs or upgrades everything, and can be run again.",
-        "-- Made by: usersync sql. Do not edit; change usersync.toml and make it again.",
+        "-- Made by: usersync sql. Do not edit. To change it, edit usersync.toml and run the command again.",
     ]
     if transaction:
         lines += ["-- Run with: psql --set ON_ERROR_STOP=1 --file THIS_FILE", "", "begin;"]
@@ -128,7 +128,7 @@ def _header(*, transaction: bool) -> str:
 
 
 def _guard(bundle: Bundle) -> str:
-    """Stops the script where an object of our names is somebody else's, or a newer usersync is here."""
+    """Stops the script if another object has one of usersync's names, or a newer usersync is installed."""
     known = ", ".join(
         f"({literal(migration.version)}, {literal(migration.checksum)})" for migration in bundle.migrations
     )
@@ -141,7 +141,7 @@ begin
 {bundle.conflicts.rstrip()}
     loop
         raise exception 'usersync: the % % is not usersync''s', conflict.kind, conflict.name
-            using hint = 'Connect usersync to this database and run "usersync plan": it says what to do.';
+            using hint = 'Connect usersync to this database. To see what to do, run: usersync plan';
     end loop;
     if exists (
         select from pg_class
@@ -155,13 +155,13 @@ begin
         if string_to_array(substring(installed from '^[0-9.]*[0-9]'), '.')::integer[]
             > string_to_array({literal(_numeric(__version__))}, '.')::integer[]
         then
-            raise exception 'usersync % set this database up, and this is {__version__}', installed;
+            raise exception 'usersync: % is installed, the script is of the older {__version__}', installed;
         end if;
     end if;
     if to_regclass('usersync.adopted') is not null then
         if exists (select from usersync.adopted where adopted.moved_to is not null) then
             raise exception 'usersync: an earlier release has renamed a trigger of the application'
-                using hint = 'Run "usersync apply": it gives the trigger its name back.';
+                using hint = 'To give the trigger its name back, run: usersync apply';
         end if;
     end if;
     if to_regclass('usersync.schema_version') is not null then
@@ -169,8 +169,8 @@ begin
             select from usersync.schema_version as applied
             where (applied.version, applied.checksum) not in ({known})
         ) then
-            raise exception 'usersync: a migration was applied here that usersync {__version__} does not have'
-                using hint = 'Upgrade usersync, or install an unmodified one.';
+            raise exception 'usersync: a migration is applied that usersync {__version__} does not have'
+                using hint = 'Upgrade usersync, or install an unmodified release.';
         end if;
     end if;
 end;

@@ -1,10 +1,10 @@
 """The functions and triggers that record the changes of one table, as SQL.
 
-Everything that can be known when a table is tracked is written out: its columns, their types, its key. What
-the function would otherwise find out at run time costs several times what it records.
+The columns, their types and the key are written into the function when a table is tracked. Reading the
+catalog at run time would take several times as long as recording the change.
 
-JSON is built as text, and read as ``jsonb`` once a row: a third faster than ``jsonb_build_object``, and the
-only way that leaves out what did not change without a second pass.
+JSON is built as text, and parsed as ``jsonb`` once a row. This is a third faster than ``jsonb_build_object``,
+and leaves out unchanged columns without a second pass.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 _COMMENT_MIDDLE = "; made by usersync audit track. "
 _COMMENT_PREFIX = "usersync: records the changes of "
 
-#: A function takes a hundred arguments at most.
+#: A function has at most a hundred arguments.
 _CHUNK = 90
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """What is to be recorded of a table. Without a key, a row's identity is the whole of what is recorded."""
+    """What is recorded of a table. Without a key, all recorded columns identify a row."""
 
     table: TableName
     columns: tuple[TrackedColumn, ...]
     key: tuple[str, ...]
-    #: What its functions are called, but for the operation.
+    #: The name of its functions without the operation.
     stem: str
-    #: What it was made from, kept in the functions' comments.
+    #: The options that it was made from, stored in the functions' comments.
     made_from: Mapping[str, object]
     partitioned: bool = False
 
@@ -75,21 +75,21 @@ class TrackingPart:
 
     @property
     def body(self) -> str:
-        """What the catalog keeps of the function."""
+        """The function's body, as in the catalog."""
         return self.function_sql.split("$usersync$")[1]
 
     @property
     def config(self) -> list[str]:
-        """What the function sets for itself, as the catalog has it."""
+        """The function's own settings, as in the catalog."""
         head = self.function_sql.split("$usersync$")[0]
         found = re.findall(r"^set (\w+) = '?(.+?)'?$", head, re.MULTILINE)
         return [f"{name}={value}" for name, value in found]
 
 
 def function_stem(table: TableName, number: int = 0) -> str:
-    """What the functions of this table are called. ``number`` is for a name that another table has kept.
+    """The name of this table's functions without the operation. ``number``: if another table has the name.
 
-    In ASCII and without quotes whatever the table is called; the hash tells apart what that makes equal.
+    Always in ASCII and without quotes; the hash distinguishes tables whose names become equal.
     """
     told = hashlib.sha256(f"{table.quoted}{number or ''}".encode()).hexdigest()[:10]
     plain = re.sub(r"[^a-z0-9]+", "_", f"{table.schema}_{table.name}".lower().removeprefix("public_")).strip(
@@ -99,21 +99,21 @@ def function_stem(table: TableName, number: int = 0) -> str:
 
 
 def is_of_tracked_table(signature: str) -> bool:
-    """Whether a function in the database is one of these, and not of those that are always there."""
+    """Whether a function in the database belongs to a tracked table."""
     return signature.startswith(f"usersync.{FUNCTION_PREFIX}")
 
 
 def entity_type(table: TableName) -> str:
-    """What the table is called in events: its name, with the schema unless that is ``public``."""
+    """The table's name in events, with the schema unless that is ``public``."""
     return table.name if table.schema == "public" else f"{table.schema}.{table.name}"
 
 
 def read_comment(comment: str | None) -> dict[str, object] | None:
-    """What a tracking function was made from, or None if the comment is not one of a tracking function."""
+    """The options that a tracking function was made from. None if it is the comment of another function."""
     if comment is None or not comment.startswith(_COMMENT_PREFIX):
         return None
     try:
-        # The name of the table comes first, and may hold a brace.
+        # The table's name comes first and may contain a brace.
         found = json.loads(comment.rpartition(_COMMENT_MIDDLE)[2])
     except ValueError:
         return None
@@ -126,7 +126,7 @@ def render_tracking(settings: Settings, tracking: Tracking) -> tuple[TrackingPar
 
 
 def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
-    """A query for what the tables are, and what is on them already: a row for each, in their order."""
+    """A query for the tables and usersync's triggers on them: one row for each table, in order."""
     return _fill(
         read_sql("tracking/inspect.sql"),
         {},
@@ -138,13 +138,13 @@ def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
 
 
 def _text_array(names: Iterable[str]) -> str:
-    """A text array as PostgreSQL reads it."""
+    """A text array in PostgreSQL's syntax."""
     quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
     return "{" + ",".join(f'"{name}"' for name in quoted) + "}"
 
 
 def render_privileges(parts: Iterable[TrackingPart]) -> str:
-    """Nobody may call these functions; triggers run them all the same."""
+    """Revokes EXECUTE from all roles. The triggers do not need it."""
     functions = ", ".join(literal(part.function) for part in parts)
     return _fill(read_sql("tracking/revoke_execute.sql"), {}, {"functions": functions})
 
@@ -166,7 +166,7 @@ class _Part:
         self._settings = settings
         self._tracking = tracking
         self._operation = operation
-        # Columns are renamed to c1, c2, …: whatever they are called, they meet no name of ours.
+        # Columns are renamed to c1, c2, …, so that their names cannot collide with usersync's.
         self._places = {column.name: place for place, column in enumerate(tracking.columns, start=1)}
         self._key = [column for name in tracking.key for column in tracking.columns if column.name == name]
 
@@ -218,7 +218,7 @@ class _Part:
         } | self._of_one_row()
 
     def _of_one_row(self) -> dict[str, str]:
-        """What is computed of a single row, outside of any query: that is kept ready for the next one."""
+        """The expressions for a single row, outside of a query: PL/pgSQL keeps them for the next row."""
         if self._operation == "truncate":
             return dict.fromkeys(("row", "entity_id", "previous_entity_id", "pieces"), "null")
         old, new = "tracking.changed_row.o", "tracking.changed_row.n"
@@ -277,11 +277,11 @@ class _Part:
         )
 
     def _compared(self) -> str:
-        """Old and new rows go side by side by their place: the server keeps each pair at the same one.
+        """Old and new rows are paired by their position, which the server keeps equal.
 
-        Not by key, which may have changed, may be missing, and may be twice in it when a cascade changes a
-        row more than once. A full join, because that alone cannot become a nested loop when the plan was made
-        for a statement that changed two rows, and is kept for one that changes a million.
+        Not by key: it may have changed, may be missing, and may occur twice if a cascade changes a row more
+        than once. A full join, because only that cannot be a nested loop. A plan that was made for a
+        statement with two changed rows is kept for one with a million.
         """
         return (
             "(select compared.entity_id, compared.previous_entity_id, "
@@ -301,7 +301,7 @@ class _Part:
         return f"(select {_comma(columns)} from {_ROWS[side]}) as {side}"
 
     def _pieces(self, side: str) -> list[str]:
-        """The text of each column of a row that came or went; null is nothing that came or went."""
+        """The text of each column of an inserted or deleted row. Null values are left out."""
         before, after = ("[", ",null]") if self._operation == "delete" else ("[null,", "]")
         return [
             f"{literal(_json_key(column) + before)} || to_json({self._recorded(column, side)})::text || "
@@ -326,8 +326,8 @@ class _Part:
         before, after = self._value(column, old), self._value(column, new)
         if column.exact:
             return f"{before} is distinct from {after}"
-        # By what is stored, which needs no equality operator (json, xml and point have none), overlooks no
-        # difference that equality does, and calls no code of the application's.
+        # Compares the stored bytes: this needs no equality operator (json, xml and point have none), finds
+        # every difference, and calls no code of the application.
         return f"record_image_ne(row({before}), row({after}))"
 
     def _key_changed(self, old: str, new: str) -> str:
@@ -387,7 +387,7 @@ class _Part:
 
 
 _SHORT_KINDS = frozenset(("number", "plain", "instant"))
-# Not uuidv7(): a dump of PostgreSQL 18 that is restored into 17 must go on recording.
+# Not uuidv7(): a dump of PostgreSQL 18 that is restored into 17 must still record.
 _ID_PREFIX = (
     "overlay(lpad(to_hex(floor(extract(epoch from tracking.occurred_at) * 1000)::bigint), 12, '0') || '-7' "
     "placing '-' from 9 for 0)"
@@ -401,7 +401,7 @@ _ONE_ROW = {
     "delete": "old_rows",
     "truncate": "(values (true)) as truncated (yes)",
 }
-#: The columns that a row can have in memory.
+#: The maximum number of columns of a row in memory.
 _MAX_TARGETS = 1664
 
 _NOTHING_KNOWN = "(select null::text as entity_id, null::jsonb as changes) as changed"
@@ -409,7 +409,7 @@ _NO_ROWS = "(select null::bigint as position, null::jsonb as body where false)"
 
 
 def trigger_name(operation: Operation) -> str:
-    """What the trigger is called; PostgreSQL keeps these names apart by table."""
+    """The trigger's name. Trigger names are unique per table."""
     return f"usersync_{_PAST[operation]}"
 
 

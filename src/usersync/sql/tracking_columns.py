@@ -14,7 +14,7 @@ Kind = Literal[
     "number", "numeric", "plain", "instant", "text", "json", "jsonb", "bytes", "document", "foreign"
 ]
 
-#: The same as what the Python side cuts at.
+#: The same limit as in Python's audit code.
 TEXT_LIMIT = 16_384
 
 _MAX_ENTITY_ID = 200
@@ -38,7 +38,7 @@ _KINDS: Mapping[str, Kind] = {
     "numeric": "numeric",
 }
 
-#: Types in which equal values are the same value, so that the equality operator will do, which is faster.
+#: Types in which equal values are the same, so that the faster equality operator is enough.
 _EXACT = frozenset(
     (
         "smallint",
@@ -56,7 +56,7 @@ _EXACT = frozenset(
 )
 
 
-#: In what json takes and jsonb does not: a NUL, half a surrogate pair, a number beyond all measure.
+#: In values that json accepts and jsonb does not: a NUL, half a surrogate pair, a number out of range.
 _PERHAPS_NO_JSONB = literal(r"\\u(0000|d[89a-f])|[0-9]e[-+]?[0-9]")
 
 
@@ -72,7 +72,7 @@ class TrackedColumn:
 
 
 def tracked_column(found: Mapping[str, Any], *, secret: bool) -> TrackedColumn:
-    """A column as the inspection has found it."""
+    """A column as the inspection found it."""
     exact = found["built_in"] and found["type"] in _EXACT and found["exact_collation"]
     return TrackedColumn(found["name"], _kind(found), exact, secret)
 
@@ -104,19 +104,19 @@ def recorded(column: TrackedColumn, value: str) -> str:  # noqa: PLR0911 - a kin
         case "jsonb" | "document":
             return _short_document(f"to_json({value})", f"to_json({value})::text", size_of=value)
         case "foreign":
-            # By its output function, and by no cast: a cast may be anybody's code.
+            # With its output function, not with a cast: any role may have created the cast.
             return _short_text(f"case when num_nulls({value}) = 0 then concat({value}) end")
         case "number" | "numeric" | "plain" | "instant":
             return value
 
 
 def _short_text(text: str) -> str:
-    # Called for long ones only: each node of an expression costs whenever a statement begins.
+    # Called only for long texts: each node of an expression costs time at the start of every statement.
     return f"case when octet_length({text}) > {TEXT_LIMIT} then {cut(text)} else {text} end"
 
 
 def _short_document(document: str, text: str, size_of: str | None = None) -> str:
-    # Stored, it may be compressed to a hundredth. Most documents are small, and not written out for this.
+    # A stored document may be compressed to a hundredth. Most are small and are not converted to text.
     return (
         f"case when pg_column_size({size_of or document}) > {TEXT_LIMIT // 256} "
         f"and octet_length({text}) > {TEXT_LIMIT} then to_json({cut(text)}) else {document} end"
@@ -134,7 +134,7 @@ def sha256(text: str) -> str:
 
 
 def key_text(column: TrackedColumn, value: str) -> str:
-    """The value as the text that an entity is known by: the same in every session."""
+    """The value as the text of an entity's id: the same in every session."""
     match column.kind:
         case "number" | "text":
             text = f"{value}::text"
@@ -152,7 +152,7 @@ def key_text(column: TrackedColumn, value: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """A text that fits into ``entity_id``; if it was too long, with its hash in place of the rest."""
+    """A text of the length that ``entity_id`` allows. A hash replaces the rest of a longer one."""
     return (
         f"case when length({text}) > {_MAX_ENTITY_ID} "
         f"then left({text}, {_KEPT_OF_LONG_ID}) || '…' || {sha256(text)} else {text} end"
