@@ -171,6 +171,25 @@ def test_a_function_that_somebody_edited_is_seen_and_mended(tracker):
     assert tracker.tracked()[0].state == "current"
 
 
+def test_tracking_functions_of_an_earlier_release_record_until_apply_replaces_them(tracker):
+    """They call usersync.fits, which is_valid_input has replaced: the script of usersync sql drops it."""
+    tracker.execute("create table notes (id int primary key, body json)")
+    tracker.track("notes")
+    (text,) = tracker.execute(
+        "select string_agg(pg_get_functiondef(oid), ';') from pg_proc where proname like 'handle_changes_%'"
+    ).fetchone()
+    assert "usersync.is_valid_input(" in text
+    tracker.execute(text.replace("usersync.is_valid_input(", "usersync.fits("))
+    tracker.execute("""insert into notes values (1, '{"a": 1e5}')""")
+    assert tracker.events("action, changes -> 'body', metadata ->> 'tracking'") == [
+        ("notes.inserted", [None, {"a": 100000}], "stale")
+    ]
+    assert not tracker.rejects()
+    run(schema.apply(tracker.project.settings), tracker.project.owner)
+    tracker.execute("delete from notes")
+    assert tracker.events("metadata ->> 'tracking'")[-1] is None
+
+
 def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     """Their functions write into the table that the settings named when the table was tracked."""
     settings, owner = tracker.project.settings, tracker.project.owner
