@@ -74,7 +74,7 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
 
 def _not_created(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
     """The settings name a log, or there is one under another name, and nobody has asked for this one."""
-    table, others = settings.audit_table, catalog["other_audit_logs"]
+    table, others = settings.audit_table, catalog["former_audit_logs"]
     create = "usersync creates it only with [audit] enabled = true"
     if others:
         yield Finding(

@@ -9,12 +9,6 @@ select jsonb_build_object(
         obj_description(to_regclass('@audit_table'), 'pg_class') like 'The audit log, made by usersync: %'
         -- A copy of the table may have the comment too.
         and (select relkind = 'p' from pg_class where oid = to_regclass('@audit_table')), false),
-    'other_audit_logs', (
-        select coalesce(jsonb_agg(nspname || '.' || relname order by nspname, relname), '[]')
-        from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-        where relkind = 'p' and pg_class.oid is distinct from to_regclass('@audit_table')::oid
-            and obj_description(pg_class.oid, 'pg_class') like 'The audit log, made by usersync: %'
-    ),
     -- usersync's audit logs that were renamed or replaced by another one, and whose partitions are still in its schema.
     'former_audit_logs', (
         select coalesce(jsonb_agg(distinct parent.oid::regclass::text), '[]')
