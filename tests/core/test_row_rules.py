@@ -41,6 +41,18 @@ def test_nobody_has_a_row_before_they_are_confirmed_or_permanent(project, ledger
     assert ledger() == {}
 
 
+@pytest.mark.settings(columns={"email": {"from": "email", "owner": "app"}})
+def test_a_user_whom_a_value_was_missing_for_gets_a_row_once_it_is_there(project, ledger, sql):
+    """No mirrored column changes; the row was refused for want of an address."""
+    sql("alter table {users} alter column email set not null")
+    users = project.auth.sign_up_anonymous(), project.auth.sign_up_phone("4915112345678")
+    assert set(ledger()) == set(users)
+    project.auth.make_permanent(users[0], "ada@example.com", autoconfirm=True)
+    project.auth.change_email(users[1], "bob@example.com")
+    assert [project.row(each)["email"] for each in users] == ["ada@example.com", "bob@example.com"]
+    assert ledger() == {}
+
+
 @pytest.mark.settings(skip=["anonymous"])
 def test_a_skipped_user_leaves_no_failure_whatever_the_table_is_like(project, ledger, broken):
     for how in ("renamed", "locked", "trigger_raises"):

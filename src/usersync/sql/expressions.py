@@ -261,6 +261,7 @@ class Fragments:
             ),
             "new_auth_values": self._watched("new"),
             "old_auth_values": self._watched("old"),
+            "has_arrived": self._arrived(),
             "assigned_auth_values": _join(assigned(column) for column in self._auth) or f"target.{self._key}",
             "removed_values": self._removed_values(self._on_delete),
             "soft_removed_values": self._removed_values(self._on_soft_delete),
@@ -298,6 +299,17 @@ class Fragments:
         if self._tombstone not in self._auth:
             values.append(f'{row}."deleted_at"')
         return _join([f'{row}."id"', *values])
+
+    def _arrived(self) -> str:
+        """Whether a value that a row is filled with came with this UPDATE. The user may have no row for want of it."""
+        sources = {
+            quote(source.column)
+            for column in self._all
+            if column.owner == "app"
+            for source in column.sources
+            if not source.path
+        }
+        return " or ".join(f"old.{each} is null and new.{each} is not null" for each in sorted(sources)) or "false"
 
     def _lacks_default(self) -> str:
         """Whether the user has no value for a column that has a DEFAULT."""

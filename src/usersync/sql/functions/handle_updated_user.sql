@@ -17,7 +17,7 @@ begin
     end if;
     -- The first UPDATE of a soft deletion. Later UPDATEs of the same user do not change the row.
     is_deletion := new."id" <> old."id" or new."deleted_at" is not null and old."deleted_at" is null;
-    if row('@new_auth_values') is distinct from row('@old_auth_values') or ('@is_newly_expected') then
+    if row('@new_auth_values') is distinct from row('@old_auth_values') or ('@is_newly_expected') or ('@has_arrived') then
         ids := case when new."id" = old."id" then array[new."id"] else array[new."id", old."id"] end;
         perform usersync.sync_users(ids, tg_op, false, is_deletion);
         emptied := array_remove(array['@emptied_columns']::text[], null);
