@@ -301,7 +301,7 @@ class Fragments:
         return _join([f'{row}."id"', *values])
 
     def _arrived(self) -> str:
-        """Whether a value that a row is filled with came with this UPDATE. The user may have no row for want of it."""
+        """Whether this UPDATE brings a first value for an app-owned column, which may have refused null."""
         sources = {
             quote(source.column)
             for column in self._all
@@ -309,7 +309,10 @@ class Fragments:
             for source in column.sources
             if not source.path
         }
-        return " or ".join(f"old.{each} is null and new.{each} is not null" for each in sorted(sources)) or "false"
+        return (
+            " or ".join(f"old.{each} is null and new.{each} is not null" for each in sorted(sources))
+            or "false"
+        )
 
     def _lacks_default(self) -> str:
         """Whether the user has no value for a column that has a DEFAULT."""
