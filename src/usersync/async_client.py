@@ -1,4 +1,4 @@
-"""The asyncio client: the methods of :class:`usersync.UserSync`, to be awaited."""
+"""The asyncio client: the methods of ``usersync.UserSync``, to be awaited."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class AsyncUserSync:
     """Keeps users in sync, from asyncio.
 
-    What each method does, returns and raises is said at :class:`usersync.UserSync`; a test holds the two
+    What each method does, returns and raises is said at ``usersync.UserSync``; a test holds the two
     together. ``source`` is an address, an ``AsyncConnection``, an ``AsyncConnectionPool`` or a
-    :class:`~usersync.DataApi`. Cancelling a call cancels the statement; through a connection that has gone
+    ``DataApi``. Cancelling a call cancels the statement; through a connection that has gone
     silent that takes up to ten seconds, which is psycopg's doing.
     """
 
@@ -83,8 +83,8 @@ class AsyncUserSync:
     async def remove_user(self, user_id: UUID | str) -> bool:
         """Apply ``on_delete`` to a user whom the auth server no longer has.
 
-        Raises :class:`~usersync.errors.UserStillExistsError` and, for an id that neither table knows,
-        :class:`~usersync.errors.UserNotFoundError`.
+        Raises ``UserStillExistsError`` and, for an id that neither table knows,
+        ``UserNotFoundError``.
         """
         found = users.user_id_of(user_id)
         self._known.forget(found)
@@ -127,7 +127,7 @@ class AsyncUserSync:
         with triggers off. If they are more than ``limit``, nothing is changed.
 
         ``reconcile(dry_run=True)`` lists them. Look at them first: after a restore, the auth server's table
-        may be incomplete. Raises :class:`~usersync.errors.RemovalLimitError`.
+        may be incomplete. Raises ``RemovalLimitError``.
         """
         return await self._link.run_apart(deleted_users.remove_all("orphaned", limit))
 
@@ -135,7 +135,7 @@ class AsyncUserSync:
         """Apply ``on_soft_delete`` to the rows of users whom the auth server has soft-deleted without a
         trigger of usersync seeing it. If they are more than ``limit``, nothing is changed.
 
-        Raises :class:`~usersync.errors.RemovalLimitError`.
+        Raises ``RemovalLimitError``.
         """
         return await self._link.run_apart(deleted_users.remove_all("deleted_upstream", limit))
 

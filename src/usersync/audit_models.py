@@ -74,7 +74,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """Read what ``str()`` made; raises :class:`SettingsError`."""
+        """Read what ``str()`` made; raises ``SettingsError``."""
         moment, _, tie = text.partition("~")
         try:
             at = datetime.fromisoformat(moment)

@@ -27,12 +27,12 @@ class UserSync:
     """Keeps users in sync. All methods block, and may be called from threads.
 
     ``source`` is an address, in which case one connection is opened when it is first needed, reopened when
-    it was lost, and closed by :meth:`close` (reconciling opens its own, so that nobody waits for it); or a
-    connection or a pool of yours, which stays yours; or a :class:`~usersync.DataApi`, which does the same
+    it was lost, and closed by ``close()`` (reconciling opens its own, so that nobody waits for it); or a
+    connection or a pool of yours, which stays yours; or a ``DataApi``, which does the same
     over HTTPS. On a connection that is in a transaction, calls become part of that transaction.
 
-    Every method raises :class:`~usersync.errors.ConnectionFailedError` when the database cannot be reached
-    and :class:`~usersync.errors.NotInstalledError` where usersync is not installed.
+    Every method raises ``ConnectionFailedError`` when the database cannot be reached
+    and ``NotInstalledError`` where usersync is not installed.
     """
 
     def __init__(self, source: Source) -> None:
@@ -54,13 +54,13 @@ class UserSync:
         (``source_table = "usersync.auth_users"``), and nowhere else.
 
         ``create``: create the row though ``creates_rows = false`` leaves that to the application.
-        Returns whether the row is whole. If not, :meth:`failures` has the reason. Raises
-        :class:`~usersync.errors.UserNotFoundError`.
+        Returns whether the row is whole. If not, ``failures()`` has the reason. Raises
+        ``UserNotFoundError``.
         """
         return self._link.run(users.sync_auth_user(user, create=create))
 
     def sync_all_missing_users(self) -> SyncResult:
-        """Sync all users: :meth:`reconcile` with its defaults."""
+        """Sync all users: ``reconcile()`` with its defaults."""
         return self.reconcile()
 
     def user_exists(self, user_id: UUID | str) -> bool:
@@ -73,7 +73,7 @@ class UserSync:
         A positive answer is remembered for ten minutes and then costs no query. One query every 30 seconds
         asks whether the database has moved: a failover and a restore empty the memory. False means that the
         auth server does not know the user, that the settings skip the user, or that the row could not be
-        created (see :meth:`failures`). ``create`` creates the row even with ``creates_rows = false``.
+        created (see ``failures()``). ``create`` creates the row even with ``creates_rows = false``.
         """
         found = users.user_id_of(user_id)
         if self._known.has(found) and self._known.wants_position:
@@ -100,8 +100,8 @@ class UserSync:
         it has soft-deleted.
 
         This happens by itself when the user is deleted; it is for what was deleted with triggers off.
-        Returns whether nothing is left to do. Raises :class:`~usersync.errors.UserStillExistsError`, and
-        :class:`~usersync.errors.UserNotFoundError` for an id that neither table knows.
+        Returns whether nothing is left to do. Raises ``UserStillExistsError``, and
+        ``UserNotFoundError`` for an id that neither table knows.
         """
         found = users.user_id_of(user_id)
         self._known.forget(found)
@@ -113,7 +113,7 @@ class UserSync:
         Searched are the user's id and addresses; ``values`` are addresses of the person that usersync does
         not know. Reads the whole audit log, in short transactions; interrupted, it can be called again. Does
         not reach spooled events: ``usersync erase`` does. Needs a connection. Blocks. Raises
-        :class:`~usersync.errors.UserStillExistsError`, and :class:`~usersync.errors.UserNotFoundError` if
+        ``UserStillExistsError``, and ``UserNotFoundError`` if
         nothing is known of the user.
         """
         found = users.user_id_of(user_id)
@@ -131,14 +131,14 @@ class UserSync:
 
     def retry(self, user_id: UUID | str | None = None, *, due: bool = False) -> SyncResult:
         """Try the users of the failures table again, or one of them. ``due``: only users whose next attempt
-        is due, see :meth:`reconcile`; for jobs that run often."""
+        is due, see ``reconcile()``; for jobs that run often."""
         one = users.user_id_of(user_id) if user_id is not None else None
         return self._link.run(users.retry_by_hand(one, due=due))
 
     def pause(self, *, by: str | None = None) -> Pause:
         """Pause the triggers. From the next statement of the auth server on, they record which users are
-        created, changed and deleted, and sync no user. During a pause :meth:`reconcile`, :meth:`retry` and
-        removals raise :class:`~usersync.errors.PausedError`; calls for one user work.
+        created, changed and deleted, and sync no user. During a pause ``reconcile()``, ``retry()`` and
+        removals raise ``PausedError``; calls for one user work.
 
         Returns the start of the pause and who started it; an earlier pause stays. ``by`` is the name for the
         audit log; default: the role of the database.
@@ -147,7 +147,7 @@ class UserSync:
 
     def resume(self, *, by: str | None = None) -> Resumption:
         """End the pause. Sync the users who were created, changed or deleted during the pause, then compare
-        both tables, as :meth:`reconcile` does.
+        both tables, as ``reconcile()`` does.
 
         Waits up to five seconds for transactions that began during the pause. Can be called again.
         """
@@ -160,7 +160,7 @@ class UserSync:
         with triggers off. If they are more than ``limit``, nothing is changed.
 
         ``reconcile(dry_run=True)`` lists them. Look at them first: after a restore, the auth server's table
-        may be incomplete. Raises :class:`~usersync.errors.RemovalLimitError`.
+        may be incomplete. Raises ``RemovalLimitError``.
         """
         return self._link.run_apart(deleted_users.remove_all("orphaned", limit))
 
@@ -168,7 +168,7 @@ class UserSync:
         """Apply ``on_soft_delete`` to the rows of users whom the auth server has soft-deleted without a
         trigger of usersync seeing it. If they are more than ``limit``, nothing is changed.
 
-        Raises :class:`~usersync.errors.RemovalLimitError`.
+        Raises ``RemovalLimitError``.
         """
         return self._link.run_apart(deleted_users.remove_all("deleted_upstream", limit))
 
@@ -189,7 +189,7 @@ class UserSync:
         ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` share the
         run by ranges of ids; they need an address or a pool. ``resume`` continues the newest unfinished
         run, if there is one. An interrupted run leaves whole pages. Rows of deleted users are counted and
-        left as they are, see :meth:`remove_orphans` and :meth:`apply_deletions`. ``create_missing`` creates
+        left as they are, see ``remove_orphans()`` and ``apply_deletions()``. ``create_missing`` creates
         missing rows even with ``creates_rows = false``. A user who has failed five times is tried again after
         a minute, then two, four, and so on up to a day; ``retry_failures`` tries these users now.
         """

@@ -60,6 +60,12 @@ def test_links_of_the_site_lead_somewhere(site):
     assert broken == []
 
 
+def test_the_reference_shows_docstrings_as_text(site):
+    page = (site / "reference.html").read_text()
+    assert "Keeps users in sync" in page
+    assert re.findall(r":(?:class|meth|func|attr|data|mod|exc):", page) == []
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -89,7 +95,7 @@ def chromium():
 
 
 #: Width in pixels, and the colours that the reader prefers.
-READERS = [(1280, "light"), (1280, "dark"), (390, "light")]
+READERS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @pytest.mark.parametrize(("width", "scheme"), READERS)

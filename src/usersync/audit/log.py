@@ -45,9 +45,9 @@ class AuditLog:
     """Records who did what, without ever failing or holding up what is recorded.
 
     ``source`` is an address; or a psycopg ``ConnectionPool`` of yours, of which the writer takes a connection
-    for as long as a batch takes; or a :class:`~usersync.DataApi`; or None, where this process only records
-    and another sends. ``options`` are those of :class:`~usersync.audit.options.Options`; wrong ones raise
-    :class:`~usersync.errors.SettingsError`, here and nowhere else.
+    for as long as a batch takes; or a ``DataApi``; or None, where this process only records
+    and another sends. ``options`` are those of ``Options``; wrong ones raise
+    ``SettingsError``, here and nowhere else.
 
     Made at import it costs nothing: files, threads and connections come with the first event, and a forked
     process has its own. All methods may be called from threads, from tasks and from signal handlers.
@@ -95,12 +95,12 @@ class AuditLog:
         user_agent: object = None,
         occurred_at: object = None,
     ) -> str | None:
-        """Accept an event and return its id; or None if there is no room for it, which :meth:`stats` counts.
+        """Accept an event and return its id; or None if there is no room for it, which ``stats()`` counts.
 
         Never raises, never waits for the database: it returns when the event is in the spool, or in memory
         where that is the durability. ``before`` and ``after`` are mappings or models, of which the event
         keeps what changed; ``changes`` is ``{"field": (old, new)}``. What is not given comes from
-        :meth:`context`. ``occurred_at`` defaults to now, and without a zone is taken for UTC.
+        ``context()``. ``occurred_at`` defaults to now, and without a zone is taken for UTC.
         """
         fields = {
             "actor_id": actor_id,
@@ -124,7 +124,7 @@ class AuditLog:
         return entered(fields)
 
     def new_context(self, **fields: Any) -> AbstractContextManager[object]:
-        """The same as :meth:`context`, but the block takes nothing from a context that is open: for a job.
+        """The same as ``context()``, but the block takes nothing from a context that is open: for a job.
 
         A task or a thread pool that a request starts may keep that request's context, and then the request's
         actor would be recorded for each job that it runs later.
@@ -132,7 +132,7 @@ class AuditLog:
         return begun(merged({}, fields))
 
     def amend_context(self, **fields: Any) -> bool:
-        """Add to the innermost :meth:`context` that is open what is known only now, such as who is acting.
+        """Add to the innermost ``context()`` that is open what is known only now, such as who is acting.
 
         It reaches every thread and task that shares the context, and those outside of the caller's too: a
         request that was opened before it was authenticated. Returns whether there is a context; without one
@@ -143,7 +143,7 @@ class AuditLog:
     def action(self, action: str, *, entity: Entity = None, metadata: object = None, **fields: Any) -> Action:
         """An event for a block of code, which is recorded with its outcome when the block ends.
 
-        ``fields`` are those that :meth:`context` takes.
+        ``fields`` are those that ``context()`` takes.
         """
         given = Given(action, entity, metadata=metadata, fields=fields)
         return Action(self._accept, given, (PermissionError, *self._options.denied))
@@ -163,12 +163,12 @@ class AuditLog:
         """Record in the transaction of your connection: the event commits if and only if your work does.
 
         ``connection`` is psycopg's, SQLAlchemy's (a Connection or a Session) or Django's; with an
-        asynchronous one the result is to be awaited. ``event`` is what :meth:`record` takes. Blocks for one
+        asynchronous one the result is to be awaited. ``event`` is what ``record()`` takes. Blocks for one
         statement.
 
         Whatever goes wrong, your transaction stays usable. What could not be stored is counted as dropped and
         gives None, and is not stored in any other way, since that would outlive a rollback; with ``required``
-        it raises :class:`~usersync.errors.DatabaseError`. In psycopg's pipeline mode, it raises what your own
+        it raises ``DatabaseError``. In psycopg's pipeline mode, it raises what your own
         statements before it have failed with.
         """
         try:
@@ -223,16 +223,16 @@ class AuditLog:
     def prepare(self, action: str, **event: Any) -> Event:
         """Make an event now that is to be recorded later, or not at all. Never raises.
 
-        ``event`` is what :meth:`record` takes. Its time, its context and its values are those of this moment.
+        ``event`` is what ``record()`` takes. Its time, its context and its values are those of this moment.
         """
         return self._builder.build(_given(action, event))
 
     def record_prepared(self, event: Event) -> str | None:
-        """:meth:`record` for an event that :meth:`prepare` has made."""
+        """``record()`` for an event that ``prepare()`` has made."""
         return self._accept(event)
 
     def record_prepared_in(self, connection: Any, events: Sequence[Event], *, required: bool = False) -> int:
-        """:meth:`record_in` for such events, all in one statement; returns how many were stored.
+        """``record_in()`` for such events, all in one statement; returns how many were stored.
 
         ``connection`` is one that blocks.
         """
@@ -256,7 +256,7 @@ class AuditLog:
         return engine.flush(timeout) if engine is not None else True
 
     def drain(self, timeout: float = 60.0) -> bool:
-        """:meth:`flush`, and send what processes that are gone have left on this machine. Blocks.
+        """``flush()``, and send what processes that are gone have left on this machine. Blocks.
 
         False as well where a file cannot be read, or where events in the spool of this address are for
         another database.
@@ -264,7 +264,7 @@ class AuditLog:
         return bool(self.drain_all(timeout))
 
     def drain_all(self, timeout: float = 60.0, *, confirmed: bool = False) -> DrainResult:
-        """:meth:`drain`, with what was left.
+        """``drain()``, with what was left.
 
         With ``confirmed`` all that is in this spool is for this database, whatever the files say.
         """
@@ -274,7 +274,7 @@ class AuditLog:
         """Hand in again what the database refused, in the spools of all processes on this machine. Blocks.
 
         For when the reason is gone, a trigger of your own for instance. Each event is stored once, however
-        often that is tried. Raises :class:`~usersync.errors.DatabaseError` if the database takes none.
+        often that is tried. Raises ``DatabaseError`` if the database takes none.
         """
         if self._source is None or self._root is None:
             return RetryResult()
@@ -290,7 +290,7 @@ class AuditLog:
             sender.close()
 
     def close(self, timeout: float = 10.0) -> bool:
-        """:meth:`flush`, end the writer, and record no more. What could not be sent stays in the spool."""
+        """``flush()``, end the writer, and record no more. What could not be sent stays in the spool."""
         with self._lock:
             self._closed = True
             engine = self._engine

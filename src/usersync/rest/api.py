@@ -28,12 +28,12 @@ _WHERE = "In the dashboard: Project settings, API keys."
 
 
 class DataApi:
-    """A project's URL and a secret key, for :class:`usersync.UserSync`, its asyncio twin and ``AuditLog``.
+    """A project's URL and a secret key, for ``usersync.UserSync``, its asyncio twin and ``AuditLog``.
 
     ``key`` is a secret key (``sb_secret_…``) or the older ``service_role`` key; all others are refused, with
     the reason. ``timeout`` is how many seconds one call may take, all its attempts together. ``http://`` is
     allowed on this machine, in a private network with a warning, and elsewhere with ``insecure_http``. Raises
-    :class:`~usersync.errors.ApiKeyError`; sends nothing. ``repr`` does not show the key, and it cannot be
+    ``ApiKeyError``; sends nothing. ``repr`` does not show the key, and it cannot be
     pickled.
     """
 
@@ -109,7 +109,7 @@ def _hint(reason: str) -> str:
 
 
 def _checked_url(url: object, *, insecure_http: bool) -> SplitResult:
-    """The URL's parts; raises :class:`ApiKeyError`, which repeats no more of it than its host."""
+    """The URL's parts; raises ``ApiKeyError``, which repeats no more of it than its host."""
     if problem := url_problem(url):
         raise ApiKeyError(
             f"the project's URL {problem}",
