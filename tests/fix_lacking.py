@@ -16,6 +16,7 @@ WAYS = {
     "PgBouncer": "apt-get install pgbouncer util-linux",
     "Redis": "apt-get install redis-server",
     "nginx": "apt-get install nginx-light",
+    "basedpyright": "make install",
     "Chromium": "apt-get install chromium",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
     "citext": "apt-get install postgresql-contrib",

@@ -21,6 +21,22 @@ CODES = {
 }
 
 
+#: Whoever takes the name on PyPI is installed by such a line. To be removed with the first release.
+INSTALLS = re.compile(r"(?:pip|uv pip|pipx|uv tool) (?:install|add) [^\n`#]*\busersync\b(?!\.)|uvx usersync")
+
+
+def test_nothing_tells_people_to_install_from_pypi_before_the_first_release():
+    places = [*PAGES, *ROOT.glob("src/**/*.py"), *ROOT.glob("deploy/**/*.*"), *ROOT.glob("examples/**/*.*")]
+    rule = "no text in this repository may tell users to `pip install usersync`"
+    found = {
+        str(place.relative_to(ROOT)): match[0]
+        for place in places
+        if place.is_file() and place.suffix != ".pyc"
+        for match in INSTALLS.finditer(place.read_text().replace(rule, ""))
+    }
+    assert found == {}
+
+
 def test_every_error_has_an_entry_and_every_entry_an_error():
     documented = re.findall(r"^## (US\d+)$", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
     assert documented == sorted(CODES)

@@ -1,0 +1,50 @@
+"""The public names have types that every type checker sees: what `pyright --verifytypes` says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fix_lacking import skip_without
+
+#: Where docs/reference.md says that names are public.
+MODULES = (
+    *("usersync", "usersync.models", "usersync.errors", "usersync.testing", "usersync.embedded"),
+    *("usersync.metrics", "usersync.metrics.prometheus", "usersync.metrics.opentelemetry"),
+    *("usersync.contrib.auth", "usersync.contrib.asgi", "usersync.contrib.wsgi", "usersync.contrib.django"),
+    *("usersync.contrib.fastapi", "usersync.contrib.starlette", "usersync.contrib.flask"),
+    "usersync.contrib.sqlalchemy",
+)
+
+#: The classes that these modules export from others, by name.
+CLASSES = ("UserSync", "AsyncUserSync", "AuditLog", "DataApi", "AuditStats")
+
+
+@pytest.mark.timeout(400)
+def test_at_least_99_of_100_public_names_have_a_known_type():
+    programs = Path(sys.executable).parent
+    if not (programs / "basedpyright").exists():
+        skip_without("basedpyright")
+    done = subprocess.run(
+        [programs / "basedpyright", "--verifytypes", "usersync", "--ignoreexternal", "--outputjson"],
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "VIRTUAL_ENV": str(programs.parent)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    symbols = json.loads(done.stdout)["typeCompleteness"]["symbols"]
+    public = [each for each in symbols if each["isExported"] and is_public(each["name"])]
+    unknown = [each["name"] for each in public if each["isTypeAmbiguous"] or not each["isTypeKnown"]]
+    assert len(public) > 500
+    assert len(unknown) <= len(public) / 100, unknown
+
+
+def is_public(name):
+    parts = name.split(".")
+    modules = [".".join(parts[:end]) for end in range(1, len(parts))]
+    return name.startswith(tuple(f"{each}." for each in MODULES[1:])) or (
+        modules == ["usersync"] or any(part in CLASSES for part in parts)
+    )
