@@ -7,7 +7,10 @@ id of a user, a table of theirs) is here.
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import shutil
+import sys
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +20,7 @@ import pytest
 from procedure_pages import DOCS, Page, blocks
 
 from admin_api import AdminApi
+from fix_lacking import skip_without
 from logged import logged
 from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
@@ -37,8 +41,6 @@ ELSEWHERE = {
     "examples/django/README.md": "tests/contrib/django/test_django_example.py",
     "examples/fastapi/README.md": "tests/contrib/fastapi/test_fastapi_example.py",
     "examples/flask/README.md": "tests/contrib/flask/test_flask_example.py",
-    "examples/sqlalchemy/README.md": "tests/contrib/sqlalchemy/test_sqlalchemy_example.py",
-    "examples/inventory/README.md": "tests/test_inventory_example.py",
 }
 
 #: Pages with nothing to run: output of --help, and sketches of decisions.
@@ -46,7 +48,9 @@ NOTHING_TO_RUN = {"docs/commands.md", "CONTRIBUTING.md"}
 
 
 def name_of(path):
-    return "test_" + re.sub(r"\W+", "_", Path(path).stem.lower())
+    path = Path(path)
+    stem = path.parent.name if path.parent.parent.name == "examples" else path.stem
+    return "test_" + re.sub(r"\W+", "_", stem.lower())
 
 
 def test_every_page_with_a_block_has_a_test():
@@ -58,7 +62,9 @@ def test_every_page_with_a_block_has_a_test():
     }
     here = {page for page in with_blocks if name_of(page) in globals() and page not in ELSEWHERE}
     assert with_blocks - here - ELSEWHERE.keys() == NOTHING_TO_RUN
-    assert all("page" in inspect.signature(globals()[name_of(each)]).parameters for each in here)
+    assert all(
+        {"page", "example"} & inspect.signature(globals()[name_of(each)]).parameters.keys() for each in here
+    )
     assert all((ROOT / module).exists() for module in ELSEWHERE.values())
 
 
@@ -87,8 +93,10 @@ def database(cluster, settings):
 @pytest.fixture
 def page(database, shell, capsys, request):
     """The page that the test is named after; fails if the test leaves a block out."""
-    names = {name_of(path): path for path in [ROOT / "README.md", *DOCS.glob("*.md")]}
-    path = ROOT / "README.md" if request.function is test_readme else names[request.function.__name__]
+    pages = [*DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md"), ROOT / "README.md"]
+    path = {name_of(path): path for path in pages}[request.function.__name__]
+    if path.parent.parent.name == "examples":
+        shutil.copytree(path.parent, ".", dirs_exist_ok=True)
     page = Page(deque(blocks(path.read_text())), database, None, capsys)
     with AuditLog(database.dsn()) as audit:
         page.python["audit"] = audit
@@ -263,3 +271,24 @@ def test_troubleshooting(page, database):
     page.names["user-id"] = user = sign_up(database)
     page.run()
     assert user
+
+
+@pytest.fixture
+def example(page, database, monkeypatch):
+    """The directory of an example, and programs as its README calls them."""
+    if shutil.which("psql") is None:
+        skip_without("psql")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("DATABASE_URL", database.dsn())
+    page.names["<id>"] = sign_up(database)
+    return page
+
+
+@without_usersync
+def test_inventory(example):
+    example.run()
+
+
+@without_log
+def test_sqlalchemy(example):
+    example.run()
