@@ -72,6 +72,9 @@ lint: $(VENV)/.stamp  ## Style, imports between layers, workflows
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/zizmor --offline --quiet .github
 
+audit: $(VENV)/.stamp  ## Look up known vulnerabilities of the locked packages, on PyPI
+	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+
 types: $(VENV)/.stamp  ## mypy --strict
 	$(BIN)/mypy
 
@@ -129,4 +132,4 @@ package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel
 clean:  ## Remove what make has made
 	rm -rf $(VENV) $(VENV)-lowest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-all test-lowest live lint types format docs site golden verify bench bench-quick lock ci package clean
+.PHONY: help install demo test test-all test-lowest live lint audit types format docs site golden verify bench bench-quick lock ci package clean
