@@ -36,8 +36,8 @@ import psycopg
 
 from measuring import LOGGED
 from usersync import AuditLog
-from usersync.audit.private import connect
-from usersync.audit.spool_format import look_into
+from usersync.audit.spool.file_format import look_into
+from usersync.audit.spool.private import connect
 from usersync.embedded import EmbeddedPostgres
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install

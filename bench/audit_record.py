@@ -28,7 +28,7 @@ from unittest import mock
 
 from measuring import LOGGED
 from usersync import AuditLog
-from usersync.audit import diff, event, values
+from usersync.audit.event import diff, event, values
 from usersync.embedded import EmbeddedPostgres
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install

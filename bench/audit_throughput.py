@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from measuring import LOGGED, Row, faster, medians, superuser_of, take_turns, timed
 from usersync import AuditLog
-from usersync.audit_columns import FIELDS
+from usersync.config.audit_columns import FIELDS
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 

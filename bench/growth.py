@@ -27,10 +27,10 @@ from measuring import Times, production_lab, superuser_of, take_turns, timed
 from reconcile import Filled, filled
 from run import RESULTS, about, machine
 from tracking import TABLE
-from usersync.audit.redaction import Redactor
-from usersync.plans import tracking
-from usersync.plans.tracking_state import TrackOptions
-from usersync.settings import Settings
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
+from usersync.config.settings import Settings
 from usersync.transports.run import run
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from usersync.config.settings import parse_settings
 from usersync.embedded import EmbeddedPostgres
-from usersync.settings import parse_settings
 from usersync.testing import SupabaseCluster
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from measuring import LOGGED, Row, faster, medians, plain, slower, superuser_of, take_turns, timed
 from usersync import UserSync
-from usersync.plans.reconcile import PAGE_SIZE
-from usersync.settings import Settings
+from usersync.config.settings import Settings
+from usersync.core.reconcile import PAGE_SIZE
 from usersync.sql.render import Renderer
 from usersync.testing.install import install
 

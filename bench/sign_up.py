@@ -20,7 +20,7 @@ from measuring import (
     timed,
     wal_bytes,
 )
-from usersync.settings import Settings
+from usersync.config.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from measuring import LOGGED, Row, medians, slower, superuser_of, take_turns, timed
 from tracking_peers import PEER_NAMES, PEERS
-from usersync.audit.redaction import Redactor
-from usersync.plans import tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from measuring import Lab
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
 
 TABLE = """
 create table {name} (

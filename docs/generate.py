@@ -16,9 +16,9 @@ import click
 
 from usersync.cli.group import usersync as cli
 from usersync.cli.lazy import LazyGroup
-from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES
+from usersync.config.mapping import DEFAULT_COLUMNS, SOURCE_TYPES
+from usersync.config.settings import Settings
 from usersync.metrics import definitions
-from usersync.settings import Settings
 from usersync.sql.render import render_bundle
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from psycopg.types.uuid import UUIDDumper
 from fix_lacking import skip_without
 from logged import logged
 from usersync import UserSync
-from usersync.mapping import DEFAULT_COLUMNS
-from usersync.settings import Settings, parse_settings
+from usersync.config.mapping import DEFAULT_COLUMNS
+from usersync.config.settings import Settings, parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.settings import parse_settings
+from usersync.config.settings import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
 
 #: What a settings file says then.
 TOML = "[audit]\nenabled = true\n"

@@ -12,7 +12,7 @@ import pytest
 
 from usersync import AuditLog
 from usersync.cli.demo.inventory import app, handwritten
-from usersync.settings import load_settings
+from usersync.config.settings import load_settings
 from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server

@@ -6,7 +6,7 @@ from pathlib import Path
 from django.core.management.utils import get_random_secret_key
 from psycopg.conninfo import conninfo_to_dict
 
-from usersync.connecting import find_dsn
+from usersync.config.dsn import find_dsn
 
 BASE_DIR = Path(__file__).parent
 SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()

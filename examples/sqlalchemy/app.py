@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, Engine, ForeignKey, create_engine, func,
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from usersync import AuditLog
-from usersync.connecting import find_dsn
+from usersync.config.dsn import find_dsn
 from usersync.contrib.sqlalchemy import pass_context, track
 
 

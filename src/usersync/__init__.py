@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from usersync.async_client import AsyncUserSync
     from usersync.audit import AuditLog
     from usersync.client import UserSync
-    from usersync.rest import DataApi
+    from usersync.transports.data_api import DataApi
 
 __all__ = ["AsyncUserSync", "AuditLog", "DataApi", "UserSync", "__version__"]
 
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> object:
 
         return AuditLog
     if name == "DataApi":
-        from usersync.rest import DataApi  # noqa: PLC0415
+        from usersync.transports.data_api import DataApi  # noqa: PLC0415
 
         return DataApi
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

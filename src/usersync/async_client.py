@@ -7,12 +7,12 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Self
 
-from usersync.connecting import sealed
-from usersync.core import pausing
+from usersync.audit import erasure
+from usersync.config.dsn import sealed
+from usersync.core import deleted_users, pausing, reconcile, users
+from usersync.core.progress import PositiveCache, Tally
 from usersync.errors import UsersyncError
 from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
-from usersync.plans import deleted_users, erasure, reconcile, users
-from usersync.tally import PositiveCache, Tally
 from usersync.transports.psycopg import find_source
 from usersync.transports.psycopg_async import async_link_to
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from usersync.plans.reconcile import OnProgress, Run
+    from usersync.core.reconcile import OnProgress, Run
     from usersync.transports.psycopg_async import AsyncSource
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from postgrest import SECRET_KEY
 from usersync import AsyncUserSync, DataApi
-from usersync.audit.api_sender import ApiSender
-from usersync.audit.wire import RefusedError, UnavailableError
-from usersync.rest.answers import NoReply, Refusal, Reply, read_answer, refusal_of
-from usersync.rest.exchange import Request, ask
+from usersync.audit.delivery.api_sender import ApiSender
+from usersync.audit.delivery.protocol import RefusedError, UnavailableError
+from usersync.transports.data_api.answers import NoReply, Refusal, Reply, read_answer, refusal_of
+from usersync.transports.data_api.exchange import Request, ask
 
 pytestmark = pytest.mark.newest_server
 
@@ -157,7 +157,9 @@ def test_a_pre_request_function_that_raises_pt429_is_waited_for(serve, store, ma
 
 
 def test_the_time_out_says_how_long_was_waited_in_all(api, monkeypatch):
-    monkeypatch.setattr("usersync.rest.exchange.time.monotonic", iter([0.0, *[29.9] * 20]).__next__)
+    monkeypatch.setattr(
+        "usersync.transports.data_api.exchange.time.monotonic", iter([0.0, *[29.9] * 20]).__next__
+    )
     exchange = ask(api, "POST", "/rest/v1/rpc/x", b"{}", read=read_answer)
     next(exchange)
     with pytest.raises(Refusal, match=r"in time \(29.9 s\)"):

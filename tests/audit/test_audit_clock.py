@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from usersync.audit import writer as writing
-from usersync.audit.clock import Clock
+from usersync.audit.delivery import writer as writing
+from usersync.audit.event.clock import Clock
 
 HOUR_NS = 3600 * 1_000_000_000
 NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000_000
@@ -30,7 +30,7 @@ class WallClock:
 @pytest.fixture
 def wall(monkeypatch):
     wall = WallClock()
-    monkeypatch.setattr("usersync.audit.clock.time.time_ns", wall)
+    monkeypatch.setattr("usersync.audit.event.clock.time.time_ns", wall)
     return wall
 
 
@@ -49,7 +49,7 @@ def test_ids_are_unique_and_in_order_whatever_the_clock_does(wall):
 
 
 def test_ids_are_unique_while_the_clock_stands_still(monkeypatch):
-    monkeypatch.setattr("usersync.audit.clock.time.time_ns", lambda: NOON)
+    monkeypatch.setattr("usersync.audit.event.clock.time.time_ns", lambda: NOON)
     clock = Clock()
     ids = [clock.read()[0] for _ in range(10_000)]
     assert ids == sorted(set(ids))

@@ -7,9 +7,9 @@ import enum
 
 import pytest
 
-from usersync.audit.diff import difference, stated
-from usersync.audit.redaction import Redactor
-from usersync.audit.values import Limits
+from usersync.audit.event.diff import difference, stated
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.event.values import Limits
 
 
 def diff(before, after, **limits):

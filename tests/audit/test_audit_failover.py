@@ -8,8 +8,8 @@ import pytest
 from fix_pair import is_writable, replayed
 from proxy import Proxy
 from usersync import AuditLog
-from usersync.audit.memory import MemoryQueue
-from usersync.audit.window import Keep, Window
+from usersync.audit.spool.memory import MemoryQueue
+from usersync.audit.spool.window import Keep, Window
 from usersync.core.position import Position
 
 
@@ -94,7 +94,7 @@ def test_what_a_dead_process_had_delivered_is_kept_until_its_time_is_up(
     second = make_log(store.dsn, keep_delivered=0)
     assert second.drain()
     assert path.exists()
-    monkeypatch.setattr("usersync.audit.sender.now_ms", lambda: 1 << 42)
+    monkeypatch.setattr("usersync.audit.delivery.sender.now_ms", lambda: 1 << 42)
     assert second.drain()
     assert not path.exists()
 
@@ -102,8 +102,8 @@ def test_what_a_dead_process_had_delivered_is_kept_until_its_time_is_up(
 def test_an_idle_process_asks_now_and_then_whether_the_database_has_moved(
     store, make_log, monkeypatch, eventually
 ):
-    monkeypatch.setattr("usersync.audit.writer._PROBE_MS", 0)
-    monkeypatch.setattr("usersync.audit.writer._IDLE_S", 0.05)
+    monkeypatch.setattr("usersync.audit.delivery.writer._PROBE_MS", 0)
+    monkeypatch.setattr("usersync.audit.delivery.writer._IDLE_S", 0.05)
     log = make_log(store.dsn)
     log.record("a.b")
     assert log.flush()

@@ -13,10 +13,10 @@ from former import former_file
 from logged import logged
 from postgrest import SECRET_KEY
 from usersync import AuditLog, DataApi
-from usersync.audit import spool_format
-from usersync.audit.address import home_of
-from usersync.audit.belonging import Home, Origin, belongs, is_expected
-from usersync.connecting import describe_target
+from usersync.audit.spool import file_format
+from usersync.audit.spool.address import home_of
+from usersync.audit.spool.belonging import Home, Origin, belongs, is_expected
+from usersync.config.dsn import describe_target
 from usersync.core.position import Position
 from usersync.testing.install import install
 
@@ -139,7 +139,7 @@ def test_a_project_that_moved_is_found_by_what_its_database_says(store, make_log
 def spool_waits(path):
     with closing(sqlite3.connect(path)) as connection:
         connection.text_factory = bytes
-        return spool_format.look_into(connection).waiting
+        return file_format.look_into(connection).waiting
 
 
 def test_a_restored_copy_has_the_same_id_and_is_another_database(cluster, store, make_log, spool_dir):

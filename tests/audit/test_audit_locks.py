@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from usersync.audit import lifecycle
-from usersync.audit.lifecycle import ORDER
+from usersync.audit.delivery import lifecycle
+from usersync.audit.delivery.lifecycle import ORDER
 
 pytestmark = pytest.mark.newest_server
 
@@ -42,7 +42,7 @@ class Ordered:
 @pytest.fixture
 def watch(monkeypatch):
     """Watch the locks of a log; returns a function for that, and what was taken in a wrong order."""
-    monkeypatch.setattr("usersync.audit.intake._LOOK_MS", 0)
+    monkeypatch.setattr("usersync.audit.spool.intake._LOOK_MS", 0)
     held, wrong = {}, []
     gate = Ordered("gate", lifecycle.gate, held, wrong)
     for name, module in list(sys.modules.items()):

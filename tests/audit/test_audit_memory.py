@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.audit.delivery import Delivery
-from usersync.audit.memory import MemoryQueue
+from usersync.audit.delivery.delivery import Delivery
+from usersync.audit.delivery.sender import Sender
+from usersync.audit.delivery.stats import Tally
 from usersync.audit.options import Options
-from usersync.audit.sender import Sender
-from usersync.audit.stats import Tally
+from usersync.audit.spool.memory import MemoryQueue
 
 
 def test_events_arrive_without_a_file(make_log, store, spool_dir):

@@ -11,8 +11,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from logged import logged
 from usersync import AuditLog
-from usersync.audit import sender as sending
-from usersync.audit.wire import TooSlowError
+from usersync.audit.delivery import sender as sending
+from usersync.audit.delivery.protocol import TooSlowError
 from usersync.embedded import EmbeddedPostgres
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install

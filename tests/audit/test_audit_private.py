@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from logged import logged
 from usersync import AuditLog
-from usersync.audit.erasing import erase_in_spools
-from usersync.audit.private import NotPrivateError, check_directory, check_file, connect
-from usersync.audit.spool import Spool
-from usersync.audit.survey import survey_spool, survey_spools
-from usersync.plans.erasure import words_for
+from usersync.audit.erasure import words_for
+from usersync.audit.spool.erasing import erase_in_spools
+from usersync.audit.spool.file import Spool
+from usersync.audit.spool.listing import survey_spool, survey_spools
+from usersync.audit.spool.private import NotPrivateError, check_directory, check_file, connect
 
 pytestmark = pytest.mark.newest_server
 
@@ -38,7 +38,7 @@ def left(make_log, spool_dir):
 def test_a_directory_of_another_account_is_neither_read_nor_written(store, spool_dir, left, monkeypatch):
     path, before = left, left.read_bytes()
     # What was made so far belongs to somebody else.
-    monkeypatch.setattr("usersync.audit.private.os.geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr("usersync.audit.spool.private.os.geteuid", lambda: os.getuid() + 1)
     with AuditLog(store.dsn, spool_dir=spool_dir, project="test", keep_delivered=0) as log:
         assert log.record("c.d")
         assert "belongs to another account" in log.stats().spool_error

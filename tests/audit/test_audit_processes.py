@@ -15,10 +15,10 @@ import psycopg
 import pytest
 from killing import kill_recorders
 
-from usersync.audit.directory import SpoolDirectory
-from usersync.audit.engine import Engine
-from usersync.audit.lifecycle import gate
-from usersync.audit.spool import Spool
+from usersync.audit.delivery.engine import Engine
+from usersync.audit.delivery.lifecycle import gate
+from usersync.audit.spool.directory import SpoolDirectory
+from usersync.audit.spool.file import Spool
 from usersync.transports.gate import GatedConnection
 
 pytestmark = pytest.mark.newest_server
@@ -55,8 +55,8 @@ def test_accepted_events_survive_kill_9_and_arrive_once(store, make_log, spool_d
 def test_what_a_killed_process_left_is_adopted_by_one_that_runs(
     store, make_log, spool_dir, eventually, monkeypatch
 ):
-    monkeypatch.setattr("usersync.audit.adoption._EVERY_S", 0.1)
-    monkeypatch.setattr("usersync.audit.writer._IDLE_S", 0.1)
+    monkeypatch.setattr("usersync.audit.spool.orphaned_files._EVERY_S", 0.1)
+    monkeypatch.setattr("usersync.audit.delivery.writer._IDLE_S", 0.1)
     running = make_log(store.dsn)
     running.record("a.b")
     assert running.flush()

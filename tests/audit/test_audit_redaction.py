@@ -7,7 +7,7 @@ import enum
 
 import pytest
 
-from usersync.audit.redaction import REDACTED, Redactor
+from usersync.audit.event.redaction import REDACTED, Redactor
 
 SECRET = "hunter2-do-not-store"  # noqa: S105 - it is what must not be found
 

@@ -74,7 +74,7 @@ def test_it_is_set_aside_and_the_others_arrive(store, make_log, spool_dir, caplo
 def test_it_can_be_handed_in_again_wherever_it_is_kept(store, make_log, spool_dir, refuse, monkeypatch):
     """In the files of processes that live and of those that are gone, each event once."""
     # No process takes over the file of the one that ends.
-    monkeypatch.setattr("usersync.audit.adoption.Adoption.look", lambda _: None)
+    monkeypatch.setattr("usersync.audit.spool.orphaned_files.Adoption.look", lambda _: None)
     logs = [make_log(store.dsn) for _ in range(3)]
     bad = []
     for log in logs:

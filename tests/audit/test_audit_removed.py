@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from usersync.audit import intake
+from usersync.audit.spool import intake
 
 pytestmark = pytest.mark.newest_server
 

@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from usersync.audit.directory import SpoolDirectory, files_in, survey, take_over
-from usersync.audit.spool import Spool
+from usersync.audit.spool.directory import SpoolDirectory, files_in, survey, take_over
+from usersync.audit.spool.file import Spool
 
 
 def spool_files(root):
@@ -155,7 +155,7 @@ def test_a_log_that_only_records_brings_to_the_spool_what_had_to_wait_in_memory(
     def fail(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("usersync.audit.intake._RETRY_S", 0.0)
+    monkeypatch.setattr("usersync.audit.spool.intake._RETRY_S", 0.0)
     with monkeypatch.context() as full:
         full.setattr(SpoolDirectory, "claim", fail)
         waited = [offline.record("a.b") for _ in range(3)]
@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(make_log, store, spool_dir
 
 
 def test_recording_goes_on_while_the_wal_is_brought_into_the_file(make_log, spool_dir, monkeypatch):
-    monkeypatch.setattr("usersync.audit.spool._CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr("usersync.audit.spool.file._CHECKPOINT_BYTES", 100_000)
     log = make_log(None)
     log.record("a.b")
     spool = log._engine.intake.spool
@@ -230,7 +230,7 @@ def test_recording_goes_on_while_the_wal_is_brought_into_the_file(make_log, spoo
 
 
 def test_somebody_who_reads_the_file_holds_up_nobody(make_log, store, spool_dir, monkeypatch):
-    monkeypatch.setattr("usersync.audit.spool._CHECKPOINT_BYTES", 100_000)
+    monkeypatch.setattr("usersync.audit.spool.file._CHECKPOINT_BYTES", 100_000)
     log = make_log(store.dsn)
     ids = [log.record("a.b")]
     (path,) = spool_files(spool_dir)

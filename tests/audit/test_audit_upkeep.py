@@ -7,7 +7,7 @@ import threading
 import psycopg
 import pytest
 
-from usersync.audit import writer as writing
+from usersync.audit.delivery import writer as writing
 
 pytestmark = pytest.mark.newest_server
 

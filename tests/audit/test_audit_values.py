@@ -22,9 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from usersync.audit import values
-from usersync.audit.redaction import Redactor
-from usersync.audit.values import Limits, plain_encode, to_json
+from usersync.audit.event import values
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.event.values import Limits, plain_encode, to_json
 
 
 @pytest.fixture(autouse=True, params=["orjson", "json"])

@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 
 from logged import logged
-from usersync.audit.redaction import Redactor
-from usersync.audit_models import EventFilter
+from usersync.audit import erasure, reading, upkeep
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.models import EventFilter
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
+from usersync.core import why
 from usersync.errors import DatabaseError, NotInstalledError
-from usersync.plans import audit, audit_upkeep, deletion, erasure, schema, tracking, why
-from usersync.plans.tracking_state import TrackOptions
+from usersync.schema import delete_plan, installation
 from usersync.transports.run import run
 
 
@@ -46,7 +49,7 @@ def test_events_wait_and_the_warning_says_what_to_run(project, recording, eventu
     assert recording.stats().waiting == 3
     assert recording.stats().dropped == 0
     settings = logged(project.settings.describe() | {"audit": {"table": "public.other_log"}})
-    run(schema.apply(settings), project.owner)
+    run(installation.apply(settings), project.owner)
     assert recording.flush(timeout=20)
     assert project.owner.execute("select count(*) from public.other_log").fetchone() == (3,)
 
@@ -77,9 +80,9 @@ def test_tracking_is_refused(project):
 
 
 READERS = {
-    "search": lambda: audit.search(EventFilter()),
-    "history": lambda: audit.history("product", "1"),
-    "partitions": audit_upkeep.partitions,
+    "search": lambda: reading.search(EventFilter()),
+    "history": lambda: reading.history("product", "1"),
+    "partitions": upkeep.partitions,
 }
 
 
@@ -95,7 +98,7 @@ def test_reading_says_that_there_is_none(project, name_is, reader):
 def test_users_come_change_and_go(project, name_is, policy, vanish):
     assert name_is
     settings = replace(project.settings, on_delete=policy, on_soft_delete=policy)
-    run(schema.apply(settings), project.owner)
+    run(installation.apply(settings), project.owner)
     stays, goes, soft, unseen = (project.auth.sign_up_email(f"{each}@example.com") for each in "abcd")
     project.auth.change_email(stays, "new@example.com")
     project.auth.hard_delete(goes)
@@ -115,7 +118,7 @@ def test_a_person_s_data_is_erased(project, name_is):
     assert name_is
     user = project.auth.sign_up_email("ada@example.com")
     assert run(why.explain_user(project.settings, user), project.owner)
-    planned = run(deletion.plan_deletion(project.settings, user), project.owner)
+    planned = run(delete_plan.plan_deletion(project.settings, user), project.owner)
     assert planned.linked_events is None
     project.auth.soft_delete(user)
     erased = run(erasure.erase(user), project.owner)

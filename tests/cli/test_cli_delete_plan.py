@@ -5,9 +5,9 @@ import uuid
 import pytest
 
 from fix_project import NAMES
-from usersync.mapping import quote
-from usersync.plans import deletion
-from usersync.settings import parse_settings
+from usersync.config.mapping import quote
+from usersync.config.settings import parse_settings
+from usersync.schema import delete_plan
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -143,7 +143,7 @@ def test_tables_that_may_not_be_read_are_said(project, user):
         insert into public.hidden values ('{user}');
     """)
     with project.database.connect("supabase_auth_admin") as connection:
-        found = run(deletion.plan_deletion(project.settings, user), connection)
+        found = run(delete_plan.plan_deletion(project.settings, user), connection)
     reasons = {each.table: (each.effect, each.rows, each.reason) for each in found.consequences}
     assert reasons["public.secrets"] == ("unknown", None, "this role may not read it")
     effect, rows, reason = reasons["public.hidden"]
@@ -152,7 +152,7 @@ def test_tables_that_may_not_be_read_are_said(project, user):
 
 
 def test_more_rows_than_are_counted_and_no_index(plan, project, user, monkeypatch):
-    monkeypatch.setattr(deletion, "MOST_ROWS", 5)
+    monkeypatch.setattr(delete_plan, "MOST_ROWS", 5)
     project.owner.execute(
         "create table public.notes (owner uuid references auth.users on delete cascade);"
         f"insert into public.notes select '{user}' from generate_series(1, 20000);"

@@ -10,7 +10,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from usersync.cli.explain import PAGES, sections
-from usersync.plans.doctor import CHECKS
+from usersync.doctor import CHECKS
 
 ROOT = Path(__file__).parents[2]
 

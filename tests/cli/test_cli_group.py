@@ -43,7 +43,7 @@ def test_a_group_names_what_is_in_it(usersync, words):
 def test_help_and_version_load_neither_a_driver_nor_rich(option):
     program = (
         "import sys; from usersync.cli.main import run; run([sys.argv[1]]);"
-        "print(*sorted({'psycopg', 'rich', 'dotenv', 'usersync.plans'} & set(sys.modules)))"
+        "print(*sorted({'psycopg', 'rich', 'dotenv', 'usersync.core', 'usersync.schema'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, option], capture_output=True, text=True, check=True, timeout=60

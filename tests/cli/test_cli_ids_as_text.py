@@ -9,7 +9,7 @@ import pytest
 
 from fix_project import CITEXT_SCHEMA, add_citext
 from usersync import AuditLog
-from usersync.settings import load_settings
+from usersync.config.settings import load_settings
 
 #: The type of the key, and of the columns that refer to it.
 KINDS = {"text": "text", "citext": f"{CITEXT_SCHEMA}.citext"}

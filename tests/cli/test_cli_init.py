@@ -6,7 +6,7 @@ import pytest
 from fix_terminal import Terminal
 from psycopg.types.json import Jsonb
 
-from usersync.settings import load_settings, parse_settings
+from usersync.config.settings import load_settings, parse_settings
 
 pytestmark = pytest.mark.newest_server
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.settings import load_settings, parse_settings
+from usersync.config.settings import load_settings, parse_settings
 
 pytestmark = pytest.mark.newest_server
 

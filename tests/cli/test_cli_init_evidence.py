@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fix_terminal import Terminal
 
+from usersync.config.settings import load_settings
 from usersync.errors import SettingsError
-from usersync.settings import load_settings
 
 pytestmark = pytest.mark.newest_server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fix_terminal import Terminal
 
-from usersync.settings import load_settings
+from usersync.config.settings import load_settings
 
 pytestmark = pytest.mark.newest_server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postgrest import SECRET_KEY
-from usersync.settings import Settings
+from usersync.config.settings import Settings
 
 pytestmark = pytest.mark.newest_server
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from real_schemas import PROJECTS, SCHEMAS, TENANT
-from usersync.settings import load_settings, parse_settings
+from usersync.config.settings import load_settings, parse_settings
 from usersync.testing import GoTrueError
 
 if TYPE_CHECKING:

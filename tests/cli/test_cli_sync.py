@@ -7,8 +7,8 @@ import pytest
 from fix_terminal import Terminal
 
 from usersync.cli.progress import PlainProgress
+from usersync.core.reconcile import Progress
 from usersync.models import Counts
-from usersync.plans.reconcile import Progress
 
 pytestmark = pytest.mark.newest_server
 

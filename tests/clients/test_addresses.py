@@ -8,14 +8,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from usersync import AsyncUserSync, UserSync
-from usersync.connecting import (
-    Sealed,
-    check_dsn,
-    connection_options,
-    describe_target,
-    find_dsn,
-    unset_in,
-)
+from usersync.config.dsn import Sealed, check_dsn, connection_options, describe_target, find_dsn, unset_in
 from usersync.errors import ConnectionFailedError, SettingsError
 
 SECRET = "hunter2"  # noqa: S105 - the point of these tests

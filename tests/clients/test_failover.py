@@ -8,7 +8,7 @@ import pytest
 from fix_pair import replayed
 from proxy import Proxy
 from usersync import UserSync
-from usersync.tally import PositiveCache
+from usersync.core.progress import PositiveCache
 from usersync.testing import GoTrue
 
 pytestmark = pytest.mark.newest_server

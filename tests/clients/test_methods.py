@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from usersync.core.users import user_id_of
 from usersync.errors import NotInstalledError, SettingsError, UserNotFoundError, UserStillExistsError
-from usersync.plans.users import user_id_of
 
 pytestmark = pytest.mark.newest_server
 

@@ -10,7 +10,9 @@ import pytest
 
 from logged import logged
 from usersync import AuditLog, UserSync
-from usersync.audit.redaction import Redactor
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.errors import (
     BusyError,
     ColumnMissingError,
@@ -18,8 +20,7 @@ from usersync.errors import (
     DatabaseError,
     NotInstalledError,
 )
-from usersync.plans import schema, tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.schema import installation
 from usersync.schema.trial.faults import fault_of
 from usersync.testing import GoTrue
 from usersync.testing.install import install
@@ -193,4 +194,4 @@ def test_the_function_that_raised_and_its_trigger_are_named(owner):
 
 
 def test_installing_again_changes_nothing(owner):
-    assert run(schema.plan(logged()), owner).changes == ()
+    assert run(installation.plan(logged()), owner).changes == ()

@@ -11,9 +11,9 @@ import pytest
 from fix_pooler import SERVERS
 from logged import logged
 from usersync import AsyncUserSync, UserSync
-from usersync.connecting import connection_options
+from usersync.config.dsn import connection_options
 from usersync.models import Counts
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.newest_server
 @pytest.fixture
 def installed(pooled):
     with psycopg.connect(pooled, **connection_options()) as connection:
-        run(schema.apply(logged()), connection)
+        run(installation.apply(logged()), connection)
     return pooled
 
 
 def test_it_is_installed_and_taken_back_through_the_pooler(installed, database):
     with psycopg.connect(installed, **connection_options()) as connection:
-        assert run(schema.plan(logged()), connection).changes == ()
-        assert run(schema.apply(logged()), connection).changes == ()
-        run(schema.rollback(logged(), drop_users_table=True, drop_audit_log=True), connection)
+        assert run(installation.plan(logged()), connection).changes == ()
+        assert run(installation.apply(logged()), connection).changes == ()
+        run(installation.rollback(logged(), drop_users_table=True, drop_audit_log=True), connection)
     with database.connect() as direct:
         assert direct.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
@@ -90,7 +90,7 @@ def test_a_run_goes_through_the_pooler(installed, database, workers):
 
 def test_nothing_that_was_set_stays_behind_on_a_shared_server(installed, database):
     with psycopg.connect(installed, **connection_options()) as connection:
-        run(schema.apply(logged()), connection)
+        run(installation.apply(logged()), connection)
         for _ in range(SERVERS * 2):
             shown = connection.execute(
                 "select current_setting('lock_timeout'), current_setting('search_path')"

@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from proxy import Proxy
-from usersync import tally
+from usersync.core import progress
 from usersync.core.position import Position
-from usersync.tally import PositiveCache
+from usersync.core.progress import PositiveCache
 
 ADA, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
 
@@ -17,7 +17,7 @@ ADA, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(tally.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from usersync.audit.context import amend, current
+from usersync.audit.event.context import amend, current
 from usersync.contrib import asgi as for_asgi
 from usersync.contrib import wsgi as for_wsgi
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
-from usersync.audit.context import amend, current, entered
+from usersync.audit.event.context import amend, current, entered
 from usersync.contrib import asgi, wsgi
 
 OTHERS = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fix_project import NAMES
-from usersync.settings import Settings, parse_settings
+from usersync.config.settings import Settings, parse_settings
 from usersync.testing import broken_users_table
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from usersync import UserSync
-from usersync.settings import parse_settings
+from usersync.config.settings import parse_settings
 from usersync.testing.install import install
 
 TABLE = """

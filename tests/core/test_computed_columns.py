@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from usersync.config.settings import parse_settings
 from usersync.errors import ConflictError
-from usersync.settings import parse_settings
 from usersync.testing.install import install
 
 COLUMNS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from usersync.config.settings import parse_settings
 from usersync.errors import RemovalLimitError, SettingsError
 from usersync.models import Counts
-from usersync.plans import schema
-from usersync.settings import parse_settings
+from usersync.schema import installation
 from usersync.sql.render import render_bundle
 from usersync.transports.run import run as run_plan
 
@@ -128,7 +128,7 @@ def test_each_kind_of_deletion_has_its_own_setting(project, hard, soft, sql):
     """Seen by a trigger, both are applied at once; unseen, when told."""
 
     described = project.settings.describe() | {"on_delete": hard, "on_soft_delete": soft}
-    run_plan(schema.apply(parse_settings(described)), project.owner)
+    run_plan(installation.apply(parse_settings(described)), project.owner)
     deleted, soft_deleted = (project.auth.sign_up_email(f"{name}@example.com") for name in "ab")
     project.auth.hard_delete(deleted)
     project.auth.soft_delete(soft_deleted)
@@ -252,9 +252,9 @@ def test_a_migration_of_an_earlier_release_gives_each_failure_its_kind(project, 
 def test_a_failures_table_that_was_dropped_comes_back_whole(project, sql):
 
     sql("drop table usersync.sync_failures")
-    run_plan(schema.apply(project.settings), project.owner)
+    run_plan(installation.apply(project.settings), project.owner)
     assert project.client.failures() == []
-    assert run_plan(schema.plan(project.settings), project.owner).changes == ()
+    assert run_plan(installation.plan(project.settings), project.owner).changes == ()
 
 
 REMOVALS = (
@@ -283,7 +283,7 @@ def test_a_removal_without_an_audit_log_is_done_all_the_same(project, people):
 
 
 def warnings_of(project) -> list[str]:
-    return [each.message for each in run_plan(schema.plan(project.settings), project.owner).findings]
+    return [each.message for each in run_plan(installation.plan(project.settings), project.owner).findings]
 
 
 @pytest.mark.settings(on_delete="anonymize", on_soft_delete="keep")

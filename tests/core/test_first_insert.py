@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from usersync.mapping import quote
+from usersync.config.mapping import quote
 
 pytestmark = pytest.mark.newest_server
 

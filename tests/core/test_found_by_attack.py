@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from usersync import UserSync
-from usersync.plans import schema
-from usersync.settings import parse_settings
+from usersync.config.settings import parse_settings
+from usersync.schema import installation
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -118,10 +118,10 @@ def test_the_service_role_may_make_no_trigger_that_would_run_as_the_owner(instal
 
 def test_plan_names_who_may_make_triggers_on_an_adopted_table(postgres):
     postgres.execute("create table public.users (id uuid primary key, email text)")
-    planned = run(schema.plan(parse_settings({"columns": {"email": "email"}})), postgres)
+    planned = run(installation.plan(parse_settings({"columns": {"email": "email"}})), postgres)
     (found,) = [each for each in planned.findings if "may create triggers" in each.message]
     postgres.execute(found.hint)
-    again = run(schema.plan(parse_settings({"columns": {"email": "email"}})), postgres)
+    again = run(installation.plan(parse_settings({"columns": {"email": "email"}})), postgres)
     assert not [each for each in again.findings if "may create triggers" in each.message]
 
 
@@ -136,7 +136,7 @@ def test_plan_runs_no_code_of_a_strangers_schema_usersync(database, postgres):
             create view usersync.schema_version as select 1 as version, ''::text as checksum where false;
             grant select on all tables in schema usersync to public
         """)
-    assert run(schema.plan(parse_settings({})), postgres).errors
+    assert run(installation.plan(parse_settings({})), postgres).errors
     assert postgres.execute("select to_regclass('public.pwned')").fetchone() == (None,)
 
 
@@ -148,7 +148,7 @@ def test_plan_calls_no_function_that_a_stranger_put_on_the_path(installed, datab
             create function postgres.format(text, name, name, text) returns text language plpgsql as $$
             begin execute 'create table public.pwned ()'; return ''; end $$
         """)
-    run(schema.plan(parse_settings({})), postgres)
+    run(installation.plan(parse_settings({})), postgres)
     assert postgres.execute("select to_regclass('public.pwned')").fetchone() == (None,)
 
 
@@ -251,7 +251,7 @@ def test_rollback_takes_no_function_that_only_carries_our_comment(installed, pos
         comment on function public.handle_orders() is 'usersync: makes sure the buyer exists';
         create trigger t after insert on public.orders for each row execute function public.handle_orders()
     """)
-    run(schema.rollback(parse_settings({})), postgres)
+    run(installation.rollback(parse_settings({})), postgres)
     assert postgres.execute("select count(*) from pg_trigger where tgname = 't'").fetchone() == (1,)
 
 
@@ -259,7 +259,7 @@ def test_rollback_that_cannot_go_to_its_end_does_not_begin(installed, postgres):
     auth, client = installed()
     postgres.execute("create view public.watching as select * from usersync.sync_failures")
     with pytest.raises(Exception, match="depend"):
-        run(schema.rollback(parse_settings({})), postgres)
+        run(installation.rollback(parse_settings({})), postgres)
     assert client.user_exists(auth.sign_up_email())
 
 
@@ -281,21 +281,21 @@ def test_the_first_plan_counts_what_would_be_overwritten(auth, postgres):
     postgres.execute("create table public.users (id uuid primary key, full_name text)")
     postgres.execute("insert into public.users values (%s, 'Countess')", [user_id])
     columns = {"full_name": "user_metadata.full_name"}
-    planned = run(schema.plan(parse_settings({"columns": columns})), postgres)
+    planned = run(installation.plan(parse_settings({"columns": columns})), postgres)
     assert any("overwrite values in 1 (full_name in 1)" in each.message for each in planned.findings)
 
 
 def test_a_slip_in_the_name_of_the_users_table_is_noticed(postgres):
     postgres.execute("create table public.users (id uuid primary key, email text)")
-    no_schema = run(schema.plan(parse_settings({"users_table": "publik.users"})), postgres)
+    no_schema = run(installation.plan(parse_settings({"users_table": "publik.users"})), postgres)
     assert "there is no schema publik" in no_schema.errors[0].message
-    near = run(schema.plan(parse_settings({"users_table": "public.user"})), postgres)
+    near = run(installation.plan(parse_settings({"users_table": "public.user"})), postgres)
     assert any("public.users" in each.message for each in near.findings)
 
 
 def test_a_column_that_some_users_cannot_fill_is_noticed_before(postgres):
     postgres.execute("create table public.users (id uuid primary key, email text not null)")
-    planned = run(schema.plan(parse_settings({"columns": {"email": "email"}})), postgres)
+    planned = run(installation.plan(parse_settings({"columns": {"email": "email"}})), postgres)
     assert any("email is NOT NULL" in each.message for each in planned.findings)
 
 

@@ -8,10 +8,10 @@ import pytest
 from fix_lacking import skip_without
 from fix_project import add_citext
 from usersync import UserSync
+from usersync.config.settings import parse_settings
+from usersync.doctor import choose, examine
 from usersync.errors import ConflictError
-from usersync.plans import schema
-from usersync.plans.doctor import choose, examine
-from usersync.settings import parse_settings
+from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -31,7 +31,7 @@ TEXT = parse_settings({"key_type": "text"})
 
 
 def plan_of(settings, connection):
-    return [each.message for each in run(schema.plan(settings), connection).errors]
+    return [each.message for each in run(installation.plan(settings), connection).errors]
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_an_id_in_upper_case_stops_the_installation_and_is_named(postgres, auth,
     assert message.startswith("public.users holds 1 id of auth users in upper case: usersync compares ids in")
     with pytest.raises(ConflictError, match="in upper case"):
         install(database, settings)
-    (finding,) = run(schema.plan(settings), postgres).errors
+    (finding,) = run(installation.plan(settings), postgres).errors
     (update,) = [
         line.removeprefix("-- ") for line in finding.fix.splitlines() if line.startswith("-- update ")
     ]
@@ -160,7 +160,7 @@ def test_a_collation_that_sorts_ids_otherwise_is_refused(postgres, superuser):
     settings = parse_settings({"key_type": "text", "columns": {"email": "email"}})
     (message,) = plan_of(settings, postgres)
     assert 'public.users.id has the collation pg_catalog."da-x-icu", which sorts ids' in message
-    (finding,) = run(schema.plan(settings), postgres).errors
+    (finding,) = run(installation.plan(settings), postgres).errors
     postgres.execute(finding.fix)
     assert plan_of(settings, postgres) == []
 
@@ -168,7 +168,7 @@ def test_a_collation_that_sorts_ids_otherwise_is_refused(postgres, superuser):
 def test_a_key_of_another_type_than_the_settings_name_is_refused(postgres, database, auth):
     postgres.execute("create table public.users (id varchar(36) primary key, email text)")
     columns = {"columns": {"email": "email"}, "audit": {"enabled": True}}
-    (finding,) = run(schema.plan(parse_settings({**columns, "key_type": "text"})), postgres).errors
+    (finding,) = run(installation.plan(parse_settings({**columns, "key_type": "text"})), postgres).errors
     assert finding.message == "public.users.id is of type character varying(36), and key_type is text"
     assert finding.hint.endswith("key_type = 'character varying(36)'")
     install(database, parse_settings({**columns, "key_type": "character varying(36)"}))

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from usersync import UserSync
-from usersync.settings import parse_settings
+from usersync.config.settings import parse_settings
 from usersync.testing.install import install
 
 TABLE = """

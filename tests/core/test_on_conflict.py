@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from usersync.config.settings import parse_settings
 from usersync.errors import SettingsError
-from usersync.settings import parse_settings
 
 COLUMNS = {
     "email": {"from": "email", "on_conflict": "null"},

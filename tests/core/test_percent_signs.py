@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from usersync.plans.why import explain_user, find_users
-from usersync.settings import parse_settings
+from usersync.config.settings import parse_settings
+from usersync.core.why import explain_user, find_users
 from usersync.testing.install import install
 from usersync.transports.run import run
 

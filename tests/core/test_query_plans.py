@@ -17,8 +17,8 @@ from psycopg.types.json import Jsonb
 from fix_project import Project
 from logged import logged
 from usersync import UserSync
-from usersync.plans import tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run

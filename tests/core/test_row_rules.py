@@ -6,7 +6,7 @@ import pytest
 
 from logged import logged
 from usersync import UserSync
-from usersync.settings import parse_settings
+from usersync.config.settings import parse_settings
 from usersync.testing.install import install
 
 

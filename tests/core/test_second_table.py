@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from usersync import UserSync
-from usersync.settings import Settings
+from usersync.config.settings import Settings
 from usersync.testing.install import install
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from usersync.settings import Settings
+from usersync.config.settings import Settings
 from usersync.testing.install import install
 
 

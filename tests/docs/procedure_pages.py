@@ -25,7 +25,7 @@ from logged import logged
 from usersync import AuditLog
 from usersync.cli.main import run
 from usersync.config.extras import EXTRAS
-from usersync.settings import Settings, load_settings
+from usersync.config.settings import Settings, load_settings
 from usersync.testing.install import install
 
 if TYPE_CHECKING:

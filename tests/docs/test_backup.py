@@ -24,7 +24,7 @@ from procedure_pages import (
 from fix_pair import is_writable, replayed
 from proxy import Proxy
 from usersync import AuditLog
-from usersync.settings import parse_settings
+from usersync.config.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 

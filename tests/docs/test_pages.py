@@ -24,7 +24,7 @@ from fix_lacking import skip_without
 from logged import logged
 from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
-from usersync.settings import Settings
+from usersync.config.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 

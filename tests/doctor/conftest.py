@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from usersync.plans import schema
-from usersync.plans.doctor import choose, examine
+from usersync.doctor import choose, examine
+from usersync.schema import installation
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from fix_project import Project
+    from usersync.config.settings import Settings
     from usersync.models import Check
-    from usersync.settings import Settings
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Clinic:
     def _commands(self) -> dict[str, Callable[[], object]]:
         client = self.project.client
         return {
-            "usersync apply": lambda: run(schema.apply(self.settings), self.project.owner),
+            "usersync apply": lambda: run(installation.apply(self.settings), self.project.owner),
             "usersync sync": client.reconcile,
             "usersync sync --resume": lambda: client.reconcile(resume=True),
             "usersync sync --dry-run": lambda: client.reconcile(dry_run=True),

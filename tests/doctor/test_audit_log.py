@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from logged import logged
-from usersync.plans import schema
-from usersync.plans.doctor import choose, examine
+from usersync.doctor import choose, examine
+from usersync.schema import installation
 from usersync.transports.run import run
 
 DAMAGE = """
@@ -37,12 +37,12 @@ def test_what_was_taken_from_the_log_is_named_and_given_back(clinic):
     record(owner, event(user_id=str(clinic.project.auth.sign_up_email("ada@example.com"))))
     owner.execute(DAMAGE)
     owner.execute(f"delete from {clinic.project.users}")
-    planned = run(schema.plan(clinic.settings), owner).changes
+    planned = run(installation.plan(clinic.settings), owner).changes
     assert [(each.kind, each.subject) for each in planned] == [("alter", "table public.audit_logs")]
     for said in ("append-only", "closed to anon", "row-level security"):
         assert said in planned[0].reason
     clinic.cures("D024")
-    assert run(schema.plan(clinic.settings), owner).changes == ()
+    assert run(installation.plan(clinic.settings), owner).changes == ()
     owner.execute("grant select (action) on public.audit_logs to public")
     assert "public has been granted select" in clinic.cures("D026").detail
     assert "user_id has no foreign key" in clinic.cures("D025").detail
@@ -213,7 +213,7 @@ HISTORY = """
 def adopted(database, postgres):
     """An application that has an audit table of its own, made under the default privileges of old."""
     postgres.execute(HISTORY)
-    run(schema.apply(ADOPTED), postgres)
+    run(installation.apply(ADOPTED), postgres)
 
     def check(code):
         (found,) = run(examine(ADOPTED, choose([code])), postgres)
@@ -224,7 +224,9 @@ def adopted(database, postgres):
 
 @pytest.mark.newest_server
 def test_an_adopted_table_that_everybody_reaches(adopted, postgres, database):
-    note = next(each for each in run(schema.plan(ADOPTED), postgres).findings if "anon may" in each.message)
+    note = next(
+        each for each in run(installation.plan(ADOPTED), postgres).findings if "anon may" in each.message
+    )
     assert "anon may select, insert, update, delete; authenticated may" in note.message
     check = adopted("D026")
     assert (check.status, check.fix) == ("problem", note.hint)

@@ -12,10 +12,10 @@ from breakages import BREAKAGES
 
 from fix_project import NAMES
 from logged import TOML, logged
+from usersync.audit.tracking.operations import track
+from usersync.audit.tracking.state import TrackOptions
 from usersync.cli.main import run as command
-from usersync.plans.doctor import examine
-from usersync.plans.tracking import track
-from usersync.plans.tracking_state import TrackOptions
+from usersync.doctor import examine
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 

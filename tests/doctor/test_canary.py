@@ -11,13 +11,13 @@ import pytest
 from fix_catalog import read_catalog
 from fix_pooler import pgbouncer
 from usersync.cli.main import run
+from usersync.config.settings import load_settings
+from usersync.doctor import judge
 from usersync.errors import ConnectionFailedError
-from usersync.plans import schema
-from usersync.plans.doctor import judge
+from usersync.schema import installation
 from usersync.schema.trial import observing
 from usersync.schema.trial.canary import fly as fly_over
 from usersync.schema.trial.flows import FLOWS
-from usersync.settings import load_settings
 from usersync.testing import broken_users_table
 from usersync.transports.run import run as run_plan
 
@@ -410,7 +410,7 @@ FOUND = {
 def test_projects_as_they_are_found(database, postgres, superuser, name):
     postgres.execute((SCHEMAS / f"{name}.sql").read_text())
     settings = load_settings(SCHEMAS / f"{name}.toml")
-    run_plan(schema.apply(settings, adopt=True), postgres)
+    run_plan(installation.apply(settings, adopt=True), postgres)
     before = everything(superuser)
     found = fly_over(superuser, settings, call_out=True)
     moved = {each.name for each in found.moved}

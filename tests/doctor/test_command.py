@@ -12,7 +12,7 @@ from logged import logged
 from usersync.cli.doctor_view import DoctorView
 from usersync.cli.main import run
 from usersync.models import Check, Finding
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run as run_plan
 
@@ -142,7 +142,7 @@ class TestOnADatabase:
         assert doctor("--only", "D011", "--strict")[0] == 1
 
     def test_without_a_settings_file_it_goes_by_the_database(self, doctor, postgres, tmp_path):
-        run_plan(schema.apply(replace(logged(), lock_timeout_ms=600)), postgres)
+        run_plan(installation.apply(replace(logged(), lock_timeout_ms=600)), postgres)
         assert doctor()[0] == 0
         (tmp_path / "usersync.toml").write_text("lock_timeout_ms = 700", "utf-8")
         code, said = doctor("--only", "D020")
@@ -151,7 +151,8 @@ class TestOnADatabase:
 
     def test_without_a_settings_file_an_edited_function_is_still_seen(self, doctor, postgres):
         run_plan(
-            schema.apply(replace(logged(), columns=logged().columns[::-1], lock_timeout_ms=600)), postgres
+            installation.apply(replace(logged(), columns=logged().columns[::-1], lock_timeout_ms=600)),
+            postgres,
         )
         assert doctor("--only", "D006")[0] == 0
         postgres.execute("alter function usersync.handle_new_user() reset search_path")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from usersync.plans.doctor import CANARY
-from usersync.plans.doctor import CHECKS as LOOKING
+from usersync.doctor import CANARY
+from usersync.doctor import CHECKS as LOOKING
 
 CHECKS = sorted((*LOOKING, *CANARY), key=lambda check: check.code)
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"

@@ -9,7 +9,7 @@ from test_canary import everything
 
 from fix_project import NAMES
 from usersync.cli.main import run
-from usersync.plans.doctor.fixes import remedies
+from usersync.doctor.fixes import remedies
 
 pytestmark = pytest.mark.newest_server
 

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from usersync.plans.doctor import choose, examine
+from usersync.doctor import choose, examine
 from usersync.transports.run import run
 
 

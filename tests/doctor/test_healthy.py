@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
+from usersync.doctor import CHECKS, choose, examine
 from usersync.errors import ConnectionFailedError, UsersyncError
-from usersync.plans.doctor import CHECKS, choose, examine
 from usersync.testing import broken_users_table
 from usersync.transports.run import run
 from usersync.transports.steps import BEGIN, query

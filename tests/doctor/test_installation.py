@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from logged import logged
-from usersync.plans import schema
-from usersync.plans.doctor import choose, examine
-from usersync.plans.inspection import find, inspect
+from usersync.doctor import choose, examine
+from usersync.schema import installation
+from usersync.schema.inspection import find, inspect
 from usersync.sql.render import render_bundle
 from usersync.transports.run import run
 
@@ -115,7 +115,7 @@ def test_d002_a_recipe_is_in_the_way(database, postgres):
     check = run(examine(logged(), choose(["D002"])), postgres)[0]
     assert "public.handle_new_user" in check.detail
     assert check.fix == "usersync apply --adopt"
-    run(schema.apply(logged(), adopt=True), postgres)
+    run(installation.apply(logged(), adopt=True), postgres)
     assert run(examine(logged(), choose(["D002"])), postgres)[0].status == "ok"
 
 
@@ -140,7 +140,7 @@ def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(datab
     assert postgres.execute(welcome).fetchone() == (1,)
     (drop,) = [line for line in check.fix.splitlines() if "cascade;" in line]
     postgres.execute(drop.partition(": ")[2])
-    run(schema.apply(logged()), postgres)
+    run(installation.apply(logged()), postgres)
     assert run(examine(logged(), choose(["D002"])), postgres)[0].status == "ok"
 
 

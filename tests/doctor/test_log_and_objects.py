@@ -9,12 +9,12 @@ import psycopg
 import pytest
 
 from logged import logged
+from usersync.audit.tracking.operations import track
+from usersync.audit.tracking.state import TrackOptions
+from usersync.doctor import judge
+from usersync.doctor.checks.d037_canary_event import try_event
 from usersync.errors import SettingsError
-from usersync.plans import schema
-from usersync.plans.doctor import judge
-from usersync.plans.doctor.d037_canary_event import try_event
-from usersync.plans.tracking import track
-from usersync.plans.tracking_state import TrackOptions
+from usersync.schema import installation
 from usersync.schema.trial.observation import Trial
 from usersync.transports.run import run
 
@@ -55,7 +55,7 @@ def test_the_canary_records_an_event_and_rolls_it_back(clinic):
 def test_a_log_that_takes_nothing(theatre, breakage, fix):
     theatre.surgeon.execute(breakage)
     if fix and "D008" in fix:
-        findings = run(schema.plan(theatre.settings), theatre.project.owner).findings
+        findings = run(installation.plan(theatre.settings), theatre.project.owner).findings
         assert {each.code for each in findings} >= {"D008"}, "plan does not say that all is well"
     check = canary(theatre)
     assert (check.status, check.fix) == ("problem" if fix else "skipped", fix)
@@ -76,7 +76,7 @@ def test_the_log_is_not_dropped_by_accident(clinic):
     owner.execute("alter table public.audit_logs add column team text, drop column user_agent")
     owner.execute("drop view usersync.audit_logs_guard")
     assert "can be dropped by accident" in clinic.cures("D024", "warning").detail
-    run(schema.rollback(clinic.settings, drop_audit_log=True), owner)
+    run(installation.rollback(clinic.settings, drop_audit_log=True), owner)
 
 
 def test_rollback_leaves_a_log_that_can_be_dropped(clinic):
@@ -84,7 +84,7 @@ def test_rollback_leaves_a_log_that_can_be_dropped(clinic):
     # A log without events goes with the rollback.
     event = """[{"action": "order.created", "actor_type": "system"}]"""
     owner.execute("select public.record_audit_events(%s::jsonb)", [event])
-    run(schema.rollback(clinic.settings), owner)
+    run(installation.rollback(clinic.settings), owner)
     owner.execute("drop table public.audit_logs")
 
 

@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 from logged import logged
 from usersync import UserSync
 from usersync.cli.main import run
+from usersync.doctor import choose, examine
 from usersync.errors import ReadOnlyDatabaseError
 from usersync.metrics.prometheus import UsersyncCollector
-from usersync.plans import schema
-from usersync.plans.doctor import choose, examine
+from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run as run_plan
 
@@ -67,7 +67,7 @@ def test_the_metric_and_the_error(read_only):
         psycopg.connect(read_only.dsn(), autocommit=True) as connection,
         pytest.raises(ReadOnlyDatabaseError),
     ):
-        run_plan(schema.apply(logged()), connection)
+        run_plan(installation.apply(logged()), connection)
 
 
 def test_a_user_without_a_row_is_not_called_in_sync(read_only, superuser, capsys):

@@ -8,8 +8,8 @@ import pytest
 from psycopg import sql
 
 from usersync.core import clocks
-from usersync.plans.doctor import choose, examine
-from usersync.plans.doctor.d022_timeouts import milliseconds
+from usersync.doctor import choose, examine
+from usersync.doctor.checks.d022_timeouts import milliseconds
 from usersync.transports.run import run
 
 SCOPES = ["alter database {database}", "alter role supabase_auth_admin in database {database}"]

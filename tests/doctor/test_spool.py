@@ -10,8 +10,8 @@ import pytest
 from proxy import Proxy
 from usersync.audit import AuditLog
 from usersync.cli.main import run
-from usersync.plans.doctor import choose, examine
-from usersync.plans.doctor.context import Elsewhere, Spool
+from usersync.doctor import choose, examine
+from usersync.doctor.context import Elsewhere, Spool
 from usersync.transports.run import run as run_plan
 
 pytestmark = pytest.mark.newest_server

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from usersync.mapping import quote
-from usersync.plans import schema
-from usersync.plans.deletion import plan_deletion
+from usersync.config.mapping import quote
+from usersync.schema import installation
+from usersync.schema.delete_plan import plan_deletion
 from usersync.testing import GoTrueError, broken_users_table
 from usersync.transports.run import run
 
@@ -138,7 +138,7 @@ def keys_of(project):
 @pytest.mark.newest_server
 def test_d013_is_what_plan_says(clinic):
     change(clinic, REFERENCE)
-    planned = run(schema.plan(clinic.settings), clinic.project.owner)
+    planned = run(installation.plan(clinic.settings), clinic.project.owner)
     assert [each.message for each in planned.findings if each.code == "D013"] == [clinic.check("D013").detail]
 
 
@@ -252,7 +252,7 @@ def test_d016_says_when_it_is_the_auth_server_that_fails(clinic):
 @pytest.mark.newest_server
 def test_d016_the_fix_lets_the_deletion_through(clinic):
     clinic.settings = dataclasses.replace(clinic.settings, on_delete="delete")
-    run(schema.apply(clinic.settings), clinic.project.owner)
+    run(installation.apply(clinic.settings), clinic.project.owner)
     change(clinic, REFERRING)
     user_id = clinic.project.auth.sign_up_email("ada@example.com")
     clinic.project.owner.execute('insert into public."or ders" (id, buyer) values (1, %s)', [user_id])

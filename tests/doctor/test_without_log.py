@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from usersync.audit.redaction import Redactor
-from usersync.plans import tracking
-from usersync.plans.doctor import choose, examine
-from usersync.plans.doctor.context import Spool
-from usersync.plans.tracking_state import TrackOptions
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
+from usersync.doctor import choose, examine
+from usersync.doctor.context import Spool
 from usersync.transports.run import run
 
 OF_THE_LOG = ("D024", "D025", "D026", "D027")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.mapping import TableName
-from usersync.plans.recipes import Condition, Value, Write, read_recipe
+from usersync.config.mapping import TableName
+from usersync.schema.recipes import Condition, Value, Write, read_recipe
 
 USERS = TableName("public", "users")
 INSERT = "insert into public.users (id, email) values (new.id, new.email)"

@@ -19,14 +19,14 @@ from logged import logged
 from usersync import DataApi, UserSync
 from usersync.core.audit_log import has_log
 from usersync.core.installed import settings_in_database
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
 
 _NEEDED = {
     "SUPABASE_URL": "the project's URL; or GOTRUE_URL, of an auth server with no gateway before it",
@@ -110,13 +110,16 @@ def live() -> Iterator[Live]:
         settings = stored or logged()
         had_table = postgres.execute("select to_regclass(%s)", [settings.users_table.quoted]).fetchone()[0]
         if ours:
-            run(schema.apply(settings), postgres)
+            run(installation.apply(settings), postgres)
         try:
             yield Live(auth, postgres, sync, settings)
         finally:
             _clean_up(auth, postgres, settings)
             if ours:
-                run(schema.rollback(settings, drop_users_table=not had_table, drop_audit_log=True), postgres)
+                run(
+                    installation.rollback(settings, drop_users_table=not had_table, drop_audit_log=True),
+                    postgres,
+                )
             auth.close()
 
 

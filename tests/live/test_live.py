@@ -9,10 +9,9 @@ from uuid import UUID
 import httpx
 import pytest
 
-from usersync import AuditLog, UserSync
+from usersync import AuditLog, UserSync, doctor
 from usersync.core.audit_log import has_log
 from usersync.errors import UsersyncError
-from usersync.plans import doctor
 from usersync.transports.run import run
 
 PASSWORD = "correct horse battery staple 4!"  # noqa: S105 - of users who live as long as a test

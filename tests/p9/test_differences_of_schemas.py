@@ -16,8 +16,8 @@ import pytest
 from installed import act, install
 
 from real_schemas import PROJECTS, SCHEMAS
+from usersync.config.settings import load_settings
 from usersync.schema.trial.flows import FLOWS, Person, requests_before
-from usersync.settings import load_settings
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "differences"
 

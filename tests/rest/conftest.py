@@ -56,7 +56,7 @@ def refusal(ask) -> Callable[..., Any]:
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch) -> None:
     """Back-off is measured where it is tested."""
-    monkeypatch.setattr("usersync.rest.exchange._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("usersync.transports.data_api.exchange._FIRST_PAUSE_S", 0.001)
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from fix_project import NAMES
 from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
 from usersync.cli.main import run
+from usersync.config.settings import Settings, parse_settings
+from usersync.core.admin_users import forget_all, receive_all
 from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError
-from usersync.receiving import forget_all, receive_all
-from usersync.rest.admin import AuthServer
-from usersync.settings import Settings, parse_settings
 from usersync.testing.install import install
+from usersync.transports.data_api.admin import AuthServer
 from usersync.transports.psycopg import link_to
 
 pytestmark = pytest.mark.newest_server

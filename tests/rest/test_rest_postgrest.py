@@ -6,6 +6,7 @@ import pytest
 
 from postgrest import SECRET_KEY, SERVICE_KEY, mint
 from usersync import DataApi, UserSync
+from usersync.core.users import failures
 from usersync.errors import (
     ApiKeyError,
     DatabaseError,
@@ -13,7 +14,6 @@ from usersync.errors import (
     NotInstalledError,
     PrivilegeMissingError,
 )
-from usersync.plans.users import failures
 from usersync.transports.steps import query
 
 pytestmark = pytest.mark.newest_server

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from usersync.config.settings import Settings
     from usersync.models import SchemaPlan
-    from usersync.settings import Settings
     from usersync.testing import SupabaseDatabase
 
 
@@ -27,13 +27,13 @@ class Schema:
         self.dsn = dsn
 
     def plan(self, settings: Settings) -> SchemaPlan:
-        return run(schema.plan(settings), self.connection)
+        return run(installation.plan(settings), self.connection)
 
     def apply(self, settings: Settings) -> SchemaPlan:
-        return run(schema.apply(settings), self.connection)
+        return run(installation.apply(settings), self.connection)
 
     def rollback(self, settings: Settings, **options: Any) -> SchemaPlan:
-        return run(schema.rollback(settings, **options), self.connection)
+        return run(installation.rollback(settings, **options), self.connection)
 
     def subjects(self, settings: Settings) -> list[str]:
         """What would change, in words."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from logged import logged
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -39,13 +39,13 @@ def adopted(installer):
         "create trigger on_auth_user_created after insert on auth.users "
         "for each row execute function public.make()"
     )
-    run(schema.apply(SETTINGS, adopt=True), installer.connection)
+    run(installation.apply(SETTINGS, adopt=True), installer.connection)
     assert findings(installer) == []
     return installer
 
 
 def findings(installer):
-    found = run(schema.plan(SETTINGS), installer.connection).findings
+    found = run(installation.plan(SETTINGS), installer.connection).findings
     return [each for each in found if each.subject == "function public.make()"]
 
 
@@ -62,7 +62,7 @@ def test_a_second_insert_has_no_effect_and_that_is_said(adopted):
 def test_what_is_said_to_do_does_it(adopted, auth):
     adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
     adopted.rollback(SETTINGS, drop_audit_log=True)
-    run(schema.apply(SETTINGS, adopt=True), adopted.connection)
+    run(installation.apply(SETTINGS, adopt=True), adopted.connection)
     user = auth.sign_up_email(data={"full_name": "Ada"})
     assert adopted.connection.execute("select id from public.credits").fetchall() == [(user,)]
     assert adopted.connection.execute("select * from public.profiles").fetchall() == [(user, "Ada")]

@@ -8,7 +8,7 @@ import pytest
 
 from logged import logged
 from usersync.errors import ConflictError
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.testing import GoTrue, GoTrueError
 from usersync.transports.run import run
 
@@ -96,7 +96,7 @@ def test_a_recipe_that_copies_is_replaced_and_comes_back_exactly(installer, cata
 
 
 def schema_of(installer, *, adopt, settings=SETTINGS):
-    return run(schema.apply(settings, adopt=adopt), installer.connection)
+    return run(installation.apply(settings, adopt=adopt), installer.connection)
 
 
 def people(installer):
@@ -114,7 +114,7 @@ def test_without_adopt_nothing_is_replaced_and_it_is_said_what_would_be(installe
     with pytest.raises(ConflictError):
         installer.apply(SETTINGS)
     assert catalog() == plain
-    assert run(schema.plan(SETTINGS, adopt=True), installer.connection).errors == ()
+    assert run(installation.plan(SETTINGS, adopt=True), installer.connection).errors == ()
     assert catalog() == plain
 
 
@@ -146,7 +146,7 @@ NOT_COPIES = {
 @pytest.mark.parametrize("how", NOT_COPIES)
 def test_what_the_mapping_does_not_cover_is_more_than_a_copy(installer, how):
     run_sql(installer, TABLE, NOT_COPIES[how], TRIGGERS)
-    planned = run(schema.plan(SETTINGS, adopt=True), installer.connection)
+    planned = run(installation.plan(SETTINGS, adopt=True), installer.connection)
     assert not [each for each in planned.changes if "on_auth_user_created of" in each.subject]
     assert [
         each for each in planned.changes if each.subject.startswith("trigger on_auth_user_zz_created")
@@ -160,7 +160,7 @@ def test_a_when_clause_of_its_own_is_more_than_a_copy(installer):
         "create trigger mine after insert on auth.users for each row when (new.email like '%@corp.com') "
         "execute function public.handle_new_user()",
     )
-    notes = run(schema.plan(SETTINGS, adopt=True), installer.connection).findings
+    notes = run(installation.plan(SETTINGS, adopt=True), installer.connection).findings
     (said,) = [each.hint for each in notes if "fires only under a condition of its own" in (each.hint or "")]
     assert "who does not meet its condition may have no row today, and gets one from usersync" in said
 
@@ -187,7 +187,7 @@ def test_a_deferred_constraint_trigger_stops_the_installation(installer, catalog
         "deferrable initially deferred for each row execute function public.handle_new_user()",
     )
     before = catalog()
-    (error,) = run(schema.plan(SETTINGS, adopt=True), installer.connection).errors
+    (error,) = run(installation.plan(SETTINGS, adopt=True), installer.connection).errors
     assert "inserts the same row without ON CONFLICT" in error.message
     with pytest.raises(ConflictError):
         schema_of(installer, adopt=True)
@@ -284,7 +284,7 @@ def test_a_trigger_that_relies_on_a_search_path_is_given_one_and_loses_it_again(
     broken = auth.sign_up_email("ada@example.com")
     ledger = "select user_id, sqlstate from usersync.sync_failures"
     assert installer.connection.execute(ledger).fetchall() == [(broken, "42P01")]
-    planned = run(schema.plan(SETTINGS, adopt=True), installer.connection)
+    planned = run(installation.plan(SETTINGS, adopt=True), installer.connection)
     (change,) = planned.changes
     assert (change.subject, change.kind) == ("search_path of public.watch()", "alter")
     assert "seen" in change.reason
@@ -299,9 +299,9 @@ def test_a_trigger_that_relies_on_a_search_path_is_given_one_and_loses_it_again(
 def test_a_function_that_is_not_ours_to_alter_is_left_alone(installer, superuser):
     run_sql(installer, TABLE, RELIANT)
     superuser.execute("alter function public.watch() owner to supabase_admin")
-    assert run(schema.plan(SETTINGS, adopt=True), installer.connection).errors == ()
+    assert run(installation.plan(SETTINGS, adopt=True), installer.connection).errors == ()
     schema_of(installer, adopt=True)
-    assert run(schema.plan(SETTINGS, adopt=True), installer.connection).changes == ()
+    assert run(installation.plan(SETTINGS, adopt=True), installer.connection).changes == ()
 
 
 def test_nobody_who_signs_up_meanwhile_is_left_out(installer, database, plain):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from logged import logged
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -35,7 +35,7 @@ def judged(installer):
         for script in scripts:
             installer.connection.execute(script)
         parsed = logged({"users_table": "public.profiles", "columns": columns, **settings})
-        planned = run(schema.plan(parsed, adopt=True), installer.connection)
+        planned = run(installation.plan(parsed, adopt=True), installer.connection)
         adopted = {
             each.subject.split()[1] for each in planned.changes if each.reason.startswith("usersync does")
         }

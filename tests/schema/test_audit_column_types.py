@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from logged import logged
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -48,5 +48,5 @@ def test_the_fix_that_plan_prints_is_taken(postgres, given):
     postgres.execute(TABLE)
     columns = COLUMNS | {"action": {"column": "type", "type": given} if given else "type"}
     settings = logged({"audit": {"table": "public.activities", "columns": columns}})
-    (error,) = run(schema.plan(settings), postgres).errors
+    (error,) = run(installation.plan(settings), postgres).errors
     assert 'action = { column = "type", type = "public.activity_type" }' in error.fix

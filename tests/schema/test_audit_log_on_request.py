@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from logged import logged
+from usersync.config.settings import Settings, parse_settings
+from usersync.doctor import choose, examine
 from usersync.errors import ConflictError
-from usersync.plans.doctor import choose, examine
-from usersync.settings import Settings, parse_settings
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 

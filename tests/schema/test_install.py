@@ -16,7 +16,7 @@ from usersync.errors import (
     UsersyncError,
     VersionMismatchError,
 )
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.sql.render import render_bundle
 from usersync.transports.run import run
 from usersync.version import __version__
@@ -38,14 +38,14 @@ def test_a_plan_writes_nothing_and_says_what_apply_then_does(installer, catalog,
     assert catalog() == before
     assert planned.errors == ()
     heard = []
-    applied = run(schema.apply(settings, heard.append), installer.connection)
+    applied = run(installation.apply(settings, heard.append), installer.connection)
     assert applied.changes == tuple(heard) == planned.changes
     assert catalog() != before
 
 
 def test_applying_again_changes_nothing(project):
-    assert run(schema.plan(project.settings), project.owner).changes == ()
-    assert run(schema.apply(project.settings), project.owner).changes == ()
+    assert run(installation.plan(project.settings), project.owner).changes == ()
+    assert run(installation.apply(project.settings), project.owner).changes == ()
 
 
 def test_rollback_leaves_what_was_there_before(installer, catalog, settings):
@@ -62,12 +62,12 @@ def test_rollback_leaves_what_was_there_before(installer, catalog, settings):
 @pytest.mark.newest_server
 def test_rollback_keeps_the_users_table_and_its_rows_unless_told_otherwise(project):
     user = project.auth.sign_up_email("ada@example.com")
-    taken_back = run(schema.rollback(project.settings), project.owner)
+    taken_back = run(installation.rollback(project.settings), project.owner)
     assert taken_back.changes[-1].kind == "keep"
     assert project.row(user)["email"] == "ada@example.com"
     assert project.owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
     assert project.auth.sign_up_email("bob@example.com")
-    assert run(schema.plan(project.settings), project.owner).errors == ()
+    assert run(installation.plan(project.settings), project.owner).errors == ()
 
 
 @pytest.mark.newest_server
@@ -102,7 +102,7 @@ def test_twenty_installers_at_once_install_once(database, installer, settings):
 
     def install(_):
         with database.connect("postgres") as connection:
-            return run(schema.apply(settings), connection).changes
+            return run(installation.apply(settings), connection).changes
 
     with ThreadPoolExecutor(20) as threads:
         changes = list(threads.map(install, range(20)))
@@ -120,7 +120,7 @@ def test_several_installers_and_removers_at_once_leave_one_or_the_other(database
     def work(number):
         with database.connect("postgres") as connection:
             try:
-                run((schema.rollback if number % 2 else schema.apply)(logged()), connection)
+                run((installation.rollback if number % 2 else installation.apply)(logged()), connection)
             except NotInstalledError:
                 return
 
@@ -178,14 +178,16 @@ def test_a_function_that_somebody_edited_is_noticed_and_replaced(project):
         "'begin return null; end'"
     )
     (change,) = [
-        each for each in run(schema.plan(project.settings), project.owner).changes if each.kind == "replace"
+        each
+        for each in run(installation.plan(project.settings), project.owner).changes
+        if each.kind == "replace"
     ]
     assert (change.subject, change.reason) == (
         "function usersync.handle_new_user()",
         "somebody edited it in the database",
     )
-    run(schema.apply(project.settings), project.owner)
-    assert run(schema.plan(project.settings), project.owner).changes == ()
+    run(installation.apply(project.settings), project.owner)
+    assert run(installation.plan(project.settings), project.owner).changes == ()
     assert project.row(project.auth.sign_up_email("ada@example.com")) is not None
 
 
@@ -216,10 +218,10 @@ DAMAGES = (
 def test_a_trigger_that_is_gone_disabled_or_another_is_repaired(project, superuser_of):
     for damage in DAMAGES:
         superuser_of(project).execute(damage)
-        (change,) = run(schema.apply(project.settings), project.owner).changes
+        (change,) = run(installation.apply(project.settings), project.owner).changes
         assert change.subject == "trigger on_auth_user_updated", damage
         assert triggers(project.owner)["on_auth_user_updated"] == ("O", 17), damage
-        assert run(schema.plan(project.settings), project.owner).changes == (), damage
+        assert run(installation.plan(project.settings), project.owner).changes == (), damage
 
 
 @pytest.fixture
@@ -238,13 +240,13 @@ def superuser_of():
 @pytest.mark.newest_server
 def test_a_table_of_ours_that_is_gone_is_made_again(project):
     project.owner.execute("drop table usersync.sync_failures")
-    made, *later = run(schema.apply(project.settings), project.owner).changes
+    made, *later = run(installation.apply(project.settings), project.owner).changes
     assert (made.subject, made.reason) == ("migration 0001 core", "missing: usersync.sync_failures")
     # What they have added to it since is added again.
     assert "migration 0006 deletions" in [each.subject for each in later]
     assert all(each.subject.startswith("migration ") for each in later)
     assert {each.reason for each in later} == {"tables that it alters are missing"}
-    assert run(schema.plan(project.settings), project.owner).changes == ()
+    assert run(installation.plan(project.settings), project.owner).changes == ()
     assert project.client.failures() == []
     granted = "select has_table_privilege('anon', 'usersync.sync_failures', 'select')"
     assert project.owner.execute(granted).fetchone() == (False,)
@@ -257,7 +259,7 @@ def test_migrations_that_run_again_leave_the_kind_of_a_failure(project):
         "values (gen_random_uuid(), 'event', 'failed', '23503', 'made up')"
     )
     project.owner.execute("drop table usersync.adopted")
-    run(schema.apply(project.settings), project.owner)
+    run(installation.apply(project.settings), project.owner)
     assert project.owner.execute("select kind from usersync.sync_failures").fetchall() == [("event",)]
 
 
@@ -330,6 +332,6 @@ def test_a_change_of_schema_is_refused_inside_a_transaction(database, catalog):
     with database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")
         with pytest.raises(UsersyncError, match="transaction of its own"):
-            run(schema.apply(logged()), connection)
+            run(installation.apply(logged()), connection)
         assert connection.execute("select 2").fetchone() == (2,)
     assert catalog() == before

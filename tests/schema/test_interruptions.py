@@ -11,7 +11,7 @@ import pytest
 
 from logged import logged
 from usersync.errors import BusyError, ConnectionFailedError, UsersyncError
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports import lock_retry
 from usersync.transports.run import run
 from usersync.transports.steps import Pause
@@ -19,12 +19,12 @@ from usersync.transports.steps import Pause
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 pytestmark = pytest.mark.newest_server
 
 
-def struck(plan: Plan, at: int, strike: Callable[[], None]) -> Plan:
+def struck(plan: Steps, at: int, strike: Callable[[], None]) -> Steps:
     """The plan, with something happening right before its statement of this number."""
     number, step = 0, next(plan)
     try:
@@ -50,7 +50,7 @@ class Interruption:
     def __init__(self, database, superuser) -> None:
         self._database, self._superuser = database, superuser
 
-    def survived(self, plan: Plan, at: int) -> bool:
+    def survived(self, plan: Steps, at: int) -> bool:
         """Whether the plan was over before its statement of this number."""
         with self._database.connect("postgres") as connection:
             pid = connection.info.backend_pid
@@ -78,7 +78,7 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
     complete = catalog()
     installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
     assert catalog() == bare
-    while not interruption.survived(schema.apply(logged()), at=(steps := steps + 1)):
+    while not interruption.survived(installation.apply(logged()), at=(steps := steps + 1)):
         state = catalog()
         # Triggers of usersync's own tables lock nobody out.
         made = [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
@@ -111,7 +111,7 @@ def test_rollback_stopped_at_any_statement_can_be_repeated(interruption, install
         installer.apply(logged())
         steps += 1 if steps < 12 else 6
         if interruption.survived(
-            schema.rollback(logged(), drop_users_table=True, drop_audit_log=True), at=steps
+            installation.rollback(logged(), drop_users_table=True, drop_audit_log=True), at=steps
         ):
             break
         if steps % 3 == 0:
@@ -137,7 +137,7 @@ def test_an_error_in_the_middle_leaves_nothing(installer, catalog, superuser):
     assert catalog() == before
 
 
-def waits(plan: Plan, notice: Callable[[], None]) -> Plan:
+def waits(plan: Steps, notice: Callable[[], None]) -> Steps:
     """The plan, not waiting where it would, but telling."""
     step = next(plan)
     try:
@@ -166,7 +166,7 @@ def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
             if len(pauses) == 3:
                 other.execute("rollback")
 
-        run(waits(schema.apply(logged()), notice), installer.connection)
+        run(waits(installation.apply(logged()), notice), installer.connection)
     assert len(pauses) == 3
     assert installer.subjects(logged()) == []
 
@@ -176,7 +176,7 @@ def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database,
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
         with pytest.raises(BusyError, match="could not be locked in 3 attempts") as caught:
-            run(waits(schema.apply(logged()), lambda: None), installer.connection)
+            run(waits(installation.apply(logged()), lambda: None), installer.connection)
         assert "user supabase_auth_admin, idle in transaction since" in caught.value.hint
         assert {each.split(" ")[1] for each in installer.subjects(logged())} == {"trigger", "table"}
         other.execute("rollback")
@@ -208,7 +208,7 @@ def test_nobody_queues_behind_us_for_longer_than_the_lock_time_out(database, ins
         signing_in = threading.Thread(target=sign_in)
         signing_in.start()
         try:
-            run(waits(schema.apply(logged()), notice), installer.connection)
+            run(waits(installation.apply(logged()), notice), installer.connection)
         finally:
             stop.set()
             signing_in.join()
@@ -232,7 +232,7 @@ def test_nothing_is_held_between_two_attempts(database, installer):
             if len(seen) == 2:
                 other.execute("rollback")
 
-        run(waits(schema.apply(logged()), notice), installer.connection)
+        run(waits(installation.apply(logged()), notice), installer.connection)
     assert seen == [[], []]
 
 
@@ -247,7 +247,7 @@ def test_rollback_waits_for_a_busy_table_too(database, installer):
             if len(pauses) == 2:
                 other.execute("rollback")
 
-        run(waits(schema.rollback(logged()), notice), installer.connection)
+        run(waits(installation.rollback(logged()), notice), installer.connection)
     assert len(pauses) == 2
     with pytest.raises(psycopg.errors.UndefinedTable):
         installer.connection.execute("select from usersync.settings")

@@ -15,13 +15,13 @@ import pytest
 from fix_lacking import skip_without
 from logged import logged
 from usersync import UserSync
+from usersync.audit.tracking.operations import track
+from usersync.audit.tracking.state import TrackOptions
+from usersync.audit.tracking.tables import tracked
+from usersync.doctor import examine
 from usersync.embedded import EmbeddedPostgres, installed_versions
 from usersync.embedded.identity import namespace
-from usersync.plans import schema
-from usersync.plans.doctor import examine
-from usersync.plans.tracked_tables import tracked
-from usersync.plans.tracking import track
-from usersync.plans.tracking_state import TrackOptions
+from usersync.schema import installation
 from usersync.testing import GoTrue, SupabaseCluster
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -59,7 +59,7 @@ def fill(database):
 def assert_works(dsn, auth_dsn, user):
     """Everything is as installed, nothing is lost, and what happens now is synced and recorded."""
     with psycopg.connect(dsn, autocommit=True) as owner, GoTrue(auth_dsn) as auth:
-        assert not run(schema.plan(logged()), owner).changes
+        assert not run(installation.plan(logged()), owner).changes
         assert [table.state for table in run(tracked(logged()), owner)] == ["current"]
         assert {each.code: each.detail for each in run(examine(logged()), owner) if each.findings} == {}
         later = auth.sign_up_email("bob@example.com")
@@ -180,9 +180,9 @@ def test_a_dump_of_18_is_restored_into_17(servers):
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
         with restored.connect() as owner:
-            subjects = [change.subject for change in run(schema.plan(logged()), owner).changes]
+            subjects = [change.subject for change in run(installation.plan(logged()), owner).changes]
             assert not [each for each in subjects if each.startswith("function")]
-            run(schema.apply(logged()), owner)
+            run(installation.apply(logged()), owner)
         assert_works(restored.dsn(), restored.dsn("supabase_auth_admin"), user)
     finally:
         there.drop(database)

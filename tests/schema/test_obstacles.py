@@ -11,7 +11,7 @@ import pytest
 from logged import logged
 from usersync import UserSync
 from usersync.errors import ConflictError, PrivilegeMissingError
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -317,11 +317,11 @@ def limited(superuser, database):
 
 def test_another_role_than_postgres_can_install_if_it_has_the_privileges(limited, superuser):
     with limited.connect() as connection, UserSync(connection) as client:
-        run(schema.apply(logged()), connection)
+        run(installation.apply(logged()), connection)
         superuser.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
         assert client.status().in_step
         assert client.status().users == 1
-        run(schema.rollback(logged(), drop_users_table=True, drop_audit_log=True), connection)
+        run(installation.rollback(logged(), drop_users_table=True, drop_audit_log=True), connection)
 
 
 MISSING = {
@@ -344,9 +344,9 @@ def test_each_missing_privilege_is_named(limited, database, superuser, catalog, 
     superuser.execute(taken.format(database=database.name, role=limited.name))
     before = catalog()
     with limited.connect() as connection:
-        errors = run(schema.plan(settings), connection).errors
+        errors = run(installation.plan(settings), connection).errors
         with pytest.raises(PrivilegeMissingError) as caught:
-            run(schema.apply(settings), connection)
+            run(installation.apply(settings), connection)
     wanted = f"role {limited.name} lacks {MISSING[taken].format(database=database.name)}".replace('"', "")
     assert wanted in [error.message.replace('"', "") for error in errors]
     assert caught.value.hint
@@ -356,7 +356,7 @@ def test_each_missing_privilege_is_named(limited, database, superuser, catalog, 
 def test_a_schema_that_the_role_cannot_look_into_is_named(limited, superuser):
     superuser.execute(f"revoke usage on schema auth from {limited.name}")
     with limited.connect() as connection:
-        for attempt in (schema.plan, schema.apply):
+        for attempt in (installation.plan, installation.apply):
             with pytest.raises(PrivilegeMissingError, match="schema auth") as caught:
                 run(attempt(logged()), connection)
             assert "USAGE" in caught.value.hint

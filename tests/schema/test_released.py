@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from logged import logged
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 
@@ -100,7 +100,7 @@ def test_a_trigger_that_was_renamed_gets_its_name_back(installer, auth, released
     auth.sign_up_email("after@example.com")
     for table in ("users", "teams"):
         assert installer.connection.execute(f"select count(*) from public.{table}").fetchone() == (2,)
-    run(schema.rollback(logged()), installer.connection)
+    run(installation.rollback(logged()), installer.connection)
     assert installer.connection.execute(DEFINITION).fetchone() == (theirs,)
     later = auth.sign_up_email("later@example.com")
     assert installer.connection.execute("select 1 from public.teams where owner = %s", [later]).fetchone()

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from fix_project import NAMES
-from usersync.settings import Settings, parse_settings
+from usersync.config.settings import Settings, parse_settings
 from usersync.sql.render import (
     Renderer,
     UnknownPlaceholderError,

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 import pytest
 
 from logged import logged
-from usersync import UserSync
-from usersync.audit.redaction import Redactor
-from usersync.audit_models import EventFilter
-from usersync.plans import audit, audit_upkeep, doctor, schema, tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync import UserSync, doctor
+from usersync.audit import reading, upkeep
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.models import EventFilter
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
+from usersync.schema import installation
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.psycopg import connect
@@ -65,18 +67,18 @@ def test_installing_reading_and_pruning(strangers):
     with GoTrue(strangers.dsn("supabase_auth_admin")) as auth:
         user = auth.sign_up_email("ada@example.com")
     with connect(strangers.dsn()) as connection:
-        assert not run(schema.plan(logged()), connection).changes
+        assert not run(installation.plan(logged()), connection).changes
         connection.execute(
             "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', 'a.b', "
             "'entity_type', 'product', 'entity_id', '1', 'user_id', %s::text)))",
             [user],
         )
-        (event,) = run(audit.search(EventFilter()), connection).events
+        (event,) = run(reading.search(EventFilter()), connection).events
         assert abs((datetime.now(UTC) - event.occurred_at).total_seconds()) < 600
-        assert len(run(audit.history("product", "1"), connection)[0]) == 1
-        assert run(audit.tail(run(audit.tail(), connection).cursor), connection).events == (event,)
-        assert run(audit.each_page(EventFilter(), lambda _: None), connection) == 1
-        run(audit_upkeep.prune(datetime(2020, 1, 1, tzinfo=UTC)), connection)
+        assert len(run(reading.history("product", "1"), connection)[0]) == 1
+        assert run(reading.tail(run(reading.tail(), connection).cursor), connection).events == (event,)
+        assert run(reading.each_page(EventFilter(), lambda _: None), connection) == 1
+        run(upkeep.prune(datetime(2020, 1, 1, tzinfo=UTC)), connection)
         checked = run(doctor.examine(logged()), connection)
         assert {each.code: each.summary for each in checked if "DateStyle" in str(each)} == {}
     with UserSync(strangers.dsn()) as client:

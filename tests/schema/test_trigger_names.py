@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from logged import logged
+from usersync.doctor import choose, examine
 from usersync.errors import ConflictError
-from usersync.plans import schema
-from usersync.plans.doctor import choose, examine
+from usersync.schema import installation
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 
@@ -55,7 +55,7 @@ def run_sql(installer, *scripts):
 
 
 def apply(installer, *, adopt=False, settings=SETTINGS):
-    return run(schema.apply(settings, adopt=adopt), installer.connection)
+    return run(installation.apply(settings, adopt=adopt), installer.connection)
 
 
 def ours(installer):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.plans import schema
-from usersync.settings import Settings, parse_settings
+from usersync.config.settings import Settings, parse_settings
+from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -18,7 +18,11 @@ MAY = """
 
 
 def changes(connection, settings):
-    return [each for each in run(schema.plan(settings), connection).changes if "public.users" in each.subject]
+    return [
+        each
+        for each in run(installation.plan(settings), connection).changes
+        if "public.users" in each.subject
+    ]
 
 
 def test_apply_closes_the_table_that_usersync_created(database, postgres):
@@ -26,7 +30,7 @@ def test_apply_closes_the_table_that_usersync_created(database, postgres):
     postgres.execute("grant all on public.users to anon, authenticated, service_role")
     (change,) = changes(postgres, Settings())
     assert change.reason == "TRIGGER, REFERENCES or TRUNCATE is granted to anon, authenticated, service_role"
-    run(schema.apply(Settings()), postgres)
+    run(installation.apply(Settings()), postgres)
     assert postgres.execute(MAY).fetchall() == []
     assert changes(postgres, Settings()) == []
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from usersync.config.mapping import parse_column
+from usersync.config.settings import parse_settings
 from usersync.errors import SettingsError
-from usersync.mapping import parse_column
-from usersync.settings import parse_settings
 
 
 def refusal(name, entry) -> SettingsError:

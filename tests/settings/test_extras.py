@@ -21,7 +21,7 @@ PARTS = {
     "usersync.contrib.starlette": "pip install fastapi 'pyjwt[crypto]'",
     "usersync.contrib.flask": "pip install flask 'pyjwt[crypto]'",
     "usersync.contrib.sqlalchemy": "pip install sqlalchemy",
-    "usersync.receiving": "pip install httpx",
+    "usersync.core.admin_users": "pip install httpx",
     "usersync.metrics.opentelemetry": "pip install opentelemetry-api",
     "usersync.metrics.prometheus": "pip install prometheus-client",
 }

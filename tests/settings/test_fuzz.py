@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from usersync.connecting import check_dsn, describe_target
-from usersync.environment import look_everywhere
+from usersync.config.dsn import check_dsn, describe_target
+from usersync.config.environment import look_everywhere
+from usersync.config.settings import Settings, load_settings, parse_settings
 from usersync.errors import SettingsError
-from usersync.settings import Settings, load_settings, parse_settings
 
 KEYS = (
     st.sampled_from([*Settings().describe(), "columns", "audit", "retention", "skip", "tables"]) | st.text()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from usersync.config.mapping import DEFAULT_COLUMNS, SOURCE_TYPES, Column, Source, parse_column
 from usersync.errors import SettingsError
-from usersync.mapping import DEFAULT_COLUMNS, SOURCE_TYPES, Column, Source, parse_column
 
 
 def refusal(name, entry) -> SettingsError:

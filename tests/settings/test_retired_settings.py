@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from usersync.config.mapping import TableName
 from usersync.config.retired import RetiredSettingWarning
+from usersync.config.settings import Settings, load_settings, parse_remembered, parse_settings
 from usersync.errors import SettingsError
-from usersync.mapping import TableName
-from usersync.settings import Settings, load_settings, parse_remembered, parse_settings
 
 HISTORY = TableName("app", "history")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from usersync.config.settings import Settings, load_settings
 from usersync.errors import SettingsError
-from usersync.settings import Settings, load_settings
 
 
 def refusal(path=None, directory=None) -> SettingsError:

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usersync.mapping import MAX_NAME_BYTES, SOURCE_TYPES, TableName, quote
-from usersync.settings import Settings, parse_settings
+from usersync.config.mapping import MAX_NAME_BYTES, SOURCE_TYPES, TableName, quote
+from usersync.config.settings import Settings, parse_settings
 
 names = st.text(
     st.one_of(

@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import pytest
 
+from usersync.config.mapping import TableName
+from usersync.config.settings import Settings, parse_settings
 from usersync.errors import SettingsError
-from usersync.mapping import TableName
-from usersync.settings import Settings, parse_settings
 
 
 def refusal(data) -> SettingsError:

@@ -14,7 +14,7 @@ import pytest
 from fix_lacking import skip_without
 from logged import logged
 from usersync import AuditLog, UserSync
-from usersync.settings import Settings
+from usersync.config.settings import Settings
 from usersync.testing.install import install
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from usersync.mapping import TableName
+from usersync.config.mapping import TableName
 from usersync.testing import BREAKAGES, broken_users_table
 
 HOSTILE = TableName('we"ird schema', 'my {users} %s "table"')

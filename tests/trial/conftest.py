@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from usersync.plans import schema
+from usersync.config.settings import Settings
+from usersync.schema import installation
 from usersync.schema.trial.observing import observe
-from usersync.settings import Settings
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def install(postgres) -> Callable[..., tuple[Change, ...]]:
             raise StopError
 
         with pytest.raises(StopError):
-            run(schema.apply(settings, adopt=adopt, rehearse=stop), postgres)
+            run(installation.apply(settings, adopt=adopt, rehearse=stop), postgres)
         return tuple(left)
 
     return up_to_the_triggers

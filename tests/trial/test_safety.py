@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from written_by_hand import trigger
 
+from usersync.config.settings import parse_settings
 from usersync.schema.trial import observing
 from usersync.schema.trial.observing import observe
 from usersync.schema.trial.rehearsal import rehearse
-from usersync.settings import parse_settings
 
 pytestmark = pytest.mark.newest_server
 

@@ -2,16 +2,32 @@
 
 ::
 
-    record() ─▶ event.py ─▶ intake.py ─▶ spool.py (SQLite file) ─▶ writer.py ─▶ sender.py ─▶ database
-                values.py       └─ memory.py, when there is no spool ─┘
-                redaction.py, diff.py, context.py
+    record() ─▶ event/ ─▶ spool/intake.py ─▶ spool/file.py ─▶ delivery/writer.py ─▶ sender.py ─▶ database
+                                └─ spool/memory.py, if there is no spool ─┘
 
-``log.py`` is what applications see. ``directory.py`` owns the spool files: a process writes to one of its
-own, and whoever lives takes over those of the dead. ``inline.py`` records in the caller's transaction; the
-writer then only sees to the log's partitions.
+``log.py`` is what applications see. ``spool/directory.py`` owns the spool files: a process writes to one of
+its own, and living processes take over the files of dead ones. ``delivery/inline.py`` records in the caller's
+transaction; the writer then only creates the log's partitions. ``tracking/`` records every change of a table
+by triggers. ``reading.py``, ``upkeep.py`` and ``erasure.py`` are the operations on the stored log.
 """
 
-from usersync.audit.log import AuditLog
-from usersync.audit.stats import AuditStats
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from usersync.audit.delivery.stats import AuditStats
+    from usersync.audit.log import AuditLog
 
 __all__ = ["AuditLog", "AuditStats"]
+
+
+def __getattr__(name: str) -> object:
+    # Imported when asked for: an operation on the stored log needs no spool and no sender.
+    if name == "AuditLog":
+        from usersync.audit.log import AuditLog  # noqa: PLC0415
+
+        return AuditLog
+    if name == "AuditStats":
+        from usersync.audit.delivery.stats import AuditStats  # noqa: PLC0415
+
+        return AuditStats
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import psycopg
 
-from usersync.audit import inline, lifecycle
-from usersync.audit.action import Action
-from usersync.audit.address import check_address, home_of
-from usersync.audit.api_sender import sender_to
-from usersync.audit.context import amend, begun, entered, merged
-from usersync.audit.engine import Engine
-from usersync.audit.event import EventBuilder, Given
+from usersync.audit.delivery import inline, lifecycle
+from usersync.audit.delivery.api_sender import sender_to
+from usersync.audit.delivery.engine import Engine
+from usersync.audit.delivery.protocol import UnavailableError
+from usersync.audit.delivery.stats import describe_database_error, describe_reject, one_line
+from usersync.audit.event.action import Action
+from usersync.audit.event.context import amend, begun, entered, merged
+from usersync.audit.event.event import EventBuilder, Given
+from usersync.audit.event.redaction import Redactor
 from usersync.audit.options import Options, default_spool_dir
-from usersync.audit.redaction import Redactor
-from usersync.audit.refused import RetryResult, retry
-from usersync.audit.stats import describe_database_error, describe_reject, one_line
-from usersync.audit.wire import UnavailableError
-from usersync.connecting import sealed
+from usersync.audit.spool.address import check_address, home_of
+from usersync.audit.spool.refused import RetryResult, retry
+from usersync.config.dsn import sealed
 from usersync.errors import DatabaseError
 from usersync.transports.processes import leave_alone
 from usersync.transports.psycopg import find_source
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from psycopg_pool import ConnectionPool
 
-    from usersync.audit.engine import DrainResult
-    from usersync.audit.event import Event
-    from usersync.audit.stats import AuditStats
-    from usersync.rest import DataApi
+    from usersync.audit.delivery.engine import DrainResult
+    from usersync.audit.delivery.stats import AuditStats
+    from usersync.audit.event.event import Event
+    from usersync.transports.data_api import DataApi
 
 Entity = tuple[str, object] | str | None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from usersync.audit.window import Keep
+from usersync.audit.spool.window import Keep
 from usersync.errors import SettingsError
 
 Durability = Literal["spool", "memory"]

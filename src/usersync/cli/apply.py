@@ -15,9 +15,9 @@ from usersync.cli.plan_view import change_data
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, good, typed, wrap
 from usersync.cli.trial_view import difference_lines, lasting_lines, today_lines, trial_data
-from usersync.plans import removal, schema
-from usersync.plans.gates import is_gate
-from usersync.plans.inspection import PAUSED
+from usersync.schema import installation, uninstall
+from usersync.schema.gates import is_gate
+from usersync.schema.inspection import PAUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -190,21 +190,21 @@ def install(
         return GatedView(planned)
     tries = _concerns_flows(call, planned.plan.changes) and not no_trial
     with call.connection() if tries else nullcontext() as connection:
-        installation = Installation(call, planned, connection, adopt=adopt, call_out=call_out)
-        installation.try_today(asks=not yes)
+        attempt = Installation(call, planned, connection, adopt=adopt, call_out=call_out)
+        attempt.try_today(asks=not yes)
         call.output.say(*planned.lines(call.output.width))
         if planned.plan.changes and not yes:
             call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
         try:
-            changes = installation.install(asks=not yes and not accept_changes, accepts=accept_changes)
+            changes = attempt.install(asks=not yes and not accept_changes, accepts=accept_changes)
         except NotAcceptedError as declined:
-            installation.take_back()
+            attempt.take_back()
             return DeclinedView(planned, declined.trial)
     if changes:
         call.output.say(done_line(changes), "")
     paused = any(each.subject == PAUSED for each in planned.plan.findings)
     synced = None if no_sync or paused else reconcile(call, retry_failures=True)
-    return ApplyView(planned, changes, synced, call.settings.copies_source, installation.rehearsed, paused)
+    return ApplyView(planned, changes, synced, call.settings.copies_source, attempt.rehearsed, paused)
 
 
 def _concerns_flows(call: Call, changes: tuple[Change, ...]) -> bool:
@@ -268,7 +268,9 @@ class Installation:
             if not asks or not self._call.output.confirm("Install all the same?"):
                 raise NotAcceptedError(done)
 
-        plan = schema.apply(self._call.settings, self._made.append, adopt=self._adopt, rehearse=rehearse)
+        plan = installation.apply(
+            self._call.settings, self._made.append, adopt=self._adopt, rehearse=rehearse
+        )
         changes = self._call.run(plan).changes
         if changes:
             self._call.record_act("usersync.applied", changes=len(changes))
@@ -292,7 +294,7 @@ class Installation:
         if not self._made:
             return
         created = {each.subject for each in self._made if each.kind == "create"}
-        self._call.run(removal.undo(self._call.settings, created))
+        self._call.run(uninstall.undo(self._call.settings, created))
 
 
 def done_line(changes: Sequence[Change]) -> str:

@@ -13,10 +13,10 @@ import click
 from usersync.cli.options import DEFAULTS, Call, common_options, examples
 from usersync.cli.origins import lines_of_keys
 from usersync.cli.text import align, bad, bold, faint, good, plain, warning, wrap
+from usersync.config.environment import ENVIRONMENT, Found, look_everywhere
 from usersync.config.retired import MOVED
-from usersync.environment import ENVIRONMENT, Found, look_everywhere
+from usersync.config.settings import Settings
 from usersync.errors import SettingsError
-from usersync.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,9 +185,9 @@ def _variable(found: Found, *, used: bool) -> Variable:
 
 def _masked(found: Found) -> tuple[str, str | None]:
     """What may be shown of a value, and what is wrong with it."""
-    from usersync.connecting import check_dsn, describe_login  # noqa: PLC0415 - a driver
-    from usersync.rest.api import plain_http_problem, url_problem  # noqa: PLC0415 - likewise
-    from usersync.rest.keys import Key  # noqa: PLC0415 - likewise
+    from usersync.config.dsn import check_dsn, describe_login  # noqa: PLC0415 - a driver
+    from usersync.transports.data_api.api import plain_http_problem, url_problem  # noqa: PLC0415 - likewise
+    from usersync.transports.data_api.keys import Key  # noqa: PLC0415 - likewise
 
     if found.variable in {_URL, _AUTH_URL}:
         problem = url_problem(found.value) or plain_http_problem(found.value)

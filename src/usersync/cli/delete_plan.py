@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.cli.output import View
-    from usersync.plans.deletion import Consequence, DeletionPlan
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
+    from usersync.schema.delete_plan import Consequence, DeletionPlan
 
 #: Below, reading a whole table is not felt.
 _LARGE_TABLE = 10_000
@@ -130,7 +130,7 @@ def _row(each: Consequence) -> tuple[str, str, str, str]:
 
 
 def _counted(rows: int, one: str) -> str:
-    from usersync.plans.deletion import MOST_ROWS  # noqa: PLC0415 - only when it is wanted
+    from usersync.schema.delete_plan import MOST_ROWS  # noqa: PLC0415 - only when it is wanted
 
     return f"more than {number(MOST_ROWS)} {one}s" if rows > MOST_ROWS else count(rows, one)
 
@@ -151,7 +151,7 @@ def delete_plan(call: Call, user: str) -> View:
     Follows every foreign key that leads to the user, from row to row; of each, 10,000 rows at most are
     counted. Exit code 1 if something stands in the way.
     """
-    from usersync.plans.deletion import plan_deletion  # noqa: PLC0415 - only when it is wanted
+    from usersync.schema.delete_plan import plan_deletion  # noqa: PLC0415 - only when it is wanted
 
     settings = call.settings_there
     found = named_user(call, user)

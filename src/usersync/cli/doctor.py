@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from usersync.audit.survey import SpoolSurvey
+    from usersync.audit.spool.listing import SpoolSurvey
     from usersync.cli.output import View
+    from usersync.config.settings import Settings
+    from usersync.doctor.context import CanaryCheck, Definition, Elsewhere, Spool
+    from usersync.doctor.fixes import Remedy
     from usersync.models import Check
-    from usersync.plans.doctor.context import CanaryCheck, Definition, Elsewhere, Spool
-    from usersync.plans.doctor.fixes import Remedy
-    from usersync.settings import Settings
 
 
 def _codes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def doctor(
     up with. Exit code 1 if there is a problem, or nothing could be checked; 3 if the database cannot be
     reached.
     """
-    from usersync.plans.doctor import choose, choose_with_canary  # noqa: PLC0415 - only when it is wanted
+    from usersync.doctor import choose, choose_with_canary  # noqa: PLC0415 - only when it is wanted
 
     checks, birds = choose_with_canary(codes) if canary else (choose(codes), ())
     _refuse_idle_options(canary=canary, call_out=call_out, fix=fix, yes=yes)
@@ -96,7 +96,7 @@ class Surgery:
 
     @functools.cached_property
     def _known(self) -> tuple[Settings, bool]:
-        from usersync.plans.doctor.applied_settings import applied_settings  # noqa: PLC0415 - late, see doctor
+        from usersync.doctor.applied_settings import applied_settings  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
         if self.call.settings_source != DEFAULTS:
@@ -104,7 +104,7 @@ class Surgery:
         return run(applied_settings(self.call.settings), self.connection)
 
     def examine(self) -> tuple[Check, ...]:
-        from usersync.plans.doctor import examine  # noqa: PLC0415 - late, see doctor
+        from usersync.doctor import examine  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         if not self.checks:
@@ -117,8 +117,8 @@ class Surgery:
         return run(plan, self.connection)
 
     def fly(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> Flown:
-        from usersync.plans.doctor import judge  # noqa: PLC0415 - likewise
-        from usersync.plans.doctor.d037_canary_event import try_event  # noqa: PLC0415 - likewise
+        from usersync.doctor import judge  # noqa: PLC0415 - likewise
+        from usersync.doctor.checks.d037_canary_event import try_event  # noqa: PLC0415 - likewise
         from usersync.schema.trial.canary import fly  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
@@ -129,7 +129,7 @@ class Surgery:
 
     def mend(self, found: DoctorView, *, yes: bool) -> DoctorView:
         """Show what is safe to be mended, ask, do it, and examine again."""
-        from usersync.plans.doctor.fixes import remedies, sql_of  # noqa: PLC0415 - late, see doctor
+        from usersync.doctor.fixes import remedies, sql_of  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         wanted = remedies(found.checks)
@@ -147,7 +147,7 @@ class Surgery:
         return replace(found, checks=self.examine(), mended=mended)
 
     def _mended(self, remedy: Remedy, script: str) -> Mended:
-        from usersync.plans.doctor.fixes import mend  # noqa: PLC0415 - late, see doctor
+        from usersync.doctor.fixes import mend  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         try:
@@ -162,10 +162,10 @@ class Surgery:
 
 def _spool(source: str) -> Spool | None:
     """What waits here for this database; None where this account may not look."""
-    from usersync.audit.address import home_of  # noqa: PLC0415 - late, see doctor
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - likewise
-    from usersync.audit.survey import survey_spools  # noqa: PLC0415 - likewise
-    from usersync.plans.doctor.context import Spool  # noqa: PLC0415 - likewise
+    from usersync.audit.spool.address import home_of  # noqa: PLC0415 - late, see doctor
+    from usersync.audit.spool.listing import survey_spools  # noqa: PLC0415 - likewise
+    from usersync.doctor.context import Spool  # noqa: PLC0415 - likewise
 
     home = home_of(source, None)
     try:
@@ -190,7 +190,7 @@ def _spool(source: str) -> Spool | None:
 
 
 def _elsewhere(surveys: Iterable[SpoolSurvey]) -> Iterator[Elsewhere]:
-    from usersync.plans.doctor.context import Elsewhere  # noqa: PLC0415 - likewise
+    from usersync.doctor.context import Elsewhere  # noqa: PLC0415 - likewise
 
     for survey in surveys:
         waiting: Counter[str] = Counter()

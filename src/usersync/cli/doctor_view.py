@@ -11,8 +11,8 @@ from usersync.cli.text import bad, bold, count, faint, good, plain, typed, warni
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from usersync.doctor.fixes import Remedy
     from usersync.models import Check
-    from usersync.plans.doctor.fixes import Remedy
     from usersync.schema.trial.observation import Observation, Trial
 
 _INDENT = " " * 8

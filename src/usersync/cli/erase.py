@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from usersync.audit.erasing import SpoolErasure
+    from usersync.audit.spool.erasing import SpoolErasure
     from usersync.cli.output import View
+    from usersync.config.settings import Settings
     from usersync.models import Erasure
-    from usersync.settings import Settings
 
 _EVERY_S = 5.0
 
@@ -140,9 +140,9 @@ def erase(
     The auth server's own table is never written: delete the user there first. Reads the whole audit log, in
     short transactions. If interrupted, it can be run again.
     """
-    from usersync.plans import audit, erasure  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import erasure, reading  # noqa: PLC0415 - only when it is wanted
 
-    settings = call.run(audit.installed_settings())
+    settings = call.run(reading.installed_settings())
     user_id = named_user(call, user)
     call.run(erasure.check_gone(settings, user_id))
     if dry_run or not yes:
@@ -165,7 +165,7 @@ def _erase(
     *,
     dry_run: bool,
 ) -> EraseView:
-    from usersync.plans import erasure  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import erasure  # noqa: PLC0415 - only when it is wanted
 
     # These first: what is delivered meanwhile is in the log by the time that is read.
     spools = _erase_in_spools(settings, user_id, directory, dry_run=dry_run)
@@ -183,9 +183,9 @@ def _erase(
 def _erase_in_spools(
     settings: Settings, user_id: UUID, directory: Path | None, *, dry_run: bool
 ) -> SpoolErasure:
-    from usersync.audit.erasing import erase_in_spools  # noqa: PLC0415 - likewise
+    from usersync.audit.erasure import words_for  # noqa: PLC0415 - likewise
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - likewise
-    from usersync.plans.erasure import words_for  # noqa: PLC0415 - likewise
+    from usersync.audit.spool.erasing import erase_in_spools  # noqa: PLC0415 - likewise
 
     root = directory or default_spool_dir()
     try:

@@ -134,7 +134,7 @@ def failures(call: Call, user_id: UUID | None, limit: int) -> View:
     'failed' is a user without a row, 'degraded' one whose row holds less than it should, 'removal failed' a
     deleted user whose row could not be removed or anonymized. Exit code 1 if there are any.
     """
-    from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
+    from usersync.core import users  # noqa: PLC0415 - only when it is wanted
 
     found = call.run(users.failures(limit=limit + 1, user_id=user_id))
     return FailuresView(tuple(found[:limit]), call.target, more=len(found) > limit)

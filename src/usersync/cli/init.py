@@ -13,18 +13,18 @@ from usersync.cli.init_view import InitView, QuestionView, choice_lines, questio
 from usersync.cli.options import Call, common_options, examples, stored_settings
 from usersync.cli.output import can_ask
 from usersync.cli.text import wrap
+from usersync.config.mapping import TableName, parse_name
+from usersync.config.settings import FILE_NAME, Settings
 from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError
-from usersync.mapping import TableName, parse_name
-from usersync.plans.init import Choice, look_for_tables, propose
-from usersync.plans.init.observed import trigger_names
-from usersync.plans.init.text import question_text, settings_text
-from usersync.settings import FILE_NAME, Settings
+from usersync.schema.init import Choice, look_for_tables, propose
+from usersync.schema.init.observed import trigger_names
+from usersync.schema.init.text import question_text, settings_text
 
 if TYPE_CHECKING:
     from usersync.cli.output import View
-    from usersync.plans.init import Proposal, Tables
-    from usersync.plans.init.question import Answer
+    from usersync.schema.init import Proposal, Tables
+    from usersync.schema.init.question import Answer
     from usersync.schema.trial.observation import Trial
 
 

@@ -9,21 +9,21 @@ from usersync.cli.plan_view import finding_lines
 from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
 from usersync.cli.trial_view import today_lines
 from usersync.core.foreign_keys import ON_DELETE
-from usersync.plans.init.choice import shown
-from usersync.plans.init.columns import is_mirrored, left_out
-from usersync.plans.init.observed import faults
-from usersync.plans.init.surroundings import network_use
-from usersync.plans.init.text import entry, tables_question
-from usersync.plans.init.toml import toml
+from usersync.schema.init.choice import shown
+from usersync.schema.init.columns import is_mirrored, left_out
+from usersync.schema.init.observed import faults
+from usersync.schema.init.surroundings import network_use
+from usersync.schema.init.text import entry, tables_question
+from usersync.schema.init.toml import toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from usersync.mapping import TableName
-    from usersync.plans.init import Proposal, Tables
-    from usersync.plans.init.columns import Proposed
-    from usersync.plans.init.question import Question
+    from usersync.config.mapping import TableName
+    from usersync.schema.init import Proposal, Tables
+    from usersync.schema.init.columns import Proposed
+    from usersync.schema.init.question import Question
 
 _NAME_WIDTH, _SOURCE_WIDTH = 24, 50
 _MOST_REFERRERS = 30

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def named_user(call: Call, text: str) -> UUID:
     """The id of the one user who is meant; raises where it is nobody, or several."""
-    from usersync.plans import why  # noqa: PLC0415 - only when it is wanted
+    from usersync.core import why  # noqa: PLC0415 - only when it is wanted
 
     settings = call.settings_there
     found = call.run(why.find_users(settings, text))

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from usersync.cli.output import Output, View, can_ask
+from usersync.config.environment import look_up
 from usersync.config.retired import RetiredSettingWarning
+from usersync.config.settings import FILE_NAME, Settings, load_settings
 from usersync.core.admin_actions import record_admin_action
 from usersync.core.blockers import advice, blockers
 from usersync.core.installed import settings_in_database
-from usersync.environment import look_up
 from usersync.errors import BusyError, NeedsDatabaseError, SettingsError, UsersyncError
-from usersync.settings import FILE_NAME, Settings, load_settings
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT
 from usersync.transports.steps import ON_WAIT
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from usersync.rest import DataApi
-    from usersync.transports.steps import Plan
+    from usersync.transports.data_api import DataApi
+    from usersync.transports.steps import Steps
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class Call:
     @functools.cached_property
     def dsn(self) -> str:
         """The address; raises :class:`NeedsDatabaseError` where there is only a Data API."""
-        from usersync.connecting import VARIABLES, find_dsn  # noqa: PLC0415 - likewise
+        from usersync.config.dsn import VARIABLES, find_dsn  # noqa: PLC0415 - likewise
 
         if self.dsn_option is not None and not self.dsn_option.strip():
             # Not the same as leaving it out: most likely a variable that is not set.
@@ -102,7 +102,7 @@ class Call:
     @functools.cached_property
     def target(self) -> str:
         """The database's host, port and name, or the Data API's host: what may be shown."""
-        from usersync.connecting import describe_target  # noqa: PLC0415 - likewise
+        from usersync.config.dsn import describe_target  # noqa: PLC0415 - likewise
 
         return describe_target(self.source) if isinstance(self.source, str) else self.source.target
 
@@ -149,7 +149,7 @@ class Call:
             _limit_waiting(connection)
             yield connection
 
-    def run(self, plan: Plan[T]) -> T:
+    def run(self, plan: Steps[T]) -> T:
         """Drive a plan over a connection of its own, or over the Data API."""
         from usersync.transports.psycopg import link_to  # noqa: PLC0415 - likewise
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
@@ -212,12 +212,12 @@ class Call:
             click.get_current_context().exit(1)
 
 
-def stored_settings(otherwise: Settings) -> Plan[Settings]:
+def stored_settings(otherwise: Settings) -> Steps[Settings]:
     """The settings that usersync was last applied with; these where it was not."""
     return (yield from settings_in_database()) or otherwise
 
 
-def differing_settings(settings: Settings) -> Plan[tuple[str, ...]]:
+def differing_settings(settings: Settings) -> Steps[tuple[str, ...]]:
     """The names of those settings that usersync was last applied with otherwise; none where it was not."""
     stored = yield from settings_in_database()
     if stored is None:

@@ -9,10 +9,10 @@ import click
 
 from usersync.cli.options import Call, common_options, differing_settings, examples
 from usersync.cli.plan_view import PlanView
-from usersync.plans import schema
+from usersync.schema import installation
 
 if TYPE_CHECKING:
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 
 adopt_option = click.option(
@@ -45,9 +45,9 @@ def plan(call: Call, with_sql: bool, exit_code: bool, adopt: bool) -> PlanView:
 
 def look(
     call: Call, *, next_step: str | None = None, with_sql: bool = False, adopt: bool = False
-) -> Plan[PlanView]:
+) -> Steps[PlanView]:
     """Compare the database with the settings."""
-    planned = yield from schema.plan(call.settings, adopt=adopt)
+    planned = yield from installation.plan(call.settings, adopt=adopt)
     differing = yield from differing_settings(call.settings)
     return PlanView(
         planned, call.target, call.settings_source, differing, next_step, with_sql, call.output.verbose

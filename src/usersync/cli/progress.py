@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from usersync.cli.output import Output
-    from usersync.plans.reconcile import OnProgress, Progress
+    from usersync.core.reconcile import OnProgress, Progress
 
 _EVERY_S = 5.0
 

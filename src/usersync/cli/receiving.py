@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from usersync.cli.progress import progress
 from usersync.cli.text import count, number
+from usersync.core.admin_users import ASKED, Received, receive_all
+from usersync.core.reconcile import Progress
 from usersync.models import Counts
-from usersync.plans.reconcile import Progress
-from usersync.receiving import ASKED, Received, receive_all
-from usersync.rest.admin import AuthServer
+from usersync.transports.data_api.admin import AuthServer
 from usersync.transports.psycopg import link_to
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from uuid import UUID
 import click
 
 from usersync.cli.text import bad, bold, count, duration, faint, good, number, typed, wrap
-from usersync.plans import deleted_users, reconcile
+from usersync.core import deleted_users, reconcile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.cli.options import Call
     from usersync.cli.output import View
+    from usersync.core.admin_users import Received
     from usersync.models import LeftAlone, Removal
-    from usersync.receiving import Received
 
 _SHOWN, _LISTED = 20, 1_000
 
@@ -130,7 +130,7 @@ def _check_usage(
 
 def _find(call: Call, kind: LeftAlone) -> tuple[UUID, ...]:
     from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
-    from usersync.tally import Tally  # noqa: PLC0415 - likewise
+    from usersync.core.progress import Tally  # noqa: PLC0415 - likewise
 
     call.output.tell(f"Comparing {call.target}")
     with progress(call.output) as on_progress:
@@ -148,7 +148,7 @@ def _receive(call: Call, limit: int) -> Received:
 
 
 def _forget(call: Call, received: Received) -> None:
-    from usersync.receiving import forget_all  # noqa: PLC0415 - when it is wanted
+    from usersync.core.admin_users import forget_all  # noqa: PLC0415 - when it is wanted
     from usersync.transports.psycopg import link_to  # noqa: PLC0415 - a driver, which --help can do without
 
     with closing(link_to(call.source)) as link:

@@ -10,8 +10,7 @@ import click
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, bold, count, good, typed, wrap
-from usersync.core import pausing
-from usersync.plans import users
+from usersync.core import pausing, users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

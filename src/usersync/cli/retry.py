@@ -83,7 +83,7 @@ def retry(call: Call, user_id: UUID | None, *, due: bool) -> View:
     'usersync sync' waits a minute after five failures, then two minutes, four, and so on up to a day. Exit
     code 1 if failures remain.
     """
-    from usersync.plans import users  # noqa: PLC0415 - only when it is wanted
+    from usersync.core import users  # noqa: PLC0415 - only when it is wanted
 
     call.output.tell(f"Retrying on {call.target}")
     result = call.run(users.retry_by_hand(user_id, due=due, by=call.by))

@@ -10,7 +10,7 @@ import click
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan_view import PlanView, change_data
 from usersync.cli.text import good, plain, wrap
-from usersync.plans import schema
+from usersync.schema import installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
     call.require_consent(yes=yes)
     settings = call.settings_there
     planned = call.run(
-        schema.plan_rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
+        installation.plan_rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
     )
     view = PlanView(planned, call.target, "as this database was set up with", verbose=call.output.verbose)
     call.output.say(*view.lines(call.output.width))
@@ -79,6 +79,6 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
     if not drop_audit_log:
         call.record_act("usersync.rollback_started", changes=len(planned.changes))
     done = call.run(
-        schema.rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
+        installation.rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
     )
     return RollbackView(done, call.target)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from usersync.cli.origins import lines_of_keys
+from usersync.config.settings import FILE_NAME
 from usersync.errors import SettingsError
-from usersync.plans.init.text import NO_LOG
-from usersync.plans.init.toml import toml
-from usersync.settings import FILE_NAME
+from usersync.schema.init.text import NO_LOG
+from usersync.schema.init.toml import toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from usersync.mapping import TableName
+    from usersync.config.mapping import TableName
 
 _PROJECT = "pyproject.toml"
 

@@ -24,8 +24,8 @@ from usersync.cli.text import (
     warning,
     wrap,
 )
+from usersync.core.users import only_failures_remain
 from usersync.errors import ConnectionFailedError
-from usersync.plans.users import only_failures_remain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ import click
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.sync_view import SyncView, UsersView
 from usersync.cli.text import count, typed
+from usersync.core import reconcile as plans
+from usersync.core.users import failures
 from usersync.errors import UserNotFoundError
 from usersync.models import Counts, SyncResult
-from usersync.plans import reconcile as plans
-from usersync.plans.users import failures
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from usersync.cli.output import View
-    from usersync.plans.why import ColumnReport, UserReport
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
+    from usersync.core.why import ColumnReport, UserReport
 
 _CELL = 26
 
@@ -220,7 +220,7 @@ def why(call: Call, user: str, column: str | None) -> View:
     The sync is tried in a transaction that is rolled back. Shows personal data. Exit code 1 if the user is
     out of sync.
     """
-    from usersync.plans import why as plans  # noqa: PLC0415 - only when it is wanted
+    from usersync.core import why as plans  # noqa: PLC0415 - only when it is wanted
 
     settings = call.settings_there
     report = call.run(plans.explain_user(settings, named_user(call, user)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from usersync.audit.context import begun
+from usersync.audit.event.context import begun
 from usersync.contrib.request import CONTEXT_KEY, REQUEST_ID_HEADER, TrustedProxies, fields_of_request
 
 Scope = MutableMapping[str, Any]

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from usersync.contrib.background import drive, drive_async, in_thread
-from usersync.tally import PositiveCache
+from usersync.core.progress import PositiveCache
 from usersync.transports.processes import ForkSafeLock, renew_in_child
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from usersync.audit.context import amend
+from usersync.audit.event.context import amend
 from usersync.client import UserSync
 from usersync.config.extras import needed
 from usersync.contrib.ensuring import TIMEOUT_S, Ensurer

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit import AuditLog
-from usersync.audit.context import amend
+from usersync.audit.event.context import amend
 from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
 from usersync.contrib.background import seen

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.audit.context import current, with_actor
-from usersync.audit.event import USER_AGENT_LENGTH, address, label
+from usersync.audit.event.context import current, with_actor
+from usersync.audit.event.event import USER_AGENT_LENGTH, address, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.context import Context, begun, resumed
+from usersync.audit.event.context import Context, begun, resumed
 from usersync.contrib.request import CONTEXT_KEY, REQUEST_ID_HEADER, TrustedProxies, fields_of_request
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from usersync.core.audit_log import has_events, has_log
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Steps
 
 
 def record_admin_action(
     settings: Settings, action: str, *, by: str, begins_log: bool = False, **details: Any
-) -> Plan[bool]:
+) -> Steps[bool]:
     """Record it if there is an audit log with events; returns whether it is recorded.
 
     A log without events was made a moment ago, or goes with ``rollback``: it gets none of usersync's own,

@@ -9,19 +9,19 @@ from usersync.sql.audit_expressions import audit_log
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Steps
 
 #: The command that creates the log.
 COMMAND = "usersync audit enable"
 
 
-def has_log(settings: Settings) -> Plan[bool]:
+def has_log(settings: Settings) -> Steps[bool]:
     """Whether there is an audit log."""
     return bool((yield from query_row(f"select {audit_log(settings)} is not null as found"))["found"])
 
 
-def has_events(settings: Settings) -> Plan[bool]:
+def has_events(settings: Settings) -> Steps[bool]:
     """Whether there is an audit log that holds an event."""
     if not (yield from has_log(settings)):
         return False

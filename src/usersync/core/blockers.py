@@ -13,9 +13,9 @@ from usersync.transports.steps import PINNED, query, read_only
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from usersync.mapping import TableName
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.config.mapping import TableName
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Blocker:
         )
 
 
-def blockers(settings: Settings, *tables: TableName) -> Plan[tuple[Blocker, ...]]:
+def blockers(settings: Settings, *tables: TableName) -> Steps[tuple[Blocker, ...]]:
     """The sessions that hold locks on these tables, on usersync's tables or on tracked tables. Empty if the
     lock was released, or if the locks cannot be read."""
     watched = ", ".join(literal(each.quoted) for each in tables)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from usersync.transports.steps import query_row
 
 if TYPE_CHECKING:
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Clocks:
         return self.server > self.after
 
 
-def compare_clocks() -> Plan[Clocks]:
+def compare_clocks() -> Steps[Clocks]:
     """Ask the server."""
     before = datetime.now(UTC)
     server = (yield from query_row("select clock_timestamp() as now"))["now"]

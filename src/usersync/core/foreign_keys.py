@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usersync.mapping import quote
+from usersync.config.mapping import quote
 from usersync.sql.render import render_catalog
 from usersync.transports.steps import PINNED, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan, Row
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Row, Steps
 
 #: As pg_constraint has it.
 ON_DELETE = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
@@ -121,7 +121,7 @@ class ForeignKeys:
                     waiting.append((key.child, (*path, key)))
 
 
-def foreign_keys(settings: Settings) -> Plan[ForeignKeys]:
+def foreign_keys(settings: Settings) -> Steps[ForeignKeys]:
     """Read them from the catalog. Names of tables have their schema."""
     rows = yield from query(PINNED + render_catalog("foreign_keys", settings))
     tables = yield from query_row(PINNED + render_catalog("tables", settings))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.config.settings import parse_remembered
 from usersync.errors import PrivilegeMissingError
-from usersync.settings import parse_remembered
 from usersync.transports.steps import PINNED, query, query_row
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Steps
 
 
 _WHO = """
@@ -22,7 +22,7 @@ _WHO = """
 """
 
 
-def require_membership() -> Plan[None]:
+def require_membership() -> Steps[None]:
     """Raise :class:`PrivilegeMissingError` unless this role is a member of the installation's owner.
 
     To other roles an installation looks like none, and the advice to apply would be wrong.
@@ -45,7 +45,7 @@ _HAS_SETTINGS = """
 """
 
 
-def settings_in_database() -> Plan[Settings | None]:
+def settings_in_database() -> Steps[Settings | None]:
     """The settings that usersync was last applied with here, or None where it is not installed.
 
     Raises :class:`SettingsError` if somebody edited them.

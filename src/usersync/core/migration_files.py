@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.mapping import TableName
+    from usersync.config.mapping import TableName
 
 #: Where tools keep them.
 DIRECTORIES = ("supabase/migrations", "migrations", "db/migrations", "drizzle", "prisma/migrations")

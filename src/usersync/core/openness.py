@@ -9,8 +9,8 @@ from usersync.sql.render import render_catalog
 from usersync.transports.steps import PINNED, query
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Opened:
         return revoke
 
 
-def opened_objects(settings: Settings) -> Plan[tuple[Opened, ...]]:
+def opened_objects(settings: Settings) -> Steps[tuple[Opened, ...]]:
     """Ask the server, object by object."""
     rows = yield from query(PINNED + render_catalog("exposed_objects", settings))
     return tuple(

@@ -10,7 +10,7 @@ from usersync.models import Pause
 from usersync.transports.steps import anything, operate, optional, time_text
 
 if TYPE_CHECKING:
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 #: The SQLSTATE under which the failures table names users who were not synced during a pause.
 NOTED = "US004"
@@ -27,13 +27,13 @@ class Ended:
     pending: BusyError | None = None
 
 
-def pause(*, by: str | None = None) -> Plan[tuple[Pause, bool]]:
+def pause(*, by: str | None = None) -> Steps[tuple[Pause, bool]]:
     """Pause the triggers. Returns the pause, and whether it began with this call."""
     row = yield from operate("pause", returns=_PAUSE | {"is_new": bool}, by=by)
     return Pause.from_json(row), bool(row["is_new"])
 
 
-def end_pause(*, by: str | None = None) -> Plan[Ended]:
+def end_pause(*, by: str | None = None) -> Steps[Ended]:
     """End the pause, and wait for the transactions that began during it."""
     row = yield from operate("resume", returns=optional(_PAUSE), by=by)
     ended = Pause.from_json(row) if row else None

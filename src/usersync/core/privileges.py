@@ -9,8 +9,8 @@ from usersync.sql.render import render_catalog
 from usersync.transports.steps import PINNED, query
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class MissingPrivilege:
         return f"role {self.role} lacks {self.what}"
 
 
-def missing_privileges(settings: Settings) -> Plan[tuple[MissingPrivilege, ...]]:
+def missing_privileges(settings: Settings) -> Steps[tuple[MissingPrivilege, ...]]:
     """Look them up in the catalog."""
     rows = yield from query(PINNED + render_catalog("privileges", settings))
     return tuple(MissingPrivilege(**row) for row in rows)

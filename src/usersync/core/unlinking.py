@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.core.paging import failed_ids, fewer
 from usersync.errors import DatabaseError
-from usersync.plans.pages import failed_ids, fewer
 from usersync.transports.steps import operate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 UNLINK_BATCH = 5_000
 
 
-def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Plan[int]:
+def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Steps[int]:
     """Finish the deletion of users who had too many events for the auth server's transaction.
 
     With ``on_delete = "delete"`` such users are in the failures table. Their events are unlinked in batches
@@ -32,7 +32,7 @@ def unlink_deleted_users(on_batch: Callable[[int], None] = lambda _: None) -> Pl
     return waiting
 
 
-def _unlink(user_id: str, on_batch: Callable[[int], None]) -> Plan[None]:
+def _unlink(user_id: str, on_batch: Callable[[int], None]) -> Steps[None]:
     batch = UNLINK_BATCH
     while True:
         try:

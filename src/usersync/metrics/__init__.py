@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from usersync.audit.stats import AuditStats
-    from usersync.audit.survey import SpoolSurvey
+    from usersync.audit.delivery.stats import AuditStats
+    from usersync.audit.spool.listing import SpoolSurvey
     from usersync.models import SyncStatus
 
 Kind = Literal["gauge", "counter"]

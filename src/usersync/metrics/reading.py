@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from usersync import metrics
-from usersync.audit.survey import survey_spools
+from usersync.audit.spool.listing import survey_spools
 from usersync.errors import UsersyncError
 from usersync.transports.processes import ForkSafeLock
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.audit_columns import FIELDS
-from usersync.mapping import quote
+from usersync.config.audit_columns import FIELDS
+from usersync.config.mapping import quote
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from usersync.audit_columns import AuditColumn, AuditColumns
-    from usersync.settings import Settings
+    from usersync.config.audit_columns import AuditColumn, AuditColumns
+    from usersync.config.settings import Settings
 
 #: The start of the comment on an audit log that usersync created.
 OWN_COMMENT = "The audit log, made by usersync: "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from usersync.mapping import SOURCE_TYPES, Column, Default, Source, quote
+from usersync.config.mapping import SOURCE_TYPES, Column, Default, Source, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from usersync.settings import OnDelete, Settings
+    from usersync.config.settings import OnDelete, Settings
 
 
 def literal(value: Default) -> str:

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from usersync.mapping import quote
+from usersync.config.mapping import quote
 from usersync.sql.audit_expressions import (
     audit_column_list,
     audit_key,
@@ -32,7 +32,7 @@ from usersync.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
 
 _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.mapping import quote
+from usersync.config.mapping import quote
 from usersync.sql.expressions import expression
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings, Skip
+    from usersync.config.settings import Settings, Skip
 
 #: When a user is skipped, by a row of the auth server's table.
 _SKIPPED: dict[Skip, str] = {

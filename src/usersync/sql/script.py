@@ -10,7 +10,7 @@ from usersync.sql.render import render_bundle
 from usersync.version import __version__
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
     from usersync.sql.render import Bundle, Function, Migration
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from usersync.mapping import TableName
+from usersync.config.mapping import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

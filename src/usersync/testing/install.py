@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
     from usersync.testing.shape import SupabaseDatabase
 
 
 def install(database: SupabaseDatabase, settings: Settings) -> None:
     """Install usersync as ``postgres``, with ``settings``, and leave no session behind."""
     with database.connect("postgres") as connection:
-        run(schema.apply(settings), connection)
+        run(installation.apply(settings), connection)

@@ -15,8 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from usersync.config.settings import Settings
     from usersync.embedded import EmbeddedPostgres
-    from usersync.settings import Settings
     from usersync.testing import AuthUser, GoTrue, SupabaseCluster, SupabaseDatabase
 
 # Nothing in a test's database has to survive a power cut.
@@ -59,7 +59,7 @@ def usersync_server() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="session")
 def usersync_settings() -> Settings:
     """What usersync is installed with. Override it in your conftest.py, with ``scope="session"``."""
-    from usersync.settings import Settings  # noqa: PLC0415 - see the module's docstring
+    from usersync.config.settings import Settings  # noqa: PLC0415 - see the module's docstring
 
     return Settings()
 

@@ -10,7 +10,7 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from usersync.errors import BusyError
-from usersync.transports.steps import PINNED_SESSION, Pause, Plan, query, query_row
+from usersync.transports.steps import PINNED_SESSION, Pause, Steps, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ _INSTALLER = """
 """
 
 
-def take_lock(lock_timeout: str) -> Plan[None]:
+def take_lock(lock_timeout: str) -> Steps[None]:
     """Be the only installer until the transaction ends, and wait for other locks no longer than this."""
     yield from query(f"{PINNED_SESSION}; set local lock_timeout = '120s'")
     row = yield from query_row("select pg_try_advisory_xact_lock(%(key)s) as taken", key=LOCK_KEY)
@@ -57,8 +57,8 @@ def take_lock(lock_timeout: str) -> Plan[None]:
 
 
 def patiently(
-    attempt: Callable[[], Plan[T]], table: str, who: Callable[[], Plan[Sequence[object]]]
-) -> Plan[T]:
+    attempt: Callable[[], Steps[T]], table: str, who: Callable[[], Steps[Sequence[object]]]
+) -> Steps[T]:
     """Try until ``table``, and whatever else the attempt locks, is available; raises :class:`BusyError`.
 
     ``who`` finds the sessions that hold the lock.

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
-from usersync.connecting import (
+from usersync.config.dsn import (
     PIN_DATES,
     VARIABLES,
     Sealed,
@@ -24,11 +24,11 @@ from usersync.connecting import (
     opened,
     sealed,
 )
-from usersync.environment import look_up
+from usersync.config.environment import look_up
 from usersync.errors import SettingsError
-from usersync.rest import DataApi
-from usersync.rest.api import KEY_VARIABLES
-from usersync.rest.exchange import converse
+from usersync.transports.data_api import DataApi
+from usersync.transports.data_api.api import KEY_VARIABLES
+from usersync.transports.data_api.exchange import converse
 from usersync.transports.gate import GatedConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import ForkSafeLock, leave_alone, renew_in_child
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 T = TypeVar("T")
 
@@ -68,13 +68,13 @@ def find_source(*, directory: Path | None = None) -> str | DataApi:
 class Link(Protocol):
     """Runs plans, from any thread."""
 
-    def run(self, plan: Plan[T]) -> T:
+    def run(self, plan: Steps[T]) -> T:
         """Drive a plan to its end. Blocks."""
 
-    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         """The same, and whether no rollback of the application's can undo what was done and seen."""
 
-    def run_apart(self, plan: Plan[T]) -> T:
+    def run_apart(self, plan: Steps[T]) -> T:
         """The same for what takes long, so that nobody else waits for it where that can be helped."""
 
     def room_for(self, workers: int) -> int:
@@ -110,7 +110,7 @@ class AddressLink:
         self._lock = ForkSafeLock()
         renew_in_child(self)
 
-    def run(self, plan: Plan[T]) -> T:
+    def run(self, plan: Steps[T]) -> T:
         with self._lock:
             if self._own is None or is_lost(self._own):
                 self._own = connect(self._dsn)
@@ -119,10 +119,10 @@ class AddressLink:
             finally:
                 self._drop_interrupted(self._own)
 
-    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return self.run(plan), True
 
-    def run_apart(self, plan: Plan[T]) -> T:
+    def run_apart(self, plan: Steps[T]) -> T:
         with connect(self._dsn) as connection:
             return run(plan, connection)
 
@@ -156,12 +156,12 @@ class ConnectionLink:
         check_origin(connection)
         self._connection = connection
 
-    def run(self, plan: Plan[T]) -> T:
+    def run(self, plan: Steps[T]) -> T:
         return run(plan, self._connection)
 
     run_apart = run
 
-    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return run_noting(plan, self._connection)
 
     def room_for(self, workers: int) -> int:
@@ -180,13 +180,13 @@ class PoolLink:
         check_origin(pool)
         self._pool = pool
 
-    def run(self, plan: Plan[T]) -> T:
+    def run(self, plan: Steps[T]) -> T:
         with _from_pool(self._pool) as connection:
             return run(plan, connection)
 
     run_apart = run
 
-    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return self.run(plan), True
 
     def room_for(self, workers: int) -> int:
@@ -201,17 +201,17 @@ class ApiLink:
     """The Data API, over as many connections as there are threads that call."""
 
     def __init__(self, api: DataApi) -> None:
-        from usersync.rest.http import BlockingWire  # noqa: PLC0415 - httpx, which a database can do without
+        from usersync.transports.data_api.http import BlockingWire  # noqa: PLC0415 - httpx, which a database can do without
 
         self._api = api
         self._wire = BlockingWire(api)
 
-    def run(self, plan: Plan[T]) -> T:
+    def run(self, plan: Steps[T]) -> T:
         return self._wire.drive(converse(plan, self._api))
 
     run_apart = run
 
-    def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return self.run(plan), True
 
     def room_for(self, workers: int) -> int:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
-from usersync.connecting import (
+from usersync.config.dsn import (
     PIN_DATES,
     Sealed,
     check_dsn,
@@ -22,8 +22,8 @@ from usersync.connecting import (
     sealed,
 )
 from usersync.errors import SettingsError
-from usersync.rest import DataApi
-from usersync.rest.exchange import converse
+from usersync.transports.data_api import DataApi
+from usersync.transports.data_api.exchange import converse
 from usersync.transports.gate import GatedAsyncConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import leave_alone, renew_in_child
@@ -32,7 +32,7 @@ from usersync.transports.run import run_async, run_noting_async, translate
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 T = TypeVar("T")
 
@@ -42,13 +42,13 @@ AsyncSource = str | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | Da
 class AsyncLink(Protocol):
     """Runs plans, from any task."""
 
-    async def run(self, plan: Plan[T]) -> T: ...
+    async def run(self, plan: Steps[T]) -> T: ...
 
-    async def run_apart(self, plan: Plan[T]) -> T: ...
+    async def run_apart(self, plan: Steps[T]) -> T: ...
 
     def room_for(self, workers: int) -> int: ...
 
-    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]: ...
+    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]: ...
 
     async def close(self) -> None: ...
 
@@ -79,17 +79,17 @@ class AsyncAddressLink:
         self._slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
         renew_in_child(self)
 
-    async def run(self, plan: Plan[T]) -> T:
+    async def run(self, plan: Steps[T]) -> T:
         slot = self._slot()
         async with slot.lock:
             if slot.connection is None or is_lost(slot.connection):
                 slot.connection = await connect_async(self._dsn)
             return await run_async(plan, slot.connection)
 
-    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return await self.run(plan), True
 
-    async def run_apart(self, plan: Plan[T]) -> T:
+    async def run_apart(self, plan: Steps[T]) -> T:
         async with await connect_async(self._dsn) as connection:
             return await run_async(plan, connection)
 
@@ -130,12 +130,12 @@ class AsyncConnectionLink:
         check_origin(connection)
         self._connection = connection
 
-    async def run(self, plan: Plan[T]) -> T:
+    async def run(self, plan: Steps[T]) -> T:
         return await run_async(plan, self._connection)
 
     run_apart = run
 
-    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return await run_noting_async(plan, self._connection)
 
     def room_for(self, workers: int) -> int:
@@ -152,13 +152,13 @@ class AsyncPoolLink:
         check_origin(pool)
         self._pool = pool
 
-    async def run(self, plan: Plan[T]) -> T:
+    async def run(self, plan: Steps[T]) -> T:
         async with _from_pool(self._pool) as connection:
             return await run_async(plan, connection)
 
     run_apart = run
 
-    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return await self.run(plan), True
 
     def room_for(self, workers: int) -> int:
@@ -170,19 +170,19 @@ class AsyncPoolLink:
 
 class AsyncApiLink:
     def __init__(self, api: DataApi) -> None:
-        from usersync.rest.http import Wire  # noqa: PLC0415 - httpx, which a database can do without
+        from usersync.transports.data_api.http import Wire  # noqa: PLC0415 - httpx, which a database can do without
 
         self._api = api
         self._wire = Wire(api)
 
-    async def run(self, plan: Plan[T]) -> T:
-        from usersync.rest.http import drive_async  # noqa: PLC0415 - likewise
+    async def run(self, plan: Steps[T]) -> T:
+        from usersync.transports.data_api.http import drive_async  # noqa: PLC0415 - likewise
 
         return await drive_async(converse(plan, self._api), self._wire)
 
     run_apart = run
 
-    async def run_noting(self, plan: Plan[T]) -> tuple[T, bool]:
+    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
         return await self.run(plan), True
 
     def room_for(self, workers: int) -> int:

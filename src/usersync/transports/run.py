@@ -15,7 +15,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from usersync.errors import ConnectionFailedError, UsersyncError, refused
 from usersync.transports.ownership import Turn, other_loop, settle, settle_async
-from usersync.transports.steps import Pause, Plan, Statement, say_why
+from usersync.transports.steps import Pause, Statement, Steps, say_why
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Row
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run(plan: Plan[T], connection: psycopg.Connection[Any]) -> T:
+def run(plan: Steps[T], connection: psycopg.Connection[Any]) -> T:
     """Drive ``plan`` to its end and return its result. Blocks.
 
     In a transaction of the application's, each statement runs in a savepoint, so that a failure leaves the
@@ -33,7 +33,7 @@ def run(plan: Plan[T], connection: psycopg.Connection[Any]) -> T:
     return run_noting(plan, connection)[0]
 
 
-def run_noting(plan: Plan[T], connection: psycopg.Connection[Any]) -> tuple[T, bool]:
+def run_noting(plan: Steps[T], connection: psycopg.Connection[Any]) -> tuple[T, bool]:
     """:func:`run`, and whether no rollback of the application's can undo what was done and seen."""
     with _Blocking(connection) as driver:
         settle(connection)
@@ -89,12 +89,12 @@ class _Blocking:
                 self._connection.lock.release()
 
 
-async def run_async(plan: Plan[T], connection: psycopg.AsyncConnection[Any]) -> T:
+async def run_async(plan: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
     """Drive ``plan`` to its end and return its result; see :func:`run`."""
     return (await run_noting_async(plan, connection))[0]
 
 
-async def run_noting_async(plan: Plan[T], connection: psycopg.AsyncConnection[Any]) -> tuple[T, bool]:
+async def run_noting_async(plan: Steps[T], connection: psycopg.AsyncConnection[Any]) -> tuple[T, bool]:
     """See :func:`run_noting`."""
     async with _Awaiting(connection) as driver:
         await settle_async(connection)

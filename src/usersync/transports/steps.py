@@ -87,7 +87,7 @@ def say_why(pause: Pause) -> None:
         tell(pause.why)
 
 
-Plan = Generator[Statement | Pause, list[Row], T]
+Steps = Generator[Statement | Pause, list[Row], T]
 
 #: What an answer has to look like, see :func:`fits`.
 Shape = Any
@@ -103,18 +103,18 @@ COMMIT, ROLLBACK = Statement("commit"), Statement("rollback")
 PINNED = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
 
 
-def query(sql: str, **params: Any) -> Plan[list[Row]]:
+def query(sql: str, **params: Any) -> Steps[list[Row]]:
     """Run one statement and return its rows."""
     return (yield from _timed(Statement(sql, params or None)))
 
 
-def query_row(sql: str, **params: Any) -> Plan[Row]:
+def query_row(sql: str, **params: Any) -> Steps[Row]:
     """Run one statement that returns exactly one row, and return that."""
     rows = yield from query(sql, **params)
     return rows[0]
 
 
-def call(function: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:
+def call(function: str, *, returns: Shape, **arguments: Any) -> Steps[Any]:
     """Call a function of ours in ``public`` and return its answer, which is plain JSON data.
 
     A plan that does nothing but this runs over the Data API, too. There somebody else may have answered, so
@@ -130,7 +130,7 @@ def call(function: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:
     return checked(rows[0]["answer"], returns)
 
 
-def _timed(statement: Statement) -> Plan[list[Row]]:
+def _timed(statement: Statement) -> Steps[list[Row]]:
     """Run a statement; an error of the database says how long it took."""
     began = time.monotonic()
     try:
@@ -140,7 +140,7 @@ def _timed(statement: Statement) -> Plan[list[Row]]:
         raise
 
 
-def operate(operation: str, *, returns: Shape, **arguments: Any) -> Plan[Any]:
+def operate(operation: str, *, returns: Shape, **arguments: Any) -> Steps[Any]:
     """Ask ``public.usersync`` for an operation; ids may be given as such."""
     return (yield from call("usersync", returns=returns, operation=operation, arguments=_plain(arguments)))
 
@@ -202,7 +202,7 @@ def optional(shape: Shape) -> Shape:
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def in_transaction(body: Plan[T]) -> Plan[T]:
+def in_transaction(body: Steps[T]) -> Steps[T]:
     """Run ``body`` in a transaction of its own: all of it or nothing.
 
     The connection must not be in a transaction already.
@@ -219,13 +219,13 @@ def in_transaction(body: Plan[T]) -> Plan[T]:
     return result
 
 
-def read_only(body: Plan[T]) -> Plan[T]:
+def read_only(body: Steps[T]) -> Steps[T]:
     """Run ``body`` in a transaction of its own that the server lets write nothing, on a pinned search path.
 
     A table that others have locked is waited for as long as ``COMMAND_LOCK_TIMEOUT`` says.
     """
 
-    def guarded() -> Plan[T]:
+    def guarded() -> Steps[T]:
         yield from query("set transaction read only")
         yield from query(f"{PINNED_SESSION}; set local lock_timeout = '{COMMAND_LOCK_TIMEOUT}'")
         return (yield from body)

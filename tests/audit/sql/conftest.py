@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from fix_project import Project
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
 
 
 @pytest.fixture

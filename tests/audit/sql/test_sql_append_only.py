@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sql_log import event
 
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.key_types
@@ -65,7 +65,7 @@ def test_a_partition_attached_by_hand_is_guarded_by_the_next_apply(log, user_id)
     attach_by_hand(log)
     for write in ("update", "delete"):
         refused(log, "public.archive", WRITES[write])
-    run(schema.apply(log.project.settings), log.owner)
+    run(installation.apply(log.project.settings), log.owner)
     refused(log, "public.archive", WRITES["truncate"])
 
 

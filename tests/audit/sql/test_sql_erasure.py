@@ -16,6 +16,8 @@ from fix_project import NAMES
 from logged import logged
 from postgrest import SECRET_KEY
 from usersync import DataApi, UserSync
+from usersync.audit import erasure
+from usersync.config.personal_data import PERSONAL, erase_keys, words_of
 from usersync.errors import (
     ConflictError,
     DatabaseError,
@@ -24,8 +26,6 @@ from usersync.errors import (
     UserNotFoundError,
     UserStillExistsError,
 )
-from usersync.personal import PERSONAL, erase_keys, words_of
-from usersync.plans import erasure
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run

@@ -8,9 +8,10 @@ import pytest
 from sql_log import event, send
 
 from logged import logged
-from usersync.audit.redaction import Redactor
-from usersync.plans import erasure, tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.audit import erasure
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run

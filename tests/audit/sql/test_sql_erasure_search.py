@@ -6,10 +6,10 @@ import pytest
 from psycopg.types.json import Jsonb
 from sql_log import event, send
 
+from usersync.audit import erasure
+from usersync.audit.tracking.operations import track
+from usersync.audit.tracking.state import TrackOptions
 from usersync.errors import SettingsError
-from usersync.plans import erasure
-from usersync.plans.tracking import track
-from usersync.plans.tracking_state import TrackOptions
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sql_log import event, send, wait_until_blocked
 
-from usersync.plans import audit_upkeep
+from usersync.audit import upkeep
 from usersync.transports.run import run
 
 #: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
@@ -136,7 +136,7 @@ def test_an_event_that_a_trigger_lets_vanish_is_no_duplicate(log):
     assert (first, second["action"]) == (lost, "swallowed")
     assert (state, "returned null" in reason) == ("27000", True)
     log.owner.execute(f"drop trigger swallow on {log.table}")
-    assert run(audit_upkeep.retry_rejects(), log.owner).stored == 2
+    assert run(upkeep.retry_rejects(), log.owner).stored == 2
     assert len(log.rows()) == 3
 
 

@@ -11,9 +11,10 @@ from psycopg.rows import dict_row
 from sql_log import event, send
 
 from logged import logged
-from usersync.audit_models import EventFilter
+from usersync.audit import reading, upkeep
+from usersync.audit.models import EventFilter
 from usersync.errors import ConflictError, SettingsError
-from usersync.plans import audit, audit_upkeep, schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 SEED_TABLE = """
@@ -67,7 +68,7 @@ def rows(owner):
 
 
 def test_an_event_in_the_applications_words(owner, auth):
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     user_id = auth.sign_up_email("ada@example.com")
     sent = event(
         actor_id=str(user_id),
@@ -95,7 +96,7 @@ def test_an_event_in_the_applications_words(owner, auth):
 
 
 def test_users_repeats_and_rejects_are_as_in_a_log_of_usersyncs_own(owner, auth):
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     missing, unknown = auth.sign_up_email("ada@example.com"), uuid4()
     owner.execute("delete from public.users")
     known, lost = event(actor_id=str(missing)), event(actor_id=str(unknown))
@@ -115,21 +116,21 @@ def test_users_repeats_and_rejects_are_as_in_a_log_of_usersyncs_own(owner, auth)
 def test_another_unique_constraint_is_no_duplicate(owner):
     """A conflict on the application's own constraint would otherwise count as an event that is there."""
     owner.execute("create unique index on public.audit_logs (record_id)")
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     assert send(owner, event(entity_id=1), event(entity_id=1), event(entity_id=2)) == (2, 0, 1)
 
 
 @pytest.mark.newest_server
 def test_a_constraint_of_the_applications_own_is_found_by_halving(owner):
     owner.execute("alter table public.audit_logs add check (record_id <> '13')")
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     events = [event(entity_id=n % 20) for n in range(400)]
     assert send(owner, *events) == (380, 0, 20)
     assert {row["record_id"] for row in rows(owner)} == {str(n) for n in range(20)} - {"13"}
 
 
 def test_a_column_that_changes_later_is_no_fault_of_the_events(owner):
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     owner.execute("alter table public.audit_logs drop column details")
     with pytest.raises(psycopg.errors.UndefinedColumn):
         send(owner, event())
@@ -156,7 +157,7 @@ def test_a_table_that_does_not_fit_is_found_before_anything_is_installed(owner, 
     if alteration:
         owner.execute(f"alter table public.audit_logs {alteration}")
     with pytest.raises(ConflictError, match=message):
-        run(schema.apply(settings_with(**changes)), owner)
+        run(installation.apply(settings_with(**changes)), owner)
     assert owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
 
@@ -167,7 +168,9 @@ def test_a_table_that_fits_in_part_is_noted(owner):
         alter table public.audit_logs drop constraint audit_logs_user_id_fkey,
             add constraint restricting foreign key (user_id) references public.users (id)
     """)
-    notes = [finding.message for finding in run(schema.plan(settings_with(metadata=None)), owner).findings]
+    notes = [
+        finding.message for finding in run(installation.plan(settings_with(metadata=None)), owner).findings
+    ]
     for field in ("entity_id", "entity_type"):  # a default does not help where null is what is written
         assert any(f"events without {field} are put aside" in note for note in notes)
     assert any("keeps users who have events from being deleted" in note for note in notes)
@@ -176,7 +179,7 @@ def test_a_table_that_fits_in_part_is_noted(owner):
 
 def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
     with pytest.raises(ConflictError, match="was not made by usersync") as refused:
-        run(schema.apply(logged({"columns": {"email": "email"}})), owner)
+        run(installation.apply(logged({"columns": {"email": "email"}})), owner)
     for proposal in ('id = "event_id"', 'entity_type = "table_name"', 'metadata = "details"'):
         assert proposal in refused.value.hint
 
@@ -184,18 +187,18 @@ def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
 def test_a_copy_of_a_log_is_not_taken_for_one(owner):
     owner.execute("comment on table public.audit_logs is 'The audit log, made by usersync: what happened'")
     with pytest.raises(ConflictError, match="was not made by usersync"):
-        run(schema.apply(logged({"columns": {"email": "email"}})), owner)
+        run(installation.apply(logged({"columns": {"email": "email"}})), owner)
 
 
 def test_a_mapped_table_has_to_be_there(owner):
     owner.execute("drop table public.audit_logs cascade")
     with pytest.raises(ConflictError, match=r"there is no table public\.audit_logs"):
-        run(schema.apply(settings_with()), owner)
+        run(installation.apply(settings_with()), owner)
 
 
 def test_reading_an_audit_table_of_the_applications_own(owner, auth):
     """What was there before usersync, what usersync wrote, and fields that have no column."""
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     user_id = auth.sign_up_email("ada@example.com")
     owner.execute("""
         insert into public.audit_logs (action, table_name, record_id, details, created_at)
@@ -205,7 +208,7 @@ def test_reading_an_audit_table_of_the_applications_own(owner, auth):
     send(owner, event(outcome="denied", changes={"a": [1, 2]}, metadata={"why": "sold"}, **fields))
 
     def found(**wanted):
-        return run(audit.search(EventFilter(**wanted)), owner).events
+        return run(reading.search(EventFilter(**wanted)), owner).events
 
     (record,) = found(outcome="denied")
     assert (record.user_id, record.entity_id, record.ip) == (user_id, "3", "203.0.113.7")
@@ -216,19 +219,19 @@ def test_reading_an_audit_table_of_the_applications_own(owner, auth):
 
     seen, cursor = [], None
     while True:
-        page = run(audit.search(EventFilter(), after=cursor, limit=2), owner)
+        page = run(reading.search(EventFilter(), after=cursor, limit=2), owner)
         seen += [each.entity_id for each in page.events]
         if (cursor := page.next) is None:
             break
     assert seen[0] == "3"
     assert sorted(seen[1:]) == ["1", "2", "3", "4", "5"]
-    (entry, *_), _ = run(audit.history("product", "3"), owner)
+    (entry, *_), _ = run(reading.history("product", "3"), owner)
     assert entry.event.id is None
-    assert len(run(audit.stats(days=10_000), owner)) == 2
+    assert len(run(reading.stats(days=10_000), owner)) == 2
 
 
 def test_metadata_that_is_named_like_a_field_is_kept_apart_from_it(owner):
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     mine = {
         "entity_id": "mine",
         "outcome": "mine",
@@ -240,65 +243,65 @@ def test_metadata_that_is_named_like_a_field_is_kept_apart_from_it(owner):
     send(owner, event(entity_type="product", entity_id="42", actor_id="ada", metadata=mine))
     (row,) = rows(owner)
     assert (row["details"]["outcome"], row["details"]["actor_id"]) == ("succeeded", "ada")
-    (record,) = run(audit.search(EventFilter()), owner).events
+    (record,) = run(reading.search(EventFilter()), owner).events
     assert (record.outcome, record.actor_id, record.entity_id) == ("succeeded", "ada", "42")
     assert record.metadata == mine
     # It has no column, and is in the metadata.
     assert record.recorded_at.tzinfo == UTC
-    assert run(audit.search(EventFilter(actor_id="me")), owner).events == ()
+    assert run(reading.search(EventFilter(actor_id="me")), owner).events == ()
 
 
 def test_what_the_application_wrote_before_is_read_as_it_is(owner):
     """Under names that are no fields without a column, and under one that is."""
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     owner.execute(
         "insert into public.audit_logs (action, details) values ('old', "
         """'{"entity_id": "x", "metadata": {"a": 1}, "recorded_at": "last week"}')"""
     )
-    (record,) = run(audit.search(EventFilter()), owner).events
+    (record,) = run(reading.search(EventFilter()), owner).events
     assert (record.recorded_at, record.metadata) == (None, {"entity_id": "x", "metadata": {"a": 1}})
 
 
 def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
-    run(schema.apply(settings_with()), owner)
-    cursor = run(audit.tail(), owner).cursor
+    run(installation.apply(settings_with()), owner)
+    cursor = run(reading.tail(), owner).cursor
     send(owner, event(action="a", occurred_at="now"))
-    batch = run(audit.tail(cursor), owner)
+    batch = run(reading.tail(cursor), owner)
     assert [each.action for each in batch.events] == ["a"]
-    assert run(audit.tail(batch.cursor), owner).events == ()
+    assert run(reading.tail(batch.cursor), owner).events == ()
 
 
 def test_a_rollback_leaves_it_and_says_so(owner):
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     send(owner, event())
     before = rows(owner)
-    planned = run(schema.rollback(settings_with()), owner).changes
+    planned = run(installation.rollback(settings_with()), owner).changes
     kept = {each.subject: each.reason for each in planned if each.kind == "keep"}
     assert kept["table public.audit_logs"] == "it is the application's"
     assert rows(owner) == before
 
 
 def test_its_rows_are_not_usersyncs_to_prune(owner):
-    run(schema.apply(settings_with()), owner)
+    run(installation.apply(settings_with()), owner)
     send(owner, event())
     with pytest.raises(SettingsError, match="the application's own table"):
-        run(audit_upkeep.prune(datetime(2026, 6, 1, tzinfo=UTC)), owner)
+        run(upkeep.prune(datetime(2026, 6, 1, tzinfo=UTC)), owner)
     assert len(rows(owner)) == 1
 
 
 def test_without_any_time_there_is_no_order_to_search_in(owner):
-    run(schema.apply(settings_with(occurred_at=None)), owner)
+    run(installation.apply(settings_with(occurred_at=None)), owner)
     with pytest.raises(SettingsError, match="neither occurred_at nor recorded_at is mapped"):
-        run(audit.search(EventFilter()), owner)
+        run(reading.search(EventFilter()), owner)
 
 
 def test_a_time_without_zone_is_utc_both_ways(owner):
     owner.execute("alter table public.audit_logs alter created_at type timestamp without time zone")
     mapped = {"column": "created_at", "type": "timestamp without time zone"}
-    run(schema.apply(settings_with(occurred_at=mapped)), owner)
+    run(installation.apply(settings_with(occurred_at=mapped)), owner)
     owner.execute("set timezone = 'Asia/Kolkata'")
     send(owner, event(occurred_at="2026-03-01T12:00:00+02:00"))
     at = datetime(2026, 3, 1, 10, tzinfo=UTC)
     assert [row["created_at"] for row in rows(owner)] == [at.replace(tzinfo=None)]
-    (record,) = run(audit.search(EventFilter(since=at, until=at + timedelta(minutes=1))), owner).events
+    (record,) = run(reading.search(EventFilter(since=at, until=at + timedelta(minutes=1))), owner).events
     assert record.occurred_at == at

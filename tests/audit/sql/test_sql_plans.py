@@ -8,8 +8,8 @@ import pytest
 from psycopg.rows import dict_row
 from sql_log import event
 
-from usersync.audit_models import Cursor, EventFilter
-from usersync.plans import audit
+from usersync.audit import reading
+from usersync.audit.models import Cursor, EventFilter
 from usersync.transports.steps import Statement
 
 pytestmark = pytest.mark.newest_server
@@ -94,7 +94,7 @@ def _at_run_time(value, users):
 def test_a_search_reads_little_more_than_it_returns(log, filled, search):
     fields, column = SEARCHES[search]
     someone = {name: _at_run_time(value, filled) for name, value in fields.items()}
-    scans = explained(audit.search(EventFilter(**someone), limit=50), log)
+    scans = explained(reading.search(EventFilter(**someone), limit=50), log)
     assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
     used = [scan for scan in scans if scan[1] and (column in scan[2] or column in scan[1])]
     assert used, scans
@@ -104,7 +104,7 @@ def test_a_search_reads_little_more_than_it_returns(log, filled, search):
 def test_the_next_page_begins_where_the_last_one_ended(log, filled):
     """However far back it is: nothing newer is read."""
     cursor = Cursor(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
-    scans = explained(audit.search(EventFilter(), after=cursor, limit=50), log)
+    scans = explained(reading.search(EventFilter(), after=cursor, limit=50), log)
     assert sum(looked_at for *_, looked_at in scans) <= 200, scans
 
 
@@ -112,13 +112,13 @@ def test_months_that_cannot_matter_are_left_out(log, filled):
     now = datetime.now(UTC)
     month = f"{now:%Y_%m}"
     start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    scans = explained(audit.search(EventFilter(since=start, until=now, text="nothing")), log)
+    scans = explained(reading.search(EventFilter(since=start, until=now, text="nothing")), log)
     places = {scan[1] for scan in scans}
     assert all(month in each or "default" in each or not each for each in places), scans
 
 
 def test_one_event_is_found_by_its_id(log, filled):
     first = log.owner.execute(f"select id from {log.table} limit 1").fetchone()[0]
-    scans = explained(audit.show(first), log)
+    scans = explained(reading.show(first), log)
     assert sum(looked_at for *_, looked_at in scans) == 1
     assert all("pkey" in scan[1] or scan[0] == "Seq Scan" for scan in scans)

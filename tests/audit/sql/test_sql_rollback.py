@@ -11,9 +11,11 @@ from psycopg import sql
 from sql_log import event
 
 from logged import logged
+from usersync.audit import reading, upkeep
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.errors import DatabaseError, NotInstalledError
-from usersync.plans import audit, audit_upkeep, schema, tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.schema import installation
 from usersync.sql.script import install_script
 from usersync.transports.run import run
 
@@ -47,7 +49,7 @@ SHAPE = """
 
 
 def back(log, **options):
-    run(schema.rollback(log.project.settings, **options), log.owner)
+    run(installation.rollback(log.project.settings, **options), log.owner)
 
 
 def test_the_query_of_the_page_reads_the_log_afterwards(log):
@@ -57,7 +59,7 @@ def test_the_query_of_the_page_reads_the_log_afterwards(log):
     log.record(event(action="order.placed"))
     back(log)
     with pytest.raises(NotInstalledError):
-        run(audit.tail(), log.owner)
+        run(reading.tail(), log.owner)
     assert [row[1] for row in log.owner.execute(query)] == ["order.placed"]
 
 
@@ -85,11 +87,11 @@ def test_it_is_taken_on_again(log):
     log.record(first)
     before, guards = log.rows(), guarded(log)
     back(log)
-    run(schema.apply(log.project.settings), log.owner)
+    run(installation.apply(log.project.settings), log.owner)
     assert log.rows() == before
     assert guarded(log) == guards
     assert log.record(first, event()) == (1, 1, 0)
-    assert run(schema.plan(log.project.settings), log.owner).changes == ()
+    assert run(installation.plan(log.project.settings), log.owner).changes == ()
 
 
 def guarded(log):
@@ -125,18 +127,18 @@ def test_events_that_were_put_aside_stay_with_the_log_and_come_back(log):
     """They are nowhere else."""
     bad = event(outcome="perhaps")
     assert log.record(bad) == (0, 0, 1)
-    planned = run(schema.plan_rollback(log.project.settings), log.owner).changes
+    planned = run(installation.plan_rollback(log.project.settings), log.owner).changes
     (kept,) = (each for each in planned if each.subject == "table usersync.audit_rejects")
     assert (kept.kind, kept.reason[:10]) == ("keep", "1 event in")
     back(log)
     home = sql.Identifier(log.names[0], "audit_rejects").as_string()
     stored = log.owner.execute(f"select event from {home}")
     assert stored.fetchall() == [(bad,)]
-    run(schema.apply(log.project.settings), log.owner)
+    run(installation.apply(log.project.settings), log.owner)
     assert [reject[0] for reject in log.rejects()] == [bad]
     log.owner.execute("update usersync.audit_rejects set event = event - 'outcome'")
-    assert run(audit_upkeep.retry_rejects(), log.owner).stored == 1
-    assert run(schema.plan(log.project.settings), log.owner).changes == ()
+    assert run(upkeep.retry_rejects(), log.owner).stored == 1
+    assert run(installation.plan(log.project.settings), log.owner).changes == ()
     back(log)
     assert log.owner.execute("select to_regclass(%s)", [home]).fetchone() == (None,)
 
@@ -154,14 +156,14 @@ def test_the_plan_says_what_goes_and_what_stays(log):
     log.owner.execute("create table public.products (id int primary key)")
     run(tracking.track(log.project.settings, "products", TrackOptions(), lambda _: False), log.owner)
     log.record(event(outcome="perhaps"))
-    planned = run(schema.plan_rollback(log.project.settings), log.owner).changes
+    planned = run(installation.plan_rollback(log.project.settings), log.owner).changes
     said = {(each.kind, each.subject): each.reason for each in planned}
     assert said["drop", "triggers on public.products"] == "its changes are no longer recorded"
     assert "append-only no more" in said["keep", f"table {log.project.settings.audit_table}"]
     back(log)
     assert log.owner.execute("select count(*) from pg_trigger where not tgisinternal").fetchone() == (0,)
-    run(schema.apply(log.project.settings), log.owner)
-    planned = run(schema.plan_rollback(log.project.settings, drop_audit_log=True), log.owner).changes
+    run(installation.apply(log.project.settings), log.owner)
+    planned = run(installation.plan_rollback(log.project.settings, drop_audit_log=True), log.owner).changes
     dropped = {each.subject: each.reason for each in planned if each.kind == "drop"}
     assert dropped["table usersync.audit_rejects"] == "with 1 event that could not be stored"
     back(log, drop_audit_log=True)
@@ -176,7 +178,7 @@ def test_the_log_goes_too_if_it_is_to(log):
     assert "audit_logs" not in {row[0] for row in log.owner.execute(left).fetchall()}
     assert log.owner.execute("select to_regclass(%s)", [log.table]).fetchone() == (None,)
     assert log.project.auth.sign_up_email("ada@example.com")
-    run(schema.apply(log.project.settings), log.owner)
+    run(installation.apply(log.project.settings), log.owner)
     assert log.record(event()) == (1, 0, 0)
 
 
@@ -186,7 +188,7 @@ def test_the_log_goes_too_if_it_is_to(log):
 def test_apply_mends_a_log_that_is_not_kept(log, damage):
     log.owner.execute(sql.SQL(damage).format(sql.Identifier(*log.names)).as_string())
     log.record(event())
-    assert [change.subject for change in run(schema.apply(log.project.settings), log.owner).changes]
+    assert [change.subject for change in run(installation.apply(log.project.settings), log.owner).changes]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         log.owner.execute(f"delete from {log.table}")
 
@@ -211,7 +213,7 @@ def test_another_log_may_be_named_later(log):
     log.record(event(action="before"))
     names = log.partitions()
     other = logged(log.project.settings.describe() | {"audit": {"table": "public.other_log"}})
-    run(schema.apply(other), log.owner)
+    run(installation.apply(other), log.owner)
     assert log.record(event(action="after")) == (1, 0, 0)
     assert [row["action"] for row in log.rows()] == ["before"]
     assert log.partitions() == names

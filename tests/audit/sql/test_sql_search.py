@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from sql_log import event
 
-from usersync.audit_models import Cursor, EventFilter, FieldChange
+from usersync.audit import reading, upkeep
+from usersync.audit.models import Cursor, EventFilter, FieldChange
 from usersync.errors import NotInstalledError, PrivilegeMissingError, SettingsError
-from usersync.plans import audit, audit_upkeep
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.key_types
@@ -24,7 +24,7 @@ def at(minutes):
 
 def found(log, **wanted):
     """The entity ids of what is found, the newest first."""
-    page = run(audit.search(EventFilter(**wanted)), log.owner)
+    page = run(reading.search(EventFilter(**wanted)), log.owner)
     assert page.next is None
     return [each.entity_id for each in page.events]
 
@@ -83,7 +83,7 @@ def test_words_are_looked_for_in_values_in_any_order(log):
 def test_times_are_in_utc_whatever_the_session_is_in(log):
     log.record(event(occurred_at=at(0)))
     log.owner.execute("set timezone = 'America/New_York'")
-    (record,) = run(audit.search(EventFilter()), log.owner).events
+    (record,) = run(reading.search(EventFilter()), log.owner).events
     assert record.occurred_at.isoformat() == START.isoformat()
     assert record.recorded_at.utcoffset() == timedelta(0)
 
@@ -95,7 +95,7 @@ def test_a_role_that_may_only_record_is_told_what_it_lacks(log, project):
             f"create role {role}; grant execute on function public.record_audit_events(jsonb) to {role}"
         )
         root.execute(f"set role {role}")
-        for plan in (audit.search(EventFilter()), audit_upkeep.partitions()):
+        for plan in (reading.search(EventFilter()), upkeep.partitions()):
             with pytest.raises(PrivilegeMissingError, match="schema usersync, which belongs to postgres"):
                 run(plan, root)
         root.execute(f"reset role; drop owned by {role}; drop role {role}")
@@ -116,7 +116,7 @@ def test_an_event_comes_back_as_it_was_sent(log, user_id):
         source="sync",
     )
     log.record(sent)
-    (record,) = run(audit.show(UUID(sent["id"])), log.owner)
+    (record,) = run(reading.show(UUID(sent["id"])), log.owner)
     assert (record.id, record.user_id) == (UUID(sent["id"]), user_id)
     assert record.occurred_at == START + timedelta(hours=1)
     given = {key: getattr(record, key) for key in sent} | {
@@ -124,7 +124,7 @@ def test_an_event_comes_back_as_it_was_sent(log, user_id):
         "occurred_at": sent["occurred_at"],
     }
     assert given == sent
-    assert run(audit.show(uuid4()), log.owner) == ()
+    assert run(reading.show(uuid4()), log.owner) == ()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
@@ -136,7 +136,7 @@ def test_pages_are_complete_and_disjoint_while_others_write(log, user_id, size, 
     ids, cursor = [], None
     while True:
         page = run(
-            audit.search(EventFilter(), after=cursor, limit=size, oldest_first=oldest_first), log.owner
+            reading.search(EventFilter(), after=cursor, limit=size, oldest_first=oldest_first), log.owner
         )
         ids += [each.entity_id for each in page.events if each.action != "later"]
         if page.next is None:
@@ -155,12 +155,12 @@ def test_the_history_of_an_entity(log):
         event(occurred_at=at(3), **thing),
         event(occurred_at=at(1), changes={"price": [1, 2]}, entity_type="product", entity_id="43"),
     )
-    entries, cursor = run(audit.history("product", "42", limit=2), log.owner)
+    entries, cursor = run(reading.history("product", "42", limit=2), log.owner)
     assert [set(entry.changes) for entry in entries] == [
         {FieldChange("price", None, 5), FieldChange("odd", None, "value")},
         {FieldChange("price", 5, 7), FieldChange("name", "Bolt", "Nut")},
     ]
-    (last,), end = run(audit.history("product", "42", after=cursor), log.owner)
+    (last,), end = run(reading.history("product", "42", after=cursor), log.owner)
     assert (last.changes, end) == ((), None)
 
 
@@ -171,7 +171,7 @@ def test_events_per_day_and_action(log):
     for days, count in ((0, 3), (1, 2), (2, 1)):
         log.record(*(event(occurred_at=(noon - timedelta(days=days)).isoformat()) for _ in range(count)))
     log.record(event(occurred_at=noon.isoformat(), outcome="failed"))
-    counts = run(audit.stats(days=2), log.owner)
+    counts = run(reading.stats(days=2), log.owner)
     assert [(each.day, each.action, each.events, each.unsuccessful) for each in counts] == [
         (today - timedelta(days=1), "stock.adjusted", 2, 0),
         (today, "stock.adjusted", 4, 1),
@@ -188,6 +188,6 @@ def test_without_usersync_there_is_nothing_to_search(cluster):
     bare = cluster.clone(cluster.template("supabase_old", regime="old"))
     try:
         with bare.connect("postgres") as owner, pytest.raises(NotInstalledError):
-            run(audit.search(EventFilter()), owner)
+            run(reading.search(EventFilter()), owner)
     finally:
         cluster.drop(bare)

@@ -7,19 +7,19 @@ from datetime import timedelta
 import pytest
 from sql_log import event, send
 
-from usersync.audit_models import EventFilter
-from usersync.plans import audit
+from usersync.audit import reading
+from usersync.audit.models import EventFilter
 from usersync.transports.run import run
 
 
 @pytest.fixture
 def look(log):
     """Look at what is new; returns the actions."""
-    cursor = run(audit.tail(), log.owner).cursor
+    cursor = run(reading.tail(), log.owner).cursor
 
     def look(wanted=None):
         nonlocal cursor
-        batch = run(audit.tail(cursor, wanted), log.owner)
+        batch = run(reading.tail(cursor, wanted), log.owner)
         cursor = batch.cursor
         return [each.action for each in batch.events]
 
@@ -81,13 +81,13 @@ def test_what_was_seen_is_forgotten_in_time(log, look, monkeypatch):
     log.record(*(event(action="a") for _ in range(50)))
     assert len(look()) == 50
     assert len(look.cursor().seen) == 50
-    monkeypatch.setattr(audit, "SLACK", timedelta(0))
+    monkeypatch.setattr(reading, "SLACK", timedelta(0))
     assert look() == []
     assert look.cursor().seen == frozenset()
 
 
 def test_more_than_one_look_holds(log, look, monkeypatch):
-    monkeypatch.setattr(audit, "TAIL_SIZE", 10)
+    monkeypatch.setattr(reading, "TAIL_SIZE", 10)
     log.record(*(event(action="a") for _ in range(25)))  # all of one moment
     log.record(event(action="b"))
     seen = [look() for _ in range(4)]

@@ -8,8 +8,8 @@ import pytest
 from sql_log import event
 from test_sql_once import SEVEN, without_time
 
-from usersync.audit_models import EventFilter
-from usersync.plans import audit
+from usersync.audit import reading
+from usersync.audit.models import EventFilter
 from usersync.transports.run import run
 
 #: How a time may be written, and what it means.
@@ -57,9 +57,9 @@ EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
 def test_the_first_and_the_last_moment_are_times_in_every_zone(log, zone):
     assert log.record(*(event(occurred_at=each) for each in EDGES)) == (2, 0, 0)
     log.owner.execute(f"set timezone = '{zone}'")
-    found = run(audit.search(EventFilter()), log.owner).events
+    found = run(reading.search(EventFilter()), log.owner).events
     assert [each.occurred_at for each in found] == [datetime.fromisoformat(each) for each in reversed(EDGES)]
-    after = run(audit.search(EventFilter(), after=found[0].cursor), log.owner).events
+    after = run(reading.search(EventFilter(), after=found[0].cursor), log.owner).events
     assert [each.occurred_at for each in after] == [datetime.fromisoformat(EDGES[0])]
 
 

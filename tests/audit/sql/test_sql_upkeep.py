@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from sql_log import as_sent, event
 
-from usersync.audit_models import RecordResult
+from usersync.audit import upkeep
+from usersync.audit.models import RecordResult
 from usersync.errors import BusyError, SettingsError
-from usersync.plans import audit_upkeep
 from usersync.transports import lock_retry
 from usersync.transports.run import run
 
@@ -40,7 +40,7 @@ def recorded_when_they_happened(log):
 
 
 def test_the_partitions(log, old):
-    parts = {part.name: part for part in run(audit_upkeep.partitions(), log.owner)}
+    parts = {part.name: part for part in run(upkeep.partitions(), log.owner)}
     assert sorted(parts) == log.partitions()
     default, march = parts["audit_logs_default"], parts["audit_logs_2020_03"]
     assert (default.is_default, default.starts_at, default.ends_at) == (True, None, None)
@@ -54,12 +54,12 @@ def test_the_partitions(log, old):
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, old, monkeypatch, zone):
-    monkeypatch.setattr(audit_upkeep, "DELETE_BATCH", 2)
+    monkeypatch.setattr(upkeep, "DELETE_BATCH", 2)
     log.owner.execute(f"set timezone = '{zone}'")
     before, heard = log.rows(), []
-    planned = run(audit_upkeep.prune(CUT, dry_run=True), log.owner)
+    planned = run(upkeep.prune(CUT, dry_run=True), log.owner)
     assert log.rows() == before
-    result = run(audit_upkeep.prune(CUT, on_part=heard.append), log.owner)
+    result = run(upkeep.prune(CUT, on_part=heard.append), log.owner)
     assert result.before == datetime(2020, 3, 1, tzinfo=UTC)
     assert [(part.name, part.rows, part.dropped) for part in result.parts] == [
         ("audit_logs_default", 5, False),
@@ -69,7 +69,7 @@ def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, o
     assert result.parts == planned.parts == tuple(heard)
     assert (result.rows, planned.dry_run, result.dry_run) == (8, True, False)
     assert log.rows() == [row for row in before if row["occurred_at"] >= result.before]
-    assert run(audit_upkeep.prune(CUT), log.owner).parts == ()
+    assert run(upkeep.prune(CUT), log.owner).parts == ()
     with pytest.raises(psycopg.errors.InsufficientPrivilege):  # maintenance is over
         log.owner.execute(f"delete from {log.table}")
 
@@ -78,9 +78,9 @@ def test_a_partition_that_somebody_reads_is_waited_for_a_moment_at_a_time(log, o
     monkeypatch.setattr(lock_retry, "_ATTEMPTS", 2)
     monkeypatch.setattr(lock_retry, "_MAX_PAUSE_S", 0.06)
     with reading(session, "usersync.audit_logs_2020_02"), pytest.raises(BusyError, match="the audit log"):
-        run(audit_upkeep.prune(CUT), log.owner)
+        run(upkeep.prune(CUT), log.owner)
     # What went before it is gone, and the rest goes the next time.
-    assert [part.name for part in run(audit_upkeep.prune(CUT), log.owner).parts] == ["audit_logs_2020_02"]
+    assert [part.name for part in run(upkeep.prune(CUT), log.owner).parts] == ["audit_logs_2020_02"]
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def test_a_partition_attached_by_hand_stays(log, old):
     bounds = "for values from ('2018-01-01Z') to ('2019-01-01Z')"
     log.owner.execute(f"alter table {log.table} attach partition public.archive {bounds}")
     log.record(event(occurred_at="2018-05-05"))
-    run(audit_upkeep.prune(CUT), log.owner)
+    run(upkeep.prune(CUT), log.owner)
     assert "archive" in log.partitions()
     assert log.rows()[0]["occurred_at"].year == 2018
 
@@ -104,8 +104,8 @@ def test_what_was_recorded_lately_stays_whatever_time_it_claims(log, old):
     """A caller who wants an event gone dates it back; a spool is delivered a year late."""
     late = [event(occurred_at="2020-01-20"), event(occurred_at="1970-01-01")]
     log.record(*late)
-    planned = run(audit_upkeep.prune(CUT, dry_run=True), log.owner)
-    result = run(audit_upkeep.prune(CUT), log.owner)
+    planned = run(upkeep.prune(CUT, dry_run=True), log.owner)
+    result = run(upkeep.prune(CUT), log.owner)
     assert result.parts == planned.parts
     assert {part.name: (part.rows, part.dropped) for part in result.parts} == {
         "audit_logs_default": (5, False),
@@ -119,14 +119,14 @@ def test_what_was_recorded_lately_stays_whatever_time_it_claims(log, old):
 def test_an_event_that_arrives_before_the_drop_is_kept(log, old, monkeypatch):
     """Between counting a partition and dropping it."""
     late = event(occurred_at="2020-02-20")
-    patiently = audit_upkeep.patiently
+    patiently = upkeep.patiently
 
     def arriving(*arguments):
         log.record(late)
         return patiently(*arguments)
 
-    monkeypatch.setattr(audit_upkeep, "patiently", arriving)
-    run(audit_upkeep.prune(CUT), log.owner)
+    monkeypatch.setattr(upkeep, "patiently", arriving)
+    run(upkeep.prune(CUT), log.owner)
     assert late["id"] in {str(row["id"]) for row in log.rows()}
 
 
@@ -135,18 +135,18 @@ def test_old_rejected_events_are_deleted_too(log):
     log.owner.execute(
         "update usersync.audit_rejects set rejected_at = '2019-01-01' where event ->> 'ip' = 'nowhere'"
     )
-    result = run(audit_upkeep.prune(CUT), log.owner)
+    result = run(upkeep.prune(CUT), log.owner)
     assert [(part.name, part.rows, part.dropped) for part in result.parts] == [("audit_rejects", 1, False)]
     assert [kept["ip"] for kept, _, _ in log.rejects()] == ["elsewhere"]
 
 
 def test_the_future_cannot_be_pruned(log):
     with pytest.raises(SettingsError, match="lies in the future"):
-        run(audit_upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
+        run(upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
 
 
 def test_pruning_leaves_the_months_ahead_to_be_written_to(log, old):
-    run(audit_upkeep.prune(datetime.now(UTC)), log.owner)
+    run(upkeep.prune(datetime.now(UTC)), log.owner)
     (made,) = log.owner.execute("select usersync.make_audit_partitions()").fetchone()
     assert made == 0
     assert log.rows() == []
@@ -156,31 +156,31 @@ def test_pruning_leaves_the_months_ahead_to_be_written_to(log, old):
 def test_what_was_put_aside_is_listed_in_order(log):
     bad = [event(ip=f"nowhere {n}") for n in range(3)]
     log.record(*bad)
-    first, *_ = run(audit_upkeep.rejects(limit=1), log.owner)
+    first, *_ = run(upkeep.rejects(limit=1), log.owner)
     assert (first.event, first.sqlstate, first.reason[:4]) == (bad[0], "22P02", "ip: ")
-    assert [each.event for each in run(audit_upkeep.rejects(after=first.reject_id), log.owner)] == bad[1:]
+    assert [each.event for each in run(upkeep.rejects(after=first.reject_id), log.owner)] == bad[1:]
 
 
 def test_what_was_put_aside_is_tried_again(log, monkeypatch):
-    monkeypatch.setattr(audit_upkeep, "RETRY_BATCH", 2)
+    monkeypatch.setattr(upkeep, "RETRY_BATCH", 2)
     known = event()
     log.record(known)
     good, bad = [event() for _ in range(3)], [event(ip="nowhere"), {"action": ""}]
     put = "insert into usersync.audit_rejects (event, sqlstate, reason) values (%s, '22P02', 'was')"
     for each in (good[0], bad[0], known, good[1], bad[1], good[2]):
         log.owner.execute(put, [psycopg.types.json.Jsonb(each)])
-    assert run(audit_upkeep.retry_rejects(), log.owner) == RecordResult(stored=3, duplicates=1, rejected=2)
+    assert run(upkeep.retry_rejects(), log.owner) == RecordResult(stored=3, duplicates=1, rejected=2)
     assert [as_sent(kept) for kept, _, _ in log.rejects()] == bad
     assert len(log.rows()) == 4
     # With a fingerprint, too, what fails again is there again.
     log.record(bad[0])
     kept = log.rejects()
-    assert run(audit_upkeep.retry_rejects(), log.owner).rejected == len(kept)
+    assert run(upkeep.retry_rejects(), log.owner).rejected == len(kept)
     assert [each for each, _, _ in log.rejects()] == [each for each, _, _ in kept]
 
 
 def test_nothing_to_try_again(log):
-    assert run(audit_upkeep.retry_rejects(), log.owner) == RecordResult()
+    assert run(upkeep.retry_rejects(), log.owner) == RecordResult()
 
 
 def test_a_fault_while_trying_again_loses_nothing(log):
@@ -189,7 +189,7 @@ def test_a_fault_while_trying_again_loses_nothing(log):
     log.owner.execute(f"revoke insert on {log.table} from postgres")
     log.owner.execute("update usersync.audit_rejects set event = event || '{\"ip\": null}'")
     with pytest.raises(Exception, match="permission denied"):
-        run(audit_upkeep.retry_rejects(), log.owner)
+        run(upkeep.retry_rejects(), log.owner)
     log.owner.execute(f"grant insert on {log.table} to postgres")
     assert len(log.rejects()) == len(kept)
-    assert run(audit_upkeep.retry_rejects(), log.owner) == RecordResult(stored=1)
+    assert run(upkeep.retry_rejects(), log.owner) == RecordResult(stored=1)

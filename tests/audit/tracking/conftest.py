@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from usersync.audit.redaction import Redactor
-from usersync.plans import tracked_tables, tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking import tables as tracked_tables
+from usersync.audit.tracking.state import TrackOptions
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from fix_project import Project
-    from usersync.plans.tracked_tables import TrackedTable
-    from usersync.plans.tracking import TrackingPlan
+    from usersync.audit.tracking.operations import TrackingPlan
+    from usersync.audit.tracking.tables import TrackedTable
 
 is_secret = Redactor().is_secret
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.mapping import TableName, quote
-from usersync.plans import removal, schema
-from usersync.plans.doctor import examine
-from usersync.plans.tracking import track
-from usersync.plans.tracking_state import TrackOptions
-from usersync.sql.tracking import render_inspection
+from usersync.audit.tracking.generate import render_inspection
+from usersync.audit.tracking.operations import track
+from usersync.audit.tracking.state import TrackOptions
+from usersync.config.mapping import TableName, quote
+from usersync.doctor import examine
+from usersync.schema import installation, uninstall
 from usersync.transports.run import run
 from usersync.transports.steps import query, read_only
 
@@ -52,8 +52,8 @@ def test_doctor_asks_no_more_for_six_tables_than_for_one(project):
 
 def test_rollback_takes_a_few_tables_at_a_time(project, monkeypatch):
     track_tables(project, ["a", "b", "c", "d", "e"])
-    monkeypatch.setattr(removal, "TABLES_AT_ONCE", 2)
-    said = statements_of(schema.rollback(project.settings), project.owner)
+    monkeypatch.setattr(uninstall, "TABLES_AT_ONCE", 2)
+    said = statements_of(installation.rollback(project.settings), project.owner)
     assert said.count("commit") == 1 + 3 + 1  # the plan, the tables, everything else
     triggers = "select count(*) from pg_trigger where tgname like 'usersync%'"
     assert project.owner.execute(triggers).fetchone() == (0,)

@@ -8,9 +8,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from usersync.audit.scalars import cut
-from usersync.audit.values import Limits
-from usersync.sql.tracking_columns import TEXT_LIMIT
+from usersync.audit.event.scalars import cut
+from usersync.audit.event.values import Limits
+from usersync.audit.tracking.columns import TEXT_LIMIT
 
 PRODUCTS = "create table products (id int primary key, name text, qty int)"
 

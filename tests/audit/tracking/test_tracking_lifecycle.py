@@ -7,14 +7,16 @@ import threading
 import pytest
 
 from logged import logged
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking import tables as tracked_tables
+from usersync.audit.tracking.state import TrackOptions
 from usersync.errors import (
     ConflictError,
     NotInstalledError,
     PrivilegeMissingError,
     SettingsError,
 )
-from usersync.plans import schema, tracked_tables, tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.schema import installation
 from usersync.transports.run import run
 
 PRODUCTS = "create table products (id int primary key, name text, qty int)"
@@ -185,7 +187,7 @@ def test_tracking_functions_of_an_earlier_release_record_until_apply_replaces_th
         ("notes.inserted", [None, {"a": 100000}], "stale")
     ]
     assert not tracker.rejects()
-    run(schema.apply(tracker.project.settings), tracker.project.owner)
+    run(installation.apply(tracker.project.settings), tracker.project.owner)
     tracker.execute("delete from notes")
     assert tracker.events("metadata ->> 'tracking'")[-1] is None
 
@@ -198,13 +200,13 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     tracker.track("altered")
     tracker.execute("alter table altered drop column gone; alter table products add column later text")
     other = logged(settings.describe() | {"audit": {"table": "public.other_log"}, "lock_timeout_ms": 300})
-    planned = run(schema.plan(other), owner)
+    planned = run(installation.plan(other), owner)
     renewed = [change.subject for change in planned.changes if "handle_changes_" in change.subject]
     assert len(renewed) == 4
     assert all("_products_" in subject for subject in renewed)
     (note,) = (each for each in planned.findings if "altered" in each.message)
     assert note.fix == "-- Track it again:\nusersync audit track public.altered"
-    run(schema.apply(other), owner)
+    run(installation.apply(other), owner)
     tracker.execute("insert into products values (1, 'Bolt', 5, 'new')")
     assert tracker.rejects() == []
     # Which columns are recorded is not for apply to change.
@@ -212,15 +214,15 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     assert stored == [({"id": [None, 1], "name": [None, "Bolt"]},)]
     tables = {str(each.table): each for each in run(tracked_tables.tracked(other), owner)}
     assert tables["public.products"].reasons == ("not recorded, because added or renamed since: later",)
-    assert run(schema.plan(other), owner).changes == ()
+    assert run(installation.plan(other), owner).changes == ()
 
 
 def test_apply_leaves_tracked_tables_alone_and_rollback_does_not(tracker):
     settings, owner = tracker.project.settings, tracker.project.owner
     tracker.execute(PRODUCTS)
     tracker.track("products")
-    assert run(schema.plan(settings), owner).changes == ()
-    run(schema.rollback(settings), owner)
+    assert run(installation.plan(settings), owner).changes == ()
+    run(installation.rollback(settings), owner)
     tracker.execute("insert into products values (1, 'Bolt', 5)")
     left = tracker.execute("select tgname from pg_trigger where tgrelid = 'products'::regclass").fetchall()
     assert left == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from logged import logged
-from usersync.plans import audit, schema, tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.audit import reading
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
+from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
 
@@ -65,7 +67,7 @@ def test_the_order_in_which_columns_are_mapped_changes_nothing(database, postgre
     """The database keeps it in another than the file has it."""
     postgres.execute(HISTORY)
     install(database, SETTINGS)
-    stored = run(audit.installed_settings(), postgres)
+    stored = run(reading.installed_settings(), postgres)
     assert list(stored.audit.columns) != list(SETTINGS.audit.columns)
     run(tracking.track(stored, "products", TrackOptions(), lambda _: False), postgres)
-    assert run(schema.plan(SETTINGS), postgres).changes == ()
+    assert run(installation.plan(SETTINGS), postgres).changes == ()

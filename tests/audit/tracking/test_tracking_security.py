@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from usersync.mapping import TableName
-from usersync.sql.tracking import OPERATIONS, function_stem
+from usersync.audit.tracking.generate import OPERATIONS, function_stem
+from usersync.config.mapping import TableName
 
 ROLES = ["anon", "authenticated", "service_role"]
 

@@ -7,8 +7,8 @@ import tomllib
 import pytest
 
 from usersync.cli.settings_file import SettingsFile
+from usersync.config.mapping import TableName
 from usersync.errors import SettingsError
-from usersync.mapping import TableName
 
 pytestmark = pytest.mark.newest_server
 

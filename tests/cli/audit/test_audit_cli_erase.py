@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from usersync import AuditLog
-from usersync.audit.spool import Spool
+from usersync.audit.spool.file import Spool
 
 pytestmark = pytest.mark.newest_server
 

@@ -9,8 +9,8 @@ import pytest
 
 from former import former_file
 from usersync import AuditLog
-from usersync.audit import spool_format
-from usersync.audit.address import home_of
+from usersync.audit.spool import file_format
+from usersync.audit.spool.address import home_of
 from usersync.core.position import Position
 
 pytestmark = pytest.mark.newest_server
@@ -63,7 +63,7 @@ def test_what_is_confirmed_goes_to_the_database_that_is_there(project, usersync,
     (path,) = spool_dir.rglob("*.spool")
     with closing(sqlite3.connect(path)) as connection, connection:
         position = Position("00000000-0000-4000-8000-000000000001", "1/1", "00000001")
-        spool_format.remember(connection, position)
+        file_format.remember(connection, position)
     spool = (
         "audit",
         "spool",

@@ -13,11 +13,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from fix_pooler import pgbouncer
 from logged import logged
-from usersync.audit.redaction import Redactor
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.contrib.django import audit
 from usersync.errors import SettingsError
-from usersync.plans import tracking
-from usersync.plans.tracking_state import TrackOptions
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server

@@ -10,7 +10,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, connections
 
-from usersync.audit.context import current, entered
+from usersync.audit.event.context import current, entered
 from usersync.contrib import asgi
 from usersync.contrib.django import audit
 

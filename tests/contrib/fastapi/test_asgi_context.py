@@ -14,7 +14,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from usersync.audit.context import current
+from usersync.audit.event.context import current
 from usersync.contrib.fastapi import AuditContextMiddleware
 from usersync.errors import SettingsError
 

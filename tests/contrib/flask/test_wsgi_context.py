@@ -12,7 +12,7 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 import pytest
 from flask import Response, abort, request, stream_with_context
 
-from usersync.audit.context import current
+from usersync.audit.event.context import current
 from usersync.contrib.wsgi import AuditContextMiddleware
 from usersync.errors import SettingsError
 

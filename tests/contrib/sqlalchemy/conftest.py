@@ -10,9 +10,9 @@ from sqlalchemy import create_engine, event
 
 from logged import logged
 from usersync import AuditLog
-from usersync.audit.redaction import Redactor
-from usersync.plans import tracking
-from usersync.plans.tracking_state import TrackOptions
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.testing.install import install
 from usersync.transports.run import run
 

@@ -11,17 +11,17 @@ from usersync.cli.apply import ApplyView, install
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.settings_file import SettingsFile
 from usersync.cli.text import good, plain, typed
+from usersync.config.mapping import parse_name
 from usersync.core.installed import settings_in_database
 from usersync.core.migration_files import creators_of
 from usersync.errors import ConflictError, SettingsError
-from usersync.mapping import parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from usersync.cli.output import View
-    from usersync.mapping import TableName
+    from usersync.config.mapping import TableName
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from usersync.audit_models import HistoryEntry
+from usersync.audit.models import HistoryEntry
 from usersync.cli.output import to_json
 from usersync.cli.text import align, bad, bold, clip, columns, faint, good, warning
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from usersync.audit_models import EventRecord
+    from usersync.audit.models import EventRecord
 
 _MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "succeeded": ("✓", good),

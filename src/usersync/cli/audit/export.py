@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from usersync.audit_models import EventFilter
+    from usersync.audit.models import EventFilter
     from usersync.cli.output import View
 
 _PAGE = 200
@@ -85,7 +85,7 @@ def export(call: Call, wanted: EventFilter, format_: str, output: Path | None, r
         raise click.UsageError("Parquet is no text for a terminal: add --output FILE")
     if resume and (output is None or format_ != "jsonl"):
         raise click.UsageError("--resume goes on with a file of JSON Lines: add --output FILE")
-    from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
     from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     shown = output is None and on_terminal()
@@ -94,7 +94,7 @@ def export(call: Call, wanted: EventFilter, format_: str, output: Path | None, r
         _destination(call, output, resume=resume) as (sink, last),
         open_writer(format_, sink, for_terminal=shown) as write,
     ):
-        written = run(audit.each_page(wanted, write, size=_PAGE, after=last), connection)
+        written = run(reading.each_page(wanted, write, size=_PAGE, after=last), connection)
     return ExportView(written, output, call.target) if output else None
 
 

@@ -14,7 +14,7 @@ from usersync.cli.audit.periods import as_moment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from usersync.audit_models import EventFilter
+    from usersync.audit.models import EventFilter
 
 OUTCOMES = ("succeeded", "failed", "denied")
 
@@ -93,7 +93,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _filter(given: dict[str, Any]) -> EventFilter:
-    from usersync.audit_models import EventFilter  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.models import EventFilter  # noqa: PLC0415 - only when it is wanted
 
     if given["since"] and given["until"] and given["since"] >= given["until"]:
         raise click.UsageError("--since is not before --until, so that nothing can be found")

@@ -11,16 +11,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import UUID
 
-from usersync.audit_columns import FIELDS
 from usersync.cli.audit.event_view import event_data
 from usersync.cli.output import to_json
 from usersync.cli.text import inert, plain
+from usersync.config.audit_columns import FIELDS
 from usersync.config.extras import needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.audit_models import EventRecord
+    from usersync.audit.models import EventRecord
 
 FORMATS = ("jsonl", "csv", "parquet")
 

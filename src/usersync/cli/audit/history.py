@@ -23,7 +23,7 @@ from usersync.cli.text import bold, clip, count, faint, plain, typed, wrap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.audit_models import Cursor, EventRecord, HistoryEntry
+    from usersync.audit.models import Cursor, EventRecord, HistoryEntry
     from usersync.cli.output import View
 
 _MOST = 100_000
@@ -104,12 +104,12 @@ def history(call: Call, entity: tuple[str, str | None], limit: int, after: str |
 
     The oldest event first, times in UTC. Exit code 1 if there is none.
     """
-    from usersync.audit_models import Cursor  # noqa: PLC0415 - only when it is wanted
-    from usersync.plans import audit  # noqa: PLC0415 - likewise
+    from usersync.audit import reading  # noqa: PLC0415 - likewise
+    from usersync.audit.models import Cursor  # noqa: PLC0415 - only when it is wanted
 
     kind, key = entity
     if key is None:
         raise click.UsageError(f"{kind!r} is a type or an id; write both, as in product/42")
     cursor = Cursor.parse(after) if after else None
-    entries, following = call.run(audit.history(kind, key, after=cursor, limit=limit))
+    entries, following = call.run(reading.history(kind, key, after=cursor, limit=limit))
     return HistoryView(f"{kind}/{key}", entries, following, call.target)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from usersync.audit_models import PrunedPart, PruneResult
+    from usersync.audit.models import PrunedPart, PruneResult
     from usersync.cli.audit.periods import Period
     from usersync.cli.output import View
 
@@ -95,10 +95,10 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
     enough. An event that was recorded later than it happened is as old as its recording. Each month is a
     transaction of its own.
     """
-    from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import upkeep  # noqa: PLC0415 - only when it is wanted
 
     before = keep.before(_server_time(call))
-    view = PruneView(call.run(audit_upkeep.prune(before, dry_run=True)), call.target)
+    view = PruneView(call.run(upkeep.prune(before, dry_run=True)), call.target)
     if dry_run:
         return view
     if not view.result.parts:
@@ -107,7 +107,7 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
     call.output.say(*view.lines(call.output.width), "")
     if not yes:
         call.ask(f"Drop {bad('for good')} what is older than {view.result.before:%Y-%m-%d}?")
-    plan = audit_upkeep.prune(view.result.before, on_part=lambda part: _tell(call, part))
+    plan = upkeep.prune(view.result.before, on_part=lambda part: _tell(call, part))
     pruned = PruneView(call.run(plan), call.target)
     parts = pruned.result.parts
     call.record_act(

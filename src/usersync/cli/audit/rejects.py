@@ -14,7 +14,7 @@ from usersync.cli.text import bad, bold, clip, count, faint, good, plain, typed,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.audit_models import RecordResult, RejectedEvent
+    from usersync.audit.models import RecordResult, RejectedEvent
     from usersync.cli.output import View
 
 _MOST = 10_000
@@ -94,10 +94,10 @@ def rejects(call: Call, retry: bool, limit: int) -> View:
 
     They are kept in usersync.audit_rejects, and can be fixed there. Exit code 1 if there are any.
     """
-    from usersync.plans import audit_upkeep  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import upkeep  # noqa: PLC0415 - only when it is wanted
 
-    retried = call.run(audit_upkeep.retry_rejects()) if retry else None
+    retried = call.run(upkeep.retry_rejects()) if retry else None
     if retried is not None and any(asdict(retried).values()):
         call.record_act("usersync.rejects_retried", **asdict(retried))
-    found = call.run(audit_upkeep.rejects(limit=limit + 1))
+    found = call.run(upkeep.rejects(limit=limit + 1))
     return RejectsView(tuple(found[:limit]), call.target, len(found) > limit, retried)

@@ -15,7 +15,7 @@ from usersync.cli.text import bold, count, typed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.audit_models import EventFilter, EventPage
+    from usersync.audit.models import EventFilter, EventPage
     from usersync.cli.output import View
 
 _MOST = 10_000
@@ -73,9 +73,9 @@ def search(call: Call, wanted: EventFilter, limit: int, after: str | None) -> Vi
     All that is asked for has to fit. A page costs the same wherever it is. --text has to read every event
     that the other options leave. Times are in UTC; · is an event of which nobody said how it ended.
     """
-    from usersync.audit_models import Cursor  # noqa: PLC0415 - only when it is wanted
-    from usersync.plans import audit  # noqa: PLC0415 - likewise
+    from usersync.audit import reading  # noqa: PLC0415 - likewise
+    from usersync.audit.models import Cursor  # noqa: PLC0415 - only when it is wanted
 
     cursor = Cursor.parse(after) if after else None
-    page = call.run(audit.search(wanted, limit=limit, after=cursor))
+    page = call.run(reading.search(wanted, limit=limit, after=cursor))
     return SearchView(page, call.target)

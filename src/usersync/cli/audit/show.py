@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from usersync.audit_models import EventRecord
+    from usersync.audit.models import EventRecord
     from usersync.cli.output import View
 
 
@@ -54,6 +54,6 @@ def show(call: Call, event_id: UUID) -> View:
 
     Long values are cut; --json has all of them. Exit code 1 if there is no such event.
     """
-    from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
 
-    return EventView(event_id, call.run(audit.show(event_id)), call.target)
+    return EventView(event_id, call.run(reading.show(event_id)), call.target)

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.audit import AuditLog
-    from usersync.audit.engine import DrainResult
-    from usersync.audit.refused import RetryResult
-    from usersync.audit.stats import AuditStats
-    from usersync.audit.survey import Refused, SpoolFile, SpoolSurvey
+    from usersync.audit.delivery.engine import DrainResult
+    from usersync.audit.delivery.stats import AuditStats
+    from usersync.audit.spool.listing import Refused, SpoolFile, SpoolSurvey
+    from usersync.audit.spool.refused import RetryResult
     from usersync.cli.audit.periods import Period
     from usersync.cli.output import View
 
@@ -277,7 +277,7 @@ def _outcome_of_drain(stats: AuditStats, done: DrainResult) -> dict[str, Any]:
 
 def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
     from usersync.audit.options import directory_name  # noqa: PLC0415 - likewise
-    from usersync.audit.survey import survey_spool, survey_spools  # noqa: PLC0415 - likewise
+    from usersync.audit.spool.listing import survey_spool, survey_spools  # noqa: PLC0415 - likewise
 
     try:
         if project:

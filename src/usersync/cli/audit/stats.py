@@ -17,7 +17,7 @@ from usersync.cli.text import align, bad, bold, clip, count, faint, number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from usersync.audit_models import DailyCount
+    from usersync.audit.models import DailyCount
     from usersync.cli.output import View
 
 _LONGEST = 3_660
@@ -112,11 +112,11 @@ def stats(call: Call, days: int) -> View:
 
     On a terminal as bars; else as a table with a line for each day and action.
     """
-    from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
 
     today = datetime.now(UTC).date()
     shown = tuple(today - timedelta(days=each) for each in reversed(range(days)))
-    found = call.run(audit.stats(days))
+    found = call.run(reading.stats(days))
     # An event of a clock that is ahead is of a day that is not shown.
     return StatsView(
         tuple(each for each in found if each.day in set(shown)), shown, call.target, on_terminal()

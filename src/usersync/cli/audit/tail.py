@@ -15,7 +15,7 @@ from usersync.errors import ConnectionFailedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from usersync.audit_models import EventFilter, EventRecord, TailCursor
+    from usersync.audit.models import EventFilter, EventRecord, TailCursor
 
 _SHORTEST, _LONGEST, _USUAL = 0.1, 3_600, 1.0
 _MOST = 10_000
@@ -66,15 +66,15 @@ def tail(call: Call, wanted: EventFilter, *, number: int, no_follow: bool, every
 
 def _begin(call: Call, wanted: EventFilter, number: int) -> tuple[TailCursor, set[str]]:
     """Print the newest; return where to go on, and what may come again because it was shown already."""
-    from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
     from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     with call.connection() as connection:
-        batch = run(audit.tail(), connection)
+        batch = run(reading.tail(), connection)
         # What was stored since the oldest open transaction began is there, and not to be shown as new.
-        while len((batch := run(audit.tail(batch.cursor, wanted), connection)).events) == audit.TAIL_SIZE:
+        while len((batch := run(reading.tail(batch.cursor, wanted), connection)).events) == reading.TAIL_SIZE:
             pass
-        newest = run(audit.search(wanted, limit=number), connection).events if number else ()
+        newest = run(reading.search(wanted, limit=number), connection).events if number else ()
     _print(call, reversed(newest))
     return batch.cursor, {event.tie for event in newest}
 
@@ -83,13 +83,13 @@ def _follow(
     call: Call, wanted: EventFilter, cursor: TailCursor, shown: set[str], every: float, *, lost: bool
 ) -> tuple[TailCursor, bool]:
     """Print what comes, until the connection is lost; return where to go on. An outage is told of twice."""
-    from usersync.plans import audit  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
     from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
 
     try:
         with call.connection() as connection:
             while True:
-                batch = run(audit.tail(cursor, wanted), connection)
+                batch = run(reading.tail(cursor, wanted), connection)
                 if lost:
                     call.output.tell(f"{good('connected again')}; what was recorded meanwhile follows")
                     lost = False

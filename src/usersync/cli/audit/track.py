@@ -39,10 +39,11 @@ def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) 
     the database role. A failing record never fails the application's statement. Done again, other options
     replace these.
     """
-    from usersync.plans import audit, tracking  # noqa: PLC0415 - only when it is wanted
-    from usersync.plans.tracking_state import TrackOptions  # noqa: PLC0415 - likewise
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.tracking import operations as tracking  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.tracking.state import TrackOptions  # noqa: PLC0415 - likewise
 
-    settings = call.run(audit.installed_settings())
+    settings = call.run(reading.installed_settings())
     options = TrackOptions(**columns)
     plan = tracking.plan_track if dry_run else tracking.track
     done = call.run(plan(settings, table, options, is_secret()))

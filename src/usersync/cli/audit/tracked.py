@@ -21,7 +21,8 @@ def tracked(call: Call) -> View:
     A table that was altered since is 'stale', and says why; 'usersync audit track' brings it up to date.
     Exit code 1 if there is one.
     """
-    from usersync.plans import audit, tracked_tables  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.tracking import tables as tracked_tables  # noqa: PLC0415 - only when it is wanted
 
-    settings = call.run(audit.installed_settings())
+    settings = call.run(reading.installed_settings())
     return TrackedView(call.run(tracked_tables.tracked(settings, is_secret())), call.target)

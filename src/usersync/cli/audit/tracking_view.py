@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import click
 
-    from usersync.plans.tracked_tables import TrackedTable
-    from usersync.plans.tracking import TrackingPlan
+    from usersync.audit.tracking.operations import TrackingPlan
+    from usersync.audit.tracking.tables import TrackedTable
 
 
 def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tup
 
 def is_secret() -> Callable[[str], bool]:
     """Which columns' values are not to be recorded: those that AuditLog would redact."""
-    from usersync.audit.redaction import Redactor  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.event.redaction import Redactor  # noqa: PLC0415 - only when it is wanted
 
     return Redactor().is_secret
 

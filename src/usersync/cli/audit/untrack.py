@@ -27,9 +27,10 @@ def untrack(call: Call, table: str, dry_run: bool) -> View:
 
     What was recorded stays recorded. Exit code 1 if the table was not tracked.
     """
-    from usersync.plans import audit, tracking  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.tracking import operations as tracking  # noqa: PLC0415 - only when it is wanted
 
-    settings = call.run(audit.installed_settings())
+    settings = call.run(reading.installed_settings())
     plan = tracking.plan_untrack if dry_run else tracking.untrack
     done = call.run(plan(settings, table))
     if done.changes and not dry_run:

@@ -18,11 +18,11 @@ from psycopg.rows import dict_row
 from usersync.audit import AuditLog
 from usersync.cli.demo.inventory import app, handwritten
 from usersync.client import UserSync
-from usersync.connecting import describe_target
+from usersync.config.dsn import describe_target
+from usersync.config.settings import load_settings
 from usersync.embedded import EmbeddedPostgres, without_libpq_variables
 from usersync.errors import UsersyncError
 from usersync.gotrue import GoTrue
-from usersync.settings import load_settings
 from usersync.testing.shape import (
     SupabaseCluster,
     SupabaseDatabase,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from usersync.settings import Settings
+    from usersync.config.settings import Settings
 
 DATABASE = "demo"
 _COMPLETE = "usersync demo: complete"

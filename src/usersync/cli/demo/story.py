@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from usersync.audit.survey import survey_spools
+from usersync.audit import reading
+from usersync.audit.spool.listing import survey_spools
 from usersync.cli.apply import done_line
 from usersync.cli.audit.history import HistoryView
 from usersync.cli.audit.spool import SpoolView
@@ -19,7 +20,7 @@ from usersync.cli.status import StatusView
 from usersync.cli.sync_view import SyncView
 from usersync.cli.text import bad, plain, wrap
 from usersync.gotrue import GoTrueError
-from usersync.plans import audit, schema
+from usersync.schema import installation
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def the_usual_cure(stage: Stage, width: int) -> Events:
     yield from _rejected("Linus tries to sign up", lambda: stage.auth.sign_up_email("linus@example.com"))
     yield Said("Nobody can sign up now. The column goes again, and usersync has a look:")
     stage.rows("alter table public.users drop column team")
-    planned = run(schema.plan(SETTINGS, adopt=True), stage.owner)
+    planned = run(installation.plan(SETTINGS, adopt=True), stage.owner)
     replaced = [each for each in planned.changes if each.kind == "drop"]
     expect(len(replaced) == 1 and not planned.errors, "plan --adopt replaces the hand-written trigger")
     answer = f"{replaced[0].subject}: {replaced[0].reason}"
@@ -75,9 +76,9 @@ def the_usual_cure(stage: Stage, width: int) -> Events:
 
 
 def the_installation(stage: Stage, width: int) -> Events:
-    planned = run(schema.plan(SETTINGS, adopt=True), stage.owner)
+    planned = run(installation.plan(SETTINGS, adopt=True), stage.owner)
     expect(planned.changes and not planned.errors, "nothing stands in the way")
-    applied = run(schema.apply(SETTINGS, adopt=True), stage.owner)
+    applied = run(installation.apply(SETTINGS, adopt=True), stage.owner)
     expect(applied.changes == planned.changes, "apply does what plan says")
     result = stage.client.reconcile()
     expect((result.counts.missing, result.errors) == (1, 0), "Ada is the one who was missing")
@@ -86,7 +87,7 @@ def the_installation(stage: Stage, width: int) -> Events:
     yield Said("Ada had no row. Grace's was there, and incomplete: the trigger copies two columns.")
     people = "select email, full_name, is_anonymous from public.users order by email"
     yield Rows("public.users", stage.rows(people))
-    expect(not run(schema.plan(SETTINGS), stage.owner).changes, "a second apply has nothing to do")
+    expect(not run(installation.plan(SETTINGS), stage.owner).changes, "a second apply has nothing to do")
 
 
 def sign_ups(stage: Stage, _: int) -> Events:
@@ -211,7 +212,7 @@ def the_deletion(stage: Stage, width: int) -> Events:
     row = stage.rows(_TOMBSTONE, stage.people["Ada"])[0]
     expect(row["email"] is None and row["deleted"], "Ada's row is anonymised")
     yield Rows("public.users", [row])
-    entries, _ = run(audit.history("product", "1"), stage.owner)
+    entries, _ = run(reading.history("product", "1"), stage.owner)
     takers = [entry.event.actor_id for entry in entries]
     expect(takers == [str(stage.people[name]) for name in ("Ada", "Alan", "Barbara")], "all three are named")
     yield Said("The audit log still says who took the bolts:")

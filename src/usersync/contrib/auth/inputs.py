@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from usersync.config.environment import look_up
 from usersync.config.plain_http import plain_http_is_refused
-from usersync.environment import look_up
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:

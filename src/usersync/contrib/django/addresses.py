@@ -8,8 +8,8 @@ from django.utils.connection import ConnectionDoesNotExist
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
+from usersync.config.mapping import did_you_mean
 from usersync.errors import SettingsError
-from usersync.mapping import did_you_mean
 
 _KEYWORDS = frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
 

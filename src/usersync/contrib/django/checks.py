@@ -12,7 +12,7 @@ from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
 from usersync.contrib.django.operations import carriers
 from usersync.errors import MissingExtraError, SettingsError, UsersyncError
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.transports.psycopg import connect
 from usersync.transports.run import run
 
@@ -51,7 +51,7 @@ def check_database(databases: Sequence[str] | None = None, **_: object) -> list[
         return []
     try:
         with connect(address_of(alias)) as own:
-            planned = run(schema.plan(found.schema_settings()), own)
+            planned = run(installation.plan(found.schema_settings()), own)
         if planned.errors:
             first = planned.errors[0]
             return [_warning("usersync.W002", f"{alias}: {first.message}", first.hint)]

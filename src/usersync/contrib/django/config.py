@@ -14,10 +14,10 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from usersync.audit.options import Options
+from usersync.config.mapping import did_you_mean
+from usersync.config.settings import FILE_NAME, Settings, load_settings, parse_settings
 from usersync.contrib.request import TrustedProxies
 from usersync.errors import SettingsError
-from usersync.mapping import did_you_mean
-from usersync.settings import FILE_NAME, Settings, load_settings, parse_settings
 
 FindActor = Callable[[Any], Any]
 """What ``ACTOR`` names: takes the request; returns the actor's id, or a mapping of the context's fields."""

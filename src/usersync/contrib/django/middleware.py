@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.http import FileResponse
 
-from usersync.audit.context import Context, begun, entered, resumed
+from usersync.audit.event.context import Context, begun, entered, resumed
 from usersync.contrib.django.actor import actor_of, in_a_loop
 from usersync.contrib.django.config import config
 from usersync.contrib.django.log import audit_log

@@ -11,13 +11,13 @@ from django.db.migrations.operations.base import Operation
 from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
 from usersync.errors import SettingsError
-from usersync.plans import schema
+from usersync.schema import installation
 from usersync.sql.script import install_script
 from usersync.transports.psycopg import connect
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 
 class ApplyUsersync(Operation):
@@ -56,7 +56,7 @@ class ApplyUsersync(Operation):
         if schema_editor.collect_sql:
             schema_editor.execute(install_script(settings, transaction=False), params=None)
         else:
-            _drive(schema.apply(settings), schema_editor.connection)
+            _drive(installation.apply(settings), schema_editor.connection)
 
     def database_backwards(self, app_label: str, schema_editor: Any, *_states: object) -> None:
         """Take it back, unless another migration that is applied carries it too."""
@@ -68,7 +68,7 @@ class ApplyUsersync(Operation):
                 "-- usersync rollback: what it drops depends on what is there."
             )
         elif len(carriers(connection, applied=True)) <= 1:
-            _drive(schema.rollback(config().schema_settings()), connection)
+            _drive(installation.rollback(config().schema_settings()), connection)
 
     def describe(self) -> str:
         """What ``migrate`` calls it."""
@@ -95,7 +95,7 @@ def carriers(connection: Any, *, applied: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _drive(plan: Plan[Any], connection: Any) -> None:
+def _drive(plan: Steps[Any], connection: Any) -> None:
     if connection.in_atomic_block:
         raise SettingsError(
             "ApplyUsersync works in transactions of its own, and this migration is one",

@@ -25,7 +25,7 @@ from sqlalchemy.sql.elements import (
 )
 from sqlalchemy.sql.functions import Function, FunctionElement
 
-from usersync.audit.context import current
+from usersync.audit.event.context import current
 from usersync.contrib.transaction_settings import NAMES, NOTHING, settings_of_context
 from usersync.errors import SettingsError
 

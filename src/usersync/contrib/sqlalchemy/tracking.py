@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import ClauseElement, Column, event, inspect
 from sqlalchemy.orm import Mapper, Session, object_session
 
-from usersync.audit.event import label
-from usersync.audit.objects import class_name
+from usersync.audit.event.event import label
+from usersync.audit.event.objects import class_name
+from usersync.audit.tracking.generate import entity_type
+from usersync.config.mapping import TableName, did_you_mean
 from usersync.errors import SettingsError
-from usersync.mapping import TableName, did_you_mean
-from usersync.sql.tracking import entity_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, UOWTransaction
 
     from usersync.audit import AuditLog
-    from usersync.audit.event import Event
+    from usersync.audit.event.event import Event
 
 #: A value that is not loaded, or that the database computes. Asking for it would be a query, and an asyncio
 #: session refuses that.

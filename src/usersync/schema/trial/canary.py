@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from usersync.mapping import quote
+from usersync.config.mapping import quote
 from usersync.models import Finding
 from usersync.schema.trial.faults import fault_of_failure
 from usersync.schema.trial.observation import Fault, Trial, Witnessed
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan, Row
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Row, Steps
 
 _INSTALLED = "select to_regclass('usersync.sync_failures') is not null as installed"
 
@@ -78,7 +78,7 @@ def _fails(without: Trial, flow: str) -> bool | None:
     return states.get(without[flow].state) if flow in without.observations else None
 
 
-def witness(settings: Settings, user_id: UUID) -> Plan[Witnessed]:
+def witness(settings: Settings, user_id: UUID) -> Steps[Witnessed]:
     """What a request that was accepted has left of its user in the users table and among the failures."""
     noted = yield from query(
         _NOTED.format(source=settings.source_table.quoted.replace("%", "%%")), id=user_id
@@ -118,6 +118,6 @@ _NOTED = """
 """
 
 
-def _is_without_row(settings: Settings, user_id: UUID) -> Plan[bool]:
+def _is_without_row(settings: Settings, user_id: UUID) -> Steps[bool]:
     table, is_row = settings.users_table.quoted, settings.key_type.matches_bound(quote(settings.key))
     return not (yield from query(f"select from {table.replace('%', '%%')} where {is_row}", id=user_id))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from usersync.transports.steps import Plan, Row
+    from usersync.transports.steps import Row, Steps
 
 _TRIGGER = """
     select tgname || ' on ' || tgrelid::regclass as trigger
@@ -32,7 +32,7 @@ _TRIGGER = """
 _FUNCTION = re.compile(r"^.*\bPL/[a-zA-Z0-9]+.*?([\w.$\"]+\([^()\n]*\))", re.MULTILINE)
 
 
-def fault_of(cause: psycopg.Error) -> Plan[Fault]:
+def fault_of(cause: psycopg.Error) -> Steps[Fault]:
     """Of an error that a statement of the auth server's met."""
     said = cause.diag
     functions = _FUNCTION.findall(said.context or "")
@@ -46,7 +46,7 @@ def fault_of(cause: psycopg.Error) -> Plan[Fault]:
     )
 
 
-def fault_of_failure(row: Row) -> Plan[Fault]:
+def fault_of_failure(row: Row) -> Steps[Fault]:
     """Of a row of usersync.sync_failures."""
     raised_in = _signature(row["raised_in"]) if row["raised_in"] else None
     return Fault(
@@ -64,6 +64,6 @@ def _signature(raised_in: str) -> str:
     return raised_in.partition(") ")[0].rstrip(")") + ")"
 
 
-def _trigger_of(functions: Sequence[str]) -> Plan[str | None]:
+def _trigger_of(functions: Sequence[str]) -> Steps[str | None]:
     rows = (yield from query(_TRIGGER, functions=list(functions))) if functions else []
     return rows[0]["trigger"] if rows else None

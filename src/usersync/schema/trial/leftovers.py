@@ -10,7 +10,7 @@ from usersync.transports.steps import query, query_row
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from usersync.transports.steps import Plan, Row
+    from usersync.transports.steps import Row, Steps
 
 _SEQUENCES = """
     select format('%I.%I', schemaname, sequencename) as name, last_value as value, start_value as start,
@@ -20,7 +20,7 @@ _SEQUENCES = """
 """
 
 
-def sequences() -> Plan[Mapping[str, Row]]:
+def sequences() -> Steps[Mapping[str, Row]]:
     """Where each sequence is that this role can see."""
     return {row["name"]: row for row in (yield from query(_SEQUENCES))}
 
@@ -35,13 +35,13 @@ _ADVISORY_LOCKS = """
 """
 
 
-def advisory_locks() -> Plan[set[tuple[int, int, bool]]]:
+def advisory_locks() -> Steps[set[tuple[int, int, bool]]]:
     """The advisory locks of this session, by key, its parts, and whether it is shared."""
     rows = yield from query(_ADVISORY_LOCKS)
     return {(row["key"], row["parts"], row["shared"]) for row in rows}
 
 
-def release_advisory_locks(kept: set[tuple[int, int, bool]]) -> Plan[None]:
+def release_advisory_locks(kept: set[tuple[int, int, bool]]) -> Steps[None]:
     """Release those that triggers have taken for the session, which no rollback does."""
     while left := (yield from advisory_locks()) - kept:
         for key, parts, shared in left:
@@ -52,7 +52,7 @@ def release_advisory_locks(kept: set[tuple[int, int, bool]]) -> Plan[None]:
                 return
 
 
-def drawn_from(before: Mapping[str, Row], name: str, now: Row) -> Plan[MovedSequence | None]:
+def drawn_from(before: Mapping[str, Row], name: str, now: Row) -> Steps[MovedSequence | None]:
     """What this session has drawn from a sequence that moved; raises where it has drawn nothing."""
     own = (yield from query_row("select currval(%(name)s::regclass) as value", name=name))["value"]
     was = before.get(name, {"value": None})["value"]

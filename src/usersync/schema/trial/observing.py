@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
+    from usersync.config.settings import Settings
     from usersync.schema.trial.rows import Counts, Found, Table
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.transports.steps import Steps
 
 #: After so many seconds no flow is begun any more.
 MOST_SECONDS = 60.0
@@ -72,7 +72,7 @@ def observe(
     times: int = 2,
     first: Sequence[str] = (),
     metadata_keys: Mapping[str, tuple[str, ...]] | None = None,
-    witness: Callable[[UUID], Plan[Witnessed]] | None = None,
+    witness: Callable[[UUID], Steps[Witnessed]] | None = None,
 ) -> Trial:
     """Try the flows, roll each of them back, and tell what was seen. Blocks.
 
@@ -112,7 +112,7 @@ def variants(named: Mapping[str, Sequence[str]], *, usual_first: bool) -> tuple[
     return tuple(dict.fromkeys((usual, every, Keys()) if usual_first else (every, usual, Keys())))
 
 
-def _looked_up(settings: Settings, stage: Stage) -> Plan[tuple[Finding, ...]]:
+def _looked_up(settings: Settings, stage: Stage) -> Steps[tuple[Finding, ...]]:
     """What cannot be tried in the auth server's name."""
     if stage.may_assume or not stage.auth_role:
         return ()
@@ -183,7 +183,7 @@ class Observer:
         connection: psycopg.Connection[Any],
         first: tuple[str, ...],
         keys_used: dict[str, tuple[str, ...]],
-        witness: Callable[[UUID], Plan[Witnessed]] | None,
+        witness: Callable[[UUID], Steps[Witnessed]] | None,
     ) -> None:
         self.connection = connection
         self.keys_used = keys_used

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from usersync.config.settings import Settings
     from usersync.models import Change
     from usersync.schema.trial.observation import Timing, Trial
-    from usersync.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from usersync.models import Finding
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Steps
 
 # By the words that stand before a name: what is built together at run time is missed.
 _LACKING = r"""
@@ -79,7 +79,7 @@ _LACKING = r"""
 """
 
 
-def lacking_rights(settings: Settings) -> Plan[tuple[Finding, ...]]:
+def lacking_rights(settings: Settings) -> Steps[tuple[Finding, ...]]:
     """What the auth server's role may not do, as far as the catalog and the triggers' texts show."""
     missing = yield from missing_privileges(settings)
     of_triggers = yield from query(_LACKING, source_table=settings.source_table.quoted)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usersync.mapping import quote
+from usersync.config.mapping import quote
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from usersync.transports.steps import Plan, Row
+    from usersync.transports.steps import Row, Steps
 
 Counts = tuple[int, int, int]
 
@@ -110,7 +110,7 @@ class User:
 Found = dict[int, list[dict[str, Any]] | None]
 
 
-def written_tables() -> Plan[Mapping[int, Counts]]:
+def written_tables() -> Steps[Mapping[int, Counts]]:
     """How many rows the session has inserted, updated and deleted, by table."""
     rows = yield from query(_WRITTEN)
     return {row["id"]: (row["inserted"], row["updated"], row["deleted"]) for row in rows}
@@ -130,7 +130,7 @@ def minus(now: Mapping[int, Counts], then: Mapping[int, Counts]) -> dict[int, Co
     return {table: counts for table, counts in difference.items() if any(counts)}
 
 
-def describe(ids: Iterable[int]) -> Plan[dict[int, Table]]:
+def describe(ids: Iterable[int]) -> Steps[dict[int, Table]]:
     """The tables of these ids."""
     rows = yield from query(_TABLES, ids=list(ids), small=_SMALL)
     return {row["id"]: _table(row) for row in rows}
@@ -149,7 +149,7 @@ def _table(row: Row) -> Table:
     )
 
 
-def rows_of(user: User, tables: Sequence[Table]) -> Plan[Found]:
+def rows_of(user: User, tables: Sequence[Table]) -> Steps[Found]:
     """The user's rows in these tables: by a key that holds the user's id or address, or a key to such a row.
 
     A table without such an index is searched if it is small.
@@ -165,7 +165,7 @@ def rows_of(user: User, tables: Sequence[Table]) -> Plan[Found]:
     return found
 
 
-def _rows(user: User, table: Table, found: Found) -> Plan[list[dict[str, Any]] | None]:
+def _rows(user: User, table: Table, found: Found) -> Steps[list[dict[str, Any]] | None]:
     if not table.readable:
         return None
     conditions: list[str] = []

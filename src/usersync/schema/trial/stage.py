@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from usersync.models import Finding
-from usersync.plans.doctor.roles import settings_in_force
-from usersync.plans.network import callers, draws
+from usersync.schema.network_calls import callers, draws
+from usersync.schema.trial.roles import settings_in_force
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from usersync.plans.network import Caller, Draw
-    from usersync.settings import Settings
-    from usersync.transports.steps import Plan, Row
+    from usersync.config.settings import Settings
+    from usersync.schema.network_calls import Caller, Draw
+    from usersync.transports.steps import Row, Steps
 
 #: What a database must have for the requests to be those that its auth server sends.
 AUTH_SERVERS_TABLE = '"auth"."users"'
@@ -76,7 +76,7 @@ class Stage:
         return self.auth_role if self.may_assume else self.role
 
 
-def prepare(settings: Settings) -> Plan[Stage]:
+def prepare(settings: Settings) -> Steps[Stage]:
     """Look whether the requests can be made here, and as whom."""
     if settings.source_table.quoted != AUTH_SERVERS_TABLE:
         there = f"the auth server has a database of its own, and users come here from {settings.source_table}"
@@ -140,7 +140,7 @@ _TEXTS = r"""
 """
 
 
-def keys_in_triggers(settings: Settings) -> Plan[Mapping[str, tuple[str, ...]]]:
+def keys_in_triggers(settings: Settings) -> Steps[Mapping[str, tuple[str, ...]]]:
     """The metadata keys that the texts of triggers on the auth server's table name, by column."""
     rows = yield from query(_TEXTS, source_table=settings.source_table.quoted)
     found: dict[str, list[str]] = {"raw_user_meta_data": [], "raw_app_meta_data": []}

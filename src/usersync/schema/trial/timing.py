@@ -22,9 +22,9 @@ from usersync.transports.steps import query
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from usersync.config.settings import Settings
     from usersync.schema.trial.flows import Flow
     from usersync.schema.trial.observation import Trial
-    from usersync.settings import Settings
 
 #: Flows that happen often, or that people wait for.
 TIMED_FLOWS = ("sign-up by e-mail with autoconfirm", "sign-in", "change of e-mail", "hard deletion")

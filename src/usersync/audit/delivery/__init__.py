@@ -1,0 +1,1 @@
+"""How accepted events get into the database."""

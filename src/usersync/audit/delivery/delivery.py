@@ -1,0 +1,169 @@
+"""Sends batches, and finds the one event that would hold up all others."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from usersync.audit.delivery.protocol import LockedError, RefusedError, StuckError, TooSlowError
+from usersync.audit.spool.belonging import ElsewhereError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.audit.delivery.api_sender import ApiSender
+    from usersync.audit.delivery.sender import Sender
+    from usersync.audit.delivery.stats import Tally
+    from usersync.audit.options import Options
+    from usersync.audit.spool.source import Entry, KeepingSource, Source
+
+
+#: So often a batch is tried again as it is. The waits between add up to a few seconds, and most of what keeps
+#: a database from taking events, such as a user's row that is locked, is over by then.
+PATIENCE = 5
+
+
+class Delivery:
+    """Moves events from a source to the database, in their order."""
+
+    def __init__(
+        self, sender: Sender | ApiSender, options: Options, tally: Tally, patience: int = PATIENCE
+    ) -> None:
+        self._sender = sender
+        self._options = options
+        self._tally = tally
+        self._events = options.batch_events
+        self._patience = patience
+        #: How often in a row the database was stuck.
+        self._stuck = 0
+
+    def deliver(self, source: Source) -> bool:
+        """Send one batch; whether more waits, besides what came meanwhile.
+
+        Raises what reading and sending raise.
+        """
+        newest = source.last
+        batch = source.read(self._events, self._options.batch_bytes)
+        if not batch:
+            return False
+        if (problem := batch[0].problem) is not None:
+            self._set_aside(source, batch[0], problem)
+            return batch[0].number < newest
+        # It takes events, and for this long not these: then it is for what is in one of them.
+        sorts = self._stuck >= self._patience and self._sender.takes_events()
+        with self._noting_size(batch):
+            is_clean = self._send(source, batch, sorts=sorts)
+        # Where one has been found there may be more, which need not be waited for as long.
+        self._stuck = 0 if is_clean else self._patience
+        self._events = min(self._options.batch_events, max(self._events * 2, 1))
+        return batch[-1].number < newest
+
+    @contextmanager
+    def _noting_size(self, batch: list[Entry]) -> Iterator[None]:
+        try:
+            yield
+        except StuckError as error:
+            self._stuck += 1
+            if isinstance(error, TooSlowError):
+                # With a single event it is not the size. It is tried again like anything that may pass.
+                self._events = max(1, len(batch) // 2)
+            raise
+
+    def catch_up(self, source: KeepingSource) -> bool:
+        """Where the database has moved, send a batch of what was delivered before; whether there was any."""
+        position = self._sender.position or self._sender.locate()
+        if position is None or not source.belonging.moved(position):
+            source.prune(self._sender.answered_ms)
+            return False
+        batch = source.delivered(source.sent_again, *self._size_again(source))
+        belongs_to = self._meet(source)
+        if not batch:
+            source.belonging.settle(position)
+            if source.sent_again or source.gone:
+                self._tally.caught_up()
+            source.sent_again = 0
+            return False
+        with self._noting_size(batch):
+            stored = self._send_again(batch, belongs_to)
+        if not source.sent_again and stored:
+            # The oldest that is kept is missing: those before it, which are kept no longer, may be as well.
+            self._tally.beyond_window += source.gone
+        self._tally.sent_again += stored
+        source.sent_again = batch[-1].number if self._sender.position == position else 0
+        return True
+
+    def _meet(self, source: Source) -> str:
+        position = self._sender.position or self._sender.locate()
+        try:
+            return source.belonging.meet(position)
+        except ElsewhereError:
+            # The next attempt asks again.
+            self._sender.position = None
+            raise
+
+    def _size_again(self, source: KeepingSource) -> tuple[int, int]:
+        # The first one alone, to see whether it is there.
+        return (self._events if source.sent_again else 1), self._options.batch_bytes
+
+    def _send_again(self, batch: list[Entry], belongs_to: str) -> int:
+        """How many of the events the database did not have any more."""
+        try:
+            return self._sender.send([entry.payload for entry in batch], belongs_to=belongs_to).stored
+        except RefusedError as error:
+            half = len(batch) // 2
+            if half:
+                return self._send_again(batch[:half], belongs_to) + self._send_again(batch[half:], belongs_to)
+            self._tally.complain("again", "an event that was delivered before is refused now: %s", str(error))
+            return 0
+
+    def _send(self, source: Source, batch: list[Entry], *, sorts: bool) -> bool:
+        """Send a batch, or its halves if it fails for what is in it; whether it went through as it is.
+
+        A single such event goes without its link to a user, and if that fails too, it is set aside.
+        """
+        try:
+            self._send_as_it_is(source, batch)
+        except (RefusedError, StuckError) as error:
+            if isinstance(error, StuckError) and not sorts:
+                raise
+            half = len(batch) // 2
+            if half:
+                self._send(source, batch[:half], sorts=sorts)
+                self._send(source, batch[half:], sorts=sorts)
+            else:
+                self._send_alone(source, batch[0], error)
+            return isinstance(error, RefusedError)
+        return True
+
+    def _send_alone(self, source: Source, entry: Entry, error: Exception) -> None:
+        for _ in range(self._sender.proofs if isinstance(error, StuckError) else 0):
+            try:
+                self._send_as_it_is(source, [entry], give_up_links=True)
+            except (RefusedError, StuckError) as last:
+                # Only what fails while others pass is for what is in it.
+                if isinstance(last, LockedError) or not self._sender.takes_events():
+                    raise
+                error = last
+            else:
+                return
+        self._set_aside(source, entry, str(error))
+
+    def _send_as_it_is(self, source: Source, batch: list[Entry], *, give_up_links: bool = False) -> None:
+        began = time.monotonic()
+        belongs_to = self._meet(source)
+        payloads = [entry.payload for entry in batch]
+        try:
+            receipt = self._sender.send(payloads, give_up_links=give_up_links, belongs_to=belongs_to)
+        except ElsewhereError:
+            # Says which database it is, and what to do.
+            self._meet(source)
+            raise
+        self._tally.settled(receipt, time.monotonic() - began)
+        # After the commit, never before it: what is sent twice is stored once.
+        source.discard(batch[-1].number, sum(map(len, payloads)))
+
+    def _set_aside(self, source: Source, entry: Entry, reason: str) -> None:
+        self._tally.refused += 1
+        self._tally.complain("refused", "the database refuses an audit event, which is set aside: %s", reason)
+        source.set_aside(entry, reason)

@@ -1,0 +1,204 @@
+"""What an audit log has in one process: a place for events, a writer, counters. A fork makes its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from sqlite3 import Error as SqliteError
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit.delivery.stats import AuditStats, Tally
+from usersync.audit.delivery.writer import Writer
+from usersync.audit.spool.directory import SpoolDirectory
+from usersync.audit.spool.intake import Intake
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from psycopg_pool import ConnectionPool
+
+    from usersync.audit.options import Options
+    from usersync.audit.spool.belonging import Home
+    from usersync.audit.spool.orphaned_files import Adoption, Left
+    from usersync.transports.data_api import DataApi
+
+    Source = str | ConnectionPool[Any] | DataApi
+
+# What the writer has for closing its connection, on top of the time for sending.
+_GRACE_S = 0.1
+
+
+@dataclass(frozen=True)
+class DrainResult:
+    """What became of the events that dead processes had left."""
+
+    #: Everything that was to be sent was sent in time.
+    is_done: bool
+    #: Files with events for another database.
+    left: dict[Path, Left] = field(default_factory=dict)
+    #: Files that could not be read, and directories of other accounts.
+    unreadable: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.is_done and not self.unreadable and not any(each.is_own for each in self.left.values())
+
+
+class Engine:
+    """``root`` is the directory of the spool files; None where nothing is to be written to a disk.
+
+    ``source`` is None where this process only records, and another sends.
+    """
+
+    def __init__(self, source: Source | None, root: Path | None, options: Options, home: Home) -> None:
+        self.pid = os.getpid()
+        self.tally = Tally()
+        directory = SpoolDirectory(root) if root is not None else None
+        self.intake = Intake(directory, options, self.tally, home, tended=source is not None)
+        self._writer = (
+            Writer(source, self.intake, directory, options, self.tally, home=home)
+            if source is not None
+            else None
+        )
+
+    def accept(self, payload: bytes) -> bool:
+        """Whether the event is kept."""
+        taken = self.intake.accept(payload)
+        self.tend()
+        return taken
+
+    def tend(self) -> None:
+        """Have the writer see to what there is to do."""
+        if self._writer is not None:
+            self._writer.wake()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every event accepted so far is settled; whether that was so in time."""
+        deadline = time.monotonic() + timeout
+        memory = self.intake.memory
+        mark = memory.last
+        # Memory first: what was in it may have moved to the spool, and then counts there.
+        if not self._wait(lambda: memory.done >= mark, deadline):
+            return False
+        spool = self.intake.spool
+        if spool is None:
+            return True
+        end = spool.last
+        # Not of the same object: where its files are removed, another goes on with its numbers.
+        settled = self._wait(lambda: (self.intake.spool or spool).done >= end, deadline)
+        return settled and not self._has_quarantined()
+
+    def _has_quarantined(self) -> bool:
+        """Whether the database took some of this process's events in no form."""
+        if self.intake.memory.set_asides:
+            return True
+        spool = self.intake.spool
+        with suppress(SqliteError):
+            return spool is not None and bool(spool.set_asides and spool.refused())
+        return True
+
+    def drain(self, timeout: float, *, is_confirmed: bool = False) -> DrainResult:
+        """:meth:`flush`, and wait for what dead processes have left as well."""
+        deadline = time.monotonic() + timeout
+        if self._writer is None:
+            return DrainResult(is_done=False)
+        adoption = self._writer.adoption
+        adoption.is_confirmed, adoption.left = is_confirmed, {}
+        self._writer.wants_contact = True
+        done = self.flush(timeout)
+        done = self._wait(lambda: not self._writer.wants_contact, deadline) and done
+        seen = adoption.searches
+        done = (
+            self._wait(
+                lambda: adoption.searches > seen and not adoption.waiting() and not adoption.is_busy, deadline
+            )
+            and done
+        )
+        left = {path: each for path, each in adoption.left.items() if each.reason and each.waiting}
+        return DrainResult(
+            done, left, tuple(sorted(each for each in adoption.unreadable if os.path.lexists(each)))
+        )
+
+    def _wait(self, condition: Any, deadline: float) -> bool:
+        if condition():
+            return True
+        writer = self._writer
+        if writer is None:
+            return False
+        writer.hurry()
+        with writer.progress:
+            while not condition():
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or self.tally.state == "stopped":
+                    return False
+                writer.progress.wait(min(remaining, 1.0))
+        return True
+
+    def close(self, timeout: float, *, keep_recording: bool = False) -> bool:
+        """Flush, stop the writer, leave the rest in the spool; whether everything was sent."""
+        deadline = time.monotonic() + timeout
+        sent = self.flush(timeout)
+        last_act = self._keep_open if keep_recording else self._close_intake
+        if self._writer is None:
+            last_act()
+        else:
+            self._writer.stop(deadline - time.monotonic() + _GRACE_S, last_act)
+        if lost := len(self.intake.memory):
+            self.tally.complain(
+                "lost", "%s audit events are in memory alone, and end with this process", lost
+            )
+        return sent
+
+    def _keep_open(self) -> None:
+        """The spool stays open: the interpreter is ending, and others may have something to record yet."""
+
+    def _close_intake(self) -> None:
+        with suppress(SqliteError, OSError):
+            self.intake.close()
+
+    def stats(self) -> AuditStats:
+        """The counters as they are now."""
+        tally, intake = self.tally, self.intake
+        spool, adoption = intake.spool, self._adoption
+        return AuditStats(
+            accepted=intake.accepted,
+            stored=tally.stored,
+            duplicates=tally.duplicates,
+            rejected=tally.rejected,
+            refused=tally.refused,
+            sent_again=tally.sent_again,
+            beyond_window=tally.beyond_window,
+            dropped=tally.dropped,
+            batches=tally.batches,
+            batch_seconds=tally.batch_seconds,
+            spooled=len(spool) if spool is not None else 0,
+            in_memory=len(intake.memory),
+            adopted=adoption.waiting() if adoption is not None else 0,
+            oldest_age=self._oldest_age(),
+            writer=tally.state,
+            consecutive_failures=tally.failures,
+            last_error=tally.last_error,
+            spool_error=tally.spool_error,
+        )
+
+    @property
+    def _adoption(self) -> Adoption | None:
+        return self._writer.adoption if self._writer is not None else None
+
+    def _oldest_age(self) -> float | None:
+        sources = [self.intake.spool, self.intake.memory, self._adoption]
+        times: list[int | None] = []
+        for source in sources:
+            # The writer may be closing the very file that is asked.
+            with suppress(SqliteError):
+                times.append(source.oldest_ms() if source is not None else None)
+        known = [each for each in times if each is not None]
+        return max(0.0, time.time() - min(known) / 1000) if known else None
+
+    def descriptors(self) -> list[int]:
+        """Locks and sockets that a forked child must close."""
+        found = self.intake.descriptors()
+        if self._writer is not None:
+            found += self._writer.adoption.descriptors() + self._writer.sender.descriptors()
+        return found

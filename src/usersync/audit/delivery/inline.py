@@ -1,0 +1,121 @@
+"""Events in the caller's own transaction: they commit if and only if the caller's work does.
+
+Each runs in a savepoint, so that whatever goes wrong with it (usersync is not installed, the table is
+locked) leaves the transaction as it was. There is no second way for such an event: put into the spool
+instead, it would arrive even if the caller's work is rolled back.
+
+Connections are told apart by where their classes come from; neither SQLAlchemy nor Django is imported
+unless the connection is one of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from usersync.audit.spool.address import full_name
+from usersync.transports import ownership
+from usersync.transports.run import execute, execute_async
+from usersync.transports.steps import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from usersync.transports.steps import Row, Statement
+
+_RECORD = "select cast(public.record_audit_events(cast({} as jsonb)) as text) as answer"
+
+Answer = dict[str, Any]
+
+
+def is_async(connection: object) -> bool:
+    """Whether what :func:`store` returns for this connection is to be awaited."""
+    if isinstance(connection, psycopg.AsyncConnection):
+        return True
+    return _comes_from(connection, "sqlalchemy") and callable(getattr(connection, "run_sync", None))
+
+
+def store(connection: Any, *payloads: bytes) -> Answer:
+    """Store events through a connection that blocks. Raises what the connection raises."""
+    events = f"[{','.join(map(_in_ascii, payloads))}]"
+    if isinstance(connection, psycopg.Connection):
+        return _read(execute(connection, _record("%(events)s", events)))
+    if _comes_from(connection, "sqlalchemy") and hasattr(connection, "begin_nested"):
+        return _through_sqlalchemy(connection, events)
+    if _comes_from(connection, "django"):
+        return _through_django(connection, events)
+    raise TypeError(
+        f"record_in() takes connections of psycopg, SQLAlchemy and Django, not {full_name(type(connection))}"
+    )
+
+
+def store_async(connection: Any, event: bytes) -> Awaitable[Answer]:
+    """The same through a connection of asyncio."""
+    events = f"[{_in_ascii(event)}]"
+    if isinstance(connection, psycopg.AsyncConnection):
+        return _through_psycopg_async(connection, _record("%(events)s", events))
+    # An AsyncSession hands over its Session, an AsyncConnection its Connection.
+    return connection.run_sync(_through_sqlalchemy, events)  # type: ignore[no-any-return]
+
+
+def _record(place: str, events: str) -> Call:
+    return Call(_RECORD.format(place), {"events": events})
+
+
+def _in_ascii(event: bytes) -> str:
+    """JSON that every client encoding has the characters for."""
+    return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], event.decode())
+
+
+def _comes_from(connection: object, package: str) -> bool:
+    return any(each.__module__.split(".", 1)[0] == package for each in type(connection).__mro__)
+
+
+def settle(connection: object) -> None:
+    """In psycopg's pipeline mode: see :func:`usersync.transports.ownership.settle`."""
+    if isinstance(connection, psycopg.Connection):
+        ownership.settle(connection)
+
+
+async def settle_async(connection: object) -> None:
+    """The same for a connection of asyncio."""
+    if isinstance(connection, psycopg.AsyncConnection):
+        await ownership.settle_async(connection)
+
+
+async def _through_psycopg_async(connection: psycopg.AsyncConnection[Any], statement: Statement) -> Answer:
+    return _read(await execute_async(connection, statement))
+
+
+def _through_sqlalchemy(connection: Any, events: str) -> Answer:
+    text = import_module("sqlalchemy").text
+    # A Session's own begin_nested() would flush what is pending in it, and may fail for that.
+    session_connection = getattr(connection, "connection", None)
+    on = session_connection() if callable(session_connection) else connection
+    statement: Statement = _record(":events", events)
+    # In autocommit there is no transaction that could be spoilt, and no savepoint to be had.
+    alone = getattr(on.connection.dbapi_connection, "autocommit", False)
+    if alone:
+        statement = statement.in_own_transaction()
+    with nullcontext() if alone else on.begin_nested():
+        return _read(on.execute(text(statement.sql), statement.params).mappings().fetchall())
+
+
+def _through_django(connection: Any, events: str) -> Answer:
+    transaction = import_module("django.db").transaction
+    statement: Statement = _record("%(events)s", events)
+    if connection.get_autocommit() and not connection.in_atomic_block:
+        statement = statement.in_own_transaction()
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        cursor.execute(statement.sql, statement.params)
+        return _read([{"answer": cursor.fetchone()[0]}])
+
+
+def _read(rows: Sequence[Row]) -> Answer:
+    answer: Answer = json.loads(rows[0]["answer"])
+    return answer

@@ -1,0 +1,213 @@
+"""Carries a batch to the database and waits for the answer, but not for ever."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from usersync.audit.delivery.protocol import RefusedError, UnavailableError, exchange, one_line
+from usersync.audit.spool.belonging import ElsewhereError
+from usersync.config.dsn import Sealed, connection_options, opened
+from usersync.core.position import Position
+from usersync.transports.gate import GatedConnection
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn
+    from psycopg_pool import ConnectionPool
+
+_RECORD = b"select public.record_audit_events($1::jsonb)::text"
+
+PLAIN_EVENT = b'{"action": "usersync.probed"}'
+
+# An idle connection is given back to the server after so long.
+IDLE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a batch, once it was committed."""
+
+    stored: int
+    duplicates: int
+    rejected: int
+    #: The first few that were: ``id``, ``action`` and ``reason`` of each.
+    rejects: tuple[dict[str, Any], ...] = ()
+
+
+COUNTS = ("stored", "duplicates", "rejected")
+
+NOT_ONE = "what was sent as one event is none, or is several"
+
+
+def check_count(payloads: list[bytes], answer: dict[str, Any]) -> None:
+    """Raise :class:`RefusedError` where a payload is not one event: a spool may be written by hand."""
+    if sum(answer.get(each, 0) for each in COUNTS) != len(payloads):
+        raise RefusedError(NOT_ONE)
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def check_place(answer: Any) -> Position | None:
+    """Where the database is; raises :class:`ElsewhereError` if it took nothing because of that."""
+    place = Position.read(answer.get("position")) if isinstance(answer, dict) else None
+    if place is not None and "stored" not in answer:
+        raise ElsewhereError(f"these events are for another database than installation {place.installation}")
+    return place
+
+
+class Sender:
+    """One connection, opened when it is needed, for one thread."""
+
+    #: How often an event that holds up others has to fail, while another passes, before it is set aside.
+    proofs = 1
+
+    def __init__(self, source: str | ConnectionPool[Any], timeout: float) -> None:
+        self._source = source
+        self._timeout = timeout
+        self._connection: psycopg.Connection[Any] | None = None
+        self._used_at = 0.0
+        #: Where the database was when it answered last; None if it never did, or does not say.
+        self.position: Position | None = None
+        #: When that was, in milliseconds since 1970.
+        self.answered_ms = 0
+
+    def locate(self) -> Position | None:
+        """Ask where the database is. Raises what :meth:`send` raises."""
+        with suppress(ElsewhereError):
+            self._send([], "wait", "?")
+        return self.position
+
+    def send(self, payloads: list[bytes], *, give_up_links: bool = False, belongs_to: str = "*") -> Receipt:
+        """Store a batch and commit. Raises :class:`UnavailableError` or :class:`RefusedError`.
+
+        ``belongs_to`` is the beginning of the position of the database that they are for. Another one takes
+        nothing, which raises :class:`ElsewhereError`.
+
+        A user whose row is locked makes it fail, to be tried again. With ``give_up_links``, neither that nor
+        whatever keeps a user from getting a row does: who did it is stored, without the link.
+
+        Sending a batch again that may have arrived is safe. Blocks for the time-out and the connect
+        time-out at the most.
+        """
+        return self._send(payloads, "give_up" if give_up_links else "wait", belongs_to)
+
+    def _send(self, payloads: list[bytes], links: str, belongs_to: str) -> Receipt:
+        was_open = self._connection is not None
+        try:
+            return self._store(payloads, links, belongs_to)
+        except psycopg.OperationalError:
+            self.close()
+            if not was_open:
+                raise
+        # The server, or a pooler, may have ended a connection that was idle. That is no reason to wait.
+        return self._store(payloads, links, belongs_to)
+
+    def takes_events(self) -> bool:
+        """Whether the database takes an event that has nothing special about it. It is not kept."""
+        try:
+            receipt = self._store([PLAIN_EVENT], "wait", "*", then=b"rollback")
+        except (UnavailableError, RefusedError, psycopg.Error):
+            return False
+        return receipt.stored == 1
+
+    def _store(self, payloads: list[bytes], links: str, belongs_to: str, then: bytes = b"commit") -> Receipt:
+        batch = b"[" + b",".join(payloads) + b"]"
+        pgconn = self._opened().pgconn
+        deadline = time.monotonic() + self._timeout
+        try:
+            exchange(pgconn, deadline, self._preamble(links, belongs_to))
+            result = exchange(pgconn, deadline, _RECORD, batch)
+            answer = json.loads(result.get_value(0, 0) or b"{}")
+            self.position, self.answered_ms = Position.read(answer.get("position")), now_ms()
+            check_place(answer)
+            check_count(payloads, answer)
+            ended = exchange(pgconn, deadline, then)
+            if ended.command_status != then.upper():
+                raise UnavailableError("the transaction was rolled back")
+        except (RefusedError, ElsewhereError):
+            self._roll_back(pgconn, deadline)
+            raise
+        except BaseException:
+            # A session keeps the settings it began with: one that is read-only would be so for ever.
+            self.close()
+            raise
+        self._used_at = time.monotonic()
+        self._give_back()
+        stored, duplicates, rejected = (answer.get(each, 0) for each in COUNTS)
+        return Receipt(stored, duplicates, rejected, tuple(answer.get("rejects", ())))
+
+    def _preamble(self, links: str, belongs_to: str) -> bytes:
+        # The server gives up a little before we do, so that no abandoned session waits there for a lock.
+        limit_ms = max(1, int(self._timeout * 900))
+        return (
+            "begin isolation level read committed; "
+            f"set local statement_timeout = {limit_ms}; set local lock_timeout = {limit_ms}; "
+            "set local client_encoding = 'UTF8'; set local synchronous_commit = on; "
+            f"set local usersync.user_links = '{links}'; set local usersync.transaction = 'own'; "
+            f"set local usersync.belongs_to = '{belongs_to}'"
+        ).encode()
+
+    def _opened(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            try:
+                self._connection = self._connect()
+            except psycopg.Error as error:
+                raise UnavailableError(one_line(str(error))) from error
+        return self._connection
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        if not isinstance(self._source, str):
+            connection: psycopg.Connection[Any] = self._source.getconn(timeout=self._timeout)
+            return connection
+        options = connection_options("usersync-audit") | {
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": int(self._timeout * 1000),
+            # libpq's least is 2.
+            "connect_timeout": min(10, max(2, math.ceil(self._timeout))),
+        }
+        return opened(GatedConnection.connect, Sealed(self._source), options)
+
+    def _roll_back(self, pgconn: PGconn, deadline: float) -> None:
+        try:
+            exchange(pgconn, deadline, b"rollback")
+            self._give_back()
+        except Exception:  # noqa: BLE001 - what counts is the failure that came before
+            self.close()
+
+    def _give_back(self) -> None:
+        if not isinstance(self._source, str) and self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._source.putconn(connection)
+
+    def rest(self) -> None:
+        """Called while there is nothing to send: closes a connection that has been idle for long."""
+        if self._connection is not None and time.monotonic() - self._used_at > IDLE_S:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next batch opens another."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        connection.close()
+        if not isinstance(self._source, str):
+            self._source.putconn(connection)
+
+    def descriptors(self) -> list[int]:
+        """The socket that a forked child must not keep open."""
+        connection = self._connection
+        try:
+            return [] if connection is None or connection.closed else [connection.fileno()]
+        except psycopg.Error:
+            return []

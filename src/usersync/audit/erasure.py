@@ -1,0 +1,564 @@
+"""Erasing the personal data of a deleted user: row, failures, copy, and events. What they did stays.
+
+Not part of ``public.usersync``: the log is append-only for everybody with a service key, and this changes
+what is in it. It needs a connection as the owner.
+
+Searched are events that name the user's id anywhere, and values that contain one of the user's addresses:
+those in the row, those that tracking has recorded of the row, and those that the caller names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit.reading import installed_settings
+from usersync.audit.tracking.columns import shortened
+from usersync.audit.tracking.generate import entity_type
+from usersync.config.mapping import quote
+from usersync.config.personal_data import is_address, personal_values, words_of
+from usersync.config.settings import SOURCE_COPY
+from usersync.core.audit_log import has_log
+from usersync.core.paging import fewer
+from usersync.core.users import missing_columns
+from usersync.errors import (
+    ColumnMissingError,
+    ConflictError,
+    DatabaseError,
+    SettingsError,
+    UserNotFoundError,
+    UserStillExistsError,
+)
+from usersync.models import Erasure
+from usersync.sql.expressions import literal
+from usersync.sql.render import Renderer
+from usersync.transports.steps import Row, Steps, anything, call, in_transaction, operate, query, query_row
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from usersync.config.mapping import TableName
+    from usersync.config.settings import Settings
+
+#: How much of the log is read in one statement, 8 MB.
+PAGE_BLOCKS = 1_024
+REJECTS_BATCH = 500
+
+#: How many changes of the user's row are searched for addresses.
+MOST_CHANGES = 10_000
+
+#: Shorter values would be found in events of everybody.
+SHORTEST_VALUE = 5
+
+#: Told how many blocks of the log have been read, of how many.
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What keys are looked for: in all events of the user, and in those whose entity is the user."""
+
+    common: list[str]
+    own: list[str]
+    #: Values that are erased wherever they occur: e-mail addresses and phone numbers of the user.
+    values: tuple[str, ...] = ()
+
+
+def words_for(settings: Settings) -> Words:
+    """The words of the settings; and where the user is the entity, the personal columns under any name."""
+    columns = [column for column in settings.columns if column.personal]
+    own = [column.name for column in columns]
+    own += [source.path[-1] for column in columns for source in column.sources if source.path]
+    personal = settings.audit.personal
+    return Words(words_of(personal), words_of([*personal, *own]))
+
+
+def _named(table: TableName | str) -> str:
+    """A name in a statement that values are bound in."""
+    return (quote(table) if isinstance(table, str) else table.quoted).replace("%", "%%")
+
+
+def _is_row(settings: Settings) -> str:
+    """Whether a row of the users table is the user's."""
+    return settings.key_type.matches_bound(quote(settings.key))
+
+
+def check_gone(settings: Settings, user_id: UUID) -> Steps[None]:
+    """Raise :class:`UserStillExistsError` while the auth server has the user alive."""
+    found = yield from query_row(
+        f"select exists (select from {_named(settings.source_table)} "
+        'where "id" = %(id)s and "deleted_at" is null) as alive',
+        id=user_id,
+    )
+    if found["alive"]:
+        raise UserStillExistsError(
+            f"user {user_id} is alive in {settings.source_table}, from where everything would come back",
+            hint="Delete the user there first (dashboard or admin API; a soft delete is enough), then erase.",
+        )
+
+
+def erase(
+    user_id: UUID,
+    *,
+    dry_run: bool = False,
+    values: Sequence[str] = (),
+    spooled: int = 0,
+    by: str | None = None,
+    on_progress: OnProgress = lambda *_: None,
+) -> Steps[Erasure]:
+    """Erase the personal data of a user who is gone; with ``dry_run`` say how much there is.
+
+    Each step commits by itself, and may be asked for again. The connection must not be in a transaction.
+    ``values`` are addresses of the person that usersync does not know. ``spooled`` events were erased on this
+    machine before; ``by`` is who the audit log names, or else it names the session's role. Raises
+    :class:`SettingsError` for a value that is too short to tell a person by, :class:`UserStillExistsError`,
+    :class:`ColumnMissingError` if personal data may be in a column under another name, and
+    :class:`UserNotFoundError` if nothing is known of the user anywhere.
+    """
+    settings = yield from installed_settings()
+    logged = yield from has_log(settings)
+    yield from check_gone(settings, user_id)
+    if missing := (yield from missing_columns(settings)):
+        raise ColumnMissingError(settings.users_table, missing)
+    words = yield from _with_addresses(settings, user_id, words_for(settings), values, logged=logged)
+    known = yield from _is_known(settings, user_id)
+    found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values), has_log=logged)
+    # First: where the table is tracked, emptying the row makes one more event, with what was in it.
+    found = replace(found, row=(yield from _erase_row(settings, user_id, dry_run=dry_run)))
+    is_named, erased = False, 0
+    if logged:
+        is_named, erased = yield from _erase_events(
+            settings, user_id, words, dry_run=dry_run, on_progress=on_progress
+        )
+    found = replace(
+        found,
+        events=erased,
+        rejects=(yield from _erase_rejects(user_id, words, dry_run=dry_run)),
+        copied=(yield from _erase_copy(settings, user_id, dry_run=dry_run)),
+        failures=(yield from _erase_failure(user_id, dry_run=dry_run)),
+    )
+    if not (known or found.anything or is_named):
+        raise UserNotFoundError(
+            f"nothing is known of a user {user_id}", hint="Check the id, and that this is the right project."
+        )
+    if dry_run:
+        return found
+    if settings.deletes_rows:
+        # After the events: it takes the link off those that name the user by nothing else.
+        yield from operate("remove_user", returns=anything, user_id=user_id)
+    return replace(found, recorded=logged and (yield from _record(settings, found, by)))
+
+
+def _with_addresses(
+    settings: Settings, user_id: UUID, words: Words, named: Sequence[str], *, logged: bool
+) -> Steps[Words]:
+    """The words, with the addresses that are known of the user."""
+    for value in named:
+        if len(value.strip()) < SHORTEST_VALUE:
+            raise SettingsError(
+                f"a value of fewer than {SHORTEST_VALUE} characters occurs in too many events",
+                hint="Name a whole e-mail address or phone number.",
+            )
+    found = {value.strip() for value in named}
+    found |= yield from _addresses_in_row(settings, user_id)
+    if logged:
+        found |= yield from _addresses_in_log(settings, user_id, words)
+    return replace(words, values=tuple(sorted(found)))
+
+
+def _addresses_in_row(settings: Settings, user_id: UUID) -> Steps[set[str]]:
+    columns = [_named(column.name) for column in settings.columns if column.personal]
+    if not columns:
+        return set()
+    rows = yield from query(
+        f"select {', '.join(f'{column}::text as value_{n}' for n, column in enumerate(columns))} "
+        f"from {_named(settings.users_table)} where {_is_row(settings)}",
+        id=user_id,
+    )
+    return {value for row in rows for value in row.values() if is_address(value)}
+
+
+def _addresses_in_log(settings: Settings, user_id: UUID, words: Words) -> Steps[set[str]]:
+    """What tracking has recorded of the user's row: a row that was anonymized has no address any more."""
+    fields = settings.audit.effective()
+    if not {"changes", "entity_type", "entity_id"} <= set(fields):
+        return set()
+    kind, name, changes = (_named(fields[each].name) for each in ("entity_type", "entity_id", "changes"))
+    rows = yield from query(
+        f"select {changes}::jsonb as changes from {_named(settings.audit_table)} "
+        f"where {kind} = %(kind)s and {name}::text = %(id)s and {changes} is not null limit {MOST_CHANGES}",
+        kind=entity_type(settings.users_table),
+        id=str(user_id),
+    )
+    found = (value for row in rows for value in personal_values(row["changes"], words.own))
+    return {value for value in found if is_address(value)}
+
+
+def _is_known(settings: Settings, user_id: UUID) -> Steps[bool]:
+    row = yield from query_row(
+        f'select exists (select from {_named(settings.source_table)} where "id" = %(id)s) '
+        f"or exists (select from {_named(settings.users_table)} where {_is_row(settings)}) as known",
+        id=user_id,
+    )
+    return bool(row["known"])
+
+
+def _erase_row(settings: Settings, user_id: UUID, *, dry_run: bool) -> Steps[bool]:
+    """Make the row what ``anonymize`` makes of it, whatever the deletion has left."""
+    renderer = Renderer(replace(settings, on_delete="anonymize", on_soft_delete="anonymize"))
+    condition = renderer.render(
+        """where target."@key" = %(id)s::"@key_type" and ('@is_removed') is not true and not exists ("""
+        'select from "@source_table" as source '
+        'where source."id" = target."@key"::uuid and source."deleted_at" is null)'
+    )
+    if dry_run:
+        statement = renderer.render('select 1 from "@users_table" as target ')
+    else:
+        statement = renderer.render(
+            'update "@users_table" as target set ("@removed_columns") = row(\'@removed_values\') '
+        )
+    returning = "" if dry_run else " returning 1"
+    return bool((yield from query(_bound(f"{statement}{condition}{returning}"), id=user_id)))
+
+
+def _erase_copy(settings: Settings, user_id: UUID, *, dry_run: bool) -> Steps[bool]:
+    if not settings.copies_source:
+        return False
+    told = "(email, phone, raw_app_meta_data, raw_user_meta_data)"
+    nothing = "(null, null, null, null)"
+    condition = f"where id = %(id)s and deleted_at is not null and row{told} is distinct from row{nothing}"
+    if dry_run:
+        rows = yield from query(f"select 1 from {SOURCE_COPY.quoted} {condition}", id=user_id)
+    else:
+        rows = yield from query(
+            f"update {SOURCE_COPY.quoted} set {told} = {nothing} {condition} returning 1",
+            id=user_id,
+        )
+    return bool(rows)
+
+
+def _erase_failure(user_id: UUID, *, dry_run: bool) -> Steps[int]:
+    """Of a line in the ledger, the message, which may quote anything. That there is a line is no secret."""
+    erased = literal("[erased]")
+    condition = f"where user_id = %(id)s and message <> {erased}"
+    if dry_run:
+        rows = yield from query(f"select 1 from usersync.sync_failures {condition}", id=user_id)
+    else:
+        rows = yield from query(
+            f"update usersync.sync_failures set message = {erased} {condition} returning 1", id=user_id
+        )
+    return len(rows)
+
+
+def _erase_rejects(user_id: UUID, words: Words, *, dry_run: bool) -> Steps[int]:
+    """The events that were put aside and name the user anywhere: they may be of any shape."""
+    chosen = (
+        "select reject_id, usersync.erase_values(case when strpos(lower(event::text), %(id)s) = 0 then event "
+        "else usersync.erase_keys(case jsonb_typeof(event) when 'object' "
+        "then event - 'ip' - 'user_agent' else event end, %(words)s) end, %(values)s) as erased "
+        "from usersync.audit_rejects "
+        "where strpos(lower(event::text), %(id)s) > 0 "
+        "or usersync.erase_values(event, %(values)s) is distinct from event"
+    )
+    changed = (
+        f"from usersync.audit_rejects as rejected join ({chosen}) as given using (reject_id) "
+        "where given.erased is distinct from rejected.event"
+    )
+    values = {"id": str(user_id), "words": words.own, "values": list(words.values)}
+    if dry_run:
+        row = yield from query_row(
+            f"select count(*) as rows {changed}",
+            **values,
+        )
+        return int(row["rows"])
+    total = 0
+    while True:
+        rows = yield from query(
+            "update usersync.audit_rejects as target set event = picked.erased "
+            f"from (select reject_id, given.erased {changed} limit {REJECTS_BATCH}) as picked "
+            "where target.reject_id = picked.reject_id returning 1",
+            **values,
+        )
+        total += len(rows)
+        if len(rows) < REJECTS_BATCH:
+            return total
+
+
+def _erase_events(
+    settings: Settings, user_id: UUID, words: Words, *, dry_run: bool, on_progress: OnProgress
+) -> Steps[tuple[bool, int]]:
+    """Go through the whole log, page by page: no index has all the ways in which an event may name a user.
+
+    Returns whether any does, and how many had something personal in them. An event that is changed moves, and
+    may be come by again.
+    """
+    parts = yield from query(_PARTS, table=settings.audit_table.quoted)
+    if not parts:
+        raise ConflictError(f"{settings.audit_table} is not there, or no table", hint="Run: usersync doctor")
+    row_ids = yield from _row_ids(settings, user_id, parts)
+    before, is_named, erased = 0, False, 0
+    total = sum(part["blocks"] for part in parts)
+
+    def noted(row: Row, done: int) -> None:
+        nonlocal is_named, erased
+        is_named, erased = is_named or row["is_named"], erased + row["erased"]
+        on_progress(before + done, max(total, before + row["blocks"]))
+
+    for part in parts:
+        yield from _read_through(
+            part,
+            _page_statement(settings, part, dry_run=dry_run),
+            noted,
+            id=str(user_id),
+            common=words.common,
+            own=words.own,
+            values=list(words.values),
+            kind=entity_type(settings.users_table),
+            row_ids=row_ids,
+        )
+        before += part["blocks"]
+    return is_named, erased
+
+
+def _read_through(part: Row, statement: str, use: Callable[[Row, int], None], **values: Any) -> Steps[None]:
+    """Run a statement on each page of a table; ``use`` gets what it returns, and how many blocks are done."""
+    first, pages, last = 0, PAGE_BLOCKS, part["blocks"]
+    while first < last:
+        place = {"first": f"({first},0)", "last": f"({first + pages},0)", "part": part["name"]}
+        try:
+            row = yield from in_transaction(_page(statement, **values, **place))
+        except DatabaseError as error:
+            pages = yield from fewer(error, pages)
+            continue
+        first, last = first + pages, row["blocks"]
+        use(row, min(first, last))
+
+
+def _row_ids(settings: Settings, user_id: UUID, parts: list[Row]) -> Steps[list[str]]:
+    """What tracking calls the user's row, where the users table has a primary key of its own.
+
+    A row that is gone left its name in the events that hold the whole of it.
+    """
+    table = settings.users_table
+    keys = yield from query(_PRIMARY_KEY, table=table.quoted)
+    if not keys or keys[0]["name"] == settings.key:
+        return []
+    named = shortened(f"found.{_named(keys[0]['name'])}::text")
+    rows = yield from query(
+        f"select {named} as name from {_named(table)} as found where {_is_row(settings)}",
+        id=user_id,
+    )
+    names = {row["name"] for row in rows}
+    fields = settings.audit.effective()
+    if {"changes", "entity_type", "entity_id"} <= set(fields):
+        for part in parts:
+            yield from _read_through(
+                part,
+                _row_ids_statement(settings, part),
+                lambda row, _: names.update(row["names"]),
+                id=str(user_id),
+                kind=entity_type(table),
+                key=settings.key,
+            )
+    return sorted(names)
+
+
+_PRIMARY_KEY = """
+    select attname::text as name
+    from pg_index join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+    where indrelid = to_regclass(%(table)s) and indisprimary and indnkeyatts = 1
+"""
+
+
+def _row_ids_statement(settings: Settings, part: Row) -> str:
+    fields = settings.audit.effective()
+    kind, name = (quote(fields[each].name) for each in ("entity_type", "entity_id"))
+    changed = f"{_document(settings.audit_table, 'changes', fields, part['types'])} -> %(key)s"
+    return _bound(
+        f"select coalesce(array_agg(distinct stored.{name}::text), '{{}}') as names, {_BLOCKS} "
+        f"from {part['name']} as stored "
+        "where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid "
+        f"and stored.{kind}::text = %(kind)s and stored.{name} is not null "
+        f"and %(id)s in ({changed} ->> 0, {changed} ->> 1)"
+    )
+
+
+def _page(statement: str, **values: Any) -> Steps[Row]:
+    yield from query("select set_config('usersync.maintaining', 'audit', true)")
+    # Rows that a policy hides would be passed over: an error is what says so.
+    yield from query("set local row_security = off; set local search_path = pg_catalog")
+    return (yield from query_row(statement, **values))
+
+
+_UNSPACED = r"regexp_replace({}::text, '\s', '', 'g')"
+_BLOCKS = "pg_relation_size(%(part)s::regclass) / current_setting('block_size')::bigint as blocks"
+
+# The table itself, or its partitions, the oldest first.
+_PARTS = """
+    select
+        format('%%I.%%I', relnamespace::regnamespace::name, leaf.relname) as name,
+        pg_relation_size(leaf.oid) / current_setting('block_size')::bigint as blocks,
+        (
+            select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) from pg_attribute
+            where attrelid = leaf.oid and attnum > 0 and not attisdropped
+        ) as types
+    from (
+        select relid from pg_partition_tree(to_regclass(%(table)s)) where isleaf
+        union
+        select to_regclass(%(table)s)
+    ) as tree (oid)
+    join pg_class as leaf on leaf.oid = tree.oid
+    where leaf.relkind = 'r'
+    order by pg_get_expr(leaf.relpartbound, leaf.oid), leaf.oid
+"""
+
+
+def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
+    """One page of a table: which of its events are the user's, and what is left of them."""
+    fields, types = settings.audit.effective(), part["types"]
+    at = {name: f"stored.{quote(column.name)}" for name, column in fields.items()}
+    metadata = _document(settings.audit_table, "metadata", fields, types)
+    whose, entity = _conditions(at, metadata)
+    documents = {
+        name: document
+        for name in ("changes", "metadata")
+        if (document := _document(settings.audit_table, name, fields, types))
+    }
+    mentions, holds = _searched(list(documents.values()))
+    words = f"case when {entity} then %(own)s::text[] else %(common)s::text[] end"
+    sets = {
+        name: f"usersync.erase_values(case when is_named then usersync.erase_keys({document}, {words}) "
+        f"else {document} end, %(values)s::text[])"
+        for name, document in documents.items()
+    }
+    gone = [name for name in ("ip", "user_agent") if name in fields]
+    differs = [f"new_{name} is distinct from {document}" for name, document in documents.items()] + [
+        f"(is_own and {at[name]} is not null)" for name in gone
+    ]
+    # A key may be twice in json, of which jsonb keeps the last one only.
+    differs += [
+        f"length({_UNSPACED.format(at[name])}) <> length({_UNSPACED.format(f'{at[name]}::jsonb')})"
+        for name in sets
+        if types[fields[name].name] == "json"
+    ]
+    # An event of somebody else that names the user has that person's address, and keeps it.
+    assigned = [
+        f"{quote(fields[name].name)} = picked.new_{name}::text::{types[fields[name].name]}" for name in sets
+    ] + [
+        f"{quote(fields[name].name)} = case when not picked.is_own then log.{quote(fields[name].name)} end"
+        for name in gone
+    ]
+    made = ", ".join(f"{value} as new_{name}" for name, value in sets.items())
+    reads = (
+        f"picked as materialized (select stored.ctid as place, {' or '.join(differs) or 'false'} as differs, "
+        f"is_own, is_named{''.join(f', new_{name}' for name in sets)} from {part['name']} as stored "
+        f"cross join lateral (select coalesce({whose}, false) as is_own offset 0) as owned "
+        f"cross join lateral (select is_own or {mentions} as is_named offset 0) as named "
+        f"cross join lateral (select {made or '1'} offset 0) as made "
+        f"where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid and (is_named or {holds}))"
+    )
+    if dry_run or not assigned:
+        counts = "coalesce(bool_or(is_named), false) as is_named, count(*) filter (where differs) as erased"
+        statement = f"with {reads} select {counts}, {_BLOCKS} from picked"
+    else:
+        statement = (
+            f"with {reads}, done as (update {part['name']} as log set {', '.join(assigned)} from picked "
+            "where log.ctid = picked.place and picked.differs returning 1) "
+            "select exists (select from picked where is_named) as is_named, "
+            f"(select count(*) from done) as erased, {_BLOCKS}"
+        )
+    return _bound(statement)
+
+
+def _searched(documents: list[str]) -> tuple[str, str]:
+    """Whether an event's documents name the user's id; whether they hold one of the addresses."""
+    if not documents:
+        return "false", "false"
+    text = " || ' ' || ".join(f"coalesce(lower({document}::text), '')" for document in documents)
+    holds = " or ".join(
+        f"usersync.erase_values({document}, %(values)s::text[]) is distinct from {document}"
+        for document in documents
+    )
+    return f"strpos({text}, %(id)s) > 0", f"(cardinality(%(values)s::text[]) > 0 and ({holds}))"
+
+
+def _conditions(at: dict[str, str], metadata: str | None) -> tuple[str, str]:
+    """Whether an event is the user's: by its link, its actor, its entity or a link that could not be.
+
+    The entity may be the user, or their row under its own key.
+    """
+
+    def value(name: str) -> str | None:
+        if name in at:
+            return f"{at[name]}::text"
+        return f"{metadata} ->> {literal(name)}" if metadata else None
+
+    entity = f"lower({value('entity_id')}) is not distinct from %(id)s" if value("entity_id") else "false"
+    if value("entity_id") and value("entity_type"):
+        row = f"{value('entity_type')} = %(kind)s and {value('entity_id')} = any(%(row_ids)s::text[])"
+        entity = f"({entity} or coalesce({row}, false))"
+    found = [f"lower({value(name)}) = %(id)s" for name in ("user_id", "actor_id") if value(name)]
+    found.append(entity)
+    if metadata:
+        found.append(f"{metadata} ->> 'original_user_id' = %(id)s")
+    return " or ".join(found), entity
+
+
+def _document(table: TableName, name: str, fields: Any, types: dict[str, str]) -> str | None:
+    """A column of JSON as jsonb; raises where it is of a type that cannot be looked into."""
+    if name not in fields:
+        return None
+    column = fields[name].name
+    kind = types.get(column)
+    if kind not in {"json", "jsonb"}:
+        raise ConflictError(
+            f"{name} of an event is kept in {table}, column {column}, of type {kind}: only in json and jsonb "
+            "can personal values be told from others",
+            hint="Change the column's type, or erase in that table by hand.",
+        )
+    return f"stored.{quote(column)}::jsonb"
+
+
+def _bound(statement: str) -> str:
+    """With every % doubled that is not one of the places for values."""
+    places = ("id", "first", "last", "common", "own", "values", "part", "kind", "row_ids", "key")
+    statement = statement.replace("%", "%%")
+    for name in places:
+        statement = statement.replace(f"%%({name})s", f"%({name})s")
+    return statement
+
+
+def _record(settings: Settings, found: Erasure, by: str | None) -> Steps[bool]:
+    """That it was done is an event as well; once, unless there was something to erase again."""
+    if not found.anything and (yield from _was_recorded(settings, found.user_id)):
+        return False
+    role = (yield from query_row("select session_user::text as name"))["name"]
+    event = {
+        "action": "user.erased",
+        "actor_type": "system",
+        "actor_id": by or role,
+        "entity_type": "user",
+        "entity_id": str(found.user_id),
+        "metadata": {"events": found.events, "row": found.row},
+        "source": "sync",
+    }
+    stored = yield from call("record_audit_events", returns={"stored": int, "rejected": int}, events=[event])
+    return bool(stored["stored"])
+
+
+def _was_recorded(settings: Settings, user_id: UUID) -> Steps[bool]:
+    fields = settings.audit.effective()
+    if not {"action", "entity_id"} <= set(fields):
+        return False
+    conditions = [
+        f"{_named(fields['action'].name)} = 'user.erased'",
+        f"{_named(fields['entity_id'].name)} = %(id)s",
+    ]
+    if "entity_type" in fields:
+        conditions.append(f"{_named(fields['entity_type'].name)} = 'user'")
+    rows = yield from query(
+        f"select 1 from {_named(settings.audit_table)} where {' and '.join(conditions)} limit 1",
+        id=str(user_id),
+    )
+    return bool(rows)

@@ -1,0 +1,1 @@
+"""What an event holds: who did what to which entity, and with which values."""

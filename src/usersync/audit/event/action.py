@@ -1,0 +1,82 @@
+"""An event whose outcome is how a block of code ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from usersync.audit.event.context import as_dict
+from usersync.audit.event.event import label
+from usersync.audit.event.objects import class_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from usersync.audit.event.event import Given
+
+
+class Action:
+    """What ``AuditLog.action()`` returns; a context manager for ``with`` and for ``async with``.
+
+    The event is recorded when the block ends: ``succeeded``, or ``failed`` with the exception's class as
+    ``metadata["error"]``, or ``denied`` if the exception is one of those that mean that. The exception's
+    message is left out, because it may quote what nobody should read; the exception goes on unchanged.
+    A cancelled task has failed.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[Given], str | None],
+        given: Given,
+        denied: tuple[type[BaseException], ...],
+    ) -> None:
+        self._record = record
+        self._given = given
+        self._denied = denied
+        self._changes: dict[Any, Any] = {}
+        #: Anything else that is worth knowing.
+        self.metadata: dict[Any, Any] = {}
+        #: Set it to decide yourself; None leaves it to how the block ends.
+        self.outcome: str | None = None
+        #: Known once the block has ended; None if the event could not be accepted.
+        self.id: str | None = None
+
+    def change(self, field: str, old: object, new: object) -> None:
+        """Note that a field changed. The first old and the last new value count."""
+        name = label(field)
+        first = self._changes.get(name, (old, new))[0]
+        self._changes[name] = (first, new)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        outcome = self.outcome or self._outcome(error)
+        metadata = as_dict(self._given.metadata) | as_dict(self.metadata)
+        if error is not None:
+            metadata.setdefault("error", class_name(error))
+        changes = self._changes or None
+        self.id = self._record(
+            self._given._replace(outcome=outcome, metadata=metadata or None, changes=changes)
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _outcome(self, error: BaseException | None) -> str:
+        if error is None:
+            return "succeeded"
+        return "denied" if isinstance(error, self._denied) else "failed"

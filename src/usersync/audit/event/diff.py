@@ -1,0 +1,83 @@
+"""What changed, from what was before and what is after: ``{"field": [old, new]}``.
+
+A pair cannot tell an absent field from one that is null, so going from one to the other is no change.
+Whether a secret changed is kept, both of its values are not.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit.event.objects import attributes_of, class_name, fields_of, is_a
+from usersync.audit.event.redaction import REDACTED
+from usersync.audit.event.values import Json, Limits, encode, free_name, key_text, to_json
+
+if TYPE_CHECKING:
+    from usersync.audit.event.redaction import Redactor
+
+_PAIR = 2
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def difference(before: object, after: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
+    """The fields in which two mappings or models differ. None stands for: there was, or is, nothing."""
+    secrets: set[str] = set()
+    old, new = _fields(before, redactor, limits, secrets), _fields(after, redactor, limits, secrets)
+    made_or_gone = before is None or after is None
+    return {
+        name: _pair(old.get(name), new.get(name), None if name in secrets else redactor, limits)
+        for name in old | new
+        if made_or_gone or _differ(old.get(name), new.get(name), limits)
+    }
+
+
+def _differ(old: object, new: object, limits: Limits) -> bool:
+    # As what they are stored as, because the values' own comparison may raise, return an array or query a
+    # database; but with the secrets in.
+    written = to_json(old, None, limits), to_json(new, None, limits)
+    if all(isinstance(each, _SCALARS) for each in written):
+        return written[0] != written[1] or type(written[0]) is not type(written[1])
+    return encode(written[0]) != encode(written[1])
+
+
+def stated(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
+    """Changes that the application states: ``{"field": (old, new)}``; one value alone is the new one."""
+    result: dict[str, Json] = {}
+    secrets: set[str] = set()
+    for name, value in _fields(changes, redactor, limits, secrets).items():
+        is_pair = is_a(value, (list, tuple)) and len(value) == _PAIR
+        old, new = value if is_pair else (None, value)
+        result[name] = _pair(old, new, None if name in secrets else redactor, limits)
+    return result
+
+
+def _pair(old: object, new: object, redactor: Redactor | None, limits: Limits) -> Json:
+    """Both values; without a redactor the field is a secret itself."""
+    if redactor is None:
+        return [None if old is None else REDACTED, None if new is None else REDACTED]
+    # Most events say what was made: None, and a value.
+    return [None if old is None else to_json(old, redactor, limits), to_json(new, redactor, limits)]
+
+
+def _fields(value: object, redactor: Redactor, limits: Limits, secrets: set[str]) -> dict[str, Any]:
+    """The fields under the names they are stored by; those that are secrets are added to ``secrets``."""
+    if value is None:
+        return {}
+    try:
+        fields = value if type(value) is dict else fields_of(value) or attributes_of(value)
+        if fields is None:
+            return {"value": value}
+        found = list(islice(fields.items(), limits.items))
+    except Exception:  # noqa: BLE001 - the object's own code raised; say so in its place
+        return {"value": f"[unreadable: {class_name(value)}]"}
+    result: dict[str, Any] = {}
+    for key, item in found:
+        given = key if type(key) is str else key_text(key)
+        name = free_name(given, result)
+        if redactor.is_secret(given):
+            secrets.add(name)
+        result[name] = item
+    if len(found) == limits.items:
+        result["[cut]"] = f"[cut: the first {limits.items} keys]"
+    return result

@@ -1,0 +1,216 @@
+"""From what ``record()`` is given to the JSON that ``record_audit_events`` takes."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from usersync.audit.event.clock import Clock, moment
+from usersync.audit.event.context import FIELDS, current, merged, with_actor
+from usersync.audit.event.diff import difference, stated
+from usersync.audit.event.objects import class_name, fields_of, identity_of
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.event.scalars import SCALARS, cut
+from usersync.audit.event.values import Json, Limits, encode, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: What the table allows for every text but the user agent.
+LABEL_LENGTH = 200
+USER_AGENT_LENGTH = 2_000
+
+# What cut() adds, and then some.
+_MARKER_LENGTH = 120
+
+_REDACTOR = Redactor()
+_LABEL = Limits(text=16_384, items=20, depth=2)
+_PAIR = 2
+
+_ROOMY = Limits()
+
+#: Tried in turn until the event fits.
+_TIGHTER = (
+    Limits(text=1_024, items=100, depth=8, nodes=1_000),
+    Limits(text=128, items=20, depth=4, nodes=200),
+)
+
+
+class Given(NamedTuple):
+    """What the caller gave; ``fields`` are those of :data:`usersync.audit.event.context.FIELDS`."""
+
+    action: object
+    entity: object = None
+    before: object = None
+    after: object = None
+    changes: object = None
+    outcome: object = "succeeded"
+    occurred_at: object = None
+    metadata: object = None
+    fields: Mapping[str, object] = MappingProxyType({})
+
+
+class Event(NamedTuple):
+    """An event that is ready to be stored: ``payload`` is JSON in UTF-8."""
+
+    id: str
+    payload: bytes
+
+
+class EventBuilder:
+    """Builds events; may be shared by threads. :meth:`build` raises nothing but what memory runs out of."""
+
+    def __init__(self, redactor: Redactor, max_bytes: int) -> None:
+        self._redactor = redactor
+        self._max_bytes = max_bytes
+        self._clock = Clock()
+
+    def build(self, given: Given) -> Event:
+        """The event, in the context that the caller is in."""
+        event_id, occurred_at = self._clock.read()
+        head: dict[str, Json] = {"id": event_id, "occurred_at": occurred_at}
+        try:
+            payload = encode(head | self._body(given, _ROOMY, head))
+        except Exception as error:  # noqa: BLE001 - an argument's own code raised: less is better than nothing
+            metadata: dict[str, Json] = {"unreadable": class_name(error)}
+            payload = encode(head | {"action": label(given.action), "metadata": metadata})
+        if len(payload) > self._max_bytes:
+            payload = self._cut(given, head, payload)
+        return Event(event_id, payload)
+
+    def _body(self, given: Given, limits: Limits, head: dict[str, Json]) -> dict[str, Json]:
+        known = {name: value for name, value in given.fields.items() if value is not None}
+        if given.metadata is not None:
+            known["metadata"] = given.metadata
+        fields = _in_context(known)
+        metadata = fields.pop("metadata", None)
+        body: dict[str, Json] = {"action": label(given.action), "outcome": label(given.outcome)}
+        ip = fields.pop("ip", None)
+        _name_actor(body, fields)
+        if given.entity is not None:
+            _name_entity(body, given.entity)
+        changes = self._changes(given, limits)
+        if changes:
+            body["changes"] = changes
+        written = to_json(metadata, self._redactor, limits) if metadata is not None else {}
+        extra: dict[str, Json] = written if isinstance(written, dict) else {"value": written}
+        if ip is not None:
+            _locate(body, ip, extra)
+        if given.occurred_at is not None:
+            _date(head, given.occurred_at, extra)
+        if extra:
+            body["metadata"] = extra
+        body["source"] = "app"
+        return body
+
+    def _changes(self, given: Given, limits: Limits) -> dict[str, Json]:
+        changes: dict[str, Json] = {}
+        if given.before is not None or given.after is not None:
+            changes = difference(given.before, given.after, self._redactor, limits)
+        if given.changes is not None:
+            changes |= stated(given.changes, self._redactor, limits)
+        return changes
+
+    def _cut(self, given: Given, head: dict[str, Json], whole: bytes) -> bytes:
+        """The event with its values cut, and with the SHA-256 of all of it."""
+        note = f"[cut: {len(whole)} bytes, sha256 {hashlib.sha256(whole).hexdigest()}]"
+        body: dict[str, Json] = {}
+        for limits in _TIGHTER:
+            body = self._body(given, limits, head)
+            metadata = body.get("metadata")
+            body["metadata"] = {**(metadata if isinstance(metadata, dict) else {}), "[cut]": note}
+            payload = encode(head | body)
+            if len(payload) <= self._max_bytes:
+                return payload
+        body.pop("changes", None)
+        return encode(head | body | {"metadata": {"[cut]": note}})
+
+
+def _in_context(known: dict[str, Any]) -> dict[str, Any]:
+    context = current()
+    if not known:
+        return dict(with_actor(context))
+    return dict(with_actor(merged(context, known))) if context or not known.keys() <= FIELDS else known
+
+
+def _name_actor(body: dict[str, Json], fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if value is not None:
+            body[name] = label(value, USER_AGENT_LENGTH if name == "user_agent" else LABEL_LENGTH)
+    if "actor_id" in body:
+        body.setdefault("actor_type", "user")
+
+
+def _name_entity(body: dict[str, Json], entity: object) -> None:
+    """``("product", 42)``; ``"product/42"`` and ``"product"`` do as well."""
+    parts: Any = entity
+    if isinstance(entity, str):
+        parts = entity.split("/", 1)
+    if isinstance(parts, tuple | list) and len(parts) == _PAIR:
+        body["entity_type"] = label(parts[0])
+        # A record that is not stored yet has no id.
+        if parts[1] is not None:
+            body["entity_id"] = label(parts[1])
+        return
+    if isinstance(parts, tuple | list) and len(parts) == 1:
+        parts = parts[0]
+    body["entity_type"] = label(parts)
+
+
+def _locate(body: dict[str, Json], ip: object, metadata: dict[str, Json]) -> None:
+    """Note the address; what is none ("unknown", a host name) is kept in the metadata."""
+    text = label(ip)
+    found = address(text)
+    if found is None:
+        metadata["ip_unreadable"] = text
+    else:
+        body["ip"] = found
+
+
+@lru_cache(1024)
+def address(text: str) -> str | None:
+    """The address alone: without a port, brackets, or the zone of a link-local one."""
+    bare = text.strip().rsplit(":", 1)[0] if text.count(":") == 1 else text.strip()
+    bare = bare.removeprefix("[").split("]", 1)[0].split("%", 1)[0]
+    try:
+        return str(ip_address(bare))
+    except ValueError:
+        return None
+
+
+def _date(head: dict[str, Json], occurred_at: object, metadata: dict[str, Json]) -> None:
+    """Date the event as the caller wants; what is no point in time is kept beside the time of recording."""
+    found = moment(occurred_at)
+    if found is None:
+        metadata["occurred_at_unreadable"] = label(occurred_at)
+    else:
+        head["occurred_at"] = found
+
+
+def label(value: object, limit: int = LABEL_LENGTH) -> str:
+    """A short text for any value, of at most ``limit`` characters.
+
+    Of a record it is the id, or its class: who writes ``actor_id=user`` means neither the user's e-mail
+    address nor the hash of the password.
+    """
+    if type(value) is str and len(value) <= limit and value.isascii() and "\x00" not in value:
+        return value
+    if type(value) not in SCALARS:
+        value = _identity(value)
+    written = to_json(value, _REDACTOR, _LABEL)
+    text = written if isinstance(written, str) else encode(written).decode()
+    return text if len(text) <= limit else cut(text, limit - _MARKER_LENGTH)
+
+
+def _identity(value: object) -> object:
+    """The value, or what stands for it if it is a record."""
+    try:
+        if fields_of(value) is None:
+            return value
+        found = identity_of(value)
+    except Exception:  # noqa: BLE001 - the object's own code raised
+        return f"[unreadable: {class_name(value)}]"
+    return found if found is not None else f"[object: {class_name(value)}]"

@@ -1,0 +1,280 @@
+"""Whether the application's own audit table takes events, as ``[audit.columns]`` says it does.
+
+Everything here would otherwise show when the first event comes: each one would be put aside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usersync.config.audit_columns import AUDIT_TABLE, FIELDS
+from usersync.config.mapping import parse_type, quote
+from usersync.core.audit_log import COMMAND
+from usersync.errors import SettingsError
+from usersync.models import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.config.audit_columns import AuditColumn
+    from usersync.config.settings import Settings
+    from usersync.core.foreign_keys import ForeignKey, ForeignKeys
+
+_TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
+
+#: What an event's own names are limited to.
+_LONGEST_NAME = 200
+
+#: Fields that no event lacks.
+_ALWAYS = {"id", "occurred_at", "recorded_at", "action", "outcome", "actor_type", "metadata", "source"}
+
+#: What columns of audit tables are often called.
+_USUAL_NAMES = {
+    "id": ("event_id", "event_uuid"),
+    "occurred_at": ("occurred_at", "created_at", "timestamp", "performed_at"),
+    "action": ("action", "event", "event_type", "operation"),
+    "user_id": ("user_id", "performed_by", "created_by"),
+    "entity_type": ("entity_type", "table_name", "resource_type", "entity", "resource"),
+    "entity_id": ("entity_id", "record_id", "resource_id", "row_id"),
+    "changes": ("changes", "diff"),
+    "metadata": ("metadata", "details", "data", "payload"),
+    "ip": ("ip", "ip_address"),
+    "user_agent": ("user_agent",),
+    "request_id": ("request_id",),
+}
+
+
+def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: ForeignKeys) -> Iterator[Finding]:
+    """What is wrong with the audit table; nothing where usersync makes it, or has made it."""
+    about = catalog["audit_table"]
+    if settings.audit.is_own:
+        if settings.audit.enabled and about is not None and not catalog["has_audit_log"]:
+            yield _not_mapped(settings, about)
+        if not settings.audit.enabled and not catalog["has_audit_log"]:
+            yield from _not_created(settings, catalog)
+        if catalog["audit_table_created_by_usersync"] and not catalog["audit_table_partitions"]:
+            yield _without_partitions(settings)
+    elif about is None or about["kind"] not in {"r", "p"}:
+        yield Finding(
+            "D025",
+            f"table {settings.audit_table}",
+            f"there is no table {settings.audit_table}, and [audit.columns] maps its columns",
+            "-- Set [audit] table to the application's audit table; or leave out [audit.columns], and "
+            "usersync creates one.",
+            level="error",
+        )
+    else:
+        yield from _columns(settings, about)
+        yield from _lengths(settings, about)
+        yield from _table(settings, about)
+        yield from _references(settings, keys.between(catalog["audit_table_oid"], keys.users))
+        if found := _exposure(settings, catalog):
+            yield found
+
+
+def _not_created(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+    """The settings name a log, or there is one under another name, and nobody has asked for this one."""
+    table, others = settings.audit_table, catalog["former_audit_logs"]
+    create = "usersync creates it only with [audit] enabled = true"
+    if others:
+        yield Finding(
+            "D025",
+            f"table {table}",
+            f"usersync's audit log is {others[0]}, and [audit] table is {table}, which is no log; {create}. "
+            "Once these settings are applied, no event can be stored",
+            f'-- To go on with the log that exists: [audit] table = "{others[0]}". To create the other: '
+            f"{COMMAND}",
+        )
+    elif table != AUDIT_TABLE:
+        yield Finding(
+            "D025",
+            f"table {table}",
+            f"[audit] table names {table}, and there is no audit log of this name: {create}",
+            COMMAND,
+            "warning",
+        )
+
+
+def _without_partitions(settings: Settings) -> Finding:
+    """A log restored from a dump of one schema. With partitions again, it cannot be recognized."""
+    return Finding(
+        "D027",
+        f"table {settings.audit_table}",
+        f"{settings.audit_table} has no partitions, so it has no events. The partitions are in the schema "
+        "usersync. A dump of the schema public, or of this table alone (pg_dump -n, -t), holds neither the "
+        "partitions nor the triggers of tracked tables",
+        "-- Restore the schema usersync as well: see docs/backup.md. To start with an empty log: usersync "
+        "apply; then track the tables again: usersync audit track",
+        "warning",
+    )
+
+
+def lost_protection(catalog: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was taken from a log that usersync made, and applying gives back: it locks for a moment only."""
+    lost = []
+    if catalog["audit_table_unguarded"]:
+        lost.append("append-only")
+    if catalog["audit_table_grants"]:
+        lost.append(f"closed to {' and '.join(sorted(catalog['audit_table_grants']))}")
+    if not catalog["audit_table_is_closed"]:
+        lost.append("under row-level security, readable for the service role")
+    if not catalog["audit_table_is_guarded"]:
+        lost.append("kept from DROP TABLE")
+    if not catalog["audit_table_has_default"]:
+        lost.append("with a partition for any time")
+    return tuple(lost)
+
+
+def _exposure(settings: Settings, catalog: Mapping[str, Any]) -> Finding | None:
+    """Who reaches the application's own audit table through the Data API; None if nobody does."""
+    table, about = settings.audit_table, catalog["audit_table"]
+    if settings.audit.is_own or not about or not about["reached"]:
+        return None
+    actions = "; ".join(f"{role} may {doing}" for role, doing in sorted(about["reached"].items()))
+    guard = "only its policies stand between" if about["row_security"] else "nothing stands between"
+    return Finding(
+        "D026",
+        f"table {table}",
+        f"{table}: {actions}; {guard} the log and whoever has the project's public key",
+        f"revoke all on table {table.quoted} from public, {', '.join(sorted(about['reached']))};",
+        "warning" if about["row_security"] else "problem",
+    )
+
+
+def _not_mapped(settings: Settings, about: Mapping[str, Any]) -> Finding:
+    lines = [
+        f'{name} = "{found}"'
+        for name, usual in _USUAL_NAMES.items()
+        if (found := next((each for each in usual if each in about["columns"]), None))
+    ]
+    return Finding(
+        "D025",
+        f"table {settings.audit_table}",
+        f"{settings.audit_table} exists and was not made by usersync",
+        '-- Name another table, and usersync makes it: [audit] table = "public.audit_events". Or have events '
+        f"written to this one and map its columns in [audit.columns]; by their names: {', '.join(lines)}. "
+        "The field id needs a uuid column of its own that is unique.",
+        level="error",
+    )
+
+
+def _columns(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, column in settings.audit.columns.items():
+        where, there = f"audit.columns.{name}", about["columns"].get(column.name)
+        label = f"{settings.audit_table}.{column.name}"
+        if there is None:
+            present = ", ".join(sorted(about["columns"]))
+            yield Finding(
+                "D025",
+                f"column {label}",
+                f"{where}: there is no column {label}",
+                f"-- There are: {present}.",
+                level="error",
+            )
+        elif there["generated"]:
+            yield Finding(
+                "D025",
+                f"column {label}",
+                f"{where}: {label} is generated, and cannot be written",
+                "-- Leave it out of [audit.columns].",
+                level="error",
+            )
+        elif not _fits(name, column, there):
+            delivered = column.type or FIELDS[name]
+            yield Finding(
+                "D025",
+                f"column {label}",
+                f"{where}: {label} is of type {there['type']}, and is to be given {delivered}",
+                f"-- If values of one fit into the other, say so: {name} = "
+                f'{{ column = "{column.name}", type = "{there["base_type"]}" }}; those that do not are put '
+                "aside.",
+                level="error",
+            )
+        elif there["not_null"] and name not in _ALWAYS:
+            yield Finding(
+                "D025",
+                f"column {label}",
+                f"{where}: {label} refuses null, so events without {name} are put aside",
+                f"alter table {settings.audit_table.quoted} alter column {quote(column.name)} drop not null;",
+                "warning",
+            )
+
+
+def _lengths(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
+    """PostgreSQL does not say which column a value was too long for."""
+    short = {
+        column.name: about["columns"][column.name]["longest"]
+        for name, column in settings.audit.columns.items()
+        if FIELDS[name] == "text" and (about["columns"].get(column.name) or {}).get("longest")
+    }
+    if short := {name: longest for name, longest in short.items() if longest < _LONGEST_NAME}:
+        wider = ", ".join(f"alter column {quote(name)} type text" for name in short)
+        listed = ", ".join(f"{name} ({longest})" for name, longest in short.items())
+        yield Finding(
+            "D025",
+            f"table {settings.audit_table}",
+            f"{settings.audit_table}: events whose values are longer than these columns take are put aside: "
+            f"{listed}",
+            f"alter table {settings.audit_table.quoted} {wider};",
+            "warning",
+        )
+
+
+def _fits(name: str, column: AuditColumn, there: Mapping[str, Any]) -> bool:
+    given = column.type or FIELDS[name]
+    if given == "text":
+        return bool(there["string"])
+    names = {there["type"], there["base_type"]}
+    return _TYPE_NAMES.get(given, given) in names | {_as_in_settings(each) for each in names}
+
+
+def _as_in_settings(type_name: str) -> str | None:
+    """A type as the database names it (``public.mood``), in the spelling that settings give it."""
+    try:
+        return parse_type(type_name, "")
+    except SettingsError:
+        return None
+
+
+def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
+    table, mapped = settings.audit_table, {each.name for each in settings.audit.columns.values()}
+    key = settings.audit.columns["id"].name
+    if key in about["columns"] and key not in about["unique_columns"]:
+        yield Finding(
+            "D025",
+            f"column {table}.{key}",
+            f"audit.columns.id: {table}.{key} has no unique constraint of its own",
+            f"alter table {table.quoted} add unique ({quote(key)});",
+            level="error",
+        )
+    for name, column in about["columns"].items():
+        if column["required"] and name not in mapped:
+            yield Finding(
+                "D025",
+                f"column {table}.{name}",
+                f"{table}.{name} refuses null, has no default and is not mapped: no event can be stored",
+                "-- Give it a default, or map it in [audit.columns].",
+                level="error",
+            )
+    if "metadata" not in settings.audit.columns:
+        lost = ", ".join(name for name in FIELDS if name not in settings.audit.columns)
+        yield Finding(
+            "D025",
+            f"table {table}",
+            f"no column takes metadata, so these are not kept: {lost}",
+            "-- See the documentation of [audit.columns].",
+            "warning",
+        )
+
+
+def _references(settings: Settings, keys: tuple[ForeignKey, ...]) -> Iterator[Finding]:
+    for key in keys:
+        if key.blocks:
+            yield Finding(
+                "D025",
+                f"constraint {key.name}",
+                f"the foreign key {key.name} of {settings.audit_table} keeps users who have events from "
+                "being deleted",
+                key.set_null(),
+                "warning",
+            )

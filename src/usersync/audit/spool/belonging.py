@@ -1,0 +1,127 @@
+"""Which database the events of a spool are for.
+
+A spool remembers it at the first contact: the installation (an id in ``usersync.settings``), and the cluster,
+because a restored copy has the same id. Before the first contact the whole address counts.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from usersync.audit.delivery.protocol import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from usersync.core.position import Position
+
+
+class ElsewhereError(UnavailableError):
+    """The database that answers is another one than the one that the events are for."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a process sends its events.
+
+    ``address`` is None where the process only records; ``project`` is what the application calls the
+    database.
+    """
+
+    address: str | None = None
+    project: str | None = None
+    #: The name of the spool's directory.
+    directory: str = ""
+    #: What releases before 0.2 called it; None where that may be another project's as well.
+    former: str | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a spool file says about its events."""
+
+    home: Home = Home()
+    position: Position | None = None
+    #: Made by a release before 0.2, which remembered nothing.
+    is_former: bool = False
+
+    @property
+    def target(self) -> str:
+        """The database, for people."""
+        named = self.home.address or (f"project {self.home.project}" if self.home.project else "any database")
+        return f"{named} (installation {self.position.installation})" if self.position else named
+
+
+class Belonging:
+    """Ties a source of events to its database."""
+
+    def __init__(self, home: Home, origin: Origin, remember: Callable[[Position], None]) -> None:
+        self._home = home
+        self._remember = remember
+        self.origin = origin
+
+    def meet(self, position: Position | None) -> str:
+        """What the database has to be for it to take the events: the beginning of its position.
+
+        Raises :class:`ElsewhereError` if it is another database. The first one that is met is remembered.
+        """
+        known = self.origin.position
+        if known is None:
+            if position is None:
+                return "*"
+            self._remember(position)
+            known = position
+            self.origin = replace(self.origin, position=position)
+        if position is None:
+            raise ElsewhereError(
+                f"these events are for installation {known.installation}, and the database does not say "
+                "which one it is: run usersync apply with this release"
+            )
+        if not belongs(self.origin, self._home, position):
+            raise ElsewhereError(
+                f"these events are for {self.origin.target}, and the database that answers is another one "
+                f"(installation {position.installation}). If it has replaced theirs: restart this process, "
+                "and run usersync audit spool --drain --confirm-project"
+            )
+        same_address = self.origin.home.address == self._home.address
+        return known.installation if same_address else f"{known.installation} {known.cluster}"
+
+    def moved(self, position: Position | None) -> bool:
+        """Whether the database is on another timeline, or in another cluster, than is remembered."""
+        known = self.origin.position
+        return known is not None and position is not None and known != position
+
+    def settle(self, position: Position) -> None:
+        """Remember where the database is now."""
+        self._remember(position)
+        self.origin = replace(self.origin, position=position)
+
+
+def belongs(origin: Origin, home: Home, position: Position) -> bool:
+    """Whether a file that remembers a database may be sent to the one that ``home`` leads to."""
+    known = origin.position
+    if known is None or known.installation != position.installation:
+        return False
+    return known.cluster == position.cluster or (
+        origin.home.address is not None and origin.home.address == home.address
+    )
+
+
+def is_expected(origin: Origin, home: Home, directory: str) -> bool:
+    """Whether a file whose database was never met is for the database that ``home`` leads to."""
+    own = directory == home.directory
+    if origin.is_former:
+        named = own and home.project is not None and not _MADE_FROM_ADDRESS.search(directory)
+        return named or directory == home.former
+    theirs = origin.home
+    if theirs.address is not None and theirs.address == home.address:
+        return True
+    if theirs.project is not None:
+        return theirs.project == home.project
+    # Recorded without an address and without a project: for whoever asks for that directory by its name.
+    return theirs.address is None and own
+
+
+_MADE_FROM_ADDRESS = re.compile(r"-[0-9a-f]{8}\Z")

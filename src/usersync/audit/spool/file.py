@@ -1,0 +1,378 @@
+"""One spool file: an SQLite database in WAL mode, written to by one process.
+
+Events are committed before ``append`` returns, and that with ``synchronous=OFF``: SQLite then hands the data
+to the operating system and does not wait for the disk. "If the application running SQLite crashes, the data
+will be safe" (sqlite.org/pragma.html#pragma_synchronous), by kill -9 too; a power cut may take the newest
+events, or in the worst case leave a damaged file, which is then set aside.
+
+Checkpoints are the writer thread's business, over a connection of its own and with ``synchronous=NORMAL``,
+so that no ``record()`` ever pays for one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from usersync.audit.spool import file_format
+from usersync.audit.spool.belonging import Belonging, Home, Origin
+from usersync.audit.spool.private import connect, create_file
+from usersync.audit.spool.source import fitting
+from usersync.audit.spool.window import Keep, Window
+from usersync.transports.gate import gate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from usersync.audit.spool.source import Entry
+    from usersync.core.position import Position
+
+# Each event writes a page of it to the WAL. SQLite's 4096 would be twice what most events need.
+_PAGE_SIZE = 2048
+_DELETED_AT_ONCE = 100
+
+_ALL_REFUSED = "select at_ms, event, reason from refused order by number"
+_CHECKPOINT_BYTES = 16 << 20
+
+# Batches. Each that was delivered lets one go, and some more where the window was larger.
+_PRUNED_AT_ONCE = 4
+
+# Nobody else writes events to the file; but somebody may look into it with a tool, and whoever records waits
+# while we wait for them.
+_PATIENCE_S = 0.25
+
+_NO_HOME, _NO_KEEP = Home(), Keep()
+
+
+class Spool:
+    """A source for the writer. :meth:`append` is for any thread, the rest for the writer's.
+
+    Every method may raise ``sqlite3.Error``. The file is private to its owner from the start.
+    """
+
+    def __init__(
+        self, path: Path, max_bytes: int, *, tended: bool = True, home: Home = _NO_HOME, keep: Keep = _NO_KEEP
+    ) -> None:
+        """With ``tended`` somebody calls :meth:`tend`; else each ``append`` that is due does a checkpoint.
+
+        ``home`` is where this process sends its events, and ``keep`` what it keeps of those that were
+        delivered. A file that is there already says so itself.
+        """
+        self.path = path
+        create_file(path)
+        self.last = self.done = self.set_asides = self.sent_again = 0
+        self._unnoted: Position | None = None
+        self._lock = threading.RLock()
+        self._max_pages = max(16, max_bytes // _PAGE_SIZE)
+        # About what is in the WAL. SQLite says it only when it brings it into the file.
+        self._in_wal = self._wal_bytes()
+        self._recorder = self._connect(is_trusted=path.stat().st_size == 0)
+        try:
+            self._recorder.execute(f"pragma page_size = {_PAGE_SIZE}")
+            self._recorder.execute("pragma journal_mode = wal")
+            if not tended:
+                self._recorder.execute("pragma wal_autocheckpoint = 1000")
+            file_format.create(self._recorder, home, keep.ms)
+            self._limit(self._recorder)
+            self.done, _ = file_format.done_in(self._recorder)
+            ((newest,),) = self._recorder.execute("select coalesce(max(number), 0) from events").fetchall()
+            self.last = max(newest, self.done)
+            self.belonging = Belonging(home, file_format.origin_of(self._recorder), self._note)
+            self._window = self._load_window(keep, max_bytes)
+            self._identity = [each.stat() for each in files_of(path)[:2]]
+        except BaseException:
+            self._recorder.close()
+            raise
+        self._drain: sqlite3.Connection | None = None
+
+    def append(self, at_ms: int, payload: bytes) -> None:
+        """Store an event for good, as far as this process's death is concerned. Takes microseconds."""
+        with self._lock:
+            while not self._insert(self.last + 1, at_ms, payload):
+                pass
+
+    def _insert(self, number: int, at_ms: int, payload: bytes) -> bool:
+        """False if a signal handler has come between, and taken this number for an event of its own."""
+        try:
+            self._recorder.execute("insert into events values (?, ?, ?)", (number, at_ms, payload))
+            self._in_wal += _PAGE_SIZE + len(payload)
+            inserted = True
+        except sqlite3.IntegrityError:
+            inserted = False
+        # Numbers are committed in their order, so that the writer passes none over.
+        self.last = max(self.last, number)
+        return inserted
+
+    def _load_window(self, keep: Keep, max_bytes: int) -> Window:
+        said = file_format.number(file_format.about_of(self._recorder).get("keep_ms"))
+        batches = self._recorder.execute(
+            "select through, at_ms, bytes from delivered order by through"
+        ).fetchall()
+        known = [
+            (through, at_ms, size)
+            for through, at_ms, size in batches
+            if isinstance(at_ms, int) and isinstance(size, int)
+        ]
+        # What is kept must not take the room of what waits.
+        return Window(Keep(keep.ms if said is None else said, min(keep.size, max_bytes // 4)), known)
+
+    def read(self, events: int, size: int) -> list[Entry]:
+        """See :class:`~usersync.audit.spool.source.Source`."""
+        return self._read(self.done, self.last, events, size)
+
+    def delivered(self, after: int, events: int, size: int) -> list[Entry]:
+        """Those of the events that were delivered and are kept whose number is larger than ``after``."""
+        return self._read(after, self.done, events, size)
+
+    def _read(self, after: int, through: int, events: int, size: int) -> list[Entry]:
+        wanted = (
+            "select number, event, typeof(event) from events where number > ? and number <= ? "
+            "order by number limit ?"
+        )
+        with gate:
+            rows = self._writer.execute(wanted, (after, through, events)).fetchall()
+        return fitting(rows, size)
+
+    def discard(self, through: int, size: int = 0) -> None:
+        """Settle the events up to this one: they were delivered, ``size`` bytes of them.
+
+        They count as done even if that fails, as it will where the disk is full: they are not read again,
+        and whoever takes the file over sends them again, which stores nothing twice.
+        """
+        first, self.done = self.done, max(self.done, through)
+        if self._window.is_kept:
+            batch = (through, time.time_ns() // 1_000_000, size)
+            self._in_wal += _PAGE_SIZE
+            try:
+                with gate, self._lock:
+                    self._writer.execute("insert or replace into delivered values (?, ?, ?)", batch)
+            except sqlite3.Error:
+                # The disk, or the file, is full: what waits needs the room more than what was delivered.
+                self._window.let_go(through)
+                self._delete(first, through)
+                return
+            self._window.add(*batch)
+            if self._unnoted is not None:
+                self._note(self._unnoted)
+        else:
+            self._delete(first, through)
+
+    def _delete(self, first: int, through: int) -> None:
+        self._in_wal += _PAGE_SIZE * (through - first)
+        # A few at a time: whoever records meanwhile waits for the lock.
+        for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
+            with gate, self._lock:
+                self._writer.execute("delete from events where number <= ?", (upto,))
+
+    def prune(self, now_ms: int) -> None:
+        """Delete what was delivered and is not to be kept any longer.
+
+        At ``now_ms`` the database was seen on the timeline that it was on.
+        """
+        for _ in range(_PRUNED_AT_ONCE):
+            first = self._window.gone
+            if (through := self._window.pop_expired(now_ms)) is None:
+                return
+            self._delete(first or through - 1, through)
+            with gate, self._lock:
+                self._writer.execute("delete from delivered where through <= ?", (through,))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is anything that was delivered and is kept."""
+        return bool(self._window)
+
+    @property
+    def expires_ms(self) -> int:
+        """When nothing is kept any longer, in milliseconds since 1970."""
+        return self._window.expires_ms
+
+    @property
+    def gone(self) -> int:
+        """How many of the events that were delivered are kept no longer."""
+        return self._window.gone
+
+    def confirm(self, home: Home) -> None:
+        """Have the events be for the database that ``home`` leads to, whatever the file said."""
+        with gate, self._lock:
+            file_format.confirm(self._writer, home)
+        self.belonging = Belonging(home, Origin(home), self._note)
+
+    def _note(self, position: Position) -> None:
+        """Remember where the database is; later, where the disk is full: what waits makes room by leaving."""
+        self._unnoted = position
+        with suppress(sqlite3.Error), gate, self._lock:
+            file_format.remember(self._writer, position)
+            self._unnoted = None
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Move the event to the table ``refused``. It must be the oldest."""
+        move = (
+            "insert or ignore into refused (at_ms, event, reason) select at_ms, event, ? from events "
+            "where number = ?"
+        )
+        self.set_asides += 1
+        with gate, self._lock:
+            self._writer.execute(move, (reason, entry.number))
+            self._writer.execute("delete from events where number = ?", (entry.number,))
+        self.done = max(self.done, entry.number)
+
+    def refused(self) -> list[tuple[int, bytes, str]]:
+        """The events that were set aside: when they were recorded (ms since 1970), what they are, why."""
+        with gate:
+            rows = self._writer.execute(_ALL_REFUSED).fetchall()
+        return [(at_ms, event, file_format.text(reason)) for at_ms, event, reason in rows]
+
+    def add_refused(self, rows: list[tuple[int, bytes, str]]) -> None:
+        """Take over what another file had set aside."""
+        with gate, self._lock:
+            self._writer.executemany(
+                "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", rows
+            )
+
+    def is_there(self) -> bool:
+        """Whether the files are still those that were opened: SQLite would go on writing to removed ones."""
+        try:
+            found = [each.stat() for each in files_of(self.path)[:2]]
+        except FileNotFoundError:
+            return False
+        return all(map(os.path.samestat, self._identity, found))
+
+    def take_over(self, old: Spool) -> None:
+        """Begin with what waits in another, under the same numbers. It need not have files any more.
+
+        What was delivered from it is kept no longer: there may be much of it, and whoever records waits.
+        """
+        with self._lock, old.lock:
+            # Not its writer's connection, which may not be open yet and has only a name to go by.
+            events = old._recorder.execute(
+                "select number, at_ms, event from events where number > ?", (old.done,)
+            )
+            refused = [
+                (at_ms, event, file_format.text(reason))
+                for at_ms, event, reason in old._recorder.execute(_ALL_REFUSED)
+            ]
+            self._recorder.execute("begin")
+            try:
+                self._recorder.executemany("insert into events values (?, ?, ?)", events)
+                self._recorder.executemany(
+                    "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", refused
+                )
+                if (position := old.belonging.origin.position) is not None:
+                    file_format.remember(self._recorder, position)
+            except BaseException:
+                self._recorder.execute("rollback")
+                raise
+            self._recorder.execute("commit")
+            self.last, self.done = old.last, old.done
+            self._window.gone = old.done
+            self.belonging.origin = old.belonging.origin
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest event was recorded, in milliseconds since 1970. For any thread."""
+        oldest = "select at_ms from events where number > ? order by number limit 1"
+        with self._lock:
+            row = self._recorder.execute(oldest, (self.done,)).fetchone()
+        return file_format.number(row[0]) if row else None
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.done)
+
+    def tend(self) -> None:
+        """Bring what is in the WAL into the file, if it is much. Recording goes on meanwhile."""
+        if self._in_wal > _CHECKPOINT_BYTES:
+            with gate:
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        writer = self._writer
+        # Only here: a delete that waits for the disk would hold up those who record.
+        writer.execute("pragma synchronous = normal")
+        try:
+            writer.execute("pragma wal_checkpoint(passive)").fetchall()
+        finally:
+            writer.execute("pragma synchronous = off")
+        # What came meanwhile is little; then the WAL starts over. While somebody reads the file it
+        # cannot, but there is always a next time.
+        writer.execute("pragma busy_timeout = 0")
+        try:
+            with self._lock:
+                writer.execute("pragma wal_checkpoint(restart)").fetchall()
+        finally:
+            writer.execute(f"pragma busy_timeout = {int(_PATIENCE_S * 1000)}")
+        self._in_wal = 0
+
+    def close(self) -> None:
+        """Close both connections. What is in the file stays."""
+        with self._lock:
+            for connection in (self._drain, self._recorder):
+                if connection is not None:
+                    connection.close()
+
+    def remove(self) -> None:
+        """Close, and delete the file."""
+        self.close()
+        remove_files(self.path)
+
+    def put_away(self) -> Path:
+        """Rename a damaged file, so that nobody stumbles over it again. It is never deleted."""
+        away = put_away(self.path)
+        self.close()
+        return away
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held by whoever records, or looks, over the recorder's connection."""
+        return self._lock
+
+    def _wal_bytes(self) -> int:
+        try:
+            return files_of(self.path)[1].stat().st_size
+        except OSError:
+            return 0
+
+    @property
+    def _writer(self) -> sqlite3.Connection:
+        if self._drain is None:
+            self._drain = self._connect()
+            self._limit(self._drain)
+        return self._drain
+
+    def _connect(self, *, is_trusted: bool = False) -> sqlite3.Connection:
+        connection = connect(self.path, _PATIENCE_S, is_trusted=is_trusted)
+        connection.execute("pragma synchronous = off")
+        connection.execute("pragma wal_autocheckpoint = 0")
+        return connection
+
+    def _limit(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"pragma max_page_count = {self._max_pages}")
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, its WAL, and the WAL's index."""
+    return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
+
+
+def remove_files(path: Path) -> None:
+    """Delete a spool file, the WAL after it: alone, that is no spool to anybody."""
+    for each in files_of(path):
+        each.unlink(missing_ok=True)
+
+
+def put_away(path: Path) -> Path:
+    """Rename a spool file; returns its new name."""
+    away = path.with_suffix(f".damaged-{time.time_ns()}")
+    for old, new in zip(files_of(path), files_of(away), strict=True):
+        if old.exists():
+            old.rename(new)
+    return away
+
+
+def is_damaged(error: Exception) -> bool:
+    """Whether SQLite found that the file is not, or no longer, a sound database."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -1,0 +1,145 @@
+"""What is in a spool file.
+
+::
+
+    events      number, at_ms, event     those up to done were delivered, and are kept for a while
+    delivered   through, at_ms, bytes    a row for each batch: done is the last
+    refused     number, at_ms, event, reason
+    about       name, value              version, address, project, position, keep_ms
+
+Releases before 0.2 had ``events`` and ``refused`` alone, and deleted what was delivered. Their files are read
+as they are. What a column holds need not be of its type: the file may have been damaged or written by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from usersync.audit.spool.belonging import Home, Origin
+from usersync.core.position import Position
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_VERSION = "2"
+
+_TABLES = """
+    create table if not exists events (number integer primary key, at_ms integer, event blob not null);
+    create table if not exists refused (
+        number integer primary key, at_ms integer, event blob not null unique, reason text
+    );
+    create table if not exists delivered (
+        through integer primary key, at_ms integer not null, bytes integer not null
+    );
+    create table if not exists about (name text primary key, value text);
+"""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A spool file as somebody sees it who does not take it over."""
+
+    origin: Origin
+    waiting: int
+    oldest_ms: int | None
+    refused: int
+    #: Delivered, and kept; when the last of them was, and how long they are kept.
+    kept: int = 0
+    delivered_ms: int | None = None
+    keep_ms: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it: its process died while it made or removed the file."""
+        return not (self.waiting or self.refused or self.kept)
+
+
+def create(connection: sqlite3.Connection, home: Home, keep_ms: int) -> None:
+    """Make what is missing. A new file remembers where its events are to go; an old one stays as it says."""
+    connection.execute("begin immediate")
+    try:
+        is_new = not _has_table(connection, "events")
+        for table in _TABLES.split(";"):
+            connection.execute(table)
+        if is_new:
+            said = {
+                "version": _VERSION,
+                "address": home.address,
+                "project": home.project,
+                "keep_ms": str(keep_ms),
+            }
+            connection.executemany("insert into about values (?, ?)", said.items())
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+def origin_of(connection: sqlite3.Connection) -> Origin:
+    """Which database the events of a file are for."""
+    about = about_of(connection)
+    home = Home(about.get("address"), about.get("project"))
+    return Origin(home, Position.read(about.get("position")), is_former="version" not in about)
+
+
+def about_of(connection: sqlite3.Connection) -> dict[str, str]:
+    """What a file says of itself."""
+    if not _has_table(connection, "about"):
+        return {}
+    rows = connection.execute("select name, value from about where value is not null").fetchall()
+    return {text(name): text(value) for name, value in rows}
+
+
+def remember(connection: sqlite3.Connection, position: Position) -> None:
+    """Note the database that the events are for."""
+    said = {"version": _VERSION, "position": str(position)}
+    connection.executemany("insert or replace into about values (?, ?)", said.items())
+
+
+def confirm(connection: sqlite3.Connection, home: Home) -> None:
+    """Have the events be for another database than the file said."""
+    said = {"version": _VERSION, "address": home.address, "project": home.project, "position": None}
+    connection.executemany("insert or replace into about values (?, ?)", said.items())
+
+
+def look_into(connection: sqlite3.Connection) -> Contents:
+    """What waits in a file, and for which database."""
+    if not (_has_table(connection, "events") and _has_table(connection, "refused")):
+        return Contents(origin_of(connection), 0, None, 0)
+    done, delivered_ms = done_in(connection)
+    waiting, oldest = connection.execute(
+        "select count(*), min(at_ms) from events where number > ?", (done,)
+    ).fetchone()
+    ((kept,),) = connection.execute("select count(*) from events where number <= ?", (done,)).fetchall()
+    ((refused,),) = connection.execute("select count(*) from refused").fetchall()
+    keep_ms = number(about_of(connection).get("keep_ms")) or 0
+    return Contents(origin_of(connection), waiting, number(oldest), refused, kept, delivered_ms, keep_ms)
+
+
+def done_in(connection: sqlite3.Connection) -> tuple[int, int | None]:
+    """Up to which number events were delivered, and when the last of them were."""
+    if not _has_table(connection, "delivered"):
+        ((first,),) = connection.execute("select coalesce(min(number) - 1, 0) from events").fetchall()
+        return first, None
+    last = connection.execute("select through, at_ms from delivered order by through desc limit 1").fetchone()
+    ((first,),) = connection.execute("select coalesce(min(number) - 1, 0) from events").fetchall()
+    return (last[0], number(last[1])) if last is not None else (first, None)
+
+
+def number(value: object) -> int | None:
+    """A number that a file or its text holds; None for anything else."""
+    try:
+        return int(value) if isinstance(value, int | str | bytes) else None
+    except ValueError:
+        return None
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    found = connection.execute("select 1 from sqlite_master where type = 'table' and name = ?", (name,))
+    return found.fetchone() is not None
+
+
+def text(value: object) -> str:
+    """What a column holds, as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

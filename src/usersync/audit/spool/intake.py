@@ -1,0 +1,282 @@
+"""Where an accepted event goes: to the spool, or to memory while there is none."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from usersync.audit.spool.file import Spool, is_damaged, remove_files
+from usersync.audit.spool.memory import MemoryQueue
+from usersync.transports.gate import gate
+
+if TYPE_CHECKING:
+    from usersync.audit.delivery.stats import Tally
+    from usersync.audit.options import Options
+    from usersync.audit.spool.belonging import Home
+    from usersync.audit.spool.directory import Claim, SpoolDirectory
+
+# How long after a failure the spool is tried again. An attempt may take milliseconds.
+_RETRY_S = 2.0
+
+# How often those who record see whether the files are still there, and how often the files are touched.
+_LOOK_MS = 1_000
+_TOUCH_MS = 3_600_000
+
+Trouble = (sqlite3.Error, OSError)
+
+_GOING_ON_IN_MEMORY = (
+    "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this process "
+    "loses what has not been sent"
+)
+
+
+class Intake:
+    """Takes events from any thread and keeps them until the writer has sent them.
+
+    ``directory`` is None where the durability is ``memory``. ``tended`` means that a writer calls
+    :meth:`tend`.
+    """
+
+    def __init__(
+        self, directory: SpoolDirectory | None, options: Options, tally: Tally, home: Home, *, tended: bool
+    ) -> None:
+        self._home = home
+        self._directory = directory
+        self._tended = tended
+        self._options = options
+        self._tally = tally
+        self._lock = threading.RLock()
+        # Made under the lock and logged without it: a handler may be slow, or record events itself.
+        self._complaints: deque[tuple[str, ...]] = deque()
+        self._retry_at = 0.0
+        self._claim: Claim | None = None
+        self._looked_ms = self._touched_ms = 0
+        # Under the lock, these are true only to a signal handler that comes between, and records an event.
+        self._tidying = self._spilling = False
+        # Their files were removed. The writer may be in the middle of a batch of one.
+        self._retired: list[Spool] = []
+        self.spool: Spool | None = None
+        self.memory = MemoryQueue(options.memory_events, options.memory_bytes, home, options.keep)
+        self.accepted = 0
+
+    def accept(self, payload: bytes) -> bool:
+        """Whether the event is kept. Blocks for the milliseconds that opening a file takes, and no more."""
+        at_ms = time.time_ns() // 1_000_000
+        with self._lock:
+            taken = self._to_spool(at_ms, payload) or self.memory.append(at_ms, payload)
+            self.accepted += taken
+            if not self._tended and len(self.memory) and not self._spilling:
+                self._spill()
+        if self._complaints:
+            self._speak()
+        if self._retired and not self._tended:
+            # Without our lock: who forks takes the gate first. See lifecycle.
+            self._close_retired()
+        if not taken:
+            self._tally.drop(self._tally.spool_error or "the queue is full")
+        return taken
+
+    def _to_spool(self, at_ms: int, payload: bytes) -> bool:
+        if self._directory is None or self._is_paused():
+            return False
+        try:
+            spool = self.spool
+            if spool is None or abs(at_ms - self._looked_ms) >= _LOOK_MS:
+                spool = self._tidy(self._directory, at_ms)
+            spool.append(at_ms, payload)
+        except Trouble as error:
+            self._endure(error)
+            return False
+        if self._retry_at:
+            self._recover()
+        return True
+
+    def _tidy(self, directory: SpoolDirectory, at_ms: int) -> Spool:
+        """The spool, its files made if there are none or if they were removed."""
+        try:
+            self._tidying = True
+            if self.spool is None:
+                self.spool = self._open(directory)
+            elif self._claim is not None:
+                self._look(directory, self.spool, self._claim, at_ms)
+            return self.spool
+        finally:
+            self._tidying = False
+
+    def open_spool(self) -> Spool | None:
+        """This process's spool, made if need be; None if there can be none now."""
+        with self._lock:
+            if self.spool is None and self._directory is not None and not self._is_paused():
+                try:
+                    self._tidy(self._directory, time.time_ns() // 1_000_000)
+                except Trouble as error:
+                    self._endure(error)
+            spool = self.spool
+        self._speak()
+        return spool
+
+    def _is_paused(self) -> bool:
+        return self._tidying or (bool(self._retry_at) and time.monotonic() < self._retry_at)
+
+    def _open(self, directory: SpoolDirectory) -> Spool:
+        claim = directory.claim()
+        try:
+            spool = Spool(
+                claim.path,
+                self._options.spool_bytes,
+                tended=self._tended,
+                home=self._home,
+                keep=self._options.keep,
+            )
+        except BaseException:
+            claim.path.unlink(missing_ok=True)
+            claim.release()
+            raise
+        self._claim = claim
+        return spool
+
+    def _look(self, directory: SpoolDirectory, spool: Spool, claim: Claim, now_ms: int) -> None:
+        """See that the files are there, for who cleans up /tmp by age may take them; else go on in others."""
+        self._looked_ms = now_ms
+        if not (claim.is_held() and spool.is_there()):
+            self._move(directory, spool, claim)
+        elif abs(now_ms - self._touched_ms) >= _TOUCH_MS:
+            self._touched_ms = now_ms
+            claim.touch()
+
+    def _move(self, directory: SpoolDirectory, spool: Spool, claim: Claim) -> None:
+        try:
+            moved = self._open(directory)
+            moved.take_over(spool)
+        except BaseException:
+            if self._claim is not claim and self._claim is not None:
+                moved.remove()
+                self._claim.release()
+                self._claim = claim
+            raise
+        self.spool = moved
+        self._retired.append(spool)
+        # Who has the lock has the file, and may be sending from it. What comes twice is stored once.
+        if claim.is_held():
+            remove_files(spool.path)
+        claim.release()
+        self._complaints.append(
+            ("removed", "files of the audit spool were removed; going on in %s", str(moved.path))
+        )
+
+    def _close_retired(self) -> None:
+        while self._retired:
+            with suppress(sqlite3.Error), gate:
+                self._retired.pop().close()
+
+    def suffer(self, error: Exception) -> None:
+        """Go on in memory for a while, and with another file if this one is damaged."""
+        with self._lock:
+            self._endure(error)
+        self._speak()
+
+    def _endure(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        self._retry_at = time.monotonic() + _RETRY_S
+        self._tally.spool_error = reason
+        if is_damaged(error) and self.spool is not None:
+            self._put_away(self.spool)
+        self._complaints.append(("spool", _GOING_ON_IN_MEMORY, reason))
+
+    def _put_away(self, spool: Spool) -> None:
+        # Nothing is lost of what comes now: the next event opens a new file.
+        claim, self.spool, self._claim, self._retry_at = self._claim, None, None, 0.0
+        try:
+            away = spool.put_away()
+        except Trouble as error:
+            self._complaints.append(("damaged", "a damaged audit spool cannot be renamed: %s", str(error)))
+        else:
+            self._complaints.append(("damaged", "a damaged audit spool was set aside as %s", str(away)))
+        if claim is not None:
+            claim.release()
+
+    def _recover(self) -> None:
+        self._retry_at, self._tally.spool_error = 0.0, None
+        self._complaints.append(("spool back", "the audit spool can be written again"))
+
+    def _speak(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._tally.complain(*self._complaints.popleft())
+
+    def tend(self) -> None:
+        """What the writer does between batches: checkpoint, and move events from memory to the spool."""
+        self._close_retired()
+        if self.spool is not None and self._directory is not None and not self._retry_at:
+            try:
+                with self._lock:
+                    spool = self._tidy(self._directory, time.time_ns() // 1_000_000)
+                spool.tend()
+            except Trouble as error:
+                self.suffer(error)
+        elif self.spool is not None:
+            with suppress(*Trouble):
+                self._start_over(self.spool)
+        if len(self.memory):
+            self._spill()
+        self._speak()
+
+    def _start_over(self, spool: Spool) -> None:
+        """Give up a file that cannot be written and in which nothing waits: it may be what fills the disk.
+
+        What was delivered from it is kept no longer.
+        """
+        with gate:
+            if len(spool) or spool.refused():
+                return
+            with self._lock:
+                # It may have been written to just now.
+                if len(spool):
+                    return
+                # First, and alone: where nothing can be deleted, nothing is to be closed.
+                spool.path.unlink()
+                claim, self.spool, self._claim = self._claim, None, None
+            spool.remove()
+            if claim is not None:
+                claim.release()
+
+    def _spill(self) -> None:
+        if self._directory is None or self._is_paused():
+            return
+        try:
+            self._spilling = True
+            for entry in self.memory.read(1000, 1 << 20):
+                with self._lock:
+                    if not self._to_spool(time.time_ns() // 1_000_000, entry.payload):
+                        return
+                    self.memory.hand_over(entry.number)
+        finally:
+            self._spilling = False
+
+    def close(self) -> None:
+        """Close the spool. Its file goes if there is nothing in it; else the next process finds it."""
+        with self._lock:
+            spool, claim, self.spool, self._claim = self.spool, self._claim, None, None
+        self._close_retired()
+        if spool is None or claim is None:
+            return
+        try:
+            with gate:
+                if len(spool) or spool.keeps or spool.refused():
+                    spool.close()
+                else:
+                    spool.remove()
+        finally:
+            claim.release()
+
+    def locks(self) -> list[threading.RLock]:
+        """What to hold, in this order, for no thread to be recording."""
+        return [self._lock, *([self.spool.lock] if self.spool is not None else [])]
+
+    def descriptors(self) -> list[int]:
+        """The lock that a forked child must not keep from being released."""
+        return [self._claim.fd] if self._claim is not None else []

@@ -1,0 +1,153 @@
+"""What waits in spool files, for people who look. Takes nothing over and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit.spool.directory import survey
+from usersync.audit.spool.file_format import look_into, number, text
+from usersync.audit.spool.private import NotPrivateError, connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from usersync.audit.spool.file_format import Contents
+
+_PATIENCE_S = 1.0
+_MOST_REFUSED = 1_000
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An event that the database could not take in any form."""
+
+    recorded_at: datetime
+    event: dict[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True)
+class SpoolFile:
+    """One process's spool file."""
+
+    path: Path
+    #: The process that made the file; somebody else may have taken it over.
+    pid: int | None
+    #: Whether a living process has it; one that nobody has is taken over by the next that records.
+    owned: bool
+    size: int
+    waiting: int
+    oldest_at: datetime | None
+    refused: tuple[Refused, ...]
+    #: How many were refused, those beyond the first thousand included.
+    refused_count: int
+    #: Delivered, and kept for a while; see AuditLog's ``keep_delivered``. These do not wait.
+    kept: int = 0
+    #: The database that its events are for, without a password; None where the file does not say.
+    target: str | None = None
+    #: The id of the installation, once it was reached.
+    installation: str | None = None
+    #: Why the file could not be read, if it could not.
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class SpoolSurvey:
+    """The spool of one database. ``damaged`` files were set aside and are for a human to look at."""
+
+    directory: Path
+    files: tuple[SpoolFile, ...]
+    damaged: tuple[Path, ...]
+    #: Why the directory is not read, if it is not: it is another account's.
+    problem: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return sum(file.waiting for file in self.files)
+
+    @property
+    def refused(self) -> int:
+        """How many were set aside."""
+        return sum(file.refused_count for file in self.files)
+
+
+def survey_spools(root: Path) -> list[SpoolSurvey]:
+    """Every database's spool below the spool directory. Raises OSError where it may not be read."""
+    if not root.is_dir():
+        return []
+    return [survey_spool(each) for each in sorted(root.iterdir()) if each.is_symlink() or each.is_dir()]
+
+
+def survey_spool(directory: Path) -> SpoolSurvey:
+    """One database's spool; empty if the directory is not there."""
+    try:
+        found = survey(directory)
+    except NotPrivateError as error:
+        return SpoolSurvey(directory, (), (), str(error))
+    files = tuple(_look(each.path, each.owned, each.size) for each in found)
+    damaged = (path for path in directory.glob("*.damaged-*") if not path.name.endswith(("-wal", "-shm")))
+    return SpoolSurvey(directory, files, tuple(sorted(damaged)))
+
+
+def _look(path: Path, owned: bool, size: int) -> SpoolFile:
+    pid = path.name.partition("-")[0]
+    owner = int(pid) if pid.isdecimal() else None
+    try:
+        contents, refused = _read(path)
+    except (sqlite3.Error, OSError) as error:
+        return SpoolFile(path, owner, owned, size, 0, None, (), 0, problem=str(error))
+    return SpoolFile(
+        path,
+        owner,
+        owned,
+        size,
+        contents.waiting,
+        _moment(contents.oldest_ms),
+        refused,
+        contents.refused,
+        contents.kept,
+        None if contents.origin.is_former else contents.origin.target,
+        contents.origin.position.installation if contents.origin.position else None,
+    )
+
+
+def _read(path: Path) -> tuple[Contents, tuple[Refused, ...]]:
+    with closing(connect(path, _PATIENCE_S, read_only=True)) as connection:
+        contents = look_into(connection)
+        rows = (
+            connection.execute(
+                "select at_ms, event, reason from refused order by number limit ?", (_MOST_REFUSED,)
+            ).fetchall()
+            if contents.refused
+            else []
+        )
+    return contents, tuple(
+        Refused(_moment(number(at_ms)) or _NEVER, _event(event), text(reason))
+        for at_ms, event, reason in rows
+    )
+
+
+def _event(payload: object) -> dict[str, Any]:
+    try:
+        found = json.loads(payload) if isinstance(payload, bytes) else None
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    return {"unreadable": f"{len(payload)} bytes" if isinstance(payload, bytes) else type(payload).__name__}
+
+
+_NEVER = datetime.fromtimestamp(0, UTC)
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds is not None else None
+    except (ValueError, OverflowError, OSError):
+        return None

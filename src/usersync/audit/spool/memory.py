@@ -1,0 +1,126 @@
+"""The bounded queue in memory. When it is full, the newest event is not accepted.
+
+The newest and not the oldest: an event whose ``record()`` has returned an id is never given up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from usersync.audit.spool.belonging import Belonging, Home, Origin
+from usersync.audit.spool.source import fitting
+from usersync.audit.spool.window import Keep, Window
+
+if TYPE_CHECKING:
+    from usersync.audit.spool.source import Entry
+    from usersync.core.position import Position
+
+
+_NO_HOME, _NO_KEEP = Home(), Keep()
+
+
+class MemoryQueue:
+    """A source for the writer; bounded in events and in bytes. Threads may share it."""
+
+    def __init__(self, max_events: int, max_bytes: int, home: Home = _NO_HOME, keep: Keep = _NO_KEEP) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        # When each was recorded, and what it is. The numbers follow from the places: given out one by one,
+        # they would go wrong when a signal handler records in the middle.
+        self._events: deque[tuple[int, bytes]] = deque()
+        self._bytes = 0
+        self._lock = threading.RLock()
+        self.done = 0
+        self.set_asides = self.sent_again = 0
+        self.belonging = Belonging(home, Origin(home), _nothing)
+        # Number and payload. What is kept takes no room of what waits.
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._window = Window(Keep(keep.ms, min(keep.size, max_bytes)))
+
+    @property
+    def last(self) -> int:
+        """See :class:`~usersync.audit.spool.source.Source`."""
+        with self._lock:
+            return self.done + len(self._events)
+
+    def append(self, at_ms: int, payload: bytes) -> bool:
+        """Whether there was room."""
+        size = len(payload)
+        with self._lock:
+            if len(self._events) >= self._max_events or self._bytes + size > self._max_bytes:
+                return False
+            self._events.append((at_ms, payload))
+            self._bytes += size
+        return True
+
+    def read(self, events: int, size: int) -> list[Entry]:
+        """See :class:`~usersync.audit.spool.source.Source`."""
+        with self._lock:
+            # A list at once: a signal handler may add to the queue between two steps of a loop over it.
+            oldest = enumerate(list(islice(self._events, events)), self.done + 1)
+            return fitting(((number, payload, b"blob") for number, (_, payload) in oldest), size)
+
+    def discard(self, through: int, size: int = 0) -> None:
+        """Settle the events up to this one."""
+        with self._lock:
+            while self._events and self.done < through:
+                self._pop(keep=self._window.is_kept)
+            if self._window.is_kept:
+                self._window.add(through, time.time_ns() // 1_000_000, size)
+
+    def hand_over(self, through: int) -> None:
+        """Forget the events up to this one: they are in the spool now."""
+        with self._lock:
+            while self._events and self.done < through:
+                self._pop(keep=False)
+
+    def _pop(self, *, keep: bool) -> None:
+        _, payload = self._events.popleft()
+        self._bytes -= len(payload)
+        self.done += 1
+        if keep:
+            self._kept.append((self.done, payload))
+
+    def set_aside(self, entry: Entry, reason: str) -> None:  # noqa: ARG002 - there is nowhere to keep it
+        """Forget the event; it was counted and logged."""
+        with self._lock:
+            self.set_asides += 1
+            if self._events and self.done < entry.number:
+                self._pop(keep=False)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept that was delivered."""
+        return bool(self._window)
+
+    @property
+    def gone(self) -> int:
+        """How many of the events that were delivered are kept no longer."""
+        return self._window.gone
+
+    def delivered(self, after: int, events: int, size: int) -> list[Entry]:
+        """See :class:`~usersync.audit.spool.source.KeepingSource`."""
+        kept = islice((each for each in self._kept if each[0] > after), events)
+        return fitting(((number, payload, b"blob") for number, payload in kept), size)
+
+    def prune(self, now_ms: int) -> None:
+        """See :class:`~usersync.audit.spool.source.KeepingSource`."""
+        while (through := self._window.pop_expired(now_ms)) is not None:
+            while self._kept and self._kept[0][0] <= through:
+                self._kept.popleft()
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest event was recorded, in milliseconds since 1970."""
+        with self._lock:
+            return self._events[0][0] if self._events else None
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+
+def _nothing(_: Position) -> None:
+    """There is nothing to write it into."""

@@ -1,0 +1,311 @@
+"""Takes over the spool files of processes that are gone, and sees them through to the end.
+
+A file is taken over only by a process that sends to its database; see :mod:`usersync.audit.spool.belonging`.
+A file whose events were all delivered stays until what it keeps of them is kept no longer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from usersync.audit.spool import file_format
+from usersync.audit.spool.belonging import ElsewhereError, belongs, is_expected
+from usersync.audit.spool.directory import files_in, take_over
+from usersync.audit.spool.file import Spool, is_damaged, put_away
+from usersync.audit.spool.private import NotPrivateError, connect
+from usersync.transports.gate import gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from usersync.audit.delivery.stats import Tally
+    from usersync.audit.options import Options
+    from usersync.audit.spool.belonging import Home
+    from usersync.audit.spool.directory import Claim, SpoolDirectory
+    from usersync.audit.spool.file_format import Contents
+    from usersync.audit.spool.intake import Intake
+    from usersync.core.position import Position
+
+_EVERY_S = 5.0
+
+# Each is three open files and a turn in every round.
+_AT_ONCE = 8
+
+# How long a file may be in use by somebody who looks into it.
+_PATIENCE_S = 0.25
+
+Contact = tuple["Position | None", int]
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A file that was somebody else's, and the lock on it."""
+
+    claim: Claim
+    spool: Spool
+
+
+@dataclass(frozen=True)
+class Left:
+    """A file that is not taken over, as it was then, and why.
+
+    It may be otherwise once the database has moved.
+    """
+
+    stamp: tuple[int, ...]
+    position: Position | None
+    #: Until when, in milliseconds since 1970; None for as long as nothing changes.
+    until_ms: int | None = None
+    #: For people; empty where everything was delivered.
+    reason: str = ""
+    waiting: int = 0
+    #: Whether it is in this database's own directory.
+    is_own: bool = True
+
+
+class Adoption:
+    """For the writer's thread alone, but for :meth:`waiting` and the attribute ``due_at``.
+
+    ``contact`` says where the database was when it answered last, and when that was.
+    """
+
+    def __init__(
+        self,
+        directory: SpoolDirectory | None,
+        intake: Intake,
+        options: Options,
+        tally: Tally,
+        *,
+        home: Home,
+        contact: Callable[[], Contact],
+    ) -> None:
+        self._directory = directory
+        self._intake = intake
+        self._options = options
+        self._tally = tally
+        self._home = home
+        self._contact = contact
+        self._adopted: list[Adopted] = []
+        # Files that could not be read in this search; the next one tries them again.
+        self._given_up: set[Path] = set()
+        self.left: dict[Path, Left] = {}
+        #: Whether what waits in the own directory is for this database, whatever the files say.
+        self.is_confirmed = False
+        #: Files that could not be read so far, and directories; those that are gone by now included.
+        self.unreadable: set[Path] = set()
+        self.due_at = 0.0
+        #: How often the directories were searched with nothing left in them that is for this database.
+        self.searches = 0
+
+    def look(self) -> None:
+        """Search the directories, if it is time."""
+        if self._directory is None or time.monotonic() < self.due_at:
+            return
+        try:
+            for directory in self._directory.all():
+                if not self._search(directory, is_own=directory == self._directory.root):
+                    return
+            self._directory.sweep()
+        except OSError as error:
+            self._tally.complain("adopt", "the audit spool's directory cannot be read: %s", error)
+        else:
+            self.searches += 1
+        self._given_up.clear()
+        self.due_at = time.monotonic() + _EVERY_S
+
+    def _search(self, directory: Path, *, is_own: bool) -> bool:
+        """Take over what is for this database; whether there was room for all of it."""
+        try:
+            files = files_in(directory)
+        except NotPrivateError as error:
+            # Said where somebody asks for it: others may have their spools beside ours.
+            if is_own:
+                self._complain_of(directory, error)
+            return True
+        held = {each.claim.path for each in self._adopted}
+        for path in files:
+            if path in held or path in self._given_up or self._is_left(path):
+                continue
+            if len(self._adopted) >= _AT_ONCE:
+                return False
+            try:
+                claim = take_over(path)
+            except OSError as error:
+                self._complain_of(path, error)
+                continue
+            if claim is not None:
+                self._consider(claim, is_own=is_own)
+        self.left = {path: left for path, left in self.left.items() if path.exists()}
+        return True
+
+    def _is_left(self, path: Path) -> bool:
+        left = self.left.get(path)
+        if left is None:
+            return False
+        position, answered_ms = self._contact()
+        is_due = left.until_ms is not None and answered_ms >= left.until_ms
+        return not is_due and left.position == position and left.stamp == _stamp(path)
+
+    def _consider(self, claim: Claim, *, is_own: bool) -> None:
+        try:
+            with gate, closing(connect(claim.path, _PATIENCE_S)) as connection:
+                contents = file_format.look_into(connection)
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(claim, error)
+            return
+        position, answered_ms = self._contact()
+        left = self._reason_to_leave(contents, claim.path.parent.name, position, answered_ms, is_own=is_own)
+        if left is None:
+            self._take(claim, confirmed=self.is_confirmed and is_own)
+            return
+        self.left[claim.path] = replace(left, stamp=_stamp(claim.path), position=position, is_own=is_own)
+        claim.release()
+
+    def _reason_to_leave(
+        self, contents: Contents, directory: str, position: Position | None, answered_ms: int, *, is_own: bool
+    ) -> Left | None:
+        """Why a file is left where it is; None if it is taken over."""
+        origin = contents.origin
+        if (self.is_confirmed and is_own) or contents.is_empty:
+            return None
+        if origin.position is None:
+            is_ours = is_expected(origin, self._home, directory)
+        elif position is None:
+            # The database has the last word once there is a contact.
+            is_ours = origin.home.address is not None and origin.home.address == self._home.address
+        else:
+            is_ours = belongs(origin, self._home, position)
+        if not is_ours:
+            return Left((), None, reason=f"for {origin.target}", waiting=contents.waiting + contents.refused)
+        if contents.waiting or not contents.kept:
+            return None
+        if position is None:
+            return Left((), None)
+        expires_ms = (contents.delivered_ms or 0) + contents.keep_ms
+        if origin.position == position and answered_ms < expires_ms:
+            return Left((), None, until_ms=expires_ms)
+        return None
+
+    def _take(self, claim: Claim, *, confirmed: bool) -> None:
+        try:
+            with gate:
+                spool = Spool(claim.path, self._options.spool_bytes, home=self._home, keep=self._options.keep)
+                if confirmed:
+                    spool.confirm(self._home)
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(claim, error)
+            return
+        self._adopted.append(Adopted(claim, spool))
+        self.unreadable.discard(claim.path)
+
+    def _give_up(self, claim: Claim, error: Exception) -> None:
+        """Leave a file that cannot be read; a damaged one under another name."""
+        self._complain_of(claim.path, error)
+        if is_damaged(error):
+            with suppress(OSError):
+                self.unreadable.add(put_away(claim.path))
+        claim.release()
+
+    def _complain_of(self, path: Path, error: Exception) -> None:
+        self._tally.complain("adopt", "the audit spool of a dead process cannot be read: %s", error)
+        self._given_up.add(path)
+        self.unreadable.add(path)
+
+    def sources(self) -> list[Adopted]:
+        """The files with something to send."""
+        position, _ = self._contact()
+        return [
+            each
+            for each in self._adopted
+            if len(each.spool) or (each.spool.keeps and each.spool.belonging.moved(position))
+        ]
+
+    def guard(self, adopted: Adopted, deliver: Callable[[Spool], bool]) -> None:
+        """Send from the file; a file that fails is given up and does not hold up the others."""
+        done = adopted.spool.done
+        try:
+            adopted.spool.tend()
+            if not deliver(adopted.spool):
+                # Numbers were counted, rows are read: nothing is left, whatever the count says.
+                adopted.spool.done = adopted.spool.last
+        except ElsewhereError:
+            # The address leads to another database by now. The next search sees it.
+            self._release(adopted)
+        except (sqlite3.Error, OSError) as error:
+            if adopted.spool.done > done and not is_damaged(error):
+                # They were sent, and cannot be deleted: the disk is full. The whole file can be, in the end.
+                return
+            self._adopted.remove(adopted)
+            adopted.spool.close()
+            self._give_up(adopted.claim, error)
+
+    def release_empty(self) -> None:
+        """Delete the files that are drained. What was set aside in them moves to our own."""
+        busy = self.sources()
+        for adopted in [each for each in self._adopted if each not in busy]:
+            try:
+                self._finish(adopted)
+            except (sqlite3.Error, OSError) as error:
+                self._adopted.remove(adopted)
+                adopted.spool.close()
+                self._give_up(adopted.claim, error)
+
+    def _finish(self, adopted: Adopted) -> None:
+        _, answered_ms = self._contact()
+        adopted.spool.prune(answered_ms)
+        if adopted.spool.keeps and answered_ms < adopted.spool.expires_ms:
+            self._release(adopted)
+            return
+        refused = adopted.spool.refused()
+        if refused:
+            own = self._intake.spool or self._intake.open_spool()
+            if own is None:
+                return
+            own.add_refused(refused)
+        with gate:
+            adopted.spool.remove()
+        adopted.claim.release()
+        self._adopted.remove(adopted)
+
+    def _release(self, adopted: Adopted) -> None:
+        with suppress(sqlite3.Error), gate:
+            adopted.spool.close()
+        adopted.claim.release()
+        self._adopted.remove(adopted)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any file is held, drained or not."""
+        return bool(self._adopted)
+
+    def waiting(self) -> int:
+        """How many events wait in the files."""
+        return sum(len(each.spool) for each in list(self._adopted))
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest of them was recorded, in milliseconds since 1970."""
+        found = [each.spool.oldest_ms() for each in list(self._adopted)]
+        return min((each for each in found if each is not None), default=None)
+
+    def close(self) -> None:
+        """Leave the files to the next."""
+        for adopted in list(self._adopted):
+            self._release(adopted)
+
+    def descriptors(self) -> list[int]:
+        """The locks that a forked child must not keep from being released."""
+        return [each.claim.fd for each in self._adopted]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes when the file does."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_mtime_ns, status.st_size)

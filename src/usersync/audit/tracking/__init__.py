@@ -1,0 +1,1 @@
+"""Recording every change of a table's rows, by triggers."""

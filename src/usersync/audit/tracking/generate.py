@@ -1,0 +1,432 @@
+"""The functions and triggers that record the changes of one table, as SQL.
+
+The columns, their types and the key are written into the function when a table is tracked. Reading the
+catalog at run time would take several times as long as recording the change.
+
+JSON is built as text, and parsed as ``jsonb`` once a row. This is a third faster than ``jsonb_build_object``,
+and leaves out unchanged columns without a second pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from usersync.audit.tracking.columns import (
+    TEXT_LIMIT,
+    TrackedColumn,
+    cut,
+    key_text,
+    recorded,
+    sha256,
+    shortened,
+)
+from usersync.config.mapping import TableName, quote
+from usersync.sql.audit_expressions import audit_column_list, audit_log, audit_value_list
+from usersync.sql.expressions import literal
+from usersync.sql.render import PINNED, UnknownPlaceholderError, read_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from usersync.config.settings import Settings
+
+Operation = Literal["insert", "update", "delete", "truncate"]
+
+OPERATIONS: tuple[Operation, ...] = ("insert", "update", "delete", "truncate")
+
+FUNCTION_PREFIX = "handle_changes_"
+
+_PAST = {"insert": "inserted", "update": "updated", "delete": "deleted", "truncate": "truncated"}
+_PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
+_COMMENT_MIDDLE = "; made by usersync audit track. "
+_COMMENT_PREFIX = "usersync: records the changes of "
+
+#: A function has at most a hundred arguments.
+_CHUNK = 90
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What is recorded of a table. Without a key, all recorded columns identify a row."""
+
+    table: TableName
+    columns: tuple[TrackedColumn, ...]
+    key: tuple[str, ...]
+    #: The name of its functions without the operation.
+    stem: str
+    #: The options that it was made from, stored in the functions' comments.
+    made_from: Mapping[str, object]
+    partitioned: bool = False
+
+
+@dataclass(frozen=True)
+class TrackingPart:
+    """One operation of a tracked table: a function and its trigger."""
+
+    operation: Operation
+    function: str
+    trigger: str
+    function_sql: str
+    trigger_sql: str
+
+    @property
+    def body(self) -> str:
+        """The function's body, as in the catalog."""
+        return self.function_sql.split("$usersync$")[1]
+
+    @property
+    def config(self) -> list[str]:
+        """The function's own settings, as in the catalog."""
+        head = self.function_sql.split("$usersync$")[0]
+        found = re.findall(r"^set (\w+) = '?(.+?)'?$", head, re.MULTILINE)
+        return [f"{name}={value}" for name, value in found]
+
+
+def function_stem(table: TableName, number: int = 0) -> str:
+    """The name of this table's functions without the operation. ``number``: if another table has the name.
+
+    Always in ASCII and without quotes; the hash distinguishes tables whose names become equal.
+    """
+    told = hashlib.sha256(f"{table.quoted}{number or ''}".encode()).hexdigest()[:10]
+    plain = re.sub(r"[^a-z0-9]+", "_", f"{table.schema}_{table.name}".lower().removeprefix("public_")).strip(
+        "_"
+    )
+    return f"{FUNCTION_PREFIX}{plain[:27]}_{told}"
+
+
+def is_of_tracked_table(signature: str) -> bool:
+    """Whether a function in the database belongs to a tracked table."""
+    return signature.startswith(f"usersync.{FUNCTION_PREFIX}")
+
+
+def entity_type(table: TableName) -> str:
+    """The table's name in events, with the schema unless that is ``public``."""
+    return table.name if table.schema == "public" else f"{table.schema}.{table.name}"
+
+
+def read_comment(comment: str | None) -> dict[str, object] | None:
+    """The options that a tracking function was made from. None if it is the comment of another function."""
+    if comment is None or not comment.startswith(_COMMENT_PREFIX):
+        return None
+    try:
+        # The table's name comes first and may contain a brace.
+        found = json.loads(comment.rpartition(_COMMENT_MIDDLE)[2])
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def render_tracking(settings: Settings, tracking: Tracking) -> tuple[TrackingPart, ...]:
+    """The functions and triggers of a table, one of each for each operation."""
+    return tuple(_Part(settings, tracking, operation).render() for operation in OPERATIONS)
+
+
+def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
+    """A query for the tables and usersync's triggers on them: one row for each table, in order."""
+    return _fill(
+        read_sql("tracking/inspect.sql"),
+        {},
+        {
+            "audit_log": audit_log(settings),
+            "tracked_tables": literal(_text_array(table.quoted for table in tables)),
+        },
+    )
+
+
+def _text_array(names: Iterable[str]) -> str:
+    """A text array in PostgreSQL's syntax."""
+    quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
+    return "{" + ",".join(f'"{name}"' for name in quoted) + "}"
+
+
+def render_privileges(parts: Iterable[TrackingPart]) -> str:
+    """Revokes EXECUTE from all roles. The triggers do not need it."""
+    functions = ", ".join(literal(part.function) for part in parts)
+    return _fill(read_sql("tracking/revoke_execute.sql"), {}, {"functions": functions})
+
+
+def _fill(text: str, names: Mapping[str, str], values: Mapping[str, str]) -> str:
+    def filled(match: re.Match[str]) -> str:
+        found = names.get(match["name"]) if match["name"] else values.get(match["value"])
+        if found is None:
+            raise UnknownPlaceholderError(match[0])
+        return found
+
+    return _PLACEHOLDER.sub(filled, text)
+
+
+class _Part:
+    """Renders one operation."""
+
+    def __init__(self, settings: Settings, tracking: Tracking, operation: Operation) -> None:
+        self._settings = settings
+        self._tracking = tracking
+        self._operation = operation
+        # Columns are renamed to c1, c2, …, so that their names cannot collide with usersync's.
+        self._places = {column.name: place for place, column in enumerate(tracking.columns, start=1)}
+        self._key = [column for name in tracking.key for column in tracking.columns if column.name == name]
+
+    def render(self) -> TrackingPart:
+        tracking, operation = self._tracking, self._operation
+        function, trigger = f"{tracking.stem}_{operation}", trigger_name(operation)
+        template = self._settings.key_type.rewrite(read_sql("tracking/function.sql"))
+        function_sql = _fill(template, self._names(), self._values())
+        referencing = {
+            "insert": "referencing new table as new_rows\n",
+            "update": "referencing old table as old_rows new table as new_rows\n",
+            "delete": "referencing old table as old_rows\n",
+            "truncate": "",
+        }[operation]
+        trigger_sql = (
+            f"create or replace trigger {trigger}\nafter {operation} on {tracking.table.quoted}\n"
+            f"{referencing}for each statement execute function usersync.{function}();\n"
+        )
+        return TrackingPart(operation, function, trigger, function_sql, trigger_sql)
+
+    def _names(self) -> dict[str, str]:
+        settings = self._settings
+        return {
+            "function": f"usersync.{self._tracking.stem}_{self._operation}()",
+            "pinned": PINNED,
+            "users_table": settings.users_table.quoted,
+            "key": quote(settings.key),
+            "key_type": settings.key_type.sql,
+            "audit_table": settings.audit_table.quoted,
+            "audit_columns": audit_column_list(settings.audit),
+            "changed_rows": "new_rows" if self._operation == "update" else _ONE_ROW[self._operation],
+            "one_row": _ONE_ROW[self._operation],
+            "event_of_one_row": self._events(self._change_of_one_row(), "{}"),
+            "known_events": self._events(self._known_changes(), "{}"),
+            "stale_events": self._events(self._stale_changes(), '{"tracking": "stale"}'),
+        }
+
+    def _values(self) -> dict[str, str]:
+        table = str(self._tracking.table)
+        made_from = json.dumps(self._tracking.made_from, sort_keys=True, ensure_ascii=False)
+        return {
+            "lock_timeout": literal(f"{self._settings.lock_timeout_ms}ms"),
+            "audit_values": audit_value_list(self._settings.audit),
+            "table": literal(table),
+            "comment": literal(f"{_COMMENT_PREFIX}{table}{_COMMENT_MIDDLE}{made_from}"),
+            "id_prefix": _ID_PREFIX,
+            "rows_do_not_pair": self._rows_do_not_pair(),
+            "fits_a_record": literal(len(self._tracking.columns) * 2 <= _MAX_TARGETS),
+        } | self._of_one_row()
+
+    def _of_one_row(self) -> dict[str, str]:
+        """The expressions for a single row, outside of a query: PL/pgSQL keeps them for the next row."""
+        if self._operation == "truncate":
+            return dict.fromkeys(("row", "entity_id", "previous_entity_id", "pieces"), "null")
+        old, new = "tracking.changed_row.o", "tracking.changed_row.n"
+        updates = self._operation == "update"
+        side = old if self._operation == "delete" else new
+        rows = {"insert": "n", "delete": "o"}.get(self._operation, "on")
+        columns = [
+            f"{_ROWS[row]}.{quote(name)} as {row}{n}" for row in rows for name, n in self._places.items()
+        ]
+        previous = f"case when {self._key_changed(old, new)} then {self._identity(old)} end"
+        return {
+            "row": _comma(columns),
+            "entity_id": self._identity(side),
+            "previous_entity_id": previous if updates else "null",
+            "pieces": _joined(self._differences(old, new) if updates else self._pieces(side)),
+        }
+
+    def _change_of_one_row(self) -> str:
+        condition = " where tracking.pieces <> ''" if self._operation == "update" else ""
+        return (
+            "(select tracking.entity_id as entity_id, tracking.previous_entity_id as previous_entity_id, "
+            f"('{{' || tracking.pieces || '}}')::jsonb as changes{condition}) as changed"
+        )
+
+    def _rows_do_not_pair(self) -> str:
+        if self._operation == "update" and self._tracking.partitioned:
+            return "(select count(*) from old_rows) <> (select count(*) from new_rows)"
+        return "false"
+
+    def _events(self, changed: str, note: str) -> str:
+        kind = entity_type(self._tracking.table)
+        metadata = "tracking.metadata" if note == "{}" else f"tracking.metadata || {literal(note)}::jsonb"
+        if self._operation == "update":
+            metadata += (
+                " || case when changed.previous_entity_id is null then '{}' else "
+                "jsonb_build_object('previous_entity_id', changed.previous_entity_id) end"
+            )
+        values = {
+            "id": _ID,
+            "action": literal(f"{kind}.{_PAST[self._operation]}"),
+            "entity_type": literal(kind),
+            "metadata": metadata,
+        }
+        return _fill(read_sql("tracking/events.sql"), {"changed": changed}, values).strip()
+
+    def _known_changes(self) -> str:
+        if self._operation == "truncate":
+            return _NOTHING_KNOWN
+        if self._operation == "update":
+            return self._compared()
+        side = "n" if self._operation == "insert" else "o"
+        return (
+            f"(select {self._identity(f'{side}.c')} as entity_id, "
+            f"('{{' || {_joined(self._pieces(f'{side}.c'))} || '}}')::jsonb as changes\n"
+            f"from {self._side(side)}) as changed"
+        )
+
+    def _compared(self) -> str:
+        """Old and new rows are paired by their position, which the server keeps equal.
+
+        Not by key: it may have changed, may be missing, and may occur twice if a cascade changes a row more
+        than once. A full join, because only that cannot be a nested loop. A plan that was made for a
+        statement with two changed rows is kept for one with a million.
+        """
+        return (
+            "(select compared.entity_id, compared.previous_entity_id, "
+            "('{' || compared.pieces || '}')::jsonb as changes from (\n"
+            f"select {self._identity('n.c')} as entity_id,\n"
+            f"case when {self._key_changed('o.c', 'n.c')} then {self._identity('o.c')} end "
+            "as previous_entity_id,\n"
+            f"{_joined(self._differences('o.c', 'n.c'))} as pieces\n"
+            f"from {self._side('o')} full join {self._side('n')} on n.position = o.position\n"
+            ") as compared where compared.pieces <> '') as changed"
+        )
+
+    def _side(self, side: str) -> str:
+        columns = [f"{_ROWS[side]}.{quote(name)} as c{place}" for name, place in self._places.items()]
+        if self._operation == "update":
+            columns.insert(0, "row_number() over () as position")
+        return f"(select {_comma(columns)} from {_ROWS[side]}) as {side}"
+
+    def _pieces(self, side: str) -> list[str]:
+        """The text of each column of an inserted or deleted row. Null values are left out."""
+        before, after = ("[", ",null]") if self._operation == "delete" else ("[null,", "]")
+        return [
+            f"{literal(_json_key(column) + before)} || to_json({self._recorded(column, side)})::text || "
+            f"{literal(after)}"
+            for column in self._tracking.columns
+        ]
+
+    def _differences(self, old: str, new: str) -> list[str]:
+        return [
+            f"case when {self._differs(column, old, new)} then {literal(_json_key(column))} || "
+            f"json_build_array({self._recorded(column, old)}, {self._recorded(column, new)})::text end"
+            for column in self._tracking.columns
+        ]
+
+    def _value(self, column: TrackedColumn, side: str) -> str:
+        return f"{side}{self._places[column.name]}"
+
+    def _recorded(self, column: TrackedColumn, side: str) -> str:
+        return recorded(column, self._value(column, side))
+
+    def _differs(self, column: TrackedColumn, old: str, new: str) -> str:
+        before, after = self._value(column, old), self._value(column, new)
+        if column.exact:
+            return f"{before} is distinct from {after}"
+        # Compares the stored bytes: this needs no equality operator (json, xml and point have none), finds
+        # every difference, and calls no code of the application.
+        return f"record_image_ne(row({before}), row({after}))"
+
+    def _key_changed(self, old: str, new: str) -> str:
+        return " or ".join(self._differs(column, old, new) for column in self._key) or "true"
+
+    def _identity(self, side: str) -> str:
+        if not self._key:
+            whole = [self._value(column, side) for column in self._tracking.columns if not column.secret]
+            return f"'row:' || {sha256(f'concat(row({_comma(whole)}))')}"
+        parts = [(column, self._value(column, side)) for column in self._key]
+        if len(parts) == 1:
+            text = key_text(*parts[0])
+            return text if self._key[0].kind in _SHORT_KINDS else shortened(text)
+        array = [value if column.kind == "number" else key_text(column, value) for column, value in parts]
+        return shortened(f"jsonb_build_array({_comma(array)})::text")
+
+    def _stale_changes(self) -> str:
+        if self._operation == "truncate":
+            return _NOTHING_KNOWN
+        names = {"old_bodies": _NO_ROWS, "new_bodies": _NO_ROWS}
+        for side, rows, without in (("old", "old_rows", "insert"), ("new", "new_rows", "delete")):
+            if self._operation != without:
+                names[f"{side}_bodies"] = (
+                    "(select row_number() over () as position, "
+                    "usersync.fields_of_row(changed_row.*, tracking.table_id) as body "
+                    f"from {rows} as changed_row)"
+                )
+        current, previous = ("o", "n") if self._operation == "delete" else ("n", "o")
+        values = {
+            "stale_identity": self._stale_identity(current),
+            "stale_previous_identity": self._stale_previous(previous, current),
+            "stale_old_cut": cut("pair.old_value::text"),
+            "stale_new_cut": cut("pair.new_value::text"),
+            "text_limit": str(TEXT_LIMIT),
+            "secret_names": _array(column.name for column in self._tracking.columns if column.secret),
+            "column_names": _array(column.name for column in self._tracking.columns),
+            "records_unchanged": literal(self._operation != "update"),
+        }
+        return _fill(read_sql("tracking/stale_changes.sql"), names, values).strip()
+
+    def _stale_identity(self, side: str) -> str:
+        if not self._key:
+            return f"'row:' || {sha256(f'{side}.body::text')}"
+        texts = [f"({side}.body ->> {literal(column.name)})" for column in self._key]
+        if len(texts) == 1:
+            return shortened(sha256(texts[0]) if self._key[0].secret else texts[0])
+        parts = [
+            sha256(text) if column.secret else f"{side}.body -> {literal(column.name)}"
+            for column, text in zip(self._key, texts, strict=True)
+        ]
+        return shortened(f"jsonb_build_array({_comma(parts)})::text")
+
+    def _stale_previous(self, previous: str, current: str) -> str:
+        if self._operation != "update":
+            return "null::text"
+        return f"nullif({self._stale_identity(previous)}, {self._stale_identity(current)})"
+
+
+_SHORT_KINDS = frozenset(("number", "plain", "instant"))
+# Not uuidv7(): a dump of PostgreSQL 18 that is restored into 17 must still record.
+_ID_PREFIX = (
+    "overlay(lpad(to_hex(floor(extract(epoch from tracking.occurred_at) * 1000)::bigint), 12, '0') || '-7' "
+    "placing '-' from 9 for 0)"
+)
+_ID = "(tracking.id_prefix || substr(gen_random_uuid()::text, 16))::uuid"
+
+_ROWS = {"o": "old_rows", "n": "new_rows"}
+_ONE_ROW = {
+    "insert": "new_rows",
+    "update": "old_rows cross join new_rows",
+    "delete": "old_rows",
+    "truncate": "(values (true)) as truncated (yes)",
+}
+#: The maximum number of columns of a row in memory.
+_MAX_TARGETS = 1664
+
+_NOTHING_KNOWN = "(select null::text as entity_id, null::jsonb as changes) as changed"
+_NO_ROWS = "(select null::bigint as position, null::jsonb as body where false)"
+
+
+def trigger_name(operation: Operation) -> str:
+    """The trigger's name. Trigger names are unique per table."""
+    return f"usersync_{_PAST[operation]}"
+
+
+def _json_key(column: TrackedColumn) -> str:
+    return json.dumps(column.name, ensure_ascii=False) + ":"
+
+
+def _joined(pieces: list[str]) -> str:
+    if len(pieces) <= _CHUNK:
+        return f"concat_ws(',', {_comma(pieces)})"
+    chunks = [pieces[start : start + _CHUNK] for start in range(0, len(pieces), _CHUNK)]
+    return _joined([f"nullif({_joined(chunk)}, '')" for chunk in chunks])
+
+
+def _array(names: Iterable[str]) -> str:
+    return f"array[{_comma(literal(name) for name in names)}]"
+
+
+def _comma(parts: Iterable[str]) -> str:
+    return ", ".join(parts)

@@ -1,0 +1,218 @@
+"""What a table is, what usersync has on it, and what it would put there now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit.tracking.columns import tracked_column
+from usersync.audit.tracking.generate import (
+    OPERATIONS,
+    Tracking,
+    TrackingPart,
+    function_stem,
+    read_comment,
+    render_inspection,
+    render_privileges,
+)
+from usersync.config.mapping import TableName, check_name
+from usersync.errors import NotInstalledError, SettingsError
+from usersync.models import Change
+from usersync.sql.render import read_sql
+from usersync.transports.steps import Steps, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Row
+
+IsSecret = Callable[[str], bool]
+"""Whether a column of this name holds a secret; :meth:`usersync.audit.event.redaction.Redactor.is_secret`."""
+
+Made = Mapping[str, Any]
+"""What a table's functions were made from: what :attr:`Tracking.made_from` was then."""
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """Which columns are recorded. The key always is: events are found by it."""
+
+    #: Only these; empty is all.
+    columns: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    #: Recorded as they are, although their names look as if they held secrets.
+    reveal: tuple[str, ...] = ()
+
+
+def strings(made_from: Made | None, key: str) -> tuple[str, ...]:
+    found = (made_from or {}).get(key)
+    return tuple(str(each) for each in found) if isinstance(found, list) else ()
+
+
+def table_of(row: Row) -> TableName | None:
+    """The table that a function serves; for one that serves none, the table that it was made for."""
+    if row["name"] is not None:
+        return TableName(row["schema"], row["name"])
+    made_from = read_comment(row["comment"])
+    return TableName(*strings(made_from, "table")) if made_from else None
+
+
+#: How many tables one query looks at.
+_TABLES = 200
+
+
+def look_at(settings: Settings, name: TableName) -> Steps[Row]:
+    return (yield from look_at_all(settings, [name]))[name]
+
+
+def look_at_all(settings: Settings, names: Sequence[TableName]) -> Steps[dict[TableName, Row]]:
+    """What these tables are, and what is on each: a query for many tables, not one for each."""
+    functions = (yield from query(read_sql("tracking/functions.sql"))) if names else []
+    found: dict[TableName, Row] = {}
+    for start in range(0, len(names), _TABLES):
+        part = names[start : start + _TABLES]
+        rows = yield from query(render_inspection(settings, part))
+        for name, row in zip(part, rows, strict=True):
+            found[name] = {**row["state"], "taken": _Taken(functions, row["oid"])}
+    return found
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The names of functions that serve other tables, such as one that had this table's name before."""
+
+    functions: list[Row]
+    table: int | None
+
+    def names(self) -> set[str]:
+        return {row["name"] for row in self.functions if row["relation"] not in {None, self.table}}
+
+
+def inspect_table(settings: Settings, name: TableName) -> Steps[Row]:
+    state = yield from look_at(settings, name)
+    if not state["installed"]:
+        raise NotInstalledError("usersync is not installed in this database", hint="Run: usersync apply")
+    return state
+
+
+def tracking_of(
+    name: TableName,
+    options: TrackOptions,
+    is_secret: IsSecret,
+    state: Row,
+    only: tuple[str, ...] | None = None,
+) -> Tracking:
+    """What is to be recorded; of these columns ``only``, if any are named."""
+    key = tuple(state["key"]["columns"]) if state["key"] else ()
+    present = {column["name"]: column for column in state["columns"]}
+    _check_options(name, options, key, present)
+    wanted = [
+        column
+        for column in state["columns"]
+        if not column["virtual"]
+        and (only is None or column["name"] in only)
+        and column["name"] not in options.exclude
+        and (not options.columns or column["name"] in options.columns or column["name"] in key)
+    ]
+    if not wanted:
+        raise SettingsError(f"{name}: no column is left to record")
+    for column in wanted:
+        check_name(column["name"], f"{name}: column")
+    columns = tuple(
+        tracked_column(column, secret=column["name"] not in options.reveal and is_secret(column["name"]))
+        for column in wanted
+    )
+    made_from = {
+        "table": [name.schema, name.name],
+        "columns": list(options.columns),
+        "exclude": list(options.exclude),
+        "reveal": list(options.reveal),
+        "recorded": [column.name for column in columns],
+        "redacted": [column.name for column in columns if column.secret],
+        "key": list(key),
+    }
+    partitioned = state["kind"] == "p"
+    return Tracking(name, columns, key, _stem(name, state), made_from, partitioned)
+
+
+def _check_options(
+    name: TableName, options: TrackOptions, key: tuple[str, ...], present: Mapping[str, Any]
+) -> None:
+    for option in ("columns", "exclude", "reveal"):
+        for column in getattr(options, option):
+            if column not in present:
+                raise SettingsError(
+                    f"--{option}: {name} has no column {column}", hint=f"It has {', '.join(present)}."
+                )
+    for column in options.exclude:
+        if column in key:
+            raise SettingsError(
+                f"--exclude: {column} is part of the key of {name}, by which its events are found",
+                hint="If it holds something secret, its hash is recorded in its place.",
+            )
+    for column in options.columns:
+        if present[column]["virtual"]:
+            raise SettingsError(
+                f"--columns: {name}.{column} is computed when it is read, and triggers do not see it"
+            )
+
+
+def _stem(name: TableName, state: Row) -> str:
+    """What this table's functions are called already; else the first name that no other table's are."""
+    own = {trigger["function"] for trigger in state["triggers"]}
+    taken: set[str] = set() if f"{function_stem(name, 0)}_insert" in own else state["taken"].names()
+    # Each table that had this name before, and is still tracked, may hold one.
+    most = len(taken) + len(own) + 1
+    for number in range(most):
+        if f"{function_stem(name, number)}_insert" in own:
+            return function_stem(name, number)
+    stems = (function_stem(name, number) for number in range(most))
+    return next(stem for stem in stems if not taken & {f"{stem}_{operation}" for operation in OPERATIONS})
+
+
+#: pg_trigger.tgtype of a trigger after each statement.
+_TYPES = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
+
+
+def changes_of(parts: tuple[TrackingPart, ...], tracking: Tracking, state: Row) -> Iterator[Change]:
+    present = {trigger["name"]: trigger for trigger in state["triggers"]}
+    installed = {trigger["function"]: trigger for trigger in state["triggers"]}
+    made = [part for part in parts if differs(part, tracking, installed.get(part.function))]
+    for part in made:
+        new = part.function not in installed
+        reason = "" if new else "the table, the options, the settings or the release changed"
+        yield Change(
+            "create" if new else "replace", f"function usersync.{part.function}()", reason, part.function_sql
+        )
+    if made:
+        yield Change("alter", "privileges", "nobody may call these functions", render_privileges(parts))
+    for part in parts:
+        trigger, was = f"trigger {part.trigger} on {tracking.table}", present.get(part.trigger)
+        if was is None:
+            yield Change("create", trigger, "", part.trigger_sql, busy=True)
+        elif (was["function"], was["enabled"], was["type"]) != (part.function, "O", _TYPES[part.operation]):
+            yield Change(
+                "replace", trigger, "it is disabled or not ours any more", part.trigger_sql, busy=True
+            )
+    for function in sorted(set(installed) - {part.function for part in parts}):
+        if read_comment(installed[function]["comment"]) is not None:
+            yield Change(
+                "drop", f"function usersync.{function}()", "made under an older name", drop_function(function)
+            )
+
+
+def drop_function(function: str) -> str:
+    return f"drop function usersync.{function}() cascade;"
+
+
+def differs(part: TrackingPart, tracking: Tracking, installed: Mapping[str, Any] | None) -> bool:
+    return (
+        installed is None
+        or installed["body"] != part.body
+        or not installed["definer"]
+        # The catalog has the names of settings as PostgreSQL writes them: TimeZone, DateStyle.
+        or sorted(map(str.lower, installed["config"])) != sorted(map(str.lower, part.config))
+        or read_comment(installed["comment"]) != tracking.made_from
+    )

@@ -1,0 +1,217 @@
+"""The tables that are tracked: whether they are recorded as installed, and what applying does for them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from usersync.audit.tracking.generate import OPERATIONS, Tracking, read_comment, render_tracking, trigger_name
+from usersync.audit.tracking.state import (
+    IsSecret,
+    Made,
+    TrackOptions,
+    changes_of,
+    differs,
+    look_at_all,
+    strings,
+    table_of,
+    tracking_of,
+)
+from usersync.config.mapping import TableName
+from usersync.errors import SettingsError
+from usersync.models import Change, Finding
+from usersync.sql.render import read_sql
+from usersync.transports.steps import Steps, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.config.settings import Settings
+    from usersync.transports.steps import Row
+
+State = Literal["current", "stale", "gone"]
+
+
+@dataclass(frozen=True)
+class TrackedTable:
+    """A table whose changes are recorded. If it is ``stale``, tracking it again brings it up to date."""
+
+    table: TableName
+    state: State
+    reasons: tuple[str, ...]
+    columns: tuple[str, ...]
+    redacted: tuple[str, ...]
+    key: tuple[str, ...]
+    options: TrackOptions = field(default_factory=TrackOptions)
+    #: Whether a function or a trigger is not what it was: changes may be put aside, or not seen at all.
+    broken: bool = False
+
+    @property
+    def command(self) -> str:
+        """What to type: brings it up to date as it was tracked, or forgets a table that is gone."""
+        if self.state == "gone":
+            return f"usersync audit untrack {shlex.quote(str(self.table))}"
+        words = ["usersync audit track", shlex.quote(str(self.table))]
+        words += [
+            f"--{name} {shlex.quote(','.join(given))}"
+            for name in ("columns", "exclude", "reveal")
+            if (given := getattr(self.options, name))
+        ]
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What applying does for the tables that are tracked, and those that it cannot do it for."""
+
+    changes: tuple[Change, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Steps[tuple[TrackedTable, ...]]:
+    """The tables that are tracked, and whether what is installed on them is what would be installed now.
+
+    Without ``is_secret``, those columns count as secret that did when the table was tracked.
+    """
+    rows = yield from _tracked_rows()
+    states = yield from look_at_all(settings, tuple(rows))
+    return tuple(_describe(settings, name, row, states[name], is_secret) for name, row in rows.items())
+
+
+def tracked_functions() -> Steps[dict[TableName, tuple[str, ...]]]:
+    """The functions on each table that is tracked; those left out that were dropped since."""
+    found: dict[TableName, tuple[str, ...]] = {}
+    for row in (yield from query(read_sql("tracking/tracked.sql"))):
+        if row["name"] is not None:
+            name = TableName(row["schema"], row["name"])
+            found[name] = (*found.get(name, ()), row["function"])
+    return found
+
+
+def renew(settings: Settings) -> Steps[Renewal]:
+    """What it takes that tracked tables are recorded as these settings and this release have it.
+
+    Only functions, so that no table is locked; which columns are recorded stays. A table that was altered
+    since in such a way that this has to be decided anew is left to :func:`track`, with a note.
+    """
+    changes, findings = list[Change](), list[Finding]()
+    rows = yield from _tracked_rows()
+    states = yield from look_at_all(settings, tuple(rows))
+    for name, row in rows.items():
+        made_from = read_comment(row["comment"])
+        if row["name"] is None or made_from is None:
+            continue
+        state = states[name]
+        options = _options(made_from, state)
+        try:
+            tracking = tracking_of(
+                name, options, _noted_secrets(made_from), state, strings(made_from, "recorded")
+            )
+            altered = list(_drift(tracking, made_from))
+        except SettingsError as error:
+            altered = [str(error)]
+        if altered:
+            table = TrackedTable(name, "stale", (), (), (), (), options)
+            findings.append(
+                Finding(
+                    "D029",
+                    f"table {name}",
+                    f"{name} is tracked, and was altered since: {'; '.join(altered)}",
+                    f"-- Track it again:\n{table.command}",
+                    "warning",
+                )
+            )
+            continue
+        installed = {trigger["function"]: trigger for trigger in state["triggers"]}
+        for part in render_tracking(settings, tracking):
+            was = installed.get(part.function)
+            if was is not None and differs(part, tracking, was):
+                reason = f"as settings and release have it, to record {name}"
+                subject = f"function usersync.{part.function}()"
+                # Not before the table is there that it writes into.
+                changes.append(Change("replace", subject, reason, part.function_sql, busy=True))
+    return Renewal(tuple(changes), tuple(findings))
+
+
+def _tracked_rows() -> Steps[dict[TableName, Row]]:
+    """One function's row for each table that is tracked."""
+    rows = yield from query(read_sql("tracking/tracked.sql"))
+    found: dict[TableName, Row] = {}
+    for row in rows:
+        name = table_of(row)
+        if name is not None:
+            found.setdefault(name, row)
+    return found
+
+
+def _describe(
+    settings: Settings, name: TableName, row: Row, inspected: Row, is_secret: IsSecret | None
+) -> TrackedTable:
+    made_from = read_comment(row["comment"]) or {}
+    options = _options(made_from)
+    state: State = "gone"
+    drift, damage = ["the table was dropped"], list[str]()
+    if row["name"] is None and inspected["exists"]:
+        state, damage = "stale", ["another table has its name, and its changes are not recorded"]
+    elif row["name"] is not None:
+        options = _options(made_from, inspected)
+        try:
+            tracking = tracking_of(name, options, is_secret or _noted_secrets(made_from), inspected)
+        except SettingsError as error:
+            drift = [str(error)]
+        else:
+            drift = list(_drift(tracking, made_from))
+            damage = list(_damage(settings, tracking, inspected, altered=bool(drift)))
+        state = "stale" if drift or damage else "current"
+    recorded, redacted, key = (strings(made_from, each) for each in ("recorded", "redacted", "key"))
+    return TrackedTable(name, state, (*drift, *damage), recorded, redacted, key, options, broken=bool(damage))
+
+
+def _options(made_from: Made, state: Row | None = None) -> TrackOptions:
+    """The options that a table was tracked with, as far as its columns are still there.
+
+    Without any of those to record, ``columns`` stays as it was: left out, it would mean all of them.
+    """
+    options = TrackOptions(*(strings(made_from, each) for each in ("columns", "exclude", "reveal")))
+    if state is None:
+        return options
+    present = {column["name"] for column in state["columns"]}
+    columns, *others = (
+        tuple(each for each in given if each in present)
+        for given in (options.columns, options.exclude, options.reveal)
+    )
+    return TrackOptions(columns or options.columns, *others)
+
+
+def _noted_secrets(made_from: Made) -> IsSecret:
+    return frozenset(strings(made_from, "redacted")).__contains__
+
+
+def _damage(settings: Settings, tracking: Tracking, state: Row, *, altered: bool) -> Iterator[str]:
+    """Which functions and triggers are not as they would be made now."""
+    present = {trigger["name"]: trigger for trigger in state["triggers"]}
+    if altered:
+        # Each function would be another now, which says nothing about those that are there.
+        for operation in OPERATIONS:
+            was = present.get(trigger_name(operation))
+            if was is None or was["enabled"] != "O":
+                yield f"trigger {trigger_name(operation)}: {'it is disabled' if was else 'missing'}"
+        return
+    for change in changes_of(render_tracking(settings, tracking), tracking, state):
+        if change.kind != "alter":
+            yield f"{change.subject}: {change.reason or 'missing'}"
+
+
+def _drift(tracking: Tracking, made_from: Made) -> Iterator[str]:
+    before, now = strings(made_from, "recorded"), [column.name for column in tracking.columns]
+    added = [column for column in now if column not in before]
+    gone = [column for column in before if column not in now]
+    if added:
+        yield f"not recorded, because added or renamed since: {', '.join(added)}"
+    if gone:
+        yield f"gone since: {', '.join(gone)}; until it is tracked again, recording is slow"
+    if list(tracking.key) != list(strings(made_from, "key")):
+        yield f"the key is another: {', '.join(tracking.key) or 'none'}"
+    if strings(made_from, "table") != (tracking.table.schema, tracking.table.name):
+        yield f"renamed since: events say {'.'.join(strings(made_from, 'table'))}"

@@ -1,0 +1,186 @@
+"""Keeping the audit log in shape: its partitions, what is too old, and what was put aside."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from usersync.audit.models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
+from usersync.audit.reading import installed_settings, settings_with_log
+from usersync.config.mapping import TableName
+from usersync.core.blockers import blockers
+from usersync.core.clocks import compare_clocks
+from usersync.errors import SettingsError
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently
+from usersync.transports.steps import Steps, in_transaction, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DELETE_BATCH = 5_000
+RETRY_BATCH = 500
+
+
+def partitions() -> Steps[list[AuditPartition]]:
+    """The log's partitions, the oldest first; raises :class:`SettingsError` for a log that is not ours."""
+    settings = yield from settings_with_log()
+    if not settings.audit.is_own:
+        raise SettingsError(
+            f"{settings.audit_table} is the application's own table, and its rows are not usersync's to drop",
+            hint="Use whatever the application uses for retention.",
+        )
+    rows = yield from query(_PARTITIONS, audit_table=settings.audit_table.quoted)
+    return [AuditPartition(**row) for row in rows]
+
+
+_PARTITIONS = """
+    select
+        relname::text as name,
+        (bounds)[1]::timestamptz as starts_at,
+        (bounds)[2]::timestamptz as ends_at,
+        bound = 'DEFAULT' as is_default,
+        relnamespace = 'usersync'::regnamespace as is_own,
+        nullif(reltuples::bigint, -1) as estimated_rows,
+        pg_total_relation_size(pg_class.oid) as bytes
+    from pg_inherits
+    join pg_class on pg_class.oid = inhrelid
+    cross join lateral pg_get_expr(relpartbound, pg_class.oid) as bound
+    cross join lateral regexp_match(bound, 'FROM \\(''([^'']+)''\\) TO \\(''([^'']+)''\\)') as bounds
+    where inhparent = %(audit_table)s::regclass
+    order by starts_at nulls first, name
+"""
+
+
+def prune(
+    before: datetime, *, dry_run: bool = False, on_part: Callable[[PrunedPart], None] = lambda _: None
+) -> Steps[PruneResult]:
+    """Remove the events of months that were over before ``before``, and rejected events that are as old.
+
+    An event is as old as the later of ``occurred_at`` and ``recorded_at``: a wrong or forged time does not
+    make a new event disappear. A partition that holds old events only is dropped, in a transaction of its own
+    that gives up after waiting for a tenth of a second and tries again; raises :class:`BusyError` in the end.
+    From other partitions, old events are deleted in batches. If interrupted, it leaves whole partitions. A
+    partition that somebody attached by hand stays. ``on_part`` is called with each part that was removed.
+    """
+    first_kept = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    if before > (yield from compare_clocks()).server:
+        raise SettingsError("before: lies in the future by the database server's clock")
+    removed = []
+
+    def note(part: PrunedPart) -> None:
+        if part.rows or part.dropped:
+            removed.append(part)
+            on_part(part)
+
+    for partition in (yield from partitions()):
+        if partition.is_own and _may_be_old(partition, first_kept):
+            note((yield from _prune(partition, first_kept, dry_run=dry_run)))
+    note((yield from _prune_rows("audit_rejects", "rejected_at", first_kept, dry_run=dry_run)))
+    return PruneResult(first_kept, dry_run, tuple(removed))
+
+
+def _may_be_old(partition: AuditPartition, before: datetime) -> bool:
+    return partition.is_default or (partition.ends_at is not None and partition.ends_at <= before)
+
+
+def _prune(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
+    table = _table(partition)
+    if not partition.is_default:
+        counted = yield from query_row(
+            "select count(*) as rows, count(*) filter (where recorded_at >= %(before)s) as younger "
+            f"from {table}",
+            before=before,
+        )
+        is_dropped = counted["younger"] == 0
+        if is_dropped and not dry_run:
+            settings = yield from installed_settings()
+            is_dropped = yield from patiently(
+                lambda: in_transaction(_drop(table, before)), "the audit log", lambda: blockers(settings)
+            )
+        if is_dropped:
+            return PrunedPart(partition.name, counted["rows"], partition.bytes, dropped=True)
+    return (
+        yield from _prune_rows(partition.name, "greatest(occurred_at, recorded_at)", before, dry_run=dry_run)
+    )
+
+
+def _drop(table: str, before: datetime) -> Steps[bool]:
+    """Drop a partition, unless a younger event has been stored in it since it was counted."""
+    settings = yield from installed_settings()
+    yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=BUSY_LOCK_TIMEOUT)
+    # The log first, as PostgreSQL itself locks a partition and its table.
+    yield from query(f"lock table only {settings.audit_table.quoted} in access exclusive mode")
+    found = yield from query_row(
+        f"select exists (select from {table} where recorded_at >= %(before)s) as younger", before=before
+    )
+    if not found["younger"]:
+        yield from query(f"drop table {table}")
+    return not found["younger"]
+
+
+def _prune_rows(name: str, age: str, before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
+    """Delete old rows of a table in batches that commit by themselves; ``age`` is an SQL expression."""
+    table, rows = TableName("usersync", name).quoted, 0
+    if dry_run:
+        counted = yield from query_row(
+            f"select count(*) as rows from {table} where {age} < %(before)s", before=before
+        )
+        return PrunedPart(name, counted["rows"], 0, dropped=False)
+
+    def delete() -> Steps[int]:
+        yield from query("select set_config('usersync.maintaining', 'audit', true)")
+        deleted = yield from query_row(
+            f"with gone as (delete from {table} where ctid = any(array(select ctid from {table} "
+            f"where {age} < %(before)s limit %(batch)s)) returning 1) select count(*) as rows from gone",
+            before=before,
+            batch=DELETE_BATCH,
+        )
+        return int(deleted["rows"])
+
+    while deleted := (yield from in_transaction(delete())):
+        rows += deleted
+    return PrunedPart(name, rows, 0, dropped=False)
+
+
+def _table(partition: AuditPartition) -> str:
+    return TableName("usersync", partition.name).quoted
+
+
+def rejects(*, after: int = 0, limit: int = 100) -> Steps[list[RejectedEvent]]:
+    """The events that were put aside, in the order in which they were, after a ``reject_id``."""
+    rows = yield from query(
+        "select reject_id, event, sqlstate, reason, rejected_at from usersync.audit_rejects "
+        "where reject_id > %(after)s order by reject_id limit %(limit)s",
+        after=after,
+        limit=limit,
+    )
+    return [RejectedEvent(**row) for row in rows]
+
+
+def retry_rejects() -> Steps[RecordResult]:
+    """Record what was put aside once more, each event once; what fails again is put aside again."""
+    last = (yield from query_row("select max(reject_id) as last from usersync.audit_rejects"))["last"]
+    total = RecordResult()
+    while last is not None:
+        row = yield from query_row(_RETRY, last=last, batch=RETRY_BATCH)
+        if not row["taken"]:
+            break
+        result = row["result"]
+        total += RecordResult(result["stored"], result["duplicates"], result["rejected"])
+    return total
+
+
+# One statement, so that an event is in one place or the other, whatever happens.
+_RETRY = """
+    with taken as (
+        delete from usersync.audit_rejects
+        where reject_id in (
+            select reject_id from usersync.audit_rejects
+            where reject_id <= %(last)s order by reject_id limit %(batch)s for update skip locked
+        )
+        returning reject_id, event
+    )
+    select count(*) as taken,
+        public.record_audit_events(coalesce(jsonb_agg(event order by reject_id), '[]')) as result
+    from taken
+"""

@@ -1,0 +1,129 @@
+"""Which column of the audit table takes which field of an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from usersync.config.mapping import TableName, check_name, parse_name, parse_type
+from usersync.config.personal_data import PERSONAL, spelt
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LONGEST_WORD = 100
+
+#: The fields of an event, and the types they have in a table of usersync's making.
+FIELDS: Mapping[str, str] = {
+    "id": "uuid",
+    "occurred_at": "timestamptz",
+    "recorded_at": "timestamptz",
+    "action": "text",
+    "outcome": "text",
+    "actor_id": "text",
+    "actor_type": "text",
+    "user_id": "uuid",
+    "entity_type": "text",
+    "entity_id": "text",
+    "changes": "jsonb",
+    "metadata": "jsonb",
+    "request_id": "text",
+    "ip": "inet",
+    "user_agent": "text",
+    "source": "text",
+}
+
+
+AUDIT_TABLE = TableName("public", "audit_logs")
+
+#: What the section ``[audit]`` holds.
+AUDIT_KEYS = ("enabled", "table", "columns", "personal")
+
+
+@dataclass(frozen=True)
+class AuditColumn:
+    """A column of the application's audit table, and its type where it is not the field's."""
+
+    name: str
+    type: str | None = None
+
+
+@dataclass(frozen=True)
+class AuditColumns:
+    """The section ``[audit]``: the audit table, the column of each field (empty for a table that usersync
+    creates, where both have the same name), the words by which ``usersync erase`` finds personal data, and
+    whether usersync creates the table if there is none."""
+
+    columns: Mapping[str, AuditColumn] = field(default_factory=dict)
+    personal: tuple[str, ...] = PERSONAL
+    table: TableName = AUDIT_TABLE
+    enabled: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the table is of usersync's making."""
+        return not self.columns
+
+    def effective(self) -> Mapping[str, AuditColumn]:
+        """The columns to write, whoever made the table; in the order of the fields, however given."""
+        columns = self.columns or {name: AuditColumn(name) for name in FIELDS}
+        return {name: columns[name] for name in FIELDS if name in columns}
+
+    def describe(self) -> dict[str, Any]:
+        """As plain data, in the form that :func:`parse_audit` reads."""
+        return {
+            "enabled": self.enabled,
+            "table": str(self.table),
+            "columns": {
+                name: {"column": column.name, "type": column.type} if column.type else column.name
+                for name, column in self.columns.items()
+            },
+            "personal": list(self.personal),
+        }
+
+
+def parse_audit(value: object, where: str) -> AuditColumns:
+    """Read the section ``[audit]``, which holds :data:`AUDIT_KEYS`."""
+    if not isinstance(value, dict) or set(value) - set(AUDIT_KEYS):
+        names = [f"{where}.{key}" for key in AUDIT_KEYS]
+        raise SettingsError(
+            f"{where}: expected a table that holds {', '.join(names[:-1])}, {names[-1]} and nothing else"
+        )
+    enabled = value.get("enabled", False)
+    if not isinstance(enabled, bool):
+        raise SettingsError(f"{where}.enabled: expected true or false, got {enabled!r}")
+    table = parse_name(value["table"], f"{where}.table") if "table" in value else AUDIT_TABLE
+    personal = _parse_personal(value.get("personal", list(PERSONAL)), f"{where}.personal")
+    given = value.get("columns", {})
+    if not isinstance(given, dict):
+        raise SettingsError(f"{where}.columns: expected a table")
+    columns = {name: _parse_column(name, entry, f"{where}.columns.{name}") for name, entry in given.items()}
+    if columns and "id" not in columns:
+        raise SettingsError(
+            f"{where}.columns: the field id is not mapped",
+            hint="Give the table a column for it, as in: alter table … add column event_id uuid unique; "
+            "without one, an event that is sent again would be stored again.",
+        )
+    if len({column.name for column in columns.values()}) < len(columns):
+        raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
+    return AuditColumns(columns, personal, table, enabled)
+
+
+def _parse_personal(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise SettingsError(f'{where}: expected a list of words, as in ["email", "phone"]')
+    for each in value:
+        if len(each) > _LONGEST_WORD or not spelt(each).strip("_"):
+            raise SettingsError(f"{where}: {each[:_LONGEST_WORD]!r} is no word that a key could have in it")
+    return tuple(value)
+
+
+def _parse_column(name: str, entry: object, where: str) -> AuditColumn:
+    if name not in FIELDS:
+        raise SettingsError(f"{where}: an event has no field {name}", hint=f"Fields: {', '.join(FIELDS)}.")
+    if isinstance(entry, str):
+        return AuditColumn(check_name(entry, where))
+    if isinstance(entry, dict) and isinstance(entry.get("column"), str) and set(entry) <= {"column", "type"}:
+        return AuditColumn(check_name(entry["column"], where), parse_type(entry.get("type"), where))
+    raise SettingsError(f'{where}: expected a column, or {{ column = "…", type = "…" }}')

@@ -1,0 +1,46 @@
+"""Keeping a copy of the auth server's users, for an auth server that has a database of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usersync.core.paging import further
+from usersync.transports.steps import Steps, anything, operate, time_text, uuid_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNSEEN_PAGE = 1_000
+
+
+def start_receiving() -> Steps[str]:
+    """The moment from which on users are seen again; raises :class:`SettingsError` where no copy is kept."""
+    return (yield from operate("start_receiving", returns=time_text))  # type: ignore[no-any-return]
+
+
+def receive(users: Sequence[dict[str, Any]], seen_at: str) -> Steps[int]:
+    """Take users into the copy, and return how many were new there or differed."""
+    return (  # type: ignore[no-any-return]
+        yield from operate("receive_users", returns=int, users=list(users), seen_at=seen_at)
+    )
+
+
+def count_unseen(since: str) -> Steps[int]:
+    """How many users of the copy were not seen since."""
+    row = yield from operate("count_unseen", returns={"unseen": int, "users": int}, since=since)
+    return int(row["unseen"])
+
+
+def unseen_ids(since: str, after: str | None) -> Steps[list[str]]:
+    """The next users who were not seen since, by id."""
+    ids: list[str] = yield from operate(
+        "unseen_ids", returns=[uuid_text], since=since, after_id=after, page_size=UNSEEN_PAGE
+    )
+    for each in ids:
+        after = further(after, each)
+    return ids
+
+
+def forget(user_id: str, since: str) -> Steps[None]:
+    """Delete a user who is gone from the copy, whose trigger applies ``on_delete``; unless seen meanwhile."""
+    yield from operate("forget_user", returns=anything, user_id=user_id, since=since)

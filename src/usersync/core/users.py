@@ -1,0 +1,264 @@
+"""One user or a few: exists, ensure, sync, remove, and the failures table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from usersync.core.paging import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
+from usersync.core.position import Position
+from usersync.core.unlinking import unlink_deleted_users
+from usersync.errors import (
+    DatabaseError,
+    SettingsError,
+    UserNotFoundError,
+    UserStillExistsError,
+    VersionMismatchError,
+)
+from usersync.models import Counts, Failure, SyncResult, SyncStatus
+from usersync.transports.steps import Steps, call, operate, optional, query, time_text, uuid_text
+
+if TYPE_CHECKING:
+    from usersync.config.settings import Settings
+
+RETRY_BATCH = 500
+LEDGER_PAGE = 1_000
+STATUS_PAGE = 20_000
+
+
+def missing_columns(settings: Settings) -> Steps[tuple[str, ...]]:
+    """The mapped columns that the users table does not have; none if there is no table."""
+    rows = yield from query(
+        "select attname from pg_attribute where attrelid = to_regclass(%(table)s) and attnum > 0 "
+        "and not attisdropped",
+        table=settings.users_table.quoted,
+    )
+    there = {row["attname"] for row in rows}
+    return tuple(column.name for column in settings.columns if there and column.name not in there)
+
+
+def user_id_of(user: object) -> UUID:
+    """The id of a user given as an id, or as any object or mapping with an ``id`` or a ``user`` with one.
+
+    The latter is what supabase-py's methods return. Raises :class:`SettingsError` for anything else, without
+    repeating the value: it may be personal.
+    """
+    found = _part(user, "id")
+    if found is None:
+        found = _part(_part(user, "user"), "id")
+    if found is None and isinstance(user, UUID | str):
+        found = user
+    if isinstance(found, UUID):
+        return found
+    try:
+        return UUID(found)  # type: ignore[arg-type]
+    except (TypeError, ValueError, AttributeError):
+        raise SettingsError(
+            "expected a user's id, and this text is not a UUID"
+            if isinstance(found, str)
+            else f"expected a user's id (a UUID), or something with an id; got {type(user).__name__}"
+        ) from None
+
+
+def told_of(user: object) -> dict[str, Any] | None:
+    """What an object or a mapping says of a user, as the admin API would; None for an id alone."""
+    whole = user if _part(user, "id") is not None else _part(user, "user")
+    # An object without these is no user of the auth server's, whatever else it may be.
+    if whole is None or any(_part(whole, name) is None for name in ("id", "created_at", "updated_at")):
+        return None
+    told = {name: _part(whole, name) for name in _TOLD}
+    plain = {name: value for name, value in told.items() if isinstance(value, str | bool | dict | datetime)}
+    found: dict[str, Any] = json.loads(json.dumps(plain | {"id": user_id_of(whole)}, default=str))
+    return found
+
+
+#: What the admin API, and so supabase-py, says of a user.
+_TOLD = (
+    *("aud", "role", "email", "email_confirmed_at", "invited_at", "last_sign_in_at", "app_metadata", "phone"),
+    *("user_metadata", "created_at", "updated_at", "phone_confirmed_at", "confirmed_at", "banned_until"),
+    *("deleted_at", "is_anonymous"),
+)
+
+
+def _part(whole: object, name: str) -> object:
+    return whole.get(name) if isinstance(whole, Mapping) else getattr(whole, name, None)
+
+
+def user_exists(user_id: UUID) -> Steps[bool]:
+    """Whether the users table has a row for this user."""
+    return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
+
+
+def position() -> Steps[Position | None]:
+    """Where the database is."""
+    return Position.read((yield from operate("position", returns=str)))
+
+
+def ensure_user_exists(user_id: UUID, *, create: bool = False) -> Steps[bool]:
+    """Whether the user has a row, created now if need be; with ``create`` though the settings leave that to
+    the application."""
+    if create:
+        return bool((yield from operate("ensure_user_exists", returns=bool, user_id=user_id, create=True)))
+    return bool((yield from call("ensure_user_exists", returns=bool, user_id=str(user_id))))
+
+
+_REMOVED = {"known": bool, "alive": bool}
+_SYNCED = {**_REMOVED, "copied": bool}
+
+
+def sync_auth_user(user: object, *, create: bool = False) -> Steps[bool]:
+    """Sync one user; True if the failures table does not have the user afterwards.
+
+    What is said of the user besides the id is used where the database keeps a copy of the auth server's.
+    Raises :class:`UserNotFoundError` if neither side knows the user.
+    """
+    user_id, told = user_id_of(user), told_of(user)
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id, create=create or None)
+    if row["copied"] and told is not None:
+        yield from operate("receive_users", returns=int, users=[told])
+        row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id, create=create or None)
+    if not row["known"]:
+        raise _not_found(user_id)
+    return not (yield from failures(limit=1, user_id=user_id))
+
+
+def is_known(user_id: UUID) -> Steps[bool]:
+    """Whether one of the tables has the user, who is then synced."""
+    row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
+    return bool(row["known"])
+
+
+def _not_found(user_id: UUID) -> UserNotFoundError:
+    return UserNotFoundError(
+        f"no user {user_id} in the auth server's table or in the users table",
+        hint="Check the id, and that this is the right project.",
+    )
+
+
+def remove_user(user_id: UUID) -> Steps[bool]:
+    """Apply ``on_delete`` or ``on_soft_delete`` to a deleted user; True if nothing is left to do.
+
+    Raises :class:`UserStillExistsError` while the auth server knows the user, and :class:`UserNotFoundError`
+    if neither side does, nor did before.
+    """
+    # Asked before: of a row that is deleted now nothing is left to be known by.
+    existed = yield from user_exists(user_id)
+    row = yield from operate("remove_user", returns=_REMOVED, user_id=user_id)
+    if not (existed or row["known"]):
+        raise _not_found(user_id)
+    if row["alive"]:
+        raise UserStillExistsError(
+            f"user {user_id} is alive in the auth server's table",
+            hint="Delete the user there first (dashboard or admin API); the row here follows by itself.",
+        )
+    return not (yield from failures(limit=1, user_id=user_id))
+
+
+def status() -> Steps[SyncStatus]:
+    """Count both sides and what differs. Reads both tables once, page by page where one statement may not."""
+    try:
+        found = yield from call("user_sync_status", returns=COUNTED | _LEDGER_STATUS)
+    except DatabaseError as error:
+        if not (yield from ran_out_of_time(error)):
+            raise
+        counted = yield from count_by_pages(STATUS_PAGE)
+        found = counted | (yield from operate("ledger_status", returns=_LEDGER_STATUS))
+    return SyncStatus.from_json(found)
+
+
+_LEDGER_STATUS = {
+    "degraded": int,
+    "failed": int,
+    "removal_failed": int,
+    "oldest_failure_at": optional(time_text),
+    "last_run": optional({"run_id": uuid_text, "finished": bool, "updated_at": time_text, "examined": int}),
+    "observed_at": time_text,
+}
+
+
+def only_failures_remain(status: SyncStatus) -> bool:
+    """Whether all differing users are in the failures table: syncing them again would fail as before."""
+    return 0 < status.missing + status.stale <= status.failed + status.degraded
+
+
+def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Steps[list[Failure]]:
+    """The sync failures, the oldest first."""
+    found: list[dict[str, Any]] = []
+    while len(found) < limit:
+        size = min(limit - len(found), LEDGER_PAGE)
+        last = found[-1] if found else {}
+        page = yield from operate(
+            "failures",
+            returns=[_FAILURE],
+            user_id=user_id,
+            after_time=last.get("first_failed_at"),
+            after_id=last.get("user_id"),
+            page_size=size,
+        )
+        found += page
+        if len(page) != size:
+            break
+    return [Failure.from_json(each) for each in found]
+
+
+_FAILURE = {
+    "user_id": uuid_text,
+    "kind": str,
+    "outcome": str,
+    "sqlstate": str,
+    "constraint": optional(str),
+    "column": optional(str),
+    "message": str,
+    "raised_in": optional(str),
+    "attempts": int,
+    "first_failed_at": time_text,
+    "last_failed_at": time_text,
+}
+
+
+_LEFT = {"degraded": int, "failed": int, "removal_failed": int}
+
+
+def retry(
+    user_id: UUID | None = None, *, sqlstate: str | None = None, due: bool = False
+) -> Steps[SyncResult]:
+    """Try the users of the failures table again: one of them, those that are there for one reason, or those
+    whose next try is due. In batches that commit by themselves.
+    """
+    started = datetime.now(UTC)
+    yield from unlink_deleted_users()
+    left, after, batch = Counts(), None, RETRY_BATCH
+    while True:
+        ids = yield from failed_ids(after, batch, user_id=user_id, sqlstate=sqlstate, due=due)
+        if not ids:
+            break
+        try:
+            yield from operate("retry_users", returns=int, ids=ids)
+        except DatabaseError as error:
+            batch = yield from fewer(error, len(ids))
+            continue
+        row = yield from operate("count_failed", returns=_LEFT, ids=ids)
+        failed = row["failed"] + row["removal_failed"]
+        left += Counts(examined=len(ids), stale=len(ids), degraded=row["degraded"], failed=failed)
+        after = ids[-1]
+    return SyncResult(left, seconds=(datetime.now(UTC) - started).total_seconds())
+
+
+def retry_by_hand(
+    user_id: UUID | None = None, *, due: bool = False, by: str | None = None
+) -> Steps[SyncResult]:
+    """:func:`retry`, and record in the audit log, where there is one, that somebody asked for it.
+
+    Those that are ``due`` are tried by a job that runs every few minutes: that is not recorded.
+    """
+    result = yield from retry(user_id, due=due)
+    if result.counts.examined and not due:
+        counts = {"users": result.counts.examined, "synced": result.synced}
+        # The functions of an earlier release record nothing.
+        with suppress(VersionMismatchError):
+            yield from operate("record_retry", returns=bool, by=by, **counts)
+    return result

@@ -1,0 +1,223 @@
+"""Everything that is known of one user: both rows, where they differ, and what a sync would do now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
+
+from usersync.config.mapping import Column, Owner, quote
+from usersync.core.reconcile import compare_users
+from usersync.core.users import failures, missing_columns
+from usersync.errors import UserNotFoundError
+from usersync.sql.expressions import as_text, comparable, differs, literal
+from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from usersync.config.settings import Settings
+    from usersync.models import Difference, Failure
+    from usersync.transports.steps import Steps
+
+Prospect = Literal["nothing", "skipped", "written", "orphaned", "deleted_upstream", "degraded", "failed"]
+
+_MOST_FOUND = 20
+
+#: What of the auth server's row says how the user is, beside what is mapped.
+_FACTS = (
+    "created_at", "last_sign_in_at", "email_confirmed_at", "phone_confirmed_at", "banned_until", "deleted_at",
+    "is_anonymous", "is_sso_user",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """One mapped column: what the auth server has for it, and what the users table holds, as text."""
+
+    name: str
+    owner: Owner
+    #: Each place that is looked at for the value, in this order, with what is there.
+    sources: Mapping[str, str | None]
+    #: What comes of them, the default included; null where there is none, or the user is deleted.
+    wanted: str | None
+    stored: str | None
+    differs: bool
+    #: What a sync would store now; equal to ``stored`` where it would not.
+    would_be: str | None
+    #: Whether the users table has no such column: it was renamed or dropped, or another table has the name.
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class UserReport:
+    """What is known of a user."""
+
+    user_id: UUID
+    #: What the auth server knows; None if it has no such user.
+    auth: Mapping[str, Any] | None
+    has_row: bool
+    #: The transaction that wrote the row last; and when, where the server keeps that
+    #: (``track_commit_timestamp``).
+    written_by: str | None
+    written_at: datetime | None
+    columns: tuple[ColumnReport, ...]
+    failure: Failure | None
+    prospect: Prospect
+    #: Why it would be less than a whole row.
+    prospective_failure: Failure | None
+
+    @property
+    def in_step(self) -> bool:
+        """Whether there is nothing to do and no failure."""
+        return self.prospect in {"nothing", "skipped"} and self.failure is None and not self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The mapped columns that the users table does not have."""
+        return tuple(column.name for column in self.columns if column.missing)
+
+
+def find_users(settings: Settings, text: str) -> Steps[list[UUID]]:
+    """The ids of those whom an id, an e-mail address or a phone number means, oldest first, 20 at most."""
+    try:
+        return [UUID(text)]
+    except ValueError:
+        pass
+    found = yield from query(
+        f'select "id" from {settings.source_table.quoted.replace("%", "%%")} '
+        'where lower("email") = lower(%(text)s) or "phone" = ltrim(%(text)s, \'+\') '
+        f'order by "created_at", "id" limit {_MOST_FOUND}',
+        text=text,
+    )
+    return [row["id"] for row in found]
+
+
+def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
+    """Everything known of a user. What a sync would do is tried in a transaction that is rolled back.
+
+    The connection must not be in a transaction. Raises :class:`UserNotFoundError` if neither side knows the
+    user.
+    """
+    missing = yield from missing_columns(settings)
+    before = yield from _look(settings, user_id, missing)
+    failure = yield from _failure(user_id)
+    if before["auth"] is None and not before["has_row"] and failure is None:
+        raise UserNotFoundError(
+            f"no user {user_id} in {settings.source_table} or in {settings.users_table}",
+            hint="Check the id, and that this is the right project.",
+        )
+    # The comparison reads all mapped columns.
+    _, differing = ((), ()) if missing else (yield from compare_users([user_id]))
+    yield BEGIN
+    try:
+        yield from query("select usersync.sync_users(array[%(id)s]::uuid[], null, true)", id=user_id)
+        after = yield from _look(settings, user_id, missing)
+        failed = yield from _failure(user_id)
+    finally:
+        yield ROLLBACK
+    return UserReport(
+        user_id,
+        auth=before["auth"],
+        has_row=before["has_row"],
+        written_by=before["written_by"],
+        written_at=before["written_at"],
+        columns=tuple(_report(column, before, after, missing) for column in settings.columns),
+        failure=failure,
+        prospect=_prospect(before, after, failed, differing),
+        prospective_failure=failed,
+    )
+
+
+def _failure(user_id: UUID) -> Steps[Failure | None]:
+    found = yield from failures(limit=1, user_id=user_id)
+    return found[0] if found else None
+
+
+def _prospect(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    failed: Failure | None,
+    differing: Sequence[Difference],
+) -> Prospect:
+    if failed is not None:
+        return failed.outcome
+    for each in differing:
+        if each.difference in {"orphaned", "deleted_upstream"}:
+            return each.difference
+    if before["row_version"] != after["row_version"]:
+        return "written"
+    is_alive = before["auth"] is not None and not before["auth"]["deleted_at"]
+    return "skipped" if is_alive and not before["has_row"] else "nothing"
+
+
+def _report(
+    column: Column, before: Mapping[str, Any], after: Mapping[str, Any], missing: Collection[str]
+) -> ColumnReport:
+    at = before["columns"][column.name]
+    return ColumnReport(
+        column.name,
+        column.owner,
+        dict(zip(_origins(column), at["sources"], strict=True)),
+        at["wanted"],
+        at["stored"],
+        differs=at["differs"],
+        would_be=after["columns"][column.name]["stored"],
+        missing=column.name in missing,
+    )
+
+
+#: Where the user's id goes. No name can hold this character.
+_ID = "\0"
+
+
+def _look(settings: Settings, user_id: UUID, missing: Collection[str]) -> Steps[dict[str, Any]]:
+    """Both rows, as they are for this transaction."""
+    # A name or a default may hold a %, which is the mark of a parameter here.
+    statement = _looking(settings, missing).replace("%", "%%").replace(_ID, "%(id)s::uuid")
+    return dict((yield from query_row(statement, id=user_id)))
+
+
+def _origins(column: Column) -> list[str]:
+    return [column.origin] if column.is_computed else [str(source) for source in column.sources]
+
+
+def _looking(settings: Settings, missing: Collection[str]) -> str:
+    columns = ", ".join(
+        f"{literal(column.name)}, {_column(settings, column, is_missing=column.name in missing)}"
+        for column in settings.columns
+    )
+    facts = ", ".join(f"{literal(name)}, to_jsonb(source.*) -> {literal(name)}" for name in _FACTS)
+    key = f"target.{quote(settings.key)}"
+    return f"""
+        select
+            case when source."id" is not null then jsonb_build_object({facts}) end as auth,
+            {key} is not null as has_row,
+            target.xmin::text as written_by,
+            case when current_setting('track_commit_timestamp')::boolean
+                then pg_xact_commit_timestamp(target.xmin) end as written_at,
+            target.ctid::text || ' ' || target.xmin::text as row_version,
+            {f"jsonb_build_object({columns})" if columns else "'{}'::jsonb"} as columns
+        from (select {_ID} as id) as asked
+        left join {settings.source_table.quoted} as source on source."id" = asked.id
+        left join {settings.users_table.quoted} as target on {settings.key_type.matches(key, "asked.id")}
+        cross join (select usersync.column_defaults() as defaults) as known
+    """
+
+
+def _column(settings: Settings, column: Column, *, is_missing: bool) -> str:
+    sources: Sequence[str] = (
+        [as_text(column, "source")]
+        if column.is_computed
+        else [as_text(Column(column.name, (each,)), "source") for each in column.sources]
+    )
+    alive = 'source."id" is not null and source."deleted_at" is null'
+    other = differs(column) if column.owner == "auth" and not is_missing else "false"
+    stored = "null" if is_missing else f"({comparable(column, 'target')})::text"
+    return (
+        f"jsonb_build_object('sources', jsonb_build_array({', '.join(sources)}), "
+        f"'wanted', case when {alive} then {as_text(column, 'source')} end, "
+        f"'stored', {stored}, "
+        f"'differs', {alive} and target.{quote(settings.key)} is not null and {other})"
+    )

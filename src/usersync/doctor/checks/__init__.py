@@ -1,0 +1,1 @@
+"""One file a check, D001 and up."""

@@ -1,0 +1,19 @@
+"""Foreign keys from the users table to the auth server's, which decide what deleting a user does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.doctor.context import Context, Definition, Verdict, settled
+
+if TYPE_CHECKING:
+    from usersync.transports.steps import Steps
+
+
+def look(context: Context) -> Steps[Verdict]:
+    keys = context.inspection.foreign_keys
+    well = "none that matters" if keys.between(keys.users, keys.source) else "none"
+    return settled(Verdict(well, context.found("D013")))
+
+
+CHECK = Definition("D013", "Foreign key to the auth server's table", look, "users table")

@@ -1,0 +1,45 @@
+"""Who reads the audit log, and who could forge events in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.doctor.context import Context, Definition, Verdict, settled
+from usersync.models import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.transports.steps import Steps
+
+
+def look(context: Context) -> Steps[Verdict]:
+    context.require_audit_log()
+    table = context.settings.audit_table
+    return settled(Verdict(f"neither anon nor authenticated reach {table}", tuple(_findings(context))))
+
+
+def _findings(context: Context) -> Iterator[Finding]:
+    settings, catalog = context.settings, context.inspection.catalog
+    yield from context.found("D026")
+    if not catalog["audit_table_created_by_usersync"]:
+        return
+    for role, privileges in sorted(catalog["audit_table_grants"].items()):
+        yield Finding(
+            "D026",
+            f"table {settings.audit_table}",
+            f"{role} has been granted {privileges} on {settings.audit_table}",
+            "usersync apply",
+            safe=True,
+        )
+    if not catalog["audit_table_is_closed"]:
+        yield Finding(
+            "D026",
+            f"table {settings.audit_table}",
+            f"{settings.audit_table} lacks its row-level security, or what lets the service role read it",
+            "usersync apply",
+            safe=True,
+        )
+
+
+CHECK = Definition("D026", "Rights on the audit log", look)

@@ -1,0 +1,35 @@
+"""Whether a sign-up waits for somebody else's server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.doctor.context import Context, Definition, Verdict
+from usersync.models import Finding
+from usersync.schema.network_calls import callers
+from usersync.sql.expressions import literal
+
+if TYPE_CHECKING:
+    from usersync.schema.network_calls import Caller
+    from usersync.transports.steps import Steps
+
+
+def look(context: Context) -> Steps[Verdict]:
+    found = yield from callers(list(context.names.values()))
+    listed = "; ".join(str(each) for each in found)
+    return Verdict(listed or "none does", tuple(_finding(each) for each in found if each.at_once))
+
+
+def _finding(caller: Caller) -> Finding:
+    return Finding(
+        "D030",
+        f"trigger {caller.trigger}",
+        f"{caller}. It may run at {caller.waits_at}, which wait for that server then; a request that fails "
+        "does not take the call back",
+        "-- Send it from a queue: net.http_post of pg_net, or a table that a worker reads. Its text:\n"
+        f"select pg_get_functiondef({literal(caller.function)}::regprocedure);",
+        "warning",
+    )
+
+
+CHECK = Definition("D030", "Triggers that ask the network", look, "source")

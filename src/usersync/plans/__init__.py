@@ -1,1 +1,0 @@
-"""The operations, as generators that yield statements. No driver is imported here."""

@@ -1,0 +1,73 @@
+"""Functions of replaced triggers that the application has changed since: what they do now, nobody does."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from usersync.models import Finding
+from usersync.schema.effects import BEFORE, DELETE, INSERT, ROW, UPDATE, beyond
+from usersync.schema.recipes import read_recipe
+from usersync.schema.third_party_triggers import listed
+from usersync.transports.steps import PINNED, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.config.settings import Settings
+    from usersync.schema.inspection import Inspection
+    from usersync.transports.steps import Row, Steps
+
+#: What pg_get_functiondef gives is what adopt_trigger has kept first.
+_CHANGED = """
+    select adopted.name, adopted.definition, adopted.function_name, nspname || '.' || proname as function,
+        prosrc as body, lanname as language
+    from usersync.adopted
+    join pg_proc on pg_proc.oid = to_regprocedure(adopted.function_name)
+    join pg_namespace on pg_namespace.oid = pronamespace
+    join pg_language on pg_language.oid = prolang
+    where adopted.kind = 'trigger'
+        and not starts_with(adopted.function_definition, pg_get_functiondef(pg_proc.oid))
+    order by adopted.name
+"""
+
+
+def changed_functions(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ...]]:
+    """Those whose new text does what usersync does not do in their place."""
+    if inspection.noted is None or "usersync.adopted" not in inspection.catalog["installed_tables"]:
+        return ()
+    rows = yield from query(PINNED + _CHANGED)
+    return tuple(_findings(rows, settings, inspection))
+
+
+def _findings(rows: list[Row], settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    # A trigger that was created again with its function runs it: the change has effect.
+    running = {
+        (each["name"], each["function"])
+        for each in inspection.catalog["source_triggers"] or ()
+        if each["enabled"] != "D"
+    }
+    for row in rows:
+        if (row["name"], row["function"]) in running:
+            continue
+        recipe = read_recipe(row["body"], row["language"])
+        trigger = {"definition": row["definition"], "type": _type(row["definition"])}
+        does = tuple(dict.fromkeys(beyond(trigger, recipe, settings, inspection.catalog)))
+        if does:
+            yield Finding(
+                "D005",
+                f"function {row['function_name']}",
+                f"the function {row['function_name']} was changed after usersync had replaced its trigger "
+                f"{row['name']}, and the change has no effect. It {listed(does)}, and usersync does not",
+                "-- If the settings can say the same, change usersync.toml. Otherwise put the trigger "
+                "back, and let usersync decide anew what it replaces: usersync rollback, then usersync apply "
+                "--adopt. rollback also ends the recording of tracked tables and drops the failures table.",
+            )
+
+
+def _type(definition: str) -> int:
+    """The bits of pg_trigger.tgtype, from a trigger's definition."""
+    head = definition.partition(" ON ")[0]
+    bits = {r"\bBEFORE\b": BEFORE, r"\bINSERT\b": INSERT, r"\bUPDATE\b": UPDATE, r"\bDELETE\b": DELETE}
+    row = ROW if " FOR EACH ROW" in definition else 0
+    return row + sum(bit for pattern, bit in bits.items() if re.search(pattern, head))

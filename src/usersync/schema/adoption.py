@@ -1,0 +1,127 @@
+"""Taking the place of a hand-written sync, and giving it back.
+
+A trigger that only copies a row into the users table is taken over: it goes, its definition is kept in
+``usersync.adopted``, and rollback brings it back. One that does more stays under its name, and what more it
+does is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.models import Change
+from usersync.schema.third_party_triggers import strangers
+from usersync.schema.trigger_names import Surroundings, operations_of, trigger_names
+from usersync.sql.expressions import literal
+from usersync.transports.steps import PINNED, Steps, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.config.settings import Settings
+    from usersync.schema.third_party_triggers import Stranger
+    from usersync.sql.render import Bundle
+    from usersync.transports.steps import Row
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What becomes of hand-written triggers, and the names that usersync's triggers have beside them."""
+
+    #: Those that usersync replaces.
+    replaced: tuple[Stranger, ...]
+    #: Of usersync's triggers, by their usual names.
+    names: Mapping[str, str]
+    #: What an earlier release had renamed, and gets its name back: that name, and the present one.
+    returned: Mapping[str, str]
+
+    def changes(self) -> Iterator[Change]:
+        """Keeping what is replaced; needs usersync's functions, so it comes after them."""
+        for each in self.replaced:
+            sql = f"select usersync.adopt_trigger({literal(each.name)});"
+            if each.name not in self.names.values():
+                sql += f"\nselect usersync.remove_trigger({literal(each.name)});"
+            yield Change(
+                "drop",
+                f"trigger {each.name} of {each.function}",
+                "usersync does what it did; rollback restores it",
+                sql,
+                busy=True,
+            )
+
+    def returns(self) -> Iterator[Change]:
+        """Giving triggers their names back, once usersync's have left them."""
+        for name, present in self.returned.items():
+            yield Change(
+                "alter",
+                f"trigger {present}",
+                f"it gets its name back: {name}",
+                f"select usersync.restore_adopted({literal(name)});",
+                busy=True,
+            )
+
+
+def adoption(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> Adoption:
+    """Which hand-written triggers are replaced, and under which names usersync's then are."""
+    noted = {row["name"]: row for row in catalog["adopted"] if row["kind"] == "trigger"}
+    present = {trigger["name"]: trigger for trigger in catalog["source_triggers"] or ()}
+    others = strangers(settings, catalog) if present else ()
+    replaced = tuple(
+        each
+        for each in others
+        if each.is_copy and (adopt or _was_adopted(present[each.name], noted.get(each.name)))
+    )
+    going = {each.name for each in replaced}
+    staying = {each.name for each in others} - going
+    operations = {
+        name: operations_of(row["definition"]) for name, row in noted.items() if not row["moved_to"]
+    }
+    operations |= {each.name: operations_of(present[each.name]["definition"]) for each in replaced}
+    returned = {name: row["moved_to"] for name, row in noted.items() if row["moved_to"]}
+    original = {moved: name for name, moved in returned.items()}
+    around = Surroundings(
+        tuple(present.values()),
+        {name: bits for name, bits in operations.items() if name not in staying},
+        {original.get(each.name, each.name) for each in others if each.makes_rows and each.name in staying},
+        returned,
+    )
+    return Adoption(replaced, trigger_names(around), returned)
+
+
+def _was_adopted(trigger: Mapping[str, Any], noted: Mapping[str, Any] | None) -> bool:
+    """Whether it is a trigger that usersync has replaced before, created again."""
+    return (
+        noted is not None
+        and trigger["definition"] == noted["definition"]
+        and trigger["body"] in noted["function_definition"]
+    )
+
+
+def users_triggers(bundle: Bundle) -> Steps[tuple[Row, ...]]:
+    """The triggers of the users table; ``names`` are what each finds by its caller's search path."""
+    return tuple((yield from query(PINNED + bundle.search_path_dependencies)))
+
+
+def path_changes(triggers: tuple[Row, ...]) -> Iterator[Change]:
+    """Giving functions that rely on their caller's search path one of their own."""
+    reliant = (row for row in triggers if row["names"] and row["is_ours"])
+    for each in {row["function"]: row for row in reliant}.values():
+        yield Change(
+            "alter",
+            f"search_path of {each['function']}",
+            f"it finds {', '.join(each['names'])} by it; rollback resets it",
+            "select usersync.adopt_search_path("
+            f"{literal(each['function'])}, {literal(each['search_path'])});",
+        )
+
+
+def returned_change(catalog: Mapping[str, Any]) -> Steps[Change | None]:
+    """Bringing back what was adopted, once usersync's own triggers are gone; None if nothing was."""
+    if "usersync.adopted" not in catalog["installed_tables"]:
+        return None
+    rows = yield from query("select kind, name from usersync.adopted order by kind desc, name")
+    if not rows:
+        return None
+    names = [f"{'trigger' if row['kind'] == 'trigger' else 'search_path of'} {row['name']}" for row in rows]
+    return Change("create", ", ".join(names), "as before usersync", "select usersync.restore_adopted(null);")

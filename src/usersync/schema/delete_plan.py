@@ -1,0 +1,339 @@
+"""What would go or change if a user were deleted from the auth server's table. Writes nothing.
+
+Foreign keys are followed row by row, not table by table: only so is a row that would block told apart from
+one that goes itself. What is looked at is one snapshot, so that a row is known by its place.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from usersync.config.key_type import UUID_KEY
+from usersync.config.mapping import quote
+from usersync.core.audit_log import has_log
+from usersync.core.foreign_keys import foreign_keys
+from usersync.errors import BusyError, DatabaseError, UserNotFoundError
+from usersync.transports.steps import Row, Steps, in_transaction, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from usersync.config.mapping import TableName
+    from usersync.config.settings import OnDelete, Settings
+    from usersync.core.foreign_keys import ForeignKey
+
+Effect = Literal["blocks", "deleted", "set null", "set default", "nothing", "unknown"]
+
+#: What it follows: the deletion in the auth server's table, or that of the row, which ``on_delete`` asks for.
+Origin = Literal["auth", "users"]
+
+#: What becomes of the row of the users table.
+RowFate = Literal["none", "emptied", "marked", "kept", "deleted", "cascaded"]
+_FATES: dict[str, RowFate] = {
+    "anonymize": "emptied", "soft": "marked", "keep": "kept", "delete": "deleted"
+}  # fmt: skip
+
+#: So many rows of each foreign key are followed and counted.
+MOST_ROWS = 10_000
+_PATIENCE_S = 5
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What one foreign key makes of the rows that refer to rows which are deleted."""
+
+    origin: Origin
+    table: str
+    constraint: str
+    columns: tuple[str, ...]
+    #: The table that is referred to.
+    refers_to: str
+    on_delete: str
+    effect: Effect
+    #: None where they could not be counted; :attr:`reason` says why. Of those that block, the ones that do.
+    rows: int | None
+    #: Whether there are more than that.
+    more: bool
+    #: Whether an index finds them: without one, each deleted row reads the whole table.
+    indexed: bool
+    estimated_rows: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class DeletionPlan:
+    """What deleting one user would do."""
+
+    user_id: UUID
+    in_auth: bool
+    soft_deleted: bool
+    has_row: bool
+    on_delete: str
+    on_soft_delete: str
+    row: RowFate
+    #: What a soft deletion makes of the row.
+    soft_row: RowFate
+    consequences: tuple[Consequence, ...]
+    #: How many events are linked to the user: more than ``MOST_ROWS`` is one more; None if that is not known.
+    linked_events: int | None
+    #: Objects in the storage that name the user as their owner; they stay.
+    storage_objects: int | None
+    #: Events linked to a user are unlinked by the deletion of the row.
+    unlinks_events: bool
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something stands in the way, of the deletion or of what ``on_delete`` asks for."""
+        return any(each.effect == "blocks" for each in self.consequences)
+
+
+def plan_deletion(settings: Settings, user_id: UUID) -> Steps[DeletionPlan]:
+    """Look at all that refers to a user. The connection must not be in a transaction.
+
+    Raises :class:`UserNotFoundError` if neither table has the user.
+    """
+    return (yield from in_transaction(_look(settings, user_id)))
+
+
+def _look(settings: Settings, user_id: UUID) -> Steps[DeletionPlan]:
+    yield from query("set transaction isolation level repeatable read, read only")
+    # Rows that a policy hides would be missing from a count: an error is what says so.
+    yield from query(
+        f"set local search_path = pg_catalog; set local row_security = off; set local lock_timeout = '2s'; "
+        f"set local statement_timeout = '{_PATIENCE_S}s'"
+    )
+    users, source = settings.users_table, settings.source_table
+    is_row = settings.key_type.matches_bound(quote(settings.key))
+    found = yield from query_row(
+        f'select (select true from {_named(source)} where "id" = %(id)s) is not null as in_auth, '
+        f'exists (select from {_named(source)} where "id" = %(id)s and "deleted_at" is not null) '
+        "as soft_deleted, "
+        f"exists (select from {_named(users)} where {is_row}) as has_row",
+        id=user_id,
+    )
+    if not found["in_auth"] and not found["has_row"]:
+        raise UserNotFoundError(
+            f"no user {user_id} in {source} or in {users}",
+            hint="Check the id, and that this is the right project.",
+        )
+    keys = yield from foreign_keys(settings)
+    walk = _Walk(keys.all)
+    yield from walk.follow("auth", source, UUID_KEY.matches_bound(quote("id")), user_id)
+    cascaded = bool(walk.going.get(keys.users or 0))
+    if settings.on_delete == "delete" and not cascaded:
+        yield from walk.follow("users", users, is_row, user_id)
+    row: RowFate = "cascaded" if cascaded else _fate(settings.on_delete, has_row=found["has_row"])
+    unlinks = row in {"cascaded", "deleted"}
+    return DeletionPlan(
+        user_id,
+        **found,
+        on_delete=settings.on_delete,
+        on_soft_delete=settings.on_soft_delete,
+        row=row,
+        soft_row=_fate(settings.on_soft_delete, has_row=found["has_row"]),
+        consequences=tuple(walk.consequences()),
+        linked_events=(yield from _linked_events(settings, user_id)),
+        storage_objects=(yield from _storage_objects(user_id)),
+        unlinks_events=unlinks and settings.audit.is_own,
+    )
+
+
+def _named(table: TableName) -> str:
+    return _escaped(table.quoted)
+
+
+def _escaped(text: str) -> str:
+    """Text in a statement that values are bound in."""
+    return text.replace("%", "%%")
+
+
+def _fate(policy: OnDelete, *, has_row: bool) -> RowFate:
+    return _FATES[policy] if has_row else "none"
+
+
+@dataclass
+class _Found:
+    """The rows that one foreign key reaches from rows which are deleted, by their places."""
+
+    key: ForeignKey
+    origin: Origin
+    places: set[str] = field(default_factory=set)
+    more: bool = False
+    reason: str | None = None
+
+
+class _Walk:
+    """Follows foreign keys from row to row, each row once, in circles too."""
+
+    def __init__(self, keys: tuple[ForeignKey, ...]) -> None:
+        self._keys = keys
+        self._found: dict[int, _Found] = {}
+        #: The places of the rows that are deleted, by table.
+        self.going: dict[int, set[str]] = {}
+
+    def follow(self, origin: Origin, table: TableName, is_of_user: str, user_id: UUID) -> Steps[None]:
+        """Follow what refers to the row of ``table`` that is this user's."""
+        oid = (yield from query_row("select to_regclass(%(name)s)::oid::bigint as oid", name=table.quoted))[
+            "oid"
+        ]
+        rows = yield from query(
+            f"select {self._wanted(oid)} from {_named(table)} as found where {is_of_user}",
+            id=user_id,
+        )
+        waiting = [(oid, self._new(oid, rows))]
+        while waiting:
+            parent, gone = waiting.pop()
+            for key in self._keys:
+                if key.parent == parent and gone:
+                    more = yield from self._follow_key(origin, key, gone)
+                    if key.action == "c" and more:
+                        waiting.append((key.child, more))
+
+    def _wanted(self, table: int) -> str:
+        """A row's place, and as text whatever foreign keys refer to in it."""
+        names = sorted({name for key in self._keys if key.parent == table for name in key.parent_columns})
+        pairs = [f"'{name.replace(chr(39), chr(39) * 2)}', found.{quote(name)}::text" for name in names]
+        values = f"jsonb_build_object({', '.join(pairs)})" if pairs else "'{}'::jsonb"
+        return f"found.tableoid::text || found.ctid::text as place, {values} as given".replace("%", "%%")
+
+    def _new(self, table: int, rows: list[Row]) -> list[Row]:
+        known = self.going.setdefault(table, set())
+        new = [row for row in rows if row["place"] not in known]
+        known.update(row["place"] for row in new)
+        return new
+
+    def _follow_key(self, origin: Origin, key: ForeignKey, gone: list[Row]) -> Steps[list[Row]]:
+        found = self._found.setdefault(key.id, _Found(key, origin))
+        if not key.readable:
+            found.reason = "this role may not read it"
+        if found.reason:
+            return []
+        yield from query("savepoint following")
+        try:
+            rows = yield from query(self._referring(key), given=json.dumps([row["given"] for row in gone]))
+        except DatabaseError as error:
+            yield from query("rollback to savepoint following")
+            found.reason = _reason(error)
+            return []
+        yield from query("release savepoint following")
+        found.more = found.more or len(rows) > MOST_ROWS
+        rows = rows[:MOST_ROWS]
+        found.places.update(row["place"] for row in rows)
+        if key.action != "c" or len(self.going.get(key.child, ())) > MOST_ROWS:
+            return []
+        return self._new(key.child, rows)
+
+    def _referring(self, key: ForeignKey) -> str:
+        parts = [
+            f"given.{quote(parent)} {operator} found.{quote(child)}"
+            for parent, operator, child in zip(key.parent_columns, key.operators, key.columns, strict=True)
+        ]
+        types = ", ".join(
+            f"{quote(name)} {kind}" for name, kind in zip(key.parent_columns, key.parent_types, strict=True)
+        )
+        text = (
+            (
+                f"from (select distinct * from jsonb_to_recordset(%(given)s) as each ({types})) as given "
+                f"join {key.child_name} as found on {' and '.join(parts)} limit {MOST_ROWS + 1}"
+            )
+            .replace("%", "%%")
+            .replace("%%(given)s", "%(given)s")
+        )
+        return f"select {self._wanted(key.child)} {text}"
+
+    def consequences(self) -> Iterator[Consequence]:
+        """One for each foreign key that was followed, once all rows are known that are deleted."""
+        for found in self._found.values():
+            key, rows = found.key, len(found.places)
+            action = key.action
+            if action == "a":
+                # Checked at the end of the statement, when whatever else it deletes is gone.
+                rows = len(found.places - self.going.get(key.child, set()))
+            yield Consequence(
+                found.origin,
+                key.child_name,
+                key.name,
+                key.columns,
+                key.parent_name,
+                key.on_delete,
+                _effect(key, rows, found.reason),
+                None if found.reason else rows,
+                found.more,
+                key.indexed,
+                key.estimated_rows,
+                found.reason or _refusal(key, rows),
+            )
+
+
+def _effect(key: ForeignKey, rows: int, reason: str | None) -> Effect:
+    action = key.action
+    if reason:
+        return "unknown"
+    if not rows:
+        return "nothing"
+    if action in {"a", "r"} or _refusal(key, rows):
+        return "blocks"
+    return "deleted" if action == "c" else "set null" if action == "n" else "set default"
+
+
+def _refusal(key: ForeignKey, rows: int) -> str | None:
+    if key.action == "n" and rows and key.refusing:
+        return f"{', '.join(key.refusing)} refuses null"
+    return None
+
+
+def _reason(error: DatabaseError) -> str:
+    # SQLSTATE 57014 without that much time: an administrator cancelled the statement.
+    if error.sqlstate == "57014" and error.seconds >= _PATIENCE_S:
+        return f"not counted within {_PATIENCE_S} s"
+    if isinstance(error, BusyError):
+        return "locked by others"
+    return str(error)
+
+
+def _guarded(sql: str, **params: Any) -> Steps[int | None]:
+    """A count; None where it could not be had."""
+    yield from query("savepoint counting")
+    try:
+        row = yield from query_row(sql, **params)
+    except DatabaseError:
+        yield from query("rollback to savepoint counting")
+        return None
+    yield from query("release savepoint counting")
+    return int(row["rows"])
+
+
+def _linked_events(settings: Settings, user_id: UUID) -> Steps[int | None]:
+    column = settings.audit.effective().get("user_id")
+    if column is None or not (yield from has_log(settings)):
+        return None
+    if settings.audit.is_own:
+        place = settings.key_type.matches_bound(quote(column.name))
+    else:
+        place = f"{_escaped(quote(column.name))} = %(id)s" + (f"::{column.type}" if column.type else "")
+    return (
+        yield from _guarded(
+            f"select count(*) as rows from (select from {_named(settings.audit_table)} where {place} "
+            f"limit {MOST_ROWS + 1}) as linked",
+            id=str(user_id),
+        )
+    )
+
+
+def _storage_objects(user_id: UUID) -> Steps[int | None]:
+    there = yield from query_row(
+        "select exists (select from pg_attribute where attrelid = to_regclass('storage.objects') "
+        "and attname = 'owner_id' and not attisdropped) as there"
+    )
+    if not there["there"]:
+        return None
+    return (
+        yield from _guarded(
+            f"select count(*) as rows from (select from storage.objects where owner_id = %(id)s "
+            f"limit {MOST_ROWS + 1}) as owned",
+            id=str(user_id),
+        )
+    )

@@ -1,0 +1,121 @@
+"""What the first reconciling run would do: rows made, values written, triggers of the application set off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usersync.errors import DatabaseError
+from usersync.models import Finding
+from usersync.schema.effects import BEFORE, INSERT
+from usersync.schema.third_party_triggers import listed
+from usersync.transports.steps import PINNED, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.config.settings import Settings
+    from usersync.schema.inspection import Inspection
+    from usersync.sql.render import Bundle
+    from usersync.transports.steps import Steps
+
+#: What tells whether a value fits its type is not there yet when usersync is not; PostgreSQL 16 has its like.
+_IS_VALID, _HAS_INPUT_IS_VALID = "usersync.is_valid_input(", 160000
+
+
+def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Steps[Finding | None]:
+    """What the first reconciling run would do to rows that are there already, or None if nothing."""
+    try:
+        counted = yield from count_first_run(bundle, inspection)
+    except DatabaseError as error:
+        return _of_first_run(settings, f"what a first run would change could not be counted: {error}")
+    if counted is None:
+        return _of_first_run(
+            settings,
+            "what a first run would overwrite cannot be counted before usersync is there "
+            "(on a PostgreSQL older than 16)",
+            "-- To count it, install without the first run, and compare:\n"
+            "usersync apply --no-sync\nusersync sync --dry-run",
+        )
+    does, stays = list(_first_run(counted)), list(_left_alone(counted))
+    if not does and not stays:
+        return None
+    sentences = [
+        f"the first run would {', '.join(does)}" if does else "the first run would write nothing",
+        *([f"{' and '.join(stays)} stay as they are"] if stays else []),
+    ]
+    triggers = triggers_set_off(inspection) if counted["missing"] else ()
+    if triggers:
+        sentences.append(f"each new row sets off {listed(triggers)}, for old users too")
+    advice = []
+    if triggers:
+        advice.append(
+            "-- If these triggers send mails to old users, for example: install without the first run, "
+            "create a few rows, and check what the triggers do. Then create the other rows in portions, or "
+            "none:\n"
+            "usersync apply --no-sync\n"
+            "usersync sync --create-missing --max 10"
+        )
+    if counted["stale"]:
+        advice.append(
+            '-- A column that your application writes itself is kept with owner = "app": it is filled when a '
+            "row is created, and never changed again. Rollback does not bring values back."
+        )
+    message = f"in {settings.users_table}, {'; '.join(sentences)}"
+    return _of_first_run(settings, message, "\n".join(advice) or None, decision=bool(triggers))
+
+
+def count_first_run(bundle: Bundle, inspection: Inspection) -> Steps[Mapping[str, Any] | None]:
+    """How many rows the first run would make and change, by column; None where that cannot be counted yet."""
+    sql = bundle.preview
+    if inspection.noted is None and _IS_VALID in sql:
+        if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
+            return None
+        sql = sql.replace(_IS_VALID, "pg_input_is_valid(")
+    return (yield from query_row(PINNED + sql))
+
+
+def is_question(finding: Finding | None) -> bool:
+    """Whether a person has to decide about the first run: it sets off triggers of the application."""
+    return finding is not None and finding.decision
+
+
+def _first_run(counted: Mapping[str, Any]) -> Iterator[str]:
+    if counted["missing"]:
+        yield f"make {_rows(counted['missing'])}"
+    if counted["filled"]:
+        yield f"fill empty values in {counted['filled']:,} ({_by_column(counted['filled_columns'])})"
+    if counted["stale"]:
+        yield f"overwrite values in {counted['stale']:,} ({_by_column(counted['columns'])})"
+
+
+def _by_column(times: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} in {number:,}" for name, number in sorted(times.items()))
+
+
+def triggers_set_off(inspection: Inspection) -> tuple[str, ...]:
+    """The application's triggers that a new row of the users table sets off, and their functions."""
+    return tuple(
+        f"{each['name']} ({each['function']}())"
+        for each in inspection.catalog["users_triggers"]
+        if not each["function"].startswith("usersync.")
+        and each["enabled"] != "D"
+        and each["type"] & INSERT
+        and not each["type"] & BEFORE
+    )
+
+
+def _left_alone(counted: Mapping[str, Any]) -> Iterator[str]:
+    if counted["orphaned"]:
+        yield f"{_rows(counted['orphaned'])} whose user the auth server does not have"
+    if counted["deleted_upstream"]:
+        yield f"{_rows(counted['deleted_upstream'])} whose user is soft-deleted"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def _of_first_run(
+    settings: Settings, message: str, fix: str | None = None, *, decision: bool = False
+) -> Finding:
+    return Finding("D017", f"table {settings.users_table}", message, fix, "warning", decision=decision)

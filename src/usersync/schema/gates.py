@@ -1,0 +1,92 @@
+"""What refuses a sign-up today, by failing the hand-written trigger, and only the row afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.models import Finding
+from usersync.schema.effects import BEFORE, INSERT
+from usersync.schema.recipes import read_recipe
+from usersync.schema.third_party_triggers import strangers
+from usersync.transports.steps import query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.config.settings import Settings
+    from usersync.schema.inspection import Inspection
+    from usersync.schema.third_party_triggers import Stranger
+    from usersync.transports.steps import Row, Steps
+
+#: CHECK constraints, and foreign keys to other tables than the auth server's, with their columns.
+_RULES = """
+    select conname as name, pg_get_constraintdef(pg_constraint.oid) as definition, array(
+        select attname::text from pg_attribute where attrelid = conrelid and attnum = any(conkey)
+    ) as columns
+    from pg_constraint
+    where conrelid = to_regclass(%(table)s) and (
+        contype = 'c' or contype = 'f' and confrelid <> to_regclass(%(source)s)
+    )
+    order by conname
+"""
+#: Where a finding is about a gate, so that nobody decides it unasked.
+SUBJECT = "gate "
+
+
+def is_gate(finding: Finding) -> bool:
+    """Whether a person has to decide about it."""
+    return finding.subject.startswith(SUBJECT)
+
+
+def gates(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ...]]:
+    """The gates that go with the triggers that ``--adopt`` replaces, each a decision."""
+    replaced = [each for each in strangers(settings, inspection.catalog) if each.is_copy]
+    makers = [each for each in replaced if _written(each, settings)]
+    if not makers or not inspection.has_users_table:
+        return ()
+    names = {"table": settings.users_table.quoted, "source": settings.source_table.quoted}
+    rules = yield from query(_RULES, **names)
+    return tuple(_findings(makers[0], rules, settings, inspection))
+
+
+def _written(each: Stranger, settings: Settings) -> frozenset[str]:
+    """The columns that it fills from the user when it makes the row."""
+    return frozenset(
+        name
+        for write in each.effects
+        if write.kind == "insert" and write.table == settings.users_table
+        for name, value in write.values.items()
+        if value is not None and (value.sources or value.expression)
+    )
+
+
+def _findings(
+    maker: Stranger, rules: list[Row], settings: Settings, inspection: Inspection
+) -> Iterator[Finding]:
+    written, table = _written(maker, settings) - {settings.key}, settings.users_table
+    for rule in rules:
+        if written & set(rule["columns"]):
+            yield _gate(
+                rule["name"], f"the constraint {rule['name']} of {table}, {rule['definition']},", maker
+            )
+    for column in settings.columns:
+        if column.type and column.sources and column.name in written:
+            yield _gate(
+                column.name, f"a value that does not fit {table}.{column.name} ({column.type})", maker
+            )
+    for trigger in inspection.catalog["users_triggers"]:
+        fires = trigger["type"] & BEFORE and trigger["type"] & INSERT and trigger["enabled"] != "D"
+        if fires and read_recipe(trigger["body"], trigger["language"]).raises:
+            what = f"the trigger {trigger['name']} of {table}, which raises errors,"
+            yield _gate(trigger["name"], what, maker)
+
+
+def _gate(name: str, what: str, maker: Stranger) -> Finding:
+    return Finding(
+        "D012",
+        f"{SUBJECT}{name}",
+        f"{what} refuses a sign-up today, because {maker.name} then fails. With usersync in the place of "
+        f"{maker.name} it will not any more: the user can sign in, and has no complete row",
+        "-- Decide. To let such users in: usersync apply --adopt --accept-changes. To go on refusing them, "
+        "keep the trigger: usersync apply, without --adopt.",
+    )

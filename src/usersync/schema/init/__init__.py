@@ -1,0 +1,397 @@
+"""``usersync init``: looking at a database, and proposing settings for it. Writes nothing.
+
+First :func:`look_for_tables`, then, with one of its choices, :func:`propose`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from usersync.config.settings import Settings, parse_settings
+from usersync.core.audit_log import has_log
+from usersync.core.migration_files import creators_of
+from usersync.errors import ConflictError
+from usersync.schema.adoption import users_triggers
+from usersync.schema.first_run import is_question, preview
+from usersync.schema.gates import gates
+from usersync.schema.init.choice import Choice
+from usersync.schema.init.columns import (
+    Proposed,
+    changed_by_trigger,
+    is_mirrored,
+    left_to_application,
+    propose_columns,
+    relieved,
+    required,
+    updated_elsewhere,
+)
+from usersync.schema.init.contradicted import contradicted
+from usersync.schema.init.database import Fit, Key, Metadata, describe_table, sample_metadata, try_mapping
+from usersync.schema.init.kinds import find_division, question_of_kinds
+from usersync.schema.init.makers import find_makers, question_of_rows
+from usersync.schema.init.observed import Observed, open_questions
+from usersync.schema.init.probe import changed_on_write
+from usersync.schema.init.recovered import recovered
+from usersync.schema.init.sources import evidence_of
+from usersync.schema.init.surroundings import (
+    anonymized,
+    notes_on_users,
+    on_delete_for,
+    on_soft_delete_for,
+    skipped_today,
+)
+from usersync.schema.init.tables import Tables, look_for_tables
+from usersync.schema.inspection import find, inspect
+from usersync.schema.keys import key_findings
+from usersync.schema.third_party_triggers import Stranger, strangers
+from usersync.sql.render import render_bundle
+from usersync.transports.steps import query_row, read_only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from usersync.config.mapping import TableName
+    from usersync.models import Finding
+    from usersync.schema.init.question import Answer, Question
+    from usersync.schema.init.sources import Evidence
+    from usersync.schema.inspection import Inspection
+    from usersync.schema.trial.observation import Trial
+    from usersync.transports.steps import Row, Steps
+
+__all__ = ["Choice", "Proposal", "Proposed", "Tables", "look_for_tables", "propose"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings for a database, and what was seen on the way to them."""
+
+    #: As :func:`~usersync.settings.parse_settings` reads it.
+    data: Mapping[str, Any]
+    settings: Settings
+    columns: tuple[Proposed, ...]
+    #: In words, by the name of the setting.
+    remarks: Mapping[str, str]
+    #: What only a person can decide, beside what is said at the columns.
+    decisions: tuple[str, ...]
+    #: What the settings do not change, and is good to know.
+    notes: tuple[str, ...]
+    #: What plan would say of these settings.
+    findings: tuple[Finding, ...]
+    #: The users table as it is, and its key; None where there is none.
+    about: Mapping[str, Any] | None
+    key: Key | None
+    strangers: tuple[Stranger, ...]
+    #: Those of the users table.
+    triggers: tuple[Row, ...]
+    metadata: Metadata | None
+    fit: Fit | None
+    #: What was seen of the auth server's flows, if they were tried.
+    trial: Trial | None = None
+    #: Open questions; each answer is a setting.
+    asked: tuple[Question, ...] = ()
+    #: What the trial leaves open.
+    questions: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is left to a person."""
+        open_ones = (*self.asked, *self.questions, *self.decisions)
+        return bool(open_ones or any(each.decide for each in self.columns))
+
+    @property
+    def needs_adoption(self) -> bool:
+        """Whether there is something that ``apply --adopt`` would take the place of."""
+        adopted = any(each.is_copy for each in self.strangers)
+        return adopted or any(row["is_ours"] and row["names"] for row in self.triggers)
+
+
+def propose(
+    source: TableName,
+    chosen: Choice | TableName | None,
+    trial: Trial | None = None,
+    answers: Mapping[str, Answer] | None = None,
+    *,
+    wants_log: bool = False,
+    tries_writes: bool = True,
+) -> Steps[Proposal]:
+    """Propose settings for this table of users; the defaults where there is none yet.
+
+    ``trial`` is what was seen of the auth server's flows, if they were tried; ``answers`` are those to the
+    questions that are asked without them, by the setting. ``wants_log`` asks for an audit log. One that
+    exists stays. With ``tries_writes`` a row of the table is updated, and rolled back, where its triggers may
+    change what is written.
+    """
+    if not isinstance(chosen, Choice):
+        return (yield from _propose_new(source, chosen, wants_log=wants_log))
+    data: dict[str, Any] = {"users_table": str(chosen.table)}
+    if source != Settings().source_table:
+        data["source_table"] = str(source)
+    if chosen.key.name != "id":
+        data["key"] = chosen.key.name
+    data |= _key_type(chosen.key)
+    base = parse_settings({**data, "columns": {}})
+    about = yield from describe_table(base)
+    if about is None:
+        raise ConflictError(f"there is no table {chosen.table} any more", hint="Run usersync init again.")
+    metadata = yield from sample_metadata(base)
+    inspection = yield from inspect(render_bundle(base))
+    stored = inspection.noted and inspection.noted["settings"]
+    if stored and stored["users_table"] == str(chosen.table):
+        data, columns = recovered(stored, about, chosen.key.name)
+        data["columns"] = _entries(columns)
+        data |= _key_type(chosen.key)
+        remark = "usersync is installed here, and these are the settings it was set up with."
+        return (
+            yield from _conclude(
+                data,
+                columns,
+                {"users_table": remark, **_key_remark(data)},
+                about,
+                metadata,
+                key=chosen.key,
+                wants_log=wants_log,
+            )
+        )
+    draft = _Draft(data, base, about, chosen, answers or {}, tries_writes, _key_remark(data))
+    yield from draft.fill(metadata or Metadata(), inspection, trial)
+    data["columns"] = _entries(draft.columns)
+    proposal = yield from _conclude(
+        data, draft.columns, draft.remarks, about, metadata, key=chosen.key, wants_log=wants_log
+    )
+    return replace(proposal, trial=trial, asked=tuple(draft.asked), questions=tuple(open_questions(trial)))
+
+
+#: The users that each kind of ``skip`` means.
+_SKIPPED = {
+    "anonymous": "anonymous users",
+    "unconfirmed": "users without a confirmed address",
+    "without_email": "users without an e-mail address",
+}
+
+
+def _named(skipped: Iterable[str]) -> str:
+    return " and ".join(_SKIPPED[kind] for kind in skipped)
+
+
+@dataclass
+class _Draft:
+    """Settings for a table that is there, while they are put together."""
+
+    data: dict[str, Any]
+    base: Settings
+    about: Mapping[str, Any]
+    chosen: Choice
+    answers: Mapping[str, Answer]
+    tries_writes: bool
+    #: In words, by the name of the setting.
+    remarks: dict[str, str]
+    asked: list[Question] = field(default_factory=list)
+    columns: tuple[Proposed, ...] = ()
+
+    def fill(self, metadata: Metadata, inspection: Inspection, trial: Trial | None) -> Steps[None]:
+        found = strangers(self.base, inspection.catalog)
+        observed = Observed(trial, self.chosen.table)
+        evidence = evidence_of(self.base, found, metadata, inspection.catalog, observed)
+        self.columns = propose_columns(self.about, self.chosen.key.name, evidence)
+        yield from self._look_for_others(evidence)
+        self._find_fate(found, observed, evidence)
+        if skipped := skipped_today(self.chosen.table, found, observed):
+            self._set("skip", list(skipped), f"As today: {_named(skipped)} get no row.")
+        makers = yield from find_makers(self.base, self.chosen, found, observed)
+        self._ask(question_of_rows(self.base, makers, required(self.columns, self.about)))
+        if self.data.get("creates_rows") is False:
+            self.columns = tuple(map(relieved, self.columns))
+        changed: frozenset[str] = frozenset()
+        if self.tries_writes:
+            changed = yield from changed_on_write(self.base, self.about, self.columns, inspection)
+        self.columns = tuple(
+            updated_elsewhere(changed_by_trigger(each, changed), makers.updated_elsewhere)
+            for each in self.columns
+        )
+        yield from self._keep_the_applications(inspection, evidence.followed)
+
+    def _keep_the_applications(self, inspection: Inspection, followed: frozenset[str]) -> Steps[None]:
+        """Overwrite no value that the application wrote, where no trigger keeps the column equal today."""
+        names = {each.name for each in self.columns if is_mirrored(each) and each.name not in followed}
+        if self.data.get("creates_rows") is False:
+            reasons: Mapping[str, str] = dict.fromkeys(names, _CREATES_ROWS)
+        else:
+            reasons = yield from contradicted(
+                parse_settings(self.data | {"columns": _entries(self.columns)}),
+                inspection,
+                names,
+                is_ours=self.about["is_ours"],
+            )
+        self.columns = tuple(left_to_application(each, reasons.get(each.name)) for each in self.columns)
+
+    def _look_for_others(self, evidence: Evidence) -> Steps[None]:
+        """Look for rows that do not belong to users. A key that refers to auth.users allows none."""
+        if self.chosen.key.refers:
+            return
+        division = yield from find_division(self.base, self.about)
+        if telling := division.telling(evidence.written):
+            self._set("users_where", telling, f"The rows of users have this value. {_OTHERS}")
+        else:
+            self._ask(question_of_kinds(self.base, division))
+        names = self.data.get("users_where", {})
+        self.columns = tuple(
+            Proposed(each.name, None, "users_where names it") if each.name in names else each
+            for each in self.columns
+        )
+
+    def _find_fate(self, found: tuple[Stranger, ...], observed: Observed, evidence: Evidence) -> None:
+        tombstone = next(
+            (each.name for each in self.columns if each.entry and each.entry.get("from") == ["deleted_at"]),
+            None,
+        )
+        hard, remark = on_delete_for(self.chosen, self.about, found, observed, tombstone)
+        self._set("on_delete", hard, self._emptied(hard) + remark)
+        soft, remark = on_soft_delete_for(observed, tombstone, evidence.followed)
+        if soft != hard:
+            self._set("on_soft_delete", soft, self._emptied(soft) + remark)
+
+    def _emptied(self, policy: str) -> str:
+        """Each column that the policy empties, as a sentence; empty text if it empties none."""
+        if policy != "anonymize":
+            return ""
+        columns = parse_settings(self.data | {"columns": _entries(self.columns)}).columns
+        return anonymized([each.name for each in columns if each.personal], self.about)
+
+    def _set(self, name: str, value: Any, remark: str) -> None:
+        self.data[name], self.remarks[name] = value, remark
+
+    def _ask(self, question: Question | None) -> None:
+        """Take the answer that was given; without one the first, and the question stays open."""
+        if question is None:
+            return
+        if question.setting in self.answers:
+            self.data.update(self.answers[question.setting].data)
+            return
+        self.asked.append(question)
+        self.data.update(question.answers[0].data)
+        if question.answers[0].data:
+            self.remarks[question.setting] = question.remark
+
+
+_CREATES_ROWS = "your application creates the rows, so the values in them are its own"
+
+
+def _entries(columns: Iterable[Proposed]) -> dict[str, Any]:
+    """As in ``[columns]``."""
+    return {each.name: dict(each.entry) for each in columns if each.entry is not None}
+
+
+_OTHERS = "The other rows, which have no auth user, are never compared, counted or changed."
+
+
+def _key_type(key: Key) -> dict[str, str]:
+    """The setting, where it is not the usual one."""
+    return {} if key.type.is_uuid else {"key_type": str(key.type)}
+
+
+def _key_remark(data: Mapping[str, Any]) -> dict[str, str]:
+    if "key_type" not in data:
+        return {}
+    return {
+        "key_type": f"The column {data.get('key', 'id')} holds the id as text. Rows with any other text in "
+        "it do not belong to users, and stay as they are."
+    }
+
+
+def _propose_new(source: TableName, table: TableName | None, *, wants_log: bool) -> Steps[Proposal]:
+    data: dict[str, Any] = {"users_table": str(table or Settings().users_table)}
+    if source != Settings().source_table:
+        data["source_table"] = str(source)
+    inspection = yield from inspect(render_bundle(parse_settings({**data, "columns": {}})))
+    present = set(inspection.catalog["source_columns"])
+    columns = tuple(
+        Proposed(each.name, {"from": [str(source) for source in each.sources]}, "")
+        for each in Settings().columns
+        if all(source.column in present for source in each.sources)
+    )
+    data["columns"] = _entries(columns)
+    remark = "There is no such table: usersync makes it, with these columns."
+    return (yield from _conclude(data, columns, {"users_table": remark}, None, None, wants_log=wants_log))
+
+
+def _conclude(
+    data: dict[str, Any],
+    columns: tuple[Proposed, ...],
+    remarks: dict[str, str],
+    about: Mapping[str, Any] | None,
+    metadata: Metadata | None,
+    *,
+    wants_log: bool,
+    key: Key | None = None,
+) -> Steps[Proposal]:
+    """Look at the database again with the settings proposed, as plan would."""
+    data, remark = yield from _with_audit_log(data, wants_log=wants_log)
+    if remark:
+        remarks["audit"] = remark
+    settings = parse_settings(data)
+    bundle = render_bundle(settings)
+    inspection = yield from inspect(bundle)
+    findings = find(settings, inspection, adopt=True)
+    fit = (yield from try_mapping(settings)) if about and about["is_ours"] else None
+    first_run = (yield from read_only(preview(settings, bundle, inspection))) if fit else None
+    triggers = (yield from users_triggers(bundle)) if about else ()
+    gated = (yield from read_only(gates(settings, inspection))) if about else ()
+    has_errors = any(each.level == "error" for each in findings)
+    keyed = (yield from read_only(key_findings(settings))) if about and not has_errors else ()
+    findings = (*findings, *keyed, *gated)
+    open_ones = [each for each in findings if each.level == "error" or each in gated]
+    errors = tuple(map(_sentence, open_ones))
+    if first_run and not any(each.level == "error" for each in findings):
+        findings = (*findings, first_run)
+        errors += (_sentence(first_run),) if is_question(first_run) else ()
+    notes = tuple(notes_on_users(settings, about, metadata, fit)) if about else ()
+    return Proposal(
+        _ordered(data),
+        settings,
+        columns,
+        remarks,
+        errors,
+        notes,
+        findings,
+        about,
+        key,
+        strangers(settings, inspection.catalog),
+        triggers,
+        metadata,
+        fit,
+    )
+
+
+def _with_audit_log(data: dict[str, Any], *, wants_log: bool) -> Steps[tuple[dict[str, Any], str | None]]:
+    """The settings with the section for the audit log, and a remark about it.
+
+    The log is created when somebody asks for it. One that exists is in use.
+    """
+    given: dict[str, Any] = data.get("audit", {})
+    settings = parse_settings(data)
+    if not settings.audit.is_own:
+        return data, None
+    if (yield from has_log(settings)):
+        return {**data, "audit": {**given, "enabled": True}}, None
+    audit, remark = {"enabled": wants_log, **given}, None
+    table = settings.audit_table
+    taken = yield from query_row("select to_regclass(%(name)s) is not null as found", name=table.quoted)
+    if taken["found"] or creators_of(table):
+        audit["table"] = "public.audit_events"
+        remark = (
+            f"{table} is a table of your application, so the audit log gets another table. To use your table "
+            "instead, name it here, and map its columns in [audit.columns]."
+        )
+    return {**data, "audit": audit}, remark
+
+
+def _sentence(finding: Finding) -> str:
+    hint = re.sub(r"([.:,])\n", r"\1 ", finding.hint or "").replace("\n", "; ")
+    return f"{finding.message}. {hint}"
+
+
+def _ordered(data: Mapping[str, Any]) -> dict[str, Any]:
+    """With the tables last, as TOML has to have them."""
+    return {name: data[name] for name in sorted(data, key="columns".__eq__)}

@@ -1,0 +1,79 @@
+"""Whether triggers of the users table change a written value: tested on one row, and rolled back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from usersync.schema.effects import UPDATE
+from usersync.schema.init.database import if_it_can_be, patience
+from usersync.sql.render import read_sql
+from usersync.transports.steps import in_transaction, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from usersync.config.settings import Settings
+    from usersync.schema.init.columns import Proposed
+    from usersync.schema.inspection import Inspection
+    from usersync.transports.steps import Steps
+
+#: What is written, by the category of the column's type. In lower case, as the auth server keeps addresses.
+_VALUES = {"S": "'usersync-trial@example.invalid'", "D": "timestamptz '2001-01-01 00:00:00+00'", "B": "true"}
+
+
+def changed_on_write(
+    settings: Settings, about: Mapping[str, Any], columns: Iterable[Proposed], inspection: Inspection
+) -> Steps[frozenset[str]]:
+    """The mirrored columns that do not keep what an UPDATE writes.
+
+    Nothing is tried where no trigger fires on UPDATE, where one of them calls another server, which no
+    rollback undoes, or where the table belongs to a role whose code we do not run.
+    """
+    triggers = [each for each in inspection.catalog["users_triggers"] if _fires(each)]
+    if not triggers or not about["is_ours"] or (yield from _lasts(settings)):
+        return frozenset()
+    categories = {each["name"]: each["category"] for each in about["columns"] if not each["is_array"]}
+    wanted = list(_wanted(settings, categories, columns))
+
+    def look() -> Steps[list[str]]:
+        yield from patience()
+        yield from query("set local lock_timeout = '500ms'")
+        yield from query(
+            "select set_config('usersync.survey', %(wanted)s, true), "
+            "set_config('usersync.source', %(source)s, true)",
+            wanted=json.dumps(wanted),
+            source=settings.source_table.quoted,
+        )
+        return (yield from query_row(read_sql("survey/trigger_effects.sql")))["changed"]  # type: ignore[no-any-return]
+
+    return frozenset((yield from if_it_can_be(in_transaction(look()))) or ())
+
+
+def _lasts(settings: Settings) -> Steps[bool]:
+    """Whether an UPDATE does something that no rollback undoes."""
+    from usersync.schema.network_calls import callers, draws  # noqa: PLC0415 - it knows of this package's words
+
+    table = settings.users_table.quoted
+    calls = yield from callers([table])
+    numbers = yield from draws([table], table)
+    events = [*(each.events for each in calls if each.at_once), *(each.events for each in numbers)]
+    return any("update" in each for each in events)
+
+
+def _fires(trigger: Mapping[str, Any]) -> bool:
+    return bool(trigger["type"] & UPDATE and trigger["enabled"] != "D")
+
+
+def _wanted(
+    settings: Settings, categories: Mapping[str, str], columns: Iterable[Proposed]
+) -> Iterator[dict[str, str]]:
+    for each in columns:
+        value = _VALUES.get(categories.get(each.name, ""))
+        if value and each.entry and "from" in each.entry and each.entry.get("owner") != "app":
+            yield {
+                "table": settings.users_table.quoted,
+                "column": each.name,
+                "value": value,
+                "key": settings.key,
+            }

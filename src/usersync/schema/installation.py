@@ -1,0 +1,376 @@
+"""Changing the schema: what would change, changing it, taking it back.
+
+Two transactions. The first makes tables and functions. The second makes the triggers, and so locks the auth
+server's table against writes for a moment: it holds nothing else, gives up after a tenth of a second so
+that no sign-in queues behind it, and tries again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from usersync.audit.inspection import lost_protection
+from usersync.audit.tracking.generate import is_of_tracked_table
+from usersync.audit.tracking.tables import Renewal, renew
+from usersync.core.blockers import blockers
+from usersync.errors import (
+    ConflictError,
+    MigrationChangedError,
+    NotInstalledError,
+    PrivilegeMissingError,
+    ReadOnlyDatabaseError,
+    SettingsError,
+    UsersyncError,
+    VersionMismatchError,
+)
+from usersync.models import Change, Finding, SchemaPlan
+from usersync.schema.adopted_functions import changed_functions
+from usersync.schema.adoption import Adoption, adoption, path_changes, returned_change, users_triggers
+from usersync.schema.computed_columns import computed_findings
+from usersync.schema.first_run import preview
+from usersync.schema.gates import gates
+from usersync.schema.inspection import LACKING, READ_ONLY, Inspection, find, inspect
+from usersync.schema.keys import key_findings
+from usersync.schema.trigger_names import OWN_TRIGGERS, is_made_by, renamed
+from usersync.schema.uninstall import is_unused, plan_removal, remove
+from usersync.sql.expressions import literal
+from usersync.sql.render import COMMAND_LOCK_TIMEOUT, remembered, render_bundle
+from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.steps import Steps, in_transaction, query, read_only
+from usersync.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from usersync.config.settings import Settings
+    from usersync.sql.render import Bundle, Function
+
+
+def plan(settings: Settings, *, adopt: bool = False) -> Steps[SchemaPlan]:
+    """What :func:`apply` would change. Raises for what makes any change senseless.
+
+    Writes nothing. The connection must not be in a transaction.
+    """
+    bundle = render_bundle(settings)
+
+    def look() -> Steps[SchemaPlan]:
+        inspection = yield from inspect(bundle)
+        return (yield from plan_inspected(settings, bundle, inspection, adopt=adopt))
+
+    return (yield from read_only(look()))
+
+
+def plan_inspected(
+    settings: Settings, bundle: Bundle, inspection: Inspection, *, adopt: bool = False
+) -> Steps[SchemaPlan]:
+    """The same for a database that was inspected already."""
+    _check_versions(bundle, inspection)
+    renewal = yield from _renewal(settings, inspection)
+    changes = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
+    found = yield from _find(settings, inspection, adopt=adopt)
+    planned = SchemaPlan(changes, (*found, *renewal.findings))
+    alters_rows = any(change.subject.startswith("function ") for change in planned.changes)
+    has_both = inspection.has_users_table and inspection.catalog["source_columns"] is not None
+    if planned.errors or not alters_rows or not has_both:
+        return planned
+    first_run = yield from preview(settings, bundle, inspection)
+    return replace(planned, findings=(*planned.findings, first_run)) if first_run else planned
+
+
+def apply(
+    settings: Settings,
+    on_change: Callable[[Change], None] = lambda _: None,
+    *,
+    adopt: bool = False,
+    rehearse: Callable[[tuple[Change, ...]], None] | None = None,
+) -> Steps[SchemaPlan]:
+    """Change the schema, and return what was changed; ``on_change`` hears of each step after it was done.
+
+    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. ``rehearse`` is called
+    with the changes that are left before any of them has an effect on the auth server: before the triggers
+    are made, and where usersync is installed already, before everything. What it raises ends this. Raises
+    the first finding that stops it, with nothing changed then.
+    """
+    bundle = render_bundle(settings)
+    applied: list[Change] = []
+
+    def step(*, busy: bool) -> Steps[tuple[Finding, ...]]:
+        yield from take_lock(BUSY_LOCK_TIMEOUT if busy else COMMAND_LOCK_TIMEOUT)
+        inspection = yield from inspect(bundle)
+        _check_versions(bundle, inspection)
+        findings = yield from _find(settings, inspection, adopt=adopt)
+        _raise_errors(findings)
+        renewal = yield from _renewal(settings, inspection)
+        planned = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
+        changes = [change for change in planned if change.busy == busy]
+        for change in changes:
+            yield from query(change.sql)
+        applied.extend(changes)
+        return *findings, *renewal.findings
+
+    def left() -> Steps[tuple[Change, ...]]:
+        inspection = yield from inspect(bundle)
+        renewal = yield from _renewal(settings, inspection)
+        return (yield from _changes(settings, bundle, inspection, renewal, adopt=adopt))
+
+    # Nothing of a schema that was there before can be undone, even if parts of it are missing.
+    installed = (yield from inspect(bundle)).catalog["has_schema"]
+    if rehearse is not None and installed:
+        rehearse((yield from left()))
+    findings = yield from in_transaction(step(busy=False))
+    for change in applied:
+        on_change(change)
+    if rehearse is not None and not installed:
+        rehearse((yield from left()))
+    before = len(applied)
+    yield from patiently(
+        lambda: in_transaction(step(busy=True)), "the auth server's table", lambda: blockers(settings)
+    )
+    for change in applied[before:]:
+        on_change(change)
+    return SchemaPlan(tuple(applied), findings)
+
+
+def rollback(
+    settings: Settings,
+    *,
+    drop_users_table: bool = False,
+    drop_audit_log: bool = False,
+    on_change: Callable[[Change], None] = lambda _: None,
+) -> Steps[SchemaPlan]:
+    """Take everything back. What holds data stays, unless usersync made it and it is to go."""
+    planned = yield from plan_rollback(
+        settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
+    )
+    return (yield from remove(settings, planned, on_change))
+
+
+def plan_rollback(
+    settings: Settings, *, drop_users_table: bool = False, drop_audit_log: bool = False
+) -> Steps[SchemaPlan]:
+    """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
+    bundle = render_bundle(settings)
+
+    def look() -> Steps[tuple[Inspection, bool]]:
+        inspection = yield from inspect(bundle)
+        return inspection, (yield from is_unused(settings, inspection))
+
+    inspection, unused = yield from read_only(look())
+    if not inspection.catalog["has_schema"] and not inspection.catalog["functions"]:
+        raise NotInstalledError("usersync is not installed in this database, there is nothing to take back")
+    if drop_users_table and not inspection.catalog["users_created_by_usersync"]:
+        raise SettingsError(
+            f"{settings.users_table} was not made by usersync, and is not usersync's to drop",
+            hint="Leave out --drop-users-table.",
+        )
+    has_own_log = inspection.catalog["audit_table_created_by_usersync"]
+    if drop_audit_log and inspection.catalog["has_audit_table"] and not has_own_log:
+        raise SettingsError(
+            f"{settings.audit_table} was not made by usersync, and is not usersync's to drop",
+            hint="Leave out --drop-audit-log.",
+        )
+    if drop_users_table and has_own_log and not (drop_audit_log or unused):
+        raise SettingsError(
+            f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
+            hint="Add --drop-audit-log, or leave out --drop-users-table.",
+        )
+    returned = yield from returned_change(inspection.catalog)
+    return (
+        yield from plan_removal(
+            settings,
+            bundle,
+            inspection,
+            returned,
+            drop_users_table=drop_users_table,
+            drop_audit_log=drop_audit_log and has_own_log,
+            log_is_unused=unused,
+        )
+    )
+
+
+def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
+    noted = inspection.noted
+    if noted is None:
+        return
+    known = {str(migration.version): migration for migration in bundle.migrations}
+    newest = (noted["settings"] or {}).get("library_version", __version__)
+    if set(noted["migrations"]) - set(known) or _version(newest) > _version(__version__):
+        raise VersionMismatchError(
+            f"this database was set up by usersync {newest}, and this is {__version__}",
+            hint=f"Upgrade usersync on this machine to {newest} or newer.",
+        )
+    for number, checksum in noted["migrations"].items():
+        if checksum != known[number].checksum:
+            raise MigrationChangedError(
+                f"migration {number} ({known[number].name}) was changed after it had been applied here",
+                hint="Install an unmodified usersync; migrations are never edited.",
+            )
+
+
+def _find(settings: Settings, inspection: Inspection, *, adopt: bool) -> Steps[tuple[Finding, ...]]:
+    found = find(settings, inspection, adopt=adopt)
+    if inspection.catalog["source_columns"] is None or any(each.level == "error" for each in found):
+        return found
+    rejected = yield from computed_findings(settings, has_users_table=inspection.has_users_table)
+    gated = (yield from gates(settings, inspection)) if adopt else ()
+    keys = (yield from key_findings(settings)) if inspection.has_users_table else ()
+    return (*found, *rejected, *keys, *gated, *(yield from changed_functions(settings, inspection)))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
+
+
+def _raise_errors(findings: tuple[Finding, ...]) -> None:
+    errors = [finding for finding in findings if finding.level == "error"]
+    if not errors:
+        return
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more, see: usersync plan)" if len(errors) > 1 else ""
+    kinds: dict[str, type[UsersyncError]] = {LACKING: PrivilegeMissingError, READ_ONLY: ReadOnlyDatabaseError}
+    kind = kinds.get(first.code, ConflictError)
+    raise kind(first.message + more, hint=first.hint)
+
+
+def _renewal(settings: Settings, inspection: Inspection) -> Steps[Renewal]:
+    return (yield from renew(settings)) if inspection.noted is not None else Renewal()
+
+
+def _changes(
+    settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal, *, adopt: bool
+) -> Steps[tuple[Change, ...]]:
+    changes = list(_quiet_changes(settings, bundle, inspection))
+    adopting = adoption(settings, inspection.catalog, adopt=adopt)
+    if adopt:
+        changes += path_changes((yield from users_triggers(bundle)))
+    changes += adopting.changes()
+    changes += _audit_changes(settings, bundle, inspection)
+    changes += renewal.changes
+    return (*changes, *_trigger_changes(bundle, inspection, adopting), *adopting.returns())
+
+
+def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
+    if inspection.noted is None:
+        yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
+    again = False
+    for migration in bundle.migrations:
+        lost = sorted(
+            {*migration.tables, *migration.types}
+            - {*inspection.catalog["installed_tables"], *inspection.catalog["installed_types"]}
+        )
+        # A table that is made anew lacks what later migrations have added to it.
+        again = again or bool(lost)
+        if again or str(migration.version) not in noted["migrations"]:
+            subject = f"migration {migration.version:04} {migration.name}"
+            applied = str(migration.version) in noted["migrations"]
+            gone = f"missing: {', '.join(lost)}" if lost else "tables that it alters are missing"
+            reason = gone if applied else "tables of usersync"
+            yield Change("create", subject, reason, bookkeeping_of_migration(migration) + migration.remake)
+    if not inspection.has_users_table:
+        yield Change(
+            "create",
+            f"table {settings.users_table}",
+            "of the users, of which there is none",
+            bundle.create_users_table,
+        )
+    yield from _users_table_closed(settings, inspection)
+    functions = list(_function_changes(bundle, inspection))
+    yield from functions
+    opened = [each.label for each in inspection.opened if each.direct]
+    if functions or opened or inspection.noted is None:
+        reason = f"open to others: {', '.join(opened)}" if opened and not functions else _SECURED
+        yield Change("alter", "privileges", reason, bundle.set_privileges)
+    if noted["settings"] != remembered(settings):
+        yield Change("alter", "settings", "remembered for doctor and rollback", bundle.save_settings)
+
+
+def _users_table_closed(settings: Settings, inspection: Inspection) -> Iterator[Change]:
+    """What default privileges have granted, in a restore for instance. Row-level security is no help."""
+    grantees = ", ".join(inspection.catalog["users_granted_beyond_rows"])
+    if grantees and inspection.catalog["users_created_by_usersync"]:
+        yield Change(
+            "alter",
+            f"table {settings.users_table}",
+            f"TRIGGER, REFERENCES or TRUNCATE is granted to {grantees}",
+            f"revoke trigger, references, truncate on table {settings.users_table.quoted} from {grantees};",
+        )
+
+
+def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    """It references the users table, so making it locks that against writes for a moment."""
+    catalog, subject = inspection.catalog, f"table {settings.audit_table}"
+    if settings.audit.enabled and not catalog["has_audit_log"]:
+        reason = "the audit log, because of [audit] enabled = true"
+        yield Change("create", subject, reason, bundle.create_audit_table, busy=True)
+    elif catalog["audit_table_created_by_usersync"] and (lost := lost_protection(catalog)):
+        yield Change(
+            "alter", subject, f"is to be again: {', '.join(lost)}", bundle.create_audit_table, busy=True
+        )
+
+
+_SECURED = "nobody but service_role may call anything"
+
+
+def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    noted = inspection.noted["functions"] if inspection.noted else {}
+    present = inspection.catalog["functions"]
+    for function in bundle.functions:
+        was = noted.get(function.signature)
+        sql = function.text + bookkeeping_of_function(function)
+        subject = f"function {function.signature}"
+        if function.signature not in present:
+            yield Change("create", subject, "", sql)
+        elif was is None or was["checksum"] != function.checksum:
+            yield Change(
+                "replace", subject, "the settings or the release changed", _dropped_first(function) + sql
+            )
+        elif was["fingerprint"] != present[function.signature]:
+            yield Change(
+                "replace", subject, "somebody edited it in the database", _dropped_first(function) + sql
+            )
+    known = {function.signature for function in bundle.functions}
+    for signature in sorted(each for each in present if each not in known and not is_of_tracked_table(each)):
+        forget = (
+            f"delete from usersync.functions as installed where installed.signature = {literal(signature)};"
+        )
+        yield Change(
+            "drop",
+            f"function {signature}",
+            "no longer used",
+            f"drop function if exists {signature};\n{forget}",
+        )
+
+
+_RETURNS_COLUMNS = re.compile(r"\bout [a-z_]+ [a-z]|\breturns table\b")
+
+
+def _dropped_first(function: Function) -> str:
+    """What a function returns as columns cannot be replaced. No object depends on such a function.
+
+    A migration of the same transaction may have dropped it.
+    """
+    head = function.text.partition("as $usersync$")[0]
+    return f"drop function if exists {function.signature};\n" if _RETURNS_COLUMNS.search(head) else ""
+
+
+def _trigger_changes(bundle: Bundle, inspection: Inspection, adopting: Adoption) -> Iterator[Change]:
+    triggers = inspection.catalog["source_triggers"] or ()
+    replaced = {each.name for each in adopting.replaced}
+    present = {trigger["name"]: trigger for trigger in triggers if trigger["name"] not in replaced}
+    for own, (usual, text) in zip(OWN_TRIGGERS, bundle.triggers, strict=True):
+        name = adopting.names[usual]
+        sql, subject, was = renamed(text, usual, name), f"trigger {name}", present.get(name)
+        if was is None:
+            yield Change("create", subject, "", sql, busy=True)
+        elif was["enabled"] != "O":
+            yield Change("replace", subject, "it is disabled", sql, busy=True)
+        elif not is_made_by(was["definition"], sql):
+            yield Change("replace", subject, "it is not as this release makes it", sql, busy=True)
+        for other in sorted(each for each in present if present[each]["function"] == own.function):
+            if other not in adopting.names.values():
+                remove = f"select usersync.remove_trigger({literal(other)});"
+                yield Change("drop", f"trigger {other}", f"it is {name} now", remove, busy=True)

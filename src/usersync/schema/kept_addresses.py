@@ -1,0 +1,57 @@
+"""Addresses that a deletion leaves in the row, where no other row may have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from usersync.models import Finding
+from usersync.schema.third_party_triggers import strangers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from usersync.config.mapping import Column
+    from usersync.config.settings import Settings
+
+_KINDS = {"on_delete": "deleted", "on_soft_delete": "soft-deleted"}
+_LEAVES_THE_ROW_AS_IT_IS = {"soft", "keep"}
+
+
+def kept_addresses(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
+    """What becomes of a user who signs up again with the address of a deleted user, and gets it no more."""
+    for column in settings.columns:
+        if column.name not in catalog["users_unique_columns"] or not column.personal:
+            continue
+        for setting, kind in _KINDS.items():
+            if getattr(settings, setting) in _LEAVES_THE_ROW_AS_IT_IS:
+                yield _finding(settings, column, setting, kind, catalog)
+
+
+def _finding(
+    settings: Settings, column: Column, setting: str, kind: str, catalog: Mapping[str, Any]
+) -> Finding:
+    table, policy = settings.users_table, getattr(settings, setting)
+    return Finding(
+        "D012",
+        f"column {table}.{column.name}",
+        f"{table}.{column.name} is UNIQUE, and {setting} = {policy!r} leaves it in the row of a {kind} user: "
+        f"{_outcome(settings, column, catalog)}",
+        f'-- Set {setting} = "anonymize": the row stays, and its {column.name} is free again.',
+        "warning",
+    )
+
+
+def _outcome(settings: Settings, column: Column, catalog: Mapping[str, Any]) -> str:
+    """What a user gets who signs up with the same value: as usersync does it, if usersync creates the row."""
+    maker = next(
+        (each for each in strangers(settings, catalog) if each.makes_rows and not each.is_copy), None
+    )
+    if maker:
+        return (
+            f"a sign-up with the same {column.name} again ends as today, because the trigger {maker.name} "
+            "creates the row. If its INSERT fails, the sign-up fails"
+        )
+    if not settings.creates_rows:
+        return f"your application cannot create another row with the same {column.name}"
+    row = "no row" if catalog["users_columns"][column.name]["refuses_null"] else "a row without it"
+    return f"a user who signs up with the same {column.name} again gets {row}"

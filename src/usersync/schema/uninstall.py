@@ -1,0 +1,232 @@
+"""What a rollback drops, in which order, and what stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from usersync.audit.tracking.generate import is_of_tracked_table
+from usersync.audit.tracking.tables import tracked_functions
+from usersync.core.audit_log import has_events
+from usersync.core.blockers import blockers
+from usersync.models import Change, SchemaPlan
+from usersync.schema.adoption import returned_change
+from usersync.schema.inspection import inspect
+from usersync.sql.render import read_sql, render_bundle
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.steps import Steps, in_transaction, query, query_row, read_only
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from usersync.config.settings import Settings
+    from usersync.schema.inspection import Inspection
+    from usersync.sql.render import Bundle
+
+#: How the subject of a change begins that ends the recording of a table, and how many of these go at once.
+TRACKED = "triggers on "
+TABLES_AT_ONCE = 50
+
+_TRIGGER_FUNCTIONS = (
+    *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
+    "usersync.keep_",
+)
+
+
+def plan_removal(
+    settings: Settings,
+    bundle: Bundle,
+    inspection: Inspection,
+    returned: Change | None,
+    *,
+    drop_users_table: bool,
+    drop_audit_log: bool,
+    log_is_unused: bool,
+    created: Collection[str] | None = None,
+) -> Steps[SchemaPlan]:
+    """Everything of usersync's that is there, and what holds data: that stays unless it is said to go.
+
+    With ``created``, functions whose change is not among these subjects stay, too.
+    """
+    tracked = yield from tracked_functions()
+    rejects = (yield from _count_rejects()) if inspection.noted is not None else 0
+    on_tables = {f"usersync.{each}()" for functions in tracked.values() for each in functions}
+    present = [name for name in inspection.catalog["functions"] if name not in on_tables]
+    if created is not None:
+        present = [name for name in present if f"function {name}" in created]
+    changes = list(_functions(present, returned))
+    changes += [
+        Change(
+            "drop",
+            f"{TRACKED}{table}",
+            "its changes are no longer recorded",
+            _drop(f"usersync.{each}()" for each in functions),
+        )
+        for table, functions in tracked.items()
+    ]
+    if log_is_unused and not drop_audit_log:
+        reason = "it has no events; it stays if an object of the application depends on it"
+        changes.append(
+            Change("drop", f"table {settings.audit_table}", reason, _drop_unused(settings, bundle))
+        )
+    else:
+        changes += _audit_log(settings, bundle, inspection, drop=drop_audit_log, rejects=rejects)
+    changes += _former_logs(bundle, inspection)
+    changes += [
+        Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
+        for each in reversed(bundle.migrations)
+    ]
+    changes.append(
+        Change("drop", "schema usersync", _of_pause(inspection), read_sql("statements/drop_schema.sql"))
+    )
+    changes += _users_table(settings, inspection, drop=drop_users_table)
+    return SchemaPlan(tuple(changes))
+
+
+def undo(settings: Settings, created: Collection[str]) -> Steps[SchemaPlan]:
+    """Remove what a first installation has created, and nothing else: ``created`` are subjects of changes."""
+    bundle = render_bundle(settings)
+
+    def look() -> Steps[SchemaPlan]:
+        inspection = yield from inspect(bundle)
+        returned = yield from returned_change(inspection.catalog)
+        return (
+            yield from plan_removal(
+                settings,
+                bundle,
+                inspection,
+                returned,
+                drop_users_table=f"table {settings.users_table}" in created,
+                drop_audit_log=False,
+                log_is_unused=False,
+                created=created,
+            )
+        )
+
+    return (yield from remove(settings, (yield from read_only(look()))))
+
+
+def remove(
+    settings: Settings, planned: SchemaPlan, on_change: Callable[[Change], None] = lambda _: None
+) -> Steps[SchemaPlan]:
+    """Make the changes of a removal; ``on_change`` hears of each."""
+    # Each table costs several locks, of which the server has a limited number for all transactions.
+    tracked = [change for change in planned.changes if change.subject.startswith(TRACKED)]
+    for start in range(0, len(tracked), TABLES_AT_ONCE):
+        yield from _drop_all(settings, tracked[start : start + TABLES_AT_ONCE])
+    yield from _drop_all(settings, [change for change in planned.changes if change not in tracked])
+    for change in planned.changes:
+        on_change(change)
+    return planned
+
+
+def _drop_all(settings: Settings, changes: Sequence[Change]) -> Steps[None]:
+    def drop_all() -> Steps[None]:
+        # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
+        # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
+        yield from take_lock(BUSY_LOCK_TIMEOUT)
+        for change in changes:
+            yield from query(change.sql)
+
+    yield from patiently(
+        lambda: in_transaction(drop_all()), "a table with triggers of usersync", lambda: blockers(settings)
+    )
+
+
+def _of_pause(inspection: Inspection) -> str:
+    pause = inspection.catalog["paused"]
+    return f"usersync is paused {pause}: what has changed since is not synced" if pause else ""
+
+
+def _functions(present: list[str], returned: Change | None) -> Iterator[Change]:
+    of_triggers = [
+        name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
+    ]
+    reason = "with their functions, because the auth server's table is not ours to alter"
+    yield Change("drop", "triggers", reason, _drop(of_triggers) or "select;")
+    if returned:
+        yield returned
+    for name in sorted(set(present) - set(of_triggers)):
+        yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
+
+
+def _drop(functions: Iterable[str]) -> str:
+    return "".join(f"drop function if exists {name} cascade;\n" for name in sorted(functions))
+
+
+def is_unused(settings: Settings, inspection: Inspection) -> Steps[bool]:
+    """Whether usersync created the audit log, and nobody has recorded an event: rejected events count."""
+    is_own = settings.audit.is_own and inspection.catalog["audit_table_created_by_usersync"]
+    if not is_own or (yield from has_events(settings)):
+        return False
+    return not (yield from _count_rejects())
+
+
+def _drop_unused(settings: Settings, bundle: Bundle) -> str:
+    """Drops the log, unless an event was recorded after the look at it, or an object depends on it."""
+    table = settings.audit_table.quoted
+    return f"""do $drop$
+begin
+    lock table {table} in access exclusive mode;
+    if exists (select from {table}) then
+        raise exception using errcode = 'object_in_use';
+    end if;
+    {_DROP_GUARD}
+    drop table {table};
+exception when object_in_use or dependent_objects_still_exist then
+    execute $release$
+{bundle.release_audit_table}
+$release$;
+end;
+$drop$;"""
+
+
+_DROP_GUARD = "drop view if exists usersync.audit_logs_guard;"
+
+
+def _audit_log(
+    settings: Settings, bundle: Bundle, inspection: Inspection, *, drop: bool, rejects: int
+) -> Iterator[Change]:
+    table, catalog = settings.audit_table, inspection.catalog
+    put_aside, events = "table usersync.audit_rejects", f"{rejects:,} event{'' if rejects == 1 else 's'}"
+    if drop:
+        sql = f"{_DROP_GUARD}\ndrop table {table.quoted};"
+        yield Change("drop", f"table {table}", "with all its events", sql)
+        if rejects:
+            yield Change("drop", put_aside, f"with {events} that could not be stored", "select;")
+        return
+    if catalog["audit_table_created_by_usersync"]:
+        reason = (
+            "it is the log, and closed to anon and authenticated as before, but append-only no more; no "
+            "partitions are added"
+        )
+        yield Change("keep", f"table {table}", reason, bundle.release_audit_table)
+    elif catalog["has_audit_log"]:
+        yield Change("keep", f"table {table}", "it is the application's", bundle.release_audit_table)
+    if rejects:
+        reason = f"{events} in it could not be stored; it moves to the schema {table.schema}"
+        yield Change(
+            "keep", put_aside, reason, "select;" if catalog["has_audit_log"] else bundle.release_audit_table
+        )
+
+
+def _former_logs(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    """Logs that usersync created, and that the settings do not name."""
+    for name in inspection.catalog["former_audit_logs"]:
+        reason = "it was the audit log under another name, and keeps its events, but is append-only no more"
+        yield Change("keep", f"table {name}", reason, bundle.release_audit_table)
+
+
+def _users_table(settings: Settings, inspection: Inspection, *, drop: bool) -> Iterator[Change]:
+    table = settings.users_table
+    if drop:
+        yield Change("drop", f"table {table}", "", f"drop table {table.quoted};")
+    elif inspection.has_users_table:
+        yield Change("keep", f"table {table}", "it holds the application's data", "select;")
+
+
+def _count_rejects() -> Steps[int]:
+    found = yield from query_row("select to_regclass('usersync.audit_rejects') is not null as found")
+    if not found["found"]:
+        return 0
+    counted = yield from query_row("select count(*) as events from usersync.audit_rejects")
+    return int(counted["events"])

@@ -1,0 +1,231 @@
+"""Sends and receives, with httpx. Nothing else imports it.
+
+Written once, for asyncio: there a deadline holds whatever the other side does, a byte a minute included, and
+giving up closes the connection. Who calls from blocking code waits for a thread that runs an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from usersync.config.extras import needed
+from usersync.errors import SettingsError
+from usersync.transports.data_api.answers import NoReply, Reply
+from usersync.transports.processes import ForkSafeLock
+from usersync.transports.steps import Pause
+from usersync.version import __version__
+
+with needed("api", "the Data API"):
+    import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from usersync.transports.data_api.api import DataApi
+    from usersync.transports.data_api.exchange import Exchange, Request
+
+T = TypeVar("T")
+
+MOST_BYTES = 16 << 20
+
+_CONNECT_S = 10.0
+
+_CONNECTIONS = 32  # as many as a run may have workers
+
+#: What is known of httpx's and the system's words, and that waiting changes nothing about it.
+_LASTING = re.compile(r"CERTIFICATE|certificate|WRONG_VERSION|unsupported protocol", re.IGNORECASE)
+
+
+class Wire:
+    """Connections to one Data API.
+
+    Those of an event loop that is no more are left; another loop has its own.
+    """
+
+    def __init__(self, api: DataApi) -> None:
+        self._api = api
+        # At once, for it may raise.
+        self._client = _client(api)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scrub = api.scrub
+
+    def _connected(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if self._loop not in {None, loop}:
+            self._client = _client(self._api)
+        self._loop = loop
+        return self._client
+
+    async def send(self, request: Request) -> Reply | NoReply:
+        """Exchange one request for its reply, in which no key is. Raises nothing but what cancels it."""
+        try:
+            async with asyncio.timeout(request.timeout):
+                return await self._exchange(request)
+        except TimeoutError:
+            return NoReply("it did not answer in time", slow=True)
+        except asyncio.CancelledError:
+            pass
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+            return self._no_reply(error)
+        # Anew: the first one's traceback runs through frames that hold the headers.
+        raise asyncio.CancelledError
+
+    async def _exchange(self, request: Request) -> Reply | NoReply:
+        async with self._connected().stream(
+            request.method, request.path, content=request.body, headers=dict(request.headers)
+        ) as response:
+            headers = {name.lower(): self._clean(value) for name, value in response.headers.items()}
+            if headers.get("content-encoding", "identity") != "identity":
+                return NoReply("it compresses what it was asked not to", passing=False)
+            parts, size = [], 0
+            async for part in response.aiter_raw():
+                parts.append(part)
+                size += len(part)
+                if size > MOST_BYTES:
+                    return NoReply(f"its answer is larger than {MOST_BYTES >> 20} MiB", passing=False)
+            return Reply(response.status_code, headers, self._scrub(b"".join(parts)))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connected().aclose()
+
+    def _clean(self, text: str) -> str:
+        return self._scrub(text.encode("utf-8", "replace")).decode()
+
+    def _no_reply(self, error: Exception) -> NoReply:
+        if isinstance(error, httpx.TimeoutException):
+            return NoReply(f"no connection in time ({_CONNECT_S:.0f} s)")
+        said = " ".join(_without_login(self._clean(_innermost(error))).split())[:300]
+        kind = "the proxy: " if isinstance(error, httpx.ProxyError) else ""
+        return NoReply(f"{kind}{said or type(error).__name__}", passing=not _LASTING.search(kind + said))
+
+
+def _client(api: DataApi) -> httpx.AsyncClient:
+    problem = ""
+    try:
+        return httpx.AsyncClient(
+            base_url=api.url,
+            headers={
+                **api.headers(),
+                "accept": "application/json",
+                # What is not compressed cannot be a bomb.
+                "accept-encoding": "identity",
+                "content-type": "application/json",
+                "content-profile": "public",
+                "user-agent": f"usersync/{__version__}",
+            },
+            timeout=httpx.Timeout(None, connect=_CONNECT_S),
+            limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=30),
+            follow_redirects=False,
+            # Without TLS it is this machine that is called (see api.py), and a proxy would be given the key.
+            trust_env=api.url.startswith("https:"),
+        )
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        problem = _without_login(str(error))
+    raise SettingsError(
+        f"HTTPS cannot be used here: {problem}", hint="Look at HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE."
+    )
+
+
+def _without_login(text: str) -> str:
+    """Without what stands before the @ of a URL."""
+    return re.sub(r"//[^@/\s]*@", "//", text)
+
+
+def _innermost(error: BaseException) -> str:
+    """What went wrong at the bottom: "all connection attempts failed" is no reason."""
+    said, seen = str(error), error.__cause__ or error.__context__
+    while seen is not None:
+        seen = seen.exceptions[0] if isinstance(seen, BaseExceptionGroup) else seen
+        said = str(seen) or said
+        seen = seen.__cause__ or seen.__context__
+    return said
+
+
+async def drive_async(exchange: Exchange[T], wire: Wire) -> T:
+    """Drive an exchange to its end and return what came of it."""
+    reply: Reply | NoReply | None = None
+    try:
+        while True:
+            step = exchange.send(reply)
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                reply = None
+            else:
+                reply = await wire.send(step)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        exchange.close()
+
+
+class BlockingWire:
+    """:class:`Wire` for code that blocks; from any thread, and from a forked process, which has its own."""
+
+    def __init__(self, api: DataApi) -> None:
+        self._api = api
+        self._lock = ForkSafeLock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wire: Wire | None = None
+        self._thread = threading.Thread()
+        self._pid = 0
+
+    def drive(self, exchange: Exchange[T]) -> T:
+        """Drive an exchange to its end in this thread, and return what came of it. Blocks."""
+        reply: Reply | NoReply | None = None
+        try:
+            while True:
+                step = exchange.send(reply)
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    reply = None
+                else:
+                    reply = self._send(step)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        finally:
+            exchange.close()
+
+    def _send(self, request: Request) -> Reply | NoReply:
+        loop, wire = self._running()
+        return _wait_for(wire.send(request), loop)
+
+    def _running(self) -> tuple[asyncio.AbstractEventLoop, Wire]:
+        with self._lock:
+            if self._loop is None or self._wire is None or self._pid != os.getpid():
+                self._wire = Wire(self._api)
+                self._loop = asyncio.new_event_loop()
+                self._pid = os.getpid()
+                # A daemon: whoever forgets to close this is not kept from ending.
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="usersync-http", daemon=True
+                )
+                self._thread.start()
+            return self._loop, self._wire
+
+    def close(self) -> None:
+        """Close the connections and end the thread; another call opens others."""
+        with self._lock:
+            loop, wire, self._loop, self._wire = self._loop, self._wire, None, None
+        if loop is None or wire is None or self._pid != os.getpid():
+            return
+        _wait_for(wire.close(), loop)
+        _wait_for(loop.shutdown_default_executor(), loop)
+        loop.call_soon_threadsafe(loop.stop)
+        self._thread.join()
+        loop.close()
+
+
+def _wait_for(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return future.result()
+    except BaseException:
+        # Ctrl-C, most likely: nobody waits for the answer any more.
+        future.cancel()
+        raise
