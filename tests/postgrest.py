@@ -99,7 +99,7 @@ class PostgREST:
         self.start()
 
     def start(self) -> None:
-        """Start it, again after :meth:`kill`, and wait until it serves."""
+        """Start it, again after ``kill()``, and wait until it serves."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen([self._binary], env=self._environment, stdout=log, stderr=log)
         try:

@@ -56,7 +56,7 @@ def adjust_stock(connection: Connection, audit: AuditLog, product_id: int, quant
 
 
 def delete_product(connection: Connection, audit: AuditLog, product_id: int) -> None:
-    """Delete a product without stock; otherwise raises :class:`StockLeftError` (recorded as denied)."""
+    """Delete a product without stock; otherwise raises ``StockLeftError`` (recorded as denied)."""
     with audit.action("product.deleted", entity=("product", product_id)) as event, connection.transaction():
         product = _one(
             connection, "select name, stock from public.products where id = %s for update", product_id

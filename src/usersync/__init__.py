@@ -18,9 +18,19 @@ if TYPE_CHECKING:
     from usersync.async_client import AsyncUserSync
     from usersync.audit import AuditLog
     from usersync.client import UserSync
+    from usersync.config.settings import Settings, load_settings, parse_settings
     from usersync.transports.data_api import DataApi
 
-__all__ = ["AsyncUserSync", "AuditLog", "DataApi", "UserSync", "__version__"]
+__all__ = [
+    "AsyncUserSync",
+    "AuditLog",
+    "DataApi",
+    "Settings",
+    "UserSync",
+    "__version__",
+    "load_settings",
+    "parse_settings",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -41,4 +51,8 @@ def __getattr__(name: str) -> object:
         from usersync.transports.data_api import DataApi  # noqa: PLC0415
 
         return DataApi
+    if name in {"Settings", "load_settings", "parse_settings"}:
+        from usersync.config import settings  # noqa: PLC0415
+
+        return getattr(settings, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,7 +38,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from usersync import AuditLog
-from usersync.audit import intake
+from usersync.audit.spool import intake
 
 intake._RETRY_S = 0.05
 disk, dsn = Path(sys.argv[1]), sys.argv[2]
@@ -155,7 +155,7 @@ def test_a_server_whose_disk_is_full(on_tiny_disk, tmp_path):
     """Everything of the server's is on the small disk, and the spool is not."""
     script = """
         from usersync.embedded import EmbeddedPostgres
-        from usersync.settings import parse_settings
+        from usersync.config.settings import parse_settings
         from usersync.testing import SupabaseCluster
         from usersync.testing.install import install
 

@@ -199,7 +199,7 @@ def test_without_orjson_the_standard_library_serves(tmp_path):
         import sys
         sys.modules["orjson"] = None
         from usersync import AuditLog
-        from usersync.audit import values
+        from usersync.audit.event import values
 
         assert values.encode is values.plain_encode
         log = AuditLog(None, spool_dir=sys.argv[1])

@@ -12,7 +12,7 @@ import pytest
 
 EXAMPLE = """
     import pytest
-    from usersync.settings import parse_settings
+    from usersync.config.settings import parse_settings
     from usersync.testing import BREAKAGES, GoTrueError
 
     @pytest.fixture(scope="session")
@@ -95,7 +95,7 @@ def usersync_prepare():
 
 @pytest.fixture(scope="session")
 def usersync_settings():
-    from usersync.settings import parse_settings
+    from usersync.config.settings import parse_settings
     return parse_settings({{"columns": {{"{column}": "user_metadata.{column}"}}}})
 """)
         (pytester.path / folder / f"test_{folder}.py").write_text(f"""

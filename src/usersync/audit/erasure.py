@@ -85,7 +85,7 @@ def _is_row(settings: Settings) -> str:
 
 
 def check_gone(settings: Settings, user_id: UUID) -> Steps[None]:
-    """Raise :class:`UserStillExistsError` while the auth server has the user alive."""
+    """Raise ``UserStillExistsError`` while the auth server has the user alive."""
     found = yield from query_row(
         f"select exists (select from {_named(settings.source_table)} "
         'where "id" = %(id)s and "deleted_at" is null) as alive',
@@ -112,9 +112,9 @@ def erase(
     Each step commits by itself, and may be asked for again. The connection must not be in a transaction.
     ``values`` are addresses of the person that usersync does not know. ``spooled`` events were erased on this
     machine before; ``by`` is who the audit log names, or else it names the session's role. Raises
-    :class:`SettingsError` for a value that is too short to tell a person by, :class:`UserStillExistsError`,
-    :class:`ColumnMissingError` if personal data may be in a column under another name, and
-    :class:`UserNotFoundError` if nothing is known of the user anywhere.
+    ``SettingsError`` for a value that is too short to tell a person by, ``UserStillExistsError``,
+    ``ColumnMissingError`` if personal data may be in a column under another name, and
+    ``UserNotFoundError`` if nothing is known of the user anywhere.
     """
     settings = yield from installed_settings()
     logged = yield from has_log(settings)

@@ -25,7 +25,7 @@ _KEEP_S = 900.0
 
 @dataclass(frozen=True)
 class Options:
-    """Sizes in bytes, times in seconds. Raises :class:`SettingsError` for what cannot be.
+    """Sizes in bytes, times in seconds. Raises ``SettingsError`` for what cannot be.
 
     The options of ``AuditLog``; docs/audit.md has a table of them.
     """

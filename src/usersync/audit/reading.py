@@ -1,4 +1,4 @@
-"""Reading the audit log. Nothing here writes; see :mod:`usersync.audit.upkeep`.
+"""Reading the audit log. Nothing here writes; see ``usersync.audit.upkeep``.
 
 The names come from the settings that usersync was last applied with in the database, so that a client needs
 none. All of it works on an audit table of the application's own, as far as its columns go.
@@ -49,7 +49,7 @@ SLACK = timedelta(seconds=1)
 
 
 def installed_settings() -> Steps[Settings]:
-    """The settings in the database; raises :class:`NotInstalledError`."""
+    """The settings in the database; raises ``NotInstalledError``."""
     found = yield from settings_in_database()
     if found is None:
         yield from require_membership()
@@ -58,7 +58,7 @@ def installed_settings() -> Steps[Settings]:
 
 
 def settings_with_log() -> Steps[Settings]:
-    """The same where there is an audit log; raises :class:`NotInstalledError` where there is none."""
+    """The same where there is an audit log; raises ``NotInstalledError`` where there is none."""
     settings = yield from installed_settings()
     if not (yield from has_log(settings)):
         raise no_log()
@@ -96,7 +96,7 @@ def each_page(
 
     One query in one transaction, read through a cursor: a state of the log that does not change meanwhile,
     and memory for a page. ``after`` is the id of the last event that the caller has already; raises
-    :class:`ConflictError` if the log does not have it.
+    ``ConflictError`` if the log does not have it.
     """
     reading = yield from _reading()
     place = (yield from _place_of(reading, after)) if after is not None else None

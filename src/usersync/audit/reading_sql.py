@@ -49,7 +49,7 @@ class AuditReading:
         return name == "user_id" and self.is_own
 
     def parameter(self, name: str) -> str:
-        """A parameter with the field's name, in the type of :meth:`column`."""
+        """A parameter with the field's name, in the type of ``column()``."""
         column = self._columns.get(name)
         if self._links_by_key(name):
             return f"%({name})s::{_escaped(self._key_type.sql)}"

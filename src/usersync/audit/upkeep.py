@@ -22,7 +22,7 @@ RETRY_BATCH = 500
 
 
 def partitions() -> Steps[list[AuditPartition]]:
-    """The log's partitions, the oldest first; raises :class:`SettingsError` for a log that is not ours."""
+    """The log's partitions, the oldest first; raises ``SettingsError`` for a log that is not ours."""
     settings = yield from settings_with_log()
     if not settings.audit.is_own:
         raise SettingsError(
@@ -58,7 +58,7 @@ def prune(
 
     An event is as old as the later of ``occurred_at`` and ``recorded_at``: a wrong or forged time does not
     make a new event disappear. A partition that holds old events only is dropped, in a transaction of its own
-    that gives up after waiting for a tenth of a second and tries again; raises :class:`BusyError` in the end.
+    that gives up after waiting for a tenth of a second and tries again; raises ``BusyError`` in the end.
     From other partitions, old events are deleted in batches. If interrupted, it leaves whole partitions. A
     partition that somebody attached by hand stays. ``on_part`` is called with each part that was removed.
     """

@@ -181,7 +181,7 @@ def install(
     call_out: bool = False,
     no_trial: bool = False,
 ) -> View:
-    """What the command does; an :class:`ApplyView` if it was done."""
+    """What the command does; an ``ApplyView`` if it was done."""
     planned = call.run(look(call, adopt=adopt))
     if planned.plan.errors:
         return planned
@@ -259,7 +259,7 @@ class Installation:
         output.say(*today_lines(self._today, output.width))
 
     def install(self, *, asks: bool, accepts: bool) -> tuple[Change, ...]:
-        """Install; raises :class:`NotAcceptedError` before any trigger is made."""
+        """Install; raises ``NotAcceptedError`` before any trigger is made."""
 
         def rehearse(changes: tuple[Change, ...]) -> None:
             done = self._rehearse(changes)

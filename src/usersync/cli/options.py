@@ -43,7 +43,7 @@ DEFAULTS = "defaults"
 class Surroundings:
     """What the program knows that the command is part of; ``--dsn`` and ``--config`` go before.
 
-    Both functions may raise :class:`SettingsError`.
+    Both functions may raise ``SettingsError``.
     """
 
     find_dsn: Callable[[], str]
@@ -83,7 +83,7 @@ class Call:
 
     @functools.cached_property
     def dsn(self) -> str:
-        """The address; raises :class:`NeedsDatabaseError` where there is only a Data API."""
+        """The address; raises ``NeedsDatabaseError`` where there is only a Data API."""
         from usersync.config.dsn import VARIABLES, find_dsn  # noqa: PLC0415 - likewise
 
         if self.dsn_option is not None and not self.dsn_option.strip():
@@ -108,7 +108,7 @@ class Call:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """The settings; raises :class:`SettingsError`."""
+        """The settings; raises ``SettingsError``."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RetiredSettingWarning)
             found = self._find_settings()
@@ -142,7 +142,7 @@ class Call:
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """An autocommit connection; raises :class:`~usersync.errors.ConnectionFailedError`."""
+        """An autocommit connection; raises ``ConnectionFailedError``."""
         from usersync.transports.psycopg import connect  # noqa: PLC0415 - likewise
 
         with connect(self.dsn) as connection:

@@ -1,6 +1,6 @@
 """The only place that prints.
 
-A command returns a :class:`View`, which knows itself as lines for people and as data for programs; here
+A command returns a ``View``, which knows itself as lines for people and as data for programs; here
 is decided which of them is shown, where it goes, and whether it has colours. Results go to standard output,
 everything about how it is going (errors for people, warnings, questions, progress) to standard error.
 """
@@ -52,7 +52,7 @@ class View(Protocol):
         """For people. Colours may be in it; lines are wrapped to ``width``."""
 
     def data(self) -> dict[str, Any]:
-        """For programs: keys that stay, values that :func:`to_json` takes."""
+        """For programs: keys that stay, values that ``to_json()`` takes."""
 
 
 class Output:
@@ -294,7 +294,7 @@ def can_ask() -> bool:
 
 
 def to_json(value: object) -> Any:
-    """What :mod:`json` does not know: times in ISO 8601, ids as text, dataclasses as objects."""
+    """What ``json`` does not know: times in ISO 8601, ids as text, dataclasses as objects."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):

@@ -43,7 +43,7 @@ class SettingsFile:
     def with_log(self, table: TableName | None = None) -> str:
         """The text of the file with ``[audit] enabled = true``, and the log's name if one is given.
 
-        Raises :class:`SettingsError` where the file is written in a way that this cannot be added to.
+        Raises ``SettingsError`` where the file is written in a way that this cannot be added to.
         """
         text = self.path.read_text("utf-8-sig") if self.path.is_file() else ""
         wanted = {"enabled": True} | ({"table": str(table)} if table else {})

@@ -1,6 +1,6 @@
 """Words and layout for people: wrapping, alignment, colour, numbers, ages. Nothing here prints.
 
-Colours are put in freely; :mod:`usersync.cli.output` takes them out where they do not belong.
+Colours are put in freely; ``usersync.cli.output`` takes them out where they do not belong.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _escaped_in_json(match: re.Match[str]) -> str:
 
 
 def clip(text: object, width: int) -> str:
-    """:func:`plain` text in at most so many columns of a terminal; what is left out is an ellipsis.
+    """``plain()`` text in at most so many columns of a terminal; what is left out is an ellipsis.
 
     Cheap for a text of any length: what cannot be shown is not looked at.
     """

@@ -71,7 +71,7 @@ class AuditColumns:
         return {name: columns[name] for name in FIELDS if name in columns}
 
     def describe(self) -> dict[str, Any]:
-        """As plain data, in the form that :func:`parse_audit` reads."""
+        """As plain data, in the form that ``parse_audit()`` reads."""
         return {
             "enabled": self.enabled,
             "table": str(self.table),
@@ -84,7 +84,7 @@ class AuditColumns:
 
 
 def parse_audit(value: object, where: str) -> AuditColumns:
-    """Read the section ``[audit]``, which holds :data:`AUDIT_KEYS`."""
+    """Read the section ``[audit]``, which holds ``AUDIT_KEYS``."""
     if not isinstance(value, dict) or set(value) - set(AUDIT_KEYS):
         names = [f"{where}.{key}" for key in AUDIT_KEYS]
         raise SettingsError(

@@ -59,7 +59,7 @@ def sealed(source: Any) -> Any:
 
 
 def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
-    """Return the address to use, or raise :class:`SettingsError` that says where it was looked for."""
+    """Return the address to use, or raise ``SettingsError`` that says where it was looked for."""
     if dsn:
         return check_dsn(dsn)
     if found := look_up(*VARIABLES, directory=directory):
@@ -73,7 +73,7 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
 
 
 def check_dsn(dsn: str | Sealed, where: str = "the database address") -> str:
-    """Return ``dsn`` as libpq takes it, or raise :class:`SettingsError`. Its password is never repeated."""
+    """Return ``dsn`` as libpq takes it, or raise ``SettingsError``. Its password is never repeated."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
         return _checked(dsn.text, where)
@@ -241,7 +241,7 @@ def opened(connect: Callable[..., T], dsn: Sealed, options: Mapping[str, Any]) -
 
 
 async def opened_async(connect: Callable[..., Awaitable[T]], dsn: Sealed, options: Mapping[str, Any]) -> T:
-    """:func:`opened` for asyncio."""
+    """``opened()`` for asyncio."""
     try:
         return await connect(dsn.text, **unset_in(dsn, options))
     except BaseException as error:  # noqa: BLE001 - it is raised again
@@ -263,7 +263,7 @@ def _drop_frames(error: BaseException | None) -> None:
 
 
 def connection_failed(error: psycopg.Error | UnicodeError, dsn: Sealed) -> NoReturn:
-    """Raise :class:`ConnectionFailedError` that says what is wrong with the address or the server."""
+    """Raise ``ConnectionFailedError`` that says what is wrong with the address or the server."""
     message = _readable(error, dsn.text)
     raise ConnectionFailedError(
         f"cannot connect to {describe_target(dsn.text)}: {message}", hint=_connection_hint(message)

@@ -52,7 +52,7 @@ class _Environment:
 
 
 class _File:
-    """A file of assignments; raises :class:`SettingsError` where it cannot be read."""
+    """A file of assignments; raises ``SettingsError`` where it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -99,7 +99,7 @@ def _places(directory: Path | None) -> Iterator[_Place]:
 def look_up(*variables: str, directory: Path | None = None) -> Found | None:
     """The first place that has one of these; in each place the first of them that it has.
 
-    Raises :class:`SettingsError` for a file that cannot be read.
+    Raises ``SettingsError`` for a file that cannot be read.
     """
     for place in _places(directory):
         for variable in variables:

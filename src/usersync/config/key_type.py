@@ -30,7 +30,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class KeyType:
-    """A type that can hold an id. Read one with :func:`parse_key_type`."""
+    """A type that can hold an id. Read one with ``parse_key_type()``."""
 
     #: As the settings name it, and the database.
     name: str

@@ -2,7 +2,7 @@
 
 Each target column has an owner, and sources (the first that is present wins), a constant or an SQL
 expression.
-:mod:`usersync.sql.render` turns it into SQL.
+``usersync.sql.render`` turns it into SQL.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def check_name(name: str, where: str) -> str:
-    """Return ``name`` if PostgreSQL can carry it unchanged, else raise :class:`SettingsError`."""
+    """Return ``name`` if PostgreSQL can carry it unchanged, else raise ``SettingsError``."""
     if not name:
         raise SettingsError(f"{where}: the name is empty")
     if "$" in name:
@@ -196,7 +196,7 @@ class Column:
     absent: Absent = "default"
 
     def describe(self) -> dict[str, Any]:
-        """The column as plain data, in the form that :func:`parse_column` reads."""
+        """The column as plain data, in the form that ``parse_column()`` reads."""
         options = {
             "from": [str(source) for source in self.sources] or None,
             "value": self.value,
@@ -381,7 +381,7 @@ def _refuse_what_changes_by_itself(column: Column, where: str) -> None:
 
 
 def parse_type(value: object, where: str) -> str | None:
-    """The name of a type as SQL, or None; raises :class:`SettingsError` for what is not a name."""
+    """The name of a type as SQL, or None; raises ``SettingsError`` for what is not a name."""
     if value is None:
         return None
     if isinstance(value, str) and value.endswith("[]") and not value.endswith("[][]"):

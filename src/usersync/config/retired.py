@@ -1,6 +1,6 @@
 """Settings of earlier releases: those that have no effect any more, and those that moved.
 
-Every reader of settings uses :func:`translate`: the file, Django's settings, and what a database remembers
+Every reader of settings uses ``translate()``: the file, Django's settings, and what a database remembers
 of the settings that it was set up with.
 """
 
@@ -32,7 +32,7 @@ class RetiredSettingWarning(FutureWarning):
 def translate(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The settings under the names of this release, and a warning for each that is retired or moved.
 
-    Raises :class:`SettingsError` for a setting that is given under both names.
+    Raises ``SettingsError`` for a setting that is given under both names.
     """
     kept = {name: value for name, value in data.items() if name not in RETIRED and name not in MOVED}
     warnings = [

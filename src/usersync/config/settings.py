@@ -1,6 +1,6 @@
 """What can be set, checked when it is read.
 
-The fields of :class:`Settings` are the one table of settings: the file, its error messages and
+The fields of ``Settings`` are the one table of settings: the file, its error messages and
 ``docs/settings.md`` all follow them.
 """
 
@@ -55,7 +55,7 @@ def _default_columns() -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one project. Read them with :func:`load_settings`."""
+    """The settings of one project. Read them with ``load_settings()``."""
 
     users_table: TableName = _setting(
         "The application's table: created if there is none, otherwise adopted as it is.",
@@ -134,7 +134,7 @@ class Settings:
         _check_columns(self)
 
     def describe(self) -> dict[str, Any]:
-        """The settings as plain data, in the form that :func:`parse_settings` reads."""
+        """The settings as plain data, in the form that ``parse_settings()`` reads."""
         return {
             "users_table": str(self.users_table),
             "source_table": str(self.source_table),
@@ -209,9 +209,9 @@ def _check_columns(settings: Settings) -> None:
 
 
 def parse_settings(data: Mapping[str, Any]) -> Settings:
-    """Read settings from the parsed TOML, or raise :class:`SettingsError` naming the key.
+    """Read settings from the parsed TOML, or raise ``SettingsError`` naming the key.
 
-    Settings of earlier releases are understood, with a :class:`RetiredSettingWarning`.
+    Settings of earlier releases are understood, with a ``RetiredSettingWarning``.
     """
     return _warned(*_parse(data))
 
@@ -335,7 +335,7 @@ _PARSERS = {
 def load_settings(path: Path | None = None, *, directory: Path | None = None) -> Settings:
     """Read ``path``; or ``usersync.toml``, else ``[tool.usersync]`` of ``pyproject.toml``, in ``directory``.
 
-    Without any of them, the defaults. Raises :class:`SettingsError` for a file that is named and missing,
+    Without any of them, the defaults. Raises ``SettingsError`` for a file that is named and missing,
     is not TOML, or holds what cannot be.
     """
     if path is not None:

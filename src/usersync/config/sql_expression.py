@@ -34,7 +34,7 @@ _SECRET = re.compile(
 
 
 def check_expression(text: object, where: str) -> str:
-    """Return ``text`` if it can be one SQL expression; raises :class:`SettingsError`."""
+    """Return ``text`` if it can be one SQL expression; raises ``SettingsError``."""
     if not isinstance(text, str) or not text.strip():
         raise SettingsError(
             f"{where}: expected an SQL expression such as {'left(id::text, 8)'!r}, got {text!r}"

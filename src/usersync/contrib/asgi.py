@@ -26,12 +26,12 @@ class AuditContextMiddleware:
     Each request begins with an empty context, so that it has nothing of another request that the server
     handles on the same connection. The context lasts until the application is done with the request: to the
     end of a streamed response and of Starlette's background tasks, and for a WebSocket until it is closed.
-    The actor is anonymous until the application names one (:meth:`~usersync.AuditLog.amend_context`). The
+    The actor is anonymous until the application names one (``amend_context()``). The
     request id is that of the ``X-Request-ID`` header if it is harmless text, and is sent back with the
     response. In an application that is mounted into another one with this middleware, the context of the
     outer one is kept.
 
-    ``trusted_proxies``: see :class:`~usersync.contrib.request.TrustedProxies`.
+    ``trusted_proxies``: see ``TrustedProxies``.
     """
 
     def __init__(self, app: ASGIApp, *, trusted_proxies: Iterable[str] = ()) -> None:

@@ -21,7 +21,7 @@ def in_thread(work: Callable[[], T]) -> Future[T]:
     """Run ``work`` in a thread of its own; returns at once.
 
     Unlike an executor's, the thread holds up neither the end of the interpreter nor work that is begun
-    later. Raises :class:`RuntimeError` if there is no thread to be had.
+    later. Raises ``RuntimeError`` if there is no thread to be had.
     """
     future: Future[T] = Future()
     # From here on nobody who waits can cancel it for the others.
@@ -49,7 +49,7 @@ def drive(steps: Generator[Future[Any], None, T], timeout: float) -> T:
 
 
 async def drive_async(steps: Generator[Future[Any], None, T], timeout: float) -> T:  # noqa: ASYNC109
-    """:func:`drive` for asyncio."""
+    """``drive()`` for asyncio."""
     try:
         while True:
             # wait() and not wait_for(): giving up, or being cancelled, must not cancel what others wait for.

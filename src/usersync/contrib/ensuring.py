@@ -129,7 +129,7 @@ class _Ensurer:
 
 
 class Ensurer(_Ensurer):
-    """From threads, over a :class:`~usersync.UserSync` that ``connect`` makes: another one when a connection
+    """From threads, over a ``UserSync`` that ``connect`` makes: another one when a connection
     does not answer."""
 
     _most_at_once = 256  # Each is a thread.
@@ -166,7 +166,7 @@ class Ensurer(_Ensurer):
 
 
 class AsyncEnsurer(_Ensurer):
-    """The same from asyncio, over an :class:`~usersync.AsyncUserSync`."""
+    """The same from asyncio, over an ``AsyncUserSync``."""
 
     _most_at_once = 5_000
 
@@ -175,7 +175,7 @@ class AsyncEnsurer(_Ensurer):
         self._sync = sync
 
     async def ensure(self, user_id: UUID) -> bool | None:
-        """See :meth:`Ensurer.ensure`."""
+        """See ``Ensurer.ensure()``."""
         return await drive_async(self._steps(user_id), self._timeout)
 
     def _begin(self, user_id: UUID) -> Future[bool]:

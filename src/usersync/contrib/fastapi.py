@@ -47,7 +47,7 @@ class CurrentUser(starlette.CurrentUser, SecurityBase):
     scheme_name: str = "Supabase"
 
     async def __call__(self, connection: HTTPConnection) -> VerifiedUser:
-        """See :meth:`usersync.contrib.starlette.CurrentUser.__call__`."""
+        """See ``usersync.contrib.starlette.CurrentUser.__call__()``."""
         return await super().__call__(connection)
 
 
@@ -115,8 +115,8 @@ def user_sync_router(
     """``GET /status``, and ``POST /sync`` or ``GET /sync``, which bring all users in line.
 
     ``protected_by`` is a dependency of yours that raises unless the caller may do this; one that returns
-    False is taken for a refusal, too. That somebody is signed in is not enough, so a :class:`CurrentUser`
-    raises :class:`~usersync.errors.SettingsError`, as does anything that cannot be called. A request without
+    False is taken for a refusal, too. That somebody is signed in is not enough, so a ``CurrentUser``
+    raises ``SettingsError``, as does anything that cannot be called. A request without
     a token that a browser sends on behalf of another site is refused. One run at a time is served by a
     process; a large table is better served by ``usersync sync``, which no proxy cuts off.
     """

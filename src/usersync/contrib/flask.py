@@ -62,7 +62,7 @@ class _Parts:
 class FlaskUserSync:
     """The extension; one serves any number of applications.
 
-    :meth:`init_app` opens an audit context around each request (request id, the client's address, the user
+    ``init_app()`` opens an audit context around each request (request id, the client's address, the user
     agent), for streamed bodies to their end. Who is asking joins it where a view asks for a user. A user
     without a row gets one first; a request waits for that for ``timeout`` seconds at the most and goes on
     without if it fails, unless ``required``: then it is answered with 503.
@@ -70,7 +70,7 @@ class FlaskUserSync:
     ``verifier`` is made from the environment if it is not given, when the application is made and not before;
     ``connect`` makes the client. Nothing is connected to until the first user comes, and then in each process
     by itself.
-    ``trusted_proxies``: see :class:`~usersync.contrib.request.TrustedProxies`.
+    ``trusted_proxies``: see ``TrustedProxies``.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class FlaskUserSync:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Make ``app`` one of ours. Raises :class:`~usersync.errors.SettingsError` for what cannot be."""
+        """Make ``app`` one of ours. Raises ``SettingsError`` for what cannot be."""
         if _NAME in app.extensions:
             raise SettingsError("this Flask application has a FlaskUserSync already")
         verifier = self._verifier or TokenVerifier.from_env()
@@ -112,9 +112,9 @@ class FlaskUserSync:
         return cast("View", guarded)
 
     def require_user(self) -> None:
-        """What :meth:`user_required` does, for a blueprint: ``blueprint.before_request(users.require_user)``.
+        """What ``user_required()`` does, for a blueprint: ``blueprint.before_request(users.require_user)``.
 
-        Raises werkzeug's :class:`Unauthorized` and :class:`ServiceUnavailable`.
+        Raises werkzeug's ``Unauthorized`` and ``ServiceUnavailable``.
         """
         # Not in g: whoever holds an application context open, as tests do, shares that among requests.
         if _USER in request.environ:

@@ -68,7 +68,7 @@ def request_id(given: str | None) -> str:
 class TrustedProxies:
     """The proxies whose ``X-Forwarded-For`` is believed: addresses, networks (``10.0.0.0/8``), ``"unix"``.
 
-    Raises :class:`~usersync.errors.SettingsError` for anything else, and for networks that hold clients too.
+    Raises ``SettingsError`` for anything else, and for networks that hold clients too.
     """
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:

@@ -71,7 +71,7 @@ class CurrentUser:
         self._warned = False
 
     async def __call__(self, connection: HTTPConnection) -> VerifiedUser:
-        """Return the user. Raises :class:`HTTPException`: 401 for no token or a bad one, 503 if that, or
+        """Return the user. Raises ``HTTPException``: 401 for no token or a bad one, 503 if that, or
         whether a required row is there, cannot be known."""
         user = await self._verified(connection.headers.get("authorization"))
         if not amend({"actor_id": str(user.id)}) and not self._warned:
@@ -111,7 +111,7 @@ def lifespan(
     """The ``lifespan`` of an application: opens what it is given, in this order, and closes it in reverse.
 
     Takes anything that is an async context manager, such as an ``AsyncConnectionPool`` or an
-    :class:`~usersync.AsyncUserSync`; and an :class:`~usersync.AuditLog`, which sends at the start what a
+    ``AsyncUserSync``; and an ``AuditLog``, which sends at the start what a
     worker that is gone has left, and at the end, for ten seconds, what waits. After that it still records:
     what a request that was not done in time has to say stays in the spool for the next worker. In a lifespan
     of your own: ``async with lifespan(pool, audit)(app): …``.

@@ -17,7 +17,7 @@ NOTHING = ("",) * len(NAMES)
 
 
 def settings_of_context() -> tuple[str, ...]:
-    """The values of :data:`NAMES` in the context that the caller is in; empty ones for what is not known."""
+    """The values of ``NAMES`` in the context that the caller is in; empty ones for what is not known."""
     fields = current()
     if not fields:
         return NOTHING

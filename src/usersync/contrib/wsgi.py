@@ -20,11 +20,11 @@ class AuditContextMiddleware:
 
     Each request begins with an empty context. The context lasts until the server has closed the response, so
     it includes a body that is generated while it is sent. The actor is anonymous until the application names
-    one (:meth:`~usersync.AuditLog.amend_context`). The request id is that of the ``X-Request-ID`` header if
+    one (``amend_context()``). The request id is that of the ``X-Request-ID`` header if
     it is harmless text, and is sent back with the response. In an application that is mounted into another
     one with this middleware, the context of the outer one is kept.
 
-    ``trusted_proxies``: see :class:`~usersync.contrib.request.TrustedProxies`.
+    ``trusted_proxies``: see ``TrustedProxies``.
     """
 
     def __init__(self, app: WSGIApplication, *, trusted_proxies: Iterable[str] = ()) -> None:

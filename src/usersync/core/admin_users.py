@@ -52,7 +52,7 @@ def receive_all(
 
     Nobody counts as gone for not being listed: pages shift, and an auth server lists some users under
     another audience. Each is asked for by id, if they are not more than ``ask_up_to``. Raises
-    :class:`SettingsError` where the database keeps no copy. Interrupted, it leaves whole pages.
+    ``SettingsError`` where the database keeps no copy. Interrupted, it leaves whole pages.
     """
     wire = BlockingWire(server.api)
     try:

@@ -34,7 +34,7 @@ _WORDS: dict[LeftAlone, str] = {
 
 
 def removal_policy(kind: LeftAlone) -> Steps[str]:
-    """What a removal does to such rows; raises :class:`SettingsError` where the setting keeps them."""
+    """What a removal does to such rows; raises ``SettingsError`` where the setting keeps them."""
     setting = POLICY_OF[kind]
     policies = yield from operate("removal_policies", returns={"on_delete": str, "on_soft_delete": str})
     policy: str = policies[setting]
@@ -61,7 +61,7 @@ def find_deleted(
 
 
 def check_limit(found: int, limit: int, what: str) -> None:
-    """Raise :class:`RemovalLimitError` if these are more than may be removed. Writes nothing."""
+    """Raise ``RemovalLimitError`` if these are more than may be removed. Writes nothing."""
     if found > limit:
         raise RemovalLimitError(
             f"there are {found:,} {what}, and --max allows {limit:,}. Nothing was removed",

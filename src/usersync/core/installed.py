@@ -23,7 +23,7 @@ _WHO = """
 
 
 def require_membership() -> Steps[None]:
-    """Raise :class:`PrivilegeMissingError` unless this role is a member of the installation's owner.
+    """Raise ``PrivilegeMissingError`` unless this role is a member of the installation's owner.
 
     To other roles an installation looks like none, and the advice to apply would be wrong.
     """
@@ -48,7 +48,7 @@ _HAS_SETTINGS = """
 def settings_in_database() -> Steps[Settings | None]:
     """The settings that usersync was last applied with here, or None where it is not installed.
 
-    Raises :class:`SettingsError` if somebody edited them.
+    Raises ``SettingsError`` if somebody edited them.
     """
     installed = yield from query_row(PINNED + _HAS_SETTINGS)
     if not installed["found"]:

@@ -148,7 +148,7 @@ def failed_ids(
 
 
 def count_by_pages(page_size: int) -> Steps[dict[str, Any]]:
-    """What :data:`COUNTED` says."""
+    """What ``COUNTED`` says."""
     total: dict[str, Any] = {name: 0 for name, shape in COUNTED.items() if shape is int}
     oldest: list[str] = []
 

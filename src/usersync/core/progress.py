@@ -40,7 +40,7 @@ class Tally:
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`RunStoppedError` once :meth:`stop` was called."""
+        """Raise ``RunStoppedError`` once ``stop()`` was called."""
         if self._stopped:
             raise RunStoppedError
 
@@ -68,7 +68,7 @@ class PositiveCache:
 
     @property
     def wants_position(self) -> bool:
-        """Whether it is time to ask the database for its position, and to call :meth:`meet`."""
+        """Whether it is time to ask the database for its position, and to call ``meet()``."""
         return time.monotonic() >= self._look_at
 
     def meet(self, position: Position | None) -> None:

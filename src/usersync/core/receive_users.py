@@ -14,7 +14,7 @@ UNSEEN_PAGE = 1_000
 
 
 def start_receiving() -> Steps[str]:
-    """The moment from which on users are seen again; raises :class:`SettingsError` where no copy is kept."""
+    """The moment from which on users are seen again; raises ``SettingsError`` where no copy is kept."""
     return (yield from operate("start_receiving", returns=time_text))  # type: ignore[no-any-return]
 
 

@@ -59,7 +59,7 @@ class Run:
 
 
 def check_options(*, page_size: int, workers: int, difference_limit: int = 0) -> None:
-    """Raise :class:`SettingsError` for an option that cannot be."""
+    """Raise ``SettingsError`` for an option that cannot be."""
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise SettingsError(f"page size: expected 1 to {MAX_PAGE_SIZE}, got {page_size}")
     if not 1 <= workers <= MAX_WORKERS:

@@ -44,7 +44,7 @@ def missing_columns(settings: Settings) -> Steps[tuple[str, ...]]:
 def user_id_of(user: object) -> UUID:
     """The id of a user given as an id, or as any object or mapping with an ``id`` or a ``user`` with one.
 
-    The latter is what supabase-py's methods return. Raises :class:`SettingsError` for anything else, without
+    The latter is what supabase-py's methods return. Raises ``SettingsError`` for anything else, without
     repeating the value: it may be personal.
     """
     found = _part(user, "id")
@@ -114,7 +114,7 @@ def sync_auth_user(user: object, *, create: bool = False) -> Steps[bool]:
     """Sync one user; True if the failures table does not have the user afterwards.
 
     What is said of the user besides the id is used where the database keeps a copy of the auth server's.
-    Raises :class:`UserNotFoundError` if neither side knows the user.
+    Raises ``UserNotFoundError`` if neither side knows the user.
     """
     user_id, told = user_id_of(user), told_of(user)
     row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id, create=create or None)
@@ -142,7 +142,7 @@ def _not_found(user_id: UUID) -> UserNotFoundError:
 def remove_user(user_id: UUID) -> Steps[bool]:
     """Apply ``on_delete`` or ``on_soft_delete`` to a deleted user; True if nothing is left to do.
 
-    Raises :class:`UserStillExistsError` while the auth server knows the user, and :class:`UserNotFoundError`
+    Raises ``UserStillExistsError`` while the auth server knows the user, and ``UserNotFoundError``
     if neither side does, nor did before.
     """
     # Asked before: of a row that is deleted now nothing is left to be known by.
@@ -251,7 +251,7 @@ def retry(
 def retry_by_hand(
     user_id: UUID | None = None, *, due: bool = False, by: str | None = None
 ) -> Steps[SyncResult]:
-    """:func:`retry`, and record in the audit log, where there is one, that somebody asked for it.
+    """``retry()``, and record in the audit log, where there is one, that somebody asked for it.
 
     Those that are ``due`` are tried by a job that runs every few minutes: that is not recorded.
     """

@@ -97,7 +97,7 @@ def find_users(settings: Settings, text: str) -> Steps[list[UUID]]:
 def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
     """Everything known of a user. What a sync would do is tried in a transaction that is rolled back.
 
-    The connection must not be in a transaction. Raises :class:`UserNotFoundError` if neither side knows the
+    The connection must not be in a transaction. Raises ``UserNotFoundError`` if neither side knows the
     user.
     """
     missing = yield from missing_columns(settings)

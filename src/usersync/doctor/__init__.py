@@ -40,7 +40,7 @@ def examine(
 ) -> Steps[tuple[Check, ...]]:
     """Make these checks, in their order. The connection must not be in a transaction.
 
-    Raises :class:`ConnectionFailedError` and nothing else: what goes wrong in a check is what it says.
+    Raises ``ConnectionFailedError`` and nothing else: what goes wrong in a check is what it says.
     """
     try:
         context = yield from _admit(settings, client_pid, order_known=order_known, spool=spool)

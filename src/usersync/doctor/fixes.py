@@ -47,7 +47,7 @@ def remedies(checks: Iterable[Check]) -> tuple[Remedy, ...]:
 
 
 def sql_of(settings: Settings, remedy: Remedy) -> Steps[str]:
-    """The SQL that it runs. Raises :class:`UsersyncError` where ``usersync apply`` would."""
+    """The SQL that it runs. Raises ``UsersyncError`` where ``usersync apply`` would."""
     if remedy.fix == RUN_ALL:
         return install_script(settings, transaction=True)
     if remedy.fix != APPLY:
@@ -57,7 +57,7 @@ def sql_of(settings: Settings, remedy: Remedy) -> Steps[str]:
 
 
 def mend(settings: Settings, remedy: Remedy) -> Steps[None]:
-    """Run it. Raises :class:`UsersyncError`.
+    """Run it. Raises ``UsersyncError``.
 
     Waits for a lock a tenth of a second, gives up, and tries again.
     """

@@ -96,7 +96,7 @@ CANARY: tuple[CanaryCheck, ...] = (
 
 
 def choose(codes: Collection[str]) -> tuple[Definition, ...]:
-    """The checks of these codes, all of them for none. Raises :class:`SettingsError` for an unknown code."""
+    """The checks of these codes, all of them for none. Raises ``SettingsError`` for an unknown code."""
     known = {check.code for check in CHECKS}
     if unknown := sorted(set(codes) - known):
         raise SettingsError(f"no check {', '.join(unknown)}", hint=_hint(unknown))

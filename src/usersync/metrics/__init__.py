@@ -1,6 +1,6 @@
 """What can be watched: every figure with its name and unit, for whichever system collects them.
 
-:mod:`usersync.metrics.prometheus` and :mod:`usersync.metrics.opentelemetry` hand them on. Nothing here does
+``usersync.metrics.prometheus`` and ``usersync.metrics.opentelemetry`` hand them on. Nothing here does
 any I/O.
 """
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def observe(meter: Meter, **sources: Any) -> Reading:
     """Make an instrument for each figure, observed when a reader asks; takes what
-    :class:`~usersync.metrics.reading.Reading` takes, and returns it.
+    ``Reading`` takes, and returns it.
     """
     reading = Reading(**sources)
     for definition in definitions():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class UsersyncCollector(Reading, Collector):
-    """To be registered; takes what :class:`~usersync.metrics.reading.Reading` takes."""
+    """To be registered; takes what ``Reading`` takes."""
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry, once a scrape."""
@@ -43,7 +43,7 @@ class UsersyncCollector(Reading, Collector):
         yield from families.values()
 
     def describe(self) -> Iterable[Metric]:
-        """Every metric that :meth:`collect` may give, without asking the database.
+        """Every metric that ``collect()`` may give, without asking the database.
 
         The registry refuses a second collector by these names, and answers ``name[]=`` with them.
         """

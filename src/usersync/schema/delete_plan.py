@@ -53,7 +53,7 @@ class Consequence:
     refers_to: str
     on_delete: str
     effect: Effect
-    #: None where they could not be counted; :attr:`reason` says why. Of those that block, the ones that do.
+    #: None where they could not be counted; ``reason`` says why. Of those that block, the ones that do.
     rows: int | None
     #: Whether there are more than that.
     more: bool
@@ -93,7 +93,7 @@ class DeletionPlan:
 def plan_deletion(settings: Settings, user_id: UUID) -> Steps[DeletionPlan]:
     """Look at all that refers to a user. The connection must not be in a transaction.
 
-    Raises :class:`UserNotFoundError` if neither table has the user.
+    Raises ``UserNotFoundError`` if neither table has the user.
     """
     return (yield from in_transaction(_look(settings, user_id)))
 

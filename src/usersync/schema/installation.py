@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 def plan(settings: Settings, *, adopt: bool = False) -> Steps[SchemaPlan]:
-    """What :func:`apply` would change. Raises for what makes any change senseless.
+    """What ``apply()`` would change. Raises for what makes any change senseless.
 
     Writes nothing. The connection must not be in a transaction.
     """
@@ -151,7 +151,7 @@ def rollback(
 def plan_rollback(
     settings: Settings, *, drop_users_table: bool = False, drop_audit_log: bool = False
 ) -> Steps[SchemaPlan]:
-    """What :func:`rollback` would do. Raises :class:`NotInstalledError` if there is nothing to take back."""
+    """What ``rollback()`` would do. Raises ``NotInstalledError`` if there is nothing to take back."""
     bundle = render_bundle(settings)
 
     def look() -> Steps[tuple[Inspection, bool]]:

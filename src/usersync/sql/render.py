@@ -117,7 +117,7 @@ class Renderer:
         self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 
     def render(self, text: str) -> str:
-        """Fill in ``text``; raises :class:`UnknownPlaceholderError`."""
+        """Fill in ``text``; raises ``UnknownPlaceholderError``."""
         return _PLACEHOLDER.sub(self._fill, self._key_type.rewrite(text))
 
     def _fill(self, match: re.Match[str]) -> str:
@@ -129,7 +129,7 @@ class Renderer:
         return filled
 
     def check_all_used(self) -> None:
-        """Raise :class:`UnusedPlaceholderError` if a value was never used."""
+        """Raise ``UnusedPlaceholderError`` if a value was never used."""
         offered = {f'"@{name}"' for name in self._names} | {f"'@{value}'" for value in self._values}
         if offered - self._used:
             raise UnusedPlaceholderError(", ".join(sorted(offered - self._used)))

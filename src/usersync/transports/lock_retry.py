@@ -59,7 +59,7 @@ def take_lock(lock_timeout: str) -> Steps[None]:
 def patiently(
     attempt: Callable[[], Steps[T]], table: str, who: Callable[[], Steps[Sequence[object]]]
 ) -> Steps[T]:
-    """Try until ``table``, and whatever else the attempt locks, is available; raises :class:`BusyError`.
+    """Try until ``table``, and whatever else the attempt locks, is available; raises ``BusyError``.
 
     ``who`` finds the sessions that hold the lock.
     """

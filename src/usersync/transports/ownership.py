@@ -53,7 +53,7 @@ _origins: WeakKeyDictionary[object, _Origin] = WeakKeyDictionary()
 
 
 def check_origin(shared: object) -> None:
-    """Raise :class:`ConnectionFailedError` for a connection or a pool of another process or event loop.
+    """Raise ``ConnectionFailedError`` for a connection or a pool of another process or event loop.
 
     The first call notes where it is used.
     """

@@ -47,7 +47,7 @@ class ForkSafeLock:
         renew_in_child(self)
 
     def forget(self) -> None:
-        """See :class:`Inherited`."""
+        """See ``Inherited``."""
         self._lock = threading.RLock()
 
     def __enter__(self) -> None:

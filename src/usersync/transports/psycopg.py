@@ -1,6 +1,6 @@
 """What a blocking client runs its plans over: an address, a connection, a pool, or the Data API.
 
-:mod:`usersync.transports.psycopg_async` is the same for asyncio.
+``usersync.transports.psycopg_async`` is the same for asyncio.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Source = str | psycopg.Connection[Any] | ConnectionPool[Any] | DataApi
 
 
 def find_source(*, directory: Path | None = None) -> str | DataApi:
-    """The database's address if there is one, else the Data API; raises :class:`SettingsError`.
+    """The database's address if there is one, else the Data API; raises ``SettingsError``.
 
     An address wins, wherever it was found, because it can do everything.
     """
@@ -78,14 +78,14 @@ class Link(Protocol):
         """The same for what takes long, so that nobody else waits for it where that can be helped."""
 
     def room_for(self, workers: int) -> int:
-        """How many of these can work at once; raises :class:`SettingsError` where several cannot."""
+        """How many of these can work at once; raises ``SettingsError`` where several cannot."""
 
     def close(self) -> None:
         """Close what was opened here. What came from outside stays open."""
 
 
 def link_to(source: object) -> Link:
-    """The link for whatever a client was made from; raises :class:`SettingsError`."""
+    """The link for whatever a client was made from; raises ``SettingsError``."""
     source = sealed(source)
     if isinstance(source, Sealed):
         return AddressLink(source)
@@ -240,7 +240,7 @@ def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
 
 
 def connect(dsn: str | Sealed) -> psycopg.Connection[Any]:
-    """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
+    """Open a connection the way usersync does; raises ``ConnectionFailedError``."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
         connection: psycopg.Connection[Any] = opened(GatedConnection.connect, dsn, connection_options())

@@ -1,4 +1,4 @@
-"""What an asyncio client runs its plans over; see :mod:`usersync.transports.psycopg`."""
+"""What an asyncio client runs its plans over; see ``usersync.transports.psycopg``."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class AsyncLink(Protocol):
 
 
 def async_link_to(source: object) -> AsyncLink:
-    """The link for whatever a client was made from; raises :class:`SettingsError`."""
+    """The link for whatever a client was made from; raises ``SettingsError``."""
     source = sealed(source)
     if isinstance(source, Sealed):
         return AsyncAddressLink(source)
@@ -210,7 +210,7 @@ async def _from_pool(pool: AsyncConnectionPool[Any]) -> AsyncIterator[psycopg.As
 
 
 async def connect_async(dsn: str | Sealed) -> psycopg.AsyncConnection[Any]:
-    """Open a connection the way usersync does; raises :class:`~usersync.errors.ConnectionFailedError`."""
+    """Open a connection the way usersync does; raises ``ConnectionFailedError``."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
         connection = await opened_async(GatedAsyncConnection.connect, dsn, connection_options())

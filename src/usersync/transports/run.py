@@ -1,7 +1,7 @@
 """Drives a plan over a connection, blocking or with asyncio, and says in our words what went wrong.
 
 The two drivers differ in ``await`` and in nothing else. What they share is in
-:mod:`usersync.transports.ownership`.
+``usersync.transports.ownership``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def run(plan: Steps[T], connection: psycopg.Connection[Any]) -> T:
     """Drive ``plan`` to its end and return its result. Blocks.
 
     In a transaction of the application's, each statement runs in a savepoint, so that a failure leaves the
-    transaction usable; else each statement commits by itself. Raises :class:`UsersyncError`, and in pipeline
+    transaction usable; else each statement commits by itself. Raises ``UsersyncError``, and in pipeline
     mode what the application's own statements have failed with.
     """
     return run_noting(plan, connection)[0]
 
 
 def run_noting(plan: Steps[T], connection: psycopg.Connection[Any]) -> tuple[T, bool]:
-    """:func:`run`, and whether no rollback of the application's can undo what was done and seen."""
+    """``run()``, and whether no rollback of the application's can undo what was done and seen."""
     with _Blocking(connection) as driver:
         settle(connection)
         try:
@@ -90,12 +90,12 @@ class _Blocking:
 
 
 async def run_async(plan: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
-    """Drive ``plan`` to its end and return its result; see :func:`run`."""
+    """Drive ``plan`` to its end and return its result; see ``run()``."""
     return (await run_noting_async(plan, connection))[0]
 
 
 async def run_noting_async(plan: Steps[T], connection: psycopg.AsyncConnection[Any]) -> tuple[T, bool]:
-    """See :func:`run_noting`."""
+    """See ``run_noting()``."""
     async with _Awaiting(connection) as driver:
         await settle_async(connection)
         try:
@@ -114,13 +114,13 @@ async def run_noting_async(plan: Steps[T], connection: psycopg.AsyncConnection[A
 
 
 async def execute_async(connection: psycopg.AsyncConnection[Any], statement: Statement) -> list[Row]:
-    """See :func:`execute`."""
+    """See ``execute()``."""
     async with _Awaiting(connection) as driver:
         return await driver.take(statement)
 
 
 class _Awaiting:
-    """See :class:`_Blocking`."""
+    """See ``_Blocking``."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection

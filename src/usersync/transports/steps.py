@@ -2,7 +2,7 @@
 
 A plan does no input or output of its own, so the blocking and the asyncio client share it. It runs over
 one connection from beginning to end. A statement that fails raises inside the plan, as one of
-:mod:`usersync.errors`.
+``usersync.errors``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Pause:
     """Wait for so many seconds."""
 
     seconds: float
-    #: The reason for the wait, as a text for people; see :data:`ON_WAIT`.
+    #: The reason for the wait, as a text for people; see ``ON_WAIT``.
     why: str | None = None
 
 
@@ -89,7 +89,7 @@ def say_why(pause: Pause) -> None:
 
 Steps = Generator[Statement | Pause, list[Row], T]
 
-#: What an answer has to look like, see :func:`fits`.
+#: What an answer has to look like, see ``fits()``.
 Shape = Any
 
 #: Whatever the default of the role or the database is. Above READ COMMITTED, a row that others change is an
@@ -118,7 +118,7 @@ def call(function: str, *, returns: Shape, **arguments: Any) -> Steps[Any]:
     """Call a function of ours in ``public`` and return its answer, which is plain JSON data.
 
     A plan that does nothing but this runs over the Data API, too. There somebody else may have answered, so
-    the answer is held against ``returns``; raises :class:`ConnectionFailedError`.
+    the answer is held against ``returns``; raises ``ConnectionFailedError``.
     """
     places, params = [], {}
     for name, value in arguments.items():
@@ -154,7 +154,7 @@ def _plain(value: Any) -> Any:
 
 
 def checked(answer: Any, shape: Shape) -> Any:
-    """The answer, if it has the shape; raises :class:`ConnectionFailedError`."""
+    """The answer, if it has the shape; raises ``ConnectionFailedError``."""
     if not fits(answer, shape):
         raise ConnectionFailedError(
             "the answer is not what usersync's function returns",

@@ -54,7 +54,7 @@ class ApiSender:
         self._runner: asyncio.Runner | None = None
         self._wire: Wire | None = None
         self._used_at = 0.0
-        #: See :class:`~usersync.audit.delivery.sender.Sender`.
+        #: See ``Sender``.
         self.position: Position | None = None
         self.answered_ms = 0
         self._passes_headers = False
@@ -66,7 +66,7 @@ class ApiSender:
         give_up_links: bool = False,  # noqa: ARG002 - see below
         belongs_to: str = "*",
     ) -> Receipt:
-        """Store a batch. Raises what :meth:`Sender.send` raises.
+        """Store a batch. Raises what ``Sender.send()`` raises.
 
         A link to a user whose row is locked is given up at once, whatever ``give_up_links`` says: a call of
         the Data API's has no settings of its own. Blocks for the time-out at the most.
@@ -76,7 +76,7 @@ class ApiSender:
         return _receipt(answer, payloads)
 
     def locate(self) -> Position | None:
-        """Ask where the database is. Raises what :meth:`send` raises."""
+        """Ask where the database is. Raises what ``send()`` raises."""
         answer = self._call([], {_BELONGS_TO: "?"})
         # An answer with counts: a gateway has dropped the header.
         self._passes_headers = isinstance(answer, dict) and "stored" not in answer

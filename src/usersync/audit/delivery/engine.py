@@ -99,7 +99,7 @@ class Engine:
         return True
 
     def drain(self, timeout: float, *, is_confirmed: bool = False) -> DrainResult:
-        """:meth:`flush`, and wait for what dead processes have left as well."""
+        """``flush()``, and wait for what dead processes have left as well."""
         deadline = time.monotonic() + timeout
         if self._writer is None:
             return DrainResult(is_done=False)

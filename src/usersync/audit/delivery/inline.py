@@ -34,7 +34,7 @@ Answer = dict[str, Any]
 
 
 def is_async(connection: object) -> bool:
-    """Whether what :func:`store` returns for this connection is to be awaited."""
+    """Whether what ``store()`` returns for this connection is to be awaited."""
     if isinstance(connection, psycopg.AsyncConnection):
         return True
     return _comes_from(connection, "sqlalchemy") and callable(getattr(connection, "run_sync", None))
@@ -77,7 +77,7 @@ def _comes_from(connection: object, package: str) -> bool:
 
 
 def settle(connection: object) -> None:
-    """In psycopg's pipeline mode: see :func:`usersync.transports.ownership.settle`."""
+    """In psycopg's pipeline mode: see ``usersync.transports.ownership.settle()``."""
     if isinstance(connection, psycopg.Connection):
         ownership.settle(connection)
 

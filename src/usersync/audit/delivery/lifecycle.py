@@ -1,6 +1,6 @@
 """Forks, the end of the interpreter, and the order of the locks.
 
-Whoever holds a lock may take only those that come after it in :data:`ORDER`; whoever forks takes them all, in
+Whoever holds a lock may take only those that come after it in ``ORDER``; whoever forks takes them all, in
 this order. Those of the tally, the memory queue and the writer are taken last and for a moment, with nothing
 taken inside.
 """
@@ -17,7 +17,7 @@ from usersync.transports.gate import gate
 
 _DEADLINE_S = 5.0
 
-#: :data:`usersync.transports.gate.gate`; a log's own lock; its intake's; its spool file's.
+#: ``usersync.transports.gate.gate``; a log's own lock; its intake's; its spool file's.
 ORDER = ("gate", "log", "intake", "spool")
 
 

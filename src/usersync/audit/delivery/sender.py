@@ -46,7 +46,7 @@ NOT_ONE = "what was sent as one event is none, or is several"
 
 
 def check_count(payloads: list[bytes], answer: dict[str, Any]) -> None:
-    """Raise :class:`RefusedError` where a payload is not one event: a spool may be written by hand."""
+    """Raise ``RefusedError`` where a payload is not one event: a spool may be written by hand."""
     if sum(answer.get(each, 0) for each in COUNTS) != len(payloads):
         raise RefusedError(NOT_ONE)
 
@@ -57,7 +57,7 @@ def now_ms() -> int:
 
 
 def check_place(answer: Any) -> Position | None:
-    """Where the database is; raises :class:`ElsewhereError` if it took nothing because of that."""
+    """Where the database is; raises ``ElsewhereError`` if it took nothing because of that."""
     place = Position.read(answer.get("position")) if isinstance(answer, dict) else None
     if place is not None and "stored" not in answer:
         raise ElsewhereError(f"these events are for another database than installation {place.installation}")
@@ -81,16 +81,16 @@ class Sender:
         self.answered_ms = 0
 
     def locate(self) -> Position | None:
-        """Ask where the database is. Raises what :meth:`send` raises."""
+        """Ask where the database is. Raises what ``send()`` raises."""
         with suppress(ElsewhereError):
             self._send([], "wait", "?")
         return self.position
 
     def send(self, payloads: list[bytes], *, give_up_links: bool = False, belongs_to: str = "*") -> Receipt:
-        """Store a batch and commit. Raises :class:`UnavailableError` or :class:`RefusedError`.
+        """Store a batch and commit. Raises ``UnavailableError`` or ``RefusedError``.
 
         ``belongs_to`` is the beginning of the position of the database that they are for. Another one takes
-        nothing, which raises :class:`ElsewhereError`.
+        nothing, which raises ``ElsewhereError``.
 
         A user whose row is locked makes it fail, to be tried again. With ``give_up_links``, neither that nor
         whatever keeps a user from getting a row does: who did it is stored, without the link.

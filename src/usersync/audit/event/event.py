@@ -40,7 +40,7 @@ _TIGHTER = (
 
 
 class Given(NamedTuple):
-    """What the caller gave; ``fields`` are those of :data:`usersync.audit.event.context.FIELDS`."""
+    """What the caller gave; ``fields`` are those of ``usersync.audit.event.context.FIELDS``."""
 
     action: object
     entity: object = None
@@ -61,7 +61,7 @@ class Event(NamedTuple):
 
 
 class EventBuilder:
-    """Builds events; may be shared by threads. :meth:`build` raises nothing but what memory runs out of."""
+    """Builds events; may be shared by threads. ``build()`` raises nothing but what memory runs out of."""
 
     def __init__(self, redactor: Redactor, max_bytes: int) -> None:
         self._redactor = redactor

@@ -61,7 +61,7 @@ _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circul
 
 
 def plain_encode(value: Json) -> bytes:
-    """What :func:`encode` is without orjson."""
+    """What ``encode()`` is without orjson."""
     return _dump(value).encode()
 
 

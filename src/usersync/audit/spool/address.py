@@ -24,7 +24,7 @@ _NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
 
 
 def check_address(given: object) -> Address:
-    """Return what was given, or raise :class:`SettingsError` that says what can be."""
+    """Return what was given, or raise ``SettingsError`` that says what can be."""
     if given is None:
         return None
     given = sealed(given)

@@ -65,7 +65,7 @@ class Belonging:
     def meet(self, position: Position | None) -> str:
         """What the database has to be for it to take the events: the beginning of its position.
 
-        Raises :class:`ElsewhereError` if it is another database. The first one that is met is remembered.
+        Raises ``ElsewhereError`` if it is another database. The first one that is met is remembered.
         """
         known = self.origin.position
         if known is None:

@@ -49,7 +49,7 @@ _NO_HOME, _NO_KEEP = Home(), Keep()
 
 
 class Spool:
-    """A source for the writer. :meth:`append` is for any thread, the rest for the writer's.
+    """A source for the writer. ``append()`` is for any thread, the rest for the writer's.
 
     Every method may raise ``sqlite3.Error``. The file is private to its owner from the start.
     """
@@ -57,7 +57,7 @@ class Spool:
     def __init__(
         self, path: Path, max_bytes: int, *, tended: bool = True, home: Home = _NO_HOME, keep: Keep = _NO_KEEP
     ) -> None:
-        """With ``tended`` somebody calls :meth:`tend`; else each ``append`` that is due does a checkpoint.
+        """With ``tended`` somebody calls ``tend()``; else each ``append`` that is due does a checkpoint.
 
         ``home`` is where this process sends its events, and ``keep`` what it keeps of those that were
         delivered. A file that is there already says so itself.
@@ -121,7 +121,7 @@ class Spool:
         return Window(Keep(keep.ms if said is None else said, min(keep.size, max_bytes // 4)), known)
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """See :class:`~usersync.audit.spool.source.Source`."""
+        """See ``Source``."""
         return self._read(self.done, self.last, events, size)
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:

@@ -38,7 +38,7 @@ class Intake:
     """Takes events from any thread and keeps them until the writer has sent them.
 
     ``directory`` is None where the durability is ``memory``. ``tended`` means that a writer calls
-    :meth:`tend`.
+    ``tend()``.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class MemoryQueue:
 
     @property
     def last(self) -> int:
-        """See :class:`~usersync.audit.spool.source.Source`."""
+        """See ``Source``."""
         with self._lock:
             return self.done + len(self._events)
 
@@ -58,7 +58,7 @@ class MemoryQueue:
         return True
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """See :class:`~usersync.audit.spool.source.Source`."""
+        """See ``Source``."""
         with self._lock:
             # A list at once: a signal handler may add to the queue between two steps of a loop over it.
             oldest = enumerate(list(islice(self._events, events)), self.done + 1)
@@ -103,12 +103,12 @@ class MemoryQueue:
         return self._window.gone
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:
-        """See :class:`~usersync.audit.spool.source.KeepingSource`."""
+        """See ``KeepingSource``."""
         kept = islice((each for each in self._kept if each[0] > after), events)
         return fitting(((number, payload, b"blob") for number, payload in kept), size)
 
     def prune(self, now_ms: int) -> None:
-        """See :class:`~usersync.audit.spool.source.KeepingSource`."""
+        """See ``KeepingSource``."""
         while (through := self._window.pop_expired(now_ms)) is not None:
             while self._kept and self._kept[0][0] <= through:
                 self._kept.popleft()

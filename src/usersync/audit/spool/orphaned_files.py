@@ -1,6 +1,6 @@
 """Takes over the spool files of processes that are gone, and sees them through to the end.
 
-A file is taken over only by a process that sends to its database; see :mod:`usersync.audit.spool.belonging`.
+A file is taken over only by a process that sends to its database; see ``usersync.audit.spool.belonging``.
 A file whose events were all delivered stays until what it keeps of them is kept no longer.
 """
 
@@ -69,7 +69,7 @@ class Left:
 
 
 class Adoption:
-    """For the writer's thread alone, but for :meth:`waiting` and the attribute ``due_at``.
+    """For the writer's thread alone, but for ``waiting()`` and the attribute ``due_at``.
 
     ``contact`` says where the database was when it answered last, and when that was.
     """

@@ -29,7 +29,7 @@ class NotPrivateError(PermissionError):
 def make_directory(path: Path) -> None:
     """Make a directory that only this account can enter, and its parents likewise, whatever the umask is.
 
-    Raises OSError; :class:`NotPrivateError` where it is there and is another account's.
+    Raises OSError; ``NotPrivateError`` where it is there and is another account's.
     """
     missing = []
     for each in (path, *path.parents):
@@ -42,7 +42,7 @@ def make_directory(path: Path) -> None:
 
 
 def check_directory(path: Path) -> None:
-    """Close a directory of this account's to others; raise :class:`NotPrivateError` for another one."""
+    """Close a directory of this account's to others; raise ``NotPrivateError`` for another one."""
     with _opened(path, os.O_DIRECTORY) as fd:
         status = os.fstat(fd)
         _check_owner(path, status)
@@ -63,7 +63,7 @@ def _check_parent(path: Path) -> None:
 def check_file(path: Path) -> os.stat_result:
     """The status of a file that is this account's alone.
 
-    Raises OSError, :class:`NotPrivateError` among them.
+    Raises OSError, ``NotPrivateError`` among them.
     """
     with _opened(path) as fd:
         status = os.fstat(fd)

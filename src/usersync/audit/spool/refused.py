@@ -56,7 +56,7 @@ class RefusedEvents:
         ((self.last,),) = self._run("select coalesce(max(number), 0) from refused")
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """See :class:`~usersync.audit.spool.source.Source`."""
+        """See ``Source``."""
         oldest = (
             "select number, event, typeof(event) from refused where number > ? and number <= ? "
             "order by number limit ?"

@@ -49,7 +49,7 @@ class TrackingPlan:
 def plan_track(
     settings: Settings, table: str, options: TrackOptions, is_secret: IsSecret
 ) -> Steps[TrackingPlan]:
-    """What :func:`track` would change. Writes nothing."""
+    """What ``track()`` would change. Writes nothing."""
     name = parse_name(table, "table")
     state = yield from inspect_table(settings, name)
     return _plan(settings, name, options, is_secret, state)
@@ -64,8 +64,8 @@ def track(
 ) -> Steps[TrackingPlan]:
     """Record the changes of ``table`` from now on. Done already, it changes nothing; options replace others.
 
-    Raises :class:`SettingsError` for a table or column that cannot be tracked, and
-    :class:`PrivilegeMissingError` that names what is missing.
+    Raises ``SettingsError`` for a table or column that cannot be tracked, and
+    ``PrivilegeMissingError`` that names what is missing.
     """
     name = parse_name(table, "table")
     done: list[TrackingPlan] = []
@@ -85,7 +85,7 @@ def track(
 
 
 def plan_untrack(settings: Settings, table: str) -> Steps[TrackingPlan]:
-    """What :func:`untrack` would take away; nothing if the table is not tracked. Writes nothing."""
+    """What ``untrack()`` would take away; nothing if the table is not tracked. Writes nothing."""
     name = parse_name(table, "table")
     yield from inspect_table(settings, name)
     functions = yield from query(read_sql("tracking/tracked.sql"))
@@ -98,7 +98,7 @@ def plan_untrack(settings: Settings, table: str) -> Steps[TrackingPlan]:
 
 
 def untrack(settings: Settings, table: str, on_change: OnChange = lambda _: None) -> Steps[TrackingPlan]:
-    """Take everything away that :func:`track` has put on ``table``. What was recorded stays recorded."""
+    """Take everything away that ``track()`` has put on ``table``. What was recorded stays recorded."""
     done: list[TrackingPlan] = []
 
     def attempt() -> Steps[None]:

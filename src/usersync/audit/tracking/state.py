@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Row
 
 IsSecret = Callable[[str], bool]
-"""Whether a column of this name holds a secret; :meth:`usersync.audit.event.redaction.Redactor.is_secret`."""
+"""Whether a column of this name holds a secret; ``usersync.audit.event.redaction.Redactor.is_secret()``."""
 
 Made = Mapping[str, Any]
-"""What a table's functions were made from: what :attr:`Tracking.made_from` was then."""
+"""What a table's functions were made from: what ``Tracking.made_from`` was then."""
 
 
 @dataclass(frozen=True)

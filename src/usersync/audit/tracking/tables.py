@@ -93,7 +93,7 @@ def renew(settings: Settings) -> Steps[Renewal]:
     """What it takes that tracked tables are recorded as these settings and this release have it.
 
     Only functions, so that no table is locked; which columns are recorded stays. A table that was altered
-    since in such a way that this has to be decided anew is left to :func:`track`, with a note.
+    since in such a way that this has to be decided anew is left to ``track()``, with a note.
     """
     changes, findings = list[Change](), list[Finding]()
     rows = yield from _tracked_rows()

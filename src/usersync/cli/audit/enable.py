@@ -86,7 +86,7 @@ def enable(call: Call, *, table: str | None, yes: bool) -> View:
 
 
 def refuse_taken(name: TableName) -> None:
-    """Raise :class:`ConflictError` if a migration of the application creates a table of this name."""
+    """Raise ``ConflictError`` if a migration of the application creates a table of this name."""
     if found := creators_of(name):
         raise ConflictError(
             f"the audit log cannot be called {name}: {found[0]} creates a table of this name",

@@ -120,7 +120,7 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
 
 
 def _server_time(call: Call) -> datetime:
-    """The database server's clock. Raises :class:`ConflictError` if this machine's differs by a day."""
+    """The database server's clock. Raises ``ConflictError`` if this machine's differs by a day."""
     clocks = call.run(compare_clocks())
     if clocks.apart < _CLOCKS_AGREE:
         return clocks.server

@@ -22,7 +22,7 @@ def resumed(path: Path) -> Iterator[tuple[BinaryIO, UUID | None]]:
     """Yield the file, open at the end of its last complete line, and the id of the event in that line.
 
     A line that was cut off is removed. A new file is for its owner only, and has no event yet. Raises
-    :class:`ConflictError` if the last line is no event, :class:`SettingsError` if the file cannot be written.
+    ``ConflictError`` if the last line is no event, ``SettingsError`` if the file cannot be written.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:

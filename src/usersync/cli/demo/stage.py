@@ -59,7 +59,7 @@ class DemoFailedError(UsersyncError):
 
 
 def expect(condition: object, told: str) -> None:
-    """Raise :class:`DemoFailedError` unless what is told is so."""
+    """Raise ``DemoFailedError`` unless what is told is so."""
     if not condition:
         raise DemoFailedError(f"the demo did not turn out as told: expected that {told}")
 

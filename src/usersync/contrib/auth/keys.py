@@ -80,10 +80,10 @@ class KeySet:
         self._fetch = self._begun_at = None
 
     def find(self, key_id: str) -> Generator[Future[None], None, PyJWK]:
-        """Yield what is to be waited for, at most once and :data:`WAIT_S` long; return the key.
+        """Yield what is to be waited for, at most once and ``WAIT_S`` long; return the key.
 
-        Raises :class:`~usersync.errors.InvalidTokenError` if there is no such key, and
-        :class:`~usersync.errors.KeysUnavailableError` if that cannot be known.
+        Raises ``InvalidTokenError`` if there is no such key, and
+        ``KeysUnavailableError`` if that cannot be known.
         """
         key = self._known(key_id)
         if key is not None:
@@ -169,7 +169,7 @@ class _Deadline:
             each.close()
 
     def connect(self, *arguments: Any, **options: Any) -> socket.socket:
-        """In the place of :func:`socket.create_connection`."""
+        """In the place of ``socket.create_connection()``."""
         connected = socket.create_connection(*arguments, **options)
         # A second handle on the same connection: TLS takes the first one away.
         self._sockets.append(connected.dup())

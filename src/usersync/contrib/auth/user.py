@@ -35,7 +35,7 @@ class VerifiedUser:
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, Any]) -> Self:
-        """Read claims that were checked. Raises :class:`ValueError` and the like for what is no user."""
+        """Read claims that were checked. Raises ``ValueError`` and the like for what is no user."""
         return cls(
             id=UUID(claims["sub"]),
             role=claims["role"],

@@ -44,7 +44,7 @@ class _Verifier:
     are fetched over ``http://`` from this machine, from a private network with a warning, and from elsewhere
     only with ``insecure_http``.
 
-    Raises :class:`~usersync.errors.SettingsError` for what cannot be.
+    Raises ``SettingsError`` for what cannot be.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class TokenVerifier(_Verifier):
     def verify(self, token: str) -> VerifiedUser:
         """Check a token and return whose it is. Blocks while keys are fetched, for six seconds at the most.
 
-        Raises :class:`~usersync.errors.InvalidTokenError` for a token that is not accepted, and
-        :class:`~usersync.errors.KeysUnavailableError` if that cannot be known. Neither contains the token.
+        Raises ``InvalidTokenError`` for a token that is not accepted, and
+        ``KeysUnavailableError`` if that cannot be known. Neither contains the token.
         """
         return drive(self._steps(token), WAIT_S)
 
@@ -160,7 +160,7 @@ class AsyncTokenVerifier(_Verifier):
     __doc__ = f"""Checks access tokens, from asyncio. {_Verifier.__doc__}"""
 
     async def verify(self, token: str) -> VerifiedUser:
-        """Check a token and return whose it is; see :meth:`TokenVerifier.verify`. Never blocks the loop."""
+        """Check a token and return whose it is; see ``TokenVerifier.verify()``. Never blocks the loop."""
         return await drive_async(self._steps(token), WAIT_S)
 
 

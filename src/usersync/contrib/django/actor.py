@@ -25,7 +25,7 @@ def actor_of(request: Any) -> Mapping[str, Any]:
     """The user of a token that was checked, else ``request.user``.
 
     A user that the request has not loaded yet is loaded, as the view would load it; in an asyncio view that
-    is impossible, and raises :class:`SynchronousOnlyOperation`.
+    is impossible, and raises ``SynchronousOnlyOperation``.
     """
     checked = getattr(request, "supabase_user", None)
     if checked is not None:

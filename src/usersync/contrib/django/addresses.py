@@ -17,7 +17,7 @@ _KEYWORDS = frozenset(option.keyword.decode() for option in Conninfo.get_default
 def address_of(alias: str) -> str:
     """The address of one of ``DATABASES``, for connections of usersync's own, as the same role.
 
-    Raises :class:`~usersync.errors.SettingsError` for an alias that is none, or not PostgreSQL's.
+    Raises ``SettingsError`` for an alias that is none, or not PostgreSQL's.
     """
     try:
         connection = connections[alias]

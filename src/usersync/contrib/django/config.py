@@ -32,19 +32,19 @@ class Config:
     database: str | None = "default"
     #: What ``usersync.toml`` would say. Without it, that file in ``BASE_DIR`` counts, if there is one.
     settings: Mapping[str, Any] | None = None
-    #: See :class:`~usersync.contrib.request.TrustedProxies`.
+    #: See ``TrustedProxies``.
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
-    #: The path of a :data:`FindActor`, for projects whose ``request.user`` is not who is acting.
+    #: The path of a ``FindActor``, for projects whose ``request.user`` is not who is acting.
     actor: FindActor | None = None
     #: How Supabase's access tokens are checked: what ``TokenVerifier.from_env()`` takes. None: they are not.
     tokens: Mapping[str, Any] | None = None
     #: Tell the database who is acting, for the tables that ``usersync audit track`` records.
     pass_context: bool = False
-    #: Options of the :class:`~usersync.AuditLog`.
+    #: Options of the ``AuditLog``.
     audit: Mapping[str, Any] = field(default_factory=dict)
 
     def schema_settings(self) -> Settings:
-        """The settings that the database is set up with. Raises :class:`SettingsError`."""
+        """The settings that the database is set up with. Raises ``SettingsError``."""
         if self.settings is None:
             return load_settings(directory=_base_dir())
         try:
@@ -54,7 +54,7 @@ class Config:
 
     @property
     def settings_source(self) -> str:
-        """Where :meth:`schema_settings` come from, for people."""
+        """Where ``schema_settings()`` come from, for people."""
         if self.settings is not None:
             return 'USERSYNC["SETTINGS"]'
         return FILE_NAME if (_base_dir() / FILE_NAME).is_file() else "defaults"
@@ -62,7 +62,7 @@ class Config:
 
 @cache
 def config() -> Config:
-    """The setting ``USERSYNC``; raises :class:`SettingsError` that names the key."""
+    """The setting ``USERSYNC``; raises ``SettingsError`` that names the key."""
     given = getattr(django_settings, "USERSYNC", {})
     if not isinstance(given, dict):
         raise SettingsError(f"USERSYNC: expected a dict, got {type(given).__name__}")

@@ -20,7 +20,7 @@ _lock = ForkSafeLock()
 def audit_log() -> AuditLog:
     """The project's log: one a process and database, made when it is first asked for.
 
-    Raises :class:`~usersync.errors.SettingsError`.
+    Raises ``SettingsError``.
     """
     alias = config().database
     # By what the database is called at this moment: a test runner calls it something else.
@@ -48,7 +48,7 @@ def _make(alias: str | None) -> AuditLog:
 
 
 class _Current:
-    """Whatever is asked of it is asked of the log that :func:`audit_log` returns."""
+    """Whatever is asked of it is asked of the log that ``audit_log()`` returns."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(audit_log(), name)
@@ -62,7 +62,7 @@ def record_on_commit(action: str, *, using: str | None = None, **event: Any) -> 
     """Record an event once the transaction that is open on the database ``using`` has committed.
 
     Nothing is recorded if it is rolled back, or the savepoint is that it is in; without a transaction the
-    event is recorded at once. ``event`` is what :meth:`~usersync.AuditLog.record` takes; its time, its
+    event is recorded at once. ``event`` is what ``record()`` takes; its time, its
     context and its values are those of the call. Unlike with ``record_in()``, a process that is killed right
     after the commit may leave no event; and the commit never waits for one.
     """

@@ -85,7 +85,7 @@ class ApplyUsersync(Operation):
 
 
 def carriers(connection: Any, *, applied: bool) -> list[tuple[str, str]]:
-    """The migrations with :class:`ApplyUsersync` that are applied to a database, or are not yet."""
+    """The migrations with ``ApplyUsersync`` that are applied to a database, or are not yet."""
     loader = MigrationLoader(connection, ignore_no_migrations=True)
     return [
         key

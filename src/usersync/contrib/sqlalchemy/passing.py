@@ -64,7 +64,7 @@ def pass_context(engine: Engine | AsyncEngine) -> None:
     user agent of the audit context. Without a context nothing is sent. Can be called again.
 
     A connection in autocommit has no transaction, and so tells nothing; a warning says so once. Raises
-    :class:`~usersync.errors.SettingsError` for what is no engine for PostgreSQL.
+    ``SettingsError`` for what is no engine for PostgreSQL.
     """
     target = getattr(engine, "sync_engine", engine)
     if not isinstance(target, Engine):

@@ -48,12 +48,12 @@ def track(model: type, audit: AuditLog, *, exclude: Collection[str] = (), requir
     cost it one statement, in a savepoint, for each flush. ``exclude`` are attributes to leave out; of those
     that look like secrets it is recorded that they changed, and not to what. An event that cannot be stored
     is counted as dropped; with ``required`` it fails the flush
-    (:class:`~usersync.errors.DatabaseError`). A subclass may be tracked by itself, with options of its own.
+    (``DatabaseError``). A subclass may be tracked by itself, with options of its own.
 
     What no object takes part in is not seen: ``insert()``, ``update()`` and ``delete()`` statements, bulk
     methods, cascades and defaults of the database's, other programs. ``usersync audit track`` sees all that.
 
-    Raises :class:`~usersync.errors.SettingsError` for what is no mapped class, for an attribute that it does
+    Raises ``SettingsError`` for what is no mapped class, for an attribute that it does
     not have, and for a class that is tracked already.
     """
     mapper: Any = inspect(model, raiseerr=False)

@@ -1,6 +1,6 @@
 """``usersync init``: looking at a database, and proposing settings for it. Writes nothing.
 
-First :func:`look_for_tables`, then, with one of its choices, :func:`propose`.
+First ``look_for_tables()``, then, with one of its choices, ``propose()``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ __all__ = ["Choice", "Proposal", "Proposed", "Tables", "look_for_tables", "propo
 class Proposal:
     """Settings for a database, and what was seen on the way to them."""
 
-    #: As :func:`~usersync.settings.parse_settings` reads it.
+    #: As ``parse_settings()`` reads it.
     data: Mapping[str, Any]
     settings: Settings
     columns: tuple[Proposed, ...]

@@ -197,7 +197,7 @@ def _rules(about: Mapping[str, Any], fit: Fit) -> Iterator[str]:
 
 
 _ASKS_PG_NET = re.compile(r"\bnet\.http_|\bsupabase_functions\.http_request\b", re.IGNORECASE)
-#: What :func:`network_use` says of a trigger whose request is made at once.
+#: What ``network_use()`` says of a trigger whose request is made at once.
 WAITS = "asks the network and waits for the answer"
 _ASKS_HTTP = re.compile(r"\bhttp(_(get|post|put|patch|delete|head))?\s*\(|\bdblink", re.IGNORECASE)
 

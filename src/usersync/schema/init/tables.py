@@ -58,7 +58,7 @@ class Tables:
     def choose(self, table: TableName | None) -> Choice | TableName | None:
         """The one that was named, else the one that the evidence shows; a name where there is no such table.
 
-        None where nothing is known to be one. Raises :class:`ConflictError` for one that cannot be used.
+        None where nothing is known to be one. Raises ``ConflictError`` for one that cannot be used.
         """
         if table is None and self.settled:
             return self.settled
@@ -83,7 +83,7 @@ def look_for_tables(
 
     ``trial`` is what was seen of the auth server's flows.
 
-    Raises :class:`ConflictError` where there is no auth server's table.
+    Raises ``ConflictError`` where there is no auth server's table.
     """
     settings = replace(Settings(), source_table=source)
     inspection = yield from inspect(render_bundle(settings))

@@ -44,7 +44,7 @@ class Token(NamedTuple):
 
 
 def tokens(body: str) -> list[Token]:
-    """The words of a function's body, without comments; raises :class:`UnreadableError`."""
+    """The words of a function's body, without comments; raises ``UnreadableError``."""
     if len(body) > _MAX_CHARACTERS:
         raise UnreadableError("it is very long")
     return list(_cut(body))

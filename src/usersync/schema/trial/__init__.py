@@ -1,8 +1,8 @@
 """The trial: flows of the auth server, tried on a database, each in a transaction that is rolled back.
 
 A *flow* is one request of the auth server after those that it needs: a sign-up, a change, a deletion
-(:data:`usersync.schema.trial.flows.FLOWS`). What was seen of each is an
-:class:`~usersync.schema.trial.observation.Observation`: whether the auth server's statements were accepted,
+(``usersync.schema.trial.flows.FLOWS``). What was seen of each is an
+``Observation``: whether the auth server's statements were accepted,
 and which rows of which of the application's tables were made, changed and removed, with which values.
 
 How to call it, with an autocommit connection that is in no transaction::
@@ -19,7 +19,7 @@ How to call it, with an autocommit connection that is in no transaction::
             row.kind, row.values                      # "made", {"id": "<id>", "email": "<email>", "bio": ""}
 
 Values are comparable between users. ``"<id>"``, ``"<email>"``, ``"<user_metadata.full_name>"`` and
-``"<created_at>"`` stand for the user's own (:func:`~usersync.schema.trial.observation.source_of` gives the
+``"<created_at>"`` stand for the user's own (``source_of()`` gives the
 name as the settings have it), ``"<now>"`` for the time of the transaction, ``"<email before>"`` for what the
 request replaced, and ``"<varies>"`` for what differs from user to user and comes from no source. Everything
 else is a constant. ``"user_<id>"`` is a value put together. Of ``settings`` only the names of the auth

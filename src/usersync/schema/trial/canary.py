@@ -52,7 +52,7 @@ def fly(connection: psycopg.Connection[Any], settings: Settings, *, call_out: bo
     """Try every flow, and look at the row of each user. Blocks; rolls everything back.
 
     A flow that is refused is tried again with usersync's triggers doing nothing: is it refused without them,
-    too? The connection must be in autocommit mode and in no transaction. Raises :class:`UsersyncError`
+    too? The connection must be in autocommit mode and in no transaction. Raises ``UsersyncError``
     only where the connection is lost.
     """
     if not run(query_row(_INSTALLED), connection)["installed"]:

@@ -82,7 +82,7 @@ def observe(
     unless ``call_out``; nor is one that waits for another session, or too long. ``metadata_keys`` are those
     of an earlier trial; ``witness`` tells what became of a user's row.
 
-    Raises :class:`UsersyncError` only where the connection is lost.
+    Raises ``UsersyncError`` only where the connection is lost.
     """
     started = time.monotonic()
     observer = Observer(connection, tuple(first), dict(metadata_keys or {}), witness)

@@ -44,7 +44,7 @@ def rehearse(
 ) -> Rehearsed:
     """Try the flows again, each in a transaction that makes the changes first, and compare. Blocks.
 
-    ``before`` is what :func:`~usersync.schema.trial.observing.observe` saw. The connection must be in
+    ``before`` is what ``observe()`` saw. The connection must be in
     autocommit mode and in no transaction. While a flow runs, the auth server's table is closed to writers.
     """
     tried = [each.flow for each in before if each.state != "not tried"]

@@ -53,7 +53,7 @@ class AuthServer:
 
     @classmethod
     def from_env(cls) -> Self:
-        """From ``SUPABASE_AUTH_URL`` if it is set, else from ``SUPABASE_URL``; raises :class:`ApiKeyError`.
+        """From ``SUPABASE_AUTH_URL`` if it is set, else from ``SUPABASE_URL``; raises ``ApiKeyError``.
 
         The key is that of the Data API; an auth server without a gateway knows the ``service_role`` key only.
         """
@@ -64,7 +64,7 @@ class AuthServer:
         return cls(DataApi(url.value, key.value), _BEHIND_GATEWAY if behind else "")
 
     def first_page(self, size: int = PAGE_SIZE) -> Exchange[UserPage]:
-        """The first page, by cursor if the server can do that, else by number; raises :class:`Refusal`."""
+        """The first page, by cursor if the server can do that, else by number; raises ``Refusal``."""
         # A server that pages by number takes no notice of the limit.
         found = yield from self.page(f"limit={size}")
         if found.next_query is None or found.next_query.startswith("limit="):
@@ -72,14 +72,14 @@ class AuthServer:
         return (yield from self.page(f"page=1&per_page={size}"))
 
     def page(self, query: str) -> Exchange[UserPage]:
-        """One page; raises :class:`Refusal`."""
+        """One page; raises ``Refusal``."""
         path = f"{self.prefix}/admin/users?{query}"
         return (
             yield from ask(self.api, "GET", path, read=lambda reply, host: _read_page(reply, host, query))
         )
 
     def find(self, user_id: UUID | str) -> Exchange[User | None]:
-        """One user, or None if the server knows nobody of this id; raises :class:`Refusal`."""
+        """One user, or None if the server knows nobody of this id; raises ``Refusal``."""
         return (yield from ask(self.api, "GET", f"{self.prefix}/admin/users/{user_id}", read=_read_user))
 
 

@@ -115,7 +115,7 @@ _CONNECTION_HINTS = (
 
 
 def read_answer(reply: Reply, host: str) -> Any:
-    """The JSON that our function returned; raises :class:`Refusal`."""
+    """The JSON that our function returned; raises ``Refusal``."""
     if reply.status in {200, 204}:
         return _read_json(reply, host)
     raise refusal_of(reply, host)

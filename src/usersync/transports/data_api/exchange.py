@@ -57,7 +57,7 @@ def ask(
 ) -> Exchange[T]:
     """Send a request until there is an answer, and return what ``read`` makes of it.
 
-    Raises :class:`Refusal`.
+    Raises ``Refusal``.
     """
     began = time.monotonic()
     deadline = began + api.timeout
@@ -77,7 +77,7 @@ def ask(
 
 
 def heard(api: DataApi, reply: Reply | NoReply | None, read: Callable[[Reply, str], T], seconds: float) -> T:
-    """What ``read`` makes of a reply, for which ``seconds`` were waited; raises :class:`Refusal`."""
+    """What ``read`` makes of a reply, for which ``seconds`` were waited; raises ``Refusal``."""
     if isinstance(reply, Reply):
         return read(reply, api.host)
     reason, passing = (reply.reason, reply.passing) if reply else ("nothing was sent", False)
@@ -92,7 +92,7 @@ def _pause(number: int) -> float:
 
 
 def call_function(api: DataApi, function: str, arguments: Mapping[str, Any]) -> Exchange[Any]:
-    """Call a function in ``public``; raises :class:`Refusal`."""
+    """Call a function in ``public``; raises ``Refusal``."""
     body = json.dumps(arguments, ensure_ascii=False, separators=(",", ":")).encode()
     return (yield from ask(api, "POST", rpc_path(function), body, read=read_answer))
 
@@ -103,7 +103,7 @@ def rpc_path(function: str) -> str:
 
 
 def converse(plan: Steps[T], api: DataApi) -> Exchange[T]:
-    """Drive ``plan`` to its end and return its result; raises :class:`UsersyncError`."""
+    """Drive ``plan`` to its end and return its result; raises ``UsersyncError``."""
     try:
         step = next(plan)
         while True:

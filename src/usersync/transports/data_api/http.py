@@ -165,7 +165,7 @@ async def drive_async(exchange: Exchange[T], wire: Wire) -> T:
 
 
 class BlockingWire:
-    """:class:`Wire` for code that blocks; from any thread, and from a forked process, which has its own."""
+    """``Wire`` for code that blocks; from any thread, and from a forked process, which has its own."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api

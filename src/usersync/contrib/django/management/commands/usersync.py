@@ -42,7 +42,7 @@ class Command(BaseCommand):
         parser.add_argument("--database")
 
     def handle(self, *_: object, **options: Any) -> None:
-        """Run from Python. Raises :class:`CommandError` if the exit code is not 0."""
+        """Run from Python. Raises ``CommandError`` if the exit code is not 0."""
         given = list(options["arguments"])
         if options.get("database"):
             given += ["--database", options["database"]]
