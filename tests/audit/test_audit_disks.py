@@ -65,9 +65,10 @@ def fill_disk(path):
 
 
 def come_back(log):
-    "Record until it goes to the spool again."
+    "Record until it goes to the spool again, and no faster than memory is emptied."
     while log.stats().spool_error:
         ids.append(log.record("a.b"))
+        assert log.flush(30)
 
 
 def end(log):
