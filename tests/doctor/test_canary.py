@@ -15,8 +15,8 @@ from usersync.config.settings import load_settings
 from usersync.doctor import judge
 from usersync.errors import ConnectionFailedError
 from usersync.schema import installation
-from usersync.schema.trial import observing
-from usersync.schema.trial.canary import fly as fly_over
+from usersync.schema.trial import observer
+from usersync.schema.trial.canary import run_canary as fly_over
 from usersync.schema.trial.flows import FLOWS
 from usersync.testing import broken_users_table
 from usersync.transports.run import run as run_plan
@@ -358,7 +358,7 @@ def test_a_connection_that_is_killed_leaves_nothing(clinic, fly, root):
 
 @pytest.mark.newest_server
 def test_it_ends_before_it_is_in_anybodys_way(fly, monkeypatch):
-    monkeypatch.setattr(observing, "MOST_SECONDS", 0)
+    monkeypatch.setattr(observer, "MOST_SECONDS", 0)
     found = fly()
     assert set(states(found).values()) == {"not tried"}
     assert verdicts(found)["D033"].status == "warning"
@@ -367,7 +367,7 @@ def test_it_ends_before_it_is_in_anybodys_way(fly, monkeypatch):
 @pytest.mark.newest_server
 def test_a_locked_users_table(clinic, fly, root, monkeypatch):
     """An ALTER TABLE of somebody else's: each request gives up waiting, and after a while the canary does."""
-    monkeypatch.setattr(observing, "MOST_SECONDS", 2)
+    monkeypatch.setattr(observer, "MOST_SECONDS", 2)
     table, column = clinic.settings.users_table, clinic.project.columns["email"]
     with broken_users_table(clinic.project.database.dsn(), "locked", table=table, column=column):
         found = fly()
@@ -448,7 +448,7 @@ class TestTheCommand:
     def test_a_time_out_while_it_prepares_hides_no_other_check(self, doctor, monkeypatch):
         """Input: a loaded machine, where one statement takes longer than it may."""
         slow = "set local statement_timeout = '1ms'; select pg_sleep(1)"
-        monkeypatch.setattr(observing, "_SHORT", slow)
+        monkeypatch.setattr(observer, "_SHORT", slow)
         _, said = doctor("--canary", "--json")
         checks = {check["code"]: check for check in json.loads(said.out)["checks"]}
         assert set(checks) == {f"D{number:03}" for number in range(1, 38)}

@@ -53,7 +53,7 @@ ROW = """
 
 
 @pytest.fixture(params=["German, DMY", "SQL, DMY", "Postgres, MDY"])
-def strangers(request, database):
+def other_defaults(request, database):
     """A database in which every session of ``postgres`` has other settings than the tests'."""
     with database.connect("supabase_admin") as superuser:
         for name, value in {**STRANGE, "DateStyle": request.param}.items():
@@ -62,11 +62,11 @@ def strangers(request, database):
         superuser.execute(f"alter role postgres in database {database.name} reset all")
 
 
-def test_installing_reading_and_pruning(strangers):
-    install(strangers, logged())
-    with GoTrue(strangers.dsn("supabase_auth_admin")) as auth:
+def test_installing_reading_and_pruning(other_defaults):
+    install(other_defaults, logged())
+    with GoTrue(other_defaults.dsn("supabase_auth_admin")) as auth:
         user = auth.sign_up_email("ada@example.com")
-    with connect(strangers.dsn()) as connection:
+    with connect(other_defaults.dsn()) as connection:
         assert not run(installation.plan(logged()), connection).changes
         connection.execute(
             "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', 'a.b', "
@@ -81,7 +81,7 @@ def test_installing_reading_and_pruning(strangers):
         run(upkeep.prune(datetime(2020, 1, 1, tzinfo=UTC)), connection)
         checked = run(doctor.examine(logged()), connection)
         assert {each.code: each.summary for each in checked if "DateStyle" in str(each)} == {}
-    with UserSync(strangers.dsn()) as client:
+    with UserSync(other_defaults.dsn()) as client:
         assert client.status().in_step
         assert client.failures() == []
 

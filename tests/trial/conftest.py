@@ -8,7 +8,7 @@ import pytest
 
 from usersync.config.settings import Settings
 from usersync.schema import installation
-from usersync.schema.trial.observing import observe
+from usersync.schema.trial.observer import observe
 from usersync.transports.run import run
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 from written_by_hand import trigger
 
 from usersync.config.settings import parse_settings
-from usersync.schema.trial import observing
-from usersync.schema.trial.observing import observe
+from usersync.schema.trial import observer
+from usersync.schema.trial.observer import observe
 from usersync.schema.trial.rehearsal import rehearse
 
 pytestmark = pytest.mark.newest_server
@@ -99,7 +99,7 @@ def test_a_sequence_that_a_function_draws_from(tried):
 def test_a_machine_that_is_too_busy_to_prepare_ends_nothing(tried, monkeypatch):
     """A time-out before the first flow: nothing was tried, and nothing is raised."""
     slow = "set local statement_timeout = '1ms'; select pg_sleep(1)"
-    monkeypatch.setattr(observing, "_SHORT", slow)
+    monkeypatch.setattr(observer, "_SHORT", slow)
     trial = tried("select", SIGN_UP)
     assert trial.observations == {}
     assert "the trial was not finished" in trial.obstacle.message

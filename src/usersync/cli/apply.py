@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from usersync.cli.sync_view import SyncView
     from usersync.models import Change
     from usersync.schema.trial.observation import Trial
-    from usersync.schema.trial.rehearsal import Rehearsed
+    from usersync.schema.trial.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ApplyView:
     sync: SyncView | None
     #: Whether the users are read from a copy of the auth server's table.
     copies_source: bool = False
-    trial: Rehearsed | None = None
+    trial: Rehearsal | None = None
     #: Whether usersync is paused, so that nobody was synced.
     paused: bool = False
 
@@ -84,7 +84,7 @@ class DeclinedView:
     """Differences that nobody agreed to: nothing was installed."""
 
     planned: PlanView
-    trial: Rehearsed
+    trial: Rehearsal
     exit_code: int = 1
 
     def lines(self, width: int) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _concerns_flows(call: Call, changes: tuple[Change, ...]) -> bool:
 class NotAcceptedError(Exception):
     """Something would be different, and nobody agreed to it."""
 
-    def __init__(self, trial: Rehearsed) -> None:
+    def __init__(self, trial: Rehearsal) -> None:
         super().__init__()
         self.trial = trial
 
@@ -240,13 +240,13 @@ class Installation:
         self._call_out = call_out
         self._today: Trial | None = None
         self._made: list[Change] = []
-        self.rehearsed: Rehearsed | None = None
+        self.rehearsed: Rehearsal | None = None
 
     def try_today(self, *, asks: bool) -> None:
         """Try the flows as they are, and say first of all what fails already."""
         if self._connection is None:
             return
-        from usersync.schema.trial.observing import observe  # noqa: PLC0415 - a driver, which --help can do without
+        from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help can do without
 
         output = self._call.output
         output.tell(f"Trying the auth server's flows on {self._call.target}; each is rolled back.")
@@ -276,7 +276,7 @@ class Installation:
             self._call.record_act("usersync.applied", changes=len(changes))
         return changes
 
-    def _rehearse(self, changes: tuple[Change, ...]) -> Rehearsed | None:
+    def _rehearse(self, changes: tuple[Change, ...]) -> Rehearsal | None:
         if self._today is None or self._connection is None or self._today.obstacle or not changes:
             return None
         from usersync.schema.trial.rehearsal import rehearse  # noqa: PLC0415 - likewise

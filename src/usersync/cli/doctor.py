@@ -119,11 +119,11 @@ class Surgery:
     def fly(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> Flown:
         from usersync.doctor import judge  # noqa: PLC0415 - likewise
         from usersync.doctor.checks.d037_canary_event import try_event  # noqa: PLC0415 - likewise
-        from usersync.schema.trial.canary import fly  # noqa: PLC0415 - late, see doctor
+        from usersync.schema.trial.canary import run_canary  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         self.call.output.tell(f"Trying sign-ups on {self.call.target}, to be rolled back")
-        done = fly(self.connection, self._known[0], call_out=call_out)
+        done = run_canary(self.connection, self._known[0], call_out=call_out)
         done = replace(done, event=run(try_event(self._known[0]), self.connection))
         return Flown(judge(done, checks), done)
 

@@ -18,8 +18,8 @@ from usersync.config.settings import FILE_NAME, Settings
 from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError
 from usersync.schema.init import Choice, look_for_tables, propose
-from usersync.schema.init.observed import trigger_names
-from usersync.schema.init.text import question_text, settings_text
+from usersync.schema.init.settings_file import question_text, settings_text
+from usersync.schema.init.trial_evidence import trigger_names
 
 if TYPE_CHECKING:
     from usersync.cli.output import View
@@ -122,7 +122,7 @@ def _try(call: Call, source: TableName) -> Trial | None:
     names = call.run(trigger_names(source))
     if not names:
         return None
-    from usersync.schema.trial.observing import observe  # noqa: PLC0415 - a driver, which --help does without
+    from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help does without
 
     call.output.tell(f"Trying the auth server's requests on {call.target}; each is rolled back.")
     with call.connection() as connection:

@@ -9,12 +9,12 @@ from usersync.cli.plan_view import finding_lines
 from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
 from usersync.cli.trial_view import today_lines
 from usersync.core.foreign_keys import ON_DELETE
-from usersync.schema.init.choice import shown
 from usersync.schema.init.columns import is_mirrored, left_out
-from usersync.schema.init.observed import faults
-from usersync.schema.init.surroundings import network_use
-from usersync.schema.init.text import entry, tables_question
+from usersync.schema.init.settings_file import entry, tables_question
+from usersync.schema.init.table_choice import shown
 from usersync.schema.init.toml import toml
+from usersync.schema.init.trial_evidence import faults
+from usersync.schema.network_calls import network_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,7 +56,7 @@ class InitView:
         if proposal.trial and (today := list(today_lines(proposal.trial, width))):
             yield from ("", *today[: -1 if not today[-1] else None])
         yield from _section("Columns", self._columns(width))
-        yield from _section(f"On {proposal.settings.source_table}", self._strangers(width))
+        yield from _section(f"On {proposal.settings.source_table}", self._third_party_triggers(width))
         yield from _section(f"Triggers on {proposal.settings.users_table}", self._triggers(width))
         yield from _section("What refers to a user", self._referrers())
         yield from _section("Worth knowing", self._notes(width))
@@ -91,12 +91,14 @@ class InitView:
             yield from wrap(plain(", ".join(names)), width, first=faint("  left out: "))
             yield from map(faint, wrap(plain(why), width, first="      "))
 
-    def _strangers(self, width: int) -> Iterator[str]:
-        for each in self.proposal.strangers:
-            if each.is_copy:
+    def _third_party_triggers(self, width: int) -> Iterator[str]:
+        for each in self.proposal.third_party_triggers:
+            if each.is_replaceable:
                 what = f"{good('copies a row')}: usersync apply --adopt takes its place"
             else:
-                what = f"{warning('stays')}: it {', '.join(each.beyond or (str(each.fixed),))}"
+                what = (
+                    f"{warning('stays')}: it {', '.join(each.other_effects or (str(each.not_restorable),))}"
+                )
             yield f"  {plain(each.name)}  {faint(plain(each.function))}"
             yield from wrap(what, width, first="      ")
 
@@ -172,8 +174,13 @@ class InitView:
             "other_tables": [str(table) for table in self.others],
             "columns": [asdict(each) for each in proposal.columns],
             "triggers_on_auth_users": [
-                {"name": each.name, "function": each.function, "copies": each.is_copy, "beyond": each.beyond}
-                for each in proposal.strangers
+                {
+                    "name": each.name,
+                    "function": each.function,
+                    "copies": each.is_replaceable,
+                    "beyond": each.other_effects,
+                }
+                for each in proposal.third_party_triggers
             ],
             "triggers_on_users": [
                 {

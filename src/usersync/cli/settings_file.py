@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.cli.origins import lines_of_keys
 from usersync.config.settings import FILE_NAME
 from usersync.errors import SettingsError
-from usersync.schema.init.text import NO_LOG
+from usersync.schema.init.settings_file import NO_LOG
 from usersync.schema.init.toml import toml
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from usersync.schema.trial.comparison import Difference
     from usersync.schema.trial.observation import Trial
-    from usersync.schema.trial.rehearsal import Rehearsed
+    from usersync.schema.trial.rehearsal import Rehearsal
 
 _MARKS = {
     "refused": bad("  ✗ "),
@@ -70,7 +70,7 @@ def _not_tried_lines(trial: Trial, width: int) -> Iterator[str]:
     yield ""
 
 
-def difference_lines(done: Rehearsed, width: int) -> Iterator[str]:
+def difference_lines(done: Rehearsal, width: int) -> Iterator[str]:
     """What is different with usersync."""
     tried = len(done.before) - len(done.before.not_tried)
     if not done.differences:
@@ -88,7 +88,7 @@ def difference_lines(done: Rehearsed, width: int) -> Iterator[str]:
     yield from _timing_lines(done, width)
 
 
-def _timing_lines(done: Rehearsed, width: int) -> Iterator[str]:
+def _timing_lines(done: Rehearsal, width: int) -> Iterator[str]:
     if done.timings:
         parts = [f"{each.flow} {each.usersync:.2f} of {each.total:.2f} ms" for each in done.timings]
         text = f"Time in usersync's triggers (median): {', '.join(parts)}."
@@ -99,7 +99,7 @@ def _said(each: Difference) -> str:
     return each.message if each.subject == "auth.users" else f"{each.subject}: {each.message}"
 
 
-def trial_data(done: Rehearsed) -> dict[str, Any]:
+def trial_data(done: Rehearsal) -> dict[str, Any]:
     """The same for programs."""
     return {
         "tried_as": done.before.tried_as,

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from usersync.models import Finding
-from usersync.schema.effects import BEFORE, DELETE, INSERT, ROW, UPDATE, beyond
-from usersync.schema.recipes import read_recipe
+from usersync.schema.effects import BEFORE, DELETE, INSERT, ROW, UPDATE, unreproduced_effects
 from usersync.schema.third_party_triggers import listed
+from usersync.schema.trigger_parser import parse_function
 from usersync.transports.steps import PINNED, query
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def _findings(rows: list[Row], settings: Settings, inspection: Inspection) -> It
     for row in rows:
         if (row["name"], row["function"]) in running:
             continue
-        recipe = read_recipe(row["body"], row["language"])
+        parsed = parse_function(row["body"], row["language"])
         trigger = {"definition": row["definition"], "type": _type(row["definition"])}
-        does = tuple(dict.fromkeys(beyond(trigger, recipe, settings, inspection.catalog)))
+        does = tuple(dict.fromkeys(unreproduced_effects(trigger, parsed, settings, inspection.catalog)))
         if does:
             yield Finding(
                 "D005",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usersync.models import Change
-from usersync.schema.third_party_triggers import strangers
+from usersync.schema.third_party_triggers import third_party_triggers
 from usersync.schema.trigger_names import Surroundings, operations_of, trigger_names
 from usersync.sql.expressions import literal
 from usersync.transports.steps import PINNED, Steps, query
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from usersync.config.settings import Settings
-    from usersync.schema.third_party_triggers import Stranger
+    from usersync.schema.third_party_triggers import ThirdPartyTrigger
     from usersync.sql.render import Bundle
     from usersync.transports.steps import Row
 
@@ -30,7 +30,7 @@ class Adoption:
     """What becomes of hand-written triggers, and the names that usersync's triggers have beside them."""
 
     #: Those that usersync replaces.
-    replaced: tuple[Stranger, ...]
+    replaced: tuple[ThirdPartyTrigger, ...]
     #: Of usersync's triggers, by their usual names.
     names: Mapping[str, str]
     #: What an earlier release had renamed, and gets its name back: that name, and the present one.
@@ -66,11 +66,11 @@ def adoption(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> 
     """Which hand-written triggers are replaced, and under which names usersync's then are."""
     noted = {row["name"]: row for row in catalog["adopted"] if row["kind"] == "trigger"}
     present = {trigger["name"]: trigger for trigger in catalog["source_triggers"] or ()}
-    others = strangers(settings, catalog) if present else ()
+    others = third_party_triggers(settings, catalog) if present else ()
     replaced = tuple(
         each
         for each in others
-        if each.is_copy and (adopt or _was_adopted(present[each.name], noted.get(each.name)))
+        if each.is_replaceable and (adopt or _was_adopted(present[each.name], noted.get(each.name)))
     )
     going = {each.name for each in replaced}
     staying = {each.name for each in others} - going
@@ -83,7 +83,11 @@ def adoption(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> 
     around = Surroundings(
         tuple(present.values()),
         {name: bits for name, bits in operations.items() if name not in staying},
-        {original.get(each.name, each.name) for each in others if each.makes_rows and each.name in staying},
+        {
+            original.get(each.name, each.name)
+            for each in others
+            if each.creates_the_row and each.name in staying
+        },
         returned,
     )
     return Adoption(replaced, trigger_names(around), returned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from usersync.schema.recipes import ALWAYS, Condition, Value, read_recipe, read_when
+from usersync.schema.trigger_parser import ALWAYS, Condition, Value, parse_function, read_when
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from usersync.config.mapping import Column
     from usersync.config.settings import Settings
-    from usersync.schema.recipes import Recipe, Write
+    from usersync.schema.trigger_parser import ParsedFunction, Write
 
 # Bits of pg_trigger.tgtype.
 ROW, BEFORE, INSERT, DELETE, UPDATE = 1, 2, 4, 8, 16
@@ -27,37 +27,37 @@ def events(trigger: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(name for name, bit in bits.items() if trigger["type"] & bit)
 
 
-def effects(trigger: Mapping[str, Any], recipe: Recipe) -> tuple[Write, ...]:
+def effects(trigger: Mapping[str, Any], parsed: ParsedFunction) -> tuple[Write, ...]:
     """What the trigger writes, each with the operations on which it really does."""
     when = read_when(trigger["definition"]) or ALWAYS
     fires = when & Condition(events(trigger))
     found = []
-    for write in recipe.writes:
+    for write in parsed.writes:
         condition = write.condition & fires
         if condition.operations:
             found.append(write.under(condition))
     return tuple(found)
 
 
-def beyond(
-    trigger: Mapping[str, Any], recipe: Recipe, settings: Settings, catalog: Mapping[str, Any]
+def unreproduced_effects(
+    trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Settings, catalog: Mapping[str, Any]
 ) -> Iterator[str]:
     """What the trigger does that usersync would not do in its place, in words; nothing if it does no more."""
-    for each in recipe.beyond:
+    for each in parsed.other_effects:
         # How it writes to another table does not matter.
         is_own = f" {settings.users_table} " in each
         yield each if is_own else each.removesuffix(" in a way that usersync cannot read")
-    if trigger["type"] & BEFORE and recipe.sets:
-        yield f"changes {_and(recipe.sets)} of the user before it is stored"
+    if trigger["type"] & BEFORE and parsed.sets:
+        yield f"changes {_and(parsed.sets)} of the user before it is stored"
     if read_when(trigger["definition"]) is None:
         yield "fires only under a condition of its own"
-    written = effects(trigger, recipe)
+    written = effects(trigger, parsed)
     for write in written:
         if write.table != settings.users_table:
             yield f"{_VERBS[write.kind]} {write.table}"
         else:
             yield from _write(write, settings, catalog)
-    if not written and not recipe.beyond and not recipe.sets:
+    if not written and not parsed.other_effects and not parsed.sets:
         yield "copies nothing"
 
 
@@ -143,7 +143,7 @@ def set_by_triggers(triggers: Iterable[Mapping[str, Any]], event: int) -> frozen
     found = set[str]()
     for trigger in triggers:
         if trigger["type"] & BEFORE and trigger["type"] & event and trigger["enabled"] != "D":
-            found |= {*read_recipe(trigger["body"], trigger["language"]).sets}
+            found |= {*parse_function(trigger["body"], trigger["language"]).sets}
     return frozenset(found)
 
 

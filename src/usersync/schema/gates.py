@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from usersync.models import Finding
 from usersync.schema.effects import BEFORE, INSERT
-from usersync.schema.recipes import read_recipe
-from usersync.schema.third_party_triggers import strangers
+from usersync.schema.third_party_triggers import third_party_triggers
+from usersync.schema.trigger_parser import parse_function
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from usersync.config.settings import Settings
     from usersync.schema.inspection import Inspection
-    from usersync.schema.third_party_triggers import Stranger
+    from usersync.schema.third_party_triggers import ThirdPartyTrigger
     from usersync.transports.steps import Row, Steps
 
 #: CHECK constraints, and foreign keys to other tables than the auth server's, with their columns.
@@ -40,7 +40,7 @@ def is_gate(finding: Finding) -> bool:
 
 def gates(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ...]]:
     """The gates that go with the triggers that ``--adopt`` replaces, each a decision."""
-    replaced = [each for each in strangers(settings, inspection.catalog) if each.is_copy]
+    replaced = [each for each in third_party_triggers(settings, inspection.catalog) if each.is_replaceable]
     makers = [each for each in replaced if _written(each, settings)]
     if not makers or not inspection.has_users_table:
         return ()
@@ -49,7 +49,7 @@ def gates(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ..
     return tuple(_findings(makers[0], rules, settings, inspection))
 
 
-def _written(each: Stranger, settings: Settings) -> frozenset[str]:
+def _written(each: ThirdPartyTrigger, settings: Settings) -> frozenset[str]:
     """The columns that it fills from the user when it makes the row."""
     return frozenset(
         name
@@ -61,7 +61,7 @@ def _written(each: Stranger, settings: Settings) -> frozenset[str]:
 
 
 def _findings(
-    maker: Stranger, rules: list[Row], settings: Settings, inspection: Inspection
+    maker: ThirdPartyTrigger, rules: list[Row], settings: Settings, inspection: Inspection
 ) -> Iterator[Finding]:
     written, table = _written(maker, settings) - {settings.key}, settings.users_table
     for rule in rules:
@@ -76,12 +76,12 @@ def _findings(
             )
     for trigger in inspection.catalog["users_triggers"]:
         fires = trigger["type"] & BEFORE and trigger["type"] & INSERT and trigger["enabled"] != "D"
-        if fires and read_recipe(trigger["body"], trigger["language"]).raises:
+        if fires and parse_function(trigger["body"], trigger["language"]).raises:
             what = f"the trigger {trigger['name']} of {table}, which raises errors,"
             yield _gate(trigger["name"], what, maker)
 
 
-def _gate(name: str, what: str, maker: Stranger) -> Finding:
+def _gate(name: str, what: str, maker: ThirdPartyTrigger) -> Finding:
     return Finding(
         "D012",
         f"{SUBJECT}{name}",

@@ -19,7 +19,7 @@ from usersync.schema.effects import BEFORE, INSERT, set_by_triggers
 from usersync.schema.kept_addresses import kept_addresses
 from usersync.schema.keys import type_misfit
 from usersync.schema.reference_findings import reference_findings
-from usersync.schema.third_party_triggers import stranger_findings, strangers, written_tables
+from usersync.schema.third_party_triggers import row_creators, trigger_findings, written_tables
 from usersync.sql.row_rules import SKIPPED_BY
 from usersync.transports.steps import PINNED, Steps, query, query_row
 
@@ -131,7 +131,7 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         *_source(settings, inspection),
         *_types(settings, inspection),
         *(_users_table if inspection.has_users_table else _no_users_table)(settings, inspection),
-        *stranger_findings(
+        *trigger_findings(
             settings, inspection.catalog, adopting.names, [each.name for each in adopting.replaced]
         ),
         *reference_findings(settings, inspection.foreign_keys),
@@ -304,18 +304,18 @@ def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         for each in catalog["users_triggers"]
         if each["type"] & BEFORE and each["type"] & INSERT and each["enabled"] != "D"
     ]
-    makers = [each.name for each in strangers(settings, catalog) if each.makes_rows and not each.is_copy]
+    creators = row_creators(settings, catalog)
     for name, about in catalog["users_columns"].items():
         if not about["required"] or name in filled:
             continue
         what = f"{table}.{name} is NOT NULL, has no default and is not mapped"
         alter = f"alter table {table.quoted} alter column {quote(name)}"
-        if makers:
+        if creators:
             yield Finding(
                 "D012",
                 f"column {table}.{name}",
-                f"{what}: a new user gets a row only from the trigger {makers[0]}, and usersync cannot "
-                "create a missing row",
+                f"{what}: a new user gets a row only from the trigger {creators[0].name}, and usersync "
+                "cannot create a missing row",
                 f"-- If usersync is to create missing rows too, give it a default ({alter} set default …;), "
                 "or map it in [columns].",
                 "warning",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from usersync.models import Finding
-from usersync.schema.third_party_triggers import strangers
+from usersync.schema.third_party_triggers import row_creators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,13 +43,10 @@ def _finding(
 
 def _outcome(settings: Settings, column: Column, catalog: Mapping[str, Any]) -> str:
     """What a user gets who signs up with the same value: as usersync does it, if usersync creates the row."""
-    maker = next(
-        (each for each in strangers(settings, catalog) if each.makes_rows and not each.is_copy), None
-    )
-    if maker:
+    if creators := row_creators(settings, catalog):
         return (
-            f"a sign-up with the same {column.name} again ends as today, because the trigger {maker.name} "
-            "creates the row. If its INSERT fails, the sign-up fails"
+            f"a sign-up with the same {column.name} again ends as today, because the trigger "
+            f"{creators[0].name} creates the row. If its INSERT fails, the sign-up fails"
         )
     if not settings.creates_rows:
         return f"your application cannot create another row with the same {column.name}"

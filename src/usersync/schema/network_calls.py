@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from usersync.schema.init.surroundings import WAITS, network_use
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from usersync.transports.steps import Steps
 
@@ -146,12 +146,28 @@ _NUMBERS = rf"""{_WALK},
     order by 2, 3
 """
 
+_ASKS_PG_NET = re.compile(r"\bnet\.http_|\bsupabase_functions\.http_request\b", re.IGNORECASE)
+#: What ``network_use()`` says of a trigger whose request is made at once.
+WAITS = "asks the network and waits for the answer"
+_ASKS_HTTP = re.compile(r"\bhttp(_(get|post|put|patch|delete|head))?\s*\(|\bdblink", re.IGNORECASE)
+
+
+def network_use(trigger: Mapping[str, Any]) -> str | None:
+    """In words, how a trigger of the users table uses the network; None if it does not, as far as is seen."""
+    text = f"{trigger['function']} {trigger['body']}"
+    if _ASKS_HTTP.search(_ASKS_PG_NET.sub("", text)):
+        return WAITS
+    if _ASKS_PG_NET.search(text):
+        return "sends a request through pg_net, which tries once and no more"
+    return None
+
+
 _EVERY_EVENT = frozenset({"insert", "update", "delete"})
 _AT = {"insert": "sign-ups", "update": "changes", "delete": "deletions"}
 
 
 @dataclass(frozen=True)
-class Draw:
+class SequenceUse:
     """A number of a sequence that a request uses up, which is data and not a key."""
 
     sequence: str
@@ -165,7 +181,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Caller:
+class NetworkCall:
     """A trigger that asks the network, and the function in which it does."""
 
     trigger: str
@@ -173,7 +189,7 @@ class Caller:
     function: str
     what: str
     #: Whether it is done at once, and not by a queue that is rolled back.
-    at_once: bool
+    is_immediate: bool
     #: The events on the first table that lead to it: ``insert``, ``update``, ``delete``.
     events: frozenset[str] = _EVERY_EVENT
 
@@ -186,7 +202,7 @@ class Caller:
         return " and ".join(words for event, words in _AT.items() if event in self.events)
 
 
-def callers(tables: Sequence[str]) -> Steps[tuple[Caller, ...]]:
+def network_calls(tables: Sequence[str]) -> Steps[tuple[NetworkCall, ...]]:
     """Those of these tables, as far as their functions' texts show."""
     found = []
     for row in (yield from query(_REACHED, tables=list(tables))):
@@ -194,13 +210,13 @@ def callers(tables: Sequence[str]) -> Steps[tuple[Caller, ...]]:
         if use is None and row["can_do_anything"]:
             use = f"is written in {row['language']}, which can do anything"
         if use is not None:
-            at_once = use == WAITS or row["can_do_anything"]
+            is_immediate = use == WAITS or row["can_do_anything"]
             place = (row["trigger"], row["table"], row["function"])
-            found.append(Caller(*place, use, at_once, frozenset(row["events"])))
+            found.append(NetworkCall(*place, use, is_immediate, frozenset(row["events"])))
     return tuple(found)
 
 
-def draws(tables: Sequence[str], users_table: str) -> Steps[tuple[Draw, ...]]:
+def sequence_uses(tables: Sequence[str], users_table: str) -> Steps[tuple[SequenceUse, ...]]:
     """Numbers that these tables' triggers, and each row of the users table, take from sequences as data."""
     rows = yield from query(_NUMBERS, tables=list(tables), users_table=users_table)
-    return tuple(Draw(row["sequence"], row["column"], frozenset(row["events"])) for row in rows)
+    return tuple(SequenceUse(row["sequence"], row["column"], frozenset(row["events"])) for row in rows)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.config.mapping import quote
 from usersync.models import Finding
-from usersync.schema.effects import BEFORE, INSERT, ROW, beyond, effects
-from usersync.schema.recipes import read_recipe
-from usersync.schema.recipes.reading import CONDITIONAL
+from usersync.schema.effects import BEFORE, INSERT, ROW, effects, unreproduced_effects
 from usersync.schema.trigger_names import OWN_TRIGGERS
+from usersync.schema.trigger_parser import parse_function
+from usersync.schema.trigger_parser.statements import CONDITIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from usersync.config.mapping import TableName
     from usersync.config.settings import Settings
-    from usersync.schema.recipes import Recipe, Write
+    from usersync.schema.trigger_parser import ParsedFunction, Write
 
 OUR_TRIGGERS = tuple(own.name for own in OWN_TRIGGERS)
 
@@ -26,99 +26,111 @@ LATE_NAME = OWN_TRIGGERS[0].late_names[-1]
 
 
 @dataclass(frozen=True)
-class Stranger:
+class ThirdPartyTrigger:
     """A trigger on the auth server's table that is not usersync's."""
 
     name: str
     function: str
-    recipe: Recipe
+    parsed: ParsedFunction
     #: What it writes, on the operations that it fires on.
     effects: tuple[Write, ...]
     #: What it does beyond copying what the mapping copies, in words; empty if it does no more.
-    beyond: tuple[str, ...]
+    other_effects: tuple[str, ...]
     #: What keeps it from being taken away and brought back as it was, in words, or None.
-    fixed: str | None
+    not_restorable: str | None
     has_our_name: bool
     #: Inserts the user's row when somebody signs up, for each row after the INSERT.
-    makes_rows: bool
+    creates_the_row: bool
     #: Inserts into the users table where usersync has done that before, and then fails the sign-up.
-    collides: bool
+    conflicts_with_ours: bool
 
     @property
-    def is_copy(self) -> bool:
+    def is_replaceable(self) -> bool:
         """Whether usersync can take its place."""
-        return not self.beyond and self.fixed is None
+        return not self.other_effects and self.not_restorable is None
 
 
-def strangers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[Stranger, ...]:
+def third_party_triggers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdPartyTrigger, ...]:
     """The triggers of others on the auth server's table, and what each does."""
     found = (
-        _stranger(trigger, settings, catalog) for trigger in catalog["source_triggers"] if not trigger["ours"]
+        _third_party_trigger(trigger, settings, catalog)
+        for trigger in catalog["source_triggers"]
+        if not trigger["ours"]
     )
     return _together(tuple(found), settings)
 
 
+def row_creators(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdPartyTrigger, ...]:
+    """The third-party triggers that insert the row of a new user and that usersync cannot replace."""
+    found = third_party_triggers(settings, catalog)
+    return tuple(each for each in found if each.creates_the_row and not each.is_replaceable)
+
+
 def written_tables(settings: Settings, catalog: Mapping[str, Any]) -> frozenset[TableName]:
     """The tables that the triggers of others write to, as far as their text can be read."""
-    return frozenset(write.table for each in strangers(settings, catalog) for write in _writes(each))
-
-
-def _writes(each: Stranger) -> tuple[Write, ...]:
-    return (*each.recipe.writes, *each.recipe.unread)
-
-
-def _stranger(trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[str, Any]) -> Stranger:
-    recipe = read_recipe(trigger["body"], trigger["language"])
-    return Stranger(
-        trigger["name"],
-        f"{trigger['function']}()",
-        recipe,
-        effects(trigger, recipe),
-        tuple(dict.fromkeys(beyond(trigger, recipe, settings, catalog))),
-        _fixed(trigger),
-        trigger["name"] in OUR_TRIGGERS,
-        _makes_rows(trigger, recipe, settings),
-        trigger["enabled"] != "D" and _collides(trigger, recipe, settings),
+    return frozenset(
+        write.table for each in third_party_triggers(settings, catalog) for write in _writes(each)
     )
 
 
-def _together(found: tuple[Stranger, ...], settings: Settings) -> tuple[Stranger, ...]:
+def _writes(each: ThirdPartyTrigger) -> tuple[Write, ...]:
+    return (*each.parsed.writes, *each.parsed.unread)
+
+
+def _third_party_trigger(
+    trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[str, Any]
+) -> ThirdPartyTrigger:
+    parsed = parse_function(trigger["body"], trigger["language"])
+    return ThirdPartyTrigger(
+        trigger["name"],
+        f"{trigger['function']}()",
+        parsed,
+        effects(trigger, parsed),
+        tuple(dict.fromkeys(unreproduced_effects(trigger, parsed, settings, catalog))),
+        _not_restorable(trigger),
+        trigger["name"] in OUR_TRIGGERS,
+        _makes_rows(trigger, parsed, settings),
+        trigger["enabled"] != "D" and _conflicts_with_ours(trigger, parsed, settings),
+    )
+
+
+def _together(found: tuple[ThirdPartyTrigger, ...], settings: Settings) -> tuple[ThirdPartyTrigger, ...]:
     """Triggers that depend on each other's rows are all replaced, or all kept."""
     table = settings.users_table
-    staying = [each for each in found if not each.is_copy and _depends_on_rows(each.recipe, table)]
+    staying = [each for each in found if not each.is_replaceable and _depends_on_rows(each.parsed, table)]
     if not staying:
         return found
     why = f"works together with {staying[0].name}, which stays"
     return tuple(
-        replace(each, beyond=(why,))
-        if each.is_copy and any(write.table == table for write in each.recipe.writes)
+        replace(each, other_effects=(why,))
+        if each.is_replaceable and any(write.table == table for write in each.parsed.writes)
         else each
         for each in found
     )
 
 
-def _makes_rows(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) -> bool:
+def _makes_rows(trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Settings) -> bool:
     if trigger["enabled"] == "D" or trigger["type"] & (ROW | BEFORE | INSERT) != ROW | INSERT:
         return False
     inserts = any(
         each.kind == "insert" and each.table == settings.users_table and "INSERT" in each.condition.operations
-        for each in effects(trigger, recipe)
+        for each in effects(trigger, parsed)
     )
     # A statement that is not understood may insert it, too.
-    return inserts or settings.users_table.name in recipe.names
+    return inserts or settings.users_table.name in parsed.names
 
 
-def _depends_on_rows(recipe: Recipe, table: TableName) -> bool:
+def _depends_on_rows(parsed: ParsedFunction, table: TableName) -> bool:
     """Whether it makes rows of the table itself, or raises by what it finds there."""
-    makes = any(write.kind == "insert" and write.table == table for write in recipe.writes)
-    return makes or (recipe.raises and table.name in recipe.names)
+    makes = any(write.kind == "insert" and write.table == table for write in parsed.writes)
+    return makes or (parsed.raises and table.name in parsed.names)
 
 
-def _collides(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) -> bool:
+def _conflicts_with_ours(trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Settings) -> bool:
     """Whether it inserts a row that usersync has made before, and then fails the request."""
     inserts = [
         each
-        for each in effects(trigger, recipe)
+        for each in effects(trigger, parsed)
         if each.table == settings.users_table and each.fails_on_conflict
     ]
     on_change = any("UPDATE" in each.condition.operations for each in inserts)
@@ -126,7 +138,7 @@ def _collides(trigger: Mapping[str, Any], recipe: Recipe, settings: Settings) ->
     return on_change or (on_sign_up and _comes_after(trigger, LATE_NAME))
 
 
-def _fixed(trigger: Mapping[str, Any]) -> str | None:
+def _not_restorable(trigger: Mapping[str, Any]) -> str | None:
     if trigger["is_constraint"]:
         return "is a constraint trigger, which only the owner of the auth server's table can remove"
     if trigger["enabled"] != "O":
@@ -147,19 +159,19 @@ def _comes_after(trigger: Mapping[str, Any], ours: str) -> bool:
     return not kind & ROW or bool(trigger["name"] > ours)
 
 
-def stranger_findings(
+def trigger_findings(
     settings: Settings, catalog: Mapping[str, Any], names: Mapping[str, str], replaced: Collection[str]
 ) -> Iterator[Finding]:
     """What other triggers on the auth server's table mean for usersync, and usersync for them.
 
     ``names`` are those of usersync's triggers, by their usual names; the triggers in ``replaced`` go.
     """
-    for each in strangers(settings, catalog):
+    for each in third_party_triggers(settings, catalog):
         if each.name in replaced:
             continue
-        if each.collides:
+        if each.conflicts_with_ours:
             yield _collision(each, settings)
-        elif not each.is_copy:
+        elif not each.is_replaceable:
             yield from _beside_ours(each, settings, catalog, names)
         elif each.has_our_name:
             yield _in_our_place(each, settings)
@@ -174,7 +186,7 @@ def stranger_findings(
             )
 
 
-def _in_our_place(each: Stranger, settings: Settings) -> Finding:
+def _in_our_place(each: ThirdPartyTrigger, settings: Settings) -> Finding:
     return Finding(
         "D005",
         f"trigger {each.name}",
@@ -186,14 +198,14 @@ def _in_our_place(each: Stranger, settings: Settings) -> Finding:
     )
 
 
-def _collision(each: Stranger, settings: Settings) -> Finding:
+def _collision(each: ThirdPartyTrigger, settings: Settings) -> Finding:
     return Finding(
         "D005",
         f"trigger {each.name}",
         f"the trigger {each.name} on {settings.source_table} runs {each.function} after usersync's, and "
         "inserts the same row without ON CONFLICT, which fails",
         "-- usersync apply --adopt takes its place, and rollback brings it back."
-        if each.is_copy
+        if each.is_replaceable
         else f"-- Add on conflict ({quote(settings.key)}) do nothing to its INSERT, or drop it: "
         f"drop function {each.function} cascade;",
         level="error",
@@ -201,13 +213,13 @@ def _collision(each: Stranger, settings: Settings) -> Finding:
 
 
 def _beside_ours(
-    each: Stranger, settings: Settings, catalog: Mapping[str, Any], names: Mapping[str, str]
+    each: ThirdPartyTrigger, settings: Settings, catalog: Mapping[str, Any], names: Mapping[str, str]
 ) -> Iterator[Finding]:
     trigger = next(one for one in catalog["source_triggers"] if one["name"] == each.name)
     if trigger["enabled"] == "D" or not trigger["type"] & INSERT or trigger["type"] & BEFORE:
         return
     first = "" if _comes_after(trigger, names[OUR_TRIGGERS[0]]) else " before usersync's"
-    what = listed(each.beyond or (str(each.fixed),))
+    what = listed(each.other_effects or (str(each.not_restorable),))
     hint = f"It {what}, and stays. What it raises fails the sign-up, as before."
     gone = [
         str(write.table)
@@ -225,12 +237,12 @@ def _beside_ours(
             f"-- It {what}, and stays. Correct it, or drop it: drop function {each.function} cascade",
         )
         return
-    if first and not each.makes_rows:
+    if first and not each.creates_the_row:
         hint += (
             " If it requires the user's row, give it a name that sorts later: triggers fire in the order of "
             "their names."
         )
-    if each.makes_rows and settings.creates_rows and CONDITIONAL in " ".join(each.beyond):
+    if each.creates_the_row and settings.creates_rows and CONDITIONAL in " ".join(each.other_effects):
         hint += (
             " A user who does not meet its condition may have no row today, and gets one from usersync. "
             "With creates_rows = false in the settings, usersync creates none."

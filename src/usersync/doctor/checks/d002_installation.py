@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.doctor.context import Context, Definition, Verdict, lines
 from usersync.models import Finding
-from usersync.schema.third_party_triggers import OUR_TRIGGERS, strangers
+from usersync.schema.third_party_triggers import OUR_TRIGGERS, third_party_triggers
 from usersync.sql.expressions import literal
 from usersync.transports.steps import query
 
@@ -29,16 +29,16 @@ def look(context: Context) -> Steps[Verdict]:
     if context.inspection.noted is not None:
         return Verdict("schema usersync is installed")
     recipes: dict[str, list[Row]] = {}
-    others = strangers(context.settings, context.inspection.catalog)
+    others = third_party_triggers(context.settings, context.inspection.catalog)
     for each in others:
-        if each.fixed and each.collides:
+        if each.not_restorable and each.conflicts_with_ours:
             recipes[each.function] = yield from query(
                 _SHARERS,
                 function=each.function,
                 source_table=context.settings.source_table.quoted,
                 ours=list(OUR_TRIGGERS),
             )
-    adopt = any(each.is_copy and each.has_our_name for each in others)
+    adopt = any(each.is_replaceable and each.has_our_name for each in others)
     return Verdict("", (_finding(context, recipes, adopt=adopt),))
 
 

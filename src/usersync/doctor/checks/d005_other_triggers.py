@@ -10,7 +10,7 @@ from usersync.doctor.context import Context, Definition, Verdict
 from usersync.models import Finding
 from usersync.schema.adopted_functions import changed_functions
 from usersync.schema.adoption import adoption
-from usersync.schema.recipes import read_recipe
+from usersync.schema.trigger_parser import parse_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,8 +56,8 @@ def _too_early(
 def _needs(context: Context, trigger: Mapping[str, Any]) -> list[str]:
     """The tables that it uses for which the row has to be there; none if it creates the row itself."""
     users, keys = context.settings.users_table, context.inspection.foreign_keys
-    recipe = read_recipe(trigger["body"], trigger["language"])
-    if any(write.table == users and write.kind == "insert" for write in recipe.writes):
+    parsed = parse_function(trigger["body"], trigger["language"])
+    if any(write.table == users and write.kind == "insert" for write in parsed.writes):
         return []
     tables = {users.name, *(key.child_name.rpartition(".")[2].strip('"') for key in keys.to(keys.users))}
     used = re.findall(r'(?i)\b(?:from|join|update|into)\s+(?:"?(\w+)"?\.)?"?(\w+)', trigger["body"] or "")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.doctor.context import Context, Definition, Verdict
 from usersync.models import Finding
-from usersync.schema.trial.roles import settings_in_force
+from usersync.schema.trial.role_settings import settings_in_force
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Row, Steps

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from usersync.doctor.context import Context, Definition, Verdict
 from usersync.models import Finding
-from usersync.schema.network_calls import callers
+from usersync.schema.network_calls import network_calls
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
-    from usersync.schema.network_calls import Caller
+    from usersync.schema.network_calls import NetworkCall
     from usersync.transports.steps import Steps
 
 
 def look(context: Context) -> Steps[Verdict]:
-    found = yield from callers(list(context.names.values()))
+    found = yield from network_calls(list(context.names.values()))
     listed = "; ".join(str(each) for each in found)
-    return Verdict(listed or "none does", tuple(_finding(each) for each in found if each.at_once))
+    return Verdict(listed or "none does", tuple(_finding(each) for each in found if each.is_immediate))
 
 
-def _finding(caller: Caller) -> Finding:
+def _finding(caller: NetworkCall) -> Finding:
     return Finding(
         "D030",
         f"trigger {caller.trigger}",

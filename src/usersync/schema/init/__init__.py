@@ -16,7 +16,6 @@ from usersync.errors import ConflictError
 from usersync.schema.adoption import users_triggers
 from usersync.schema.first_run import is_question, preview
 from usersync.schema.gates import gates
-from usersync.schema.init.choice import Choice
 from usersync.schema.init.columns import (
     Proposed,
     changed_by_trigger,
@@ -27,25 +26,26 @@ from usersync.schema.init.columns import (
     required,
     updated_elsewhere,
 )
-from usersync.schema.init.contradicted import contradicted
-from usersync.schema.init.database import Fit, Key, Metadata, describe_table, sample_metadata, try_mapping
-from usersync.schema.init.kinds import find_division, question_of_kinds
-from usersync.schema.init.makers import find_makers, question_of_rows
-from usersync.schema.init.observed import Observed, open_questions
-from usersync.schema.init.probe import changed_on_write
-from usersync.schema.init.recovered import recovered
-from usersync.schema.init.sources import evidence_of
-from usersync.schema.init.surroundings import (
+from usersync.schema.init.differing_values import differing_values
+from usersync.schema.init.non_user_rows import find_division, question_of_users_where
+from usersync.schema.init.policies import (
     anonymized,
     notes_on_users,
     on_delete_for,
     on_soft_delete_for,
     skipped_today,
 )
+from usersync.schema.init.row_creation import find_row_creation, question_of_rows
+from usersync.schema.init.sources import evidence_of
+from usersync.schema.init.stored_settings import stored_settings
+from usersync.schema.init.survey import Fit, Key, Metadata, describe_table, sample_metadata, try_mapping
+from usersync.schema.init.table_choice import Choice
 from usersync.schema.init.tables import Tables, look_for_tables
+from usersync.schema.init.trial_evidence import Observed, open_questions
+from usersync.schema.init.trigger_overrides import changed_on_write
 from usersync.schema.inspection import find, inspect
 from usersync.schema.keys import key_findings
-from usersync.schema.third_party_triggers import Stranger, strangers
+from usersync.schema.third_party_triggers import ThirdPartyTrigger, third_party_triggers
 from usersync.sql.render import render_bundle
 from usersync.transports.steps import query_row, read_only
 
@@ -82,7 +82,7 @@ class Proposal:
     #: The users table as it is, and its key; None where there is none.
     about: Mapping[str, Any] | None
     key: Key | None
-    strangers: tuple[Stranger, ...]
+    third_party_triggers: tuple[ThirdPartyTrigger, ...]
     #: Those of the users table.
     triggers: tuple[Row, ...]
     metadata: Metadata | None
@@ -103,7 +103,7 @@ class Proposal:
     @property
     def needs_adoption(self) -> bool:
         """Whether there is something that ``apply --adopt`` would take the place of."""
-        adopted = any(each.is_copy for each in self.strangers)
+        adopted = any(each.is_replaceable for each in self.third_party_triggers)
         return adopted or any(row["is_ours"] and row["names"] for row in self.triggers)
 
 
@@ -139,7 +139,7 @@ def propose(
     inspection = yield from inspect(render_bundle(base))
     stored = inspection.noted and inspection.noted["settings"]
     if stored and stored["users_table"] == str(chosen.table):
-        data, columns = recovered(stored, about, chosen.key.name)
+        data, columns = stored_settings(stored, about, chosen.key.name)
         data["columns"] = _entries(columns)
         data |= _key_type(chosen.key)
         remark = "usersync is installed here, and these are the settings it was set up with."
@@ -191,15 +191,15 @@ class _Draft:
     columns: tuple[Proposed, ...] = ()
 
     def fill(self, metadata: Metadata, inspection: Inspection, trial: Trial | None) -> Steps[None]:
-        found = strangers(self.base, inspection.catalog)
+        found = third_party_triggers(self.base, inspection.catalog)
         observed = Observed(trial, self.chosen.table)
         evidence = evidence_of(self.base, found, metadata, inspection.catalog, observed)
         self.columns = propose_columns(self.about, self.chosen.key.name, evidence)
         yield from self._look_for_others(evidence)
-        self._find_fate(found, observed, evidence)
+        self._set_deletion_policies(found, observed, evidence)
         if skipped := skipped_today(self.chosen.table, found, observed):
             self._set("skip", list(skipped), f"As today: {_named(skipped)} get no row.")
-        makers = yield from find_makers(self.base, self.chosen, found, observed)
+        makers = yield from find_row_creation(self.base, self.chosen, found, observed)
         self._ask(question_of_rows(self.base, makers, required(self.columns, self.about)))
         if self.data.get("creates_rows") is False:
             self.columns = tuple(map(relieved, self.columns))
@@ -218,7 +218,7 @@ class _Draft:
         if self.data.get("creates_rows") is False:
             reasons: Mapping[str, str] = dict.fromkeys(names, _CREATES_ROWS)
         else:
-            reasons = yield from contradicted(
+            reasons = yield from differing_values(
                 parse_settings(self.data | {"columns": _entries(self.columns)}),
                 inspection,
                 names,
@@ -234,14 +234,16 @@ class _Draft:
         if telling := division.telling(evidence.written):
             self._set("users_where", telling, f"The rows of users have this value. {_OTHERS}")
         else:
-            self._ask(question_of_kinds(self.base, division))
+            self._ask(question_of_users_where(self.base, division))
         names = self.data.get("users_where", {})
         self.columns = tuple(
             Proposed(each.name, None, "users_where names it") if each.name in names else each
             for each in self.columns
         )
 
-    def _find_fate(self, found: tuple[Stranger, ...], observed: Observed, evidence: Evidence) -> None:
+    def _set_deletion_policies(
+        self, found: tuple[ThirdPartyTrigger, ...], observed: Observed, evidence: Evidence
+    ) -> None:
         tombstone = next(
             (each.name for each in self.columns if each.entry and each.entry.get("from") == ["deleted_at"]),
             None,
@@ -357,7 +359,7 @@ def _conclude(
         findings,
         about,
         key,
-        strangers(settings, inspection.catalog),
+        third_party_triggers(settings, inspection.catalog),
         triggers,
         metadata,
         fit,

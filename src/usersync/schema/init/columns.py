@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from usersync.schema.init.sources import Evidence
-    from usersync.schema.recipes import Value
+    from usersync.schema.trigger_parser import Value
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         return Proposed(name, None, str(error), decide=str(error) if is_required(column) else None)
     if column["by_itself"]:
         return Proposed(name, None, f"it is {column['by_itself']}, which the database fills")
-    if evidence.recipe:
+    if evidence.trigger_function:
         return _as_filled(column, evidence)
     if verified := _verified(column, evidence):
         return verified
@@ -152,7 +152,7 @@ def _as_found(column: Mapping[str, Any], found: Found, evidence: Evidence) -> Pr
     )
     if default is not None:
         entry["default"] = default
-    follows = column["name"] in evidence.followed if evidence.recipe else _follows(found.sources)
+    follows = column["name"] in evidence.followed if evidence.trigger_function else _follows(found.sources)
     if not follows:
         entry["owner"] = "app"
     return _readable(column, _guarded(column, entry, found.why))
@@ -160,15 +160,15 @@ def _as_found(column: Mapping[str, Any], found: Found, evidence: Evidence) -> Pr
 
 def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     """As the hand-written trigger fills it; what it leaves alone is left alone."""
-    name, recipe = column["name"], evidence.recipe
+    name, function = column["name"], evidence.trigger_function
     if name not in evidence.written:
         return _not_filled(column, evidence)
-    value, why = evidence.written[name], f"as {recipe} fills it"
+    value, why = evidence.written[name], f"as {function} fills it"
     if value is None:
         return _computed_otherwise(column, evidence)
     decides = looks_like_a_privilege(name) and usual(name) not in _VERIFIED
     if decides and (hole := _written_by_users(value)):
-        taken = f"{recipe} takes it from {hole}, which every user can write for themselves"
+        taken = f"{function} takes it from {hole}, which every user can write for themselves"
         return _left_out(column, Found((), taken, is_hole=True))
     if value.sources:
         found = _as_found(column, Found(value.sources, why, value.default), evidence)
@@ -191,18 +191,18 @@ def _seen_only(proposed: Proposed, value: Value, evidence: Evidence) -> Proposed
     if proposed.name not in evidence.unread or not has_keys or proposed.entry is None:
         return proposed
     decide = (
-        f"{evidence.recipe} chooses the value in a way that usersync cannot read. This is what users with "
-        f"{', '.join(value.sources)} got in the trial; from usersync, users without may get another value "
-        "than from the trigger"
+        f"{evidence.trigger_function} chooses the value in a way that usersync cannot read. This is what "
+        f"users with {', '.join(value.sources)} got in the trial; from usersync, users without may get "
+        "another value than from the trigger"
     )
-    return replace(proposed, why=f"as seen in the trial of {evidence.recipe}", decide=decide)
+    return replace(proposed, why=f"as seen in the trial of {evidence.trigger_function}", decide=decide)
 
 
 def _computed_otherwise(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     """The answer for a value that no source and no expression gives."""
     if column["name"] in evidence.filled_by_table:
         return Proposed(column["name"], None, _FILLED_BY_TABLE)
-    why = f"{evidence.recipe} computes it in a way that usersync cannot repeat"
+    why = f"{evidence.trigger_function} computes it in a way that usersync cannot repeat"
     return Proposed(column["name"], None, why, decide=why if is_required(column) else None)
 
 
@@ -231,9 +231,9 @@ def _not_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         return _as_found(column, Found(("deleted_at",), "set when the user is deleted"), evidence)
     found = find_sources(column, evidence)
     if is_required(column) and name not in evidence.filled_by_table:
-        return _left_out(column, Found((), f"{evidence.recipe} does not fill it"))
+        return _left_out(column, Found((), f"{evidence.trigger_function} does not fill it"))
     suggestion = _as_found(column, found, evidence).entry if found.sources else None
-    why = f"{evidence.recipe} does not fill it"
+    why = f"{evidence.trigger_function} does not fill it"
     if name in evidence.filled_by_table:
         return Proposed(name, None, _FILLED_BY_TABLE)
     return Proposed(name, None, why, suggestion=suggestion)

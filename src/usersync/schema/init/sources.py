@@ -1,4 +1,4 @@
-"""Where a column's value most likely comes from: a recipe, its name, its comment, what users really have."""
+"""The likely source of a column: by a trigger's function, its name, its comment, the users' metadata."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from usersync.config.mapping import SOURCE_TYPES, TableName, looks_like_a_privilege, parse_type
 from usersync.errors import SettingsError
 from usersync.schema.effects import INSERT, comes_by_itself, set_by_triggers
-from usersync.schema.recipes import Value
+from usersync.schema.trigger_parser import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from usersync.config.settings import Settings
-    from usersync.schema.init.database import Metadata
-    from usersync.schema.init.observed import Observed
-    from usersync.schema.third_party_triggers import Stranger
+    from usersync.schema.init.survey import Metadata
+    from usersync.schema.init.trial_evidence import Observed
+    from usersync.schema.third_party_triggers import ThirdPartyTrigger
 
 UNFIT = "unfit"
 
@@ -30,7 +30,7 @@ class Evidence:
     #: What a hand-written trigger writes into the columns when a user is made, None where the settings cannot
     #: say it; and which function that is.
     written: Mapping[str, Value | None] = field(default_factory=dict)
-    recipe: str | None = None
+    trigger_function: str | None = None
     #: Columns whose value was seen in a trial, and is written in a way that the trigger's text does not show.
     unread: frozenset[str] = frozenset()
     #: Columns that a trigger keeps equal to the auth server's.
@@ -45,21 +45,21 @@ class Evidence:
 
 def evidence_of(
     settings: Settings,
-    found: tuple[Stranger, ...],
+    found: tuple[ThirdPartyTrigger, ...],
     metadata: Metadata,
     catalog: Mapping[str, Any],
     observed: Observed | None = None,
 ) -> Evidence:
     """What the hand-written triggers that write to this table say of its columns."""
     written: dict[str, Value | None] = {}
-    followed, recipe, tombstone = set[str](), None, None
+    followed, function, tombstone = set[str](), None, None
     unread = frozenset[str]()
     for each in found:
         for write in each.effects:
             if write.table != settings.users_table:
                 continue
             if write.kind == "insert":
-                written, recipe = {**write.values, **written}, recipe or each.function
+                written, function = {**write.values, **written}, function or each.function
             if write.kind == "update" and write.condition.operations == {"DELETE"}:
                 tombstone = next(
                     (name for name, value in write.values.items() if value and value.is_now), None
@@ -76,14 +76,14 @@ def evidence_of(
         unread = frozenset(name for name, value in written.items() if value is None)
         values = _written_by_trigger(observed, catalog["users_columns"], frozenset(written))
         written = {**values, **{name: value for name, value in written.items() if value is not None}}
-        recipe = recipe or "today's trigger"
+        function = function or "today's trigger"
     if observed and observed.made and (seen := observed.followed()) is not None:
         followed = {*seen}
         tombstone = tombstone or observed.tombstone()
     return Evidence(
         metadata,
         written,
-        recipe,
+        function,
         unread,
         frozenset(followed),
         frozenset(catalog["source_columns"]),

@@ -10,9 +10,9 @@ from usersync.config.mapping import SOURCE_TYPES, TableName
 from usersync.config.settings import Settings, parse_settings
 from usersync.core.installed import settings_in_database
 from usersync.errors import ConflictError
-from usersync.schema.init.choice import Choice, TableEvidence, choices, clearest, is_usual, refusal
 from usersync.schema.init.columns import propose_columns
-from usersync.schema.init.database import (
+from usersync.schema.init.sources import evidence_of
+from usersync.schema.init.survey import (
     Candidate,
     Metadata,
     count_ids,
@@ -20,10 +20,10 @@ from usersync.schema.init.database import (
     find_candidates,
     sample_metadata,
 )
-from usersync.schema.init.observed import Observed
-from usersync.schema.init.sources import evidence_of
+from usersync.schema.init.table_choice import Choice, TableEvidence, choices, clearest, is_usual, refusal
+from usersync.schema.init.trial_evidence import Observed
 from usersync.schema.inspection import inspect
-from usersync.schema.third_party_triggers import Stranger, strangers
+from usersync.schema.third_party_triggers import ThirdPartyTrigger, third_party_triggers
 from usersync.sql.render import render_bundle
 from usersync.transports.steps import query_row
 
@@ -93,7 +93,7 @@ def look_for_tables(
             hint="Is this the project's database? If the auth server keeps its users elsewhere, write "
             "source_table into usersync.toml, and run usersync init again.",
         )
-    found = strangers(settings, inspection.catalog)
+    found = third_party_triggers(settings, inspection.catalog)
     filled = {**_seen(trial), **_filled(found)}
     candidates = yield from find_candidates(source, (*filled, *([table] if table else [])))
     keys = [(each.table, key) for each in candidates if each.is_readable for key in each.keys]
@@ -112,9 +112,9 @@ def look_for_tables(
     return Tables(relevant, unfit, settled, (yield from _new(settings.users_table)))
 
 
-def _filled(found: Iterable[Stranger]) -> dict[TableName, str]:
+def _filled(found: Iterable[ThirdPartyTrigger]) -> dict[TableName, str]:
     return {
-        write.table: each.function for each in found for write in each.recipe.writes if write.kind == "insert"
+        write.table: each.function for each in found for write in each.parsed.writes if write.kind == "insert"
     }
 
 
@@ -136,12 +136,12 @@ def _table(name: str) -> TableName:
     return TableName(schema, table)
 
 
-def _written(found: Iterable[Stranger]) -> dict[tuple[TableName, str], str]:
+def _written(found: Iterable[ThirdPartyTrigger]) -> dict[tuple[TableName, str], str]:
     """The columns that a trigger writes ``new.id`` into."""
     return {
         (write.table, name): each.function
         for each in found
-        for write in each.recipe.writes
+        for write in each.parsed.writes
         for name, value in write.values.items()
         if value is not None and value.sources == ("id",)
     }
@@ -150,7 +150,7 @@ def _written(found: Iterable[Stranger]) -> dict[tuple[TableName, str], str]:
 def _with_mapped(
     source: TableName,
     found: tuple[Choice, ...],
-    triggers: tuple[Stranger, ...],
+    triggers: tuple[ThirdPartyTrigger, ...],
     catalog: Mapping[str, Any],
     trial: Trial | None,
 ) -> Steps[tuple[Choice, ...]]:

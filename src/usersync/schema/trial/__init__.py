@@ -7,7 +7,7 @@ and which rows of which of the application's tables were made, changed and remov
 
 How to call it, with an autocommit connection that is in no transaction::
 
-    from usersync.schema.trial.observing import observe
+    from usersync.schema.trial.observer import observe
 
     trial = observe(connection, settings)             # all flows, each twice; blocks for some seconds
     if trial.obstacle or trial.observed_nothing: ...  # say so; do not conclude anything

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from usersync.config.mapping import quote
 from usersync.models import Finding
 from usersync.schema.trial.faults import fault_of_failure
-from usersync.schema.trial.observation import Fault, Trial, Witnessed
-from usersync.schema.trial.observing import observe
+from usersync.schema.trial.observation import Fault, RowOutcome, Trial
+from usersync.schema.trial.observer import observe
 from usersync.transports.run import run
 from usersync.transports.steps import query, query_row
 
@@ -48,7 +48,7 @@ _WITHOUT = (
 )
 
 
-def fly(connection: psycopg.Connection[Any], settings: Settings, *, call_out: bool = False) -> Trial:
+def run_canary(connection: psycopg.Connection[Any], settings: Settings, *, call_out: bool = False) -> Trial:
     """Try every flow, and look at the row of each user. Blocks; rolls everything back.
 
     A flow that is refused is tried again with usersync's triggers doing nothing: is it refused without them,
@@ -58,7 +58,9 @@ def fly(connection: psycopg.Connection[Any], settings: Settings, *, call_out: bo
     if not run(query_row(_INSTALLED), connection)["installed"]:
         why = "usersync is not installed in this database"
         return Trial(obstacle=Finding("D033", "trial", why, "usersync doctor --only D002,D003"))
-    found = observe(connection, settings, call_out=call_out, times=1, witness=partial(witness, settings))
+    found = observe(
+        connection, settings, call_out=call_out, times=1, row_outcome=partial(row_outcome, settings)
+    )
     refused = [each.flow for each in found.refused]
     if not refused:
         return found
@@ -78,7 +80,7 @@ def _fails(without: Trial, flow: str) -> bool | None:
     return states.get(without[flow].state) if flow in without.observations else None
 
 
-def witness(settings: Settings, user_id: UUID) -> Steps[Witnessed]:
+def row_outcome(settings: Settings, user_id: UUID) -> Steps[RowOutcome]:
     """What a request that was accepted has left of its user in the users table and among the failures."""
     noted = yield from query(
         _NOTED.format(source=settings.source_table.quoted.replace("%", "%%")), id=user_id
@@ -86,20 +88,20 @@ def witness(settings: Settings, user_id: UUID) -> Steps[Witnessed]:
     failure = noted[0] if noted else None
     # Of a user who was deleted the failures may tell what was: it counts if the row is not as it should be.
     if failure is not None and failure["exists"] and _is_asked_for(settings, failure):
-        return Witnessed("ok")
+        return RowOutcome("ok")
     if failure is not None and failure["exists"]:
-        return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
+        return RowOutcome(failure["outcome"], (yield from fault_of_failure(failure)))
     out_of_sync = yield from query(
         "select * from usersync.find_out_of_sync_users(array[%(id)s]::uuid[], true)", id=user_id
     )
     if not out_of_sync:
-        return Witnessed("ok")
+        return RowOutcome("ok")
     if failure is not None:
-        return Witnessed(failure["outcome"], (yield from fault_of_failure(failure)))
+        return RowOutcome(failure["outcome"], (yield from fault_of_failure(failure)))
     row = out_of_sync[0]
     missing = row["sqlstate"] == "US002" and (yield from _is_without_row(settings, user_id))
     fault = Fault(row["sqlstate"], row["message"], column=row["column_names"])
-    return Witnessed("failed" if missing else "differs", fault)
+    return RowOutcome("failed" if missing else "differs", fault)
 
 
 def _is_asked_for(settings: Settings, failure: Row) -> bool:

@@ -46,7 +46,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Witnessed:
+class RowOutcome:
     """What became of the user's row in the users table, where usersync is installed."""
 
     state: RowState

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.schema.trial.comparison import NO_ROW, Difference, compare
-from usersync.schema.trial.observing import observe
+from usersync.schema.trial.observer import observe
 from usersync.schema.trial.timing import measure
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class Rehearsal:
     """What both halves saw, and what is different between them."""
 
     before: Trial
@@ -41,7 +41,7 @@ def rehearse(
     changes: Sequence[Change],
     *,
     call_out: bool = False,
-) -> Rehearsed:
+) -> Rehearsal:
     """Try the flows again, each in a transaction that makes the changes first, and compare. Blocks.
 
     ``before`` is what ``observe()`` saw. The connection must be in
@@ -60,7 +60,7 @@ def rehearse(
         if any(each.must_be_accepted for each in differences)
         else measure(connection, settings, after, first)
     )
-    return Rehearsed(before, after, differences, timings)
+    return Rehearsal(before, after, differences, timings)
 
 
 def _explained(difference: Difference, settings: Settings) -> Difference:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg import sql
 
-    from usersync.schema.trial.stage import Stage
+    from usersync.schema.trial.environment import TrialEnvironment
 
 _EXPLAIN = "explain (analyze, costs off, format json) "
 _WRITE = re.compile(r"\s*(insert into|update|delete from) \"?auth\"?\.\"?(\w+)", re.IGNORECASE)
@@ -62,20 +62,20 @@ class TrialSession(GoTrue):
     server lacks.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], stage: Stage) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], environment: TrialEnvironment) -> None:
         self.recorder = Recorder(connection)
         super().__init__(cast("psycopg.Connection[Any]", self.recorder))
-        self._stage = stage
+        self._environment = environment
         self._token_ids = count(-1, -1)
 
     @contextmanager
     def request(self, message: str = UNEXPECTED) -> Iterator[None]:
         with answering(message), self.connection.transaction():
-            role = self._stage.auth_role if self._stage.may_assume else self._stage.role
-            self._become(role, self._stage.search_path)
+            role = self._environment.auth_role if self._environment.may_assume else self._environment.role
+            self._become(role, self._environment.search_path)
             yield
             self._check_as_commit_does()
-            self._become(self._stage.role, "pg_catalog")
+            self._become(self._environment.role, "pg_catalog")
 
     def _become(self, role: str, search_path: str) -> None:
         self.connection.execute(
@@ -84,14 +84,16 @@ class TrialSession(GoTrue):
 
     def _check_as_commit_does(self) -> None:
         self.connection.execute("set constraints all immediate")
-        if self._stage.deferred:
-            self.connection.execute(f"set constraints {', '.join(self._stage.deferred)} deferred".encode())
+        if self._environment.deferred:
+            self.connection.execute(
+                f"set constraints {', '.join(self._environment.deferred)} deferred".encode()
+            )
 
     def user(self, user_id: UUID) -> dict[str, Any]:
         return {**NEW_USER, **super().user(user_id)}
 
     def _registered(self, kind: str, contact: str | None) -> dict[str, Any] | None:
-        if "is_sso_user" in self._stage.tables["users"]:
+        if "is_sso_user" in self._environment.tables["users"]:
             return super()._registered(kind, contact)
         found = self._row(f"select * from auth.users where {kind} = %s", contact)
         return found and {**NEW_USER, **found}
@@ -99,25 +101,25 @@ class TrialSession(GoTrue):
     def _insert(self, table: str, columns: Mapping[str, Any]) -> None:
         if table == "refresh_tokens":
             columns = {"id": next(self._token_ids), **columns}
-        if table in self._stage.tables:
+        if table in self._environment.tables:
             super()._insert(table, self._known(table, columns))
 
     def _update(self, user_id: UUID, **columns: Any) -> None:
         super()._update(user_id, **self._known("users", columns))
 
     def _known(self, table: str, columns: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in columns.items() if name in self._stage.tables[table]}
+        return {name: value for name, value in columns.items() if name in self._environment.tables[table]}
 
     def _store_token(self, user_id: UUID, kind: str, relates_to: str, token: str) -> None:
-        if "one_time_tokens" in self._stage.tables:
+        if "one_time_tokens" in self._environment.tables:
             super()._store_token(user_id, kind, relates_to, token)
 
     def _clear_tokens(self, user_id: UUID) -> None:
-        if "one_time_tokens" in self._stage.tables:
+        if "one_time_tokens" in self._environment.tables:
             super()._clear_tokens(user_id)
 
     def _log_out(self, user_id: UUID) -> None:
-        if "mfa_factors" in self._stage.tables:
+        if "mfa_factors" in self._environment.tables:
             super()._log_out(user_id)
         else:
             self.connection.execute("delete from auth.sessions where user_id = %s", (user_id,))

@@ -15,7 +15,7 @@ from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.gotrue import GoTrueError
 from usersync.schema.trial.flows import FLOWS, Keys, make_person, requests_before
 from usersync.schema.trial.observation import Timing
-from usersync.schema.trial.observing import Observer
+from usersync.schema.trial.observer import Observer
 from usersync.transports.run import run
 from usersync.transports.steps import query
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from usersync.config.mapping import quote
 from usersync.errors import ConflictError
-from usersync.schema.init.database import USUAL_NAMES
 from usersync.schema.init.sources import usual
+from usersync.schema.init.survey import USUAL_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from usersync.config.mapping import TableName
-    from usersync.schema.init.database import Candidate, Key, Presence
+    from usersync.schema.init.survey import Candidate, Key, Presence
 
 #: What the column with the auth server's id is called, best first, where no evidence says it.
 _USUAL_KEYS = ("auth_id", "auth_user_id", "supabase_id", "supabase_user_id", "user_id", "id", "uid", "uuid")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _KEPT = 'owner = "app" keeps the application\'s values'
 
 
-def contradicted(
+def differing_values(
     settings: Settings, inspection: Inspection, names: Collection[str], *, is_ours: bool
 ) -> Steps[Mapping[str, str]]:
     """Why these columns of ``settings`` are to be the application's, by the column; none for the others.

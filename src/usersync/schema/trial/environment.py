@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from usersync.models import Finding
-from usersync.schema.network_calls import callers, draws
-from usersync.schema.trial.roles import settings_in_force
+from usersync.schema.network_calls import network_calls, sequence_uses
+from usersync.schema.trial.role_settings import settings_in_force
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from usersync.config.settings import Settings
-    from usersync.schema.network_calls import Caller, Draw
+    from usersync.schema.network_calls import NetworkCall, SequenceUse
     from usersync.transports.steps import Row, Steps
 
 #: What a database must have for the requests to be those that its auth server sends.
 AUTH_SERVERS_TABLE = '"auth"."users"'
 
-_STAGE = """
+_ENVIRONMENT = """
     select
         current_user as role,
         current_setting('transaction_read_only')::boolean as read_only,
@@ -56,7 +56,7 @@ TRIED_TABLES = (*_NEEDED, "one_time_tokens", "mfa_factors")
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrialEnvironment:
     """Where the requests are made, and by whom."""
 
     role: str = ""
@@ -68,7 +68,7 @@ class Stage:
     #: The constraints that wait for COMMIT, quoted.
     deferred: tuple[str, ...] = ()
     #: What a rollback does not undo: calls to another server, and numbers of sequences that are data.
-    lasting: tuple[Caller | Draw, ...] = ()
+    lasting: tuple[NetworkCall | SequenceUse, ...] = ()
     obstacle: Finding | None = None
 
     @property
@@ -76,31 +76,33 @@ class Stage:
         return self.auth_role if self.may_assume else self.role
 
 
-def prepare(settings: Settings) -> Steps[Stage]:
+def prepare(settings: Settings) -> Steps[TrialEnvironment]:
     """Look whether the requests can be made here, and as whom."""
     if settings.source_table.quoted != AUTH_SERVERS_TABLE:
         there = f"the auth server has a database of its own, and users come here from {settings.source_table}"
-        return Stage(obstacle=_cannot(there, "-- Watch what arrives with: usersync doctor --only D017"))
-    rows = yield from query(_STAGE, source_table=settings.source_table.quoted)
+        return TrialEnvironment(
+            obstacle=_cannot(there, "-- Watch what arrives with: usersync doctor --only D017")
+        )
+    rows = yield from query(_ENVIRONMENT, source_table=settings.source_table.quoted)
     if not rows:
         there = f"there is no table {settings.source_table} in this database"
-        return Stage(obstacle=_cannot(there, "usersync doctor --only D001"))
+        return TrialEnvironment(obstacle=_cannot(there, "usersync doctor --only D001"))
     row = rows[0]
     if (obstacle := _obstacle(row)) is not None:
-        return Stage(row["role"], row["auth_role"], row["may_assume"], obstacle=obstacle)
+        return TrialEnvironment(row["role"], row["auth_role"], row["may_assume"], obstacle=obstacle)
     path = yield from settings_in_force(settings, "search_path")
     tables = [f'"auth"."{name}"' for name in TRIED_TABLES]
     tables.append(settings.users_table.quoted)
-    calls = yield from callers(tables)
-    numbers = yield from draws(tables, settings.users_table.quoted)
-    return Stage(
+    calls = yield from network_calls(tables)
+    numbers = yield from sequence_uses(tables, settings.users_table.quoted)
+    return TrialEnvironment(
         row["role"],
         row["auth_role"],
         row["may_assume"],
         next((each["value"] for each in path if each["is_auth_server"]), '"$user", public'),
         {name: tuple(columns) for name, columns in row["tables"].items()},
         tuple(row["deferred"]),
-        (*(each for each in calls if each.at_once), *numbers),
+        (*(each for each in calls if each.is_immediate), *numbers),
     )
 
 

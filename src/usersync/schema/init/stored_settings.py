@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from usersync.config.mapping import Column
 
 
-def recovered(
+def stored_settings(
     stored: Mapping[str, Any], about: Mapping[str, Any], key: str
 ) -> tuple[dict[str, Any], tuple[Proposed, ...]]:
     """What is not as by default, and every column of the table; ``stored`` is what usersync remembers."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from usersync.schema.recipes.tokens import Token, UnreadableError, inner, split_words, tokens
+from usersync.schema.trigger_parser.tokens import Token, UnreadableError, inner, split_words, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usersync.schema.recipes import Value
 from usersync.schema.trial.observation import NOW, is_constant, source_of
+from usersync.schema.trigger_parser import Value
 from usersync.transports.steps import query
 
 if TYPE_CHECKING:

@@ -12,22 +12,22 @@ from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.gotrue import GoTrueError
 from usersync.models import Finding
 from usersync.schema.trial import leftovers
+from usersync.schema.trial.environment import TrialEnvironment, keys_in_triggers, prepare
 from usersync.schema.trial.faults import fault_of
 from usersync.schema.trial.flows import FLOWS, Flow, Keys, Person, events_of, make_person, requests_before
 from usersync.schema.trial.observation import (
     Fault,
     MovedSequence,
     Observation,
+    RowOutcome,
     RowSeen,
     TableSeen,
     Trial,
-    Witnessed,
 )
 from usersync.schema.trial.placeholders import METADATA, TIMES, Placeholders, merged
 from usersync.schema.trial.rights import lacking_rights
 from usersync.schema.trial.rows import User, describe, minus, rows_of, written_tables
 from usersync.schema.trial.session import TrialSession
-from usersync.schema.trial.stage import Stage, keys_in_triggers, prepare
 from usersync.transports.run import run, translate
 from usersync.transports.steps import query_row
 
@@ -72,7 +72,7 @@ def observe(
     times: int = 2,
     first: Sequence[str] = (),
     metadata_keys: Mapping[str, tuple[str, ...]] | None = None,
-    witness: Callable[[UUID], Steps[Witnessed]] | None = None,
+    row_outcome: Callable[[UUID], Steps[RowOutcome]] | None = None,
 ) -> Trial:
     """Try the flows, roll each of them back, and tell what was seen. Blocks.
 
@@ -80,12 +80,12 @@ def observe(
     another user, so that constants can be told from what varies; ``first`` are statements that each
     transaction begins with. A flow in which a trigger does what a rollback does not undo is not tried,
     unless ``call_out``; nor is one that waits for another session, or too long. ``metadata_keys`` are those
-    of an earlier trial; ``witness`` tells what became of a user's row.
+    of an earlier trial; ``row_outcome`` tells what became of a user's row.
 
     Raises ``UsersyncError`` only where the connection is lost.
     """
     started = time.monotonic()
-    observer = Observer(connection, tuple(first), dict(metadata_keys or {}), witness)
+    observer = Observer(connection, tuple(first), dict(metadata_keys or {}), row_outcome)
     try:
         found = observer.prepare(settings)
         if found.obstacle is None:
@@ -112,9 +112,9 @@ def variants(named: Mapping[str, Sequence[str]], *, usual_first: bool) -> tuple[
     return tuple(dict.fromkeys((usual, every, Keys()) if usual_first else (every, usual, Keys())))
 
 
-def _looked_up(settings: Settings, stage: Stage) -> Steps[tuple[Finding, ...]]:
+def _looked_up(settings: Settings, environment: TrialEnvironment) -> Steps[tuple[Finding, ...]]:
     """What cannot be tried in the auth server's name."""
-    if stage.may_assume or not stage.auth_role:
+    if environment.may_assume or not environment.auth_role:
         return ()
     return (yield from lacking_rights(settings))
 
@@ -183,14 +183,14 @@ class Observer:
         connection: psycopg.Connection[Any],
         first: tuple[str, ...],
         keys_used: dict[str, tuple[str, ...]],
-        witness: Callable[[UUID], Steps[Witnessed]] | None,
+        row_outcome: Callable[[UUID], Steps[RowOutcome]] | None,
     ) -> None:
         self.connection = connection
         self.keys_used = keys_used
-        self.witness = witness
+        self.row_outcome = row_outcome
         self._first = first
         self._may_unpause = False
-        self._stage = Stage()
+        self._environment = TrialEnvironment()
         self._variants: tuple[Keys, ...] = ()
         self._tables: dict[int, Table] = {}
 
@@ -198,24 +198,29 @@ class Observer:
         """Look where the flows are tried, and by whom; and what keeps them from being tried."""
         with self.connection.transaction(force_rollback=True):
             self.connection.execute(_SHORT)
-            stage = self._stage = run(prepare(settings), self.connection)
-            lacking = run(_looked_up(settings, stage), self.connection)
+            environment = self._environment = run(prepare(settings), self.connection)
+            lacking = run(_looked_up(settings, environment), self.connection)
             named = run(keys_in_triggers(settings), self.connection)
             self._may_unpause = run(query_row(_MAY_UNPAUSE), self.connection)["may"]
-        self._variants = variants(named, usual_first=self.witness is not None)
-        lasting = tuple(map(str, stage.lasting))
+        self._variants = variants(named, usual_first=self.row_outcome is not None)
+        lasting = tuple(map(str, environment.lasting))
         return Trial(
-            {}, stage.auth_role, stage.tried_as, lacking=lacking, lasting=lasting, obstacle=stage.obstacle
+            {},
+            environment.auth_role,
+            environment.tried_as,
+            lacking=lacking,
+            lasting=lasting,
+            obstacle=environment.obstacle,
         )
 
     def missing(self, flow: Flow) -> str | None:
         """Why this auth server does not have the flow, if it does not."""
-        names = [name for name in flow.needs if name not in self._stage.tables["users"]]
+        names = [name for name in flow.needs if name not in self._environment.tables["users"]]
         return f"this auth server has no column {', '.join(names)} yet" if names else None
 
     def lasting(self, flow: Flow) -> str | None:
         """What of it a rollback would not undo, if anything."""
-        for each in self._stage.lasting:
+        for each in self._environment.lasting:
             if events_of(flow) & each.events:
                 return f"{each}, and a rollback does not undo that"
         return None
@@ -291,7 +296,7 @@ class Observer:
         return [self._tables[each] for each in sorted(wanted) if each in self._tables]
 
     def session(self) -> TrialSession:
-        return TrialSession(self.connection, self._stage)
+        return TrialSession(self.connection, self._environment)
 
 
 class _Attempt:
@@ -360,7 +365,7 @@ class _Attempt:
         }
         own = [_own_columns(row) if row else None for row in (before.auth_row, after.auth_row)]
         tables["auth.users"] = TableSeen("auth.users", rows=tuple(_row_seen(own[0], own[1], words)))
-        row = self._witnessed(person.id)
+        row = self._row_outcome(person.id)
         return Observation(
             self._flow.name,
             self._flow.kind,
@@ -371,16 +376,16 @@ class _Attempt:
             statements=self._statements(),
         )
 
-    def _witnessed(self, user_id: UUID) -> Witnessed | None:
-        if self._observer.witness is None:
+    def _row_outcome(self, user_id: UUID) -> RowOutcome | None:
+        if self._observer.row_outcome is None:
             return None
         try:
-            return run(self._observer.witness(user_id), self._connection)
+            return run(self._observer.row_outcome(user_id), self._connection)
         except ConnectionFailedError:
             raise
         except UsersyncError as error:
             fault = Fault(getattr(error, "sqlstate", None), f"the row could not be looked at: {error}")
-            return Witnessed("differs", fault)
+            return RowOutcome("differs", fault)
 
     def _statements(self) -> tuple[str, ...]:
         return tuple(verb.partition(" ")[0] for verb, table in self._auth.recorder.sent if table == "users")

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from usersync.schema.effects import UPDATE
-from usersync.schema.init.database import if_it_can_be, patience
+from usersync.schema.init.survey import or_none, set_time_limit
+from usersync.schema.network_calls import network_calls, sequence_uses
 from usersync.sql.render import read_sql
 from usersync.transports.steps import in_transaction, query, query_row
 
@@ -37,7 +38,7 @@ def changed_on_write(
     wanted = list(_wanted(settings, categories, columns))
 
     def look() -> Steps[list[str]]:
-        yield from patience()
+        yield from set_time_limit()
         yield from query("set local lock_timeout = '500ms'")
         yield from query(
             "select set_config('usersync.survey', %(wanted)s, true), "
@@ -47,17 +48,15 @@ def changed_on_write(
         )
         return (yield from query_row(read_sql("survey/trigger_effects.sql")))["changed"]  # type: ignore[no-any-return]
 
-    return frozenset((yield from if_it_can_be(in_transaction(look()))) or ())
+    return frozenset((yield from or_none(in_transaction(look()))) or ())
 
 
 def _lasts(settings: Settings) -> Steps[bool]:
     """Whether an UPDATE does something that no rollback undoes."""
-    from usersync.schema.network_calls import callers, draws  # noqa: PLC0415 - it knows of this package's words
-
     table = settings.users_table.quoted
-    calls = yield from callers([table])
-    numbers = yield from draws([table], table)
-    events = [*(each.events for each in calls if each.at_once), *(each.events for each in numbers)]
+    calls = yield from network_calls([table])
+    numbers = yield from sequence_uses([table], table)
+    events = [*(each.events for each in calls if each.is_immediate), *(each.events for each in numbers)]
     return any("update" in each for each in events)
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from usersync.config.mapping import TableName
-from usersync.schema.recipes import Condition, Value, Write, read_recipe
+from usersync.schema.trigger_parser import Condition, Value, Write, parse_function
 
 USERS = TableName("public", "users")
 INSERT = "insert into public.users (id, email) values (new.id, new.email)"
 
 
 def does(statements: str):
-    return read_recipe(f"begin {statements}; return new; end;")
+    return parse_function(f"begin {statements}; return new; end;")
 
 
 def written(expression: str) -> Value | None:
     """What is read of a value that goes into a column."""
-    recipe = does(f"insert into users (x) values ({expression})")
-    assert recipe.beyond == ()
-    return recipe.writes[0].values["x"]
+    parsed = does(f"insert into users (x) values ({expression})")
+    assert parsed.other_effects == ()
+    return parsed.writes[0].values["x"]
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_a_value_that_is_computed(expression):
     ],
 )
 def test_statements_that_copy(statements, kind, fails):
-    recipe = does(statements)
-    assert recipe.beyond == ()
-    assert [(each.kind, each.table, each.fails_on_conflict) for each in recipe.writes] == [
+    parsed = does(statements)
+    assert parsed.other_effects == ()
+    assert [(each.kind, each.table, each.fails_on_conflict) for each in parsed.writes] == [
         (kind, USERS, fails)
     ]
 
 
 def test_a_whole_recipe_with_comments_cases_and_a_handler():
-    recipe = read_recipe("""
+    parsed = parse_function("""
         declare  -- nothing; 'really'
         BEGIN
           /* insert into public.other values (1); */
@@ -126,8 +126,8 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
           WHEN others THEN NULL; RETURN NEW;
         END;
     """)
-    assert recipe.beyond == ()
-    assert recipe.writes == (
+    assert parsed.other_effects == ()
+    assert parsed.writes == (
         Write(
             "insert",
             USERS,
@@ -190,7 +190,7 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
     ],
 )
 def test_what_is_more_than_copying_is_said(statements, beyond):
-    assert does(statements).beyond == (beyond,)
+    assert does(statements).other_effects == (beyond,)
 
 
 @pytest.mark.parametrize(
@@ -204,22 +204,22 @@ def test_what_is_more_than_copying_is_said(statements, beyond):
     ],
 )
 def test_a_text_that_cannot_be_read_counts_as_more(body):
-    (beyond,) = read_recipe(body).beyond
+    (beyond,) = parse_function(body).other_effects
     assert beyond.startswith("cannot be read")
     assert len(beyond) < 100
 
 
 def test_another_language_counts_as_more():
-    assert read_recipe("whatever", "plv8").beyond == ("is written in plv8",)
+    assert parse_function("whatever", "plv8").other_effects == ("is written in plv8",)
 
 
 CONFIRMED = Condition(frozenset({"UPDATE"}), frozenset({"confirmed"}))
 
 
 def conditions(statements: str):
-    recipe = does(statements)
-    assert recipe.beyond == ()
-    return [(each.kind, each.condition) for each in recipe.writes]
+    parsed = does(statements)
+    assert parsed.other_effects == ()
+    return [(each.kind, each.condition) for each in parsed.writes]
 
 
 def test_each_branch_of_tg_op_has_its_operation():
@@ -258,14 +258,14 @@ def test_no_row_for_anonymous_users_is_understood(condition):
 
 
 def test_values_in_variables_are_followed():
-    recipe = read_recipe("""
+    parsed = parse_function("""
         declare name text := coalesce(new.raw_user_meta_data->>'name', ''); mail text;
         begin mail := lower(new.email);
         insert into users (id, name, email) values (new.id, name, mail); return new;
         end
     """)
-    assert recipe.beyond == ()
-    assert recipe.writes[0].values == {
+    assert parsed.other_effects == ()
+    assert parsed.writes[0].values == {
         "id": Value(("id",)),
         "name": Value(("user_metadata.name",), ""),
         "email": Value(("email",)),
@@ -273,8 +273,8 @@ def test_values_in_variables_are_followed():
 
 
 def test_a_variable_that_depends_is_not():
-    recipe = does("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
-    assert "has a condition of its own" in recipe.beyond
+    parsed = does("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
+    assert "has a condition of its own" in parsed.other_effects
 
 
 @pytest.mark.parametrize(
@@ -286,9 +286,9 @@ def test_a_variable_that_depends_is_not():
     ],
 )
 def test_a_condition_that_the_insert_does_not_stand_under_keeps_no_user_from_a_row(statements):
-    recipe = read_recipe(f"declare v text; begin {statements}; return new; end;")
-    assert "has a condition of its own" in recipe.beyond
-    assert "acts only under a condition of its own" not in recipe.beyond
+    parsed = parse_function(f"declare v text; begin {statements}; return new; end;")
+    assert "has a condition of its own" in parsed.other_effects
+    assert "acts only under a condition of its own" not in parsed.other_effects
 
 
 @pytest.mark.parametrize(
@@ -300,8 +300,8 @@ def test_a_condition_that_the_insert_does_not_stand_under_keeps_no_user_from_a_r
     ],
 )
 def test_a_condition_that_the_insert_stands_under_is_said_once(statements):
-    recipe = read_recipe(f"declare v text; begin {statements}; return new; end;")
-    assert recipe.beyond == ("acts only under a condition of its own",)
+    parsed = parse_function(f"declare v text; begin {statements}; return new; end;")
+    assert parsed.other_effects == ("acts only under a condition of its own",)
 
 
 NAME = "new.raw_user_meta_data->>'name'"
@@ -321,11 +321,11 @@ CHOICES = {
 
 @pytest.mark.parametrize("statements", CHOICES)
 def test_an_if_that_chooses_a_value_is_read(statements):
-    recipe = read_recipe(
+    parsed = parse_function(
         f"declare v text; begin {statements} insert into users (x) values (v); return new; end;"
     )
-    assert recipe.beyond == ()
-    assert recipe.writes[0].values["x"] == CHOICES[statements]
+    assert parsed.other_effects == ()
+    assert parsed.writes[0].values["x"] == CHOICES[statements]
 
 
 @pytest.mark.parametrize(
@@ -343,16 +343,16 @@ def test_an_if_that_chooses_a_value_is_read(statements):
     ],
 )
 def test_an_if_that_depends_on_more_is_not_read(statements):
-    recipe = read_recipe(
+    parsed = parse_function(
         f"declare v text; w text; begin {statements} insert into users (x) values (v); return new; end;"
     )
-    assert recipe.beyond
-    assert recipe.writes[0].values["x"] is None
+    assert parsed.other_effects
+    assert parsed.writes[0].values["x"] is None
 
 
 def test_what_it_does_to_new_is_told():
-    recipe = does(
+    parsed = does(
         "new.raw_user_meta_data = coalesce(new.raw_user_meta_data, '{}') || '{\"a\": 1}'; new.role := 'x'"
     )
-    assert recipe.sets == ("raw_user_meta_data", "role")
-    assert recipe.beyond == ()
+    assert parsed.sets == ("raw_user_meta_data", "role")
+    assert parsed.other_effects == ()

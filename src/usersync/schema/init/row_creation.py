@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from usersync.config.settings import Settings
-    from usersync.schema.init.choice import Choice
-    from usersync.schema.init.observed import Observed
-    from usersync.schema.third_party_triggers import Stranger
+    from usersync.schema.init.table_choice import Choice
+    from usersync.schema.init.trial_evidence import Observed
+    from usersync.schema.third_party_triggers import ThirdPartyTrigger
     from usersync.transports.steps import Steps
 
 
 @dataclass(frozen=True)
-class Makers:
+class RowCreation:
     """What shows that the application makes rows, or changes what usersync would write."""
 
     #: Whether a trigger on the auth server's table makes the row of a new user.
@@ -38,14 +38,14 @@ class Makers:
     rows_without_key: int = 0
 
 
-def find_makers(
-    settings: Settings, chosen: Choice, found: tuple[Stranger, ...], observed: Observed
-) -> Steps[Makers]:
+def find_row_creation(
+    settings: Settings, chosen: Choice, found: tuple[ThirdPartyTrigger, ...], observed: Observed
+) -> Steps[RowCreation]:
     """Look for what else makes rows of the users table."""
     names = {"users_table": settings.users_table.quoted, "source_table": settings.source_table.quoted}
     row = yield from read_only(query_row(read_sql("survey/row_creators.sql"), **names))
     presence = chosen.presence
-    return Makers(
+    return RowCreation(
         bool(observed.made) or any(_makes_rows(each, settings) for each in found),
         tuple(row["policies"]) if row["may_insert"] else (),
         {name: _names(functions) for name, functions in row["updated"].items()},
@@ -59,13 +59,13 @@ def _names(functions: list[Mapping[str, Any]], *, elsewhere: bool = False) -> tu
     return tuple(each["name"] for each in functions if not (elsewhere and each["is_of_source"]))
 
 
-def _makes_rows(each: Stranger, settings: Settings) -> bool:
+def _makes_rows(each: ThirdPartyTrigger, settings: Settings) -> bool:
     inserts = any(write.kind == "insert" and write.table == settings.users_table for write in each.effects)
-    return inserts or each.makes_rows
+    return inserts or each.creates_the_row
 
 
 def question_of_rows(
-    settings: Settings, makers: Makers, lacking: Sequence[Mapping[str, Any]]
+    settings: Settings, makers: RowCreation, lacking: Sequence[Mapping[str, Any]]
 ) -> Question | None:
     """The question who creates the row of a new user; None if nothing shows that the application does.
 
@@ -93,7 +93,7 @@ def question_of_rows(
     )
 
 
-def _evidence(settings: Settings, makers: Makers) -> Iterator[str]:
+def _evidence(settings: Settings, makers: RowCreation) -> Iterator[str]:
     if makers.has_trigger:
         return
     key = settings.key

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from usersync.config.mapping import quote
-from usersync.schema.init.database import if_it_can_be, patience
 from usersync.schema.init.question import Answer, Question
+from usersync.schema.init.survey import or_none, set_time_limit
 from usersync.schema.init.toml import toml
-from usersync.schema.recipes import Value
+from usersync.schema.trigger_parser import Value
 from usersync.sql.expressions import literal
 from usersync.transports.steps import query_row, read_only
 
@@ -60,10 +60,10 @@ def find_division(settings: Settings, about: Mapping[str, Any]) -> Steps[Divisio
     ]  # fmt: skip
 
     def look() -> Steps[Row]:
-        yield from patience()
+        yield from set_time_limit()
         return (yield from query_row(_sampled(settings, names[:_MOST_COLUMNS])))
 
-    found = yield from if_it_can_be(read_only(look()))
+    found = yield from or_none(read_only(look()))
     if not found or not found["users"] or not found["others"]:
         return Division()
     dividing = {name: _constant(found["values"][name]) for name in names[:_MOST_COLUMNS]}
@@ -100,7 +100,7 @@ def _sampled(settings: Settings, names: list[str]) -> str:
     )
 
 
-def question_of_kinds(settings: Settings, division: Division) -> Question | None:
+def question_of_users_where(settings: Settings, division: Division) -> Question | None:
     """The question whether rows without an auth user are users; None if no column tells them apart."""
     if not division.dividing:
         return None

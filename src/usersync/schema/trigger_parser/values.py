@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from usersync.config.mapping import SOURCE_TYPES, Default, check_name
 from usersync.errors import SettingsError
-from usersync.schema.recipes.choices import flattened
-from usersync.schema.recipes.expressions import read_expression
-from usersync.schema.recipes.tokens import Token, closes, split
+from usersync.schema.trigger_parser.expressions import read_expression
+from usersync.schema.trigger_parser.if_statements import flattened
+from usersync.schema.trigger_parser.tokens import Token, closes, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

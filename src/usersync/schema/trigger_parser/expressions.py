@@ -13,7 +13,7 @@ from usersync.sql.expressions import literal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from usersync.schema.recipes.tokens import Token
+    from usersync.schema.trigger_parser.tokens import Token
 
 #: Functions of PostgreSQL itself that only compute. They mean the same on every search path.
 COMPUTING = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.schema.recipes.tokens import Token, closes, find, inner, split, split_words
+from usersync.schema.trigger_parser.tokens import Token, closes, find, inner, split, split_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

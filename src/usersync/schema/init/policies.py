@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from usersync.schema.third_party_triggers import listed
@@ -12,10 +11,10 @@ if TYPE_CHECKING:
 
     from usersync.config.mapping import TableName
     from usersync.config.settings import Settings
-    from usersync.schema.init.choice import Choice
-    from usersync.schema.init.database import Fit, Metadata
-    from usersync.schema.init.observed import Observed
-    from usersync.schema.third_party_triggers import Stranger
+    from usersync.schema.init.survey import Fit, Metadata
+    from usersync.schema.init.table_choice import Choice
+    from usersync.schema.init.trial_evidence import Observed
+    from usersync.schema.third_party_triggers import ThirdPartyTrigger
 
 _BLOCKING = {"a", "r"}
 
@@ -23,7 +22,7 @@ _BLOCKING = {"a", "r"}
 def on_delete_for(
     chosen: Choice,
     about: Mapping[str, Any],
-    found: tuple[Stranger, ...],
+    found: tuple[ThirdPartyTrigger, ...],
     observed: Observed,
     tombstone: str | None,
 ) -> tuple[str, str]:
@@ -73,7 +72,7 @@ def _by_key(chosen: Choice, about: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _by_triggers(
-    chosen: Choice, about: Mapping[str, Any], found: tuple[Stranger, ...], tombstone: str | None
+    chosen: Choice, about: Mapping[str, Any], found: tuple[ThirdPartyTrigger, ...], tombstone: str | None
 ) -> tuple[str, str]:
     """By what a trigger does when a user is deleted."""
     writes = [
@@ -131,7 +130,9 @@ def anonymized(personal: Collection[str], about: Mapping[str, Any]) -> str:
 _SKIPPED = {"confirmed": "unconfirmed", "permanent": "anonymous"}
 
 
-def skipped_today(table: TableName, found: tuple[Stranger, ...], observed: Observed) -> tuple[str, ...]:
+def skipped_today(
+    table: TableName, found: tuple[ThirdPartyTrigger, ...], observed: Observed
+) -> tuple[str, ...]:
     """Who gets no row today: as it was seen, else as the conditions of the triggers say."""
     if observed.is_known and observed.made:
         return observed.skipped()
@@ -194,19 +195,3 @@ def _rules(about: Mapping[str, Any], fit: Fit) -> Iterator[str]:
             yield f"{tried} would be refused by {rule['name']}: {rule['definition']}."
         if fit.times("untried", rule["name"]):
             yield f"{rule['name']} could not be tried: {rule['definition']}."
-
-
-_ASKS_PG_NET = re.compile(r"\bnet\.http_|\bsupabase_functions\.http_request\b", re.IGNORECASE)
-#: What ``network_use()`` says of a trigger whose request is made at once.
-WAITS = "asks the network and waits for the answer"
-_ASKS_HTTP = re.compile(r"\bhttp(_(get|post|put|patch|delete|head))?\s*\(|\bdblink", re.IGNORECASE)
-
-
-def network_use(trigger: Mapping[str, Any]) -> str | None:
-    """In words, how a trigger of the users table uses the network; None if it does not, as far as is seen."""
-    text = f"{trigger['function']} {trigger['body']}"
-    if _ASKS_HTTP.search(_ASKS_PG_NET.sub("", text)):
-        return WAITS
-    if _ASKS_PG_NET.search(text):
-        return "sends a request through pg_net, which tries once and no more"
-    return None

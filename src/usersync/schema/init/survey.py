@@ -11,7 +11,7 @@ from usersync.config.key_type import KeyType, parse_key_type
 from usersync.config.mapping import TableName
 from usersync.core.foreign_keys import foreign_keys
 from usersync.errors import ConnectionFailedError, SettingsError, UsersyncError
-from usersync.schema.recipes.values import is_key
+from usersync.schema.trigger_parser.values import is_key
 from usersync.sql.render import read_sql, render_survey
 from usersync.transports.steps import Steps, query, query_row, read_only
 
@@ -138,7 +138,7 @@ def count_ids(
     wanted = [{"table": table.quoted, "column": key.name, "type": key.type.sql} for table, key in keys]
 
     def look() -> Steps[list[Mapping[str, int] | None]]:
-        yield from patience()
+        yield from set_time_limit()
         yield from query(
             "select set_config('usersync.survey', %(wanted)s, true), "
             "set_config('usersync.source', %(source)s, true)",
@@ -147,7 +147,7 @@ def count_ids(
         )
         return (yield from query_row(read_sql("survey/key_coverage.sql")))["found"]  # type: ignore[no-any-return]
 
-    found = (yield from if_it_can_be(read_only(look()))) or []
+    found = (yield from or_none(read_only(look()))) or []
     return {
         (table, key.name): Presence(**counted)
         for (table, key), counted in zip(keys, found, strict=False)
@@ -192,7 +192,7 @@ def sample_metadata(settings: Settings) -> Steps[Metadata | None]:
     """What users have in the auth server's table, or None where that could not be read in time."""
 
     def look() -> Steps[Metadata]:
-        yield from patience()
+        yield from set_time_limit()
         found = (yield from query_row(render_survey("metadata", settings)))["metadata"]
         keys = {
             f"{entry['source']}.{entry['key']}": entry["times"]
@@ -201,14 +201,14 @@ def sample_metadata(settings: Settings) -> Steps[Metadata | None]:
         }
         return Metadata(found["sampled"], found["without_email"], keys)
 
-    return if_it_can_be(read_only(look()))
+    return or_none(read_only(look()))
 
 
 def try_mapping(settings: Settings) -> Steps[Fit | None]:
     """How a sample of users would fare with these settings, or None where that could not be tried in time."""
 
     def look() -> Steps[Fit]:
-        yield from patience()
+        yield from set_time_limit()
         # None of our functions is installed here yet, as the one that reads a DEFAULT from the table.
         columns = tuple(replace(column, absent="null") for column in settings.columns)
         found = (yield from query_row(render_survey("mapping_check", replace(settings, columns=columns))))[
@@ -216,15 +216,15 @@ def try_mapping(settings: Settings) -> Steps[Fit | None]:
         ]
         return Fit(found["tried"], found["tally"])
 
-    return if_it_can_be(read_only(look()))
+    return or_none(read_only(look()))
 
 
-def patience() -> Steps[None]:
+def set_time_limit() -> Steps[None]:
     """Give a look at data its time-out, in the transaction that is open."""
     yield from query(_PATIENCE)
 
 
-def if_it_can_be(plan: Steps[Any]) -> Steps[Any]:
+def or_none(plan: Steps[Any]) -> Steps[Any]:
     """What a look found; None where the database refused it or took too long."""
     try:
         return (yield from plan)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from usersync.config.mapping import TableName
-from usersync.schema.recipes.choices import chosen
-from usersync.schema.recipes.conditions import ALWAYS, OPERATIONS, Condition, read_condition
-from usersync.schema.recipes.expressions import COMPUTING
-from usersync.schema.recipes.tokens import Token, UnreadableError, find, split, tokens
-from usersync.schema.recipes.values import Value, read_value
+from usersync.schema.trigger_parser.conditions import ALWAYS, OPERATIONS, Condition, read_condition
+from usersync.schema.trigger_parser.expressions import COMPUTING
+from usersync.schema.trigger_parser.if_statements import chosen
+from usersync.schema.trigger_parser.tokens import Token, UnreadableError, find, split, tokens
+from usersync.schema.trigger_parser.values import Value, read_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,11 +50,11 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a function does; nothing but writing rows if ``beyond`` is empty."""
+class ParsedFunction:
+    """What a function does; nothing but writing rows if ``other_effects`` is empty."""
 
     writes: tuple[Write, ...] = ()
-    beyond: tuple[str, ...] = ()
+    other_effects: tuple[str, ...] = ()
     #: Columns of ``new`` that it changes, which has an effect in a BEFORE trigger.
     sets: tuple[str, ...] = ()
     #: Tables that a statement names which is not understood.
@@ -65,31 +65,31 @@ class Recipe:
     @property
     def raises(self) -> bool:
         """Whether it raises errors of its own."""
-        return _RAISES in self.beyond
+        return _RAISES in self.other_effects
 
 
 _RAISES = "raises errors of its own"
 
 
-def read_recipe(body: str, language: str = "plpgsql") -> Recipe:
-    """Read a trigger function. What cannot be read is beyond copying, and says so; raises nothing."""
+def parse_function(body: str, language: str = "plpgsql") -> ParsedFunction:
+    """Parse a trigger function. What cannot be parsed is one of ``other_effects``. Raises nothing."""
     if language != "plpgsql":
-        return Recipe(beyond=(f"is written in {language}",))
+        return ParsedFunction(other_effects=(f"is written in {language}",))
     try:
         words = tokens(body)
     except UnreadableError as error:
-        return Recipe(beyond=(f"cannot be read by usersync ({error})",))
+        return ParsedFunction(other_effects=(f"cannot be read by usersync ({error})",))
     begin = find(words, "begin")
     if begin is None:
-        return Recipe(beyond=("cannot be read by usersync (it has no BEGIN)",))
+        return ParsedFunction(other_effects=("cannot be read by usersync (it has no BEGIN)",))
     reader = _Reader()
     reader.declare(words[:begin])
     for statement in split(chosen(words[begin + 1 :]), ";"):
         reader.read(statement)
-    if _CONDITION in reader.beyond:
-        reader.beyond = [each for each in reader.beyond if each != _CHOICE]
-    return Recipe(
-        tuple(reader.writes), tuple(dict.fromkeys(reader.beyond)), tuple(dict.fromkeys(reader.sets)),
+    if _CONDITION in reader.other_effects:
+        reader.other_effects = [each for each in reader.other_effects if each != _CHOICE]
+    return ParsedFunction(
+        tuple(reader.writes), tuple(dict.fromkeys(reader.other_effects)), tuple(dict.fromkeys(reader.sets)),
         frozenset(word.text for word in words if word.is_name), tuple(reader.unread),
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ class _Reader:
     def __init__(self) -> None:
         self.writes: list[Write] = []
         self.unread: list[Write] = []
-        self.beyond: list[str] = []
+        self.other_effects: list[str] = []
         self.sets: list[str] = []
         self._scopes: list[_Scope] = []
         #: The operations that have not returned yet.
@@ -175,7 +175,7 @@ class _Reader:
 
     def _note_condition(self, scope: _Scope) -> None:
         scope.is_own = True
-        self.beyond.append(_CHOICE)
+        self.other_effects.append(_CHOICE)
 
     def _end(self, second: str) -> None:
         while self._scopes and self._scopes[-1].kind == "handler" and second != "if":
@@ -214,7 +214,7 @@ class _Reader:
         elif first == "raise":
             # What a handler raises fails the sign-up as the error itself would.
             if second not in {"warning", "notice", "info", "log", "debug"} and not self._is_handling():
-                self.beyond.append(_RAISES)
+                self.other_effects.append(_RAISES)
         elif first == "new" and len(words) > 4 and words[3].text in {":=", "="}:  # noqa: PLR2004 - new . x := value
             self.sets.append(words[2].text)
             self._note_calls(words[4:])
@@ -245,28 +245,28 @@ class _Reader:
     def _note_calls(self, words: Sequence[Token]) -> None:
         called = calls(words)
         if called:
-            self.beyond.append(f"calls {called}")
+            self.other_effects.append(f"calls {called}")
 
     def _other(self, first: str, words: Sequence[Token]) -> None:
         called = calls(words)
         if called:
-            self.beyond.append(f"calls {called}")
+            self.other_effects.append(f"calls {called}")
         elif first == "execute":
-            self.beyond.append("runs SQL that it puts together")
+            self.other_effects.append("runs SQL that it puts together")
         else:
-            self.beyond.append("has statements of its own")
+            self.other_effects.append("has statements of its own")
 
     def _write(self, first: str, words: list[Token]) -> None:
         if "<returned>" in self._variables or any(scope.is_own for scope in self._scopes):
-            self.beyond.append(_CONDITION)
+            self.other_effects.append(_CONDITION)
         done = _read_write(first, words, self._filled)
         if isinstance(done, str):
-            self.beyond.append(done)
+            self.other_effects.append(done)
             if found := _table(words[1 + len(_LEADING[first]) :]):
                 self.unread.append(Write(_KINDS[first], found[0]).under(self._condition()))
             return
         if self._is_handling():
-            self.beyond.append(f"{_VERBS[done.kind]} {done.table} when it fails")
+            self.other_effects.append(f"{_VERBS[done.kind]} {done.table} when it fails")
             return
         self.writes.append(done.under(self._condition()))
 

@@ -7,8 +7,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from usersync.config.settings import Settings
-from usersync.schema.init.choice import shown
 from usersync.schema.init.columns import left_out
+from usersync.schema.init.table_choice import shown
 from usersync.schema.init.toml import key, toml
 from usersync.schema.third_party_triggers import listed
 
