@@ -1,4 +1,4 @@
-"""The asyncio client: the methods of ``usersync.UserSync``, to be awaited."""
+"""The asyncio client: the methods of ``usersync.UserSync`` as coroutines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Self
 from usersync.audit import erasure
 from usersync.config.dsn import sealed
 from usersync.core import deleted_users, pausing, reconcile, users
-from usersync.core.progress import PositiveCache, Tally
+from usersync.core.progress import PositiveCache, RunCounter
 from usersync.errors import UsersyncError
 from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
 from usersync.transports.psycopg import find_source
-from usersync.transports.psycopg_async import async_link_to
+from usersync.transports.psycopg_async import async_transport_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,119 +25,172 @@ if TYPE_CHECKING:
 
 
 class AsyncUserSync:
-    """Keeps users in sync, from asyncio.
+    """Keeps users in sync, from asyncio: the methods of ``usersync.UserSync`` as coroutines. None of them
+    blocks the event loop.
 
-    What each method does, returns and raises is said at ``usersync.UserSync``; a test holds the two
-    together. ``source`` is an address, an ``AsyncConnection``, an ``AsyncConnectionPool`` or a
-    ``DataApi``. Cancelling a call cancels the statement; through a connection that has gone
-    silent that takes up to ten seconds, which is psycopg's doing.
+    ``source`` is one of:
+
+    - a connection string: one connection is opened in each event loop at the first call, reopened after it
+      was lost, and closed by ``close()``. ``status()``, ``reconcile()``, ``remove_orphans()`` and
+      ``apply_deletions()`` open connections of their own;
+    - a ``psycopg.AsyncConnection`` or a ``psycopg_pool.AsyncConnectionPool``, which ``close()`` leaves open.
+      If the connection is in a transaction, calls become part of that transaction;
+    - a ``DataApi``: the same operations over HTTPS.
+
+    Every method except ``close()`` may raise ``ConnectionFailedError`` (the database cannot be reached),
+    ``NotInstalledError`` (usersync is not installed) and ``DatabaseError`` (another error of the database).
+    An invalid ``source`` or argument raises ``SettingsError``.
+
+    Cancelling a call cancels its statement. On a connection that does not respond, psycopg waits up to ten
+    seconds for that.
     """
 
     def __init__(self, source: AsyncSource) -> None:
         source = sealed(source)
-        self._link = async_link_to(source)
+        self._transport = async_transport_for(source)
         self._known = PositiveCache()
 
     @classmethod
     def from_env(cls) -> Self:
-        """Make one from ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else from ``SUPABASE_URL`` and a secret key.
+        """Create a client from ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else from ``SUPABASE_URL`` and a
+        secret key.
 
-        They are looked for in the environment, ``.env.local`` and ``.env``.
+        Reads the environment, then ``.env.local``, then ``.env``. Opens no connection. Raises
+        ``SettingsError`` if none of these has a value.
         """
         return cls(find_source())
 
     async def sync_auth_user(self, user: UUID | str | object, *, create: bool = False) -> bool:
-        """Sync one user."""
-        return await self._link.run(users.sync_auth_user(user, create=create))
+        """Sync one user. Returns True if the row is complete; otherwise ``failures()`` has the reason.
+
+        ``user`` is an id, or any object or mapping with an ``id``, such as a user of supabase-py. Its other
+        fields are used only if the database keeps a copy of the auth server's users
+        (``source_table = "usersync.auth_users"``). ``create`` creates the row even with
+        ``creates_rows = false``. Raises ``UserNotFoundError`` if neither table has the user.
+        """
+        return await self._transport.run(users.sync_auth_user(user, create=create))
 
     async def sync_all_missing_users(self) -> SyncResult:
-        """Sync all users."""
+        """Sync all users: ``reconcile()`` with its defaults."""
         return await self.reconcile()
 
     async def user_exists(self, user_id: UUID | str) -> bool:
-        """Whether the users table has a row for this user."""
-        return await self._link.run(users.user_exists(users.user_id_of(user_id)))
+        """Return whether the users table has a row for this user."""
+        return await self._transport.run(users.user_exists(users.user_id_of(user_id)))
 
     async def ensure_user_exists(self, user_id: UUID | str, *, create: bool = False) -> bool:
-        """Whether the user has a row, which is made if need be."""
+        """Create the user's row if it is missing. Returns whether the user has a row.
+
+        True is cached for ten minutes; cached calls send no query. At most every 30 seconds, one query checks
+        for a failover or a restore, which clears the cache. False means: the auth server does not have the
+        user, the settings skip the user, or the row could not be created (see ``failures()``). ``create``
+        creates the row even with ``creates_rows = false``.
+        """
         found = users.user_id_of(user_id)
         if self._known.has(found) and self._known.wants_position:
-            await self._look_where_it_is()
+            await self._check_position()
         if self._known.has(found):
             return True
-        exists, committed = await self._link.run_noting(users.ensure_user_exists(found, create=create))
+        exists, committed = await self._transport.run_reporting_commit(
+            users.ensure_user_exists(found, create=create)
+        )
         if exists and committed:
             if self._known.wants_position:
-                await self._look_where_it_is()
+                await self._check_position()
             self._known.add(found)
         return exists
 
-    async def _look_where_it_is(self) -> None:
+    async def _check_position(self) -> None:
         try:
-            position = await self._link.run(users.position())
+            position = await self._transport.run(users.position())
         except UsersyncError:
             # The database is unavailable: keep what is remembered.
             position = None
-        self._known.meet(position)
+        self._known.update_position(position)
 
     async def remove_user(self, user_id: UUID | str) -> bool:
-        """Apply ``on_delete`` to a user whom the auth server no longer has.
+        """Apply ``on_delete`` to the row of a deleted user, or ``on_soft_delete`` to that of a soft-deleted
+        one.
 
-        Raises ``UserStillExistsError`` and, for an id that neither table knows,
-        ``UserNotFoundError``.
+        The triggers do this for every deletion. Call it for users who were deleted while triggers were
+        disabled. Returns True if nothing is left to do; otherwise ``failures()`` has the reason. Raises
+        ``UserStillExistsError`` if the auth server still has the user, and ``UserNotFoundError`` if neither
+        table has the id.
         """
         found = users.user_id_of(user_id)
         self._known.forget(found)
-        return await self._link.run(users.remove_user(found))
+        return await self._transport.run(users.remove_user(found))
 
     async def erase(
         self, user_id: UUID | str, *, dry_run: bool = False, values: Sequence[str] = ()
     ) -> Erasure:
-        """Erase the personal data of a user whom the auth server no longer has; what they did stays."""
+        """Erase the personal data of a deleted user. The events of the user stay in the audit log.
+
+        Searches for the user's id, e-mail addresses and phone numbers. ``values`` are further addresses of
+        the person. ``dry_run`` counts and changes nothing. Reads the whole audit log in short transactions;
+        after an interruption, call it again. Does not erase spooled events; ``usersync erase`` does.
+
+        Raises ``NeedsDatabaseError`` over a ``DataApi``, ``UserStillExistsError`` if the auth server still
+        has the user, and ``UserNotFoundError`` if no data of the user is found.
+        """
         found = users.user_id_of(user_id)
         self._known.forget(found)
-        return await self._link.run(erasure.erase(found, dry_run=dry_run, values=values))
+        return await self._transport.run(erasure.erase(found, dry_run=dry_run, values=values))
 
     async def status(self) -> SyncStatus:
-        """Count users on both sides and what differs."""
-        # On a connection of its own: on many users it takes long, and others wait for ours to be free.
-        return await self._link.run_apart(users.status())
+        """Count the users, the rows and the differences. Reads both tables completely, page by page."""
+        # On a connection of its own: with many users it is slow, and other calls wait for the shared
+        # connection.
+        return await self._transport.run_separately(users.status())
 
     async def failures(self, *, limit: int = 1000) -> list[Failure]:
-        """The users who could not be synced or not completely, and why."""
-        return await self._link.run(users.failures(limit=limit))
+        """Return the sync failures, the oldest first, at most ``limit``."""
+        return await self._transport.run(users.failures(limit=limit))
 
     async def retry(self, user_id: UUID | str | None = None, *, due: bool = False) -> SyncResult:
-        """Try the users of the failures table again, or one of them."""
+        """Sync the users of the failures table again, or only ``user_id``.
+
+        ``due`` leaves out users whose next attempt is not due yet (see ``reconcile()``), for jobs that run
+        often. Raises ``PausedError`` during a pause.
+        """
         one = users.user_id_of(user_id) if user_id is not None else None
-        return await self._link.run(users.retry_by_hand(one, due=due))
+        return await self._transport.run(users.retry_on_request(one, due=due))
 
     async def pause(self, *, by: str | None = None) -> Pause:
-        """Pause the triggers."""
-        return (await self._link.run(pausing.pause(by=by)))[0]
+        """Pause the triggers. They record which users are created, changed and deleted, and sync no user.
+
+        Takes effect from the auth server's next statement on. During a pause, ``reconcile()``, ``retry()``
+        and removals raise ``PausedError``; calls for one user work. Returns the pause; if the triggers are
+        already paused, the existing one. ``by`` is the name for the audit log (default: the database role).
+        """
+        return (await self._transport.run(pausing.pause(by=by)))[0]
 
     async def resume(self, *, by: str | None = None) -> Resumption:
-        """End the pause, and sync the users who changed during it."""
-        ended = await self._link.run(pausing.end_pause(by=by))
-        retried = await self._link.run(users.retry(sqlstate=pausing.NOTED))
+        """End the pause. Sync the users who were created, changed or deleted during it, then ``reconcile()``.
+
+        Waits up to five seconds for transactions that began during the pause. If one is still open, the
+        result has ``complete=False``: call ``resume()`` again later. ``by`` is the name for the audit log.
+        """
+        ended = await self._transport.run(pausing.end_pause(by=by))
+        retried = await self._transport.run(users.retry(sqlstate=pausing.NOTED))
         return Resumption(ended.pause, retried, await self.reconcile(), complete=ended.pending is None)
 
     async def remove_orphans(self, *, limit: int) -> Removal:
-        """Apply ``on_delete`` to rows whose user the auth server no longer has: those that were deleted
-        with triggers off. If they are more than ``limit``, nothing is changed.
+        """Apply ``on_delete`` to orphaned rows: their users were deleted while triggers were disabled.
 
-        ``reconcile(dry_run=True)`` lists them. Look at them first: after a restore, the auth server's table
-        may be incomplete. Raises ``RemovalLimitError``.
+        Check the output of ``reconcile(dry_run=True)`` first: after a restore, the auth server's table may be
+        incomplete. With more than ``limit`` rows it changes nothing and raises ``RemovalLimitError``. Raises
+        ``SettingsError`` if ``on_delete`` is ``keep``, and ``PausedError`` during a pause.
         """
-        return await self._link.run_apart(deleted_users.remove_all("orphaned", limit))
+        return await self._transport.run_separately(deleted_users.remove_all("orphaned", limit))
 
     async def apply_deletions(self, *, limit: int) -> Removal:
-        """Apply ``on_soft_delete`` to the rows of users whom the auth server has soft-deleted without a
-        trigger of usersync seeing it. If they are more than ``limit``, nothing is changed.
+        """Apply ``on_soft_delete`` to rows of users who were soft-deleted while triggers were disabled.
 
-        Raises ``RemovalLimitError``.
+        With more than ``limit`` rows it changes nothing and raises ``RemovalLimitError``. Raises
+        ``SettingsError`` if ``on_soft_delete`` is ``keep``, and ``PausedError`` during a pause.
         """
-        return await self._link.run_apart(deleted_users.remove_all("deleted_upstream", limit))
+        return await self._transport.run_separately(deleted_users.remove_all("deleted_upstream", limit))
 
     async def reconcile(
         self,
@@ -151,22 +204,33 @@ class AsyncUserSync:
         difference_limit: int = 1000,
         on_progress: OnProgress | None = None,
     ) -> SyncResult:
-        """Compare both tables and sync the users table, page by page."""
+        """Compare both tables and sync the users table, page by page. Each page commits by itself.
+
+        ``dry_run`` writes nothing and lists up to ``difference_limit`` differences. ``workers`` is the number
+        of parallel connections (a single ``Connection`` allows one). ``page_size`` is in users. ``resume``
+        continues the newest unfinished run, if there is one. ``create_missing`` creates missing rows even
+        with ``creates_rows = false``. After five failures, a user is tried again after one minute, then two,
+        four, and so on up to a day; ``retry_failures`` tries these users now. ``on_progress`` is called after
+        each page.
+
+        Rows of deleted users are counted and not changed, see ``remove_orphans()`` and ``apply_deletions()``.
+        Raises ``SettingsError`` for an invalid option, and ``PausedError`` during a pause.
+        """
         reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
-        self._link.room_for(workers)
+        self._transport.parallelism(workers)
         started = time.monotonic()
         if dry_run:
-            tally = Tally(on_progress)
-            tally.total = await self._link.run(reconcile.count_users())
-            counts, found = await self._link.run_apart(
+            counter = RunCounter(on_progress)
+            counter.total = await self._transport.run(reconcile.count_users())
+            counts, found = await self._transport.run_separately(
                 reconcile.compare(
-                    page_size=page_size, limit=difference_limit, on_page=tally.add, create=create_missing
+                    page_size=page_size, limit=difference_limit, on_page=counter.add, create=create_missing
                 )
             )
             return SyncResult(counts, True, found, time.monotonic() - started)
-        opened = await self._link.run(reconcile.resume_run(create=create_missing)) if resume else None
+        opened = await self._transport.run(reconcile.resume_run(create=create_missing)) if resume else None
         if opened is None:
-            opened = await self._link.run(
+            opened = await self._transport.run(
                 reconcile.open_run(
                     workers=workers,
                     page_size=page_size,
@@ -174,51 +238,53 @@ class AsyncUserSync:
                     retry_failures=retry_failures,
                 )
             )
-        counts = await self._drive(opened, workers, Tally(on_progress, opened))
+        counts = await self._drive(opened, workers, RunCounter(on_progress, opened))
         return SyncResult(counts, seconds=time.monotonic() - started, run_id=opened.run_id)
 
-    async def _drive(self, opened: Run, workers: int, tally: Tally) -> Counts:
+    async def _drive(self, opened: Run, workers: int, counter: RunCounter) -> Counts:
         try:
             if workers == 1 or len(opened.parts) == 1:
                 for part in opened.parts:
-                    await self._drive_part(opened, part, tally)
+                    await self._drive_part(opened, part, counter)
             else:
-                await self._drive_together(opened, workers, tally)
+                await self._drive_together(opened, workers, counter)
         except BaseException:
-            tally.stop()
+            counter.stop()
             await self._note_interruption(opened)
             raise
-        return tally.counts
+        return counter.counts
 
-    async def _drive_together(self, opened: Run, workers: int, tally: Tally) -> None:
-        room = asyncio.Semaphore(self._link.room_for(workers))
+    async def _drive_together(self, opened: Run, workers: int, counter: RunCounter) -> None:
+        room = asyncio.Semaphore(self._transport.parallelism(workers))
 
         async def drive(part: int) -> None:
             async with room:
-                await self._drive_part(opened, part, tally)
+                await self._drive_part(opened, part, counter)
 
         tasks = [asyncio.ensure_future(drive(part)) for part in opened.parts]
         try:
             finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            # Whatever ended the wait: the others finish the page they are at, and no more.
-            tally.stop()
+            # After a failure or a cancellation, the other workers finish their current page only.
+            counter.stop()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in finished:
             task.result()
 
-    async def _drive_part(self, opened: Run, part: int, tally: Tally) -> None:
-        tally.check()
-        await self._link.run_apart(reconcile.drive_part(opened.run_id, part, tally.add, create=opened.create))
+    async def _drive_part(self, opened: Run, part: int, counter: RunCounter) -> None:
+        counter.check()
+        await self._transport.run_separately(
+            reconcile.drive_part(opened.run_id, part, counter.add, create=opened.create)
+        )
 
     async def _note_interruption(self, opened: Run) -> None:
-        # What stopped the run is what the caller is to see, and not that this failed too.
+        # The caller gets the error that stopped the run, not a second one from here.
         with contextlib.suppress(Exception):
-            await self._link.run(reconcile.interrupt_run(opened.run_id))
+            await self._transport.run(reconcile.interrupt_run(opened.run_id))
 
     async def close(self) -> None:
-        """Close the connections that were opened here. A connection or pool of yours stays open."""
-        await self._link.close()
+        """Close the connections that this client opened. A connection or a pool passed to it stays open."""
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self

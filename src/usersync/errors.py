@@ -1,31 +1,31 @@
-"""Every error usersync raises on purpose.
+"""The errors that usersync raises.
 
 ::
 
     UsersyncError
     ├── SettingsError            US101  usersync.toml or an argument is wrong
     │   ├── ApiKeyError          US102  the key or the URL of the Data API cannot be used
-    │   ├── NeedsDatabaseError   US103  the Data API cannot do this, a connection can
+    │   ├── NeedsDatabaseError   US103  this requires a database connection, not the Data API
     │   └── MissingExtraError    US104  an optional dependency is not installed
     ├── ConnectionFailedError    US201  no connection, or it was lost
-    ├── PrivilegeMissingError    US202  the role may not do what was asked
-    ├── DatabaseError            US203  the database refused a statement
+    ├── PrivilegeMissingError    US202  the role lacks a privilege
+    ├── DatabaseError            US203  a statement failed
     ├── BusyError                US204  another session held a lock for too long
     ├── ReadOnlyDatabaseError    US205  the database accepts no writes
     ├── ColumnMissingError       US206  the users table lacks a column that the settings name
     ├── NotInstalledError        US301  the database has no usersync, or no audit log
-    ├── VersionMismatchError     US302  the database and this library do not fit
-    ├── ConflictError            US303  an object is not what it would have to be
+    ├── VersionMismatchError     US302  the schema in the database is newer than this library
+    ├── ConflictError            US303  an object of the database is not what usersync expects
     ├── MigrationChangedError    US304  an applied migration was edited
-    ├── PausedError              US305  the triggers are paused, and no run writes users
-    ├── UserNotFoundError        US401  there is no such user in the auth server's table
-    ├── UserStillExistsError     US402  the user is alive in the auth server's table
-    ├── RemovalLimitError        US403  more rows of deleted users than may be removed
-    ├── EmbeddedPostgresError    US501  the throw-away PostgreSQL did not start
-    ├── InvalidTokenError        US601  an access token is not accepted
-    └── KeysUnavailableError     US602  the auth server's keys are not to be had
+    ├── PausedError              US305  the triggers are paused, and runs write no users
+    ├── UserNotFoundError        US401  the auth server's table has no such user
+    ├── UserStillExistsError     US402  the auth server's table still has the user
+    ├── RemovalLimitError        US403  more rows of deleted users than the limit
+    ├── EmbeddedPostgresError    US501  the temporary PostgreSQL did not start
+    ├── InvalidTokenError        US601  an access token is invalid
+    └── KeysUnavailableError     US602  the auth server's signing keys are unavailable
 
-The codes are stable; ``docs/errors.md`` explains each one, and a test holds the two together.
+The codes are stable. ``docs/errors.md`` explains each of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class UsersyncError(Exception):
-    """What failed and why in ``str(error)``, what to do in ``error.hint``."""
+    """Base class. ``str(error)`` says what failed and why, ``hint`` what to do; ``code`` is its code."""
 
     code: ClassVar[str] = "US000"
     exit_code: ClassVar[int] = 1
@@ -49,43 +49,43 @@ class UsersyncError(Exception):
 
 
 class SettingsError(UsersyncError):
-    """A setting or an argument is unusable; the message names the key."""
+    """A setting or an argument is invalid. The message names it."""
 
     code = "US101"
     exit_code = 2
 
 
 class ApiKeyError(SettingsError):
-    """The key, or the URL, of the project's Data API cannot be used. The key is never repeated."""
+    """The key or the URL of the Data API cannot be used. The message does not contain the key."""
 
     code = "US102"
 
 
 class NeedsDatabaseError(SettingsError):
-    """What was asked for needs a PostgreSQL connection; there is only the Data API."""
+    """The operation requires a PostgreSQL connection, and the client uses the Data API."""
 
     code = "US103"
 
 
 class MissingExtraError(SettingsError, ImportError):
-    """An optional dependency is not installed; the hint installs it."""
+    """An optional dependency is not installed. The hint is the command that installs it."""
 
     code = "US104"
 
 
 class ConnectionFailedError(UsersyncError):
-    """No connection to the database or its Data API, or it was lost on the way."""
+    """The database or its Data API cannot be reached, or the connection was lost."""
 
     code = "US201"
     exit_code = 3
 
 
 class DatabaseError(UsersyncError):
-    """The database refused a statement; ``sqlstate`` says which kind of refusal."""
+    """A statement failed in the database. ``sqlstate`` is PostgreSQL's code of the error."""
 
     code = "US203"
 
-    #: How long the statement ran until it failed.
+    #: How many seconds the statement ran until it failed.
     seconds: float = 0.0
 
     def __init__(self, message: str, *, hint: str | None = None, sqlstate: str | None = None) -> None:
@@ -94,7 +94,7 @@ class DatabaseError(UsersyncError):
 
 
 class PrivilegeMissingError(DatabaseError):
-    """The role lacks a privilege; the message names it (SQLSTATE 42501)."""
+    """The role lacks a privilege (SQLSTATE 42501). The message names it."""
 
     code = "US202"
 
@@ -112,7 +112,7 @@ class ReadOnlyDatabaseError(DatabaseError):
 
 
 class ColumnMissingError(DatabaseError):
-    """The users table lacks a column that the settings name; the message names it (SQLSTATE 42703)."""
+    """The users table lacks a column that the settings name (SQLSTATE 42703). The message names it."""
 
     code = "US206"
 
@@ -127,7 +127,7 @@ class ColumnMissingError(DatabaseError):
 
 
 class NotInstalledError(UsersyncError):
-    """The database has no usersync yet, or no audit log where one is needed."""
+    """usersync is not installed in the database, or the operation requires an audit log and there is none."""
 
     code = "US301"
 
@@ -139,14 +139,14 @@ class VersionMismatchError(UsersyncError):
 
 
 class ConflictError(UsersyncError):
-    """The database is not fit for what is asked: an object of one of our names is somebody else's, or a
-    table or a type is not what the settings say."""
+    """An object with a name of usersync was not created by usersync, or a table or a type differs from the
+    settings."""
 
     code = "US303"
 
 
 class MigrationChangedError(UsersyncError):
-    """A migration that was applied differs from the one in this library."""
+    """An applied migration differs from the one in this library."""
 
     code = "US304"
 
@@ -158,43 +158,43 @@ class PausedError(UsersyncError):
 
 
 class UserNotFoundError(UsersyncError):
-    """There is no such user in the auth server's table."""
+    """The auth server's table has no such user."""
 
     code = "US401"
 
 
 class UserStillExistsError(UsersyncError):
-    """The user is alive in the auth server's table, so the mirrored row stays."""
+    """The auth server's table still has the user, so the row is not removed."""
 
     code = "US402"
 
 
 class RemovalLimitError(UsersyncError):
-    """There are more rows of deleted users than may be removed."""
+    """There are more rows of deleted users than the limit allows. Nothing was removed."""
 
     code = "US403"
 
 
 class EmbeddedPostgresError(UsersyncError):
-    """The throw-away PostgreSQL did not start or could not be shared."""
+    """The temporary PostgreSQL did not start, or cannot be shared with another process."""
 
     code = "US501"
 
 
 class InvalidTokenError(UsersyncError):
-    """An access token is not accepted: who sent it is nobody. Never contains the token."""
+    """An access token is invalid: the request is not authenticated. The message never contains the token."""
 
     code = "US601"
 
 
 class KeysUnavailableError(UsersyncError):
-    """Whether an access token is good cannot be known: the auth server's keys are not to be had."""
+    """An access token cannot be verified, because the auth server's signing keys are unavailable."""
 
     code = "US602"
 
 
 def refused(sqlstate: str | None, message: str, hint: str | None = None) -> UsersyncError:
-    """Our error for what PostgreSQL says, however it was asked. Its DETAIL is left out: it quotes values."""
+    """The error of usersync for a SQLSTATE. PostgreSQL's DETAIL is left out, because it quotes values."""
     if sqlstate in _MISSING and _OUR_OBJECTS.search(message):
         return NotInstalledError(
             f"usersync is not installed in this database ({message})", hint="Run: usersync apply"
@@ -215,12 +215,12 @@ def refused(sqlstate: str | None, message: str, hint: str | None = None) -> User
 
 
 def without_quoted(message: str) -> str:
-    """A message of PostgreSQL's without the values that it quotes, in any language that PostgreSQL speaks."""
+    """A message of PostgreSQL without the values that it quotes, in every language of PostgreSQL."""
     return _QUOTED.sub('"…"', message)
 
 
 def redact_message(sqlstate: str, message: str) -> str:
-    """A message of the database's without the values of an event that it may quote."""
+    """A message of the database without values of an event that it may quote."""
     if sqlstate.startswith("P0"):
         return f"a function of the application raised SQLSTATE {sqlstate}"
     return without_quoted(message) if sqlstate.startswith("22") else message
@@ -249,8 +249,8 @@ _OUR_OBJECTS = re.compile(
 )
 #: No such schema, table or function.
 _MISSING = {"3F000", "42P01", "42883"}
-#: A column of the users table: each statement of ours calls the table ``target``. In another language than
-#: English a name ends at a space.
+#: A column of the users table: usersync's statements call the table ``target``. In languages other than
+#: English, a name ends at a space.
 _USERS_COLUMN = re.compile(r"\btarget\.(?:(?P<english>.+?) does not exist|(?P<name>[^\s\"«»„“”]+))")
 #: No such table or column.
 _GONE = {"42P01", "42703"}

@@ -1,4 +1,4 @@
-"""What operations return: frozen, typed, and the same whatever the transport."""
+"""The results of operations: frozen dataclasses, the same for every transport."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 Outcome = Literal["degraded", "failed"]
 DifferenceClass = Literal["missing", "stale", "orphaned", "deleted_upstream"]
-#: Rows of deleted users, which are left alone until somebody asks for them to be removed.
+#: Rows of deleted users. No run changes them; ``sync --remove-orphans`` and ``--apply-deletions`` do.
 LeftAlone = Literal["orphaned", "deleted_upstream"]
-#: What failed: to write a row, to remove or anonymize one, to record an event of the user.
+#: What failed: writing the row, removing or anonymizing it, recording an event of the user.
 FailureKind = Literal["row", "removal", "event"]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A sync failure: a user who could not be synced, or not completely, and the reason."""
+    """A sync failure: a user whose row is missing or degraded, and the reason. A row of
+    ``usersync.sync_failures``.
+    """
 
     user_id: UUID
     kind: FailureKind
@@ -29,7 +31,7 @@ class Failure:
     constraint: str | None
     column: str | None
     message: str
-    #: The function that raised, usually a trigger of the application.
+    #: The SQL function that raised the error, usually of a trigger of the application.
     raised_in: str | None
     attempts: int
     first_failed_at: datetime
@@ -39,14 +41,14 @@ class Failure:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Failure:
-        """Read what the database returns for a line."""
+        """Create a failure from the JSON that the database returns for it."""
         times = {name: _time(data.get(name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
         return cls(**{**data, **times, "user_id": UUID(data["user_id"])})
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A user whose two rows do not agree; ``columns`` says where, for a stale row."""
+    """A user who is out of sync. ``columns`` names the columns that differ, if the row is stale."""
 
     user_id: UUID
     difference: DifferenceClass
@@ -55,10 +57,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a reconciling run found: missing and stale before it wrote, degraded and failed after.
+    """The numbers of users that a run found: missing and stale before it wrote, degraded and failed after.
 
-    ``orphaned`` and ``deleted_upstream`` are rows of deleted users (the auth server has no such user, or has
-    soft-deleted the user). No run changes them.
+    ``orphaned`` and ``deleted_upstream`` count rows of deleted users (the auth server has no such user, or
+    has soft-deleted the user). No run changes them.
     """
 
     examined: int = 0
@@ -71,25 +73,23 @@ class Counts:
 
     @property
     def differing(self) -> int:
-        """How many users had to be written."""
+        """The number of users who were missing or stale."""
         return self.missing + self.stale
 
     @property
     def left_alone(self) -> int:
-        """How many rows of deleted users there are."""
+        """The number of rows of deleted users."""
         return self.orphaned + self.deleted_upstream
 
     def __add__(self, other: Counts) -> Counts:
-        mine, theirs = asdict(self), asdict(other)
-        return Counts(**{key: mine[key] + theirs[key] for key in mine})
+        left, right = asdict(self), asdict(other)
+        return Counts(**{key: left[key] + right[key] for key in left})
 
 
 @dataclass(frozen=True)
 class SyncResult:
-    """The result of a reconciling run.
-
-    ``errors`` counts the users who are in the failures table now: their row is missing or degraded. With
-    ``dry_run`` nothing was written, and ``differences`` lists the pending changes, up to a limit.
+    """The result of a run. With ``dry_run``, nothing was written and ``differences`` lists the pending
+    changes, up to the caller's limit. ``seconds`` is the duration.
     """
 
     counts: Counts
@@ -100,18 +100,18 @@ class SyncResult:
 
     @property
     def synced(self) -> int:
-        """How many users were synced."""
+        """The number of users whose rows were created or updated."""
         return 0 if self.dry_run else max(self.counts.differing - self.errors, 0)
 
     @property
     def errors(self) -> int:
-        """How many users could not be synced, or not completely."""
+        """The number of users with a sync failure: their row is missing or degraded."""
         return self.counts.degraded + self.counts.failed
 
 
 @dataclass(frozen=True)
 class LastRun:
-    """The reconciling run that was active last."""
+    """The run that was active last."""
 
     run_id: UUID
     finished: bool
@@ -128,7 +128,7 @@ class Pause:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pause:
-        """Read what the database returns for a pause."""
+        """Create a pause from the JSON that the database returns for it."""
         return cls(datetime.fromisoformat(data["paused_at"]), data["by"])
 
     def __str__(self) -> str:
@@ -137,7 +137,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class SyncStatus:
-    """The truth about both tables."""
+    """The state of both tables: numbers of users and rows, differences, failures, and the last run."""
 
     auth_users: int
     users: int
@@ -145,7 +145,7 @@ class SyncStatus:
     stale: int
     orphaned: int
     deleted_upstream: int
-    #: Users for whom the settings want no row (``skip``, ``creates_rows``), and who have none.
+    #: Users without a row for whom the settings want none (``skip``, ``creates_rows``).
     skipped: int
     degraded: int
     failed: int
@@ -163,27 +163,29 @@ class SyncStatus:
 
     @property
     def in_step(self) -> bool:
-        """Whether every living user has a whole row, and no other row is that of a living user."""
+        """Whether both tables are in sync: no user is missing, stale, orphaned, deleted upstream or
+        failed.
+        """
         return not (self.missing or self.stale or self.left_alone or self.failures)
 
     @property
     def left_alone(self) -> int:
-        """How many rows of deleted users there are, which no run changes."""
+        """The number of rows of deleted users, which no run changes."""
         return self.orphaned + self.deleted_upstream
 
     @property
     def failures(self) -> int:
-        """How many users are in the failures table, whatever failed."""
+        """The number of users in the failures table, of every kind of failure."""
         return self.degraded + self.failed + self.removal_failed
 
     @property
     def lag(self) -> timedelta | None:
-        """For how long the oldest missing user has been missing; None if nobody is."""
+        """How long the oldest missing user has been missing; None if no user is missing."""
         return self.observed_at - self.oldest_missing_at if self.oldest_missing_at else None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SyncStatus:
-        """Read what ``public.user_sync_status()`` returns."""
+        """Create a status from the JSON that ``public.user_sync_status()`` returns."""
         run = data["last_run"]
         return cls(
             **{key: data[key] for key in _STATUS_COUNTS},
@@ -230,23 +232,23 @@ class Resumption:
 
 @dataclass(frozen=True)
 class Removal:
-    """What became of rows of deleted users that somebody asked to be removed."""
+    """The result of applying ``on_delete`` or ``on_soft_delete`` to rows of deleted users."""
 
     kind: LeftAlone
-    #: How many there were.
+    #: The number of such rows before.
     found: int
-    #: How many are as ``on_delete`` (or ``on_soft_delete``) wants them now.
+    #: The number of rows that now are as the setting says: anonymized, marked as deleted, or deleted.
     removed: int
-    #: How many could not be changed; the failures table has the reasons.
+    #: The number of rows that could not be changed. The failures table has the reasons.
     failed: int
     seconds: float = 0.0
-    #: Whether the audit log says so: there is a log, and it could be written.
+    #: Whether the audit log has an event for it. False without an audit log, or if it was not writable.
     recorded: bool = False
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """What was erased of one user; or with ``dry_run`` would be."""
+    """What was erased of one user, or would be erased (``dry_run``)."""
 
     user_id: UUID
     dry_run: bool
@@ -264,7 +266,7 @@ class Erasure:
     spooled: int = 0
     #: Whether ``user.erased`` was recorded.
     recorded: bool = False
-    #: How many e-mail addresses and phone numbers of the user were searched for.
+    #: The number of e-mail addresses and phone numbers that were searched for.
     addresses: int = 0
     #: Whether there is an audit log to search.
     has_log: bool = True
@@ -277,52 +279,52 @@ class Erasure:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that ``plan``, ``init``, ``doctor`` or a trial found in a database, and the fix.
+    """A problem that ``plan``, ``init``, ``doctor`` or a trial found in a database, and its fix.
 
-    An ``error`` stops ``apply``. With a ``problem`` something fails; a ``warning`` says what may fail.
+    Levels: an ``error`` stops ``apply``; a ``problem`` fails already; a ``warning`` may fail.
     """
 
-    #: The check of ``usersync doctor`` that reports it: ``D012``.
+    #: The check of ``usersync doctor`` that reports it, such as ``D012``.
     code: str
-    #: The object that it is about: ``table public.users``.
+    #: The object with the problem, such as ``table public.users``.
     subject: str
     message: str
-    #: SQL or ``usersync`` commands, one a line, to be pasted. Advice to a person is an SQL comment.
+    #: SQL or ``usersync`` commands to paste, one a line. Advice is an SQL comment.
     fix: str | None = None
     level: Literal["error", "problem", "warning"] = "problem"
     #: Whether the fix changes only objects of usersync, and ``doctor --fix`` may run it.
     safe: bool = False
-    #: Whether a person has to decide about it before anything is written.
+    #: Whether a person has to decide before anything is written.
     decision: bool = False
 
     @property
     def hint(self) -> str | None:
-        """The fix as prose: without the marks that make advice a comment."""
+        """The fix as prose: without the ``--`` of SQL comments."""
         return "\n".join(line.removeprefix("-- ") for line in self.fix.splitlines()) if self.fix else None
 
 
 @dataclass(frozen=True)
 class Change:
-    """One step of a change to the schema: what it is in a line, and the SQL that does it."""
+    """One step of a change to the schema: a description in one line, and its SQL."""
 
     kind: Literal["create", "replace", "alter", "drop", "keep"]
     subject: str
     reason: str
     sql: str
-    #: Whether it locks a table that the application or the auth server is busy with.
+    #: Whether it locks a table that the application or the auth server uses.
     busy: bool = False
 
 
 @dataclass(frozen=True)
 class SchemaPlan:
-    """What would change in the schema, and what was found on the way."""
+    """The changes that ``apply`` would make to the schema, and the findings."""
 
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that stop the plan."""
+        """The findings that stop ``apply``."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
 
@@ -333,16 +335,16 @@ class Check:
     code: str
     title: str
     status: Literal["ok", "warning", "problem", "skipped"]
-    #: In words: what was found, or why the check was skipped.
+    #: The result in words, or why the check was skipped.
     detail: str
     findings: tuple[Finding, ...] = ()
 
     @property
     def fix(self) -> str | None:
-        """What to paste: the fixes of all findings, equal ones once."""
+        """The fixes of all findings, without duplicates."""
         return "\n".join(dict.fromkeys(each.fix for each in self.findings if each.fix)) or None
 
     @property
     def safe_fixes(self) -> tuple[str, ...]:
-        """What of the fix ``usersync doctor --fix`` runs: SQL, or a command of usersync, each by itself."""
+        """The fixes that ``usersync doctor --fix`` runs: each is SQL or a usersync command."""
         return tuple(dict.fromkeys(each.fix for each in self.findings if each.safe and each.fix))

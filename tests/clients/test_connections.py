@@ -359,12 +359,12 @@ def test_ctrl_c_between_a_statement_and_its_answer(project):
         assert client.user_exists(NOBODY) is False
 
         def interrupted():
-            client._link._own.pgconn.send_query(b"select pg_sleep(600)")
+            client._transport._own.pgconn.send_query(b"select pg_sleep(600)")
             raise KeyboardInterrupt
             yield
 
         with pytest.raises(KeyboardInterrupt):
-            client._link.run(interrupted())
+            client._transport.run(interrupted())
         assert client.user_exists(NOBODY) is False
         with project.database.connect("supabase_admin") as superuser:
             assert superuser.execute(sleeping).fetchone() is None

@@ -62,7 +62,7 @@ def in_child(work):
 
 def backend(client):
     """Which session of the server answers: two processes have two."""
-    return client._link._own.info.backend_pid
+    return client._transport._own.info.backend_pid
 
 
 def ask(client, user):
@@ -94,7 +94,7 @@ def test_a_fork_while_another_thread_waits_for_an_answer(project, user):
     with UserSync(dsn) as client, project.database.connect("supabase_admin") as other:
         other.execute("select pg_advisory_lock(7)")
         with ThreadPoolExecutor(1) as threads:
-            call = threads.submit(client._link.run, query("select pg_advisory_lock(7)"))
+            call = threads.submit(client._transport.run, query("select pg_advisory_lock(7)"))
             try:
                 while not other.execute(waiting).fetchone():
                     assert not call.done()

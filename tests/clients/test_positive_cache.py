@@ -58,19 +58,19 @@ HERE = "00000000-0000-0000-0000-000000000001 7/5 00000001"
 )
 def test_another_cluster_or_timeline_empties_it(position, is_kept):
     cache = PositiveCache()
-    cache.meet(Position.read(HERE))
+    cache.update_position(Position.read(HERE))
     cache.add(ADA)
-    cache.meet(Position.read(position))
+    cache.update_position(Position.read(position))
     assert cache.has(ADA) == is_kept
     cache.add(BOB)
-    cache.meet(Position.read(HERE))
+    cache.update_position(Position.read(HERE))
     assert cache.has(BOB) == (position == HERE or is_kept)
 
 
 def test_the_position_is_asked_for_now_and_then(clock):
     cache = PositiveCache()
     assert cache.wants_position
-    cache.meet(None)
+    cache.update_position(None)
     assert not cache.wants_position
     clock[0] += PositiveCache.LOOK_SECONDS
     assert cache.wants_position

@@ -14,11 +14,11 @@ from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
 from usersync.cli.main import run
 from usersync.config.settings import Settings, parse_settings
-from usersync.core.admin_users import forget_all, receive_all
+from usersync.core.admin_users import delete_gone, update_copy
 from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError
 from usersync.testing.install import install
 from usersync.transports.data_api.admin import AuthServer
-from usersync.transports.psycopg import link_to
+from usersync.transports.psycopg import transport_for
 
 pytestmark = pytest.mark.newest_server
 
@@ -50,10 +50,10 @@ def small_pages(monkeypatch):
 @pytest.fixture
 def receive(project, auth_server):
     def call(*, remove=False, **options):
-        with closing(link_to(project.database.dsn())) as link:
-            received = receive_all(link, auth_server, **options)
+        with closing(transport_for(project.database.dsn())) as transport:
+            received = update_copy(transport, auth_server, **options)
             if remove:
-                forget_all(link, received)
+                delete_gone(transport, received)
             return received
 
     return call
@@ -239,8 +239,8 @@ def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster,
     database = cluster.clone(
         cluster.template("installed_plain", build=lambda each: install(each, Settings()))
     )
-    with closing(link_to(database.dsn())) as link, pytest.raises(SettingsError) as caught:
-        receive_all(link, auth_server)
+    with closing(transport_for(database.dsn())) as transport, pytest.raises(SettingsError) as caught:
+        update_copy(transport, auth_server)
     assert "source_table is auth.users, which is no copy" in str(caught.value)
     assert "source_table" in caught.value.hint
     cluster.drop(database)
@@ -270,5 +270,5 @@ ENDLESS = {"users": [{"id": "00000000-0000-0000-0000-000000000007"}], "paginatio
 )  # fmt: skip
 def test_a_list_that_is_none_is_refused(project, misbehaving, behaviour, kind):
     server = AuthServer(DataApi(misbehaving(behaviour).url, SECRET_KEY, timeout=5))
-    with closing(link_to(project.database.dsn())) as link, pytest.raises(kind):
-        receive_all(link, server)
+    with closing(transport_for(project.database.dsn())) as transport, pytest.raises(kind):
+        update_copy(transport, server)

@@ -152,7 +152,7 @@ def test_a_url_is_taken_as_people_paste_it(url, taken):
 def test_nothing_that_holds_a_key_shows_it_or_takes_it_along():
     api = DataApi(URL, SECRET_KEY)
     with UserSync(api) as sync, AuditLog(api, durability="memory") as log:
-        holders = [api, sync, log, {"api": api}, [api], sync._link]
+        holders = [api, sync, log, {"api": api}, [api], sync._transport]
         console = Console(file=io.StringIO(), width=400)
         for each in holders:
             console.print(each)

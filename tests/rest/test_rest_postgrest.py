@@ -111,9 +111,9 @@ def test_public_need_not_be_the_first_schema_that_is_served(project, serve):
 
 def test_what_only_a_connection_can_do_says_so(sync):
     with pytest.raises(NeedsDatabaseError) as caught:
-        sync._link.run(query("select 1"))
+        sync._transport.run(query("select 1"))
     assert "SUPABASE_DB_URL" in caught.value.hint
-    assert sync._link.run(failures()) == []
+    assert sync._transport.run(failures()) == []
 
 
 def test_pages_that_take_too_long_are_halved_until_they_do_not(project, sync_later, appear):

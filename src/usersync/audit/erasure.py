@@ -20,7 +20,7 @@ from usersync.config.mapping import quote
 from usersync.config.personal_data import is_address, personal_values, words_of
 from usersync.config.settings import SOURCE_COPY
 from usersync.core.audit_log import has_log
-from usersync.core.paging import fewer
+from usersync.core.paging import halved
 from usersync.core.users import missing_columns
 from usersync.errors import (
     ColumnMissingError,
@@ -329,7 +329,7 @@ def _read_through(part: Row, statement: str, use: Callable[[Row, int], None], **
         try:
             row = yield from in_transaction(_page(statement, **values, **place))
         except DatabaseError as error:
-            pages = yield from fewer(error, pages)
+            pages = yield from halved(error, pages)
             continue
         first, last = first + pages, row["blocks"]
         use(row, min(first, last))

@@ -11,7 +11,7 @@ from usersync.config.mapping import TableName
 from usersync.core.blockers import blockers
 from usersync.core.clocks import compare_clocks
 from usersync.errors import SettingsError
-from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked
 from usersync.transports.steps import Steps, in_transaction, query, query_row
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _prune(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Ste
         is_dropped = counted["younger"] == 0
         if is_dropped and not dry_run:
             settings = yield from installed_settings()
-            is_dropped = yield from patiently(
+            is_dropped = yield from retry_while_locked(
                 lambda: in_transaction(_drop(table, before)), "the audit log", lambda: blockers(settings)
             )
         if is_dropped:

@@ -151,13 +151,13 @@ class Call:
 
     def run(self, plan: Steps[T]) -> T:
         """Drive a plan over a connection of its own, or over the Data API."""
-        from usersync.transports.psycopg import link_to  # noqa: PLC0415 - likewise
+        from usersync.transports.psycopg import transport_for  # noqa: PLC0415 - likewise
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         if isinstance(self.source, str):
             with self.connection() as connection:
                 return run(plan, connection)
-        with closing(link_to(self.source)) as link:
+        with closing(transport_for(self.source)) as link:
             return link.run(plan)
 
     @functools.cached_property

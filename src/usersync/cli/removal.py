@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from usersync.cli.options import Call
     from usersync.cli.output import View
-    from usersync.core.admin_users import Received
+    from usersync.core.admin_users import CopyUpdate
     from usersync.models import LeftAlone, Removal
 
 _SHOWN, _LISTED = 20, 1_000
@@ -98,8 +98,8 @@ def remove(
     """Find the rows, show them, ask, and apply the setting to them."""
     _check_usage(call, kind, limit=limit, yes=yes, dry_run=dry_run, from_api=from_api)
     policy = call.run(deleted_users.removal_policy(kind))
-    received = _receive(call, limit or 0) if from_api else None
-    unlisted = tuple(UUID(each) for each in received.gone) if received else ()
+    updated = _receive(call, limit or 0) if from_api else None
+    unlisted = tuple(UUID(each) for each in updated.gone) if updated else ()
     ids = (*unlisted, *_find(call, kind))
     found = FoundView(kind, policy, ids, call.target)
     if dry_run or not ids:
@@ -109,8 +109,8 @@ def remove(
     if not yes:
         call.output.say(*found.lines(call.output.width), "")
         call.ask(f"Apply {deleted_users.POLICY_OF[kind]} to {count(len(ids), 'row')} in {call.target}?")
-    if received is not None:
-        _forget(call, received)
+    if updated is not None:
+        _forget(call, updated)
     return RemovalView(call.run(deleted_users.remove_deleted(kind, ids, by=call.by)), found)
 
 
@@ -130,26 +130,26 @@ def _check_usage(
 
 def _find(call: Call, kind: LeftAlone) -> tuple[UUID, ...]:
     from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
-    from usersync.core.progress import Tally  # noqa: PLC0415 - likewise
+    from usersync.core.progress import RunCounter  # noqa: PLC0415 - likewise
 
     call.output.tell(f"Comparing {call.target}")
     with progress(call.output) as on_progress:
-        tally = Tally(on_progress)
-        tally.total = call.run(reconcile.count_users())
-        return call.run(deleted_users.find_deleted(kind, on_page=tally.add))
+        counter = RunCounter(on_progress)
+        counter.total = call.run(reconcile.count_users())
+        return call.run(deleted_users.find_deleted(kind, on_page=counter.add))
 
 
-def _receive(call: Call, limit: int) -> Received:
-    from usersync.cli.receiving import receive  # noqa: PLC0415 - when it is wanted
+def _receive(call: Call, limit: int) -> CopyUpdate:
+    from usersync.cli.from_api import update_copy_from_api  # noqa: PLC0415 - when it is wanted
 
-    received = receive(call, ask_up_to=limit)
-    deleted_users.check_limit(received.unlisted, limit, "users of the copy who are not listed any more")
-    return received
+    updated = update_copy_from_api(call, ask_up_to=limit)
+    deleted_users.check_limit(updated.unlisted, limit, "users of the copy who are not listed any more")
+    return updated
 
 
-def _forget(call: Call, received: Received) -> None:
-    from usersync.core.admin_users import forget_all  # noqa: PLC0415 - when it is wanted
-    from usersync.transports.psycopg import link_to  # noqa: PLC0415 - a driver, which --help can do without
+def _forget(call: Call, updated: CopyUpdate) -> None:
+    from usersync.core.admin_users import delete_gone  # noqa: PLC0415 - when it is wanted
+    from usersync.transports.psycopg import transport_for  # noqa: PLC0415 - a driver, which --help can do without
 
-    with closing(link_to(call.source)) as link:
-        forget_all(link, received)
+    with closing(transport_for(call.source)) as transport:
+        delete_gone(transport, updated)

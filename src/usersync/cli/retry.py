@@ -86,6 +86,6 @@ def retry(call: Call, user_id: UUID | None, *, due: bool) -> View:
     from usersync.core import users  # noqa: PLC0415 - only when it is wanted
 
     call.output.tell(f"Retrying on {call.target}")
-    result = call.run(users.retry_by_hand(user_id, due=due, by=call.by))
+    result = call.run(users.retry_on_request(user_id, due=due, by=call.by))
     unknown = user_id is not None and not result.counts.examined and not call.run(users.is_known(user_id))
     return RetryView(result, call.target, unknown)

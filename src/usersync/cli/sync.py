@@ -170,9 +170,9 @@ def _create_some(
 
 def _from_api(call: Call, options: dict[str, Any]) -> SyncView:
     """Update the copy of the auth server's users, then sync; users not listed count as orphaned."""
-    from usersync.cli.receiving import receive  # noqa: PLC0415 - when it is wanted
+    from usersync.cli.from_api import update_copy_from_api  # noqa: PLC0415 - when it is wanted
 
-    unlisted = receive(call).unlisted
+    unlisted = update_copy_from_api(call).unlisted
     view = reconcile(call, **options)
     counts = replace(view.result.counts, orphaned=view.result.counts.orphaned + unlisted)
     return replace(view, result=replace(view.result, counts=counts), from_api=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from usersync.core import receive_users
+from usersync.core import users_copy
 from usersync.errors import ConnectionFailedError
 from usersync.transports.data_api.answers import Refusal
 from usersync.transports.data_api.http import BlockingWire
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from usersync.transports.data_api.admin import AuthServer, UserPage
     from usersync.transports.data_api.exchange import Exchange
-    from usersync.transports.psycopg import Link
+    from usersync.transports.psycopg import Transport
 
 T = TypeVar("T")
 
@@ -24,11 +24,11 @@ T = TypeVar("T")
 PASSES = 3
 
 #: How many users who were not listed are asked for by id, where nobody is to be removed.
-ASKED = 1_000
+ASK_UP_TO = 1_000
 
 
 @dataclass(frozen=True)
-class Received:
+class CopyUpdate:
     """How many users the auth server listed, how many rows of the copy were written, who is not listed."""
 
     listed: int
@@ -41,13 +41,17 @@ class Received:
     seen_at: str
 
 
-OnListed = Callable[[int, int | None], None]
+OnPage = Callable[[int, int | None], None]
 """Called after each page with how many users were listed and how many there are, where that is known."""
 
 
-def receive_all(
-    link: Link, server: AuthServer, *, ask_up_to: int = ASKED, on_listed: OnListed = lambda *_: None
-) -> Received:
+def update_copy(
+    transport: Transport,
+    server: AuthServer,
+    *,
+    ask_up_to: int = ASK_UP_TO,
+    on_listed: OnPage = lambda *_: None,
+) -> CopyUpdate:
     """List all users of the auth server and write them to the copy, from which nobody is removed. Blocks.
 
     Nobody counts as gone for not being listed: pages shift, and an auth server lists some users under
@@ -56,23 +60,23 @@ def receive_all(
     """
     wire = BlockingWire(server.api)
     try:
-        seen_at = link.run(receive_users.start_receiving())
+        seen_at = transport.run(users_copy.start_update())
         listed = written = 0
         for _ in range(PASSES):
             ids, total = set[str](), None
             for page in _pages(wire, server):
                 ids.update(each["id"] for each in page.users)
-                written += link.run(receive_users.receive(page.users, seen_at))
+                written += transport.run(users_copy.write_users(page.users, seen_at))
                 total = page.total
                 on_listed(len(ids), total)
             listed = len(ids)
             if total is None or listed >= total:
                 break
-        unlisted, gone = link.run(receive_users.count_unseen(seen_at)), tuple[str, ...]()
+        unlisted, gone = transport.run(users_copy.count_unseen(seen_at)), tuple[str, ...]()
         if 0 < unlisted <= ask_up_to:
-            gone, more = _look_for_unseen(link, wire, server, seen_at)
+            gone, more = _look_for_unseen(transport, wire, server, seen_at)
             written, unlisted = written + more, len(gone)
-        return Received(listed, written, unlisted, gone, seen_at)
+        return CopyUpdate(listed, written, unlisted, gone, seen_at)
     finally:
         wire.close()
 
@@ -93,25 +97,25 @@ def _pages(wire: BlockingWire, server: AuthServer) -> Iterator[UserPage]:
         page = _answer(wire, server.page(page.next_query))
 
 
-def forget_all(link: Link, received: Received) -> None:
+def delete_gone(transport: Transport, received: CopyUpdate) -> None:
     """Delete those who are gone from the copy, whose trigger applies ``on_delete`` to their rows."""
     for user_id in received.gone:
-        link.run(receive_users.forget(user_id, received.seen_at))
+        transport.run(users_copy.delete_user(user_id, received.seen_at))
 
 
 def _look_for_unseen(
-    link: Link, wire: BlockingWire, server: AuthServer, seen_at: str
+    transport: Transport, wire: BlockingWire, server: AuthServer, seen_at: str
 ) -> tuple[tuple[str, ...], int]:
     """Ask for each who was not listed; who is gone, and how many rows were written for the others."""
     gone, written = list[str](), 0
     after: str | None = None
-    while ids := link.run(receive_users.unseen_ids(seen_at, after)):
+    while ids := transport.run(users_copy.unseen_ids(seen_at, after)):
         for user_id in ids:
             user = _answer(wire, server.find(user_id))
             if user is None:
                 gone.append(user_id)
             else:
-                written += link.run(receive_users.receive([user], seen_at))
+                written += transport.run(users_copy.write_users([user], seen_at))
         after = ids[-1]
     return tuple(gone), written
 

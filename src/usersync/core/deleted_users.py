@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from usersync.core.paging import compare_pages, fewer
+from usersync.core.paging import compare_pages, halved
 from usersync.core.reconcile import PAGE_SIZE, counts_of
 from usersync.core.unlinking import unlink_deleted_users
 from usersync.errors import DatabaseError, RemovalLimitError, SettingsError
@@ -93,7 +93,7 @@ def _remove(kind: LeftAlone, ids: Sequence[UUID]) -> Steps[tuple[int, int]]:
                 "remove_users", returns={"removed": int, "failed": int}, ids=list(chunk), kind=kind
             )
         except DatabaseError as error:
-            size = yield from fewer(error, len(chunk))
+            size = yield from halved(error, len(chunk))
             continue
         removed, failed, place = removed + row["removed"], failed + row["failed"], place + len(chunk)
     return removed, failed

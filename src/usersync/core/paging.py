@@ -66,7 +66,7 @@ def ran_out_of_time(error: DatabaseError) -> Steps[bool]:
     return bool(0 < limit_ms <= error.seconds * 1000)
 
 
-def fewer(error: DatabaseError, size: int) -> Steps[int]:
+def halved(error: DatabaseError, size: int) -> Steps[int]:
     """Half as many; raises ``error`` if a time limit was not the reason, or if nothing is left to halve."""
     if size <= 1 or not (yield from ran_out_of_time(error)):
         raise error
@@ -87,7 +87,7 @@ def compare_pages(
         page_size, after = yield from compare_page(
             on_page, page_size=page_size, first_id=UUID(next_id), last_id=last_id, create=create
         )
-        next_id = further(next_id, after)
+        next_id = next_after(next_id, after)
 
 
 def compare_page(
@@ -110,13 +110,13 @@ def compare_page(
                 create=create or None,
             )
         except DatabaseError as error:
-            page_size = yield from fewer(error, page_size)
+            page_size = yield from halved(error, page_size)
             continue
         on_page(row)
         return page_size, row["next_id"]
 
 
-def further(before: str | None, after: str | None) -> str | None:
+def next_after(before: str | None, after: str | None) -> str | None:
     """``after``, if it is: what never comes to an end is no answer of ours."""
     return checked(after, lambda _: before is None or after is None or after > before)  # type: ignore[no-any-return]
 
@@ -143,7 +143,7 @@ def failed_ids(
         page_size=page_size,
     )
     for each in ids:
-        after = further(after, each)
+        after = next_after(after, each)
     return ids
 
 

@@ -21,7 +21,7 @@ class RunStoppedError(Exception):
     """Ends a worker between two pages because another one failed. Never leaves the client."""
 
 
-class Tally:
+class RunCounter:
     """Adds up what the workers of a run report, and passes the sum on. Safe to use from threads."""
 
     def __init__(self, on_progress: OnProgress | None, run: Run | None = None) -> None:
@@ -68,10 +68,10 @@ class PositiveCache:
 
     @property
     def wants_position(self) -> bool:
-        """Whether it is time to ask the database for its position, and to call ``meet()``."""
+        """Whether it is time to ask the database for its position, and to call ``update_position()``."""
         return time.monotonic() >= self._look_at
 
-    def meet(self, position: Position | None) -> None:
+    def update_position(self, position: Position | None) -> None:
         """Forget all users if the database has moved. ``position`` is None if the database did not answer."""
         with self._lock:
             self._look_at = time.monotonic() + self.LOOK_SECONDS

@@ -17,8 +17,8 @@ from usersync.core.paging import (
     RUN_PART,
     compare_page,
     compare_pages,
-    fewer,
-    further,
+    halved,
+    next_after,
     ran_out_of_time,
 )
 from usersync.errors import DatabaseError, SettingsError
@@ -154,12 +154,12 @@ def drive_part(
                 "advance_run", returns=RUN_PART, run_id=run_id, part=part, create=create or None
             )
         except DatabaseError as error:
-            page_size = yield from fewer(error, page_size)
+            page_size = yield from halved(error, page_size)
             yield from operate("limit_pages", returns=anything, run_id=run_id, part=part, page_size=page_size)
             continue
         now = counts_of(row)
         on_page(_minus(now, seen))
-        seen, next_id = now, further(next_id, row["next_id"])
+        seen, next_id = now, next_after(next_id, row["next_id"])
         if next_id is None:
             return _minus(now, started_with)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.core.paging import failed_ids, fewer
+from usersync.core.paging import failed_ids, halved
 from usersync.errors import DatabaseError
 from usersync.transports.steps import operate
 
@@ -38,7 +38,7 @@ def _unlink(user_id: str, on_batch: Callable[[int], None]) -> Steps[None]:
         try:
             unlinked = yield from operate("unlink_events", returns=int, user_id=user_id, page_size=batch)
         except DatabaseError as error:
-            batch = yield from fewer(error, batch)
+            batch = yield from halved(error, batch)
             continue
         if not unlinked:
             return

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from usersync.core.paging import COUNTED, count_by_pages, failed_ids, fewer, ran_out_of_time
+from usersync.core.paging import COUNTED, count_by_pages, failed_ids, halved, ran_out_of_time
 from usersync.core.position import Position
 from usersync.core.unlinking import unlink_deleted_users
 from usersync.errors import (
@@ -64,7 +64,7 @@ def user_id_of(user: object) -> UUID:
         ) from None
 
 
-def told_of(user: object) -> dict[str, Any] | None:
+def user_data_of(user: object) -> dict[str, Any] | None:
     """What an object or a mapping says of a user, as the admin API would; None for an id alone."""
     whole = user if _part(user, "id") is not None else _part(user, "user")
     # An object without these is no user of the auth server's, whatever else it may be.
@@ -116,7 +116,7 @@ def sync_auth_user(user: object, *, create: bool = False) -> Steps[bool]:
     What is said of the user besides the id is used where the database keeps a copy of the auth server's.
     Raises ``UserNotFoundError`` if neither side knows the user.
     """
-    user_id, told = user_id_of(user), told_of(user)
+    user_id, told = user_id_of(user), user_data_of(user)
     row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id, create=create or None)
     if row["copied"] and told is not None:
         yield from operate("receive_users", returns=int, users=[told])
@@ -239,7 +239,7 @@ def retry(
         try:
             yield from operate("retry_users", returns=int, ids=ids)
         except DatabaseError as error:
-            batch = yield from fewer(error, len(ids))
+            batch = yield from halved(error, len(ids))
             continue
         row = yield from operate("count_failed", returns=_LEFT, ids=ids)
         failed = row["failed"] + row["removal_failed"]
@@ -248,7 +248,7 @@ def retry(
     return SyncResult(left, seconds=(datetime.now(UTC) - started).total_seconds())
 
 
-def retry_by_hand(
+def retry_on_request(
     user_id: UUID | None = None, *, due: bool = False, by: str | None = None
 ) -> Steps[SyncResult]:
     """``retry()``, and record in the audit log, where there is one, that somebody asked for it.

@@ -14,7 +14,7 @@ from usersync.core.blockers import blockers
 from usersync.doctor.checks.d003_migrations import RUN_ALL
 from usersync.schema import installation
 from usersync.sql.script import install_script
-from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked, take_lock
 from usersync.transports.steps import Statement, in_transaction
 
 if TYPE_CHECKING:
@@ -70,4 +70,6 @@ def mend(settings: Settings, remedy: Remedy) -> Steps[None]:
         yield from take_lock(BUSY_LOCK_TIMEOUT)
         yield Statement(text)
 
-    yield from patiently(lambda: in_transaction(attempt()), "an object to fix", lambda: blockers(settings))
+    yield from retry_while_locked(
+        lambda: in_transaction(attempt()), "an object to fix", lambda: blockers(settings)
+    )

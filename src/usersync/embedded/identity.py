@@ -69,7 +69,7 @@ class Identity:
         return done.returncode == 0
 
 
-def oneself() -> Identity:
+def current_user() -> Identity:
     return Identity("the current user", os.geteuid(), os.getegid(), _nothing)
 
 

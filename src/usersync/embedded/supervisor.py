@@ -148,7 +148,7 @@ def prepare(home: Home, request: dict[str, Any]) -> Cluster:
 
 def _identity(home: Home, ways: list[str]) -> Identity:
     if os.geteuid() != 0:
-        return identities.oneself()
+        return identities.current_user()
     owner = home.pgdata.stat().st_uid if home.pgdata.exists() else 0
     if owner == 0 and "namespace" in ways:
         identity = identities.namespace()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from usersync.audit.inspection import audit_findings
 from usersync.config.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
 from usersync.config.settings import COPIED_COLUMNS
+from usersync.core.exposed_objects import find_exposed_objects
 from usersync.core.foreign_keys import foreign_keys
-from usersync.core.openness import opened_objects
 from usersync.core.privileges import missing_privileges
 from usersync.errors import PrivilegeMissingError
 from usersync.models import Finding, Pause
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from usersync.config.mapping import Column, TableName
     from usersync.config.settings import Settings
+    from usersync.core.exposed_objects import ExposedObject
     from usersync.core.foreign_keys import ForeignKeys
-    from usersync.core.openness import Opened
     from usersync.core.privileges import MissingPrivilege
     from usersync.sql.render import Bundle
     from usersync.transports.steps import Row
@@ -56,7 +56,7 @@ class Inspection:
     conflicts: tuple[Mapping[str, Any], ...]
     foreign_keys: ForeignKeys
     missing: tuple[MissingPrivilege, ...]
-    opened: tuple[Opened, ...]
+    opened: tuple[ExposedObject, ...]
 
     @property
     def has_users_table(self) -> bool:
@@ -82,7 +82,7 @@ def inspect(bundle: Bundle) -> Steps[Inspection]:
     catalog["gone_tables"] = yield from _gone(written_tables(bundle.settings, catalog))
     keys = yield from foreign_keys(bundle.settings)
     missing = yield from missing_privileges(bundle.settings)
-    opened = yield from opened_objects(bundle.settings)
+    opened = yield from find_exposed_objects(bundle.settings)
     return Inspection(catalog, noted, tuple(conflicts), keys, missing, opened)
 
 

@@ -38,7 +38,7 @@ from usersync.schema.uninstall import is_unused, plan_removal, remove
 from usersync.sql.expressions import literal
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT, remembered, render_bundle
 from usersync.sql.script import bookkeeping_of_function, bookkeeping_of_migration
-from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked, take_lock
 from usersync.transports.steps import Steps, in_transaction, query, read_only
 from usersync.version import __version__
 
@@ -126,7 +126,7 @@ def apply(
     if rehearse is not None and not installed:
         rehearse((yield from left()))
     before = len(applied)
-    yield from patiently(
+    yield from retry_while_locked(
         lambda: in_transaction(step(busy=True)), "the auth server's table", lambda: blockers(settings)
     )
     for change in applied[before:]:

@@ -12,7 +12,7 @@ from usersync.models import Change, SchemaPlan
 from usersync.schema.adoption import returned_change
 from usersync.schema.inspection import inspect
 from usersync.sql.render import read_sql, render_bundle
-from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked, take_lock
 from usersync.transports.steps import Steps, in_transaction, query, query_row, read_only
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _drop_all(settings: Settings, changes: Sequence[Change]) -> Steps[None]:
         for change in changes:
             yield from query(change.sql)
 
-    yield from patiently(
+    yield from retry_while_locked(
         lambda: in_transaction(drop_all()), "a table with triggers of usersync", lambda: blockers(settings)
     )
 

@@ -56,7 +56,7 @@ def take_lock(lock_timeout: str) -> Steps[None]:
     yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=lock_timeout)
 
 
-def patiently(
+def retry_while_locked(
     attempt: Callable[[], Steps[T]], table: str, who: Callable[[], Steps[Sequence[object]]]
 ) -> Steps[T]:
     """Try until ``table``, and whatever else the attempt locks, is available; raises ``BusyError``.

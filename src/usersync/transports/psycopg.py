@@ -28,11 +28,11 @@ from usersync.config.environment import look_up
 from usersync.errors import SettingsError
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.api import KEY_VARIABLES
-from usersync.transports.data_api.exchange import converse
+from usersync.transports.data_api.exchange import run_over_api
 from usersync.transports.gate import GatedConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import ForkSafeLock, leave_alone, renew_in_child
-from usersync.transports.run import run, run_noting, translate
+from usersync.transports.run import run, run_reporting_commit, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,43 +65,43 @@ def find_source(*, directory: Path | None = None) -> str | DataApi:
     )
 
 
-class Link(Protocol):
+class Transport(Protocol):
     """Runs plans, from any thread."""
 
-    def run(self, plan: Steps[T]) -> T:
-        """Drive a plan to its end. Blocks."""
+    def run(self, operation: Steps[T]) -> T:
+        """Drive an operation to its end. Blocks."""
 
-    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
+    def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
         """The same, and whether no rollback of the application's can undo what was done and seen."""
 
-    def run_apart(self, plan: Steps[T]) -> T:
+    def run_separately(self, operation: Steps[T]) -> T:
         """The same for what takes long, so that nobody else waits for it where that can be helped."""
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         """How many of these can work at once; raises ``SettingsError`` where several cannot."""
 
     def close(self) -> None:
         """Close what was opened here. What came from outside stays open."""
 
 
-def link_to(source: object) -> Link:
-    """The link for whatever a client was made from; raises ``SettingsError``."""
+def transport_for(source: object) -> Transport:
+    """The transport for whatever a client was made from; raises ``SettingsError``."""
     source = sealed(source)
     if isinstance(source, Sealed):
-        return AddressLink(source)
+        return DsnTransport(source)
     if isinstance(source, psycopg.Connection):
-        return ConnectionLink(source)
+        return ConnectionTransport(source)
     if isinstance(source, ConnectionPool):
-        return PoolLink(source)
+        return PoolTransport(source)
     if isinstance(source, DataApi):
-        return ApiLink(source)
+        return ApiTransport(source)
     raise SettingsError(
         f"expected an address, a Connection, a ConnectionPool or a DataApi; got {type(source).__name__}",
         hint="AsyncUserSync takes the asyncio kinds.",
     )
 
 
-class AddressLink:
+class DsnTransport:
     """One connection, opened when it is first needed and reopened when it was lost."""
 
     def __init__(self, dsn: Sealed) -> None:
@@ -110,23 +110,23 @@ class AddressLink:
         self._lock = ForkSafeLock()
         renew_in_child(self)
 
-    def run(self, plan: Steps[T]) -> T:
+    def run(self, operation: Steps[T]) -> T:
         with self._lock:
             if self._own is None or is_lost(self._own):
                 self._own = connect(self._dsn)
             try:
-                return run(plan, self._own)
+                return run(operation, self._own)
             finally:
                 self._drop_interrupted(self._own)
 
-    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return self.run(plan), True
+    def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return self.run(operation), True
 
-    def run_apart(self, plan: Steps[T]) -> T:
+    def run_separately(self, operation: Steps[T]) -> T:
         with connect(self._dsn) as connection:
-            return run(plan, connection)
+            return run(operation, connection)
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         return workers
 
     def close(self) -> None:
@@ -149,22 +149,22 @@ class AddressLink:
             leave_alone(own, [] if own.closed else [own.fileno()])
 
 
-class ConnectionLink:
+class ConnectionTransport:
     """A connection of the application's, maybe in a transaction of its own."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         check_origin(connection)
         self._connection = connection
 
-    def run(self, plan: Steps[T]) -> T:
-        return run(plan, self._connection)
+    def run(self, operation: Steps[T]) -> T:
+        return run(operation, self._connection)
 
-    run_apart = run
+    run_separately = run
 
-    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return run_noting(plan, self._connection)
+    def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return run_reporting_commit(operation, self._connection)
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         if workers > 1:
             raise SettingsError("several workers need an address or a pool, not one connection")
         return 1
@@ -173,23 +173,23 @@ class ConnectionLink:
         """It is the caller's."""
 
 
-class PoolLink:
+class PoolTransport:
     """A pool of the application's."""
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         check_origin(pool)
         self._pool = pool
 
-    def run(self, plan: Steps[T]) -> T:
+    def run(self, operation: Steps[T]) -> T:
         with _from_pool(self._pool) as connection:
-            return run(plan, connection)
+            return run(operation, connection)
 
-    run_apart = run
+    run_separately = run
 
-    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return self.run(plan), True
+    def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return self.run(operation), True
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         # A worker keeps its connection to the end, so more than the pool has would wait in vain.
         return min(workers, self._pool.max_size)
 
@@ -197,7 +197,7 @@ class PoolLink:
         """It is the caller's."""
 
 
-class ApiLink:
+class ApiTransport:
     """The Data API, over as many connections as there are threads that call."""
 
     def __init__(self, api: DataApi) -> None:
@@ -206,15 +206,15 @@ class ApiLink:
         self._api = api
         self._wire = BlockingWire(api)
 
-    def run(self, plan: Steps[T]) -> T:
-        return self._wire.drive(converse(plan, self._api))
+    def run(self, operation: Steps[T]) -> T:
+        return self._wire.drive(run_over_api(operation, self._api))
 
-    run_apart = run
+    run_separately = run
 
-    def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return self.run(plan), True
+    def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return self.run(operation), True
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         return workers
 
     def close(self) -> None:

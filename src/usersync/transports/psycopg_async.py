@@ -23,11 +23,11 @@ from usersync.config.dsn import (
 )
 from usersync.errors import SettingsError
 from usersync.transports.data_api import DataApi
-from usersync.transports.data_api.exchange import converse
+from usersync.transports.data_api.exchange import run_over_api
 from usersync.transports.gate import GatedAsyncConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import leave_alone, renew_in_child
-from usersync.transports.run import run_async, run_noting_async, translate
+from usersync.transports.run import run_async, run_reporting_commit_async, translate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,31 +39,31 @@ T = TypeVar("T")
 AsyncSource = str | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | DataApi
 
 
-class AsyncLink(Protocol):
+class AsyncTransport(Protocol):
     """Runs plans, from any task."""
 
-    async def run(self, plan: Steps[T]) -> T: ...
+    async def run(self, operation: Steps[T]) -> T: ...
 
-    async def run_apart(self, plan: Steps[T]) -> T: ...
+    async def run_separately(self, operation: Steps[T]) -> T: ...
 
-    def room_for(self, workers: int) -> int: ...
+    def parallelism(self, workers: int) -> int: ...
 
-    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]: ...
+    async def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]: ...
 
     async def close(self) -> None: ...
 
 
-def async_link_to(source: object) -> AsyncLink:
-    """The link for whatever a client was made from; raises ``SettingsError``."""
+def async_transport_for(source: object) -> AsyncTransport:
+    """The transport for whatever a client was made from; raises ``SettingsError``."""
     source = sealed(source)
     if isinstance(source, Sealed):
-        return AsyncAddressLink(source)
+        return AsyncDsnTransport(source)
     if isinstance(source, psycopg.AsyncConnection):
-        return AsyncConnectionLink(source)
+        return AsyncConnectionTransport(source)
     if isinstance(source, AsyncConnectionPool):
-        return AsyncPoolLink(source)
+        return AsyncPoolTransport(source)
     if isinstance(source, DataApi):
-        return AsyncApiLink(source)
+        return AsyncApiTransport(source)
     raise SettingsError(
         "expected an address, an AsyncConnection, an AsyncConnectionPool or a DataApi; "
         f"got {type(source).__name__}",
@@ -71,7 +71,7 @@ def async_link_to(source: object) -> AsyncLink:
     )
 
 
-class AsyncAddressLink:
+class AsyncDsnTransport:
     """One connection in each event loop that asks: neither it nor its lock can be used in two."""
 
     def __init__(self, dsn: Sealed) -> None:
@@ -79,21 +79,21 @@ class AsyncAddressLink:
         self._slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
         renew_in_child(self)
 
-    async def run(self, plan: Steps[T]) -> T:
+    async def run(self, operation: Steps[T]) -> T:
         slot = self._slot()
         async with slot.lock:
             if slot.connection is None or is_lost(slot.connection):
                 slot.connection = await connect_async(self._dsn)
-            return await run_async(plan, slot.connection)
+            return await run_async(operation, slot.connection)
 
-    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return await self.run(plan), True
+    async def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return await self.run(operation), True
 
-    async def run_apart(self, plan: Steps[T]) -> T:
+    async def run_separately(self, operation: Steps[T]) -> T:
         async with await connect_async(self._dsn) as connection:
-            return await run_async(plan, connection)
+            return await run_async(operation, connection)
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         return workers
 
     async def close(self) -> None:
@@ -125,20 +125,20 @@ class _Slot:
         self.connection: psycopg.AsyncConnection[Any] | None = None
 
 
-class AsyncConnectionLink:
+class AsyncConnectionTransport:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         check_origin(connection)
         self._connection = connection
 
-    async def run(self, plan: Steps[T]) -> T:
-        return await run_async(plan, self._connection)
+    async def run(self, operation: Steps[T]) -> T:
+        return await run_async(operation, self._connection)
 
-    run_apart = run
+    run_separately = run
 
-    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return await run_noting_async(plan, self._connection)
+    async def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return await run_reporting_commit_async(operation, self._connection)
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         if workers > 1:
             raise SettingsError("several workers need an address or a pool, not one connection")
         return 1
@@ -147,45 +147,45 @@ class AsyncConnectionLink:
         """It is the caller's."""
 
 
-class AsyncPoolLink:
+class AsyncPoolTransport:
     def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
         check_origin(pool)
         self._pool = pool
 
-    async def run(self, plan: Steps[T]) -> T:
+    async def run(self, operation: Steps[T]) -> T:
         async with _from_pool(self._pool) as connection:
-            return await run_async(plan, connection)
+            return await run_async(operation, connection)
 
-    run_apart = run
+    run_separately = run
 
-    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return await self.run(plan), True
+    async def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return await self.run(operation), True
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         return min(workers, self._pool.max_size)
 
     async def close(self) -> None:
         """It is the caller's."""
 
 
-class AsyncApiLink:
+class AsyncApiTransport:
     def __init__(self, api: DataApi) -> None:
         from usersync.transports.data_api.http import Wire  # noqa: PLC0415 - httpx, which a database can do without
 
         self._api = api
         self._wire = Wire(api)
 
-    async def run(self, plan: Steps[T]) -> T:
+    async def run(self, operation: Steps[T]) -> T:
         from usersync.transports.data_api.http import drive_async  # noqa: PLC0415 - likewise
 
-        return await drive_async(converse(plan, self._api), self._wire)
+        return await drive_async(run_over_api(operation, self._api), self._wire)
 
-    run_apart = run
+    run_separately = run
 
-    async def run_noting(self, plan: Steps[T]) -> tuple[T, bool]:
-        return await self.run(plan), True
+    async def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
+        return await self.run(operation), True
 
-    def room_for(self, workers: int) -> int:
+    def parallelism(self, workers: int) -> int:
         return workers
 
     async def close(self) -> None:

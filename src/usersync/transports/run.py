@@ -1,4 +1,4 @@
-"""Drives a plan over a connection, blocking or with asyncio, and says in our words what went wrong.
+"""Drives an operation over a connection, blocking or with asyncio, and says in our words what went wrong.
 
 The two drivers differ in ``await`` and in nothing else. What they share is in
 ``usersync.transports.ownership``.
@@ -15,7 +15,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from usersync.errors import ConnectionFailedError, UsersyncError, refused
 from usersync.transports.ownership import Turn, other_loop, settle, settle_async
-from usersync.transports.steps import Pause, Statement, Steps, say_why
+from usersync.transports.steps import Pause, Statement, Steps, report_wait
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Row
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run(plan: Steps[T], connection: psycopg.Connection[Any]) -> T:
-    """Drive ``plan`` to its end and return its result. Blocks.
+def run(operation: Steps[T], connection: psycopg.Connection[Any]) -> T:
+    """Drive ``operation`` to its end and return its result. Blocks.
 
     In a transaction of the application's, each statement runs in a savepoint, so that a failure leaves the
     transaction usable; else each statement commits by itself. Raises ``UsersyncError``, and in pipeline
     mode what the application's own statements have failed with.
     """
-    return run_noting(plan, connection)[0]
+    return run_reporting_commit(operation, connection)[0]
 
 
-def run_noting(plan: Steps[T], connection: psycopg.Connection[Any]) -> tuple[T, bool]:
+def run_reporting_commit(operation: Steps[T], connection: psycopg.Connection[Any]) -> tuple[T, bool]:
     """``run()``, and whether no rollback of the application's can undo what was done and seen."""
     with _Blocking(connection) as driver:
         settle(connection)
         try:
-            step = next(plan)
+            step = next(operation)
             while True:
                 try:
                     rows = driver.take(step)
                 except psycopg.Error as error:
-                    step = plan.throw(translate(error))
+                    step = operation.throw(translate(error))
                 else:
-                    step = plan.send(rows)
+                    step = operation.send(rows)
         except StopIteration as end:
             return end.value, driver.turn.committed
         finally:
-            plan.close()
+            operation.close()
 
 
 def execute(connection: psycopg.Connection[Any], statement: Statement) -> list[Row]:
@@ -67,7 +67,7 @@ class _Blocking:
 
     def take(self, step: Statement | Pause) -> list[Row]:
         if isinstance(step, Pause):
-            say_why(step)
+            report_wait(step)
             time.sleep(step.seconds)
             return []
         if not self.turn.is_open:
@@ -89,28 +89,30 @@ class _Blocking:
                 self._connection.lock.release()
 
 
-async def run_async(plan: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
-    """Drive ``plan`` to its end and return its result; see ``run()``."""
-    return (await run_noting_async(plan, connection))[0]
+async def run_async(operation: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
+    """Drive ``operation`` to its end and return its result; see ``run()``."""
+    return (await run_reporting_commit_async(operation, connection))[0]
 
 
-async def run_noting_async(plan: Steps[T], connection: psycopg.AsyncConnection[Any]) -> tuple[T, bool]:
-    """See ``run_noting()``."""
+async def run_reporting_commit_async(
+    operation: Steps[T], connection: psycopg.AsyncConnection[Any]
+) -> tuple[T, bool]:
+    """See ``run_reporting_commit()``."""
     async with _Awaiting(connection) as driver:
         await settle_async(connection)
         try:
-            step = next(plan)
+            step = next(operation)
             while True:
                 try:
                     rows = await driver.take(step)
                 except psycopg.Error as error:
-                    step = plan.throw(translate(error))
+                    step = operation.throw(translate(error))
                 else:
-                    step = plan.send(rows)
+                    step = operation.send(rows)
         except StopIteration as end:
             return end.value, driver.turn.committed
         finally:
-            plan.close()
+            operation.close()
 
 
 async def execute_async(connection: psycopg.AsyncConnection[Any], statement: Statement) -> list[Row]:
@@ -128,7 +130,7 @@ class _Awaiting:
 
     async def take(self, step: Statement | Pause) -> list[Row]:
         if isinstance(step, Pause):
-            say_why(step)
+            report_wait(step)
             await asyncio.sleep(step.seconds)
             return []
         if not self.turn.is_open:

@@ -1,7 +1,7 @@
-"""What a plan is: a generator that yields statements and is sent their rows.
+"""What an operation is: a generator that yields statements and is sent their rows.
 
-A plan does no input or output of its own, so the blocking and the asyncio client share it. It runs over
-one connection from beginning to end. A statement that fails raises inside the plan, as one of
+An operation does no input or output of its own, so the blocking and the asyncio client share it. It runs over
+one connection from beginning to end. A statement that fails raises inside the operation, as one of
 ``usersync.errors``.
 """
 
@@ -54,8 +54,8 @@ class Call(Statement):
         return Statement(OWN_TRANSACTION + self.sql + " from told", self.params)
 
 
-#: What names and values look like as text, where a plan compares or reads them, whatever the session says.
-#: And no compilation: for a query of the catalog it takes seconds, and the query milliseconds.
+#: What names and values look like as text, where an operation compares or reads them, whatever the session
+#: says. And no compilation: for a query of the catalog it takes seconds, and the query milliseconds.
 PINNED_SESSION = (
     "set local search_path = pg_catalog; set local quote_all_identifiers = off; "
     "set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; set local jit = off"
@@ -80,8 +80,8 @@ class Pause:
 ON_WAIT: ContextVar[Callable[[str], None] | None] = ContextVar("usersync_on_wait", default=None)
 
 
-def say_why(pause: Pause) -> None:
-    """Tell ``ON_WAIT`` what is waited for. Called by what drives a plan."""
+def report_wait(pause: Pause) -> None:
+    """Tell ``ON_WAIT`` what is waited for. Called by what drives an operation."""
     tell = ON_WAIT.get()
     if pause.why is not None and tell is not None:
         tell(pause.why)
@@ -117,8 +117,8 @@ def query_row(sql: str, **params: Any) -> Steps[Row]:
 def call(function: str, *, returns: Shape, **arguments: Any) -> Steps[Any]:
     """Call a function of ours in ``public`` and return its answer, which is plain JSON data.
 
-    A plan that does nothing but this runs over the Data API, too. There somebody else may have answered, so
-    the answer is held against ``returns``; raises ``ConnectionFailedError``.
+    An operation that does nothing but this runs over the Data API, too. There somebody else may have
+    answered, so the answer is held against ``returns``; raises ``ConnectionFailedError``.
     """
     places, params = [], {}
     for name, value in arguments.items():

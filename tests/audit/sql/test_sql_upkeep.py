@@ -119,13 +119,13 @@ def test_what_was_recorded_lately_stays_whatever_time_it_claims(log, old):
 def test_an_event_that_arrives_before_the_drop_is_kept(log, old, monkeypatch):
     """Between counting a partition and dropping it."""
     late = event(occurred_at="2020-02-20")
-    patiently = upkeep.patiently
+    retry_while_locked = upkeep.retry_while_locked
 
     def arriving(*arguments):
         log.record(late)
-        return patiently(*arguments)
+        return retry_while_locked(*arguments)
 
-    monkeypatch.setattr(upkeep, "patiently", arriving)
+    monkeypatch.setattr(upkeep, "retry_while_locked", arriving)
     run(upkeep.prune(CUT), log.owner)
     assert late["id"] in {str(row["id"]) for row in log.rows()}
 

@@ -1,7 +1,7 @@
 """Recording the changes of a table's rows: what would be installed on it, installing it, taking it away.
 
 ``usersync audit track`` makes a function and a trigger for each operation. Making a trigger locks the
-table against writes for a moment, so everything is done as patiently as with the auth server's table.
+table against writes for a moment, so a locked table is tried again, as the auth server's table is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from usersync.core.blockers import blockers
 from usersync.errors import ConflictError, PrivilegeMissingError, SettingsError
 from usersync.models import Change, Finding
 from usersync.sql.render import read_sql
-from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, patiently, take_lock
+from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked, take_lock
 from usersync.transports.steps import Steps, in_transaction, query
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def track(
             yield from query(change.sql)
         done.append(planned)
 
-    yield from patiently(lambda: in_transaction(attempt()), str(name), lambda: blockers(settings, name))
+    yield from retry_while_locked(
+        lambda: in_transaction(attempt()), str(name), lambda: blockers(settings, name)
+    )
     for change in done[-1].changes:
         on_change(change)
     return done[-1]
@@ -108,7 +110,7 @@ def untrack(settings: Settings, table: str, on_change: OnChange = lambda _: None
             yield from query(change.sql)
         done.append(planned)
 
-    yield from patiently(lambda: in_transaction(attempt()), table, lambda: blockers(settings))
+    yield from retry_while_locked(lambda: in_transaction(attempt()), table, lambda: blockers(settings))
     for change in done[-1].changes:
         on_change(change)
     return done[-1]

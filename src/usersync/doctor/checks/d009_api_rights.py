@@ -11,7 +11,7 @@ from usersync.transports.steps import query
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.core.openness import Opened
+    from usersync.core.exposed_objects import ExposedObject
     from usersync.transports.steps import Row, Steps
 
 _LOCKED_OUT = """
@@ -32,7 +32,7 @@ def look(context: Context) -> Steps[Verdict]:
     return Verdict("service_role may call, nobody else", findings)
 
 
-def _findings(opened: tuple[Opened, ...], locked_out: list[Row]) -> Iterator[Finding]:
+def _findings(opened: tuple[ExposedObject, ...], locked_out: list[Row]) -> Iterator[Finding]:
     for each in opened:
         may = f"{', '.join(each.roles)} may {'call' if each.kind == 'function' else 'use'} {each.label}"
         yield Finding("D009", each.label, may, each.revoke, safe=each.direct)

@@ -9,7 +9,7 @@
     http.py      sends and receives, with httpx
     admin.py     the auth server's list of users
 
-A plan (``usersync.transports.steps``) that does nothing but call functions runs here as it does over a
+An operation (``usersync.transports.steps``) that does nothing but call functions runs here as it does over a
 connection.
 """
 

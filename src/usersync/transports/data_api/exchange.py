@@ -102,17 +102,17 @@ def rpc_path(function: str) -> str:
     return f"/rest/v1/rpc/{function}"
 
 
-def converse(plan: Steps[T], api: DataApi) -> Exchange[T]:
-    """Drive ``plan`` to its end and return its result; raises ``UsersyncError``."""
+def run_over_api(operation: Steps[T], api: DataApi) -> Exchange[T]:
+    """Drive ``operation`` to its end and return its result; raises ``UsersyncError``."""
     try:
-        step = next(plan)
+        step = next(operation)
         while True:
             if isinstance(step, Pause):
                 yield step
-                step = plan.send([])
+                step = operation.send([])
                 continue
             if not isinstance(step, Call):
-                step = plan.throw(_needs_database())
+                step = operation.throw(_needs_database())
                 continue
             refused: UsersyncError | None = None
             answer: Any = None
@@ -121,11 +121,11 @@ def converse(plan: Steps[T], api: DataApi) -> Exchange[T]:
             except Refusal as refusal:
                 refused = refusal.error
             # Outside of the block above, so that the one error does not drag the other along.
-            step = plan.throw(refused) if refused is not None else plan.send([{"answer": answer}])
+            step = operation.throw(refused) if refused is not None else operation.send([{"answer": answer}])
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
-        plan.close()
+        operation.close()
 
 
 def _needs_database() -> NeedsDatabaseError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.core.paging import further
+from usersync.core.paging import next_after
 from usersync.transports.steps import Steps, anything, operate, time_text, uuid_text
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 UNSEEN_PAGE = 1_000
 
 
-def start_receiving() -> Steps[str]:
+def start_update() -> Steps[str]:
     """The moment from which on users are seen again; raises ``SettingsError`` where no copy is kept."""
     return (yield from operate("start_receiving", returns=time_text))  # type: ignore[no-any-return]
 
 
-def receive(users: Sequence[dict[str, Any]], seen_at: str) -> Steps[int]:
+def write_users(users: Sequence[dict[str, Any]], seen_at: str) -> Steps[int]:
     """Take users into the copy, and return how many were new there or differed."""
     return (  # type: ignore[no-any-return]
         yield from operate("receive_users", returns=int, users=list(users), seen_at=seen_at)
@@ -37,10 +37,10 @@ def unseen_ids(since: str, after: str | None) -> Steps[list[str]]:
         "unseen_ids", returns=[uuid_text], since=since, after_id=after, page_size=UNSEEN_PAGE
     )
     for each in ids:
-        after = further(after, each)
+        after = next_after(after, each)
     return ids
 
 
-def forget(user_id: str, since: str) -> Steps[None]:
+def delete_user(user_id: str, since: str) -> Steps[None]:
     """Delete a user who is gone from the copy, whose trigger applies ``on_delete``; unless seen meanwhile."""
     yield from operate("forget_user", returns=anything, user_id=user_id, since=since)

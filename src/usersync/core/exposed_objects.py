@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Opened:
+class ExposedObject:
     """An object of usersync that roles of the Data API, or everybody, may use."""
 
     #: ``schema``, ``table``, ``function``.
@@ -46,9 +46,10 @@ class Opened:
         return revoke
 
 
-def opened_objects(settings: Settings) -> Steps[tuple[Opened, ...]]:
+def find_exposed_objects(settings: Settings) -> Steps[tuple[ExposedObject, ...]]:
     """Ask the server, object by object."""
     rows = yield from query(PINNED + render_catalog("exposed_objects", settings))
     return tuple(
-        Opened(row["kind"], row["name"], row["of_schema"], tuple(row["roles"]), row["direct"]) for row in rows
+        ExposedObject(row["kind"], row["name"], row["of_schema"], tuple(row["roles"]), row["direct"])
+        for row in rows
     )
