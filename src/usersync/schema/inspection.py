@@ -134,7 +134,7 @@ def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> 
         *trigger_findings(
             settings, inspection.catalog, adopting.names, [each.name for each in adopting.replaced]
         ),
-        *reference_findings(settings, inspection.foreign_keys),
+        *reference_findings(settings, inspection.foreign_keys, inspection.catalog),
         *audit_findings(settings, inspection.catalog, inspection.foreign_keys),
     )
 

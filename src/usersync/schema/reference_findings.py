@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usersync.models import Finding
+from usersync.schema.third_party_triggers import deletes_row, rows_without_usersync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from usersync.config.settings import Settings
     from usersync.core.foreign_keys import ForeignKey, ForeignKeys
 
-_BEFORE = "This was so before usersync, and usersync does not change it."
+_WITHOUT = "This is so without usersync, too."
 
 
-def reference_findings(settings: Settings, keys: ForeignKeys) -> Iterator[Finding]:
-    """What the keys between the two tables do, and which keys to the users table block a deletion."""
+def reference_findings(
+    settings: Settings, keys: ForeignKeys, catalog: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """What the keys between the two tables do, and which keys to the users table block a deletion.
+
+    A key that blocks the deletion of a user with or without usersync is a warning.
+    """
+    has_row = rows_without_usersync(settings, catalog)
+    own = [key for key in keys.between(keys.users, keys.source) if settings.key in key.columns]
     for key in keys.between(keys.users, keys.source):
-        if settings.key in key.columns:
-            yield from _of_the_key(settings, key)
+        if key in own:
+            yield from _of_the_key(settings, key, has_row=has_row)
         else:
             yield from _of_another_column(settings, key)
     if keys.users_cascade or settings.deletes_rows:
+        why = _why_deletion_fails(settings, keys, [key for key in own if has_row and key.blocks], catalog)
         for path in keys.blocking(keys.users):
-            yield _blocking(settings, path, cascades=keys.users_cascade)
+            yield _blocking(path, why)
 
 
-def _of_the_key(settings: Settings, key: ForeignKey) -> Iterator[Finding]:
+def _of_the_key(settings: Settings, key: ForeignKey, *, has_row: bool) -> Iterator[Finding]:
     """A key by which each row refers to its own user in the auth server's table."""
     table, source = settings.users_table, settings.source_table
     keeps = settings.on_delete != "delete"
@@ -41,7 +50,7 @@ def _of_the_key(settings: Settings, key: ForeignKey) -> Iterator[Finding]:
                 f'-- Set on_delete = "delete"; or drop the key, and the rows stay:\n{key.drop}',
             )
         return
-    if key.action in {"a", "r"}:
+    if key.blocks:
         what = (
             f"the foreign key {key.name} is ON DELETE {key.on_delete.upper()}: the auth server cannot delete "
             f"a user who has a row in {table}"
@@ -53,7 +62,11 @@ def _of_the_key(settings: Settings, key: ForeignKey) -> Iterator[Finding]:
             "if the column is NOT NULL"
         )
     # A row that outlives its user cannot refer to the user.
-    yield Finding("D013", f"constraint {key.name}", what, key.drop if keeps else key.recreate("cascade"))
+    fix = key.drop if keeps else key.recreate("cascade")
+    if key.blocks and has_row:
+        yield _warning("D013", key, f"{what}. {_WITHOUT}", fix)
+    else:
+        yield Finding("D013", f"constraint {key.name}", what, fix)
 
 
 def _of_another_column(settings: Settings, key: ForeignKey) -> Iterator[Finding]:
@@ -62,19 +75,33 @@ def _of_another_column(settings: Settings, key: ForeignKey) -> Iterator[Finding]
     if key.blocks:
         what = (
             f"the foreign key {key.name} is ON DELETE {key.on_delete.upper()}: the auth server cannot delete "
-            f"a user whom a row of {table} names in {columns}. {_BEFORE}"
+            f"a user whom a row of {table} names in {columns}. {_WITHOUT}"
         )
     elif key.action == "c":
         what = (
             f"the foreign key {key.name} is ON DELETE CASCADE: deleting a user in the auth server deletes "
-            f"each row of {table} that names the user in {columns}. {_BEFORE}"
+            f"each row of {table} that names the user in {columns}. {_WITHOUT}"
         )
     else:
         return
     yield _warning("D013", key, what, key.set_null())
 
 
-def _blocking(settings: Settings, path: tuple[ForeignKey, ...], *, cascades: bool) -> Finding:
+def _why_deletion_fails(
+    settings: Settings, keys: ForeignKeys, blocking: Sequence[ForeignKey], catalog: Mapping[str, Any]
+) -> str | None:
+    """Why the auth server cannot delete the user while the row cannot be deleted; None if it can."""
+    if keys.users_cascade:
+        # The cascade runs in the auth server's own statement, where usersync can catch no error.
+        return f"since the row of {settings.users_table} is deleted by a foreign key"
+    if blocking:
+        return f"since the foreign key {blocking[0].name} blocks it as long as the row exists (D013)"
+    if trigger := deletes_row(settings, catalog):
+        return f"since the trigger {trigger} deletes the row of {settings.users_table}"
+    return None
+
+
+def _blocking(path: tuple[ForeignKey, ...], why_deletion_fails: str | None) -> Finding:
     key = path[-1]
     through = "".join(f", whose rows are deleted with those of {each.parent_name}" for each in path[:-1])
     where = (
@@ -83,15 +110,14 @@ def _blocking(settings: Settings, path: tuple[ForeignKey, ...], *, cascades: boo
         else (f"a row of {key.child_name} refers to a row of {key.parent_name}{through}")
     )
     what = f"the foreign key {key.name} is ON DELETE {key.on_delete.upper()}. Where {where}, "
-    if not cascades:
+    if why_deletion_fails is None:
         what += (
             'on_delete = "delete" cannot delete the row: the row stays, and the failures table has the reason'
         )
         return Finding("D016", f"constraint {key.name}", what, key.set_null())
-    # The cascade runs in the auth server's own statement, where no function of ours can catch anything.
     what += (
-        'the auth server\'s own deletion of the user fails ("Database error deleting user"), since '
-        f"the row of {settings.users_table} is deleted by a foreign key. {_BEFORE}"
+        'the auth server\'s own deletion of the user fails ("Database error deleting user"), '
+        f"{why_deletion_fails}. {_WITHOUT}"
     )
     return _warning("D016", key, what, key.set_null())
 

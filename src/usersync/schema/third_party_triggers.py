@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.config.mapping import quote
 from usersync.models import Finding
 from usersync.schema.effects import BEFORE, INSERT, ROW, effects, unreproduced_effects
-from usersync.schema.trigger_names import OWN_TRIGGERS
+from usersync.schema.trigger_names import OWN_TRIGGERS, operations_of
 from usersync.schema.trigger_parser import parse_function
 from usersync.schema.trigger_parser.statements import CONDITIONAL
 
@@ -52,12 +52,12 @@ class ThirdPartyTrigger:
 
 def third_party_triggers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdPartyTrigger, ...]:
     """The triggers of others on the auth server's table, and what each does."""
-    found = (
-        _third_party_trigger(trigger, settings, catalog)
-        for trigger in catalog["source_triggers"]
-        if not trigger["ours"]
-    )
+    found = (_third_party_trigger(trigger, settings, catalog) for trigger in _third_party(catalog))
     return _together(tuple(found), settings)
+
+
+def _third_party(catalog: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(trigger for trigger in catalog["source_triggers"] or () if not trigger["ours"])
 
 
 def row_creators(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdPartyTrigger, ...]:
@@ -70,6 +70,43 @@ def written_tables(settings: Settings, catalog: Mapping[str, Any]) -> frozenset[
     """The tables that the triggers of others write to, as far as their text can be read."""
     return frozenset(
         write.table for each in third_party_triggers(settings, catalog) for write in _writes(each)
+    )
+
+
+def rows_without_usersync(settings: Settings, catalog: Mapping[str, Any]) -> bool:
+    """Whether a new user gets a row without usersync, too: from the application or one of its triggers.
+
+    A trigger that usersync replaced counts, because it would create the row again without usersync.
+    """
+    if not settings.creates_rows:
+        return True
+    # Only a trigger whose INSERT can be read is evidence.
+    created = any(
+        each.creates_the_row and _writes_row(each, "insert", "INSERT", settings)
+        for each in third_party_triggers(settings, catalog)
+    )
+    return created or any(
+        each["kind"] == "trigger" and not each["moved_to"] and operations_of(each["definition"]) & INSERT
+        for each in catalog["adopted"]
+    )
+
+
+def deletes_row(settings: Settings, catalog: Mapping[str, Any]) -> str | None:
+    """The name of a third-party trigger that stays, and deletes a deleted user's row itself."""
+    found = (
+        each.name
+        for each, trigger in zip(third_party_triggers(settings, catalog), _third_party(catalog), strict=True)
+        if trigger["enabled"] in {"O", "A"}
+        and not each.is_replaceable
+        and _writes_row(each, "delete", "DELETE", settings)
+    )
+    return next(found, None)
+
+
+def _writes_row(each: ThirdPartyTrigger, kind: str, operation: str, settings: Settings) -> bool:
+    return any(
+        write.kind == kind and write.table == settings.users_table and operation in write.condition.operations
+        for write in each.effects
     )
 
 
