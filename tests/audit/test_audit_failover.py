@@ -49,7 +49,7 @@ def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, 
         return
     if "keep_bytes" in options:
         eventually(lambda: log.stats().beyond_window)
-        eventually(lambda: "older ones, which are kept no longer, may be lost" in caplog.text)
+        eventually(lambda: "older ones, which are no longer kept, may be lost" in caplog.text)
         stored = set(pair.ids(standby))
         assert 0 < log.stats().sent_again < 100
         assert log.stats().beyond_window >= 100 - log.stats().sent_again

@@ -176,7 +176,7 @@ def test_a_living_process_sends_to_no_database_that_takes_the_place_of_its_own(
         assert not log.flush(0.5)
         assert "installation" in log.stats().last_error
         assert store.ids() == [first]
-        eventually(lambda: "the database that answers is another one" in caplog.text)
+        eventually(lambda: "the connected database is another one" in caplog.text)
         owner.execute(
             "update usersync.settings set installation = %s",
             [log._engine.intake.spool.belonging.origin.position.installation],

@@ -54,7 +54,9 @@ def test_an_option_that_is_none_is_named_and_so_are_those_there_are():
 
 
 def test_what_is_no_address_and_no_pool_is_refused(store):
-    with pytest.raises(SettingsError, match=r"expected an address, a ConnectionPool .* not builtins.int"):
+    with pytest.raises(
+        SettingsError, match=r"expected a connection string, a psycopg_pool.ConnectionPool.* not builtins.int"
+    ):
         AuditLog(5)
     with (
         psycopg.connect(store.dsn) as connection,

@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(store, make_log, spool_dir
     refuse(None)
     assert log.retry_refused().stored == 1
     assert store.ids() == [bad]
-    assert "cannot be read" in caplog.text
+    assert "is not readable" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"durability": "memory"}, {}])

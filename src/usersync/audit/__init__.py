@@ -1,11 +1,11 @@
-"""The audit log: ``record()`` returns at once, the event arrives in the database exactly once.
+"""The audit log: ``record()`` returns at once; the event is stored in the database exactly once.
 
 ::
 
     record() ─▶ event/ ─▶ spool/intake.py ─▶ spool/file.py ─▶ delivery/writer.py ─▶ sender.py ─▶ database
                                 └─ spool/memory.py, if there is no spool ─┘
 
-``log.py`` is what applications see. ``spool/directory.py`` owns the spool files: a process writes to one of
+``log.py`` has the public class. ``spool/directory.py`` owns the spool files: a process writes to one of
 its own, and living processes take over the files of dead ones. ``delivery/inline.py`` records in the caller's
 transaction; the writer then only creates the log's partitions. ``tracking/`` records every change of a table
 by triggers. ``reading.py``, ``upkeep.py`` and ``erasure.py`` are the operations on the stored log.
@@ -21,7 +21,7 @@ __all__ = ["AuditLog", "AuditStats"]
 
 
 def __getattr__(name: str) -> object:
-    # Imported when asked for: an operation on the stored log needs no spool and no sender.
+    # Imported on first use: an operation on the stored log needs no spool and no sender.
     if name == "AuditLog":
         from usersync.audit.log import AuditLog  # noqa: PLC0415
 

@@ -1,1 +1,1 @@
-"""How accepted events get into the database."""
+"""Sends accepted events to the database."""

@@ -1,4 +1,4 @@
-"""Carries a batch to the database through the Data API."""
+"""Sends a batch to the database through the Data API."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _PATH = rpc_path("record_audit_events")
 
 _BELONGS_TO, _TRY = "usersync-belongs-to", "usersync-try"
 
-#: Time-out of the gateway, of the server behind it, and too large a request: fewer events at once may do.
+#: Time-outs of the gateway and of the server behind it, and "request too large": a smaller batch may succeed.
 _SMALLER = {408, 413, 504}
 
 
 class ApiSender:
-    """For the writer's thread, which is where it makes its connections and its event loop.
+    """A sender for the writer's thread, in which it creates its connections and its event loop.
 
-    A batch is tried once: the writer waits, and tries again, as it does for a database.
+    It tries a batch once. The writer waits and retries, as it does for a PostgreSQL connection.
     """
 
-    # What one reply says may be an intermediary's word.
+    # A single reply may come from an intermediary, so more failures are required than for PostgreSQL.
     proofs = 3
 
     def __init__(self, api: DataApi, timeout: float) -> None:
@@ -68,24 +68,25 @@ class ApiSender:
     ) -> Receipt:
         """Store a batch. Raises what ``Sender.send()`` raises.
 
-        A link to a user whose row is locked is given up at once, whatever ``give_up_links`` says: a call of
-        the Data API's has no settings of its own. Blocks for the time-out at the most.
+        An event whose user's row is locked is always stored without its link, whatever ``give_up_links``
+        says, because a call of the Data API has no settings of its own. Blocks at most for the time-out.
         """
         answer = self._call(payloads, {_BELONGS_TO: belongs_to})
         check_place(answer)
         return _receipt(answer, payloads)
 
     def locate(self) -> Position | None:
-        """Ask where the database is. Raises what ``send()`` raises."""
+        """Ask the database for its position. Raises what ``send()`` raises."""
         answer = self._call([], {_BELONGS_TO: "?"})
-        # An answer with counts: a gateway has dropped the header.
+        # An answer with counts means that a gateway dropped the header.
         self._passes_headers = isinstance(answer, dict) and "stored" not in answer
         return self.position
 
     def takes_events(self) -> bool:
-        """Whether the database takes an event that has nothing special about it. It is not kept.
+        """Whether the database accepts a plain event. The event is not stored.
 
-        False where it would be kept: by functions of an earlier release, or where a gateway drops the header.
+        Also False if it would be stored: by functions of an earlier release, or if a gateway drops the
+        header.
         """
         try:
             if self.locate() is None or not self._passes_headers:
@@ -111,7 +112,7 @@ class ApiSender:
 
     def _exchange(self, request: Request) -> Reply | NoReply:
         if self._runner is None or self._wire is None:
-            from usersync.transports.data_api.http import Wire  # noqa: PLC0415 - httpx, which a database can do without
+            from usersync.transports.data_api.http import Wire  # noqa: PLC0415 - httpx is not needed for a PostgreSQL connection
 
             self._runner = asyncio.Runner()
             self._wire = Wire(self._api)
@@ -119,12 +120,12 @@ class ApiSender:
         return self._runner.run(self._wire.send(request))
 
     def rest(self) -> None:
-        """Called while there is nothing to send: closes connections that have been idle for long."""
+        """Called while no events wait: closes connections that have been idle for long."""
         if self._runner is not None and time.monotonic() - self._used_at > IDLE_S:
             self.close()
 
     def close(self) -> None:
-        """Close the connections; the next batch opens others."""
+        """Close the connections. The next batch opens new ones."""
         runner, self._runner = self._runner, None
         wire, self._wire = self._wire, None
         if runner is not None and wire is not None:
@@ -132,23 +133,24 @@ class ApiSender:
                 runner.run(wire.close())
 
     def descriptors(self) -> list[int]:
-        """None that a forked child must close: what it inherits cannot hold a lock or end a conversation."""
+        """Empty: the inherited descriptors hold no locks, and closing them in a child ends no connection."""
         return []
 
 
 def _receipt(answer: Any, payloads: list[bytes]) -> Receipt:
-    """What became of these events. One that does not account for each of them is nobody's we know: on its
-    word the events would be forgotten here, and be nowhere."""
+    """The counts of these events. An answer whose counts do not add up is not usersync's: if it were
+    believed, the events would be deleted here without being stored.
+    """
     if not fits(answer, dict.fromkeys(COUNTS, _number)) or not fits(answer.get("rejects", []), [dict]):
-        raise UnavailableError(_NOBODYS)
+        raise UnavailableError(_NOT_OURS)
     if sum(answer[each] for each in COUNTS) != len(payloads):
-        raise UnavailableError(_NOBODYS) if all(map(_is_event, payloads)) else RefusedError(NOT_ONE)
+        raise UnavailableError(_NOT_OURS) if all(map(_is_event, payloads)) else RefusedError(NOT_ONE)
     return Receipt(
         answer["stored"], answer["duplicates"], answer["rejected"], tuple(answer.get("rejects", ()))
     )
 
 
-_NOBODYS = "somebody else answered: what came back is no receipt for these events"
+_NOT_OURS = "the answer is not from usersync: its counts do not match these events"
 
 
 def _is_event(payload: bytes) -> bool:
@@ -163,7 +165,9 @@ def _number(answer: Any) -> bool:
 
 
 def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
-    """Only an SQLSTATE is the database's word. What else is said may be an intermediary's, and pass."""
+    """Only an SQLSTATE comes from the database. Any other error may come from an intermediary, and is
+    temporary.
+    """
     message = str(refusal)
     state = getattr(refusal.error, "sqlstate", None)
     if isinstance(reply, NoReply):
@@ -174,7 +178,7 @@ def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
     elif refusal.status in _SMALLER:
         kind = TooSlowError
     elif refusal.code == "PGRST102":
-        # A body that was cut on its way is no JSON.
+        # A truncated body is not valid JSON.
         kind = StuckError
     if kind is RefusedError:
         return RefusedError(message)
@@ -184,5 +188,5 @@ def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
 
 
 def sender_to(source: str | ConnectionPool[Any] | DataApi, timeout: float) -> Sender | ApiSender:
-    """What sends there; a batch may take so many seconds."""
+    """Return a sender for the destination; ``timeout`` is the seconds that a batch may take."""
     return ApiSender(source, timeout) if isinstance(source, DataApi) else Sender(source, timeout)

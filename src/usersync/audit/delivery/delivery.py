@@ -1,4 +1,4 @@
-"""Sends batches, and finds the one event that would hold up all others."""
+"""Sends batches, and isolates an event that would block all others."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from usersync.audit.spool.source import Entry, KeepingSource, Source
 
 
-#: So often a batch is tried again as it is. The waits between add up to a few seconds, and most of what keeps
-#: a database from taking events, such as a user's row that is locked, is over by then.
+#: How many times a batch is retried unchanged. The waits between retries add up to a few seconds. Most
+#: causes, such as a lock on a user's row, end in that time.
 PATIENCE = 5
 
 
 class Delivery:
-    """Moves events from a source to the database, in their order."""
+    """Moves events in order from a source to the database."""
 
     def __init__(
         self, sender: Sender | ApiSender, options: Options, tally: Tally, patience: int = PATIENCE
@@ -35,11 +35,11 @@ class Delivery:
         self._tally = tally
         self._events = options.batch_events
         self._patience = patience
-        #: How often in a row the database was stuck.
+        #: The number of consecutive batches that the database answered with StuckError.
         self._stuck = 0
 
     def deliver(self, source: Source) -> bool:
-        """Send one batch; whether more waits, besides what came meanwhile.
+        """Send one batch. Returns whether more events waited when it started.
 
         Raises what reading and sending raise.
         """
@@ -50,11 +50,11 @@ class Delivery:
         if (problem := batch[0].problem) is not None:
             self._set_aside(source, batch[0], problem)
             return batch[0].number < newest
-        # It takes events, and for this long not these: then it is for what is in one of them.
+        # The database accepts a plain event, but has failed with these for long: one of them is the cause.
         sorts = self._stuck >= self._patience and self._sender.takes_events()
         with self._noting_size(batch):
             is_clean = self._send(source, batch, sorts=sorts)
-        # Where one has been found there may be more, which need not be waited for as long.
+        # There may be more events like it, which need no such wait.
         self._stuck = 0 if is_clean else self._patience
         self._events = min(self._options.batch_events, max(self._events * 2, 1))
         return batch[-1].number < newest
@@ -66,12 +66,12 @@ class Delivery:
         except StuckError as error:
             self._stuck += 1
             if isinstance(error, TooSlowError):
-                # With a single event it is not the size. It is tried again like anything that may pass.
+                # A single event cannot be split. It is retried like any temporary failure.
                 self._events = max(1, len(batch) // 2)
             raise
 
     def catch_up(self, source: KeepingSource) -> bool:
-        """Where the database has moved, send a batch of what was delivered before; whether there was any."""
+        """If the database has moved, send a batch of kept events again. Returns whether there were any."""
         position = self._sender.position or self._sender.locate()
         if position is None or not source.belonging.moved(position):
             source.prune(self._sender.answered_ms)
@@ -87,7 +87,7 @@ class Delivery:
         with self._noting_size(batch):
             stored = self._send_again(batch, belongs_to)
         if not source.sent_again and stored:
-            # The oldest that is kept is missing: those before it, which are kept no longer, may be as well.
+            # The oldest kept event was lost, so older events, which are no longer kept, may be lost as well.
             self._tally.beyond_window += source.gone
         self._tally.sent_again += stored
         source.sent_again = batch[-1].number if self._sender.position == position else 0
@@ -98,29 +98,32 @@ class Delivery:
         try:
             return source.belonging.meet(position)
         except ElsewhereError:
-            # The next attempt asks again.
+            # The next attempt asks for the position again.
             self._sender.position = None
             raise
 
     def _size_again(self, source: KeepingSource) -> tuple[int, int]:
-        # The first one alone, to see whether it is there.
+        # The first event alone, to see whether the database still has it.
         return (self._events if source.sent_again else 1), self._options.batch_bytes
 
     def _send_again(self, batch: list[Entry], belongs_to: str) -> int:
-        """How many of the events the database did not have any more."""
+        """How many of the events the database had lost."""
         try:
             return self._sender.send([entry.payload for entry in batch], belongs_to=belongs_to).stored
         except RefusedError as error:
             half = len(batch) // 2
             if half:
                 return self._send_again(batch[:half], belongs_to) + self._send_again(batch[half:], belongs_to)
-            self._tally.complain("again", "an event that was delivered before is refused now: %s", str(error))
+            self._tally.complain(
+                "again", "the database does not accept an event that was delivered before: %s", str(error)
+            )
             return 0
 
     def _send(self, source: Source, batch: list[Entry], *, sorts: bool) -> bool:
-        """Send a batch, or its halves if it fails for what is in it; whether it went through as it is.
+        """Send a batch, or its halves if its content is the cause of a failure. Returns whether it caused no
+        delay.
 
-        A single such event goes without its link to a user, and if that fails too, it is set aside.
+        A single failing event is sent without its link to a user. If that fails too, it is quarantined.
         """
         try:
             self._send_as_it_is(source, batch)
@@ -141,7 +144,7 @@ class Delivery:
             try:
                 self._send_as_it_is(source, [entry], give_up_links=True)
             except (RefusedError, StuckError) as last:
-                # Only what fails while others pass is for what is in it.
+                # The event is the cause only if a plain event is accepted meanwhile.
                 if isinstance(last, LockedError) or not self._sender.takes_events():
                     raise
                 error = last
@@ -156,14 +159,16 @@ class Delivery:
         try:
             receipt = self._sender.send(payloads, give_up_links=give_up_links, belongs_to=belongs_to)
         except ElsewhereError:
-            # Says which database it is, and what to do.
+            # Raises an error that names the database and what to do.
             self._meet(source)
             raise
         self._tally.settled(receipt, time.monotonic() - began)
-        # After the commit, never before it: what is sent twice is stored once.
+        # After the commit, never before: an event that is sent twice is stored once.
         source.discard(batch[-1].number, sum(map(len, payloads)))
 
     def _set_aside(self, source: Source, entry: Entry, reason: str) -> None:
         self._tally.refused += 1
-        self._tally.complain("refused", "the database refuses an audit event, which is set aside: %s", reason)
+        self._tally.complain(
+            "refused", "an audit event is quarantined, because the database does not accept it: %s", reason
+        )
         source.set_aside(entry, reason)

@@ -1,4 +1,4 @@
-"""What an audit log has in one process: a place for events, a writer, counters. A fork makes its own."""
+"""The parts of an audit log in one process: intake, writer, counters. A fork creates its own."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
     Source = str | ConnectionPool[Any] | DataApi
 
-# What the writer has for closing its connection, on top of the time for sending.
+# Time for the writer to close its connection, in addition to the time for sending.
 _GRACE_S = 0.1
 
 
 @dataclass(frozen=True)
 class DrainResult:
-    """What became of the events that dead processes had left."""
+    """The result of sending the events that dead processes have left."""
 
-    #: Everything that was to be sent was sent in time.
+    #: Whether all events were sent in time.
     is_done: bool
-    #: Files with events for another database.
+    #: The number of files with events for another database.
     left: dict[Path, Left] = field(default_factory=dict)
-    #: Files that could not be read, and directories of other accounts.
+    #: The number of unreadable files, and of other accounts' directories.
     unreadable: tuple[Path, ...] = ()
 
     def __bool__(self) -> bool:
@@ -46,9 +46,9 @@ class DrainResult:
 
 
 class Engine:
-    """``root`` is the directory of the spool files; None where nothing is to be written to a disk.
+    """``root`` is the directory of the spool files; None if nothing is to be written to disk.
 
-    ``source`` is None where this process only records, and another sends.
+    ``source`` is None if this process only records, and another sends.
     """
 
     def __init__(self, source: Source | None, root: Path | None, options: Options, home: Home) -> None:
@@ -63,34 +63,35 @@ class Engine:
         )
 
     def accept(self, payload: bytes) -> bool:
-        """Whether the event is kept."""
+        """Return whether the event was stored."""
         taken = self.intake.accept(payload)
         self.tend()
         return taken
 
     def tend(self) -> None:
-        """Have the writer see to what there is to do."""
+        """Wake the writer to do its maintenance."""
         if self._writer is not None:
             self._writer.wake()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until every event accepted so far is settled; whether that was so in time."""
+        """Wait until every event accepted so far was sent. Returns whether that was in time."""
         deadline = time.monotonic() + timeout
         memory = self.intake.memory
         mark = memory.last
-        # Memory first: what was in it may have moved to the spool, and then counts there.
+        # Memory first: its events may have moved to the spool, and are then counted there.
         if not self._wait(lambda: memory.done >= mark, deadline):
             return False
         spool = self.intake.spool
         if spool is None:
             return True
         end = spool.last
-        # Not of the same object: where its files are removed, another goes on with its numbers.
+        # The spool may be another object now: if its files were removed, a new spool continues with its
+        # numbers.
         settled = self._wait(lambda: (self.intake.spool or spool).done >= end, deadline)
         return settled and not self._has_quarantined()
 
     def _has_quarantined(self) -> bool:
-        """Whether the database took some of this process's events in no form."""
+        """Whether any of this process's events were quarantined."""
         if self.intake.memory.set_asides:
             return True
         spool = self.intake.spool
@@ -99,7 +100,7 @@ class Engine:
         return True
 
     def drain(self, timeout: float, *, is_confirmed: bool = False) -> DrainResult:
-        """``flush()``, and wait for what dead processes have left as well."""
+        """``flush()``, and wait until the events of dead processes were sent."""
         deadline = time.monotonic() + timeout
         if self._writer is None:
             return DrainResult(is_done=False)
@@ -136,7 +137,7 @@ class Engine:
         return True
 
     def close(self, timeout: float, *, keep_recording: bool = False) -> bool:
-        """Flush, stop the writer, leave the rest in the spool; whether everything was sent."""
+        """Flush and stop the writer. Unsent events stay in the spool. Returns whether everything was sent."""
         deadline = time.monotonic() + timeout
         sent = self.flush(timeout)
         last_act = self._keep_open if keep_recording else self._close_intake
@@ -146,19 +147,19 @@ class Engine:
             self._writer.stop(deadline - time.monotonic() + _GRACE_S, last_act)
         if lost := len(self.intake.memory):
             self.tally.complain(
-                "lost", "%s audit events are in memory alone, and end with this process", lost
+                "lost", "%s audit events are only in memory, and are lost when this process ends", lost
             )
         return sent
 
     def _keep_open(self) -> None:
-        """The spool stays open: the interpreter is ending, and others may have something to record yet."""
+        """Keeps the spool open: at the interpreter's exit, other code may still record events."""
 
     def _close_intake(self) -> None:
         with suppress(SqliteError, OSError):
             self.intake.close()
 
     def stats(self) -> AuditStats:
-        """The counters as they are now."""
+        """The current counters."""
         tally, intake = self.tally, self.intake
         spool, adoption = intake.spool, self._adoption
         return AuditStats(
@@ -190,14 +191,14 @@ class Engine:
         sources = [self.intake.spool, self.intake.memory, self._adoption]
         times: list[int | None] = []
         for source in sources:
-            # The writer may be closing the very file that is asked.
+            # The writer may be closing this file.
             with suppress(SqliteError):
                 times.append(source.oldest_ms() if source is not None else None)
         known = [each for each in times if each is not None]
         return max(0.0, time.time() - min(known) / 1000) if known else None
 
     def descriptors(self) -> list[int]:
-        """Locks and sockets that a forked child must close."""
+        """The descriptors of locks and sockets that a forked child must close."""
         found = self.intake.descriptors()
         if self._writer is not None:
             found += self._writer.adoption.descriptors() + self._writer.sender.descriptors()

@@ -1,11 +1,11 @@
-"""Events in the caller's own transaction: they commit if and only if the caller's work does.
+"""Stores events in the caller's own transaction: they commit if and only if the caller's work does.
 
-Each runs in a savepoint, so that whatever goes wrong with it (usersync is not installed, the table is
-locked) leaves the transaction as it was. There is no second way for such an event: put into the spool
-instead, it would arrive even if the caller's work is rolled back.
+Each runs in a savepoint, so that a failure (usersync is not installed, the table is locked) leaves the
+transaction usable. A failed event is not put into the spool, because it would be stored even if the caller's
+work is rolled back.
 
-Connections are told apart by where their classes come from; neither SQLAlchemy nor Django is imported
-unless the connection is one of theirs.
+Connections are recognized by the module of their class. SQLAlchemy and Django are imported only if the
+connection is one of theirs.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Answer = dict[str, Any]
 
 
 def is_async(connection: object) -> bool:
-    """Whether what ``store()`` returns for this connection is to be awaited."""
+    """Whether the result of ``store()`` for this connection must be awaited."""
     if isinstance(connection, psycopg.AsyncConnection):
         return True
     return _comes_from(connection, "sqlalchemy") and callable(getattr(connection, "run_sync", None))
 
 
 def store(connection: Any, *payloads: bytes) -> Answer:
-    """Store events through a connection that blocks. Raises what the connection raises."""
+    """Store events through a blocking connection. Raises what the connection raises."""
     events = f"[{','.join(map(_in_ascii, payloads))}]"
     if isinstance(connection, psycopg.Connection):
         return _read(execute(connection, _record("%(events)s", events)))
@@ -55,11 +55,11 @@ def store(connection: Any, *payloads: bytes) -> Answer:
 
 
 def store_async(connection: Any, event: bytes) -> Awaitable[Answer]:
-    """The same through a connection of asyncio."""
+    """Like ``store()``, through an asyncio connection."""
     events = f"[{_in_ascii(event)}]"
     if isinstance(connection, psycopg.AsyncConnection):
         return _through_psycopg_async(connection, _record("%(events)s", events))
-    # An AsyncSession hands over its Session, an AsyncConnection its Connection.
+    # An AsyncSession passes its Session, an AsyncConnection its Connection.
     return connection.run_sync(_through_sqlalchemy, events)  # type: ignore[no-any-return]
 
 
@@ -68,7 +68,7 @@ def _record(place: str, events: str) -> Call:
 
 
 def _in_ascii(event: bytes) -> str:
-    """JSON that every client encoding has the characters for."""
+    """JSON in ASCII, which every client encoding can represent."""
     return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], event.decode())
 
 
@@ -83,7 +83,7 @@ def settle(connection: object) -> None:
 
 
 async def settle_async(connection: object) -> None:
-    """The same for a connection of asyncio."""
+    """Like ``settle()``, for an asyncio connection."""
     if isinstance(connection, psycopg.AsyncConnection):
         await ownership.settle_async(connection)
 
@@ -94,11 +94,11 @@ async def _through_psycopg_async(connection: psycopg.AsyncConnection[Any], state
 
 def _through_sqlalchemy(connection: Any, events: str) -> Answer:
     text = import_module("sqlalchemy").text
-    # A Session's own begin_nested() would flush what is pending in it, and may fail for that.
+    # A Session's own begin_nested() would flush pending objects, which may fail.
     session_connection = getattr(connection, "connection", None)
     on = session_connection() if callable(session_connection) else connection
     statement: Statement = _record(":events", events)
-    # In autocommit there is no transaction that could be spoilt, and no savepoint to be had.
+    # In autocommit there is no transaction to protect, and a savepoint is not possible.
     alone = getattr(on.connection.dbapi_connection, "autocommit", False)
     if alone:
         statement = statement.in_own_transaction()

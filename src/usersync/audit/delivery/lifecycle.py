@@ -1,8 +1,8 @@
-"""Forks, the end of the interpreter, and the order of the locks.
+"""Forks, the interpreter's exit, and the order of the locks.
 
-Whoever holds a lock may take only those that come after it in ``ORDER``; whoever forks takes them all, in
-this order. Those of the tally, the memory queue and the writer are taken last and for a moment, with nothing
-taken inside.
+A thread that holds a lock may acquire only locks that come later in ``ORDER``. A fork acquires all of them,
+in this order. The locks of the tally, the memory queue and the writer come last and are held briefly, with no
+other lock acquired inside.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from usersync.transports.gate import gate
 
 _DEADLINE_S = 5.0
 
-#: ``usersync.transports.gate.gate``; a log's own lock; its intake's; its spool file's.
+#: In order: ``usersync.transports.gate.gate``; a log's lock; its intake's lock; its spool file's lock.
 ORDER = ("gate", "log", "intake", "spool")
 
 
 class Lived(Protocol):
-    """Something with a thread, locks and files that end with the process, and are not a fork's to use."""
+    """An object with a thread, locks and files that must not be used by a forked child."""
 
     exit_timeout: float
 
     def hold(self) -> None:
-        """Called before a fork: take the locks that a child must find free."""
+        """Called before a fork: acquire the locks that must be free in the child."""
 
     def let_go(self) -> None:
-        """Called in the parent after a fork: release them."""
+        """Called in the parent after a fork: release the locks."""
 
     def forget(self) -> None:
-        """Called in a forked child: start afresh, and leave alone what is the parent's."""
+        """Called in a forked child: start anew, without closing anything of the parent."""
 
     def end(self, timeout: float) -> None:
-        """Called at the end of the interpreter: send what can be sent in time."""
+        """Called at the interpreter's exit: send what can be sent in time."""
 
 
 _living: weakref.WeakSet[Any] = weakref.WeakSet()
 
-#: What has a thread of its own lives until it is closed, or nobody would tell it of a fork or of the end.
+#: Objects with a running thread stay referenced until they are closed, to be called at a fork and at exit.
 _busy: set[Any] = set()
 
 
 def watch(lived: Lived) -> None:
-    """Have ``lived`` told of forks and of the end."""
+    """Call ``lived`` at forks and at exit."""
     _living.add(lived)
 
 
 def keep(lived: Lived) -> None:
-    """Let ``lived`` stay, though nobody may hold it any more, until it is released."""
+    """Keep a reference to ``lived`` until it is released."""
     _busy.add(lived)
 
 
 def release(lived: Lived) -> None:
-    """It has ended by itself."""
+    """Drop the reference, because its thread has ended."""
     _busy.discard(lived)
 
 

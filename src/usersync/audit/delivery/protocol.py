@@ -1,7 +1,7 @@
-"""One query and its answer over libpq's non-blocking interface: with a deadline, and harmless to forks.
+"""One query and its answer over libpq's non-blocking interface, with a deadline and safe with forks.
 
-What libpq's own time-outs do not cover is a connection that is open and silent: a proxy or a firewall that
-takes the data and passes nothing on. And a blocking call would keep the gate shut while it waits.
+libpq's own time-outs do not cover an open but silent connection: a proxy or a firewall that accepts the data
+and forwards nothing. And a blocking call would hold the gate while it waits.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
 
 _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
-#: What a batch can be refused for because of an event in it: data exceptions and limits, constraints, an
-#: exception that somebody's trigger raises, an internal error. Everything else is the database's state.
+#: SQLSTATEs that an event in the batch may have caused: data exceptions and limits, constraints, an exception
+#: raised by a trigger, an internal error. All others are caused by the state of the database.
 DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0", "XX000")
 
 
 class UnavailableError(Exception):
-    """The database does not take events at the moment; it may later."""
+    """The database does not accept events at the moment."""
 
-    #: So many seconds it asks not to be asked again.
+    #: The server asked for no request during so many seconds.
     wait: float = 0.0
 
 
 class StuckError(UnavailableError):
-    """The database answers, and will not take this batch at the moment, for whatever reason it gives."""
+    """The database answers, but does not accept this batch at the moment."""
 
 
 class TooSlowError(StuckError):
-    """The batch was not done in time; a smaller one may be."""
+    """The batch was not stored in time. A smaller one may be."""
 
 
 class LockedError(StuckError):
-    """Somebody else is in the way, which passes."""
+    """Another session holds a lock."""
 
 
 class RefusedError(Exception):
-    """The database refused the batch for what is in it."""
+    """The database does not accept the batch because of its content."""
 
 
-#: What an SQLSTATE means; any other says that the database is stuck.
+#: What an SQLSTATE means. All others mean StuckError.
 _KINDS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
     (TooSlowError, ("57014",)),
     (RefusedError, DATA),
     (psycopg.OperationalError, ("08", "57P0")),
-    # A full disk, no connection left, an error of the server's own files: of no event's making. The smallest
-    # event may get through even then, where there is room on a page.
+    # A full disk, too many connections, an I/O error of the server: not caused by an event. A very small
+    # event may succeed even then, if there is room on a page, so the plain event proves nothing.
     (UnavailableError, ("53100", "53300", "58")),
     # A lock, a deadlock, a serialization failure.
     (LockedError, ("55P03", "40P01", "40001")),
@@ -64,7 +64,7 @@ _KINDS: tuple[tuple[type[Exception], tuple[str, ...]], ...] = (
 
 
 def exchange(pgconn: PGconn, deadline: float, query: bytes, param: bytes | None = None) -> PGresult:
-    """Send one query and return its last result, by the deadline."""
+    """Send one query before the deadline, and return its last result."""
     with gate:
         if param is None:
             pgconn.send_query(query)
@@ -109,7 +109,7 @@ def _wait(pgconn: PGconn, deadline: float, *, writing: bool) -> None:
 
 
 def _selector() -> selectors.BaseSelector:
-    """poll() needs no descriptor of its own; eventlet takes it away, and epoll as well."""
+    """poll() needs no descriptor of its own. eventlet removes it, and epoll as well."""
     return selectors.PollSelector() if hasattr(select, "poll") else selectors.SelectSelector()
 
 
@@ -124,7 +124,7 @@ def _explain(result: PGresult | None) -> Exception:
 
 
 def kind_of(state: str) -> type[Exception]:
-    """What an SQLSTATE means."""
+    """Return the error class for an SQLSTATE."""
     return next((kind for kind, states in _KINDS if state.startswith(states)), StuckError)
 
 
@@ -136,5 +136,5 @@ _ADVICE = dict.fromkeys(
 
 
 def one_line(text: str) -> str:
-    """A message without its line breaks, and not too long."""
+    """A message without line breaks, shortened."""
     return " ".join(text.split())[:500]

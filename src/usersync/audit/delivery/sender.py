@@ -1,4 +1,4 @@
-"""Carries a batch to the database and waits for the answer, but not for ever."""
+"""Sends a batch to the database and waits for the answer, with a time-out."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _RECORD = b"select public.record_audit_events($1::jsonb)::text"
 
 PLAIN_EVENT = b'{"action": "usersync.probed"}'
 
-# An idle connection is given back to the server after so long.
+# After this time an idle connection is closed.
 IDLE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a batch, once it was committed."""
+    """The result of a committed batch."""
 
     stored: int
     duplicates: int
     rejected: int
-    #: The first few that were: ``id``, ``action`` and ``reason`` of each.
+    #: ``id``, ``action`` and ``reason`` of the first few rejected events.
     rejects: tuple[dict[str, Any], ...] = ()
 
 
 COUNTS = ("stored", "duplicates", "rejected")
 
-NOT_ONE = "what was sent as one event is none, or is several"
+NOT_ONE = "the spooled payload is not one event, but none or several"
 
 
 def check_count(payloads: list[bytes], answer: dict[str, Any]) -> None:
-    """Raise ``RefusedError`` where a payload is not one event: a spool may be written by hand."""
+    """Raise ``RefusedError`` if a payload is not one event: a spool may have been edited by hand."""
     if sum(answer.get(each, 0) for each in COUNTS) != len(payloads):
         raise RefusedError(NOT_ONE)
 
@@ -57,7 +57,7 @@ def now_ms() -> int:
 
 
 def check_place(answer: Any) -> Position | None:
-    """Where the database is; raises ``ElsewhereError`` if it took nothing because of that."""
+    """The database's position. Raises ``ElsewhereError`` if the database refused the events because of it."""
     place = Position.read(answer.get("position")) if isinstance(answer, dict) else None
     if place is not None and "stored" not in answer:
         raise ElsewhereError(f"these events are for another database than installation {place.installation}")
@@ -65,9 +65,9 @@ def check_place(answer: Any) -> Position | None:
 
 
 class Sender:
-    """One connection, opened when it is needed, for one thread."""
+    """One connection for one thread, opened when needed."""
 
-    #: How often an event that holds up others has to fail, while another passes, before it is set aside.
+    #: How many times an event must fail, while a plain event is accepted, before it is quarantined.
     proofs = 1
 
     def __init__(self, source: str | ConnectionPool[Any], timeout: float) -> None:
@@ -75,13 +75,14 @@ class Sender:
         self._timeout = timeout
         self._connection: psycopg.Connection[Any] | None = None
         self._used_at = 0.0
-        #: Where the database was when it answered last; None if it never did, or does not say.
+        #: The database's position at its last answer; None before the first answer, or if it was not
+        #: reported.
         self.position: Position | None = None
-        #: When that was, in milliseconds since 1970.
+        #: The time of that answer, in milliseconds since 1970.
         self.answered_ms = 0
 
     def locate(self) -> Position | None:
-        """Ask where the database is. Raises what ``send()`` raises."""
+        """Ask the database for its position. Raises what ``send()`` raises."""
         with suppress(ElsewhereError):
             self._send([], "wait", "?")
         return self.position
@@ -89,14 +90,14 @@ class Sender:
     def send(self, payloads: list[bytes], *, give_up_links: bool = False, belongs_to: str = "*") -> Receipt:
         """Store a batch and commit. Raises ``UnavailableError`` or ``RefusedError``.
 
-        ``belongs_to`` is the beginning of the position of the database that they are for. Another one takes
-        nothing, which raises ``ElsewhereError``.
+        ``belongs_to`` is the beginning of the position of the events' database. Another database stores
+        nothing and raises ``ElsewhereError``.
 
-        A user whose row is locked makes it fail, to be tried again. With ``give_up_links``, neither that nor
-        whatever keeps a user from getting a row does: who did it is stored, without the link.
+        A user whose row is locked makes the batch fail, to be retried. With ``give_up_links``, an event whose
+        user has no row, or a locked one, is stored without the link; the actor's id is stored in any case.
 
-        Sending a batch again that may have arrived is safe. Blocks for the time-out and the connect
-        time-out at the most.
+        Sending a batch again that may have been stored is safe. Blocks at most for the time-out and the
+        connect time-out.
         """
         return self._send(payloads, "give_up" if give_up_links else "wait", belongs_to)
 
@@ -108,11 +109,11 @@ class Sender:
             self.close()
             if not was_open:
                 raise
-        # The server, or a pooler, may have ended a connection that was idle. That is no reason to wait.
+        # The server or a pooler may have closed the idle connection. Reconnect without waiting.
         return self._store(payloads, links, belongs_to)
 
     def takes_events(self) -> bool:
-        """Whether the database takes an event that has nothing special about it. It is not kept."""
+        """Whether the database accepts a plain event. The event is not stored."""
         try:
             receipt = self._store([PLAIN_EVENT], "wait", "*", then=b"rollback")
         except (UnavailableError, RefusedError, psycopg.Error):
@@ -137,7 +138,8 @@ class Sender:
             self._roll_back(pgconn, deadline)
             raise
         except BaseException:
-            # A session keeps the settings it began with: one that is read-only would be so for ever.
+            # A session keeps the settings with which it began: a read-only session would never become
+            # writable.
             self.close()
             raise
         self._used_at = time.monotonic()
@@ -146,7 +148,7 @@ class Sender:
         return Receipt(stored, duplicates, rejected, tuple(answer.get("rejects", ())))
 
     def _preamble(self, links: str, belongs_to: str) -> bytes:
-        # The server gives up a little before we do, so that no abandoned session waits there for a lock.
+        # The server's time-out is shorter than ours, so that no abandoned session waits for a lock.
         limit_ms = max(1, int(self._timeout * 900))
         return (
             "begin isolation level read committed; "
@@ -173,7 +175,7 @@ class Sender:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": int(self._timeout * 1000),
-            # libpq's least is 2.
+            # 2 is libpq's minimum.
             "connect_timeout": min(10, max(2, math.ceil(self._timeout))),
         }
         return opened(GatedConnection.connect, Sealed(self._source), options)
@@ -182,7 +184,7 @@ class Sender:
         try:
             exchange(pgconn, deadline, b"rollback")
             self._give_back()
-        except Exception:  # noqa: BLE001 - what counts is the failure that came before
+        except Exception:  # noqa: BLE001 - the first failure is the one to report
             self.close()
 
     def _give_back(self) -> None:
@@ -191,12 +193,12 @@ class Sender:
             self._source.putconn(connection)
 
     def rest(self) -> None:
-        """Called while there is nothing to send: closes a connection that has been idle for long."""
+        """Called while no events wait: closes a connection that has been idle for long."""
         if self._connection is not None and time.monotonic() - self._used_at > IDLE_S:
             self.close()
 
     def close(self) -> None:
-        """Close the connection; the next batch opens another."""
+        """Close the connection. The next batch opens a new one."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -205,7 +207,7 @@ class Sender:
             self._source.putconn(connection)
 
     def descriptors(self) -> list[int]:
-        """The socket that a forked child must not keep open."""
+        """The socket that a forked child must close."""
         connection = self._connection
         try:
             return [] if connection is None or connection.closed else [connection.fileno()]

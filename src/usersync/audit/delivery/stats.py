@@ -1,4 +1,4 @@
-"""What an audit log has done, and how it fares."""
+"""Counters and state of an audit log."""
 
 from __future__ import annotations
 
@@ -28,56 +28,56 @@ _INTERVAL_S = 60.0
 
 @dataclass(frozen=True)
 class AuditStats:
-    """One process's view. Counts are of events, since the process began to use this log.
+    """The counters of one process since its first use of this log. They count events, except where noted.
 
-    What was sent counts those of dead processes too, whose spool was taken over.
+    Counts of sent events include those of dead processes whose spools were taken over.
     """
 
     #: ``record()`` returned an id.
     accepted: int = 0
-    #: The database has them: as new, or from an earlier attempt whose answer was lost.
+    #: Stored in the database: new events, and events that an earlier attempt had stored.
     stored: int = 0
     duplicates: int = 0
-    #: The database has them in ``usersync.audit_rejects``.
+    #: The database keeps them in ``usersync.audit_rejects``.
     rejected: int = 0
-    #: The database could not take them in any form; they are kept in the spool, with the reason.
+    #: Quarantined: the database takes them in no form. The spool keeps them, with the reason.
     refused: int = 0
-    #: Lost by the database after it had them, in a failover or a restore, and sent to it again.
+    #: Lost by the database in a failover or a restore after it had stored them, and sent again.
     sent_again: int = 0
-    #: Delivered before what is kept, where the oldest that is kept was lost: these may be lost as well.
+    #: Older than the kept events, where the oldest kept event was lost: these may be lost as well.
     beyond_window: int = 0
     #: ``record()`` returned None: no room, or unreadable. These are lost.
     dropped: int = 0
-    #: How many batches the database took, and how many seconds that took altogether.
+    #: The number of stored batches, and their total duration in seconds.
     batches: int = 0
     batch_seconds: float = 0.0
-    #: In this process's spool, in its memory, and in what it took over from dead processes.
+    #: Waiting in this process's spool, in its memory, and in spools taken over from dead processes.
     spooled: int = 0
     in_memory: int = 0
     adopted: int = 0
-    #: Seconds since the oldest event that waits was recorded; None if none does.
+    #: Seconds since the oldest waiting event was recorded; None if no event waits.
     oldest_age: float | None = None
     writer: WriterState = "not started"
-    #: Failed attempts since the last that succeeded, and what the last failure was. No values, no secrets.
+    #: Failed attempts since the last success, and the last failure, without values and secrets.
     consecutive_failures: int = 0
     last_error: str | None = None
-    #: Why events do not go to the spool, if they do not.
+    #: Why events are not written to the spool; None if they are.
     spool_error: str | None = None
 
     @property
     def waiting(self) -> int:
-        """Accepted, and not yet in the database."""
+        """The number of accepted events that are not in the database yet."""
         return self.spooled + self.in_memory + self.adopted
 
 
 def describe_reject(reject: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """Which event was rejected, and why: ``action``, ``id`` and ``reason`` of the database's answer."""
+    """The rejected event and the reason: ``action``, ``id`` and ``reason`` of the database's answer."""
     action, event_id, reason = (one_line(reject.get(name, "?"), 200) for name in ("action", "id", "reason"))
     return f"{action} ({event_id}): {reason}"
 
 
 def describe_database_error(error: psycopg.Error) -> str:
-    """What a statement failed with, without the values that PostgreSQL may quote in its message."""
+    """A statement's error, without the values that PostgreSQL may quote in its message."""
     if error.sqlstate is None or error.diag.message_primary is None:
         return one_line(error, 300)
     return one_line(redact_message(error.sqlstate, error.diag.message_primary), 300)
@@ -90,7 +90,7 @@ def one_line(text: object, limit: int) -> str:
 
 
 class Tally:
-    """The counters, and the one place that complains: in the log, once a minute for each kind of trouble."""
+    """The counters, and the only place that logs warnings: one a minute for each kind of problem."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -105,10 +105,10 @@ class Tally:
         self.state: WriterState = "not started"
 
     def drop(self, why: str, count: int = 1) -> None:
-        """Count events that could not be accepted."""
+        """Count events that were not accepted."""
         with self._lock:
             self.dropped += count
-        self.complain("dropped", "an audit event could not be accepted (%s); %s so far", why, self.dropped)
+        self.complain("dropped", "an audit event was not accepted (%s); %s so far", why, self.dropped)
 
     def complain(self, kind: str, message: str, *arguments: object) -> None:
         """Log a warning, unless one of this kind was logged within the last minute. Never raises."""
@@ -116,13 +116,13 @@ class Tally:
         with self._lock:
             if now - self._complained.get(kind, -_INTERVAL_S) < _INTERVAL_S:
                 return
-            # Before logging: a handler that records an audit event must not come back here.
+            # Set before logging: a handler that records an audit event must not recurse here.
             self._complained[kind] = now
         with contextlib.suppress(Exception):
             _log.warning(message, *arguments)
 
     def settled(self, receipt: Receipt, seconds: float) -> None:
-        """Count a batch that the database has taken, and how long that took."""
+        """Count a stored batch and its duration."""
         self.batches += 1
         self.batch_seconds += seconds
         self.stored += receipt.stored
@@ -139,18 +139,18 @@ class Tally:
             )
 
     def caught_up(self) -> None:
-        """Say what a failover or a restore had cost."""
+        """Log what a failover or a restore had lost."""
         self.complain(
             "moved",
             "the database has moved (a failover, a restore to a point in time, an upgrade): %s audit events "
-            "that it had confirmed and lost were sent again; %s older ones, which are kept no longer, may be "
+            "that it had confirmed and lost were sent again; %s older ones, which are no longer kept, may be "
             "lost",
             self.sent_again,
             self.beyond_window,
         )
 
     def failed(self, reason: str) -> None:
-        """Count an attempt that failed for a reason that will pass."""
+        """Count an attempt that failed for a temporary reason."""
         self.failures += 1
         self.last_error = reason
-        self.complain("away", "audit events wait, the database does not take them: %s", reason)
+        self.complain("away", "audit events wait, because the database does not accept them: %s", reason)

@@ -1,8 +1,8 @@
-"""The one thread that sends events to the database.
+"""The thread that sends events to the database.
 
-It sends what is in its own spool, what is in memory, and what it has taken over from dead processes: a
-batch of each in turn. While the database does not take events it waits, longer each time, up to half a
-minute; ``flush()`` ends the wait.
+It sends from its own spool, from memory, and from the files taken over from dead processes, one batch of each
+in turn. While the database does not accept events, it waits, longer each time, up to half a minute;
+``flush()`` ends the wait.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 
-# A server that asks for more (Retry-After) is asked again all the same.
+# The maximum for Retry-After: if a server asks for more, it is asked earlier.
 _LONGEST_ASKED_S = 300.0
 
-# How long events may gather before a batch is sent. Each batch costs those who record meanwhile some of the
-# interpreter's time, and so there should be few of them.
+# How long events may gather before a batch is sent. Each batch takes the interpreter's time from threads that
+# record, so there should be few batches.
 _LINGER_S = 0.25
 
-# While there is nothing to send: how often to look for files of dead processes.
+# While no events wait: how often to search for files of dead processes.
 _IDLE_S = 5.0
 
-# The log's partitions are made months ahead; this often is more than enough.
+# The log's partitions are created months ahead, so this is often enough.
 _UPKEEP_S = 3600.0
 
-# While nothing is sent, but something is kept that was: how often the database is asked where it is.
+# While no events wait, but delivered events are kept: how often the database is asked for its position.
 _PROBE_MS = 60_000
 
-# Even while the database is away the spool's WAL has to be kept small.
+# The spool's WAL must stay small even while the database is unavailable.
 _TEND_S = 0.5
 
 
 class Writer:
-    """Started by the first event. Everything but the thread itself may be called from any thread."""
+    """The first event starts its thread. Any thread may call its methods."""
 
     def __init__(
         self,
@@ -76,10 +76,10 @@ class Writer:
         self.sender = sender_to(source, options.send_timeout)
         self.adoption = Adoption(directory, intake, options, tally, home=home, contact=self._contact)
         self._delivery = Delivery(self.sender, options, tally)
-        # A SimpleQueue and not an Event: it may be put to from a signal handler that interrupts a put.
+        # A SimpleQueue and not an Event, because a signal handler may put to it while it interrupts a put.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._idle = False
-        #: Set by whoever has to know which database is there; reset once it has answered.
+        #: Set to require a new answer from the database; cleared after the answer.
         self.wants_contact = False
         self._upkeep_at = 0.0
         self._probed_ms = 0
@@ -87,14 +87,14 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._last_act: Callable[[], None] = _nothing
         self._lock = threading.RLock()
-        #: Changes whenever something was settled, or failed.
+        #: Changes whenever events were sent or an attempt failed.
         self.progress = threading.Condition()
 
     def _contact(self) -> Contact:
         return self.sender.position, self.sender.answered_ms
 
     def wake(self) -> None:
-        """An event has come. Costs next to nothing unless the writer sleeps."""
+        """Called after an event was stored. Takes almost no time unless the writer sleeps."""
         if self._thread is None:
             self._start()
         if self._idle:
@@ -102,7 +102,7 @@ class Writer:
             self._calls.put(False)
 
     def hurry(self) -> None:
-        """Somebody waits: try now, whatever the back-off says, and look for files of dead processes."""
+        """Try now, whatever the back-off, and search for files of dead processes."""
         self._start()
         self.adoption.due_at = 0.0
         self._calls.put(True)
@@ -111,21 +111,21 @@ class Writer:
         with self._lock:
             if self._thread is not None or self._stopping:
                 return
-            # Noted before it runs: a signal handler that records meanwhile must not start another.
+            # Set before the thread starts: a signal handler that records meanwhile must not start another.
             self._thread = threading.Thread(target=self._run, name="usersync-audit", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError as error:  # no thread to be had, or the interpreter is ending
+            except RuntimeError as error:  # no thread can be started, or the interpreter is ending
                 self._thread, problem = None, error
             else:
                 return
-        # Without the lock: a handler of the log may record events.
-        self._tally.complain("thread", "the audit writer cannot be started: %s", problem)
+        # Without the lock, because a log handler may record events.
+        self._tally.complain("thread", "the audit writer could not be started: %s", problem)
 
     def stop(self, timeout: float, last_act: Callable[[], None]) -> None:
-        """Let the thread end after the batch it is at, and wait for that so long.
+        """Let the thread end after its current batch, and wait for the end at most ``timeout`` seconds.
 
-        ``last_act`` is called once it has ended, by the thread itself: that may be later.
+        The thread calls ``last_act`` when it has ended, which may be later.
         """
         with self._lock:
             self._stopping = True
@@ -143,7 +143,7 @@ class Writer:
             self._tally.state = "sending"
             try:
                 busy = self._round()
-            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever happens
+            except Exception as error:  # noqa: BLE001 - the thread must survive any error
                 failures += 1
                 self._tally.failed(_describe(error))
                 self._announce()
@@ -161,7 +161,7 @@ class Writer:
         self._announce()
 
     def _round(self) -> bool:
-        """Send a batch of each source; whether there is more to send at once."""
+        """Send a batch of each source. Returns whether more events can be sent at once."""
         self._intake.tend()
         if self.wants_contact:
             self.sender.locate()
@@ -170,14 +170,14 @@ class Writer:
         busy = self._deliver_spool()
         busy = self._deliver(self._intake.memory) or busy
         for adopted in self.adoption.sources():
-            # Even if it is empty by now: there may be another in its place.
+            # Even if it is empty now: another thread may have opened a new one.
             self.adoption.guard(adopted, self._deliver)
             busy = True
         self.adoption.release_empty()
         return busy
 
     def _deliver(self, source: KeepingSource) -> bool:
-        """Send a batch; first of all what the database had, if it has moved. Whether there is more."""
+        """Send kept events again if the database has moved; else send a batch. Returns whether more wait."""
         if (source.keeps or source.last > source.done) and self._delivery.catch_up(source):
             return True
         return source.last > source.done and self._delivery.deliver(source)
@@ -197,10 +197,10 @@ class Writer:
             self.progress.notify_all()
 
     def _rest(self) -> None:
-        """Sleep until there is something to do, and let some events gather then."""
+        """Sleep until there is work, then let events gather for a moment."""
         self._tally.state = "idle"
         self._idle = True
-        # Asked after saying so: an event that came before is seen here, one that comes later wakes us.
+        # Checked after setting ``_idle``: an earlier event is seen here, and a later one wakes this thread.
         urgent = self._is_empty() and self._called(_IDLE_S)
         self._idle = False
         if not urgent:
@@ -208,19 +208,22 @@ class Writer:
         self.sender.rest()
 
     def _keep_up(self) -> None:
-        """Send no events, which makes the partitions of the months ahead. A batch of events makes none."""
+        """Send an empty batch, which creates the partitions of the next months. Batches with events create
+        none.
+        """
         if self._stopping:
             return
         self._probe()
         if time.monotonic() < self._upkeep_at:
             return
         self._upkeep_at = time.monotonic() + _UPKEEP_S
-        # If it fails, events will tell; and without any, it is soon enough next time.
+        # A failure is ignored: the next batch of events reports it, and otherwise the next time is soon
+        # enough.
         with suppress(Exception):
             self.sender.send([])
 
     def _probe(self) -> None:
-        """While something is kept that was delivered: see now and then whether the database has moved."""
+        """While delivered events are kept: check from time to time whether the database has moved."""
         kept = [
             source
             for source in (self._intake.spool, self._intake.memory)
@@ -237,15 +240,15 @@ class Writer:
         return all(source is None or source.last == source.done for source in sources)
 
     def _back_off(self, failures: int, asked: float) -> bool:
-        """Wait until the next attempt is due; True if somebody was in a hurry.
+        """Wait until the next attempt is due. Returns whether ``hurry()`` ended the wait.
 
-        ``asked`` is how long the server asked us to wait, which nobody's hurry shortens.
+        ``asked`` is the wait in seconds that the server asked for. ``hurry()`` does not shorten it.
         """
         self._tally.state = "waiting"
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(failures - 1, 20))
         now = time.monotonic()
         least = now + asked
-        until = max(least, now + longest * random.uniform(0.5, 1))  # noqa: S311 - not to be unpredictable
+        until = max(least, now + longest * random.uniform(0.5, 1))  # noqa: S311 - not for security
         urgent = False
         while not self._stopping and (remaining := (least if urgent else until) - time.monotonic()) > 0:
             urgent = self._called(min(remaining, _TEND_S)) or urgent
@@ -253,7 +256,7 @@ class Writer:
         return urgent
 
     def _called(self, timeout: float) -> bool:
-        """Wait for a call; whether it was an urgent one."""
+        """Wait for a call of ``wake()`` or ``hurry()``. Returns whether it was ``hurry()``."""
         try:
             urgent = self._calls.get(timeout=timeout)
             while not urgent:
@@ -264,7 +267,7 @@ class Writer:
 
 
 def _nothing() -> None:
-    """The last act until there is one."""
+    """The default for ``last_act``."""
 
 
 def _asked_to_wait(error: Exception) -> float:

@@ -1,4 +1,4 @@
-"""An event whose outcome is how a block of code ends."""
+"""An event whose outcome depends on how a block of code ends."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Action:
     """What ``AuditLog.action()`` returns; a context manager for ``with`` and for ``async with``.
 
-    The event is recorded when the block ends: ``succeeded``, or ``failed`` with the exception's class as
-    ``metadata["error"]``, or ``denied`` if the exception is one of those that mean that. The exception's
-    message is left out, because it may quote what nobody should read; the exception goes on unchanged.
-    A cancelled task has failed.
+    The event is recorded when the block ends, with outcome ``succeeded``, ``failed`` or ``denied``. It is
+    ``denied`` if the exception is one of the classes that mean a denial, and ``failed`` for any other
+    exception or a cancelled task. The exception's class is stored as ``metadata["error"]``; its message is
+    not, because it may hold secrets. The exception then propagates unchanged.
     """
 
     def __init__(
@@ -34,15 +34,17 @@ class Action:
         self._given = given
         self._denied = denied
         self._changes: dict[Any, Any] = {}
-        #: Anything else that is worth knowing.
+        #: Any other information about the event.
         self.metadata: dict[Any, Any] = {}
-        #: Set it to decide yourself; None leaves it to how the block ends.
+        #: Set it to override the outcome. If None, the way in which the block ends decides.
         self.outcome: str | None = None
-        #: Known once the block has ended; None if the event could not be accepted.
+        #: The event's id, set when the block has ended. None if the event was not accepted.
         self.id: str | None = None
 
     def change(self, field: str, old: object, new: object) -> None:
-        """Note that a field changed. The first old and the last new value count."""
+        """Record that a field changed. If called twice for a field, the first old and the last new value
+        count.
+        """
         name = label(field)
         first = self._changes.get(name, (old, new))[0]
         self._changes[name] = (first, new)

@@ -1,4 +1,4 @@
-"""When an event happened, and an id that sorts by it."""
+"""The time of an event, and an id that sorts by time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _RANDOM_BITS = 62
 
 
 class Clock:
-    """Says when it is, and makes ids by it. May be shared by threads."""
+    """Returns the current time, and ids made from it. Threads may share it."""
 
     def __init__(self) -> None:
         self._last = 0
-        # A signal handler may record while the thread it interrupts is in here.
+        # A signal handler may record while it interrupts a thread that holds this lock.
         self._lock = threading.RLock()
         self._second: tuple[int, str] = (-1, "")
 
     def read(self) -> tuple[str, str]:
-        """An id of its own for this moment, and the moment in ISO 8601 with zone.
+        """Return a new id and the current time, in ISO 8601 with a zone.
 
-        The id is a UUID of version 7 (RFC 9562), and ids only ever grow within a process: the 12 bits after
-        the milliseconds hold the fraction of the millisecond, and where the clock stands still or goes back,
-        the last value is counted up instead. The moment is what the clock says, backwards or not.
+        The id is a UUID of version 7 (RFC 9562). Ids only increase within a process: the 12 bits after the
+        milliseconds hold the fraction of the millisecond; if the clock stands still or goes back, the last
+        value is incremented instead. The returned time is the clock's, even if it went back.
         """
         nanoseconds = time.time_ns()
         return self._id(nanoseconds), self._text(nanoseconds)
@@ -41,7 +41,7 @@ class Clock:
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     def _text(self, nanoseconds: int) -> str:
-        """As ``isoformat()`` has it, at a third of the time: most of the text is that of the last event."""
+        """Like ``isoformat()``, in a third of the time: it reuses the text of the last event's second."""
         second, rest = divmod(nanoseconds, _NS_PER_S)
         known, text = self._second
         if known != second:
@@ -51,9 +51,9 @@ class Clock:
 
 
 def moment(value: object) -> str | None:
-    """``value`` as ISO 8601 in UTC; what has no zone is taken for UTC. None if it is no point in time.
+    """``value`` as ISO 8601 in UTC. A value without a zone is taken as UTC. None if ``value`` is not a time.
 
-    Takes datetimes, dates, seconds since 1970, and ISO 8601.
+    Accepts datetimes, dates, seconds since 1970, and ISO 8601 text.
     """
     try:
         return _in_utc(_as_datetime(value)).isoformat()

@@ -1,6 +1,6 @@
-"""Who is acting, and in which request: fields that every event of a context gets.
+"""The actor and the request: fields that every event recorded in a context gets.
 
-One context for all logs of a process, kept in a ``ContextVar``: each thread and each task sees its own.
+All logs of a process share one context, kept in a ``ContextVar``: each thread and each task sees its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Context:
-    """The fields of one ``with`` block. Threads and tasks that were begun in the block share it."""
+    """The fields of one ``with`` block. Threads and tasks that started in the block share them."""
 
     __slots__ = ("fields",)
 
@@ -42,7 +42,9 @@ def current() -> Mapping[str, Any]:
 
 
 def amend(fields: Mapping[str, Any]) -> bool:
-    """Override fields of the innermost context, for all who share it; whether there is one."""
+    """Override fields of the innermost context, for every thread and task that shares it. False without a
+    context.
+    """
     context = _current.get()
     if context is None:
         return False
@@ -52,11 +54,11 @@ def amend(fields: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def begun(fields: Mapping[str, Any]) -> Iterator[Context]:
-    """A context with these fields alone, for a request, a job or a WebSocket.
+    """A context with only these fields, for a request, a job or a WebSocket.
 
-    Nothing of the context that is current goes into it. A server may start a request inside of the context of
-    the request before it on the same connection: uvicorn does so when requests are pipelined, and after a
-    large upload. That request's actor is not this one's.
+    It inherits nothing from the current context. A server may start a request inside the context of the
+    previous request on the same connection (uvicorn does so for pipelined requests and after a large upload),
+    and that request may have another actor.
     """
     with resumed(Context(fields)) as context:
         yield context
@@ -64,27 +66,27 @@ def begun(fields: Mapping[str, Any]) -> Iterator[Context]:
 
 @contextmanager
 def entered(fields: Mapping[str, Any]) -> Iterator[Context]:
-    """A context with these fields, inside of the one that is open."""
+    """A context with these fields, inside the current one."""
     with resumed(Context(merged(current(), fields))) as context:
         yield context
 
 
 @contextmanager
 def resumed(context: Context) -> Iterator[Context]:
-    """Go on in a context that was entered before, for a while: it is what it has become since."""
+    """Continue temporarily in a context that was entered before, with all later changes to it."""
     token = _current.set(context)
     try:
         yield context
     finally:
-        # A generator that is closed from elsewhere leaves in a context in which it did not enter.
+        # A generator may be closed from a context other than the one in which it started.
         with contextlib.suppress(ValueError):
             _current.reset(token)
 
 
 def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
-    """``outer`` overridden by ``inner``; fields that are no column go to ``metadata``, which is merged.
+    """``outer`` overridden by ``inner``. Fields that are not columns go to ``metadata``, which is merged.
 
-    Another actor brings nothing along of the actor of ``outer``.
+    If ``inner`` has another actor, no field about the actor of ``outer`` is kept.
     """
     result = dict(outer)
     if "actor_id" in inner:
@@ -102,16 +104,15 @@ def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]
 
 
 def with_actor(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``fields`` with the actor in the place of a function that knows who it is.
+    """Return ``fields`` with a callable ``actor`` replaced by what it returns: an id, or a mapping of fields.
 
-    Such a function returns an id, or a mapping of fields if it knows more than that. What it raises becomes
-    part of the metadata.
+    If the callable raises, the error is stored in the metadata.
     """
     find = fields.get("actor_id")
     if not isinstance(find, FunctionType | MethodType | partial):
         return fields
     rest = {name: value for name, value in fields.items() if name != "actor_id"}
-    # Whatever it records by itself has no actor, because asking once more would never end.
+    # Events that the callable itself records have no actor. Otherwise they would call it again, without end.
     token = _current.set(Context(rest))
     try:
         found = find()
@@ -123,11 +124,11 @@ def with_actor(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def as_dict(value: object) -> dict[Any, Any]:
-    """Metadata as a dict, whatever was given for it."""
+    """Return metadata as a dict, whatever type was passed."""
     if value is None:
         return {}
     try:
         fields = fields_of(value)
         return dict(fields) if fields is not None else {"value": value}
-    except Exception:  # noqa: BLE001 - whatever it is, it becomes part of the event and not an error
+    except Exception:  # noqa: BLE001 - any value is stored in the event, and never raises
         return {"value": value}

@@ -1,7 +1,7 @@
-"""What changed, from what was before and what is after: ``{"field": [old, new]}``.
+"""The difference between two states of an entity: ``{"field": [old, new]}``.
 
-A pair cannot tell an absent field from one that is null, so going from one to the other is no change.
-Whether a secret changed is kept, both of its values are not.
+A pair cannot distinguish an absent field from a null one, so a change from one to the other is not recorded.
+For a secret, the fact that it changed is recorded, and neither value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def difference(before: object, after: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
-    """The fields in which two mappings or models differ. None stands for: there was, or is, nothing."""
+    """The fields in which two mappings or models differ. None means that the entity did not exist."""
     secrets: set[str] = set()
     old, new = _fields(before, redactor, limits, secrets), _fields(after, redactor, limits, secrets)
     made_or_gone = before is None or after is None
@@ -33,8 +33,8 @@ def difference(before: object, after: object, redactor: Redactor, limits: Limits
 
 
 def _differ(old: object, new: object, limits: Limits) -> bool:
-    # As what they are stored as, because the values' own comparison may raise, return an array or query a
-    # database; but with the secrets in.
+    # Compares the stored form, because the values' own comparison may raise, return an array or query a
+    # database. Secrets are not redacted yet, so that a changed secret is a difference.
     written = to_json(old, None, limits), to_json(new, None, limits)
     if all(isinstance(each, _SCALARS) for each in written):
         return written[0] != written[1] or type(written[0]) is not type(written[1])
@@ -42,7 +42,7 @@ def _differ(old: object, new: object, limits: Limits) -> bool:
 
 
 def stated(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
-    """Changes that the application states: ``{"field": (old, new)}``; one value alone is the new one."""
+    """Changes that the application passes: ``{"field": (old, new)}``. A single value is the new one."""
     result: dict[str, Json] = {}
     secrets: set[str] = set()
     for name, value in _fields(changes, redactor, limits, secrets).items():
@@ -53,15 +53,15 @@ def stated(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Jso
 
 
 def _pair(old: object, new: object, redactor: Redactor | None, limits: Limits) -> Json:
-    """Both values; without a redactor the field is a secret itself."""
+    """Return both values. Without a redactor, the field itself is a secret."""
     if redactor is None:
         return [None if old is None else REDACTED, None if new is None else REDACTED]
-    # Most events say what was made: None, and a value.
+    # Most events are creations: None, and a value.
     return [None if old is None else to_json(old, redactor, limits), to_json(new, redactor, limits)]
 
 
 def _fields(value: object, redactor: Redactor, limits: Limits, secrets: set[str]) -> dict[str, Any]:
-    """The fields under the names they are stored by; those that are secrets are added to ``secrets``."""
+    """The fields under their stored names. The names of secrets are added to ``secrets``."""
     if value is None:
         return {}
     try:
@@ -69,7 +69,7 @@ def _fields(value: object, redactor: Redactor, limits: Limits, secrets: set[str]
         if fields is None:
             return {"value": value}
         found = list(islice(fields.items(), limits.items))
-    except Exception:  # noqa: BLE001 - the object's own code raised; say so in its place
+    except Exception:  # noqa: BLE001 - the object's own code raised: a placeholder says so
         return {"value": f"[unreadable: {class_name(value)}]"}
     result: dict[str, Any] = {}
     for key, item in found:

@@ -1,4 +1,4 @@
-"""From what ``record()`` is given to the JSON that ``record_audit_events`` takes."""
+"""Converts the arguments of ``record()`` to the JSON that ``record_audit_events`` takes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from usersync.audit.event.values import Json, Limits, encode, to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What the table allows for every text but the user agent.
+#: The table's limit for every text except the user agent.
 LABEL_LENGTH = 200
 USER_AGENT_LENGTH = 2_000
 
-# What cut() adds, and then some.
+# Room for the marker that cut() appends.
 _MARKER_LENGTH = 120
 
 _REDACTOR = Redactor()
@@ -32,7 +32,7 @@ _PAIR = 2
 
 _ROOMY = Limits()
 
-#: Tried in turn until the event fits.
+#: Limits to try in turn until the event fits.
 _TIGHTER = (
     Limits(text=1_024, items=100, depth=8, nodes=1_000),
     Limits(text=128, items=20, depth=4, nodes=200),
@@ -40,7 +40,7 @@ _TIGHTER = (
 
 
 class Given(NamedTuple):
-    """What the caller gave; ``fields`` are those of ``usersync.audit.event.context.FIELDS``."""
+    """The arguments of the caller; ``fields`` are those of ``usersync.audit.event.context.FIELDS``."""
 
     action: object
     entity: object = None
@@ -54,14 +54,14 @@ class Given(NamedTuple):
 
 
 class Event(NamedTuple):
-    """An event that is ready to be stored: ``payload`` is JSON in UTF-8."""
+    """An event that can be stored; ``payload`` is JSON in UTF-8."""
 
     id: str
     payload: bytes
 
 
 class EventBuilder:
-    """Builds events; may be shared by threads. ``build()`` raises nothing but what memory runs out of."""
+    """Builds events. Threads may share it. ``build()`` raises only ``MemoryError``."""
 
     def __init__(self, redactor: Redactor, max_bytes: int) -> None:
         self._redactor = redactor
@@ -69,12 +69,12 @@ class EventBuilder:
         self._clock = Clock()
 
     def build(self, given: Given) -> Event:
-        """The event, in the context that the caller is in."""
+        """Build the event with the caller's context."""
         event_id, occurred_at = self._clock.read()
         head: dict[str, Json] = {"id": event_id, "occurred_at": occurred_at}
         try:
             payload = encode(head | self._body(given, _ROOMY, head))
-        except Exception as error:  # noqa: BLE001 - an argument's own code raised: less is better than nothing
+        except Exception as error:  # noqa: BLE001 - an argument's own code raised: record the event without it
             metadata: dict[str, Json] = {"unreadable": class_name(error)}
             payload = encode(head | {"action": label(given.action), "metadata": metadata})
         if len(payload) > self._max_bytes:
@@ -115,7 +115,7 @@ class EventBuilder:
         return changes
 
     def _cut(self, given: Given, head: dict[str, Json], whole: bytes) -> bytes:
-        """The event with its values cut, and with the SHA-256 of all of it."""
+        """The event with its values cut, and the SHA-256 of the complete event."""
         note = f"[cut: {len(whole)} bytes, sha256 {hashlib.sha256(whole).hexdigest()}]"
         body: dict[str, Json] = {}
         for limits in _TIGHTER:
@@ -145,7 +145,7 @@ def _name_actor(body: dict[str, Json], fields: dict[str, Any]) -> None:
 
 
 def _name_entity(body: dict[str, Json], entity: object) -> None:
-    """``("product", 42)``; ``"product/42"`` and ``"product"`` do as well."""
+    """Accepts ``("product", 42)``, ``"product/42"`` and ``"product"``."""
     parts: Any = entity
     if isinstance(entity, str):
         parts = entity.split("/", 1)
@@ -161,7 +161,7 @@ def _name_entity(body: dict[str, Json], entity: object) -> None:
 
 
 def _locate(body: dict[str, Json], ip: object, metadata: dict[str, Json]) -> None:
-    """Note the address; what is none ("unknown", a host name) is kept in the metadata."""
+    """Set the IP address. A text that is not an address ("unknown", a host name) is kept in the metadata."""
     text = label(ip)
     found = address(text)
     if found is None:
@@ -172,7 +172,7 @@ def _locate(body: dict[str, Json], ip: object, metadata: dict[str, Json]) -> Non
 
 @lru_cache(1024)
 def address(text: str) -> str | None:
-    """The address alone: without a port, brackets, or the zone of a link-local one."""
+    """Return the IP address without port, brackets, or the zone of a link-local address."""
     bare = text.strip().rsplit(":", 1)[0] if text.count(":") == 1 else text.strip()
     bare = bare.removeprefix("[").split("]", 1)[0].split("%", 1)[0]
     try:
@@ -182,7 +182,7 @@ def address(text: str) -> str | None:
 
 
 def _date(head: dict[str, Json], occurred_at: object, metadata: dict[str, Json]) -> None:
-    """Date the event as the caller wants; what is no point in time is kept beside the time of recording."""
+    """Set the time that the caller passed. A value that is not a time is kept in the metadata."""
     found = moment(occurred_at)
     if found is None:
         metadata["occurred_at_unreadable"] = label(occurred_at)
@@ -193,8 +193,8 @@ def _date(head: dict[str, Json], occurred_at: object, metadata: dict[str, Json])
 def label(value: object, limit: int = LABEL_LENGTH) -> str:
     """A short text for any value, of at most ``limit`` characters.
 
-    Of a record it is the id, or its class: who writes ``actor_id=user`` means neither the user's e-mail
-    address nor the hash of the password.
+    For a record it is the id, or the class: ``actor_id=user`` must not store the user's e-mail address or the
+    hash of the password.
     """
     if type(value) is str and len(value) <= limit and value.isascii() and "\x00" not in value:
         return value
@@ -206,7 +206,7 @@ def label(value: object, limit: int = LABEL_LENGTH) -> str:
 
 
 def _identity(value: object) -> object:
-    """The value, or what stands for it if it is a record."""
+    """Return the value, or, for a record, its id or class."""
     try:
         if fields_of(value) is None:
             return value

@@ -1,8 +1,8 @@
-"""What an object is made of, without running more of the application's code than must be.
+"""Reads the fields of an object, and runs as little of the application's code as possible.
 
-Models of SQLAlchemy and Django are read from what is loaded in them: asking for an attribute that is not
-would query the database. Likewise everything is told by its type: ``isinstance`` asks ``__class__``, and a
-lazy object would be loaded to answer that.
+Only loaded attributes of SQLAlchemy and Django models are read: reading any other attribute would query the
+database. For the same reason, types are compared directly: ``isinstance`` reads ``__class__``, which loads a
+lazy object.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ def is_a(value: object, kinds: type | tuple[type, ...]) -> bool:
 
 
 def class_name(value: object) -> str:
-    """The name of the value's class, whatever its metaclass says."""
+    """The name of the value's class, whatever its metaclass returns."""
     try:
         return str(type.__dict__["__name__"].__get__(type(value)))
-    except Exception:  # noqa: BLE001 - a name for a placeholder must come out of this
+    except Exception:  # noqa: BLE001 - a placeholder needs a name in any case
         return "object"
 
 
 def is_secret_value(value: object) -> bool:
-    """Whether it is a wrapper that hides its content, as pydantic's ``SecretStr``."""
+    """Whether the value is a wrapper that hides its content, such as pydantic's ``SecretStr``."""
     return hasattr(type(value), "get_secret_value")
 
 
 def fields_of(value: object) -> Mapping[Any, Any] | None:  # noqa: PLR0911 - a list of cases
     """The fields of a mapping, dataclass, named tuple, or of a pydantic, attrs, SQLAlchemy or Django model.
 
-    None for anything else. May raise whatever the object's own code raises.
+    None for any other value. May raise any error of the object's own code.
     """
     kind = type(value)
     if issubclass(kind, Mapping):
@@ -59,8 +59,8 @@ def fields_of(value: object) -> Mapping[Any, Any] | None:  # noqa: PLR0911 - a l
 
 
 def _dumped(value: Any) -> Mapping[Any, Any] | None:
-    # Field by field where that is possible: model_dump() unwraps nested models, and their secrets' wrappers
-    # with them only if told to, but a serializer of the application's may do anything.
+    # Field by field if possible, because model_dump() unwraps nested models, including the wrappers of their
+    # secrets. It is only called for classes without model_fields.
     names = getattr(type(value), "model_fields", None)
     if isinstance(names, Mapping):
         extra = getattr(value, "model_extra", None) or {}
@@ -70,15 +70,15 @@ def _dumped(value: Any) -> Mapping[Any, Any] | None:
 
 
 def items_of(value: object, limit: int) -> tuple[list[Any], int] | None:
-    """The first items of a list, tuple, set, range or the like, and how many there are; else None.
+    """The first items of a list, tuple, set, range or similar container, and their total number; else None.
 
-    Only what holds its items is opened: an iterator is the application's, and a query would be run.
+    Iterators are not consumed, because they belong to the application, and querysets are not run.
     """
     if is_a(value, _SEQUENCES):
         return list(islice(value, limit)), len(value)  # type: ignore[call-overload,arg-type]
     if is_a(value, _SETS):
         found, size = list(islice(value, limit)), len(value)  # type: ignore[call-overload,arg-type]
-        # Sets have no order; events that say the same should look the same.
+        # Sets have no order; equal events should have equal texts.
         return (sorted(found, key=_sort_key) if size <= limit else found), size
     return None
 
@@ -88,7 +88,7 @@ def _sort_key(item: object) -> tuple[str, str]:
 
 
 def attributes_of(value: object) -> Mapping[str, Any] | None:
-    """What an object of a class without declared fields has in it, but for what it calls private."""
+    """The attributes of an object without declared fields, except private ones."""
     try:
         held = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -97,7 +97,7 @@ def attributes_of(value: object) -> Mapping[str, Any] | None:
 
 
 def identity_of(value: object) -> object:
-    """What names a record, by the field ``id``, ``pk`` or the like that is loaded in it; else None."""
+    """The value that identifies a record: its loaded field ``id``, ``pk`` or similar. Else None."""
     fields = fields_of(value)
     if fields is not None:
         for name in ("id", "pk", "uuid", "user_id", "sub"):
@@ -108,5 +108,5 @@ def identity_of(value: object) -> object:
 
 
 def enum_value(value: object) -> tuple[bool, Any]:
-    """Whether it is a member of an Enum, and the member's value."""
+    """Whether the value is a member of an Enum, and the member's value."""
     return (True, value.value) if is_a(value, Enum) else (False, None)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""Which keys hold secrets.
+"""Decides which keys hold secrets.
 
-What decides is the key, not the value: a password in the middle of a text is not found, nor one inside a
-string that happens to be JSON, nor the one in ``postgresql://user:password@host``.
+Only the key decides, not the value. It does not find a password in the middle of a text, in a string that
+contains JSON, or in ``postgresql://user:password@host``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 
-#: Anywhere in a key, once it is in lower case and without separators.
+#: Found anywhere in a key, after lower-casing it and removing separators.
 SECRET_WORDS = (
     "password",
     "passwd",
@@ -50,8 +50,8 @@ SECRET_WORDS = (
     "brokerurl",
 )
 
-#: The last word of a key: too short to be looked for anywhere (``pin`` is in ``shipping``). What follows as
-#: in ``otp_code`` does not hide it.
+#: Compared with the last word of a key only, because they are too short to be searched in the whole key
+#: (``pin`` is in ``shipping``). A suffix as in ``otp_code`` is ignored.
 SECRET_KEYS = frozenset("auth otp totp pin pan ssn dsn pass sid csrf xsrf".split())  # noqa: SIM905 - likewise
 _FOLLOWING = frozenset({"code", "key", "value", "hash", "number", "no"})
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -61,7 +61,7 @@ _LONG = 200
 
 
 class Redactor:
-    """Knows a secret's key, however it is written: ``API-Key``, ``api_key``, ``apiKey``."""
+    """Recognizes a secret's key in any spelling: ``API-Key``, ``api_key``, ``apiKey``."""
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         words = [*SECRET_WORDS, *filter(None, map(_bare, extra))]

@@ -1,4 +1,4 @@
-"""Single values as JSON: text that PostgreSQL takes, numbers that lose nothing, times with a zone."""
+"""Single values as JSON: text that PostgreSQL accepts, numbers without loss, times with a zone."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _MAX_BYTES = 256
 
 
 def clean(text: str) -> str:
-    """Text that jsonb takes: a NUL becomes ``␀``, half a surrogate pair ``\N{REPLACEMENT CHARACTER}``."""
+    """Text that jsonb accepts: NUL becomes ``␀``, half a surrogate pair becomes ``�``."""
     if "\x00" in text:
         text = text.replace("\x00", "\N{SYMBOL FOR NULL}")
     return text if text.isascii() else _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def cut(text: str, limit: int) -> str:
-    """``text``, or its first ``limit`` characters and a marker with the SHA-256 of the whole."""
+    """``text``, or its first ``limit`` characters and a marker with the SHA-256 of the complete text."""
     if len(text) <= limit:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -55,7 +55,7 @@ def _integer(value: int, limit: int) -> Scalar:
     bits = value.bit_length()
     if bits <= _MAX_BITS:
         return value
-    # As text: most readers of JSON would round it, and some refuse it.
+    # As text: most JSON parsers would round it, and some reject it.
     return cut(str(value), limit) if bits <= _MAX_DIGITS_BITS else f"[integer of {bits} bits]"
 
 
@@ -71,7 +71,7 @@ def _datetime(value: datetime, _limit: int) -> str:
 
 
 def _duration(value: timedelta, _limit: int) -> str:
-    """ISO 8601 in seconds, which PostgreSQL reads as an interval."""
+    """ISO 8601 in seconds, which PostgreSQL accepts as an interval."""
     seconds = Decimal(value // timedelta(microseconds=1)).scaleb(-6)
     return f"PT{seconds.normalize():f}S"
 
@@ -99,7 +99,7 @@ def _same(value: Scalar, _limit: int) -> Scalar:
     return value
 
 
-#: How to write a value of exactly this type, in at most so many characters.
+#: How to write a value of exactly this type, in at most the given number of characters.
 SCALARS: dict[type, Callable[..., Scalar]] = {
     str: _text,
     int: _integer,
@@ -118,8 +118,8 @@ SCALARS: dict[type, Callable[..., Scalar]] = {
     memoryview: _bytes,
 }
 
-#: Values of a subclass are written as those of the first of these they belong to. Some call the base class's
-#: own method, because the subclass may have broken its.
+#: A value of a subclass is written like the first of these base classes that matches. Some call the base
+#: class's method directly, because the subclass may have overridden it with one that raises.
 _BASES: tuple[tuple[type | tuple[type, ...], Callable[..., Scalar]], ...] = (
     (str, lambda value, limit: _text(str.__str__(value), limit)),
     (bool, _same),
@@ -139,5 +139,5 @@ _BASES: tuple[tuple[type | tuple[type, ...], Callable[..., Scalar]], ...] = (
 
 
 def scalar_writer(value: object) -> Callable[..., Scalar] | None:
-    """What writes a value of a subclass of some scalar type; None if it is no scalar."""
+    """Return the function that writes a value of a subclass of a scalar type; None if it is not a scalar."""
     return next((writer for bases, writer in _BASES if issubclass(type(value), bases)), None)

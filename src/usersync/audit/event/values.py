@@ -1,12 +1,11 @@
-"""Any Python value as JSON that PostgreSQL's jsonb accepts, and never an exception.
+"""Converts any Python value to JSON that PostgreSQL's jsonb accepts, and never raises.
 
-What cannot be written is described in brackets, without calling its ``__repr__``: ``[object: Widget]``,
+A value without a JSON form is described in brackets, without calling its ``__repr__``: ``[object: Widget]``,
 ``[unreadable: Widget]`` (its own code raised), ``[cycle]``, ``[too deep]``, ``[cut: …]``.
 
-What may be surprising: a datetime without zone is taken for UTC; Decimal and integers beyond 64 bits become
-text, because most readers of JSON would round them; NaN and infinities become text; sets become sorted
-lists; generators are described and not consumed; an exception is described by its class alone, because its
-message may hold secrets.
+A datetime without a zone is taken as UTC. Decimal and integers beyond 64 bits become text, because most JSON
+parsers would round them. NaN and infinities become text. Sets become sorted lists. Generators are described
+and not consumed. An exception is described by its class alone, because its message may hold secrets.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ Json = str | int | float | bool | None | dict[str, "Json"] | list["Json"]
 _MAX_KEY = 200
 _PAIR = 2
 
-# Of what is cut the whole is hashed; so much of it in one value, 40 ms or so, and no more.
+# The hash covers the complete value, but at most this many bytes of it (about 40 ms).
 _MAX_HASHED = 32 << 20
 _LARGE = (str, bytes, bytearray, memoryview)
 
-#: How a record says which key its ``value`` is of: ``{"name": "Authorization", "value": "…"}``.
+#: Field names of a record that say which key its ``value`` has: ``{"name": "Authorization", "value": "…"}``.
 _NAMES_OF_KEYS = ("name", "key", "header")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Characters of a text, items of a container, levels, and values altogether."""
+    """Maximum characters of a text, items of a container, levels, and total values."""
 
     text: int = 16_384
     items: int = 1_000
@@ -65,12 +64,12 @@ def plain_encode(value: Json) -> bytes:
     return _dump(value).encode()
 
 
-#: JSON in UTF-8, without blanks; orjson where it is installed, at a tenth of the time.
+#: JSON in UTF-8 without spaces. Uses orjson if installed, which takes a tenth of the time.
 encode = _make_encoder()
 
 
 def to_json(value: object, redactor: Redactor | None, limits: Limits) -> Json:
-    """``value`` as JSON. Secrets are left in if there is no ``redactor``."""
+    """Convert ``value`` to JSON. Without a ``redactor``, secrets are kept."""
     writer = SCALARS.get(type(value))
     if writer is not None:
         try:
@@ -81,7 +80,7 @@ def to_json(value: object, redactor: Redactor | None, limits: Limits) -> Json:
 
 
 class _Walk:
-    """One way through a value; remembers the containers it is in, and how much it has seen."""
+    """One traversal of a value. Remembers the enclosing containers and the number of values so far."""
 
     __slots__ = ("_hashed", "_inside", "_limits", "_redactor", "_seen")
 
@@ -147,7 +146,7 @@ class _Walk:
         result: dict[str, Json] = {}
         for key, item in islice(fields.items(), self._limits.items):
             given = key if type(key) is str else key_text(key)
-            # Asked of the name as it is given: cutting it or counting it up must not hide what it is.
+            # Checks the original name: cutting it or making it unique must not hide that it is a secret's.
             secret = self._is_secret(given) or (given == "value" and self._has_secret_name(fields))
             result[free_name(given, result)] = REDACTED if secret else self.value(item, depth)
         if len(fields) > self._limits.items:
@@ -170,14 +169,14 @@ class _Walk:
         return result
 
     def _names_secret(self, first: object) -> bool:
-        """Whether a pair is a key and its secret, as headers come: ``[("Authorization", "…")]``."""
+        """Whether a pair is a key and its secret, as in a list of headers: ``[("Authorization", "…")]``."""
         if not is_a(first, (*_LARGE, Enum)) or (is_a(first, _LARGE) and len(first) > _MAX_KEY):  # type: ignore[arg-type]
             return False
         return self._is_secret(key_text(first))
 
 
 def key_text(key: Any) -> str:
-    """A key as text: whole, so that it can be asked whether it is a secret's."""
+    """A key as text, not cut, so that it can be checked for being a secret's key."""
     if is_a(key, str):
         return str.__str__(key)
     if is_a(key, (bytes, bytearray, memoryview)):
@@ -190,7 +189,7 @@ def key_text(key: Any) -> str:
 
 
 def free_name(name: str, taken: Mapping[str, object]) -> str:
-    """The name as jsonb takes it; two keys that look the same there are both kept."""
+    """The name in the form that jsonb stores. If two keys have the same form, the second gets a suffix."""
     name = cut(clean(name), _MAX_KEY)
     if name not in taken:
         return name

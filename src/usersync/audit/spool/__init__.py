@@ -1,1 +1,1 @@
-"""Where accepted events wait until the database has them: files of SQLite, or memory."""
+"""Keeps accepted events until the database has stored them: SQLite files, or memory."""

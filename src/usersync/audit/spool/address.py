@@ -1,4 +1,4 @@
-"""Where an audit log sends to: an address, a pool of the application's, or nowhere."""
+"""The destination of an audit log: a connection string, a pool of the application's, or none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
 
 
 def check_address(given: object) -> Address:
-    """Return what was given, or raise ``SettingsError`` that says what can be."""
+    """Return the destination unchanged, or raise ``SettingsError`` with the supported types."""
     if given is None:
         return None
     given = sealed(given)
@@ -36,26 +36,27 @@ def check_address(given: object) -> Address:
     methods = [getattr(type(given), name, None) for name in _POOL_METHODS]
     if not all(map(callable, methods)):
         raise SettingsError(
-            f"AuditLog: expected an address, a ConnectionPool of psycopg_pool, a DataApi or None, not {kind}",
-            hint="To record in the transaction of a connection of yours, give that to record_in().",
+            "AuditLog: expected a connection string, a psycopg_pool.ConnectionPool, a DataApi or None, "
+            f"not {kind}",
+            hint="To record in the transaction of your connection, pass the connection to record_in().",
         )
     if any(map(inspect.iscoroutinefunction, methods)):
         raise SettingsError(
             f"AuditLog: the writer is a thread and cannot use a pool of asyncio, {kind}",
-            hint="Give the address: the writer keeps one connection of its own.",
+            hint="Pass the connection string: the writer keeps one connection of its own.",
         )
     return given  # type: ignore[return-value]
 
 
 def home_of(address: Address, project: str | None) -> Home:
-    """Where an audit log sends to, as its spool remembers it: no password."""
+    """The destination of an audit log in the form that its spool stores: without a password."""
     whole = _whole_address(address)
     directory = directory_name(project or whole or "unassigned")
     return Home(whole, project, directory, _former_directory(address))
 
 
 def _whole_address(address: Address) -> str | None:
-    """What tells one database from all others before it was reached: user, options and path included."""
+    """Identifies a database before the first contact: the connection string with user, options and path."""
     if address is None:
         return None
     if isinstance(address, DataApi):
@@ -69,14 +70,15 @@ def _whole_address(address: Address) -> str | None:
     return f"{user}{describe_host(dsn)}{options}"
 
 
-#: ``supabase start`` gives every project on a machine this address.
+#: ``supabase start`` uses this host and port for every project on a machine.
 _SHARED = re.compile(r"(localhost|127\.0\.0\.1|::1):54322/")
 
 
 def _former_directory(address: Address) -> str | None:
-    """What releases before 0.2 called the spool: by host, port and database.
+    """The directory name that releases before 0.2 used for the spool: host, port and database.
 
-    None where that may be another project's: the project is in the user, the options, or the path of the URL.
+    None if another project may have the same name, because the project is in the user, the options, or the
+    path of the URL.
     """
     if address is None:
         return "unassigned"
@@ -92,7 +94,7 @@ def _former_directory(address: Address) -> str | None:
 def _dsn_of(address: str | ConnectionPool[Any]) -> str:
     if isinstance(address, str):
         return address
-    # psycopg_pool 3.3 takes functions for both.
+    # psycopg_pool 3.3 accepts functions for both.
     given: list[Any] = [address.conninfo, address.kwargs]
     conninfo, options = (each() if callable(each) else each for each in given)
     named = {name: value for name, value in (options or {}).items() if name in _NAMING}
@@ -100,5 +102,5 @@ def _dsn_of(address: str | ConnectionPool[Any]) -> str:
 
 
 def full_name(kind: type) -> str:
-    """A class's name with that of its module: drivers have many a ``Connection``."""
+    """A class's name with its module: several drivers have a ``Connection``."""
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,7 +1,8 @@
-"""Which database the events of a spool are for.
+"""Binds a spool to the database that its events are for.
 
-A spool remembers it at the first contact: the installation (an id in ``usersync.settings``), and the cluster,
-because a restored copy has the same id. Before the first contact the whole address counts.
+A spool remembers the database at the first contact: the installation (an id in ``usersync.settings``), and
+the cluster, because a restored copy has the same id. Before the first contact, the complete connection string
+is compared.
 """
 
 from __future__ import annotations
@@ -19,43 +20,42 @@ if TYPE_CHECKING:
 
 
 class ElsewhereError(UnavailableError):
-    """The database that answers is another one than the one that the events are for."""
+    """The connected database is not the one that the events are for."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where a process sends its events.
+    """The destination of a process's events.
 
-    ``address`` is None where the process only records; ``project`` is what the application calls the
-    database.
+    ``address`` is None if the process only records; ``project`` is the application's name for the database.
     """
 
     address: str | None = None
     project: str | None = None
     #: The name of the spool's directory.
     directory: str = ""
-    #: What releases before 0.2 called it; None where that may be another project's as well.
+    #: The directory name of releases before 0.2; None if another project may have the same name.
     former: str | None = None
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a spool file says about its events."""
+    """What a spool file stores about the database of its events."""
 
     home: Home = Home()
     position: Position | None = None
-    #: Made by a release before 0.2, which remembered nothing.
+    #: Created by a release before 0.2, which stored nothing about the database.
     is_former: bool = False
 
     @property
     def target(self) -> str:
-        """The database, for people."""
+        """The database, for messages."""
         named = self.home.address or (f"project {self.home.project}" if self.home.project else "any database")
         return f"{named} (installation {self.position.installation})" if self.position else named
 
 
 class Belonging:
-    """Ties a source of events to its database."""
+    """Binds a source of events to its database."""
 
     def __init__(self, home: Home, origin: Origin, remember: Callable[[Position], None]) -> None:
         self._home = home
@@ -63,9 +63,9 @@ class Belonging:
         self.origin = origin
 
     def meet(self, position: Position | None) -> str:
-        """What the database has to be for it to take the events: the beginning of its position.
+        """Return the beginning of the position that the database must have to receive the events.
 
-        Raises ``ElsewhereError`` if it is another database. The first one that is met is remembered.
+        Raises ``ElsewhereError`` if it is another database. The first database seen is remembered.
         """
         known = self.origin.position
         if known is None:
@@ -76,31 +76,31 @@ class Belonging:
             self.origin = replace(self.origin, position=position)
         if position is None:
             raise ElsewhereError(
-                f"these events are for installation {known.installation}, and the database does not say "
-                "which one it is: run usersync apply with this release"
+                f"these events are for installation {known.installation}, and the database has no "
+                "installation id: run usersync apply with this release"
             )
         if not belongs(self.origin, self._home, position):
             raise ElsewhereError(
-                f"these events are for {self.origin.target}, and the database that answers is another one "
-                f"(installation {position.installation}). If it has replaced theirs: restart this process, "
-                "and run usersync audit spool --drain --confirm-project"
+                f"these events are for {self.origin.target}, and the connected database is another one "
+                f"(installation {position.installation}). If it replaces the former database: restart this "
+                "process, and run usersync audit spool --drain --confirm-project"
             )
         same_address = self.origin.home.address == self._home.address
         return known.installation if same_address else f"{known.installation} {known.cluster}"
 
     def moved(self, position: Position | None) -> bool:
-        """Whether the database is on another timeline, or in another cluster, than is remembered."""
+        """Whether the database is on another timeline or in another cluster than the remembered one."""
         known = self.origin.position
         return known is not None and position is not None and known != position
 
     def settle(self, position: Position) -> None:
-        """Remember where the database is now."""
+        """Remember the database's current position."""
         self._remember(position)
         self.origin = replace(self.origin, position=position)
 
 
 def belongs(origin: Origin, home: Home, position: Position) -> bool:
-    """Whether a file that remembers a database may be sent to the one that ``home`` leads to."""
+    """Whether a file that remembers a database may be sent to the database of ``home``."""
     known = origin.position
     if known is None or known.installation != position.installation:
         return False
@@ -110,7 +110,7 @@ def belongs(origin: Origin, home: Home, position: Position) -> bool:
 
 
 def is_expected(origin: Origin, home: Home, directory: str) -> bool:
-    """Whether a file whose database was never met is for the database that ``home`` leads to."""
+    """Whether a file that was never sent is for the database of ``home``."""
     own = directory == home.directory
     if origin.is_former:
         named = own and home.project is not None and not _MADE_FROM_ADDRESS.search(directory)
@@ -120,7 +120,7 @@ def is_expected(origin: Origin, home: Home, directory: str) -> bool:
         return True
     if theirs.project is not None:
         return theirs.project == home.project
-    # Recorded without an address and without a project: for whoever asks for that directory by its name.
+    # Recorded without a connection string and without a project: for any process with that spool directory.
     return theirs.address is None and own
 
 

@@ -4,10 +4,10 @@
 
     4711-9f2c….spool         SQLite, with its -wal and -shm
     4711-9f2c….lock          held (flock) by the process that writes the file, or has taken it over
-    4711-9f2c….damaged-…     set aside, for a human to look at
+    4711-9f2c….damaged-…     damaged: renamed and kept for inspection
 
-The system releases a lock when its holder is gone, in whatever way. A file whose lock can be had is
-nobody's, then, and whoever gets the lock takes the file over.
+The operating system releases a lock when its holder ends for any reason. A process that can acquire the lock
+of a file takes the file over.
 """
 
 from __future__ import annotations
@@ -31,38 +31,40 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Claim:
-    """A spool file that is this process's alone, for as long as ``fd`` is open."""
+    """A spool file that only this process uses, for as long as ``fd`` is open."""
 
     path: Path
     fd: int
 
     def is_held(self) -> bool:
-        """Whether that is still so: who removes the lock lets others have the file."""
+        """Whether this process still holds the file. If the lock file was removed, another process may have
+        the file.
+        """
         return _is_current(self.fd, _lock_of(self.path))
 
     def touch(self) -> None:
-        """Show those who clean up by age that the files are in use."""
+        """Update the modification times, so that a clean-up by age does not remove the files."""
         for path in (_lock_of(self.path), *files_of(self.path)):
             with suppress(FileNotFoundError):
                 os.utime(path)
 
     def release(self) -> None:
-        """Let others have the file. Removes the lock too, if the file is gone."""
+        """Release the file. Removes the lock file too, if the spool file was removed."""
         if not self.path.exists() and self.is_held():
-            # While it is held: nobody can be waiting for a file that does not exist.
+            # Before the release: no process waits for the lock of a file that does not exist.
             with suppress(OSError):
                 _lock_of(self.path).unlink()
         os.close(self.fd)
 
 
 class SpoolDirectory:
-    """Gives out spool files. Methods may raise OSError."""
+    """Hands out spool files. Methods may raise OSError."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def claim(self) -> Claim:
-        """A file of a new name, not made yet, for this process."""
+        """Return a claim on a new file name for this process. The file is not created yet."""
         make_directory(self.root)
         while True:
             path = self.root / f"{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
@@ -71,7 +73,7 @@ class SpoolDirectory:
                 return claim
 
     def all(self) -> list[Path]:
-        """This directory, and then those of other databases beside it."""
+        """This directory, then the directories of other databases beside it."""
         try:
             beside = sorted(each for each in self.root.parent.iterdir() if each != self.root)
         except FileNotFoundError:
@@ -79,20 +81,20 @@ class SpoolDirectory:
         return [each for each in (self.root, *beside) if each.is_symlink() or each.is_dir()]
 
     def sweep(self) -> None:
-        """Remove what was left by processes that were killed while they made or removed a file."""
+        """Remove files of processes that were killed while they created or removed a spool file."""
         for lock in self.root.glob(f"*{_LOCK}"):
             path = lock.with_suffix(SUFFIX)
             claim = _locked(path, os.O_CREAT) if not path.exists() else None
             if claim is None:
                 continue
-            # What was set aside may not have its WAL with it yet.
+            # The WAL of a damaged file may not have been renamed yet.
             if not path.exists() and not any(self.root.glob(f"{path.stem}.damaged-*")):
                 remove_files(path)
             claim.release()
 
 
 def files_in(directory: Path) -> list[Path]:
-    """The spool files of a directory of this account's. Raises OSError where it is another's."""
+    """The spool files of a directory. Raises OSError if another account owns the directory."""
     if not directory.is_symlink() and not directory.exists():
         return []
     check_directory(directory)
@@ -100,7 +102,7 @@ def files_in(directory: Path) -> list[Path]:
 
 
 def take_over(path: Path) -> Claim | None:
-    """A file whose owner is gone; None if it has one, or is no more. Never waits."""
+    """Take over a file whose owner has ended. None if it has an owner or was removed. Never waits."""
     claim = _locked(path, os.O_CREAT)
     if claim is None or path.exists():
         return claim
@@ -110,17 +112,17 @@ def take_over(path: Path) -> Claim | None:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A spool file as somebody else sees it."""
+    """The state of a spool file, read without taking it over."""
 
     path: Path
-    #: Whether a living process has it.
+    #: Whether a living process holds it.
     owned: bool
-    #: Of the file and its WAL.
+    #: Size in bytes of the file and its WAL.
     size: int
 
 
 def survey(root: Path) -> list[Waiting]:
-    """The spool files in a directory; for people who look. Takes nothing over."""
+    """The spool files in a directory, for reports. Takes nothing over."""
     found = []
     for path in files_in(root):
         size = sum(each.stat().st_size for each in files_of(path)[:2] if each.exists())
@@ -138,7 +140,7 @@ def _locked(path: Path, flags: int) -> Claim | None:
     except FileExistsError:
         return None
     try:
-        # Another account's lock would be that account's to hold.
+        # Another account owns the lock file and would keep the lock.
         if os.fstat(fd).st_uid != os.geteuid():
             raise NotPrivateError(f"{_lock_of(path)} belongs to another account")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,7 +156,7 @@ def _locked(path: Path, flags: int) -> Claim | None:
 
 
 def _is_current(fd: int, path: Path) -> bool:
-    """Whether the file is still the one of that name, and not one that its last holder has removed."""
+    """Whether the name still leads to the open lock file. The last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:

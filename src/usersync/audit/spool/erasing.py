@@ -1,8 +1,7 @@
-"""Erases what is personal of a user from the events that wait, or are kept, on this machine.
+"""Erases a user's personal data from the events in spool files on this machine.
 
-In a living process's files too: they are rewritten, so that neither free pages nor the WAL hold a copy.
-
-Such a process may have read an event already that is on its way then, and arrives as it was.
+This includes files of living processes: they are rewritten, so that neither free pages nor the WAL keep a
+copy. An event that such a process has already read for sending is delivered unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 5.0
 _BATCH = 100
 
-# Whoever records waits for it, and goes on in memory where it takes long. A larger file is named instead.
+# record() waits for a rewrite, and uses memory if it takes long. A larger file is reported, not rewritten.
 _MOST_REWRITTEN = 64 << 20
 
 _ID_FIELDS = ("user_id", "actor_id", "entity_id")
@@ -35,16 +34,16 @@ _ID_FIELDS = ("user_id", "actor_id", "entity_id")
 
 @dataclass(frozen=True)
 class SpoolErasure:
-    """How many events had something personal in them; and the files that could not be looked into."""
+    """The number of events that held personal data, and the files that could not be read."""
 
     events: int = 0
     unread: tuple[Path, ...] = ()
-    #: Files that a process holds open in such a way that an old copy may be left in them until it ends.
+    #: Files of which an old copy may remain on disk until the process that has them open ends.
     held: tuple[Path, ...] = ()
 
 
 def erase_in_spools(root: Path, user_id: UUID, words: Words, *, dry_run: bool = False) -> SpoolErasure:
-    """Erase in each spool below ``root``. Raises OSError where that may not be read."""
+    """Erase in each spool below ``root``. Raises OSError if a directory is not readable."""
     total = 0
     unread: list[Path] = []
     held: list[Path] = []
@@ -63,9 +62,9 @@ def erase_in_spools(root: Path, user_id: UUID, words: Words, *, dry_run: bool = 
 
 
 def _erase_in_file(path: Path, user_id: UUID, words: Words, *, dry_run: bool) -> tuple[int, bool]:
-    """How many events, and whether no copy is left in the file."""
+    """Return the number of changed events, and whether no copy remains in the file."""
     with closing(connect(path, _PATIENCE_S, read_only=dry_run)) as connection:
-        # As for whoever else looks into a living process's file: checkpoints are its owner's business.
+        # Checkpoints are left to the process that owns the file.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma secure_delete = on")
         total = 0
@@ -78,7 +77,7 @@ def _erase_in_file(path: Path, user_id: UUID, words: Words, *, dry_run: bool) ->
 
 
 def _leave_no_copy(connection: sqlite3.Connection, path: Path) -> bool:
-    """Overwrite what deleted events left in the file and its WAL; whether that was possible."""
+    """Overwrite deleted content in the file and its WAL. False if that was not possible."""
     if path.stat().st_size > _MOST_REWRITTEN:
         return False
     try:
@@ -107,13 +106,13 @@ def _batches(
 
 def _store(connection: sqlite3.Connection, table: str, changed: list[tuple[int, bytes, bytes]]) -> None:
     for number, before, after in changed:
-        # Delivered meanwhile, the event is gone from here. Among the refused no two are alike.
+        # If the event was delivered meanwhile, it is no longer in the file. Quarantined events are unique.
         update = f"update or replace {table} set event = ? where number = ? and event = ?"
         connection.execute(update, (after, number, before))
 
 
 def erased(payload: bytes, user_id: str, words: Words) -> bytes:
-    """An event as it is spooled, without what is personal in it; the same bytes where there is nothing."""
+    """A spooled event without the user's personal data; unchanged bytes if it has none."""
     if not isinstance(payload, bytes) or user_id.encode() not in payload.lower():
         return payload
     try:

@@ -1,12 +1,12 @@
-"""One spool file: an SQLite database in WAL mode, written to by one process.
+"""One spool file: an SQLite database in WAL mode, with one writing process.
 
-Events are committed before ``append`` returns, and that with ``synchronous=OFF``: SQLite then hands the data
-to the operating system and does not wait for the disk. "If the application running SQLite crashes, the data
-will be safe" (sqlite.org/pragma.html#pragma_synchronous), by kill -9 too; a power cut may take the newest
-events, or in the worst case leave a damaged file, which is then set aside.
+Events are committed before ``append`` returns, with ``synchronous=OFF``: SQLite passes the data to the
+operating system and does not wait for the disk. "If the application running SQLite crashes, the data will be
+safe" (sqlite.org/pragma.html#pragma_synchronous), including after kill -9. A power failure may lose the
+newest events or, in the worst case, damage the file, which is then renamed and kept.
 
-Checkpoints are the writer thread's business, over a connection of its own and with ``synchronous=NORMAL``,
-so that no ``record()`` ever pays for one.
+The writer thread runs checkpoints over its own connection with ``synchronous=NORMAL``, so that ``record()``
+never waits for one.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
     from usersync.audit.spool.source import Entry
     from usersync.core.position import Position
 
-# Each event writes a page of it to the WAL. SQLite's 4096 would be twice what most events need.
+# Each event writes one page to the WAL. SQLite's default of 4096 is twice what most events need.
 _PAGE_SIZE = 2048
 _DELETED_AT_ONCE = 100
 
 _ALL_REFUSED = "select at_ms, event, reason from refused order by number"
 _CHECKPOINT_BYTES = 16 << 20
 
-# Batches. Each that was delivered lets one go, and some more where the window was larger.
+# In batches. Each delivered batch removes one kept batch, and more if the window has shrunk.
 _PRUNED_AT_ONCE = 4
 
-# Nobody else writes events to the file; but somebody may look into it with a tool, and whoever records waits
-# while we wait for them.
+# No other process writes events to the file, but a tool may read it, and record() waits as long as this
+# connection waits for the tool.
 _PATIENCE_S = 0.25
 
 _NO_HOME, _NO_KEEP = Home(), Keep()
 
 
 class Spool:
-    """A source for the writer. ``append()`` is for any thread, the rest for the writer's.
+    """A source for the writer. Any thread may call ``append()``; only the writer's thread calls the rest.
 
     Every method may raise ``sqlite3.Error``. The file is private to its owner from the start.
     """
@@ -57,10 +57,10 @@ class Spool:
     def __init__(
         self, path: Path, max_bytes: int, *, tended: bool = True, home: Home = _NO_HOME, keep: Keep = _NO_KEEP
     ) -> None:
-        """With ``tended`` somebody calls ``tend()``; else each ``append`` that is due does a checkpoint.
+        """With ``tended``, a writer calls ``tend()``; otherwise ``append`` runs checkpoints when due.
 
-        ``home`` is where this process sends its events, and ``keep`` what it keeps of those that were
-        delivered. A file that is there already says so itself.
+        ``home`` is the destination of this process's events, and ``keep`` the window of delivered events. If
+        the file exists, the values stored in it are used.
         """
         self.path = path
         create_file(path)
@@ -68,7 +68,7 @@ class Spool:
         self._unnoted: Position | None = None
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
-        # About what is in the WAL. SQLite says it only when it brings it into the file.
+        # Size of the WAL in bytes. SQLite reports it only at a checkpoint.
         self._in_wal = self._wal_bytes()
         self._recorder = self._connect(is_trusted=path.stat().st_size == 0)
         try:
@@ -90,20 +90,20 @@ class Spool:
         self._drain: sqlite3.Connection | None = None
 
     def append(self, at_ms: int, payload: bytes) -> None:
-        """Store an event for good, as far as this process's death is concerned. Takes microseconds."""
+        """Store an event so that it survives this process. Takes microseconds."""
         with self._lock:
             while not self._insert(self.last + 1, at_ms, payload):
                 pass
 
     def _insert(self, number: int, at_ms: int, payload: bytes) -> bool:
-        """False if a signal handler has come between, and taken this number for an event of its own."""
+        """False if a signal handler interrupted and used this number for its own event."""
         try:
             self._recorder.execute("insert into events values (?, ?, ?)", (number, at_ms, payload))
             self._in_wal += _PAGE_SIZE + len(payload)
             inserted = True
         except sqlite3.IntegrityError:
             inserted = False
-        # Numbers are committed in their order, so that the writer passes none over.
+        # Numbers are committed in order, so that the writer skips none.
         self.last = max(self.last, number)
         return inserted
 
@@ -117,7 +117,7 @@ class Spool:
             for through, at_ms, size in batches
             if isinstance(at_ms, int) and isinstance(size, int)
         ]
-        # What is kept must not take the room of what waits.
+        # Kept events must not use the room of waiting events.
         return Window(Keep(keep.ms if said is None else said, min(keep.size, max_bytes // 4)), known)
 
     def read(self, events: int, size: int) -> list[Entry]:
@@ -125,7 +125,7 @@ class Spool:
         return self._read(self.done, self.last, events, size)
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:
-        """Those of the events that were delivered and are kept whose number is larger than ``after``."""
+        """Delivered and kept events with a number larger than ``after``."""
         return self._read(after, self.done, events, size)
 
     def _read(self, after: int, through: int, events: int, size: int) -> list[Entry]:
@@ -138,10 +138,10 @@ class Spool:
         return fitting(rows, size)
 
     def discard(self, through: int, size: int = 0) -> None:
-        """Settle the events up to this one: they were delivered, ``size`` bytes of them.
+        """Mark the events up to this number, of ``size`` bytes, as delivered.
 
-        They count as done even if that fails, as it will where the disk is full: they are not read again,
-        and whoever takes the file over sends them again, which stores nothing twice.
+        They count as delivered even if this fails, for example because the disk is full. They are not read
+        again; a process that takes the file over sends them again, and the database ignores duplicates.
         """
         first, self.done = self.done, max(self.done, through)
         if self._window.is_kept:
@@ -151,7 +151,7 @@ class Spool:
                 with gate, self._lock:
                     self._writer.execute("insert or replace into delivered values (?, ?, ?)", batch)
             except sqlite3.Error:
-                # The disk, or the file, is full: what waits needs the room more than what was delivered.
+                # The disk or the file is full: waiting events need the room more than delivered ones.
                 self._window.let_go(through)
                 self._delete(first, through)
                 return
@@ -163,15 +163,15 @@ class Spool:
 
     def _delete(self, first: int, through: int) -> None:
         self._in_wal += _PAGE_SIZE * (through - first)
-        # A few at a time: whoever records meanwhile waits for the lock.
+        # In small steps, because record() waits for the lock meanwhile.
         for upto in (*range(first + _DELETED_AT_ONCE, through, _DELETED_AT_ONCE), through):
             with gate, self._lock:
                 self._writer.execute("delete from events where number <= ?", (upto,))
 
     def prune(self, now_ms: int) -> None:
-        """Delete what was delivered and is not to be kept any longer.
+        """Delete delivered events whose retention has passed.
 
-        At ``now_ms`` the database was seen on the timeline that it was on.
+        At ``now_ms`` the database was still on the remembered timeline.
         """
         for _ in range(_PRUNED_AT_ONCE):
             first = self._window.gone
@@ -183,34 +183,36 @@ class Spool:
 
     @property
     def keeps(self) -> bool:
-        """Whether there is anything that was delivered and is kept."""
+        """Whether any delivered events are kept."""
         return bool(self._window)
 
     @property
     def expires_ms(self) -> int:
-        """When nothing is kept any longer, in milliseconds since 1970."""
+        """When the last kept event expires, in milliseconds since 1970."""
         return self._window.expires_ms
 
     @property
     def gone(self) -> int:
-        """How many of the events that were delivered are kept no longer."""
+        """How many delivered events are no longer kept."""
         return self._window.gone
 
     def confirm(self, home: Home) -> None:
-        """Have the events be for the database that ``home`` leads to, whatever the file said."""
+        """Bind the events to the database of ``home``, whatever the file stores."""
         with gate, self._lock:
             file_format.confirm(self._writer, home)
         self.belonging = Belonging(home, Origin(home), self._note)
 
     def _note(self, position: Position) -> None:
-        """Remember where the database is; later, where the disk is full: what waits makes room by leaving."""
+        """Remember the database's position. Retried later if the disk is full, after deliveries have made
+        room.
+        """
         self._unnoted = position
         with suppress(sqlite3.Error), gate, self._lock:
             file_format.remember(self._writer, position)
             self._unnoted = None
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Move the event to the table ``refused``. It must be the oldest."""
+        """Move the oldest event to the table ``refused``: the spool quarantines it."""
         move = (
             "insert or ignore into refused (at_ms, event, reason) select at_ms, event, ? from events "
             "where number = ?"
@@ -222,20 +224,20 @@ class Spool:
         self.done = max(self.done, entry.number)
 
     def refused(self) -> list[tuple[int, bytes, str]]:
-        """The events that were set aside: when they were recorded (ms since 1970), what they are, why."""
+        """The quarantined events: when they were recorded (ms since 1970), the event, and the reason."""
         with gate:
             rows = self._writer.execute(_ALL_REFUSED).fetchall()
         return [(at_ms, event, file_format.text(reason)) for at_ms, event, reason in rows]
 
     def add_refused(self, rows: list[tuple[int, bytes, str]]) -> None:
-        """Take over what another file had set aside."""
+        """Copy quarantined events from another file."""
         with gate, self._lock:
             self._writer.executemany(
                 "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", rows
             )
 
     def is_there(self) -> bool:
-        """Whether the files are still those that were opened: SQLite would go on writing to removed ones."""
+        """Whether the opened files still exist: SQLite would continue to write to removed files."""
         try:
             found = [each.stat() for each in files_of(self.path)[:2]]
         except FileNotFoundError:
@@ -243,12 +245,12 @@ class Spool:
         return all(map(os.path.samestat, self._identity, found))
 
     def take_over(self, old: Spool) -> None:
-        """Begin with what waits in another, under the same numbers. It need not have files any more.
+        """Copy the waiting events of another spool, with their numbers. Its files need not exist any more.
 
-        What was delivered from it is kept no longer: there may be much of it, and whoever records waits.
+        Its delivered events are not copied: there may be many, and record() waits meanwhile.
         """
         with self._lock, old.lock:
-            # Not its writer's connection, which may not be open yet and has only a name to go by.
+            # Not the writer's connection: it may not be open yet, and opening it needs the file.
             events = old._recorder.execute(
                 "select number, at_ms, event from events where number > ?", (old.done,)
             )
@@ -273,7 +275,7 @@ class Spool:
             self.belonging.origin = old.belonging.origin
 
     def oldest_ms(self) -> int | None:
-        """When the oldest event was recorded, in milliseconds since 1970. For any thread."""
+        """When the oldest event was recorded, in milliseconds since 1970. Any thread may call it."""
         oldest = "select at_ms from events where number > ? order by number limit 1"
         with self._lock:
             row = self._recorder.execute(oldest, (self.done,)).fetchone()
@@ -283,21 +285,21 @@ class Spool:
         return max(0, self.last - self.done)
 
     def tend(self) -> None:
-        """Bring what is in the WAL into the file, if it is much. Recording goes on meanwhile."""
+        """Run a checkpoint if the WAL is large. Recording continues meanwhile."""
         if self._in_wal > _CHECKPOINT_BYTES:
             with gate:
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
         writer = self._writer
-        # Only here: a delete that waits for the disk would hold up those who record.
+        # Only here: a delete that waits for the disk would delay record().
         writer.execute("pragma synchronous = normal")
         try:
             writer.execute("pragma wal_checkpoint(passive)").fetchall()
         finally:
             writer.execute("pragma synchronous = off")
-        # What came meanwhile is little; then the WAL starts over. While somebody reads the file it
-        # cannot, but there is always a next time.
+        # The second checkpoint has little to copy and then restarts the WAL. While another process reads the
+        # file, the restart fails, and the next checkpoint tries again.
         writer.execute("pragma busy_timeout = 0")
         try:
             with self._lock:
@@ -307,26 +309,26 @@ class Spool:
         self._in_wal = 0
 
     def close(self) -> None:
-        """Close both connections. What is in the file stays."""
+        """Close both connections. The file keeps its events."""
         with self._lock:
             for connection in (self._drain, self._recorder):
                 if connection is not None:
                     connection.close()
 
     def remove(self) -> None:
-        """Close, and delete the file."""
+        """Close the connections and delete the file."""
         self.close()
         remove_files(self.path)
 
     def put_away(self) -> Path:
-        """Rename a damaged file, so that nobody stumbles over it again. It is never deleted."""
+        """Rename a damaged file, so that no process opens it again. It is never deleted."""
         away = put_away(self.path)
         self.close()
         return away
 
     @property
     def lock(self) -> threading.RLock:
-        """Held by whoever records, or looks, over the recorder's connection."""
+        """Held while an event is recorded, or while the recorder's connection is used to read."""
         return self._lock
 
     def _wal_bytes(self) -> int:
@@ -353,18 +355,18 @@ class Spool:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file, its WAL, and the WAL's index."""
+    """The file, its WAL, and the index of the WAL."""
     return [path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")]
 
 
 def remove_files(path: Path) -> None:
-    """Delete a spool file, the WAL after it: alone, that is no spool to anybody."""
+    """Delete a spool file, then its WAL: without the file, the WAL is not used by any process."""
     for each in files_of(path):
         each.unlink(missing_ok=True)
 
 
 def put_away(path: Path) -> Path:
-    """Rename a spool file; returns its new name."""
+    """Rename a spool file. Returns its new name."""
     away = path.with_suffix(f".damaged-{time.time_ns()}")
     for old, new in zip(files_of(path), files_of(away), strict=True):
         if old.exists():
@@ -373,6 +375,6 @@ def put_away(path: Path) -> Path:
 
 
 def is_damaged(error: Exception) -> bool:
-    """Whether SQLite found that the file is not, or no longer, a sound database."""
+    """Whether SQLite's error means that the file is damaged."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

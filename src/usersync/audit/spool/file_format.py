@@ -1,10 +1,10 @@
-"""What is in a spool file.
+"""The tables of a spool file.
 
 ::
 
-    events      number, at_ms, event     those up to done were delivered, and are kept for a while
-    delivered   through, at_ms, bytes    a row for each batch: done is the last
-    refused     number, at_ms, event, reason
+    events      number, at_ms, event     up to done: delivered, and kept for a while
+    delivered   through, at_ms, bytes    a row for each batch: done is the newest
+    refused     number, at_ms, event, reason    quarantined events
     about       name, value              version, address, project, position, keep_ms
 
 Releases before 0.2 had ``events`` and ``refused`` alone, and deleted what was delivered. Their files are read
@@ -38,25 +38,25 @@ _TABLES = """
 
 @dataclass(frozen=True)
 class Contents:
-    """A spool file as somebody sees it who does not take it over."""
+    """A spool file's contents, read without taking it over."""
 
     origin: Origin
     waiting: int
     oldest_ms: int | None
     refused: int
-    #: Delivered, and kept; when the last of them was, and how long they are kept.
+    #: Delivered events that are kept; the time of the last delivery; and for how long they are kept.
     kept: int = 0
     delivered_ms: int | None = None
     keep_ms: int = 0
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing in it: its process died while it made or removed the file."""
+        """Whether the file has no tables: its process was killed while it created or removed the file."""
         return not (self.waiting or self.refused or self.kept)
 
 
 def create(connection: sqlite3.Connection, home: Home, keep_ms: int) -> None:
-    """Make what is missing. A new file remembers where its events are to go; an old one stays as it says."""
+    """Create missing tables. A new file stores its events' destination; an existing one is unchanged."""
     connection.execute("begin immediate")
     try:
         is_new = not _has_table(connection, "events")
@@ -77,14 +77,14 @@ def create(connection: sqlite3.Connection, home: Home, keep_ms: int) -> None:
 
 
 def origin_of(connection: sqlite3.Connection) -> Origin:
-    """Which database the events of a file are for."""
+    """Return the database that a file's events are for."""
     about = about_of(connection)
     home = Home(about.get("address"), about.get("project"))
     return Origin(home, Position.read(about.get("position")), is_former="version" not in about)
 
 
 def about_of(connection: sqlite3.Connection) -> dict[str, str]:
-    """What a file says of itself."""
+    """Return the table ``about`` as a dict."""
     if not _has_table(connection, "about"):
         return {}
     rows = connection.execute("select name, value from about where value is not null").fetchall()
@@ -92,19 +92,19 @@ def about_of(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def remember(connection: sqlite3.Connection, position: Position) -> None:
-    """Note the database that the events are for."""
+    """Store the database that the events are for."""
     said = {"version": _VERSION, "position": str(position)}
     connection.executemany("insert or replace into about values (?, ?)", said.items())
 
 
 def confirm(connection: sqlite3.Connection, home: Home) -> None:
-    """Have the events be for another database than the file said."""
+    """Bind the events to another database than the stored one."""
     said = {"version": _VERSION, "address": home.address, "project": home.project, "position": None}
     connection.executemany("insert or replace into about values (?, ?)", said.items())
 
 
 def look_into(connection: sqlite3.Connection) -> Contents:
-    """What waits in a file, and for which database."""
+    """Return the number of waiting events in a file, and their database."""
     if not (_has_table(connection, "events") and _has_table(connection, "refused")):
         return Contents(origin_of(connection), 0, None, 0)
     done, delivered_ms = done_in(connection)
@@ -118,7 +118,7 @@ def look_into(connection: sqlite3.Connection) -> Contents:
 
 
 def done_in(connection: sqlite3.Connection) -> tuple[int, int | None]:
-    """Up to which number events were delivered, and when the last of them were."""
+    """Return the number up to which events were delivered, and the time of the last delivery."""
     if not _has_table(connection, "delivered"):
         ((first,),) = connection.execute("select coalesce(min(number) - 1, 0) from events").fetchall()
         return first, None
@@ -128,7 +128,7 @@ def done_in(connection: sqlite3.Connection) -> tuple[int, int | None]:
 
 
 def number(value: object) -> int | None:
-    """A number that a file or its text holds; None for anything else."""
+    """Return a value of a column as a number; None if it is not one."""
     try:
         return int(value) if isinstance(value, int | str | bytes) else None
     except ValueError:
@@ -141,5 +141,5 @@ def _has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def text(value: object) -> str:
-    """What a column holds, as text."""
+    """Return a value of a column as text."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

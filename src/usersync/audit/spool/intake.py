@@ -1,4 +1,4 @@
-"""Where an accepted event goes: to the spool, or to memory while there is none."""
+"""Stores accepted events in the spool, or in memory while the spool is unavailable."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ if TYPE_CHECKING:
     from usersync.audit.spool.belonging import Home
     from usersync.audit.spool.directory import Claim, SpoolDirectory
 
-# How long after a failure the spool is tried again. An attempt may take milliseconds.
+# Time after a failure until the spool is tried again. An attempt may take milliseconds.
 _RETRY_S = 2.0
 
-# How often those who record see whether the files are still there, and how often the files are touched.
+# How often record() checks that the files exist, and how often the files are touched.
 _LOOK_MS = 1_000
 _TOUCH_MS = 3_600_000
 
 Trouble = (sqlite3.Error, OSError)
 
 _GOING_ON_IN_MEMORY = (
-    "the audit spool cannot be written (%s); going on in memory, where a kill or a crash of this process "
-    "loses what has not been sent"
+    "the audit spool is not writable (%s): keeping events in memory. They are lost if this process "
+    "crashes before they are sent"
 )
 
 
 class Intake:
     """Takes events from any thread and keeps them until the writer has sent them.
 
-    ``directory`` is None where the durability is ``memory``. ``tended`` means that a writer calls
-    ``tend()``.
+    ``directory`` is None for the durability ``memory``. ``tended`` means that a writer calls ``tend()``.
     """
 
     def __init__(
@@ -50,21 +49,22 @@ class Intake:
         self._options = options
         self._tally = tally
         self._lock = threading.RLock()
-        # Made under the lock and logged without it: a handler may be slow, or record events itself.
+        # Collected under the lock and logged without it: a log handler may be slow, or record events itself.
         self._complaints: deque[tuple[str, ...]] = deque()
         self._retry_at = 0.0
         self._claim: Claim | None = None
         self._looked_ms = self._touched_ms = 0
-        # Under the lock, these are true only to a signal handler that comes between, and records an event.
+        # Read under the lock, so they are true only in a signal handler that interrupts record() and records
+        # an event.
         self._tidying = self._spilling = False
-        # Their files were removed. The writer may be in the middle of a batch of one.
+        # Spools whose files were removed. The writer may be sending a batch from one.
         self._retired: list[Spool] = []
         self.spool: Spool | None = None
         self.memory = MemoryQueue(options.memory_events, options.memory_bytes, home, options.keep)
         self.accepted = 0
 
     def accept(self, payload: bytes) -> bool:
-        """Whether the event is kept. Blocks for the milliseconds that opening a file takes, and no more."""
+        """Return whether the event was stored. Blocks at most for the milliseconds of opening a file."""
         at_ms = time.time_ns() // 1_000_000
         with self._lock:
             taken = self._to_spool(at_ms, payload) or self.memory.append(at_ms, payload)
@@ -74,7 +74,7 @@ class Intake:
         if self._complaints:
             self._speak()
         if self._retired and not self._tended:
-            # Without our lock: who forks takes the gate first. See lifecycle.
+            # Without the intake's lock: fork acquires the gate first. See lifecycle.
             self._close_retired()
         if not taken:
             self._tally.drop(self._tally.spool_error or "the queue is full")
@@ -96,7 +96,7 @@ class Intake:
         return True
 
     def _tidy(self, directory: SpoolDirectory, at_ms: int) -> Spool:
-        """The spool, its files made if there are none or if they were removed."""
+        """Return the spool. Creates its files if they do not exist or were removed."""
         try:
             self._tidying = True
             if self.spool is None:
@@ -108,7 +108,7 @@ class Intake:
             self._tidying = False
 
     def open_spool(self) -> Spool | None:
-        """This process's spool, made if need be; None if there can be none now."""
+        """Return this process's spool, created if needed; None if it is unavailable now."""
         with self._lock:
             if self.spool is None and self._directory is not None and not self._is_paused():
                 try:
@@ -140,7 +140,9 @@ class Intake:
         return spool
 
     def _look(self, directory: SpoolDirectory, spool: Spool, claim: Claim, now_ms: int) -> None:
-        """See that the files are there, for who cleans up /tmp by age may take them; else go on in others."""
+        """Check that the files exist, because a clean-up of /tmp by age may remove them. If removed, open new
+        ones.
+        """
         self._looked_ms = now_ms
         if not (claim.is_held() and spool.is_there()):
             self._move(directory, spool, claim)
@@ -160,12 +162,13 @@ class Intake:
             raise
         self.spool = moved
         self._retired.append(spool)
-        # Who has the lock has the file, and may be sending from it. What comes twice is stored once.
+        # The process with the lock has the file, and may be sending from it. An event that is sent twice is
+        # stored once.
         if claim.is_held():
             remove_files(spool.path)
         claim.release()
         self._complaints.append(
-            ("removed", "files of the audit spool were removed; going on in %s", str(moved.path))
+            ("removed", "files of the audit spool were removed: continuing in %s", str(moved.path))
         )
 
     def _close_retired(self) -> None:
@@ -174,7 +177,7 @@ class Intake:
                 self._retired.pop().close()
 
     def suffer(self, error: Exception) -> None:
-        """Go on in memory for a while, and with another file if this one is damaged."""
+        """Use memory for a while, and another file if this one is damaged."""
         with self._lock:
             self._endure(error)
         self._speak()
@@ -188,20 +191,20 @@ class Intake:
         self._complaints.append(("spool", _GOING_ON_IN_MEMORY, reason))
 
     def _put_away(self, spool: Spool) -> None:
-        # Nothing is lost of what comes now: the next event opens a new file.
+        # Later events are not lost: the next one opens a new file.
         claim, self.spool, self._claim, self._retry_at = self._claim, None, None, 0.0
         try:
             away = spool.put_away()
         except Trouble as error:
-            self._complaints.append(("damaged", "a damaged audit spool cannot be renamed: %s", str(error)))
+            self._complaints.append(("damaged", "a damaged audit spool could not be renamed: %s", str(error)))
         else:
-            self._complaints.append(("damaged", "a damaged audit spool was set aside as %s", str(away)))
+            self._complaints.append(("damaged", "a damaged audit spool was renamed to %s", str(away)))
         if claim is not None:
             claim.release()
 
     def _recover(self) -> None:
         self._retry_at, self._tally.spool_error = 0.0, None
-        self._complaints.append(("spool back", "the audit spool can be written again"))
+        self._complaints.append(("spool back", "the audit spool is writable again"))
 
     def _speak(self) -> None:
         with suppress(IndexError):
@@ -209,7 +212,7 @@ class Intake:
                 self._tally.complain(*self._complaints.popleft())
 
     def tend(self) -> None:
-        """What the writer does between batches: checkpoint, and move events from memory to the spool."""
+        """The writer's work between batches: run checkpoints, and move events from memory to the spool."""
         self._close_retired()
         if self.spool is not None and self._directory is not None and not self._retry_at:
             try:
@@ -226,18 +229,18 @@ class Intake:
         self._speak()
 
     def _start_over(self, spool: Spool) -> None:
-        """Give up a file that cannot be written and in which nothing waits: it may be what fills the disk.
+        """Remove a file that is not writable and has no waiting events: it may be what fills the disk.
 
-        What was delivered from it is kept no longer.
+        Its delivered events are no longer kept.
         """
         with gate:
             if len(spool) or spool.refused():
                 return
             with self._lock:
-                # It may have been written to just now.
+                # Another thread may have written to it just now.
                 if len(spool):
                     return
-                # First, and alone: where nothing can be deleted, nothing is to be closed.
+                # Delete first: if nothing can be deleted, the spool must stay open.
                 spool.path.unlink()
                 claim, self.spool, self._claim = self._claim, None, None
             spool.remove()
@@ -258,7 +261,7 @@ class Intake:
             self._spilling = False
 
     def close(self) -> None:
-        """Close the spool. Its file goes if there is nothing in it; else the next process finds it."""
+        """Close the spool. A file without events is deleted; another process takes over any other file."""
         with self._lock:
             spool, claim, self.spool, self._claim = self.spool, self._claim, None, None
         self._close_retired()
@@ -274,9 +277,9 @@ class Intake:
             claim.release()
 
     def locks(self) -> list[threading.RLock]:
-        """What to hold, in this order, for no thread to be recording."""
+        """The locks to hold, in this order, so that no thread is recording."""
         return [self._lock, *([self.spool.lock] if self.spool is not None else [])]
 
     def descriptors(self) -> list[int]:
-        """The lock that a forked child must not keep from being released."""
+        """The file descriptors of locks that a forked child must close."""
         return [self._claim.fd] if self._claim is not None else []

@@ -1,4 +1,4 @@
-"""What waits in spool files, for people who look. Takes nothing over and changes nothing."""
+"""Reports the contents of spool files. Takes nothing over and changes nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_REFUSED = 1_000
 
 @dataclass(frozen=True)
 class Refused:
-    """An event that the database could not take in any form."""
+    """An event that the spool quarantined because the database takes it in no form."""
 
     recorded_at: datetime
     event: dict[str, Any]
@@ -36,56 +36,56 @@ class SpoolFile:
     """One process's spool file."""
 
     path: Path
-    #: The process that made the file; somebody else may have taken it over.
+    #: The process that created the file; another process may have taken it over.
     pid: int | None
-    #: Whether a living process has it; one that nobody has is taken over by the next that records.
+    #: Whether a living process holds it. Otherwise the next process that records takes it over.
     owned: bool
     size: int
     waiting: int
     oldest_at: datetime | None
     refused: tuple[Refused, ...]
-    #: How many were refused, those beyond the first thousand included.
+    #: The number of quarantined events, including those beyond the first thousand.
     refused_count: int
-    #: Delivered, and kept for a while; see AuditLog's ``keep_delivered``. These do not wait.
+    #: Delivered events that are kept for a while; see AuditLog's ``keep_delivered``. They do not wait.
     kept: int = 0
-    #: The database that its events are for, without a password; None where the file does not say.
+    #: The database that its events are for, without a password; None if unknown.
     target: str | None = None
-    #: The id of the installation, once it was reached.
+    #: The id of the installation; None before the first contact.
     installation: str | None = None
-    #: Why the file could not be read, if it could not.
+    #: Why the file could not be read, or None.
     problem: str | None = None
 
 
 @dataclass(frozen=True)
 class SpoolSurvey:
-    """The spool of one database. ``damaged`` files were set aside and are for a human to look at."""
+    """The spool of one database. ``damaged`` files were renamed and are kept for inspection."""
 
     directory: Path
     files: tuple[SpoolFile, ...]
     damaged: tuple[Path, ...]
-    #: Why the directory is not read, if it is not: it is another account's.
+    #: Why the directory was not read (another account owns it), or None.
     problem: str | None = None
 
     @property
     def waiting(self) -> int:
-        """How many events wait."""
+        """The number of waiting events."""
         return sum(file.waiting for file in self.files)
 
     @property
     def refused(self) -> int:
-        """How many were set aside."""
+        """The number of quarantined events."""
         return sum(file.refused_count for file in self.files)
 
 
 def survey_spools(root: Path) -> list[SpoolSurvey]:
-    """Every database's spool below the spool directory. Raises OSError where it may not be read."""
+    """Every database's spool below the spool directory. Raises OSError if the directory is not readable."""
     if not root.is_dir():
         return []
     return [survey_spool(each) for each in sorted(root.iterdir()) if each.is_symlink() or each.is_dir()]
 
 
 def survey_spool(directory: Path) -> SpoolSurvey:
-    """One database's spool; empty if the directory is not there."""
+    """One database's spool; empty if the directory does not exist."""
     try:
         found = survey(directory)
     except NotPrivateError as error:

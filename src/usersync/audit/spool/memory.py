@@ -1,6 +1,6 @@
 """The bounded queue in memory. When it is full, the newest event is not accepted.
 
-The newest and not the oldest: an event whose ``record()`` has returned an id is never given up.
+The oldest are kept, because an event is never dropped after its ``record()`` has returned an id.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _NO_HOME, _NO_KEEP = Home(), Keep()
 
 
 class MemoryQueue:
-    """A source for the writer; bounded in events and in bytes. Threads may share it."""
+    """A source for the writer, bounded in events and in bytes. Threads may share it."""
 
     def __init__(self, max_events: int, max_bytes: int, home: Home = _NO_HOME, keep: Keep = _NO_KEEP) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
-        # When each was recorded, and what it is. The numbers follow from the places: given out one by one,
-        # they would go wrong when a signal handler records in the middle.
+        # Recording time and payload. Numbers are computed from positions: a counter would be wrong after a
+        # signal handler recorded in the middle of an append.
         self._events: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
         self.done = 0
         self.set_asides = self.sent_again = 0
         self.belonging = Belonging(home, Origin(home), _nothing)
-        # Number and payload. What is kept takes no room of what waits.
+        # Number and payload of kept events. They do not use the room of waiting events.
         self._kept: deque[tuple[int, bytes]] = deque()
         self._window = Window(Keep(keep.ms, min(keep.size, max_bytes)))
 
@@ -48,7 +48,7 @@ class MemoryQueue:
             return self.done + len(self._events)
 
     def append(self, at_ms: int, payload: bytes) -> bool:
-        """Whether there was room."""
+        """Append an event. False if the queue is full."""
         size = len(payload)
         with self._lock:
             if len(self._events) >= self._max_events or self._bytes + size > self._max_bytes:
@@ -60,12 +60,12 @@ class MemoryQueue:
     def read(self, events: int, size: int) -> list[Entry]:
         """See ``Source``."""
         with self._lock:
-            # A list at once: a signal handler may add to the queue between two steps of a loop over it.
+            # Copied in one step, because a signal handler may append while a loop iterates over the queue.
             oldest = enumerate(list(islice(self._events, events)), self.done + 1)
             return fitting(((number, payload, b"blob") for number, (_, payload) in oldest), size)
 
     def discard(self, through: int, size: int = 0) -> None:
-        """Settle the events up to this one."""
+        """Mark the events up to this number as delivered."""
         with self._lock:
             while self._events and self.done < through:
                 self._pop(keep=self._window.is_kept)
@@ -73,7 +73,7 @@ class MemoryQueue:
                 self._window.add(through, time.time_ns() // 1_000_000, size)
 
     def hand_over(self, through: int) -> None:
-        """Forget the events up to this one: they are in the spool now."""
+        """Remove the events up to this number, because they are in the spool now."""
         with self._lock:
             while self._events and self.done < through:
                 self._pop(keep=False)
@@ -85,8 +85,8 @@ class MemoryQueue:
         if keep:
             self._kept.append((self.done, payload))
 
-    def set_aside(self, entry: Entry, reason: str) -> None:  # noqa: ARG002 - there is nowhere to keep it
-        """Forget the event; it was counted and logged."""
+    def set_aside(self, entry: Entry, reason: str) -> None:  # noqa: ARG002 - memory has no quarantine
+        """Drop the event. It was counted and logged."""
         with self._lock:
             self.set_asides += 1
             if self._events and self.done < entry.number:
@@ -94,12 +94,12 @@ class MemoryQueue:
 
     @property
     def keeps(self) -> bool:
-        """Whether anything is kept that was delivered."""
+        """Whether any delivered events are kept."""
         return bool(self._window)
 
     @property
     def gone(self) -> int:
-        """How many of the events that were delivered are kept no longer."""
+        """How many delivered events are no longer kept."""
         return self._window.gone
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:
@@ -123,4 +123,4 @@ class MemoryQueue:
 
 
 def _nothing(_: Position) -> None:
-    """There is nothing to write it into."""
+    """Does nothing: memory does not store the database."""

@@ -1,7 +1,7 @@
-"""Takes over the spool files of processes that are gone, and sees them through to the end.
+"""Takes over the spool files of processes that have ended, and sends their events.
 
-A file is taken over only by a process that sends to its database; see ``usersync.audit.spool.belonging``.
-A file whose events were all delivered stays until what it keeps of them is kept no longer.
+A process takes over a file only if it sends to the file's database; see ``usersync.audit.spool.belonging``. A
+file without waiting events stays until its delivered events are no longer kept.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 _EVERY_S = 5.0
 
-# Each is three open files and a turn in every round.
+# Each file needs three file descriptors and a turn in every round.
 _AT_ONCE = 8
 
-# How long a file may be in use by somebody who looks into it.
+# How long another process may use a file only to read it.
 _PATIENCE_S = 0.25
 
 Contact = tuple["Position | None", int]
@@ -44,7 +44,7 @@ Contact = tuple["Position | None", int]
 
 @dataclass(frozen=True)
 class Adopted:
-    """A file that was somebody else's, and the lock on it."""
+    """A file of a process that has ended, and the lock on it."""
 
     claim: Claim
     spool: Spool
@@ -52,26 +52,26 @@ class Adopted:
 
 @dataclass(frozen=True)
 class Left:
-    """A file that is not taken over, as it was then, and why.
+    """The state of a file that was not taken over, and why not.
 
-    It may be otherwise once the database has moved.
+    The decision may change after the database has moved.
     """
 
     stamp: tuple[int, ...]
     position: Position | None
-    #: Until when, in milliseconds since 1970; None for as long as nothing changes.
+    #: When to check again, in milliseconds since 1970; None for no check until something changes.
     until_ms: int | None = None
-    #: For people; empty where everything was delivered.
+    #: The reason, for messages; empty if all events were delivered.
     reason: str = ""
     waiting: int = 0
-    #: Whether it is in this database's own directory.
+    #: Whether the file is in this database's own directory.
     is_own: bool = True
 
 
 class Adoption:
-    """For the writer's thread alone, but for ``waiting()`` and the attribute ``due_at``.
+    """Only the writer's thread may use it, except for ``waiting()`` and the attribute ``due_at``.
 
-    ``contact`` says where the database was when it answered last, and when that was.
+    ``contact`` returns the database's position at its last answer, and the time of that answer.
     """
 
     def __init__(
@@ -91,19 +91,19 @@ class Adoption:
         self._home = home
         self._contact = contact
         self._adopted: list[Adopted] = []
-        # Files that could not be read in this search; the next one tries them again.
+        # Files that could not be read in this search. The next search tries them again.
         self._given_up: set[Path] = set()
         self.left: dict[Path, Left] = {}
-        #: Whether what waits in the own directory is for this database, whatever the files say.
+        #: Whether all waiting events in the own directory are for this database, whatever the files store.
         self.is_confirmed = False
-        #: Files that could not be read so far, and directories; those that are gone by now included.
+        #: The number of files and directories that could not be read so far, including removed ones.
         self.unreadable: set[Path] = set()
         self.due_at = 0.0
-        #: How often the directories were searched with nothing left in them that is for this database.
+        #: The number of searches that left no file for this database.
         self.searches = 0
 
     def look(self) -> None:
-        """Search the directories, if it is time."""
+        """Search the directories if a search is due."""
         if self._directory is None or time.monotonic() < self.due_at:
             return
         try:
@@ -112,18 +112,19 @@ class Adoption:
                     return
             self._directory.sweep()
         except OSError as error:
-            self._tally.complain("adopt", "the audit spool's directory cannot be read: %s", error)
+            self._tally.complain("adopt", "the directory of the audit spool is not readable: %s", error)
         else:
             self.searches += 1
         self._given_up.clear()
         self.due_at = time.monotonic() + _EVERY_S
 
     def _search(self, directory: Path, *, is_own: bool) -> bool:
-        """Take over what is for this database; whether there was room for all of it."""
+        """Take over the files for this database. False if there were too many to take over at once."""
         try:
             files = files_in(directory)
         except NotPrivateError as error:
-            # Said where somebody asks for it: others may have their spools beside ours.
+            # Not logged here, because other accounts may have spools in the same place. ``usersync audit
+            # spool`` reports them.
             if is_own:
                 self._complain_of(directory, error)
             return True
@@ -169,14 +170,14 @@ class Adoption:
     def _reason_to_leave(
         self, contents: Contents, directory: str, position: Position | None, answered_ms: int, *, is_own: bool
     ) -> Left | None:
-        """Why a file is left where it is; None if it is taken over."""
+        """Why a file is not taken over; None if it is."""
         origin = contents.origin
         if (self.is_confirmed and is_own) or contents.is_empty:
             return None
         if origin.position is None:
             is_ours = is_expected(origin, self._home, directory)
         elif position is None:
-            # The database has the last word once there is a contact.
+            # After the first contact, the database decides.
             is_ours = origin.home.address is not None and origin.home.address == self._home.address
         else:
             is_ours = belongs(origin, self._home, position)
@@ -204,7 +205,7 @@ class Adoption:
         self.unreadable.discard(claim.path)
 
     def _give_up(self, claim: Claim, error: Exception) -> None:
-        """Leave a file that cannot be read; a damaged one under another name."""
+        """Release a file that cannot be read. A damaged one is renamed."""
         self._complain_of(claim.path, error)
         if is_damaged(error):
             with suppress(OSError):
@@ -212,12 +213,12 @@ class Adoption:
         claim.release()
 
     def _complain_of(self, path: Path, error: Exception) -> None:
-        self._tally.complain("adopt", "the audit spool of a dead process cannot be read: %s", error)
+        self._tally.complain("adopt", "the audit spool of a dead process is not readable: %s", error)
         self._given_up.add(path)
         self.unreadable.add(path)
 
     def sources(self) -> list[Adopted]:
-        """The files with something to send."""
+        """The files with events to send."""
         position, _ = self._contact()
         return [
             each
@@ -226,26 +227,27 @@ class Adoption:
         ]
 
     def guard(self, adopted: Adopted, deliver: Callable[[Spool], bool]) -> None:
-        """Send from the file; a file that fails is given up and does not hold up the others."""
+        """Send from the file. A failing file is released and does not delay the others."""
         done = adopted.spool.done
         try:
             adopted.spool.tend()
             if not deliver(adopted.spool):
-                # Numbers were counted, rows are read: nothing is left, whatever the count says.
+                # The count may be wrong, but reading returned no rows: nothing is left.
                 adopted.spool.done = adopted.spool.last
         except ElsewhereError:
-            # The address leads to another database by now. The next search sees it.
+            # The connection string leads to another database now. The next search decides.
             self._release(adopted)
         except (sqlite3.Error, OSError) as error:
             if adopted.spool.done > done and not is_damaged(error):
-                # They were sent, and cannot be deleted: the disk is full. The whole file can be, in the end.
+                # They were sent and could not be deleted because the disk is full. The complete file can be
+                # deleted later.
                 return
             self._adopted.remove(adopted)
             adopted.spool.close()
             self._give_up(adopted.claim, error)
 
     def release_empty(self) -> None:
-        """Delete the files that are drained. What was set aside in them moves to our own."""
+        """Delete the files without waiting events. Their quarantined events move to this process's file."""
         busy = self.sources()
         for adopted in [each for each in self._adopted if each not in busy]:
             try:
@@ -280,30 +282,30 @@ class Adoption:
 
     @property
     def is_busy(self) -> bool:
-        """Whether any file is held, drained or not."""
+        """Whether any file is held, with or without waiting events."""
         return bool(self._adopted)
 
     def waiting(self) -> int:
-        """How many events wait in the files."""
+        """The number of waiting events in the files."""
         return sum(len(each.spool) for each in list(self._adopted))
 
     def oldest_ms(self) -> int | None:
-        """When the oldest of them was recorded, in milliseconds since 1970."""
+        """When the oldest waiting event was recorded, in milliseconds since 1970."""
         found = [each.spool.oldest_ms() for each in list(self._adopted)]
         return min((each for each in found if each is not None), default=None)
 
     def close(self) -> None:
-        """Leave the files to the next."""
+        """Release the files for the next process."""
         for adopted in list(self._adopted):
             self._release(adopted)
 
     def descriptors(self) -> list[int]:
-        """The locks that a forked child must not keep from being released."""
+        """The file descriptors of locks that a forked child must close."""
         return [each.claim.fd for each in self._adopted]
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes when the file does."""
+    """A value that changes when the file changes."""
     try:
         status = path.lstat()
     except OSError:

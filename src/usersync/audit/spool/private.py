@@ -1,8 +1,8 @@
-"""Directories and files that belong to this account alone.
+"""Directories and files that only this account can use.
 
-What lies on a disk may be somebody else's work: a directory that was made beforehand, a link in the place of
-a file. Owner and mode are looked up on the opened descriptor, and no link is followed. Events from a file of
-another account would be stored with this account's credentials.
+Another account may have created a directory in advance, or a link with the name of a file. Owner and mode are
+checked on the opened descriptor, and links are not followed. Otherwise another account's events would be
+stored with this account's credentials.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _OF_OTHERS = 0o022
 
 
 class NotPrivateError(PermissionError):
-    """A directory or a file that another account has made, or could have made."""
+    """A directory or a file that another account created, or could have created."""
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory that only this account can enter, and its parents likewise, whatever the umask is.
+    """Create a directory that only this account can enter, and its parents, whatever the umask is.
 
-    Raises OSError; ``NotPrivateError`` where it is there and is another account's.
+    Raises OSError; ``NotPrivateError`` if it exists and belongs to another account.
     """
     missing = []
     for each in (path, *path.parents):
@@ -42,7 +42,7 @@ def make_directory(path: Path) -> None:
 
 
 def check_directory(path: Path) -> None:
-    """Close a directory of this account's to others; raise ``NotPrivateError`` for another one."""
+    """Remove other accounts' access to a directory; raise ``NotPrivateError`` if another account owns it."""
     with _opened(path, os.O_DIRECTORY) as fd:
         status = os.fstat(fd)
         _check_owner(path, status)
@@ -53,7 +53,9 @@ def check_directory(path: Path) -> None:
 
 
 def _check_parent(path: Path) -> None:
-    """A parent that anybody could have made must not be another account's: it can rename what is in it."""
+    """A parent that any account could have created must not belong to another: its owner can rename its
+    contents.
+    """
     status = path.stat()
     if status.st_uid in {0, os.geteuid()} or not stat.S_IMODE(path.parent.stat().st_mode) & 0o002:
         return
@@ -61,9 +63,9 @@ def _check_parent(path: Path) -> None:
 
 
 def check_file(path: Path) -> os.stat_result:
-    """The status of a file that is this account's alone.
+    """Return the status of a file that only this account can use.
 
-    Raises OSError, ``NotPrivateError`` among them.
+    Raises OSError, including ``NotPrivateError``.
     """
     with _opened(path) as fd:
         status = os.fstat(fd)
@@ -97,7 +99,7 @@ def _opened(path: Path, flags: int = 0) -> Iterator[int]:
 
 
 def create_file(path: Path) -> None:
-    """Make a file of this name, private from the start; one that is there must be this account's alone."""
+    """Create a private file of this name. If it exists, it must be private already."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600))
     except FileExistsError:
@@ -125,7 +127,7 @@ class _Connection(sqlite3.Connection):
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """What SQLite says of a damaged file may quote it, and Python then fails to decode what was said."""
+    """SQLite's message may quote a damaged file's content, and Python then fails to decode the message."""
     try:
         yield
     except UnicodeDecodeError:
@@ -139,11 +141,10 @@ def _damage() -> Iterator[None]:
 def connect(
     path: Path, timeout: float, *, read_only: bool = False, is_trusted: bool = False
 ) -> sqlite3.Connection:
-    """Open an SQLite file of this account's, in autocommit; no statement in it is trusted.
+    """Open an SQLite file of this account in autocommit mode; no statement in it is trusted.
 
-    ``is_trusted`` is for what only writes, and quickly: it does without what reading a damaged file needs.
-
-    Raises OSError and ``sqlite3.Error``. Text comes back as bytes, because it may not be UTF-8.
+    Use ``is_trusted`` for short writes: it omits the protections that reading a damaged file needs. Raises
+    OSError and ``sqlite3.Error``. Text is returned as bytes, because it may not be UTF-8.
     """
     found = check_file(path)
     for suffix in ("-wal", "-shm"):
@@ -161,7 +162,7 @@ def connect(
     try:
         connection.text_factory = bytes
         connection.execute("pragma trusted_schema = off")
-        # Only now is the file open.
+        # SQLite opens the file only now.
         connection.execute("pragma schema_version").fetchall()
         if not os.path.samestat(found, path.stat(follow_symlinks=False)):
             raise NotPrivateError(f"{path} was replaced while it was opened")
@@ -172,8 +173,8 @@ def connect(
 
 
 def account_of(path: Path) -> str:
-    """The name of the account that a path belongs to, or its number."""
-    import pwd  # noqa: PLC0415 - only for messages
+    """The name of the account that owns a path, or its number."""
+    import pwd  # noqa: PLC0415 - used only in messages
 
     uid = path.lstat().st_uid
     try:

@@ -1,7 +1,7 @@
-"""Another try for the events that the database would not take in any form.
+"""Retries the events that a spool has quarantined because the database took them in no form.
 
-They are in the table ``refused`` of the spool files, and stay there until the database has them. A file may
-be a living process's: that one goes on meanwhile, since nothing else of the file is touched.
+They are in the table ``refused`` of the spool files until the database has stored them. A file may belong to
+a living process, which continues meanwhile, because no other table of the file is changed.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _PATIENCE_S = 5.0
 
 @dataclass(frozen=True)
 class RetryResult:
-    """What became of the events that were handed in again."""
+    """The results of retrying the quarantined events."""
 
-    #: In the log now; or there already.
+    #: Stored now or before.
     stored: int = 0
     duplicates: int = 0
-    #: In ``usersync.audit_rejects`` now, with what is wrong with them.
+    #: Now in ``usersync.audit_rejects``, with the reason.
     rejected: int = 0
-    #: Refused once more, and kept with the newest reason.
+    #: Still quarantined, with the newest reason.
     refused: int = 0
 
 
 class RefusedEvents:
-    """The events that were set aside in one file, as a source to send from."""
+    """The quarantined events of one file, as a source for a sender."""
 
     def __init__(self, connection: sqlite3.Connection, home: Home) -> None:
         self._connection = connection
@@ -63,13 +63,13 @@ class RefusedEvents:
         )
         return fitting(self._run(oldest, self.done, self.last, events), size)
 
-    def discard(self, through: int, size: int = 0) -> None:  # noqa: ARG002 - they were kept long enough
-        """Forget the events up to this one, but for those that were set aside again."""
+    def discard(self, through: int, size: int = 0) -> None:  # noqa: ARG002 - retried events have no window
+        """Delete the events up to this number, except those that were quarantined again."""
         self._run("delete from refused where number > ? and number <= ?", self.done, through)
         self.done = through
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep the event, with what it was refused for this time."""
+        """Keep the event with the newest reason."""
         self._run("update refused set reason = ? where number = ?", reason, entry.number)
         self.done = entry.number
 
@@ -79,24 +79,24 @@ class RefusedEvents:
 
 
 def retry(root: Path, sender: Sender | ApiSender, options: Options, home: Home) -> RetryResult:
-    """Hand in what is set aside in the files of a directory, for this database.
+    """Retry the quarantined events in the files of a directory that are for this database.
 
     Raises what sending raises.
     """
     tally = Tally()
-    # These have waited: one that holds up the others need not be waited for again.
+    # No waiting between attempts: the events of this retry are not urgent.
     delivery = Delivery(sender, options, tally, patience=0)
     for file in survey(root):
         try:
             _retry_file(file.path, delivery, home)
         except (sqlite3.Error, OSError, ElsewhereError) as error:
-            tally.complain("retry", "the audit spool %s cannot be read: %s", file.path, error)
+            tally.complain("retry", "the audit spool %s is not readable: %s", file.path, error)
     return RetryResult(tally.stored, tally.duplicates, tally.rejected, tally.refused)
 
 
 def _retry_file(path: Path, delivery: Delivery, home: Home) -> None:
     with closing(connect(path, _PATIENCE_S)) as connection:
-        # Checkpoints are its owner's business, and so is how long those who record wait.
+        # The owner of the file runs checkpoints, and decides how long record() waits.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma synchronous = off")
         source = RefusedEvents(connection, home)
@@ -109,4 +109,4 @@ def _retry_file(path: Path, delivery: Delivery, home: Home) -> None:
 
 
 def _nothing(_: Position) -> None:
-    """What is refused says nothing of the database."""
+    """Does nothing: quarantined events say nothing about the database."""

@@ -1,4 +1,4 @@
-"""Where the writer takes events from: a spool file or the queue in memory."""
+"""The interface of what the writer reads events from: a spool file or the queue in memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event that waits. ``number`` grows from event to event of the same source."""
+    """A waiting event. ``number`` increases from event to event of the same source."""
 
     number: int
     payload: bytes
-    #: Why it cannot be sent, if it cannot; the payload is empty then.
+    #: Why it cannot be sent, or None. If set, the payload is empty.
     problem: str | None = None
 
 
 def fitting(events: Iterable[tuple[int, Any, bytes]], size: int) -> list[Entry]:
-    """As many of the first events as are no larger than ``size``, but one at least.
+    """The first events, at least one, with a total of at most ``size`` bytes.
 
-    Number, payload and SQLite's type of each: what is no BLOB was not written by us, and comes alone.
+    Each row is number, payload and SQLite's type of it. usersync always writes a BLOB: any other type is
+    returned alone, with an error.
     """
     batch: list[Entry] = []
     for number, payload, kind in events:
@@ -38,44 +39,44 @@ def fitting(events: Iterable[tuple[int, Any, bytes]], size: int) -> list[Entry]:
 
 
 class Source(Protocol):
-    """Events in the order in which they came. Numbers are never used twice.
+    """Events in the order of recording. Numbers are never used twice.
 
-    ``last`` is the number of the newest event, ``done`` that up to which all are settled.
+    ``last`` is the number of the newest event; ``done`` the number up to which all events were processed.
     """
 
     done: int
-    #: The database that they are for.
+    #: The database that the events are for.
     belonging: Belonging
 
     @property
     def last(self) -> int: ...
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """The oldest events, at most so many, and so many bytes unless a single one is larger."""
+        """The oldest events, at most the given number and bytes; one event may be larger."""
 
     def discard(self, through: int, size: int = 0) -> None:
-        """Settle the events up to this one, of so many bytes: the database has them."""
+        """Mark the events up to this number, of the given bytes, as stored in the database."""
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Take the event out of the way and keep it, with the reason, where that is possible."""
+        """Quarantine the event with the reason, if the source can keep it."""
 
 
 class KeepingSource(Source, Protocol):
-    """A source that keeps for a while what was delivered."""
+    """A source that keeps delivered events for a while."""
 
-    #: Up to which number that was sent again to a database that has moved.
+    #: The number up to which kept events were sent again to a database that has moved.
     sent_again: int
 
     @property
     def keeps(self) -> bool:
-        """Whether there is anything of that kind."""
+        """Whether any delivered events are kept."""
 
     @property
     def gone(self) -> int:
-        """How many of the events that were delivered are kept no longer."""
+        """How many delivered events are no longer kept."""
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:
-        """Those that are kept whose number is larger than ``after``."""
+        """Kept events with a number larger than ``after``."""
 
     def prune(self, now_ms: int) -> None:
-        """Let go of what is not to be kept any longer at ``now_ms``."""
+        """Delete events whose retention has passed at ``now_ms``."""

@@ -1,7 +1,7 @@
-"""What was delivered and is kept for a while.
+"""Keeps delivered events for a while.
 
-A standby that lags and is promoted, or a restore to a point in time, loses what the database had confirmed.
-Whoever kept it can send it again: an event is stored once, however often it is sent.
+The promotion of a standby that lags, or a restore to a point in time, loses events whose storage the database
+had confirmed. Kept events are sent again: an event is stored once, however often it is sent.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Keep:
-    """How long what was delivered is kept, in milliseconds, and how many bytes of it at the most."""
+    """How long delivered events are kept, in milliseconds, and their maximum total bytes."""
 
     ms: int = 0
     size: int = 64 << 20
 
 
 class Window:
-    """The batches that are kept: up to which number, when they were delivered, and how large they are."""
+    """The kept batches: last event number, delivery time and size of each."""
 
     def __init__(self, keep: Keep, batches: Iterable[tuple[int, int, int]] = ()) -> None:
         self._keep = keep
         self._batches = deque(batches)
         self._size = sum(size for _, _, size in self._batches)
-        #: The number of the newest event that is kept no longer.
+        #: The number of the newest event that is no longer kept.
         self.gone = 0
 
     def __bool__(self) -> bool:
@@ -37,18 +37,18 @@ class Window:
 
     @property
     def is_kept(self) -> bool:
-        """Whether anything is to be kept."""
+        """Whether events are to be kept."""
         return self._keep.ms > 0 and self._keep.size > 0
 
     def add(self, through: int, at_ms: int, size: int) -> None:
-        """Note a batch that was delivered."""
+        """Add a delivered batch."""
         self._batches.append((through, at_ms, size))
         self._size += size
 
     def pop_expired(self, now_ms: int) -> int | None:
-        """The number of the last event of the oldest batch, if that is not to be kept any longer.
+        """Return the last event number of the oldest batch, if its retention has passed.
 
-        For a moment at which the database was seen to be where it was.
+        ``now_ms`` is a time at which the database was on the remembered timeline.
         """
         if not self._batches:
             return None
@@ -61,12 +61,12 @@ class Window:
         return through
 
     def let_go(self, through: int) -> None:
-        """Keep nothing up to this number: there is no room."""
+        """Stop keeping events up to this number, because there is no room."""
         self._batches.clear()
         self._size = 0
         self.gone = through
 
     @property
     def expires_ms(self) -> int:
-        """When the newest batch is kept no longer; 0 if there is none."""
+        """When the newest batch expires, in milliseconds since 1970; 0 if there are no batches."""
         return self._batches[-1][1] + self._keep.ms if self._batches else 0
