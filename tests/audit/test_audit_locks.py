@@ -83,7 +83,7 @@ def test_a_fork_while_another_thread_moves_to_another_spool_file(spool_dir):
         import os, sys, threading
         from pathlib import Path
         from usersync import AuditLog
-        from usersync.audit import intake
+        from usersync.audit.spool import intake
 
         intake._LOOK_MS = 0
         root = Path(sys.argv[1])

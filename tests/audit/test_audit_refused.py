@@ -133,7 +133,7 @@ def test_with_the_database_away_they_stay_where_they_are(store, make_log, spool_
     log.record("poison")
     assert not log.flush()
     away = make_log("postgresql://u@127.0.0.1:1/nowhere")
-    with pytest.raises(DatabaseError, match="could not be handed in again") as raised:
+    with pytest.raises(DatabaseError, match="could not be retried") as raised:
         away.retry_refused()
     assert "still in the spool" in raised.value.hint
     (path,) = spool_dir.rglob("*.spool")

@@ -41,7 +41,7 @@ REMOVALS = [remove_lock, remove_spool, remove_wal, shutil.rmtree]
 RECORDER = """
 import json, os, sys
 from usersync import AuditLog
-from usersync.audit import intake
+from usersync.audit.spool import intake
 
 intake._LOOK_MS = 0
 log = AuditLog(None, spool_dir=sys.argv[1], project="test")

@@ -235,7 +235,7 @@ def test_an_adopted_table_that_everybody_reaches(adopted, postgres, database):
     postgres.execute("create policy wide on public.history for select to anon using (true)")
     check = adopted("D026")
     assert check.status == "warning"
-    assert "anon may select; only its policies stand between" in check.detail
+    assert "anon may select; only its policies protect" in check.detail
     postgres.execute(check.fix)
     assert adopted("D026").status == "ok"
 
@@ -245,7 +245,7 @@ def test_an_adopted_table_that_fits_in_part(adopted, postgres):
     """What is wrong with it is one check's to say; the others leave it to the application."""
     check = adopted("D025")
     assert check.status == "warning"
-    assert "holding of public.history keeps users who have events from being deleted" in check.detail
+    assert "holding of public.history prevents users who have events from being deleted" in check.detail
     assert "verb (40)" in check.detail
     postgres.execute("\n".join(line for line in check.fix.splitlines() if not line.startswith("--")))
     assert adopted("D025").status == "ok"

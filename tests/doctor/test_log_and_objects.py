@@ -131,7 +131,7 @@ def test_a_tracked_table_that_was_dropped_and_replaced(clinic):
     owner.execute(f"drop table public.bolts; {create}")
     check = clinic.check("D029")
     assert check.status == "problem"
-    assert "another table has its name, and its changes are not recorded" in check.detail
+    assert "another table has its name, and is not recorded" in check.detail
     assert check.fix == "usersync audit track public.bolts --columns id,size"
     run(track(clinic.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda _: False), owner)
     assert clinic.check("D029").status == "ok"

@@ -78,8 +78,9 @@ def test_a_log_under_another_name_is_named(installer, table):
     installer.apply(parse_settings({"audit": {"table": first, "enabled": True}}))
     (finding,) = installer.plan(parse_settings({"audit": {"table": table}})).findings
     assert finding.message == (
-        f"usersync's audit log is {first}, and [audit] table is {table}, which is no log; usersync creates "
-        "it only with [audit] enabled = true. Once these settings are applied, no event can be stored"
+        f"the existing audit log is {first}, but [audit] table names {table}, which is not an audit "
+        "log; usersync creates it only with [audit] enabled = true. "
+        "Once these settings are applied, no event can be stored"
     )
     assert f'[audit] table = "{first}"' in finding.hint
     assert finding.level == "problem"

@@ -1,10 +1,10 @@
-"""Erasing the personal data of a deleted user: row, failures, copy, and events. What they did stays.
+"""Erases the personal data of a deleted user: row, failures, copy, and events. The events themselves stay.
 
-Not part of ``public.usersync``: the log is append-only for everybody with a service key, and this changes
-what is in it. It needs a connection as the owner.
+Not part of ``public.usersync``: the log is append-only for every role with a service key, and this changes
+its content. It needs a connection as the owner.
 
-Searched are events that name the user's id anywhere, and values that contain one of the user's addresses:
-those in the row, those that tracking has recorded of the row, and those that the caller names.
+It searches events for the user's id anywhere, and for values that contain one of the user's addresses: those
+in the row, those in recorded changes of the row, and those that the caller passes.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ if TYPE_CHECKING:
     from usersync.config.mapping import TableName
     from usersync.config.settings import Settings
 
-#: How much of the log is read in one statement, 8 MB.
+#: How many blocks of the log one statement reads: 8 MB.
 PAGE_BLOCKS = 1_024
 REJECTS_BATCH = 500
 
 #: How many changes of the user's row are searched for addresses.
 MOST_CHANGES = 10_000
 
-#: Shorter values would be found in events of everybody.
+#: Shorter values would match events of many users.
 SHORTEST_VALUE = 5
 
-#: Told how many blocks of the log have been read, of how many.
+#: Called with the number of blocks of the log read so far, and the total.
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Words:
-    """What keys are looked for: in all events of the user, and in those whose entity is the user."""
+    """The keys to erase: in all events of the user, and in events whose entity is the user."""
 
     common: list[str]
     own: list[str]
-    #: Values that are erased wherever they occur: e-mail addresses and phone numbers of the user.
+    #: Values that are erased wherever they occur: the user's e-mail addresses and phone numbers.
     values: tuple[str, ...] = ()
 
 
 def words_for(settings: Settings) -> Words:
-    """The words of the settings; and where the user is the entity, the personal columns under any name."""
+    """The keys from the settings. For events whose entity is the user, also the personal columns."""
     columns = [column for column in settings.columns if column.personal]
     own = [column.name for column in columns]
     own += [source.path[-1] for column in columns for source in column.sources if source.path]
@@ -75,17 +75,17 @@ def words_for(settings: Settings) -> Words:
 
 
 def _named(table: TableName | str) -> str:
-    """A name in a statement that values are bound in."""
+    """A quoted name for a statement with parameters: percent signs are doubled."""
     return (quote(table) if isinstance(table, str) else table.quoted).replace("%", "%%")
 
 
 def _is_row(settings: Settings) -> str:
-    """Whether a row of the users table is the user's."""
+    """An SQL condition for the user's row in the users table."""
     return settings.key_type.matches_bound(quote(settings.key))
 
 
 def check_gone(settings: Settings, user_id: UUID) -> Steps[None]:
-    """Raise ``UserStillExistsError`` while the auth server has the user alive."""
+    """Raise ``UserStillExistsError`` if the auth user exists and is not soft-deleted."""
     found = yield from query_row(
         f"select exists (select from {_named(settings.source_table)} "
         'where "id" = %(id)s and "deleted_at" is null) as alive',
@@ -93,7 +93,7 @@ def check_gone(settings: Settings, user_id: UUID) -> Steps[None]:
     )
     if found["alive"]:
         raise UserStillExistsError(
-            f"user {user_id} is alive in {settings.source_table}, from where everything would come back",
+            f"user {user_id} still exists in {settings.source_table}, and usersync would copy the data again",
             hint="Delete the user there first (dashboard or admin API; a soft delete is enough), then erase.",
         )
 
@@ -107,14 +107,15 @@ def erase(
     by: str | None = None,
     on_progress: OnProgress = lambda *_: None,
 ) -> Steps[Erasure]:
-    """Erase the personal data of a user who is gone; with ``dry_run`` say how much there is.
+    """Erase the personal data of a deleted user. With ``dry_run``, only report how much there is.
 
-    Each step commits by itself, and may be asked for again. The connection must not be in a transaction.
-    ``values`` are addresses of the person that usersync does not know. ``spooled`` events were erased on this
-    machine before; ``by`` is who the audit log names, or else it names the session's role. Raises
-    ``SettingsError`` for a value that is too short to tell a person by, ``UserStillExistsError``,
-    ``ColumnMissingError`` if personal data may be in a column under another name, and
-    ``UserNotFoundError`` if nothing is known of the user anywhere.
+    Each step commits by itself and can be repeated. The connection must not be in a transaction. ``values``
+    are more addresses of the person. ``spooled`` is the number of events that were already erased in this
+    machine's spools; ``by`` is the actor for the audit log, by default the session's role.
+
+    Raises ``SettingsError`` for a value that is too short, ``UserStillExistsError``, ``ColumnMissingError``
+    if personal data may be in a renamed column, and ``UserNotFoundError`` if there is no data about the user
+    anywhere.
     """
     settings = yield from installed_settings()
     logged = yield from has_log(settings)
@@ -124,7 +125,7 @@ def erase(
     words = yield from _with_addresses(settings, user_id, words_for(settings), values, logged=logged)
     known = yield from _is_known(settings, user_id)
     found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values), has_log=logged)
-    # First: where the table is tracked, emptying the row makes one more event, with what was in it.
+    # Erase the row first: if the table is tracked, this records one more event with the old values.
     found = replace(found, row=(yield from _erase_row(settings, user_id, dry_run=dry_run)))
     is_named, erased = False, 0
     if logged:
@@ -140,12 +141,12 @@ def erase(
     )
     if not (known or found.anything or is_named):
         raise UserNotFoundError(
-            f"nothing is known of a user {user_id}", hint="Check the id, and that this is the right project."
+            f"there is no data about user {user_id}", hint="Check the id and the project."
         )
     if dry_run:
         return found
     if settings.deletes_rows:
-        # After the events: it takes the link off those that name the user by nothing else.
+        # After the events: it removes the link from events that are recognized only by it.
         yield from operate("remove_user", returns=anything, user_id=user_id)
     return replace(found, recorded=logged and (yield from _record(settings, found, by)))
 
@@ -153,12 +154,12 @@ def erase(
 def _with_addresses(
     settings: Settings, user_id: UUID, words: Words, named: Sequence[str], *, logged: bool
 ) -> Steps[Words]:
-    """The words, with the addresses that are known of the user."""
+    """Add the known addresses of the user."""
     for value in named:
         if len(value.strip()) < SHORTEST_VALUE:
             raise SettingsError(
                 f"a value of fewer than {SHORTEST_VALUE} characters occurs in too many events",
-                hint="Name a whole e-mail address or phone number.",
+                hint="Pass a complete e-mail address or phone number.",
             )
     found = {value.strip() for value in named}
     found |= yield from _addresses_in_row(settings, user_id)
@@ -180,7 +181,7 @@ def _addresses_in_row(settings: Settings, user_id: UUID) -> Steps[set[str]]:
 
 
 def _addresses_in_log(settings: Settings, user_id: UUID, words: Words) -> Steps[set[str]]:
-    """What tracking has recorded of the user's row: a row that was anonymized has no address any more."""
+    """Addresses in recorded changes of the user's row: an anonymized row has none any more."""
     fields = settings.audit.effective()
     if not {"changes", "entity_type", "entity_id"} <= set(fields):
         return set()
@@ -205,7 +206,7 @@ def _is_known(settings: Settings, user_id: UUID) -> Steps[bool]:
 
 
 def _erase_row(settings: Settings, user_id: UUID, *, dry_run: bool) -> Steps[bool]:
-    """Make the row what ``anonymize`` makes of it, whatever the deletion has left."""
+    """Anonymize the row, whatever the deletion has left in it."""
     renderer = Renderer(replace(settings, on_delete="anonymize", on_soft_delete="anonymize"))
     condition = renderer.render(
         """where target."@key" = %(id)s::"@key_type" and ('@is_removed') is not true and not exists ("""
@@ -239,7 +240,7 @@ def _erase_copy(settings: Settings, user_id: UUID, *, dry_run: bool) -> Steps[bo
 
 
 def _erase_failure(user_id: UUID, *, dry_run: bool) -> Steps[int]:
-    """Of a line in the ledger, the message, which may quote anything. That there is a line is no secret."""
+    """Erase only the message of a sync failure, which may quote any value. Its other columns stay."""
     erased = literal("[erased]")
     condition = f"where user_id = %(id)s and message <> {erased}"
     if dry_run:
@@ -252,7 +253,7 @@ def _erase_failure(user_id: UUID, *, dry_run: bool) -> Steps[int]:
 
 
 def _erase_rejects(user_id: UUID, words: Words, *, dry_run: bool) -> Steps[int]:
-    """The events that were put aside and name the user anywhere: they may be of any shape."""
+    """Erase in rejected events that contain the user's id anywhere, whatever their structure."""
     chosen = (
         "select reject_id, usersync.erase_values(case when strpos(lower(event::text), %(id)s) = 0 then event "
         "else usersync.erase_keys(case jsonb_typeof(event) when 'object' "
@@ -288,14 +289,16 @@ def _erase_rejects(user_id: UUID, words: Words, *, dry_run: bool) -> Steps[int]:
 def _erase_events(
     settings: Settings, user_id: UUID, words: Words, *, dry_run: bool, on_progress: OnProgress
 ) -> Steps[tuple[bool, int]]:
-    """Go through the whole log, page by page: no index has all the ways in which an event may name a user.
+    """Search the complete log page by page: no index covers all the ways in which an event may name a user.
 
-    Returns whether any does, and how many had something personal in them. An event that is changed moves, and
-    may be come by again.
+    Returns whether any event names the user, and how many held personal data. A changed event moves in the
+    table, and may be read again.
     """
     parts = yield from query(_PARTS, table=settings.audit_table.quoted)
     if not parts:
-        raise ConflictError(f"{settings.audit_table} is not there, or no table", hint="Run: usersync doctor")
+        raise ConflictError(
+            f"{settings.audit_table} does not exist, or is not a table", hint="Run: usersync doctor"
+        )
     row_ids = yield from _row_ids(settings, user_id, parts)
     before, is_named, erased = 0, False, 0
     total = sum(part["blocks"] for part in parts)
@@ -322,7 +325,9 @@ def _erase_events(
 
 
 def _read_through(part: Row, statement: str, use: Callable[[Row, int], None], **values: Any) -> Steps[None]:
-    """Run a statement on each page of a table; ``use`` gets what it returns, and how many blocks are done."""
+    """Run a statement on each page of a table. ``use`` is called with its result and the number of blocks
+    done.
+    """
     first, pages, last = 0, PAGE_BLOCKS, part["blocks"]
     while first < last:
         place = {"first": f"({first},0)", "last": f"({first + pages},0)", "part": part["name"]}
@@ -336,9 +341,9 @@ def _read_through(part: Row, statement: str, use: Callable[[Row, int], None], **
 
 
 def _row_ids(settings: Settings, user_id: UUID, parts: list[Row]) -> Steps[list[str]]:
-    """What tracking calls the user's row, where the users table has a primary key of its own.
+    """The entity ids of the user's row, if the users table has a primary key other than the user's id.
 
-    A row that is gone left its name in the events that hold the whole of it.
+    For a deleted row, the ids are in the events that recorded the complete row.
     """
     table = settings.users_table
     keys = yield from query(_PRIMARY_KEY, table=table.quoted)
@@ -386,7 +391,7 @@ def _row_ids_statement(settings: Settings, part: Row) -> str:
 
 def _page(statement: str, **values: Any) -> Steps[Row]:
     yield from query("select set_config('usersync.maintaining', 'audit', true)")
-    # Rows that a policy hides would be passed over: an error is what says so.
+    # Without row security, rows that a policy hides would be skipped silently. Off, they raise an error.
     yield from query("set local row_security = off; set local search_path = pg_catalog")
     return (yield from query_row(statement, **values))
 
@@ -394,7 +399,7 @@ def _page(statement: str, **values: Any) -> Steps[Row]:
 _UNSPACED = r"regexp_replace({}::text, '\s', '', 'g')"
 _BLOCKS = "pg_relation_size(%(part)s::regclass) / current_setting('block_size')::bigint as blocks"
 
-# The table itself, or its partitions, the oldest first.
+# The table itself, or its partitions, oldest first.
 _PARTS = """
     select
         format('%%I.%%I', relnamespace::regnamespace::name, leaf.relname) as name,
@@ -415,7 +420,7 @@ _PARTS = """
 
 
 def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
-    """One page of a table: which of its events are the user's, and what is left of them."""
+    """A statement that erases in one page of a table and returns the counts."""
     fields, types = settings.audit.effective(), part["types"]
     at = {name: f"stored.{quote(column.name)}" for name, column in fields.items()}
     metadata = _document(settings.audit_table, "metadata", fields, types)
@@ -436,13 +441,13 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
     differs = [f"new_{name} is distinct from {document}" for name, document in documents.items()] + [
         f"(is_own and {at[name]} is not null)" for name in gone
     ]
-    # A key may be twice in json, of which jsonb keeps the last one only.
+    # json may contain a key twice; jsonb keeps only the last one.
     differs += [
         f"length({_UNSPACED.format(at[name])}) <> length({_UNSPACED.format(f'{at[name]}::jsonb')})"
         for name in sets
         if types[fields[name].name] == "json"
     ]
-    # An event of somebody else that names the user has that person's address, and keeps it.
+    # An event of another user that names this user has the other person's IP address, and keeps it.
     assigned = [
         f"{quote(fields[name].name)} = picked.new_{name}::text::{types[fields[name].name]}" for name in sets
     ] + [
@@ -472,7 +477,7 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
 
 
 def _searched(documents: list[str]) -> tuple[str, str]:
-    """Whether an event's documents name the user's id; whether they hold one of the addresses."""
+    """Two conditions: an event's documents contain the user's id, or one of the addresses."""
     if not documents:
         return "false", "false"
     text = " || ' ' || ".join(f"coalesce(lower({document}::text), '')" for document in documents)
@@ -484,9 +489,9 @@ def _searched(documents: list[str]) -> tuple[str, str]:
 
 
 def _conditions(at: dict[str, str], metadata: str | None) -> tuple[str, str]:
-    """Whether an event is the user's: by its link, its actor, its entity or a link that could not be.
+    """Conditions for the user's events: by link, actor, entity, or the id of a link that failed.
 
-    The entity may be the user, or their row under its own key.
+    The entity may be the user, or the user's row under its own key.
     """
 
     def value(name: str) -> str | None:
@@ -506,22 +511,22 @@ def _conditions(at: dict[str, str], metadata: str | None) -> tuple[str, str]:
 
 
 def _document(table: TableName, name: str, fields: Any, types: dict[str, str]) -> str | None:
-    """A column of JSON as jsonb; raises where it is of a type that cannot be looked into."""
+    """A JSON column as jsonb. Raises ``SettingsError`` for a column of another type."""
     if name not in fields:
         return None
     column = fields[name].name
     kind = types.get(column)
     if kind not in {"json", "jsonb"}:
         raise ConflictError(
-            f"{name} of an event is kept in {table}, column {column}, of type {kind}: only in json and jsonb "
-            "can personal values be told from others",
-            hint="Change the column's type, or erase in that table by hand.",
+            f"{name} of an event is stored in {table}, column {column}, of type {kind}: personal data can be "
+            "erased only in json and jsonb",
+            hint="Change the column's type, or erase the data in that table by hand.",
         )
     return f"stored.{quote(column)}::jsonb"
 
 
 def _bound(statement: str) -> str:
-    """With every % doubled that is not one of the places for values."""
+    """Doubles every % that is not part of a parameter."""
     places = ("id", "first", "last", "common", "own", "values", "part", "kind", "row_ids", "key")
     statement = statement.replace("%", "%%")
     for name in places:
@@ -530,7 +535,7 @@ def _bound(statement: str) -> str:
 
 
 def _record(settings: Settings, found: Erasure, by: str | None) -> Steps[bool]:
-    """That it was done is an event as well; once, unless there was something to erase again."""
+    """Record the erasure as an event: once, and again only if more data was erased."""
     if not found.anything and (yield from _was_recorded(settings, found.user_id)):
         return False
     role = (yield from query_row("select session_user::text as name"))["name"]

@@ -1,6 +1,6 @@
-"""Whether the application's own audit table takes events, as ``[audit.columns]`` says it does.
+"""Checks whether the application's own audit table can store events as ``[audit.columns]`` says.
 
-Everything here would otherwise show when the first event comes: each one would be put aside.
+Otherwise the database would reject every event, beginning with the first.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 _TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
 
-#: What an event's own names are limited to.
+#: The maximum length of an event's own names.
 _LONGEST_NAME = 200
 
-#: Fields that no event lacks.
+#: Fields that every event has.
 _ALWAYS = {"id", "occurred_at", "recorded_at", "action", "outcome", "actor_type", "metadata", "source"}
 
-#: What columns of audit tables are often called.
+#: Usual column names in audit tables.
 _USUAL_NAMES = {
     "id": ("event_id", "event_uuid"),
     "occurred_at": ("occurred_at", "created_at", "timestamp", "performed_at"),
@@ -45,7 +45,7 @@ _USUAL_NAMES = {
 
 
 def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: ForeignKeys) -> Iterator[Finding]:
-    """What is wrong with the audit table; nothing where usersync makes it, or has made it."""
+    """Problems of the application's own audit table. None for a log that usersync creates or has created."""
     about = catalog["audit_table"]
     if settings.audit.is_own:
         if settings.audit.enabled and about is not None and not catalog["has_audit_log"]:
@@ -58,7 +58,7 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
-            f"there is no table {settings.audit_table}, and [audit.columns] maps its columns",
+            f"there is no table {settings.audit_table}, but [audit.columns] maps its columns",
             "-- Set [audit] table to the application's audit table; or leave out [audit.columns], and "
             "usersync creates one.",
             level="error",
@@ -73,17 +73,16 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
 
 
 def _not_created(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
-    """The settings name a log, or there is one under another name, and nobody has asked for this one."""
+    """The settings name a log that does not exist and is not enabled."""
     table, others = settings.audit_table, catalog["former_audit_logs"]
     create = "usersync creates it only with [audit] enabled = true"
     if others:
         yield Finding(
             "D025",
             f"table {table}",
-            f"usersync's audit log is {others[0]}, and [audit] table is {table}, which is no log; {create}. "
-            "Once these settings are applied, no event can be stored",
-            f'-- To go on with the log that exists: [audit] table = "{others[0]}". To create the other: '
-            f"{COMMAND}",
+            f"the existing audit log is {others[0]}, but [audit] table names {table}, which is not an audit "
+            f"log; {create}. Once these settings are applied, no event can be stored",
+            f'-- To use the existing log: [audit] table = "{others[0]}". To create the other: {COMMAND}',
         )
     elif table != AUDIT_TABLE:
         yield Finding(
@@ -96,7 +95,7 @@ def _not_created(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Fin
 
 
 def _without_partitions(settings: Settings) -> Finding:
-    """A log restored from a dump of one schema. With partitions again, it cannot be recognized."""
+    """A log restored from a dump of one schema. It cannot be recognized once it has partitions again."""
     return Finding(
         "D027",
         f"table {settings.audit_table}",
@@ -110,32 +109,32 @@ def _without_partitions(settings: Settings) -> Finding:
 
 
 def lost_protection(catalog: Mapping[str, Any]) -> tuple[str, ...]:
-    """What was taken from a log that usersync made, and applying gives back: it locks for a moment only."""
+    """Protections of the log that were removed. ``apply`` restores them, with a short lock."""
     lost = []
     if catalog["audit_table_unguarded"]:
         lost.append("append-only")
     if catalog["audit_table_grants"]:
         lost.append(f"closed to {' and '.join(sorted(catalog['audit_table_grants']))}")
     if not catalog["audit_table_is_closed"]:
-        lost.append("under row-level security, readable for the service role")
+        lost.append("protected by row-level security, readable by service_role")
     if not catalog["audit_table_is_guarded"]:
-        lost.append("kept from DROP TABLE")
+        lost.append("protected from DROP TABLE")
     if not catalog["audit_table_has_default"]:
-        lost.append("with a partition for any time")
+        lost.append("complete with a default partition")
     return tuple(lost)
 
 
 def _exposure(settings: Settings, catalog: Mapping[str, Any]) -> Finding | None:
-    """Who reaches the application's own audit table through the Data API; None if nobody does."""
+    """Report roles that can access the application's own audit table through the Data API."""
     table, about = settings.audit_table, catalog["audit_table"]
     if settings.audit.is_own or not about or not about["reached"]:
         return None
     actions = "; ".join(f"{role} may {doing}" for role, doing in sorted(about["reached"].items()))
-    guard = "only its policies stand between" if about["row_security"] else "nothing stands between"
+    guard = "only its policies protect" if about["row_security"] else "nothing protects"
     return Finding(
         "D026",
         f"table {table}",
-        f"{table}: {actions}; {guard} the log and whoever has the project's public key",
+        f"{table}: {actions}; {guard} the log from holders of the project's public key",
         f"revoke all on table {table.quoted} from public, {', '.join(sorted(about['reached']))};",
         "warning" if about["row_security"] else "problem",
     )
@@ -150,10 +149,10 @@ def _not_mapped(settings: Settings, about: Mapping[str, Any]) -> Finding:
     return Finding(
         "D025",
         f"table {settings.audit_table}",
-        f"{settings.audit_table} exists and was not made by usersync",
-        '-- Name another table, and usersync makes it: [audit] table = "public.audit_events". Or have events '
-        f"written to this one and map its columns in [audit.columns]; by their names: {', '.join(lines)}. "
-        "The field id needs a uuid column of its own that is unique.",
+        f"{settings.audit_table} exists and was not created by usersync",
+        '-- Name another table for usersync to create: [audit] table = "public.audit_events". Or map '
+        f"the columns of this table in [audit.columns]. By their names: {', '.join(lines)}. "
+        "The field id needs its own unique uuid column.",
         level="error",
     )
 
@@ -168,14 +167,14 @@ def _columns(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
                 "D025",
                 f"column {label}",
                 f"{where}: there is no column {label}",
-                f"-- There are: {present}.",
+                f"-- Its columns are: {present}.",
                 level="error",
             )
         elif there["generated"]:
             yield Finding(
                 "D025",
                 f"column {label}",
-                f"{where}: {label} is generated, and cannot be written",
+                f"{where}: {label} is a generated column",
                 "-- Leave it out of [audit.columns].",
                 level="error",
             )
@@ -184,24 +183,24 @@ def _columns(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(
                 "D025",
                 f"column {label}",
-                f"{where}: {label} is of type {there['type']}, and is to be given {delivered}",
-                f"-- If values of one fit into the other, say so: {name} = "
-                f'{{ column = "{column.name}", type = "{there["base_type"]}" }}; those that do not are put '
-                "aside.",
+                f"{where}: {label} is of type {there['type']}, and usersync would write {delivered}",
+                f"-- If the values can be converted, set: {name} = "
+                f'{{ column = "{column.name}", type = "{there["base_type"]}" }}. Values that do not fit '
+                "are rejected.",
                 level="error",
             )
         elif there["not_null"] and name not in _ALWAYS:
             yield Finding(
                 "D025",
                 f"column {label}",
-                f"{where}: {label} refuses null, so events without {name} are put aside",
+                f"{where}: {label} is NOT NULL, so events without {name} are rejected",
                 f"alter table {settings.audit_table.quoted} alter column {quote(column.name)} drop not null;",
                 "warning",
             )
 
 
 def _lengths(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
-    """PostgreSQL does not say which column a value was too long for."""
+    """Reports short columns in advance, because PostgreSQL's error does not name the column."""
     short = {
         column.name: about["columns"][column.name]["longest"]
         for name, column in settings.audit.columns.items()
@@ -213,7 +212,7 @@ def _lengths(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
-            f"{settings.audit_table}: events whose values are longer than these columns take are put aside: "
+            f"{settings.audit_table}: events with values longer than these columns allow are rejected: "
             f"{listed}",
             f"alter table {settings.audit_table.quoted} {wider};",
             "warning",
@@ -229,7 +228,7 @@ def _fits(name: str, column: AuditColumn, there: Mapping[str, Any]) -> bool:
 
 
 def _as_in_settings(type_name: str) -> str | None:
-    """A type as the database names it (``public.mood``), in the spelling that settings give it."""
+    """A type name from the database (``public.mood``) in the spelling of the settings."""
     try:
         return parse_type(type_name, "")
     except SettingsError:
@@ -252,7 +251,7 @@ def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(
                 "D025",
                 f"column {table}.{name}",
-                f"{table}.{name} refuses null, has no default and is not mapped: no event can be stored",
+                f"{table}.{name} is NOT NULL, has no default and is not mapped: no event can be stored",
                 "-- Give it a default, or map it in [audit.columns].",
                 level="error",
             )
@@ -261,7 +260,7 @@ def _table(settings: Settings, about: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "D025",
             f"table {table}",
-            f"no column takes metadata, so these are not kept: {lost}",
+            f"metadata has no column, so these fields are not stored: {lost}",
             "-- See the documentation of [audit.columns].",
             "warning",
         )
@@ -273,7 +272,7 @@ def _references(settings: Settings, keys: tuple[ForeignKey, ...]) -> Iterator[Fi
             yield Finding(
                 "D025",
                 f"constraint {key.name}",
-                f"the foreign key {key.name} of {settings.audit_table} keeps users who have events from "
+                f"the foreign key {key.name} of {settings.audit_table} prevents users who have events from "
                 "being deleted",
                 key.set_null(),
                 "warning",

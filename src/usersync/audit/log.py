@@ -1,4 +1,4 @@
-"""What applications see of the audit log."""
+"""The public class of the audit log."""
 
 from __future__ import annotations
 
@@ -42,15 +42,14 @@ Entity = tuple[str, object] | str | None
 
 
 class AuditLog:
-    """Records who did what, without ever failing or holding up what is recorded.
+    """Records who did what. Recording never fails and never delays the recorded work.
 
-    ``source`` is an address; or a psycopg ``ConnectionPool`` of yours, of which the writer takes a connection
-    for as long as a batch takes; or a ``DataApi``; or None, where this process only records
-    and another sends. ``options`` are those of ``Options``; wrong ones raise
-    ``SettingsError``, here and nowhere else.
+    ``source`` is a connection string; or a psycopg ``ConnectionPool``, from which the writer takes one
+    connection for each batch; or a ``DataApi``; or None if this process only records, and another process
+    sends. ``options`` are those of ``Options``. Invalid ones raise ``SettingsError`` here and nowhere else.
 
-    Made at import it costs nothing: files, threads and connections come with the first event, and a forked
-    process has its own. All methods may be called from threads, from tasks and from signal handlers.
+    Creating it at import costs nothing: files, threads and connections are opened at the first event, and a
+    forked process opens its own. All methods may be called from threads, tasks and signal handlers.
     """
 
     def __init__(self, source: str | ConnectionPool[Any] | DataApi | None = None, **options: Any) -> None:
@@ -70,10 +69,11 @@ class AuditLog:
 
     @classmethod
     def from_env(cls, **options: Any) -> Self:
-        """Make one for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else for ``SUPABASE_URL`` and a secret key.
+        """Create a log for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else for ``SUPABASE_URL`` and a secret
+        key.
 
-        They are looked for in the environment, ``.env.local`` and ``.env``. The spool is in
-        ``USERSYNC_SPOOL_DIR``, if that is set.
+        These are read from the environment, ``.env.local`` and ``.env``. ``USERSYNC_SPOOL_DIR`` sets the
+        directory of the spool.
         """
         return cls(find_source(), **options)
 
@@ -95,12 +95,12 @@ class AuditLog:
         user_agent: object = None,
         occurred_at: object = None,
     ) -> str | None:
-        """Accept an event and return its id; or None if there is no room for it, which ``stats()`` counts.
+        """Accept an event and return its id, or None if there is no room for it, which ``stats()`` counts.
 
-        Never raises, never waits for the database: it returns when the event is in the spool, or in memory
-        where that is the durability. ``before`` and ``after`` are mappings or models, of which the event
-        keeps what changed; ``changes`` is ``{"field": (old, new)}``. What is not given comes from
-        ``context()``. ``occurred_at`` defaults to now, and without a zone is taken for UTC.
+        Never raises and never waits for the database. It returns when the event is in the spool, or in memory
+        if that is the durability. ``before`` and ``after`` are mappings or models, of which the event stores
+        the changed fields; ``changes`` is ``{"field": (old, new)}``. Omitted fields come from ``context()``.
+        ``occurred_at`` defaults to now; a time without a zone is taken as UTC.
         """
         fields = {
             "actor_id": actor_id,
@@ -115,35 +115,35 @@ class AuditLog:
         )
 
     def context(self, **fields: Any) -> AbstractContextManager[object]:
-        """Give these fields to every event that is recorded in the block, in this thread or task.
+        """Add these fields to every event that is recorded in the block, in this thread or task.
 
-        Those of an inner context win. What is no field of an event becomes part of its ``metadata``.
-        ``actor_id`` may be a function, to be called whenever an event is recorded: it returns the id, or a
-        mapping with ``actor_id``, ``actor_type`` and whatever else it knows.
+        Fields of an inner context take precedence. Names that are not event fields become part of
+        ``metadata``. ``actor_id`` may be a function, which is called for each event: it returns the id, or a
+        mapping with ``actor_id``, ``actor_type`` and any other fields.
         """
         return entered(fields)
 
     def new_context(self, **fields: Any) -> AbstractContextManager[object]:
-        """The same as ``context()``, but the block takes nothing from a context that is open: for a job.
+        """Like ``context()``, but without the fields of the current context. Use it for jobs.
 
-        A task or a thread pool that a request starts may keep that request's context, and then the request's
-        actor would be recorded for each job that it runs later.
+        A task or a thread pool that was started in a request may keep the request's context. Without this
+        method, the request's actor would be recorded for every job that runs there later.
         """
         return begun(merged({}, fields))
 
     def amend_context(self, **fields: Any) -> bool:
-        """Add to the innermost ``context()`` that is open what is known only now, such as who is acting.
+        """Add fields that are known only now, such as the actor, to the current ``context()``.
 
-        It reaches every thread and task that shares the context, and those outside of the caller's too: a
-        request that was opened before it was authenticated. Returns whether there is a context; without one
+        They apply to every thread and task that shares the context, including the caller's: for example a
+        request whose context started before authentication. Returns False if there is no context; then
         nothing happens.
         """
         return amend(fields)
 
     def action(self, action: str, *, entity: Entity = None, metadata: object = None, **fields: Any) -> Action:
-        """An event for a block of code, which is recorded with its outcome when the block ends.
+        """An event for a block of code, recorded with its outcome when the block ends.
 
-        ``fields`` are those that ``context()`` takes.
+        ``fields`` are those of ``context()``.
         """
         given = Given(action, entity, metadata=metadata, fields=fields)
         return Action(self._accept, given, (PermissionError, *self._options.denied))
@@ -162,14 +162,13 @@ class AuditLog:
     def record_in(self, connection: Any, action: str, *, required: bool = False, **event: Any) -> Any:
         """Record in the transaction of your connection: the event commits if and only if your work does.
 
-        ``connection`` is psycopg's, SQLAlchemy's (a Connection or a Session) or Django's; with an
-        asynchronous one the result is to be awaited. ``event`` is what ``record()`` takes. Blocks for one
-        statement.
+        ``connection`` is from psycopg, SQLAlchemy (Connection or Session) or Django; for an asynchronous one,
+        await the result. ``event`` is what ``record()`` takes. Blocks for one statement.
 
-        Whatever goes wrong, your transaction stays usable. What could not be stored is counted as dropped and
-        gives None, and is not stored in any other way, since that would outlive a rollback; with ``required``
-        it raises ``DatabaseError``. In psycopg's pipeline mode, it raises what your own
-        statements before it have failed with.
+        If it fails, your transaction stays usable, the event is counted as dropped, and the result is None.
+        The event is not stored in any other way, because it would then survive a rollback. With ``required``,
+        a failure raises ``DatabaseError``. In psycopg's pipeline mode, it raises the errors of your own
+        earlier statements.
         """
         try:
             built: Event | Exception = self._builder.build(_given(action, event))
@@ -181,7 +180,7 @@ class AuditLog:
         try:
             event_id, payload = _whole(built)
             answer = inline.store(connection, payload)
-        except Exception as error:  # noqa: BLE001 - P4: recording never raises, unless that was asked for
+        except Exception as error:  # noqa: BLE001 - P4: recording never raises, except with required
             self._not_stored(error, required=required)
             return None
         return None if self._rejected(answer, required=required) else event_id
@@ -197,7 +196,7 @@ class AuditLog:
         return None if self._rejected(answer, required=required) else event_id
 
     def _rejected(self, answer: inline.Answer, *, required: bool) -> int:
-        """How many of the events were, which counts as not stored."""
+        """Handle rejected events, which count as not stored. Returns their number."""
         rejected: int = answer.get("rejected", 0)
         if rejected:
             error = RejectedError(describe_reject(*answer.get("rejects", ())[:1]))
@@ -207,12 +206,12 @@ class AuditLog:
         return rejected
 
     def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
-        # SQLAlchemy's and Django's errors have the driver's in them.
+        # SQLAlchemy's and Django's errors contain the driver's error.
         cause = next((each for each in (error, error.__cause__) if isinstance(each, psycopg.Error)), error)
         reason = describe_database_error(cause) if isinstance(cause, psycopg.Error) else one_line(error, 300)
         if required:
             sqlstate = getattr(cause, "sqlstate", None)
-            # Of one of our errors, which says itself what to do.
+            # Our own errors have a hint.
             own = getattr(error, "hint", None)
             hint = _HINTS.get(type(error)) or _HINTS.get(type(cause)) or own
             raise DatabaseError(
@@ -221,20 +220,21 @@ class AuditLog:
         self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}", count)
 
     def prepare(self, action: str, **event: Any) -> Event:
-        """Make an event now that is to be recorded later, or not at all. Never raises.
+        """Create an event now that may be recorded later. Never raises.
 
-        ``event`` is what ``record()`` takes. Its time, its context and its values are those of this moment.
+        ``event`` is what ``record()`` takes. Time, context and values are taken now.
         """
         return self._builder.build(_given(action, event))
 
     def record_prepared(self, event: Event) -> str | None:
-        """``record()`` for an event that ``prepare()`` has made."""
+        """Like ``record()``, for an event from ``prepare()``."""
         return self._accept(event)
 
     def record_prepared_in(self, connection: Any, events: Sequence[Event], *, required: bool = False) -> int:
-        """``record_in()`` for such events, all in one statement; returns how many were stored.
+        """Like ``record_in()``, for events from ``prepare()``, in one statement. Returns how many were
+        stored.
 
-        ``connection`` is one that blocks.
+        ``connection`` must be a blocking one.
         """
         try:
             answer = inline.store(connection, *(event.payload for event in events))
@@ -244,37 +244,37 @@ class AuditLog:
         return len(events) - self._rejected(answer, required=required)
 
     def redacts(self, name: str) -> bool:
-        """Whether a value of this name would be recorded as ``[redacted]``."""
+        """Whether a value under this name is recorded as ``[redacted]``."""
         return self._redactor.is_secret(name)
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until the events accepted so far are in the database; whether they are. Blocks.
+        """Wait until the events accepted so far are in the database. Returns whether they are. Blocks.
 
-        Tries at once, even if the database was away and the writer waits.
+        Tries at once, even if the writer is waiting because the database was unavailable.
         """
         engine = self._engine
         return engine.flush(timeout) if engine is not None else True
 
     def drain(self, timeout: float = 60.0) -> bool:
-        """``flush()``, and send what processes that are gone have left on this machine. Blocks.
+        """``flush()``, and send the events that dead processes have left on this machine. Blocks.
 
-        False as well where a file cannot be read, or where events in the spool of this address are for
-        another database.
+        Also returns False if a file is not readable, or if events in this database's spool are for another
+        database.
         """
         return bool(self.drain_all(timeout))
 
     def drain_all(self, timeout: float = 60.0, *, confirmed: bool = False) -> DrainResult:
-        """``drain()``, with what was left.
+        """Like ``drain()``, but returns details.
 
-        With ``confirmed`` all that is in this spool is for this database, whatever the files say.
+        With ``confirmed``, all events in this spool are sent to this database, whatever the files say.
         """
         return self._running().drain(timeout, is_confirmed=confirmed)
 
     def retry_refused(self) -> RetryResult:
-        """Hand in again what the database refused, in the spools of all processes on this machine. Blocks.
+        """Retry the quarantined events in the spools of all processes on this machine. Blocks.
 
-        For when the reason is gone, a trigger of your own for instance. Each event is stored once, however
-        often that is tried. Raises ``DatabaseError`` if the database takes none.
+        Use it after the cause, for example a trigger of the application, was fixed. Each event is stored
+        once, however often it is retried. Raises ``DatabaseError`` if the database accepts no events.
         """
         if self._source is None or self._root is None:
             return RetryResult()
@@ -283,14 +283,14 @@ class AuditLog:
             return retry(self._root, sender, self._options, self._home)
         except (UnavailableError, psycopg.Error) as error:
             raise DatabaseError(
-                f"what was refused could not be handed in again: {' '.join(str(error).split())[:300]}",
-                hint="It is still in the spool. Try again when the database takes events.",
+                f"the quarantined events could not be retried: {' '.join(str(error).split())[:300]}",
+                hint="They are still in the spool. Try again when the database accepts events.",
             ) from error
         finally:
             sender.close()
 
     def close(self, timeout: float = 10.0) -> bool:
-        """``flush()``, end the writer, and record no more. What could not be sent stays in the spool."""
+        """``flush()``, stop the writer, and record no more. Unsent events stay in the spool."""
         with self._lock:
             self._closed = True
             engine = self._engine
@@ -298,7 +298,7 @@ class AuditLog:
         return engine.close(timeout) if engine is not None else True
 
     def stats(self) -> AuditStats:
-        """What this process has recorded and sent, and what waits."""
+        """Counters of recorded, sent and waiting events of this process."""
         return self._running().stats()
 
     def __enter__(self) -> Self:
@@ -328,7 +328,7 @@ class AuditLog:
             if self._engine is not None and self._engine.pid != os.getpid():
                 self.forget()
             engine = self._engine or Engine(self._source, self._root, self._options, self._home)
-            # A signal handler may have recorded meanwhile, and made one.
+            # A signal handler may have recorded meanwhile, and created an engine.
             if self._engine is None:
                 self._engine = engine
                 if not self._closed:
@@ -344,7 +344,7 @@ class AuditLog:
         return Path(self._options.spool_dir or default_spool_dir()) / self._home.directory
 
     def hold(self) -> None:
-        """Called before a fork: no other thread may be making files, or be inside SQLite."""
+        """Called before a fork: no other thread may be creating files, or be inside SQLite."""
         self._lock.acquire()
         self._held = [self._lock]
         for lock in self._engine.intake.locks() if self._engine is not None else []:
@@ -357,23 +357,25 @@ class AuditLog:
             self._held.pop().release()
 
     def forget(self) -> None:
-        """Called in a forked child: the files, the writer and the connection are the parent's."""
+        """Called in a forked child: the files, the writer and the connection belong to the parent."""
         engine, self._engine, self._lock = self._engine, None, threading.RLock()
-        # Another thread of the parent's may have been in the old one, which stays locked then.
+        # A new lock: another thread of the parent may have held the old one, which then stays locked.
         self._builder = self._new_builder()
         self._held = []
         if engine is not None:
             leave_alone(engine, engine.descriptors())
 
     def end(self, timeout: float) -> None:
-        """Called at the end of the interpreter. Recording goes on: into the spool, for the next process."""
+        """Called at the interpreter's exit. Recording still works: events go to the spool, for the next
+        process.
+        """
         engine = self._engine
         if engine is not None and not self._closed:
             engine.close(timeout, keep_recording=True)
 
 
 class RejectedError(Exception):
-    """The database has put the event aside; says which, and why."""
+    """The database rejected the event. The message names the event and the reason."""
 
 
 _HINTS: dict[type[Exception], str] = {

@@ -1,4 +1,4 @@
-"""What the audit log is asked for, and what it answers."""
+"""Arguments and results of the audit log's operations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """An event as it is in the log. In a table of the application's own, what is not mapped may be None."""
+    """A stored event. In the application's own table, fields without a column may be None."""
 
     id: UUID | None
     occurred_at: datetime
@@ -33,21 +33,21 @@ class EventRecord:
     ip: str | None
     user_agent: str | None
     source: str | None
-    #: What tells it from others of the same time; part of a cursor.
+    #: Orders events of the same time; part of a cursor.
     tie: str = field(compare=False, repr=False)
 
     @property
     def cursor(self) -> Cursor:
-        """The place of this event in the order of a search."""
+        """The position of this event in the order of a search."""
         return Cursor(self.occurred_at, self.tie)
 
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events are wanted: those to which all that is given applies.
+    """Which events to find: those that match all given fields.
 
-    ``action`` may end in ``*``, and is a prefix then. ``since`` is included, ``until`` is not. Each word of
-    ``text`` is looked for in the values of metadata and changes, in any case of letters, as a piece of one.
+    An ``action`` that ends in ``*`` is a prefix. ``since`` is inclusive, ``until`` exclusive. Each word of
+    ``text`` is searched as a substring in the values of metadata and changes, ignoring case.
     """
 
     user_id: UUID | None = None
@@ -64,7 +64,7 @@ class EventFilter:
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place between two events. Its text is for command lines and addresses."""
+    """A position between two events. Its text can be used in command lines and URLs."""
 
     occurred_at: datetime
     tie: str
@@ -74,20 +74,20 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """Read what ``str()`` made; raises ``SettingsError``."""
+        """Parse the result of ``str()``. Raises ``SettingsError``."""
         moment, _, tie = text.partition("~")
         try:
             at = datetime.fromisoformat(moment)
         except ValueError:
             at = None
         if at is None or at.tzinfo is None or not tie:
-            raise SettingsError(f"{text!r} is not a cursor", hint="Pass the one that was printed.")
+            raise SettingsError(f"{text!r} is not a cursor", hint="Pass the cursor that a search printed.")
         return cls(at, tie)
 
 
 @dataclass(frozen=True)
 class EventPage:
-    """Some events, and where the next ones begin; ``next`` is None after the last."""
+    """A page of events; ``next`` is the position of the next page, or None after the last."""
 
     events: tuple[EventRecord, ...]
     next: Cursor | None
@@ -95,7 +95,7 @@ class EventPage:
 
 @dataclass(frozen=True)
 class FieldChange:
-    """What became of one field."""
+    """The change of one field."""
 
     name: str
     before: Any
@@ -104,14 +104,14 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One event of an entity's, with its changes field by field."""
+    """One event of an entity, with its changes field by field."""
 
     event: EventRecord
     changes: tuple[FieldChange, ...]
 
     @classmethod
     def of(cls, event: EventRecord) -> HistoryEntry:
-        """Take the changes apart; what is not a pair is taken as the new value."""
+        """Split the changes into fields. A value that is not a pair is taken as the new value."""
         changes = event.changes if isinstance(event.changes, Mapping) else {}
         return cls(event, tuple(_field_change(name, value) for name, value in changes.items()))
 
@@ -125,7 +125,9 @@ def _field_change(name: str, value: Any) -> FieldChange:
 
 @dataclass(frozen=True)
 class TailCursor:
-    """How far somebody who follows the log has come: all that was recorded before ``since``, and ``seen``."""
+    """The position of a reader that follows the log: it has all events recorded before ``since``, and
+    ``seen``.
+    """
 
     since: datetime
     seen: frozenset[tuple[datetime, str]] = frozenset()
@@ -133,7 +135,7 @@ class TailCursor:
 
 @dataclass(frozen=True)
 class TailBatch:
-    """What was recorded since the last look, in the order in which it was, and where to look on."""
+    """The events recorded since the last call, in order, and the position for the next call."""
 
     events: tuple[EventRecord, ...]
     cursor: TailCursor
@@ -141,7 +143,7 @@ class TailBatch:
 
 @dataclass(frozen=True)
 class DailyCount:
-    """How many events of an action there were on a day (UTC), and how many of them did not succeed."""
+    """The number of events of an action on a day (UTC), and how many of them did not succeed."""
 
     day: date
     action: str | None
@@ -151,22 +153,22 @@ class DailyCount:
 
 @dataclass(frozen=True)
 class AuditPartition:
-    """A partition of the log. The default one has no bounds and takes what has no month."""
+    """A partition of the log. The default partition has no bounds and holds events outside all months."""
 
     name: str
     starts_at: datetime | None
     ends_at: datetime | None
     is_default: bool
-    #: Whether usersync made it, and may drop it.
+    #: Whether usersync created it and may drop it.
     is_own: bool
-    #: As of the last ANALYZE; None where there was none.
+    #: From the last ANALYZE; None if there was none.
     estimated_rows: int | None
     bytes: int
 
 
 @dataclass(frozen=True)
 class PrunedPart:
-    """What went from one partition: all of it, or rows of the default one."""
+    """What was removed from one partition: the complete partition, or rows of it."""
 
     name: str
     rows: int
@@ -176,7 +178,7 @@ class PrunedPart:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """What went, or with ``dry_run`` would go: everything before the beginning of a month (UTC)."""
+    """What was removed, or with ``dry_run`` would be: everything before the start of a month (UTC)."""
 
     before: datetime
     dry_run: bool
@@ -184,13 +186,13 @@ class PruneResult:
 
     @property
     def rows(self) -> int:
-        """How many events."""
+        """The number of removed events."""
         return sum(part.rows for part in self.parts)
 
 
 @dataclass(frozen=True)
 class RejectedEvent:
-    """An event that could not be stored because of what it contains."""
+    """An event that was rejected because of its content."""
 
     reject_id: int
     event: Any
@@ -201,7 +203,7 @@ class RejectedEvent:
 
 @dataclass(frozen=True)
 class RecordResult:
-    """What became of a batch."""
+    """The result of recording a batch."""
 
     stored: int = 0
     duplicates: int = 0

@@ -1,4 +1,4 @@
-"""What can be set for an audit log."""
+"""The options of an audit log."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ _KEEP_S = 900.0
 
 @dataclass(frozen=True)
 class Options:
-    """Sizes in bytes, times in seconds. Raises ``SettingsError`` for what cannot be.
+    """Sizes are in bytes, times in seconds. Invalid values raise ``SettingsError``.
 
-    The options of ``AuditLog``; docs/audit.md has a table of them.
+    These are the options of ``AuditLog``; docs/audit.md has a table of them.
     """
 
     durability: Durability = "spool"
-    #: Below it, each database has a directory of its own.
+    #: Each database has its own directory below this one.
     spool_dir: Path | str | None = None
-    #: What that directory is called; default is made from the address. Two addresses of one database (direct,
-    #: and through a pooler) share their spool if they share this.
+    #: The name of that directory. The default is derived from the connection string. Two connection strings
+    #: of one database (direct, and through a pooler) share a spool if they share this name.
     project: str | None = None
-    #: Words in a key that mark secrets, besides those of ``redaction.py``.
+    #: Words that mark a key as secret, in addition to those of ``redaction.py``.
     redact: Collection[str] = ()
-    #: Exceptions that mean ``denied`` in ``action()``, besides PermissionError.
+    #: Exceptions that mean ``denied`` in ``action()``, in addition to PermissionError.
     denied: Collection[type[BaseException]] = ()
-    #: What one process's spool file may grow to. Beyond, events go to memory.
+    #: The maximum size of one process's spool file. When it is full, events go to memory.
     spool_bytes: int = 1 << 30
     memory_events: int = 10_000
     memory_bytes: int = 64 << 20
-    #: A larger event has its values cut.
+    #: The values of a larger event are cut.
     event_bytes: int = 256 << 10
     batch_events: int = 500
     batch_bytes: int = 1 << 20
-    #: How long a batch may take in the database, and to get there and back.
+    #: The time-out for sending a batch and storing it in the database.
     send_timeout: float = 20.0
-    #: How long what was delivered is kept, to be sent again to a database that lost it in a failover or a
-    #: restore; 0 keeps nothing. Default is USERSYNC_KEEP_DELIVERED, else 15 minutes.
+    #: How long delivered events are kept, to be sent again to a database that lost them in a failover or a
+    #: restore; 0 keeps none. Default is USERSYNC_KEEP_DELIVERED, else 15 minutes.
     keep_delivered: float | None = None
-    #: How many bytes of it at the most, and no more than a quarter of ``spool_bytes``.
+    #: The maximum size of the kept events; also at most a quarter of ``spool_bytes``.
     keep_bytes: int = 64 << 20
-    #: How long the end of the interpreter may be held up. What is in the spool then stays there.
+    #: The maximum delay of the interpreter's exit. Unsent events then stay in the spool.
     exit_timeout: float = 2.0
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Options:
             self.durability,
             " or ".join(map(repr, get_args(Durability))),
             self.durability in get_args(Durability),
-            hint="For events in your own transaction there is record_in(), whatever the durability.",
+            hint="To record in your own transaction, call record_in(), with any durability.",
         )
         _expect("spool_dir", self.spool_dir, "a path", _is_path(self.spool_dir))
         _expect("project", self.project, "a text", isinstance(self.project, str | None))
@@ -86,12 +86,12 @@ class Options:
 
     @property
     def keep(self) -> Keep:
-        """How much of what was delivered is kept."""
+        """How many delivered events are kept, and for how long."""
         return Keep(round((self.keep_delivered or 0) * 1000), self.keep_bytes)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Those that were given by name, and the defaults of the others."""
+        """Create options from keyword arguments. Omitted ones have their defaults."""
         known = [field.name for field in fields(cls)]
         if unknown := [name for name in given if name not in known]:
             raise SettingsError(
@@ -100,7 +100,7 @@ class Options:
         return cls(**given)
 
 
-# Least and most. The most is what still makes sense, and what the drivers and the system can count to.
+# Minimum and maximum. The maximum is the largest sensible value that drivers and system accept.
 _RANGES: dict[str, tuple[float, float]] = {
     "spool_bytes": (0, 1 << 40),
     "memory_events": (0, 1_000_000_000),
@@ -145,14 +145,14 @@ def _is_word(value: object) -> bool:
 
 
 def _is_all(values: object, condition: Callable[[object], bool]) -> bool:
-    # A text is a collection as well, of letters.
+    # A string is a collection as well: of characters.
     return (
         isinstance(values, Collection) and not isinstance(values, str | bytes) and all(map(condition, values))
     )
 
 
 def default_spool_dir() -> Path:
-    """``USERSYNC_SPOOL_DIR``, else the state directory of this account, else one below /tmp."""
+    """``USERSYNC_SPOOL_DIR``, else this account's state directory, else a directory below /tmp."""
     if named := os.environ.get(SPOOL_VARIABLE):
         return Path(named)
     try:
@@ -168,7 +168,7 @@ def default_spool_dir() -> Path:
 
 
 def directory_name(label: str) -> str:
-    """A name for a directory, readable and of this label alone."""
+    """A readable directory name that only this label has."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", label):
         return label
     readable = re.sub(r"[^A-Za-z0-9.-]+", "-", label).strip("-.")[:60]

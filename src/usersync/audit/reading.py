@@ -1,7 +1,7 @@
-"""Reading the audit log. Nothing here writes; see ``usersync.audit.upkeep``.
+"""Reads the audit log. Nothing here writes; see ``usersync.audit.upkeep``.
 
-The names come from the settings that usersync was last applied with in the database, so that a client needs
-none. All of it works on an audit table of the application's own, as far as its columns go.
+Table and column names come from the settings that are installed in the database, so a client needs no
+settings. Everything also works with an application's own audit table, for the fields that it has.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ PAGE_SIZE = 100
 
 OnPage = Callable[[tuple[EventRecord, ...]], None]
 
-#: How many events one look at the tail fetches at most.
+#: How many events one call of ``tail`` fetches at most.
 TAIL_SIZE = 5_000
 
-#: A transaction that is open for longer is not waited for any more by those who follow the log.
+#: Readers that follow the log do not wait for transactions that are open for longer.
 PATIENCE = timedelta(minutes=15)
 
-#: What is left for a transaction that has begun and not said so yet.
+#: Allowance for a transaction that has started but is not yet visible in pg_stat_activity.
 SLACK = timedelta(seconds=1)
 
 
 def installed_settings() -> Steps[Settings]:
-    """The settings in the database; raises ``NotInstalledError``."""
+    """The installed settings. Raises ``NotInstalledError``."""
     found = yield from settings_in_database()
     if found is None:
         yield from require_membership()
@@ -58,7 +58,7 @@ def installed_settings() -> Steps[Settings]:
 
 
 def settings_with_log() -> Steps[Settings]:
-    """The same where there is an audit log; raises ``NotInstalledError`` where there is none."""
+    """The installed settings, if there is an audit log. Raises ``NotInstalledError`` if there is none."""
     settings = yield from installed_settings()
     if not (yield from has_log(settings)):
         raise no_log()
@@ -72,7 +72,7 @@ def _reading() -> Steps[AuditReading]:
 def search(
     wanted: EventFilter, *, after: Cursor | None = None, limit: int = PAGE_SIZE, oldest_first: bool = False
 ) -> Steps[EventPage]:
-    """The next ``limit`` events after a place, the newest first. Stable while others write."""
+    """The next ``limit`` events after a position, newest first. Stable while events are added."""
     reading = yield from _reading()
     conditions, values = _conditions(reading, wanted)
     if after is not None:
@@ -92,11 +92,11 @@ def search(
 def each_page(
     wanted: EventFilter, on_page: OnPage, *, size: int = PAGE_SIZE, after: UUID | None = None
 ) -> Steps[int]:
-    """Give all events that match to ``on_page``, the oldest first; returns how many there were.
+    """Pass all matching events to ``on_page``, oldest first. Returns how many there were.
 
-    One query in one transaction, read through a cursor: a state of the log that does not change meanwhile,
-    and memory for a page. ``after`` is the id of the last event that the caller has already; raises
-    ``ConflictError`` if the log does not have it.
+    It is one query in one transaction, read through a cursor: it sees one snapshot of the log, and needs
+    memory for one page. ``after`` is the id of the last event that the caller already has. Raises
+    ``ConflictError`` if the log does not have that event.
     """
     reading = yield from _reading()
     place = (yield from _place_of(reading, after)) if after is not None else None
@@ -135,7 +135,7 @@ def _fetch_all(
 
 
 def _beyond(reading: AuditReading, sign: str) -> str:
-    """The first half is what an index is used for."""
+    """The first condition is redundant: it lets an index be used."""
     return (
         f"{reading.time} {sign}= %(after_time)s and "
         f"({reading.time} {sign} %(after_time)s or {reading.tie} {sign} %(after_tie)s)"
@@ -160,14 +160,15 @@ def _conditions(reading: AuditReading, wanted: EventFilter) -> tuple[list[str], 
         values["until"] = wanted.until
     for number, word in enumerate((wanted.text or "").split()):
         conditions.append(_holds(reading, f"word_{number}"))
-        # As it stands in a document, which is looked at first: most hold it nowhere, and are not taken apart.
+        # Searched in the text of the complete document first: most documents do not contain the word, and
+        # need not be split into values.
         values[f"word_{number}"] = word
         values[f"word_{number}_written"] = json.dumps(word, ensure_ascii=False)[1:-1]
     return conditions, values
 
 
 def _holds(reading: AuditReading, word: str) -> str:
-    """Whether a value in metadata or changes has the word in it; the names of keys do not count."""
+    """A condition: a value in metadata or changes contains the word. Names of keys are not searched."""
     values = (
         'jsonb_path_query(found.document, \'strict $.** ? (@.type() != "object" && @.type() != "array")\')'
     )
@@ -192,7 +193,7 @@ def _pattern(action: str) -> str:
 
 
 def show(event_id: UUID) -> Steps[tuple[EventRecord, ...]]:
-    """The event of this id; more than one only if somebody sent an id with different times."""
+    """The event with this id. More than one only if a client sent one id with different times."""
     reading = yield from _reading()
     rows = yield from query(
         f"select {reading.fields()} from {reading.table} as stored "
@@ -205,18 +206,18 @@ def show(event_id: UUID) -> Steps[tuple[EventRecord, ...]]:
 def history(
     entity_type: str, entity_id: str, *, after: Cursor | None = None, limit: int = PAGE_SIZE
 ) -> Steps[tuple[tuple[HistoryEntry, ...], Cursor | None]]:
-    """What happened to one entity, the oldest first, field by field; and where to go on."""
+    """The events of one entity, oldest first, field by field; and the position of the next page."""
     wanted = EventFilter(entity_type=entity_type, entity_id=entity_id)
     page = yield from search(wanted, after=after, limit=limit, oldest_first=True)
     return tuple(HistoryEntry.of(event) for event in page.events), page.next
 
 
 def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) -> Steps[TailBatch]:
-    """What was recorded since the last look; without a cursor, nothing but a place to begin at.
+    """The events recorded since the last call. Without a cursor, only the position to start from.
 
-    An event carries the time at which its transaction began, so one that commits late lies before others
-    that were seen already. Therefore each look begins where the oldest transaction did that was open at the
-    last one, and leaves out what was seen. Misses nothing of transactions that are shorter than PATIENCE.
+    An event has the start time of its transaction, so an event that commits late is older than events that
+    were returned before. Therefore each call starts at the oldest transaction that was open at the last call,
+    and omits events that were returned already. No event of a transaction shorter than PATIENCE is missed.
     """
     reading = yield from _reading()
     (moment,) = (yield from query_row(_HORIZON, patience=PATIENCE, slack=SLACK)).values()
@@ -232,7 +233,7 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
         tail_seen=[tie for _, tie in cursor.seen],
         fetched=TAIL_SIZE,
     )
-    if len(rows) == TAIL_SIZE:  # There is more, and it goes on where this ends.
+    if len(rows) == TAIL_SIZE:  # There are more events. The next call continues after these.
         moment = min(moment, rows[-1]["tail_order"])
     since = max(cursor.since, moment)
     looked_at = cursor.seen | {(row["tail_order"], row["tie"]) for row in rows}
@@ -240,7 +241,7 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
     return TailBatch(tuple(_event(row, reading) for row in rows), TailCursor(since, seen))
 
 
-# Whoever may not see when others began has to assume the worst.
+# A role that cannot see the start times of other sessions' transactions waits for the maximum.
 _HORIZON = """
     select case
         when pg_has_role('pg_read_all_stats', 'USAGE') then greatest(
@@ -253,7 +254,7 @@ _HORIZON = """
 
 
 def stats(days: int) -> Steps[list[DailyCount]]:
-    """How many events there were of each action on each of the last days (UTC), today included."""
+    """The number of events of each action on each of the last days (UTC), including today."""
     reading = yield from _reading()
     action, outcome = reading.column("action"), reading.column("outcome")
     rows = yield from query(
@@ -283,7 +284,7 @@ def _event(row: Row, reading: AuditReading) -> EventRecord:
 def _without_fields(
     metadata: Mapping[str, Any], reading: AuditReading, *, by_usersync: bool
 ) -> dict[str, Any]:
-    """What the caller gave as metadata: fields without a column were read out of it."""
+    """The metadata without the fields that have no column of their own and were added to it."""
     apart = metadata.get(SET_APART) if by_usersync else None
     own = {key: value for key, value in metadata.items() if key not in reading.unmapped}
     if isinstance(apart, dict):
@@ -293,7 +294,7 @@ def _without_fields(
 
 
 def _utc(moment: datetime | str | None) -> datetime | None:
-    """Text is what is read out of metadata, where the application may have put anything under that name."""
+    """A time in UTC. A field without a column is text, and the application may store any value in it."""
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)

@@ -94,7 +94,7 @@ class AuditReading:
         return ", ".join(f"{self._readable(name)} as {name}" for name in FIELDS) + f", {self.tie} as tie"
 
     def _in_utc(self, name: str, time: str) -> str:
-        """Without a zone: no driver can read the last hours of 9999 in a zone ahead of UTC."""
+        """Without a zone: drivers cannot read the last hours of year 9999 in a zone ahead of UTC."""
         is_time = (self._columns[name].type or FIELDS[name]) in _TIMES
         return f"({time} at time zone 'UTC')" if is_time else time
 

@@ -1,4 +1,4 @@
-"""Keeping the audit log in shape: its partitions, what is too old, and what was put aside."""
+"""Maintains the audit log: its partitions, old events, and rejected events."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RETRY_BATCH = 500
 
 
 def partitions() -> Steps[list[AuditPartition]]:
-    """The log's partitions, the oldest first; raises ``SettingsError`` for a log that is not ours."""
+    """The log's partitions, oldest first. Raises ``SettingsError`` for the application's own table."""
     settings = yield from settings_with_log()
     if not settings.audit.is_own:
         raise SettingsError(
-            f"{settings.audit_table} is the application's own table, and its rows are not usersync's to drop",
-            hint="Use whatever the application uses for retention.",
+            f"{settings.audit_table} is the application's own table: usersync does not delete its rows",
+            hint="Use the application's own retention.",
         )
     rows = yield from query(_PARTITIONS, audit_table=settings.audit_table.quoted)
     return [AuditPartition(**row) for row in rows]
@@ -54,17 +54,17 @@ _PARTITIONS = """
 def prune(
     before: datetime, *, dry_run: bool = False, on_part: Callable[[PrunedPart], None] = lambda _: None
 ) -> Steps[PruneResult]:
-    """Remove the events of months that were over before ``before``, and rejected events that are as old.
+    """Remove the events of months that ended before ``before``, and rejected events of the same age.
 
-    An event is as old as the later of ``occurred_at`` and ``recorded_at``: a wrong or forged time does not
-    make a new event disappear. A partition that holds old events only is dropped, in a transaction of its own
-    that gives up after waiting for a tenth of a second and tries again; raises ``BusyError`` in the end.
-    From other partitions, old events are deleted in batches. If interrupted, it leaves whole partitions. A
-    partition that somebody attached by hand stays. ``on_part`` is called with each part that was removed.
+    An event's age is that of the later of ``occurred_at`` and ``recorded_at``, so a wrong or forged time does
+    not remove a new event. A partition with only old events is dropped, in its own transaction, which waits a
+    tenth of a second for its lock and is retried; finally it raises ``BusyError``. From other partitions, old
+    events are deleted in batches. An interruption leaves complete partitions. Manually attached partitions
+    stay. ``on_part`` is called with each removed part.
     """
     first_kept = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     if before > (yield from compare_clocks()).server:
-        raise SettingsError("before: lies in the future by the database server's clock")
+        raise SettingsError("before: is in the future by the database server's clock")
     removed = []
 
     def note(part: PrunedPart) -> None:
@@ -105,10 +105,10 @@ def _prune(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Ste
 
 
 def _drop(table: str, before: datetime) -> Steps[bool]:
-    """Drop a partition, unless a younger event has been stored in it since it was counted."""
+    """Drop a partition, unless a newer event was stored in it since the count."""
     settings = yield from installed_settings()
     yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=BUSY_LOCK_TIMEOUT)
-    # The log first, as PostgreSQL itself locks a partition and its table.
+    # The log first: PostgreSQL locks a partition and its table in this order.
     yield from query(f"lock table only {settings.audit_table.quoted} in access exclusive mode")
     found = yield from query_row(
         f"select exists (select from {table} where recorded_at >= %(before)s) as younger", before=before
@@ -119,7 +119,7 @@ def _drop(table: str, before: datetime) -> Steps[bool]:
 
 
 def _prune_rows(name: str, age: str, before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
-    """Delete old rows of a table in batches that commit by themselves; ``age`` is an SQL expression."""
+    """Delete old rows of a table in batches that commit separately; ``age`` is an SQL expression."""
     table, rows = TableName("usersync", name).quoted, 0
     if dry_run:
         counted = yield from query_row(
@@ -147,7 +147,7 @@ def _table(partition: AuditPartition) -> str:
 
 
 def rejects(*, after: int = 0, limit: int = 100) -> Steps[list[RejectedEvent]]:
-    """The events that were put aside, in the order in which they were, after a ``reject_id``."""
+    """The rejected events in order, after a ``reject_id``."""
     rows = yield from query(
         "select reject_id, event, sqlstate, reason, rejected_at from usersync.audit_rejects "
         "where reject_id > %(after)s order by reject_id limit %(limit)s",
@@ -158,7 +158,7 @@ def rejects(*, after: int = 0, limit: int = 100) -> Steps[list[RejectedEvent]]:
 
 
 def retry_rejects() -> Steps[RecordResult]:
-    """Record what was put aside once more, each event once; what fails again is put aside again."""
+    """Record the rejected events again, each once. An event that fails again is rejected again."""
     last = (yield from query_row("select max(reject_id) as last from usersync.audit_rejects"))["last"]
     total = RecordResult()
     while last is not None:
@@ -170,7 +170,7 @@ def retry_rejects() -> Steps[RecordResult]:
     return total
 
 
-# One statement, so that an event is in one place or the other, whatever happens.
+# One statement, so that an event is always in exactly one of the two tables.
 _RETRY = """
     with taken as (
         delete from usersync.audit_rejects

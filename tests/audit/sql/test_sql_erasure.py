@@ -126,7 +126,7 @@ def test_facts_stay_and_what_is_personal_goes(log, project, user):
 def test_an_alive_user_is_refused_and_an_unknown_one(log, project, user):
     log.record(of(user))
     before = whole(project)
-    with pytest.raises(UserStillExistsError, match="alive") as caught:
+    with pytest.raises(UserStillExistsError, match="still exists") as caught:
         project.client.erase(user)
     assert "soft delete is enough" in caught.value.hint
     with pytest.raises(UserNotFoundError, match=str(NOBODY)):

@@ -139,14 +139,18 @@ def test_a_column_that_changes_later_is_no_fault_of_the_events(owner):
 
 MISFITS = {
     "column missing": ({"action": "verb"}, "", "there is no column public.audit_logs.verb"),
-    "type differs": ({"id": "record_id", "entity_id": None}, "", "is of type text, and is to be given uuid"),
+    "type differs": (
+        {"id": "record_id", "entity_id": None},
+        "",
+        "is of type text, and usersync would write uuid",
+    ),
     "type said wrongly": ({"ip": {"column": "ip_address", "type": "inet"}}, "", "is of type text"),
     "id not unique": ({}, "drop constraint audit_logs_event_id_key", "has no unique constraint of its own"),
-    "required": ({}, "add column tenant uuid not null", "tenant refuses null, has no default and is not"),
+    "required": ({}, "add column tenant uuid not null", "tenant is NOT NULL, has no default and is not"),
     "generated": (
         {},
         "drop column action, add column action text generated always as ('x') stored",
-        "public.audit_logs.action is generated",
+        "public.audit_logs.action is a generated column",
     ),
 }
 
@@ -172,13 +176,13 @@ def test_a_table_that_fits_in_part_is_noted(owner):
         finding.message for finding in run(installation.plan(settings_with(metadata=None)), owner).findings
     ]
     for field in ("entity_id", "entity_type"):  # a default does not help where null is what is written
-        assert any(f"events without {field} are put aside" in note for note in notes)
-    assert any("keeps users who have events from being deleted" in note for note in notes)
-    assert any("not kept: recorded_at, outcome" in note for note in notes)
+        assert any(f"events without {field} are rejected" in note for note in notes)
+    assert any("prevents users who have events from being deleted" in note for note in notes)
+    assert any("not stored: recorded_at, outcome" in note for note in notes)
 
 
 def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
-    with pytest.raises(ConflictError, match="was not made by usersync") as refused:
+    with pytest.raises(ConflictError, match="was not created by usersync") as refused:
         run(installation.apply(logged({"columns": {"email": "email"}})), owner)
     for proposal in ('id = "event_id"', 'entity_type = "table_name"', 'metadata = "details"'):
         assert proposal in refused.value.hint
@@ -186,7 +190,7 @@ def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
 
 def test_a_copy_of_a_log_is_not_taken_for_one(owner):
     owner.execute("comment on table public.audit_logs is 'The audit log, made by usersync: what happened'")
-    with pytest.raises(ConflictError, match="was not made by usersync"):
+    with pytest.raises(ConflictError, match="was not created by usersync"):
         run(installation.apply(logged({"columns": {"email": "email"}})), owner)
 
 

@@ -141,7 +141,7 @@ def test_old_rejected_events_are_deleted_too(log):
 
 
 def test_the_future_cannot_be_pruned(log):
-    with pytest.raises(SettingsError, match="lies in the future"):
+    with pytest.raises(SettingsError, match="is in the future"):
         run(upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
 
 

@@ -91,7 +91,7 @@ def test_a_table_that_was_renamed_goes_on_under_its_old_name(tracker):
     assert tracker.events("action") == ["products.inserted"]
     (table,) = tracker.tracked()
     assert (table.table.name, table.state, table.broken) == ("articles", "stale", False)
-    assert table.reasons == ("renamed since: events say public.products",)
+    assert table.reasons == ("renamed since: events have the name public.products",)
     # A new table of the old name does not take the functions of the other away.
     tracker.execute(PRODUCTS)
     tracker.track("products")
@@ -141,8 +141,8 @@ def test_a_table_that_was_dropped_is_named_and_can_be_forgotten(tracker):
     [
         ("alter table products disable trigger usersync_updated", "trigger usersync_updated"),
         ("drop trigger usersync_truncated on products", "trigger usersync_truncated"),
-        ("alter table products drop constraint products_pkey", "the key is another: none"),
-        ("alter table products add primary key (id, name)", "the key is another: id, name"),
+        ("alter table products drop constraint products_pkey", "the key changed to: none"),
+        ("alter table products add primary key (id, name)", "the key changed to: id, name"),
     ],
 )
 def test_what_was_damaged_is_seen_and_mended(tracker, damage, reason):
@@ -265,9 +265,9 @@ def test_tables_of_users_are_warned_of_whatever_their_columns_are_called(tracker
     [
         ("", "nothing", SettingsError, "there is no table public.nothing"),
         ("create view seen as select 1 as one", "seen", SettingsError, "is a view"),
-        ("", "audit_logs", SettingsError, "record without end"),
-        ("", "usersync.audit_logs_default", SettingsError, "record without end"),
-        ("", "usersync.sync_failures", SettingsError, "record without end"),
+        ("", "audit_logs", SettingsError, "again, without end"),
+        ("", "usersync.audit_logs_default", SettingsError, "again, without end"),
+        ("", "usersync.sync_failures", SettingsError, "again, without end"),
         ("create table money ($$ int)".replace("$$", '"a$b"'), "money", SettingsError, "holds a $"),
         ("create table none ()", "none", SettingsError, "no column is left"),
     ],

@@ -66,7 +66,7 @@ def test_a_table_that_was_altered_since_is_stale(products):
         (["track", "nothing"], "there is no table public.nothing"),
         (["track", "products", "--columns", "colour"], "has no column colour"),
         (["track", "products", "--exclude", "id"], "part of the key"),
-        (["track", "public.audit_logs"], "record without end"),
+        (["track", "public.audit_logs"], "again, without end"),
     ],
 )
 def test_what_cannot_be_tracked_is_explained(products, arguments, words):

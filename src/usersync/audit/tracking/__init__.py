@@ -1,1 +1,1 @@
-"""Recording every change of a table's rows, by triggers."""
+"""Records every change of a table's rows by triggers."""

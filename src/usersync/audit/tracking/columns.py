@@ -56,7 +56,8 @@ _EXACT = frozenset(
 )
 
 
-#: In values that json accepts and jsonb does not: a NUL, half a surrogate pair, a number out of range.
+#: Substrings of values that json accepts and jsonb does not: a NUL, half a surrogate pair, a number out of
+#: range.
 _PERHAPS_NO_JSONB = literal(r"\\u(0000|d[89a-f])|[0-9]e[-+]?[0-9]")
 
 
@@ -72,7 +73,7 @@ class TrackedColumn:
 
 
 def tracked_column(found: Mapping[str, Any], *, secret: bool) -> TrackedColumn:
-    """A column as the inspection found it."""
+    """Create a column from the inspection's result."""
     exact = found["built_in"] and found["type"] in _EXACT and found["exact_collation"]
     return TrackedColumn(found["name"], _kind(found), exact, secret)
 

@@ -51,7 +51,7 @@ _CHUNK = 90
 
 @dataclass(frozen=True)
 class Tracking:
-    """What is recorded of a table. Without a key, all recorded columns identify a row."""
+    """What is recorded of a table. Without a key, a hash of all recorded columns identifies a row."""
 
     table: TableName
     columns: tuple[TrackedColumn, ...]

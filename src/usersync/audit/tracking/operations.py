@@ -1,7 +1,7 @@
-"""Recording the changes of a table's rows: what would be installed on it, installing it, taking it away.
+"""Records the changes of a table's rows: plan, install, remove.
 
-``usersync audit track`` makes a function and a trigger for each operation. Making a trigger locks the
-table against writes for a moment, so a locked table is tried again, as the auth server's table is.
+``usersync audit track`` creates a function and a trigger for each operation. Creating a trigger locks the
+table against writes for a moment, so it waits for its locks as patiently as for the auth server's table.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class TrackingPlan:
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...] = ()
     columns: tuple[str, ...] = ()
-    #: Whose values are replaced by ``[redacted]``; that they changed is recorded.
+    #: Columns whose values are recorded as ``[redacted]``. The fact that they changed is recorded.
     redacted: tuple[str, ...] = ()
-    #: Empty if the table has none; a row is then known by a hash of what is recorded of it.
+    #: Empty if the table has no key. Its rows are then identified by a hash of the recorded columns.
     key: tuple[str, ...] = ()
 
 
@@ -62,10 +62,10 @@ def track(
     is_secret: IsSecret,
     on_change: OnChange = lambda _: None,
 ) -> Steps[TrackingPlan]:
-    """Record the changes of ``table`` from now on. Done already, it changes nothing; options replace others.
+    """Record the changes of ``table`` from now on. Repeating it changes nothing, except with other options.
 
-    Raises ``SettingsError`` for a table or column that cannot be tracked, and
-    ``PrivilegeMissingError`` that names what is missing.
+    Raises ``SettingsError`` for a table or column that cannot be tracked, and ``PrivilegeMissingError`` that
+    names the missing privilege.
     """
     name = parse_name(table, "table")
     done: list[TrackingPlan] = []
@@ -87,7 +87,7 @@ def track(
 
 
 def plan_untrack(settings: Settings, table: str) -> Steps[TrackingPlan]:
-    """What ``untrack()`` would take away; nothing if the table is not tracked. Writes nothing."""
+    """What ``untrack()`` would remove; nothing if the table is not tracked. Writes nothing."""
     name = parse_name(table, "table")
     yield from inspect_table(settings, name)
     functions = yield from query(read_sql("tracking/tracked.sql"))
@@ -100,7 +100,7 @@ def plan_untrack(settings: Settings, table: str) -> Steps[TrackingPlan]:
 
 
 def untrack(settings: Settings, table: str, on_change: OnChange = lambda _: None) -> Steps[TrackingPlan]:
-    """Take everything away that ``track()`` has put on ``table``. What was recorded stays recorded."""
+    """Remove everything that ``track()`` created on ``table``. Recorded events stay."""
     done: list[TrackingPlan] = []
 
     def attempt() -> Steps[None]:
@@ -153,12 +153,14 @@ def _refuse(name: TableName, state: Row) -> None:
     if state["kind"] not in {"r", "p"}:
         raise SettingsError(
             f"{name} is {_KINDS.get(state['kind'], 'not a table')}, and only tables can be tracked",
-            hint="Track the tables behind it." if state["kind"] in {"v", "m"} else None,
+            hint="Track the tables that it reads." if state["kind"] in {"v", "m"} else None,
         )
     if state["is_audit_table"] or name.schema in {"usersync", "pg_catalog", "information_schema"}:
-        raise SettingsError(f"{name} cannot be tracked: recording would change it, and so record without end")
+        raise SettingsError(
+            f"{name} cannot be tracked: recording a change would change it again, without end"
+        )
     if state["persistence"] == "t":
-        raise SettingsError(f"{name} is a temporary table, and ends with its session")
+        raise SettingsError(f"{name} is a temporary table and cannot be tracked")
     _refuse_privileges(name, state)
     for trigger in state["triggers"]:
         if trigger["name"] in _TRIGGER_NAMES and read_comment(trigger["comment"]) is None:
@@ -188,48 +190,49 @@ def _notes(name: TableName, tracking: Tracking, state: Row) -> Iterator[Finding]
     if not tracking.key:
         yield _note(
             name,
-            f"{name} has no primary key: an event names its row by a hash of what is recorded of it",
+            f"{name} has no primary key: a hash of the recorded columns identifies a row in events",
             "An update is recorded with the hashes before and after, so that a row can be followed from "
-            "event to event; equal rows cannot be told apart, and each row pays for the hashing. "
-            "Add a primary key if you can.",
+            "event to event. Equal rows have the same hash, and hashing makes recording slower. Add a "
+            "primary key if you can.",
         )
     elif not state["key"]["primary"]:
         key = ", ".join(tracking.key)
-        yield _note(name, f"{name} has no primary key; events name its rows by the unique {key}")
+        yield _note(name, f"{name} has no primary key: the unique {key} identifies a row in events")
     yield from _relatives(name, state)
     virtual = [column["name"] for column in state["columns"] if column["virtual"]]
     if virtual:
-        yield _note(name, f"computed when read, and so not recorded: {', '.join(virtual)}")
+        yield _note(name, f"virtual generated columns are not recorded: {', '.join(virtual)}")
     secret = [column.name for column in tracking.columns if column.secret]
     if secret:
         yield _note(
             name,
-            f"their names look like secrets, only that they changed is recorded: {', '.join(secret)}",
-            "Name those that hold none in --reveal.",
+            f"values are redacted, because the names look like secrets: {', '.join(secret)}",
+            "To record the values of a column that holds no secret: --reveal COLUMN.",
         )
     if not state["owner_is_ours"]:
         yield _note(
             name,
-            f"{name} belongs to {state['owner']}, whose types are read with the rights of {state['role']}",
-            "Track tables of owners that you trust as you trust yourself.",
+            f"{name} belongs to {state['owner']}: recording runs the output functions of its types with the "
+            f"rights of {state['role']}",
+            "Track only tables whose owners you trust with these rights.",
         )
     for constraint in state["deferred_on_log"]:
         yield _note(
             name,
-            f"the constraint {constraint} of the audit table is checked at COMMIT, where its failure fails "
+            f"the constraint {constraint} of the audit table is checked at COMMIT: if it fails, so does "
             "the application's transaction",
             "Make it immediate: alter table … alter constraint … not deferrable;",
         )
 
 
-#: What columns are called that most likely hold something of a person. ``name`` is of products as often.
+#: Column names that probably hold personal data. Without ``name``, which products have as often.
 _PERSONAL = re.compile(
     r"e_?mail|phone|mobile|fax|(first|last|full|middle|given|family|maiden)_?name|surname|birth\w*|dob|address"
     r"|street|post(al)?_?code|zip(_?code)?|iban|ssn|passport|gender|nationality|avatar|ip|raw_user_meta_data"
 )
 
 
-#: What is known about a person's data rather than being it.
+#: Suffixes of columns with data about a personal value.
 _ABOUT = re.compile(r"_(at|id|count|status|sent|verified|confirmed)$")
 
 
@@ -239,7 +242,7 @@ def _is_personal(column: str) -> bool:
 
 
 def _privacy(settings: Settings, tracking: Tracking) -> Iterator[Finding]:
-    """What is recorded cannot be taken back, and anonymizing records the old value once more."""
+    """Recorded values cannot be removed, and anonymizing records the old value once more."""
     whose = tracking.table in {settings.users_table, settings.source_table}
     personal = [each.name for each in tracking.columns if not each.secret and _is_personal(each.name)]
     if whose or personal:
@@ -247,12 +250,12 @@ def _privacy(settings: Settings, tracking: Tracking) -> Iterator[Finding]:
         holds = f", most likely in {', '.join(personal)}" if personal else ""
         yield _note(
             tracking.table,
-            f"{tracking.table} holds what is personal{holds}. Old and new values go into the log, which is "
-            "append-only: deleting or anonymizing a person does not take them out again, and writes them "
-            "there once more",
-            f"Leave out what need not be recorded: --exclude {','.join(excludable)}"
+            f"{tracking.table} holds personal data{holds}. Old and new values go into the log, which is "
+            "append-only: deleting or anonymizing a person does not remove them, and records the old values "
+            "once more",
+            f"Exclude columns that need not be recorded: --exclude {','.join(excludable)}"
             if excludable
-            else "Record only what is needed: --columns …",
+            else "Record only the needed columns: --columns …",
         )
 
 
@@ -260,19 +263,19 @@ def _relatives(name: TableName, state: Row) -> Iterator[Finding]:
     if state["kind"] == "p":
         yield _note(
             name,
-            f"{name} is partitioned: what is changed through it is recorded, in whichever partition; what is "
-            "changed in a partition directly is not",
-            "Track a partition as well if applications name it; nothing is recorded twice.",
+            f"{name} is partitioned: changes through it are recorded in all partitions; statements that name "
+            "a partition are not recorded",
+            "Track a partition as well if applications name it. No change is recorded twice.",
         )
     elif state["has_children"]:
         yield _note(
             name,
-            f"other tables inherit from {name}: what is changed through it is recorded, with its own "
-            "columns; what is changed in them directly is not",
-            "Track them as well if applications name them; nothing is recorded twice.",
+            f"other tables inherit from {name}: changes through it are recorded, with the columns of {name}; "
+            "statements that name an inheriting table are not recorded",
+            "Track these tables as well if applications name them. No change is recorded twice.",
         )
     if state["is_partition"]:
-        yield _note(name, f"{name} is a partition: what is changed through its parent is not seen here")
+        yield _note(name, f"{name} is a partition: changes through its parent are not recorded")
 
 
 def _note(name: TableName, message: str, advice: str | None = None) -> Finding:

@@ -1,4 +1,4 @@
-"""What a table is, what usersync has on it, and what it would put there now."""
+"""The state of a table, what usersync has installed on it, and what it would install now."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Row
 
 IsSecret = Callable[[str], bool]
-"""Whether a column of this name holds a secret; ``usersync.audit.event.redaction.Redactor.is_secret()``."""
+"""Whether a column name marks a secret; ``usersync.audit.event.redaction.Redactor.is_secret()``."""
 
 Made = Mapping[str, Any]
-"""What a table's functions were made from: what ``Tracking.made_from`` was then."""
+"""The ``Tracking.made_from`` that a table's functions were created from."""
 
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """Which columns are recorded. The key always is: events are found by it."""
+    """Which columns are recorded. The key is always recorded, because events are found by it."""
 
-    #: Only these; empty is all.
+    #: Record only these columns; if empty, all.
     columns: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    #: Recorded as they are, although their names look as if they held secrets.
+    #: Record the values of these columns, although their names look like secrets.
     reveal: tuple[str, ...] = ()
 
 
@@ -52,14 +52,14 @@ def strings(made_from: Made | None, key: str) -> tuple[str, ...]:
 
 
 def table_of(row: Row) -> TableName | None:
-    """The table that a function serves; for one that serves none, the table that it was made for."""
+    """The table that a function serves. If it serves none now, the table that it was created for."""
     if row["name"] is not None:
         return TableName(row["schema"], row["name"])
     made_from = read_comment(row["comment"])
     return TableName(*strings(made_from, "table")) if made_from else None
 
 
-#: How many tables one query looks at.
+#: The maximum number of tables in one query.
 _TABLES = 200
 
 
@@ -68,7 +68,7 @@ def look_at(settings: Settings, name: TableName) -> Steps[Row]:
 
 
 def look_at_all(settings: Settings, names: Sequence[TableName]) -> Steps[dict[TableName, Row]]:
-    """What these tables are, and what is on each: a query for many tables, not one for each."""
+    """The state of these tables and of the triggers on them, in one query for many tables."""
     functions = (yield from query(read_sql("tracking/functions.sql"))) if names else []
     found: dict[TableName, Row] = {}
     for start in range(0, len(names), _TABLES):
@@ -81,7 +81,7 @@ def look_at_all(settings: Settings, names: Sequence[TableName]) -> Steps[dict[Ta
 
 @dataclass(frozen=True)
 class _Taken:
-    """The names of functions that serve other tables, such as one that had this table's name before."""
+    """Names of functions that serve other tables, for example a table that had this table's name before."""
 
     functions: list[Row]
     table: int | None
@@ -104,7 +104,7 @@ def tracking_of(
     state: Row,
     only: tuple[str, ...] | None = None,
 ) -> Tracking:
-    """What is to be recorded; of these columns ``only``, if any are named."""
+    """What is recorded. If ``only`` is given, only those columns."""
     key = tuple(state["key"]["columns"]) if state["key"] else ()
     present = {column["name"]: column for column in state["columns"]}
     _check_options(name, options, key, present)
@@ -150,20 +150,20 @@ def _check_options(
         if column in key:
             raise SettingsError(
                 f"--exclude: {column} is part of the key of {name}, by which its events are found",
-                hint="If it holds something secret, its hash is recorded in its place.",
+                hint="If it is a secret, its hash is recorded instead.",
             )
     for column in options.columns:
         if present[column]["virtual"]:
             raise SettingsError(
-                f"--columns: {name}.{column} is computed when it is read, and triggers do not see it"
+                f"--columns: {name}.{column} is a virtual generated column, which triggers cannot read"
             )
 
 
 def _stem(name: TableName, state: Row) -> str:
-    """What this table's functions are called already; else the first name that no other table's are."""
+    """The current name of this table's functions; else the first name that no other table uses."""
     own = {trigger["function"] for trigger in state["triggers"]}
     taken: set[str] = set() if f"{function_stem(name, 0)}_insert" in own else state["taken"].names()
-    # Each table that had this name before, and is still tracked, may hold one.
+    # Every tracked table that had this name before may still use one.
     most = len(taken) + len(own) + 1
     for number in range(most):
         if f"{function_stem(name, number)}_insert" in own:
@@ -172,7 +172,7 @@ def _stem(name: TableName, state: Row) -> str:
     return next(stem for stem in stems if not taken & {f"{stem}_{operation}" for operation in OPERATIONS})
 
 
-#: pg_trigger.tgtype of a trigger after each statement.
+#: The value of pg_trigger.tgtype for an AFTER statement trigger.
 _TYPES = {"insert": 4, "delete": 8, "update": 16, "truncate": 32}
 
 
@@ -187,19 +187,20 @@ def changes_of(parts: tuple[TrackingPart, ...], tracking: Tracking, state: Row) 
             "create" if new else "replace", f"function usersync.{part.function}()", reason, part.function_sql
         )
     if made:
-        yield Change("alter", "privileges", "nobody may call these functions", render_privileges(parts))
+        yield Change("alter", "privileges", "no role may call these functions", render_privileges(parts))
     for part in parts:
         trigger, was = f"trigger {part.trigger} on {tracking.table}", present.get(part.trigger)
         if was is None:
             yield Change("create", trigger, "", part.trigger_sql, busy=True)
         elif (was["function"], was["enabled"], was["type"]) != (part.function, "O", _TYPES[part.operation]):
-            yield Change(
-                "replace", trigger, "it is disabled or not ours any more", part.trigger_sql, busy=True
-            )
+            yield Change("replace", trigger, "it is disabled, or was replaced", part.trigger_sql, busy=True)
     for function in sorted(set(installed) - {part.function for part in parts}):
         if read_comment(installed[function]["comment"]) is not None:
             yield Change(
-                "drop", f"function usersync.{function}()", "made under an older name", drop_function(function)
+                "drop",
+                f"function usersync.{function}()",
+                "created under an older name",
+                drop_function(function),
             )
 
 
@@ -212,7 +213,7 @@ def differs(part: TrackingPart, tracking: Tracking, installed: Mapping[str, Any]
         installed is None
         or installed["body"] != part.body
         or not installed["definer"]
-        # The catalog has the names of settings as PostgreSQL writes them: TimeZone, DateStyle.
+        # The catalog has the names of settings in PostgreSQL's spelling: TimeZone, DateStyle.
         or sorted(map(str.lower, installed["config"])) != sorted(map(str.lower, part.config))
         or read_comment(installed["comment"]) != tracking.made_from
     )

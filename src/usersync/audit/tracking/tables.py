@@ -1,4 +1,4 @@
-"""The tables that are tracked: whether they are recorded as installed, and what applying does for them."""
+"""The tracked tables: whether their triggers are current, and how ``apply`` updates them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ State = Literal["current", "stale", "gone"]
 
 @dataclass(frozen=True)
 class TrackedTable:
-    """A table whose changes are recorded. If it is ``stale``, tracking it again brings it up to date."""
+    """A tracked table. If it is ``stale``, tracking it again updates it."""
 
     table: TableName
     state: State
@@ -44,12 +44,12 @@ class TrackedTable:
     redacted: tuple[str, ...]
     key: tuple[str, ...]
     options: TrackOptions = field(default_factory=TrackOptions)
-    #: Whether a function or a trigger is not what it was: changes may be put aside, or not seen at all.
+    #: Whether a function or a trigger was changed or removed: changes may be rejected or not recorded.
     broken: bool = False
 
     @property
     def command(self) -> str:
-        """What to type: brings it up to date as it was tracked, or forgets a table that is gone."""
+        """The command to type: track the table again with the same options, or untrack a dropped table."""
         if self.state == "gone":
             return f"usersync audit untrack {shlex.quote(str(self.table))}"
         words = ["usersync audit track", shlex.quote(str(self.table))]
@@ -63,16 +63,16 @@ class TrackedTable:
 
 @dataclass(frozen=True)
 class Renewal:
-    """What applying does for the tables that are tracked, and those that it cannot do it for."""
+    """What ``apply`` changes for tracked tables, and the tables that it cannot update."""
 
     changes: tuple[Change, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
 def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Steps[tuple[TrackedTable, ...]]:
-    """The tables that are tracked, and whether what is installed on them is what would be installed now.
+    """The tracked tables, and whether their triggers are the ones that would be installed now.
 
-    Without ``is_secret``, those columns count as secret that did when the table was tracked.
+    Without ``is_secret``, the columns that were secret when the table was tracked are secret.
     """
     rows = yield from _tracked_rows()
     states = yield from look_at_all(settings, tuple(rows))
@@ -80,7 +80,7 @@ def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Steps[tupl
 
 
 def tracked_functions() -> Steps[dict[TableName, tuple[str, ...]]]:
-    """The functions on each table that is tracked; those left out that were dropped since."""
+    """The functions on each tracked table, without dropped tables."""
     found: dict[TableName, tuple[str, ...]] = {}
     for row in (yield from query(read_sql("tracking/tracked.sql"))):
         if row["name"] is not None:
@@ -90,10 +90,10 @@ def tracked_functions() -> Steps[dict[TableName, tuple[str, ...]]]:
 
 
 def renew(settings: Settings) -> Steps[Renewal]:
-    """What it takes that tracked tables are recorded as these settings and this release have it.
+    """The changes that update tracked tables to these settings and this release.
 
-    Only functions, so that no table is locked; which columns are recorded stays. A table that was altered
-    since in such a way that this has to be decided anew is left to ``track()``, with a note.
+    Only functions are replaced, so no table is locked; the recorded columns stay. If a table's columns or key
+    were altered, ``track()`` must decide anew: the table is left unchanged, with a finding.
     """
     changes, findings = list[Change](), list[Finding]()
     rows = yield from _tracked_rows()
@@ -127,15 +127,15 @@ def renew(settings: Settings) -> Steps[Renewal]:
         for part in render_tracking(settings, tracking):
             was = installed.get(part.function)
             if was is not None and differs(part, tracking, was):
-                reason = f"as settings and release have it, to record {name}"
+                reason = f"updated for the settings and this release, to record {name}"
                 subject = f"function usersync.{part.function}()"
-                # Not before the table is there that it writes into.
+                # After the creation of the table into which it writes.
                 changes.append(Change("replace", subject, reason, part.function_sql, busy=True))
     return Renewal(tuple(changes), tuple(findings))
 
 
 def _tracked_rows() -> Steps[dict[TableName, Row]]:
-    """One function's row for each table that is tracked."""
+    """One function's row for each tracked table."""
     rows = yield from query(read_sql("tracking/tracked.sql"))
     found: dict[TableName, Row] = {}
     for row in rows:
@@ -153,7 +153,7 @@ def _describe(
     state: State = "gone"
     drift, damage = ["the table was dropped"], list[str]()
     if row["name"] is None and inspected["exists"]:
-        state, damage = "stale", ["another table has its name, and its changes are not recorded"]
+        state, damage = "stale", ["another table has its name, and is not recorded"]
     elif row["name"] is not None:
         options = _options(made_from, inspected)
         try:
@@ -169,9 +169,9 @@ def _describe(
 
 
 def _options(made_from: Made, state: Row | None = None) -> TrackOptions:
-    """The options that a table was tracked with, as far as its columns are still there.
+    """The options that a table was tracked with, without dropped columns.
 
-    Without any of those to record, ``columns`` stays as it was: left out, it would mean all of them.
+    If all columns of ``columns`` were dropped, it is unchanged, because an empty one means all columns.
     """
     options = TrackOptions(*(strings(made_from, each) for each in ("columns", "exclude", "reveal")))
     if state is None:
@@ -189,10 +189,10 @@ def _noted_secrets(made_from: Made) -> IsSecret:
 
 
 def _damage(settings: Settings, tracking: Tracking, state: Row, *, altered: bool) -> Iterator[str]:
-    """Which functions and triggers are not as they would be made now."""
+    """The functions and triggers that differ from what would be created now."""
     present = {trigger["name"]: trigger for trigger in state["triggers"]}
     if altered:
-        # Each function would be another now, which says nothing about those that are there.
+        # Each function would differ now, so only missing and disabled triggers are reported.
         for operation in OPERATIONS:
             was = present.get(trigger_name(operation))
             if was is None or was["enabled"] != "O":
@@ -210,8 +210,8 @@ def _drift(tracking: Tracking, made_from: Made) -> Iterator[str]:
     if added:
         yield f"not recorded, because added or renamed since: {', '.join(added)}"
     if gone:
-        yield f"gone since: {', '.join(gone)}; until it is tracked again, recording is slow"
+        yield f"gone since: {', '.join(gone)}; recording is slow until the table is tracked again"
     if list(tracking.key) != list(strings(made_from, "key")):
-        yield f"the key is another: {', '.join(tracking.key) or 'none'}"
+        yield f"the key changed to: {', '.join(tracking.key) or 'none'}"
     if strings(made_from, "table") != (tracking.table.schema, tracking.table.name):
-        yield f"renamed since: events say {'.'.join(strings(made_from, 'table'))}"
+        yield f"renamed since: events have the name {'.'.join(strings(made_from, 'table'))}"
