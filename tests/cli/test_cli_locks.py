@@ -62,7 +62,7 @@ def test_doctor_says_who_holds_the_lock(locked, capsys, table):
     assert run(["doctor"]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert f"pid {pid}, user supabase_admin" in said
-    assert "cannot look" not in said
+    assert "cannot inspect" not in said
 
 
 def test_a_command_leaves_no_setting_in_the_session_of_a_pooler(locked, database):

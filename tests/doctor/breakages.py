@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - SQL is easier to read in one line
-"""What people and tools do to a database that has usersync: the list that doctor is held against.
+"""Damage that people and tools do to a database with usersync, which doctor has to notice.
 
-Each entry is SQL that a superuser runs, and the check that notices it. ``mended``: pasting the fixes makes every check
-pass. Both numbers may only rise.
+Each entry is SQL that a superuser runs, and the check that notices the damage. ``fixed_by_pasting``: pasting the fixes
+makes every check pass. Both counts may only rise.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ class Breakage:
     sql: str
     #: The check that has to notice it.
     code: str | None
-    #: Whether pasting is enough. Otherwise a person decides, or another role runs it.
-    mended: bool = True
+    #: Whether pasting the fix is enough. Otherwise a person has to decide, or another role has to run it.
+    fixed_by_pasting: bool = True
 
 
 NEXT_MONTH = "(select to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM'))"
@@ -48,9 +48,7 @@ BREAKAGES = {
         "D006",
     ),
     "a search path reset": Breakage("alter function usersync.handle_new_user() reset search_path", "D007"),
-    "the rights of the caller": Breakage(
-        "alter function usersync.handle_new_user() security invoker", "D007"
-    ),
+    "SECURITY INVOKER": Breakage("alter function usersync.handle_new_user() security invoker", "D007"),
     "a function of another owner": Breakage(
         "alter function usersync.handle_new_user() owner to supabase_admin", "D007"
     ),
@@ -64,28 +62,28 @@ BREAKAGES = {
     "the failures table dropped": Breakage("drop table usersync.sync_failures cascade", "D003"),
     "the rejects table dropped": Breakage("drop table usersync.audit_rejects cascade", "D003"),
     "the runs table dropped": Breakage("drop table usersync.sync_runs cascade", "D003"),
-    "a migration that is not noted": Breakage(
+    "a migration that is not recorded": Breakage(
         "delete from usersync.schema_version where version = 1", "D003"
     ),
     "an unlogged failures table": Breakage("alter table usersync.sync_failures set unlogged", "D003"),
-    "no numbers for rejects": Breakage(
+    "an exhausted sequence of rejects": Breakage(
         "alter sequence usersync.audit_rejects_reject_id_seq maxvalue 10", "D003"
     ),
     "the type of an event dropped": Breakage("drop type usersync.audit_event", "D003"),
     "settings edited by hand": Breakage(
         """update usersync.settings set settings = settings || '{"on_delete": "keep"}'""", "D020"
     ),
-    "settings that nobody understands": Breakage(
+    "invalid settings": Breakage(
         """update usersync.settings set settings = settings || '{"on_delete": "explode"}'""",
         "D020",
-        mended=False,
+        fixed_by_pasting=False,
     ),
     # Rights.
     "a function for anon": Breakage("grant execute on function public.user_sync_status() to anon", "D009"),
-    "a function for everybody": Breakage(
+    "a function for public": Breakage(
         "grant execute on function public.ensure_user_exists(uuid) to public", "D009"
     ),
-    "the schema for everybody": Breakage("grant usage on schema usersync to public", "D009"),
+    "the schema for public": Breakage("grant usage on schema usersync to public", "D009"),
     "a column for anon": Breakage("grant update (message) on usersync.sync_failures to anon", "D009"),
     "service_role locked out": Breakage(
         "revoke execute on function public.ensure_user_exists(uuid) from service_role", "D009"
@@ -100,22 +98,24 @@ BREAKAGES = {
     "anon reads users": Breakage("grant select on public.users to anon", "D011"),
     # The users table.
     "the users table dropped": Breakage("drop table public.users cascade", "D012"),
-    "the users table renamed": Breakage("alter table public.users rename to people", "D012", mended=False),
+    "the users table renamed": Breakage(
+        "alter table public.users rename to people", "D012", fixed_by_pasting=False
+    ),
     "the users table is a view": Breakage(
         "alter table public.users rename to people; create view public.users as select * from public.people",
         "D012",
-        mended=False,
+        fixed_by_pasting=False,
     ),
     "a mapped column dropped": Breakage(
-        "alter table public.users drop column full_name", "D012", mended=False
+        "alter table public.users drop column full_name", "D012", fixed_by_pasting=False
     ),
     "a mapped column renamed": Breakage(
-        "alter table public.users rename column email to mail", "D012", mended=False
+        "alter table public.users rename column email to mail", "D012", fixed_by_pasting=False
     ),
     "a mapped column of another type": Breakage(
-        "alter table public.users alter column banned_until type date", "D012", mended=False
+        "alter table public.users alter column banned_until type date", "D012", fixed_by_pasting=False
     ),
-    "a NOT NULL column that nobody fills": Breakage(
+    "a NOT NULL column without a value": Breakage(
         "alter table public.users add column team text not null default 'x';"
         "alter table public.users alter column team drop default",
         "D012",
@@ -152,17 +152,19 @@ BREAKAGES = {
     "a row removed": Breakage(
         "delete from public.users where id = (select id from public.users order by id limit 1)", "D017"
     ),
-    "users from before": Breakage(
+    "users without a row": Breakage(
         "set session_replication_role = replica; insert into auth.users (id, email) "
         "select gen_random_uuid(), 'old' || n || '@example.com' from generate_series(1, 20) as n; reset session_replication_role",
         "D017",
     ),
-    "a stale value": Breakage("update public.users set full_name = 'somebody else'", "D017", mended=False),
+    "a stale value": Breakage(
+        "update public.users set full_name = 'another name'", "D017", fixed_by_pasting=False
+    ),
     "half of the auth server's users gone": Breakage(
         "set session_replication_role = replica; delete from auth.users where email < 'b'; "
         "reset session_replication_role",
         "D017",
-        mended=False,
+        fixed_by_pasting=False,
     ),
     "a failure": Breakage(
         "insert into usersync.sync_failures (user_id, outcome, sqlstate, message) "
@@ -193,7 +195,7 @@ BREAKAGES = {
         "create trigger welcome after insert on public.seen for each row "
         "execute function public.handle_new_user()",
         "D002",
-        mended=False,
+        fixed_by_pasting=False,
     ),
     "a second trigger on a function": Breakage(
         "create trigger again after insert on auth.users for each row execute function usersync.handle_new_user()",
@@ -205,7 +207,7 @@ BREAKAGES = {
         "'begin insert into public.seats values (new.id); return new; end';"
         "create trigger a_seat after insert on auth.users for each row execute function public.seat()",
         "D005",
-        mended=False,
+        fixed_by_pasting=False,
     ),
     # The server.
     "no triggers in a session": Breakage(
@@ -244,7 +246,7 @@ BREAKAGES = {
         """values ('{"id": "0198c0de-0000-7000-8000-000000000001", "action": ""}', '23514', 'made up')""",
         "D028",
         # It is rejected again.
-        mended=False,
+        fixed_by_pasting=False,
     ),
     "a tracked table altered": Breakage("alter table public.orders add column note text", "D029"),
     "a tracked table's trigger dropped": Breakage(
@@ -258,7 +260,7 @@ BREAKAGES = {
         "alter table public.orders_new rename to orders",
         "D029",
     ),
-    "a tracked table dropped": Breakage("drop table public.orders", "D029", mended=False),
+    "a tracked table dropped": Breakage("drop table public.orders", "D029", fixed_by_pasting=False),
     # Writing.
     "a database that takes no writes": Breakage(
         "alter role postgres in database {database} set default_transaction_read_only = on", "D036"

@@ -1,4 +1,4 @@
-"""The doctor, and somebody who pastes what it says."""
+"""A project that doctor checks, and whose fixes are pasted as printed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Clinic:
-    """Examines a project, and applies the fixes that come out, as they are printed."""
+class CheckedProject:
+    """A project, its checks, and their fixes, which run as printed."""
 
     project: Project
-    #: Who runs the SQL of a fix: the owner, unless only a superuser may.
-    surgeon: psycopg.Connection
+    #: The connection that runs the SQL of a fix: the owner's, or a superuser's where only that may.
+    fix_connection: psycopg.Connection
     settings: Settings
 
     def check(self, code: str) -> Check:
@@ -38,8 +38,8 @@ class Clinic:
     def check_all(self) -> dict[str, Check]:
         return {check.code: check for check in run(examine(self.settings), self.project.owner)}
 
-    def sick(self) -> dict[str, str]:
-        """The checks that are not ok, and what they say."""
+    def failing(self) -> dict[str, str]:
+        """The detail of each check that is not ok, by code."""
         return {code: check.detail for code, check in self.check_all().items() if check.status != "ok"}
 
     def apply(self, check: Check) -> None:
@@ -51,7 +51,7 @@ class Clinic:
             else:
                 sql.append(line)
         if any(not line.startswith("--") for line in sql):
-            self.surgeon.execute("\n".join(sql))
+            self.fix_connection.execute("\n".join(sql))
 
     def _commands(self) -> dict[str, Callable[[], object]]:
         client = self.project.client
@@ -62,13 +62,13 @@ class Clinic:
             "usersync sync --dry-run": lambda: client.reconcile(dry_run=True),
             "usersync failures": client.failures,
             "usersync retry": client.retry,
-            'usersync sql | psql --set ON_ERROR_STOP=1 "$SUPABASE_DB_URL"': lambda: self.surgeon.execute(
-                install_script(self.settings, transaction=True)
+            'usersync sql | psql --set ON_ERROR_STOP=1 "$SUPABASE_DB_URL"': lambda: (
+                self.fix_connection.execute(install_script(self.settings, transaction=True))
             ),
         }
 
-    def cures(self, code: str, status: str = "problem") -> Check:
-        """See the check fail, paste its fix, see it pass; return what it said."""
+    def is_fixed_by_pasting(self, code: str, status: str = "problem") -> Check:
+        """Assert that the check fails and that pasting its fix makes it pass; return the failed check."""
         check = self.check(code)
         assert check.status == status, check
         self.apply(check)
@@ -78,22 +78,22 @@ class Clinic:
 
 
 @pytest.fixture
-def clinic(project: Project) -> Clinic:
-    return Clinic(project, project.owner, project.settings)
+def checked(project: Project) -> CheckedProject:
+    return CheckedProject(project, project.owner, project.settings)
 
 
 @pytest.fixture
 def root(project: Project):
-    """A superuser's connection, for what only the platform can break."""
+    """A superuser's connection, for damage that only the platform can do."""
     with project.database.connect("supabase_admin") as connection:
         yield connection
 
 
 @pytest.fixture
-def theatre(clinic: Clinic, root: psycopg.Connection) -> Clinic:
-    """The clinic, with a superuser at the table."""
-    clinic.surgeon = root
-    return clinic
+def checked_as_superuser(checked: CheckedProject, root: psycopg.Connection) -> CheckedProject:
+    """The same, with fixes run by a superuser."""
+    checked.fix_connection = root
+    return checked
 
 
 @pytest.fixture

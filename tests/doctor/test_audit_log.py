@@ -1,4 +1,4 @@
-"""D024 to D028: the audit log, that of usersync's making and one of the application's own."""
+"""D024 to D028: an audit log that usersync created, and one of the application."""
 
 from __future__ import annotations
 
@@ -31,26 +31,25 @@ def event(**fields):
 
 
 @pytest.mark.newest_server
-def test_what_was_taken_from_the_log_is_named_and_given_back(clinic):
-    """What somebody did who meant to test whether anybody would notice."""
-    owner = clinic.project.owner
-    record(owner, event(user_id=str(clinic.project.auth.sign_up_email("ada@example.com"))))
+def test_damage_to_the_log_is_named_and_fixed(checked):
+    owner = checked.project.owner
+    record(owner, event(user_id=str(checked.project.auth.sign_up_email("ada@example.com"))))
     owner.execute(DAMAGE)
-    owner.execute(f"delete from {clinic.project.users}")
-    planned = run(installation.plan(clinic.settings), owner).changes
+    owner.execute(f"delete from {checked.project.users}")
+    planned = run(installation.plan(checked.settings), owner).changes
     assert [(each.kind, each.subject) for each in planned] == [("alter", "table public.audit_logs")]
-    for said in ("append-only", "closed to anon", "row-level security"):
-        assert said in planned[0].reason
-    clinic.cures("D024")
-    assert run(installation.plan(clinic.settings), owner).changes == ()
+    for part in ("append-only", "closed to anon", "row-level security"):
+        assert part in planned[0].reason
+    checked.is_fixed_by_pasting("D024")
+    assert run(installation.plan(checked.settings), owner).changes == ()
     owner.execute("grant select (action) on public.audit_logs to public")
-    assert "public has been granted select" in clinic.cures("D026").detail
-    assert "user_id has no foreign key" in clinic.cures("D025").detail
-    # The link of a user who went meanwhile is gone, and nothing else of the event.
+    assert "public has been granted select" in checked.is_fixed_by_pasting("D026").detail
+    assert "user_id has no foreign key" in checked.is_fixed_by_pasting("D025").detail
+    # The event of the deleted user lost its user_id and nothing else.
     assert owner.execute("select user_id, actor_type from public.audit_logs").fetchall() == [(None, "system")]
-    clinic.project.client.reconcile()
-    assert clinic.sick() == {}
-    with clinic.project.database.connect("service_role") as service:
+    checked.project.client.reconcile()
+    assert checked.failing() == {}
+    with checked.project.database.connect("service_role") as service:
         assert service.execute("select count(*) from public.audit_logs").fetchone() == (1,)
 
 
@@ -75,76 +74,76 @@ NEVER = """
     ],
 )
 @pytest.mark.newest_server
-def test_d024_a_log_that_can_be_changed(clinic, damage):
-    clinic.project.owner.execute(damage)
-    assert "can be changed" in clinic.cures("D024").detail
+def test_d024_a_log_that_can_be_changed(checked, damage):
+    checked.project.owner.execute(damage)
+    assert "can be changed" in checked.is_fixed_by_pasting("D024").detail
 
 
 @pytest.mark.newest_server
-def test_d025_an_index_that_is_gone(clinic):
-    owner = clinic.project.owner
+def test_d025_a_dropped_index(checked):
+    owner = checked.project.owner
     indexes = "select indexrelid::regclass::text from pg_index where indrelid = 'public.audit_logs'::regclass"
     names = [row[0] for row in owner.execute(f"{indexes} and not indisprimary").fetchall()]
     assert len(names) == 7
     for name in names:
         owner.execute(f"drop index {name}")
-    check = clinic.cures("D025", "warning")
+    check = checked.is_fixed_by_pasting("D025", "warning")
     assert check.detail.count("has no index") == 7
     assert len(owner.execute(f"{indexes} and not indisprimary").fetchall()) == 7
 
 
-def test_d025_says_nothing_of_the_link_to_a_users_table_that_was_renamed(clinic):
-    """Pasting its fix would drop a foreign key that is right once users_table has the new name."""
-    clinic.project.owner.execute(f"alter table {clinic.project.users} rename to people")
-    assert clinic.check("D025").status == "ok"
-    assert "people has its columns" in clinic.check("D012").detail
+def test_d025_accepts_the_foreign_key_to_a_renamed_users_table(checked):
+    """The foreign key is right once users_table has the new name."""
+    checked.project.owner.execute(f"alter table {checked.project.users} rename to people")
+    assert checked.check("D025").status == "ok"
+    assert "people has its columns" in checked.check("D012").detail
 
 
-def test_d025_a_log_that_is_gone(clinic):
-    clinic.project.owner.execute("drop table public.audit_logs cascade")
-    assert "no event can be stored" in clinic.cures("D025").detail
-    assert clinic.sick() == {}
+def test_d025_a_dropped_log(checked):
+    checked.project.owner.execute("drop table public.audit_logs cascade")
+    assert "no event can be stored" in checked.is_fixed_by_pasting("D025").detail
+    assert checked.failing() == {}
 
 
 @pytest.mark.newest_server
-def test_d026_who_may_do_more_than_is_meant(clinic):
-    owner = clinic.project.owner
+def test_d026_privileges_that_were_granted_or_revoked(checked):
+    owner = checked.project.owner
     owner.execute(
         "grant insert on public.audit_logs to service_role; "
         "grant trigger on public.audit_logs to authenticated"
     )
-    detail = clinic.cures("D026").detail
+    detail = checked.is_fixed_by_pasting("D026").detail
     assert "authenticated has been granted trigger" in detail
     assert "service_role has been granted insert" in detail
     owner.execute("revoke select on public.audit_logs from service_role")
-    assert "lets the service role read" in clinic.cures("D026").detail
+    assert "lets service_role read" in checked.is_fixed_by_pasting("D026").detail
 
 
 @pytest.mark.newest_server
-def test_d027_months_without_a_partition(clinic):
-    owner = clinic.project.owner
+def test_d027_months_without_a_partition(checked):
+    owner = checked.project.owner
     for (name,) in owner.execute(
         "select inhrelid::regclass::text from pg_inherits where inhparent = 'public.audit_logs'::regclass "
         "and inhrelid::regclass::text ~ '_20..'"
     ).fetchall():
         owner.execute(f"drop table {name}")
-    assert clinic.cures("D027", "warning").detail.count("has no partition") == 2
-    assert clinic.sick() == {}
+    assert checked.is_fixed_by_pasting("D027", "warning").detail.count("has no partition") == 2
+    assert checked.failing() == {}
 
 
 @pytest.mark.newest_server
-def test_d027_a_partition_that_somebody_detached(clinic):
-    owner = clinic.project.owner
+def test_d027_a_detached_partition(checked):
+    owner = checked.project.owner
     record(owner, event())
     (name,) = owner.execute("select tableoid::regclass::text from public.audit_logs").fetchone()
     owner.execute(f"alter table public.audit_logs detach partition {name}")
-    assert "is not attached" in clinic.cures("D027").detail
+    assert "is not attached" in checked.is_fixed_by_pasting("D027").detail
     assert owner.execute("select count(*) from public.audit_logs").fetchone() == (1,)
 
 
 @pytest.mark.newest_server
-def test_d027_a_month_that_is_too_full_to_be_moved_in_passing(clinic):
-    owner = clinic.project.owner
+def test_d027_a_month_with_too_many_events_to_move_automatically(checked):
+    owner = checked.project.owner
     (month,) = owner.execute("select to_char(now() at time zone 'UTC', 'YYYY_MM')").fetchone()
     owner.execute(f"drop table usersync.audit_logs_{month}")
     owner.execute(
@@ -152,41 +151,41 @@ def test_d027_a_month_that_is_too_full_to_be_moved_in_passing(clinic):
         "select gen_random_uuid(), now(), 'a', 'succeeded', 'system', 'app' from generate_series(1, 10001)"
     )
     record(owner, event())
-    check = clinic.cures("D027", "warning")
+    check = checked.is_fixed_by_pasting("D027", "warning")
     assert "make_audit_partition(" in check.fix
     rows = f"select count(*) from usersync.audit_logs_{month}"
     assert owner.execute(rows).fetchone() == (10_002,)
 
 
 @pytest.mark.newest_server
-def test_d027_the_default_partition_fills(clinic):
-    owner = clinic.project.owner
+def test_d027_a_large_default_partition(checked):
+    owner = checked.project.owner
     owner.execute(
         "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
         "select gen_random_uuid(), '2020-05-05', 'a', 'succeeded', 'system', 'app' "
         "from generate_series(1, 100001)"
     )
-    assert "more than 100,000 events" in clinic.cures("D027", "warning").detail
+    assert "more than 100,000 events" in checked.is_fixed_by_pasting("D027", "warning").detail
     assert owner.execute("select count(*) from usersync.audit_logs_2020_05").fetchone() == (100_001,)
 
 
 @pytest.mark.newest_server
-def test_d027_no_default_partition(clinic):
-    clinic.project.owner.execute("drop table usersync.audit_logs_default")
-    assert "the default partition is not there" in clinic.cures("D027").detail
+def test_d027_no_default_partition(checked):
+    checked.project.owner.execute("drop table usersync.audit_logs_default")
+    assert "the default partition is missing" in checked.is_fixed_by_pasting("D027").detail
 
 
 @pytest.mark.newest_server
-def test_d028_events_that_were_put_aside(clinic):
-    owner = clinic.project.owner
+def test_d028_rejected_events(checked):
+    owner = checked.project.owner
     record(owner, event(outcome="perhaps"), event(action=""), event(action=""))
-    check = clinic.check("D028")
+    check = checked.check("D028")
     assert check.status == "problem"
     assert "2 events: SQLSTATE 23514: action: value for domain" in check.detail
     assert "outcome: value for domain" in check.detail
     assert "usersync audit rejects --retry" in check.fix
     owner.execute("delete from usersync.audit_rejects")
-    assert clinic.check("D028").status == "ok"
+    assert checked.check("D028").status == "ok"
 
 
 ADOPTED = logged(
@@ -211,7 +210,7 @@ HISTORY = """
 
 @pytest.fixture
 def adopted(database, postgres):
-    """An application that has an audit table of its own, made under the default privileges of old."""
+    """An application with its own audit table, created under Supabase's older default privileges."""
     postgres.execute(HISTORY)
     run(installation.apply(ADOPTED), postgres)
 
@@ -223,7 +222,7 @@ def adopted(database, postgres):
 
 
 @pytest.mark.newest_server
-def test_an_adopted_table_that_everybody_reaches(adopted, postgres, database):
+def test_d026_an_adopted_table_that_anon_may_use(adopted, postgres, database):
     note = next(
         each for each in run(installation.plan(ADOPTED), postgres).findings if "anon may" in each.message
     )
@@ -241,8 +240,8 @@ def test_an_adopted_table_that_everybody_reaches(adopted, postgres, database):
 
 
 @pytest.mark.newest_server
-def test_an_adopted_table_that_fits_in_part(adopted, postgres):
-    """What is wrong with it is one check's to say; the others leave it to the application."""
+def test_d025_reports_an_adopted_table_that_does_not_fit(adopted, postgres):
+    """No other check reports the application's table."""
     check = adopted("D025")
     assert check.status == "warning"
     assert "holding of public.history prevents users who have events from being deleted" in check.detail

@@ -1,4 +1,4 @@
-"""Every breakage of the list: doctor notices it, and pasting its fixes mends it, and destroys nothing."""
+"""For each breakage: doctor notices it, pasting its fixes repairs it, and no data is lost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def settings(request, names):
 
 @pytest.fixture
 def deleting(shop):
-    shop.surgeon.execute(
+    shop.fix_connection.execute(
         "alter table public.orders drop constraint orders_buyer_fkey;"
         "alter table public.orders add foreign key (buyer) references public.users on delete cascade"
     )
@@ -54,26 +54,26 @@ def deleting(shop):
 
 
 @pytest.fixture
-def shop(theatre, tmp_path, monkeypatch):
-    """Three users with orders, a log, and a tracked table."""
-    if theatre.settings.users_table.name != "users":
-        pytest.skip("the list has the names of the default settings")
+def shop(checked_as_superuser, tmp_path, monkeypatch):
+    """A project with three users, their orders, an audit log, and a tracked table."""
+    if checked_as_superuser.settings.users_table.name != "users":
+        pytest.skip("the breakages use the names of the default settings")
     monkeypatch.chdir(tmp_path)
-    policy = json.dumps(theatre.settings.on_delete)
+    policy = json.dumps(checked_as_superuser.settings.on_delete)
     (tmp_path / "usersync.toml").write_text(f"on_delete = {policy}\n{TOML}")
-    monkeypatch.setenv("SUPABASE_DB_URL", theatre.project.database.dsn())
-    project = theatre.project
-    theatre.surgeon.execute(ORDERS)
-    run(track(theatre.settings, "public.orders", TrackOptions(), lambda _: False), project.owner)
+    monkeypatch.setenv("SUPABASE_DB_URL", checked_as_superuser.project.database.dsn())
+    project = checked_as_superuser.project
+    checked_as_superuser.fix_connection.execute(ORDERS)
+    run(track(checked_as_superuser.settings, "public.orders", TrackOptions(), lambda _: False), project.owner)
     for number, name in enumerate(("ada", "bob", "cyd")):
         user_id = project.auth.sign_up_email(f"{name}@example.com", data={"full_name": name})
         project.owner.execute("insert into public.orders values (%s, %s, 1)", [number, user_id])
         event = {"action": "order.made", "actor_id": str(user_id)}
         project.owner.execute("select public.record_audit_events(%s::jsonb)", [json.dumps([event])])
-    return theatre
+    return checked_as_superuser
 
 
-#: What may not get lost: by table, the column that names a row.
+#: The tables that may lose no row, each with the expression that identifies a row.
 DATA = {
     "auth.users": "id",
     "public.users": "id",
@@ -83,7 +83,7 @@ DATA = {
 }
 
 
-#: What the application made, and what reminds of tracked tables.
+#: The application's functions and triggers, and the functions of tracked tables.
 OBJECTS = """
     -- A function that is renamed is not lost.
     select 'function ' || oid from pg_proc
@@ -99,7 +99,7 @@ OBJECTS = """
 
 
 def data_of(connection):
-    """Every row, by table and key; and what the application and tracking have made."""
+    """Every row, by table and key; and the objects of the application and of tracked tables."""
     found = {("object", name): {} for (name,) in connection.execute(OBJECTS).fetchall()}
     for table, key in DATA.items():
         try:
@@ -122,12 +122,12 @@ def assert_nothing_is_lost(before, after):
             assert value is None or now == value or moved or added or counted, f"{place}.{column} was changed"
 
 
-def sick(shop):
+def failing(shop):
     return {check.code: check for check in run(examine(shop.settings), shop.project.owner) if check.findings}
 
 
 def paste_all(shop, checks):
-    """Paste every fix that is printed, as it is, and read nothing of it. What fails, fails."""
+    """Paste every fix as printed. A fix may fail."""
     for check in checks:
         lines = (check.fix or "").splitlines()
         for is_command, group in groupby(lines, lambda each: each.startswith("usersync ")):
@@ -137,7 +137,7 @@ def paste_all(shop, checks):
 
 def paste(shop, text):
     if text.startswith("usersync ") and " | " not in text:
-        # Whoever pastes it answers yes. The trial has tests of its own, and takes its time.
+        # The person who pastes it answers yes. The trial is slow, and has its own tests.
         arguments = shlex.split(text)[1:]
         command(arguments + (["--yes", "--no-trial"] if arguments[0] == "apply" else []))
         return
@@ -145,26 +145,26 @@ def paste(shop, text):
         text = install_script(shop.settings, transaction=True)
     if any(not line.startswith("--") for line in text.splitlines()):
         try:
-            shop.surgeon.execute(text)
+            shop.fix_connection.execute(text)
         except psycopg.Error:
-            shop.surgeon.rollback()
+            shop.fix_connection.rollback()
 
 
 @pytest.mark.parametrize("how", BREAKAGES)
-def test_a_breakage(shop, how):
+def test_doctor_notices_a_breakage_and_its_fixes_lose_nothing(shop, how):
     breakage = BREAKAGES[how]
     with psycopg.connect(shop.project.database.dsn("supabase_admin"), autocommit=True) as breaker:
         breaker.execute(breakage.sql.replace("{database}", shop.project.database.name))
-    before = data_of(shop.surgeon)
-    left = sick(shop)
+    before = data_of(shop.fix_connection)
+    left = failing(shop)
     assert breakage.code in left, left
-    for _ in range(3 if breakage.mended else 1):  # a fix may uncover what another one hid
+    for _ in range(3 if breakage.fixed_by_pasting else 1):  # fixing one problem may uncover another
         paste_all(shop, left.values())
-        left = sick(shop)
+        left = failing(shop)
         if not left:
             break
-    assert_nothing_is_lost(before, data_of(shop.surgeon))
-    assert (not left) == breakage.mended, left
+    assert_nothing_is_lost(before, data_of(shop.fix_connection))
+    assert (not left) == breakage.fixed_by_pasting, left
 
 
 @pytest.mark.parametrize("settings", [{"on_delete": "delete"}], indirect=True, ids=["delete"])
@@ -182,27 +182,26 @@ def test_a_breakage(shop, how):
         "an order that blocks a deletion",
     ],
 )
-def test_a_breakage_where_rows_are_deleted(deleting, how):
-    """With ``on_delete = "delete"`` and orders that are deleted with their buyer: pasting deletes no row."""
+def test_no_fix_deletes_a_row_with_on_delete_delete(deleting, how):
+    """Orders are deleted with their buyer."""
     shop = deleting
     sql = WHERE_ROWS_ARE_DELETED.get(how) or BREAKAGES[how].sql
     with psycopg.connect(shop.project.database.dsn("supabase_admin"), autocommit=True) as breaker:
         breaker.execute(sql)
-    before = data_of(shop.surgeon)
-    left = sick(shop)
+    before = data_of(shop.fix_connection)
+    left = failing(shop)
     assert left
     for _ in range(3):
         paste_all(shop, left.values())
-        left = sick(shop)
-    assert_nothing_is_lost(before, data_of(shop.surgeon))
+        left = failing(shop)
+    assert_nothing_is_lost(before, data_of(shop.fix_connection))
 
 
-def test_a_healthy_shop(shop):
-    assert sick(shop) == {}
+def test_without_a_breakage_every_check_is_ok(shop):
+    assert failing(shop) == {}
 
 
-def test_the_numbers_rise():
-    """Of 58 breakages 48 were noticed, and 31 mended by pasting alone, when the list was begun."""
+def test_the_counts_do_not_fall():
     assert len(BREAKAGES) >= 75
     assert sum(each.code is not None for each in BREAKAGES.values()) == len(BREAKAGES)
-    assert sum(each.mended for each in BREAKAGES.values()) >= 63
+    assert sum(each.fixed_by_pasting for each in BREAKAGES.values()) >= 63

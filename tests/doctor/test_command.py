@@ -1,4 +1,4 @@
-"""The command around the checks: what it prints, and how it ends."""
+"""The command `doctor`: its output and exit codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_of(code, title, status, detail, fix):
 
 
 OK = Check("D001", "One", "ok", "all is well")
-WARNING = check_of("D002", "Two", "warning", "it is odd", "usersync apply")
+WARNING = check_of("D002", "Two", "warning", "odd value", "usersync apply")
 PROBLEM = check_of("D003", "Three", "problem", "first\nsecond", "alter  table a;\nusersync sync")
 SKIPPED = Check("D004", "Four", "skipped", "not here")
 
@@ -42,14 +42,14 @@ def test_exit_codes(checks, strict, code):
     assert DoctorView(tuple(checks), "here", strict).exit_code == code
 
 
-def test_what_people_read():
+def test_output_for_people():
     lines = [click.unstyle(line) for line in DoctorView((OK, WARNING, PROBLEM, SKIPPED), "here").lines(80)]
     assert lines == [
         "here",
         "",
         "✓ D001  One: all is well",
         "! D002  Two",
-        "        it is odd",
+        "        odd value",
         "        fix:",
         "          usersync apply",
         "✗ D003  Three",
@@ -66,8 +66,8 @@ def test_what_people_read():
     ]
 
 
-def test_what_is_sql_and_what_is_for_a_shell():
-    check = check_of("D002", "Two", "problem", "it is odd", "-- first\ndrop function f;\nusersync apply")
+def test_fixes_name_sql_and_shell_parts():
+    check = check_of("D002", "Two", "problem", "odd value", "-- first\ndrop function f;\nusersync apply")
     lines = [click.unstyle(line).strip() for line in DoctorView((check,), "here").lines(80)]
     start = lines.index("fix, as SQL:")
     assert lines[start : start + 5] == [
@@ -79,9 +79,9 @@ def test_what_is_sql_and_what_is_for_a_shell():
     ]
 
 
-def test_an_advice_is_broken_at_words_and_code_is_not():
+def test_advice_is_wrapped_and_code_is_not():
     advice, code = "-- " + "word " * 40, "select " + "1 + " * 40 + "1;"
-    check = check_of("D002", "Two", "problem", "it is odd", f"{advice}\n{code}")
+    check = check_of("D002", "Two", "problem", "odd value", f"{advice}\n{code}")
     lines = [click.unstyle(line) for line in DoctorView((check,), "here").lines(80)]
     comments = [line for line in lines if line.strip().startswith("--")]
     assert len(comments) > 1
@@ -89,8 +89,8 @@ def test_an_advice_is_broken_at_words_and_code_is_not():
     assert f"          {code}" in lines
 
 
-def test_a_terminal_obeys_nothing_that_the_database_says():
-    hostile = check_of("D018", "Ledger", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
+def test_escape_sequences_from_the_database_do_not_reach_the_terminal():
+    hostile = check_of("D018", "Failures table", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
     text = "\n".join(DoctorView((hostile,), "here").lines(80))
     assert "\x1b[31mred" not in text
     assert "\x1b]0" not in text
@@ -112,21 +112,21 @@ def doctor(database, tmp_path, monkeypatch, capsys):
 @pytest.mark.newest_server
 class TestOnADatabase:
     @pytest.mark.parametrize("regime", ["old", "new"])
-    def test_a_healthy_one(self, doctor):
+    def test_a_healthy_database(self, doctor):
         code, said = doctor()
         assert code == 0, said.out
         assert "✓ D004  Triggers on the auth server's table" in said.out
         assert "33 ok, no warnings, no problems" in said.out
         assert "✓ D023  Pooler: none" in said.out
 
-    def test_a_sick_one(self, doctor, superuser):
+    def test_a_problem(self, doctor, superuser):
         superuser.execute("alter table auth.users disable trigger on_auth_user_created")
         code, said = doctor("--only", "d004,D009")
         assert code == 1
         assert "usersync apply" in said.out
         assert "1 ok, no warnings, 1 problem" in said.out
 
-    def test_for_programs(self, doctor, superuser):
+    def test_json(self, doctor, superuser):
         superuser.execute("grant execute on function public.user_sync_status() to anon")
         code, said = doctor("--json", "--only", "D009")
         document = json.loads(said.out)
@@ -141,7 +141,7 @@ class TestOnADatabase:
         assert doctor("--only", "D011")[0] == 0
         assert doctor("--only", "D011", "--strict")[0] == 1
 
-    def test_without_a_settings_file_it_goes_by_the_database(self, doctor, postgres, tmp_path):
+    def test_without_a_settings_file_it_uses_the_settings_in_the_database(self, doctor, postgres, tmp_path):
         run_plan(installation.apply(replace(logged(), lock_timeout_ms=600)), postgres)
         assert doctor()[0] == 0
         (tmp_path / "usersync.toml").write_text("lock_timeout_ms = 700", "utf-8")
@@ -149,7 +149,7 @@ class TestOnADatabase:
         assert code == 1
         assert "lock_timeout_ms is 600 in the database, and 700 in" in said.out
 
-    def test_without_a_settings_file_an_edited_function_is_still_seen(self, doctor, postgres):
+    def test_without_a_settings_file_an_edited_function_is_reported(self, doctor, postgres):
         run_plan(
             installation.apply(replace(logged(), columns=logged().columns[::-1], lock_timeout_ms=600)),
             postgres,
@@ -160,16 +160,16 @@ class TestOnADatabase:
         assert code == 1
         assert "handle_new_user" in said.out
 
-    def test_settings_that_nobody_understands_any_more(self, doctor, postgres):
+    def test_invalid_settings_in_the_database(self, doctor, postgres):
         postgres.execute("""update usersync.settings set settings = '{"on_delete": "explode"}'""")
         code, said = doctor("--only", "D004,D020")
         assert code == 1
         assert "1 ok, no warnings, 1 problem" in said.out
 
-    def test_a_role_that_may_not_look(self, doctor, database):
+    def test_a_role_without_privileges(self, doctor, database):
         code, said = doctor("--dsn", database.dsn("service_role"))
         assert code == 1
-        assert "role service_role cannot look" in said.out
+        assert "the role service_role cannot inspect the database" in said.out
 
     def test_an_unknown_check(self, doctor):
         code, said = doctor("--only", "D004,D999")

@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 from usersync.doctor import CANARY
-from usersync.doctor import CHECKS as LOOKING
+from usersync.doctor import CHECKS as WITHOUT_CANARY
 
-CHECKS = sorted((*LOOKING, *CANARY), key=lambda check: check.code)
+CHECKS = sorted((*WITHOUT_CANARY, *CANARY), key=lambda check: check.code)
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
 
 
-def test_each_check_has_a_section_of_its_title_and_nothing_else_has():
+def test_the_sections_are_the_checks_with_their_titles():
     found = re.findall(r"^## (.+)\n\n\*(.+)\*\n", PAGE.read_text("utf-8"), re.MULTILINE)
     assert found == [(check.code, check.title) for check in CHECKS]
     assert len(re.findall(r"^## ", PAGE.read_text("utf-8"), re.MULTILINE)) == len(CHECKS)
@@ -21,7 +21,7 @@ def test_each_section_has_a_fix():
     assert [section[:4] for section in sections if "**Fix**: " not in section] == []
 
 
-def test_the_numbers_are_the_files():
-    folder = Path(__file__).parents[2] / "src" / "usersync" / "plans" / "doctor"
+def test_each_check_has_a_file_of_its_number():
+    folder = Path(__file__).parents[2] / "src" / "usersync" / "doctor" / "checks"
     numbers = sorted(path.name[:4].upper() for path in folder.glob("d[0-9]*.py"))
     assert numbers == [check.code for check in CHECKS] == [f"D{n:03}" for n in range(1, len(CHECKS) + 1)]

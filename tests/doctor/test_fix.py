@@ -1,11 +1,11 @@
-"""``usersync doctor --fix``: mends what is usersync's own, and leaves the rest to people."""
+"""``usersync doctor --fix`` fixes usersync's own objects, and leaves the rest to people."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from test_canary import everything
+from test_canary import snapshot
 
 from fix_project import NAMES
 from usersync.cli.main import run
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.newest_server
 
 
 def as_toml(value):
-    """Settings as a file has them; a table within one line."""
+    """Settings as TOML, with inline tables."""
     lines = []
     for name, each in value.items():
         lines.append(f"{json.dumps(name)} = {_toml_value(each)}")
@@ -29,9 +29,9 @@ def _toml_value(value):
 
 
 @pytest.fixture
-def doctor(clinic, names, tmp_path, monkeypatch, capsys):
+def doctor(checked, names, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SUPABASE_DB_URL", clinic.project.database.dsn())
+    monkeypatch.setenv("SUPABASE_DB_URL", checked.project.database.dsn())
     (tmp_path / "usersync.toml").write_text(as_toml(NAMES[names][0] | {"audit": {"enabled": True}}), "utf-8")
 
     def call(*options):
@@ -43,10 +43,10 @@ def doctor(clinic, names, tmp_path, monkeypatch, capsys):
 
 NEXT_MONTH = "(select to_char(now() at time zone 'UTC' + interval '1 month', 'YYYY_MM'))"
 
-#: What is broken, by the check that sees it. All of it is usersync's own.
+#: Damage to usersync's own objects, with the check that reports it.
 SAFE = {
-    "a migration that is not noted": ("D003", "delete from usersync.schema_version where version = 1"),
-    "the ledger's table": ("D003", "drop table usersync.sync_failures cascade"),
+    "a migration that is not recorded": ("D003", "delete from usersync.schema_version where version = 1"),
+    "the failures table": ("D003", "drop table usersync.sync_failures cascade"),
     "a missing trigger": ("D004", "drop trigger on_auth_user_updated on auth.users"),
     "a disabled trigger": ("D004", "alter table auth.users disable trigger on_auth_user_created"),
     "an edited trigger": (
@@ -65,11 +65,11 @@ SAFE = {
         ),
     ),
     "an open search path": ("D007", "alter function usersync.handle_new_user() reset search_path"),
-    "another's rights": ("D007", "alter function usersync.handle_new_user() security invoker"),
-    "a function for everybody": ("D009", "grant execute on function public.user_sync_status() to anon"),
-    "the schema for everybody": ("D009", "grant usage on schema usersync to public"),
-    "a table for somebody": ("D009", "grant update (message) on usersync.sync_failures to anon"),
-    "nobody to call": (
+    "SECURITY INVOKER": ("D007", "alter function usersync.handle_new_user() security invoker"),
+    "a function for anon": ("D009", "grant execute on function public.user_sync_status() to anon"),
+    "the schema for public": ("D009", "grant usage on schema usersync to public"),
+    "a column for anon": ("D009", "grant update (message) on usersync.sync_failures to anon"),
+    "service_role without EXECUTE": (
         "D009",
         "revoke execute on function public.ensure_user_exists(uuid) from service_role",
     ),
@@ -89,34 +89,34 @@ SAFE = {
             "for each statement execute function usersync.handle_new_user()"
         ),
     ),
-    "somebody's trigger under our name": (
+    "a third-party trigger with the name of ours": (
         "D004",
         (
-            "create function public.somebodys() returns trigger language plpgsql as 'begin return new; end';"
+            "create function public.of_the_app() returns trigger language plpgsql as 'begin return new; end';"
             "create or replace trigger on_auth_user_created after insert on auth.users "
-            "for each row execute function public.somebodys()"
+            "for each row execute function public.of_the_app()"
         ),
     ),
 }
 
 
 @pytest.mark.parametrize("how", SAFE)
-def test_what_is_ours_is_mended(clinic, doctor, root, how):
+def test_our_objects_are_fixed(checked, doctor, root, how):
     code, damage = SAFE[how]
     root.execute(damage)
-    assert clinic.check(code).status != "ok"
+    assert checked.check(code).status != "ok"
     ended, said = doctor("--fix", "--yes")
     assert ended == 0, said.out
-    assert clinic.sick() == {}
+    assert checked.failing() == {}
     shown, _, report = said.out.partition("D001")
     assert f"{code}" in shown
     assert "done" in report or "done" in shown
 
 
-#: What is for a person: the application's tables, another role's objects, a decision.
+#: Damage that a person has to fix: in the application's tables or another role's objects, or by a decision.
 UNSAFE = {
     "another owner": ("D007", "alter function usersync.handle_new_user() owner to supabase_admin"),
-    "a right of the owner": ("D008", "revoke update on auth.users from postgres"),
+    "a privilege of the owner": ("D008", "revoke update on auth.users from postgres"),
     "no row-level security": (
         "D010",
         (
@@ -125,7 +125,7 @@ UNSAFE = {
         ),
     ),
     "no users table": ("D012", "alter table {users} rename to kept"),
-    "a column that refuses null": ("D012", "alter table {users} add column demanded text not null"),
+    "a NOT NULL column": ("D012", "alter table {users} add column demanded text not null"),
     "a foreign key that blocks": (
         "D013",
         "alter table {users} add foreign key ({key}) references auth.users (id)",
@@ -156,75 +156,75 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("how", UNSAFE)
-def test_what_is_not_ours_is_named_and_left(clinic, doctor, root, how):
+def test_other_objects_are_reported_and_not_changed(checked, doctor, root, how):
     code, damage = UNSAFE[how]
     names = {
-        "{users}": clinic.project.users,
-        "{key}": '"' + clinic.settings.key + '"',
-        "{email}": clinic.project.column("email"),
-        "{schema}": '"' + clinic.settings.users_table.schema.replace('"', '""') + '"',
+        "{users}": checked.project.users,
+        "{key}": '"' + checked.settings.key + '"',
+        "{email}": checked.project.column("email"),
+        "{schema}": '"' + checked.settings.users_table.schema.replace('"', '""') + '"',
     }
     for name, here in names.items():
         damage = damage.replace(name, here)
     root.execute(damage)
-    before = everything(root)
+    before = snapshot(root)
     _, said = doctor("--fix", "--yes", "--json")
     document = json.loads(said.out)
     found = {check["code"]: check for check in document["checks"]}
     assert found[code]["status"] in ("warning", "problem")
     assert found[code]["fix"]
-    # What is tried in vain, because somebody else owns it, has changed nothing.
+    # A fix that fails because another role owns the object has changed nothing.
     assert all(each["error"] for each in document["mended"])
-    assert everything(root) == before
+    assert snapshot(root) == before
 
 
-def test_a_new_table_is_not_made_on_the_side(clinic, doctor, root):
-    """What ``usersync apply`` would do beside: the users table was renamed, and a trigger is disabled."""
-    root.execute(f"alter table {clinic.project.users} rename to kept")
+def test_no_new_table_is_created(checked, doctor, root):
+    """The users table was renamed, and a trigger is disabled: ``usersync apply`` would create a table."""
+    root.execute(f"alter table {checked.project.users} rename to kept")
     root.execute("alter table auth.users disable trigger on_auth_user_created")
-    before = everything(root)
+    before = snapshot(root)
     code, said = doctor("--fix", "--yes")
     assert code == 1
     assert "D012" in said.out
-    assert everything(root) == before
+    assert snapshot(root) == before
 
 
-def test_the_sql_is_shown_and_kept(doctor, root):
+def test_the_sql_is_shown_and_in_the_json(doctor, root):
     root.execute("grant usage on schema usersync to anon")
     _, said = doctor("--fix", "--yes")
     assert said.out.startswith("-- D009\nrevoke all on schema usersync from anon;\n\n")
     root.execute("grant usage on schema usersync to anon")
-    (mended,) = json.loads(doctor("--fix", "--yes", "--json")[1].out)["mended"]
-    assert mended == {"codes": ["D009"], "fix": mended["sql"], "sql": mended["sql"], "error": None}
+    (fixed,) = json.loads(doctor("--fix", "--yes", "--json")[1].out)["mended"]
+    assert fixed == {"codes": ["D009"], "fix": fixed["sql"], "sql": fixed["sql"], "error": None}
 
 
-def test_one_fix_that_fails_keeps_no_other_from_being_made(clinic, doctor, root):
+def test_a_failed_fix_does_not_prevent_the_others(checked, doctor, root):
     root.execute("grant usage on schema usersync to anon")
     root.execute("alter function usersync.handle_new_user() owner to supabase_admin")
     root.execute("alter function usersync.handle_new_user() reset search_path")
     code, said = doctor("--fix", "--yes")
     assert code == 1
     assert "must be owner of function handle_new_user" in said.out
-    assert clinic.check("D009").status == "ok"
+    assert checked.check("D009").status == "ok"
 
 
 _FUNCTIONS = "select signature, checksum, fingerprint, installed_at from usersync.functions order by 1"
 
 
-def test_the_settings_in_the_database_do_without_a_file(doctor, clinic, root, tmp_path):
-    """They say the order of the mapping, too: no function is made anew."""
+def test_without_a_file_the_settings_in_the_database_are_used(doctor, checked, root, tmp_path):
+    """They include the order of the columns, so no function is replaced."""
     (tmp_path / "usersync.toml").unlink()
     before = root.execute(_FUNCTIONS).fetchall()
     root.execute("alter table auth.users disable trigger on_auth_user_created")
     code, _ = doctor("--fix", "--yes")
     assert code == 0
-    assert clinic.check("D006").status == "ok"
+    assert checked.check("D006").status == "ok"
     assert root.execute(_FUNCTIONS).fetchall() == before
 
 
-def test_settings_of_nowhere_are_not_applied(doctor, clinic, root, tmp_path):
-    """0.1.0 did not keep the order of the mapping; without a file each function would be made anew."""
-    if clinic.settings.columns[0].name == "email":
+def test_settings_of_unknown_column_order_are_not_applied(doctor, checked, root, tmp_path):
+    """0.1.0 did not store the order of the columns: without a file each function would be replaced."""
+    if checked.settings.columns[0].name == "email":
         pytest.skip("the default mapping is known")
     (tmp_path / "usersync.toml").unlink()
     root.execute("update usersync.settings set settings = settings - 'column_order'")
@@ -232,16 +232,16 @@ def test_settings_of_nowhere_are_not_applied(doctor, clinic, root, tmp_path):
     code, said = doctor("--fix", "--yes")
     assert code == 1
     assert "usersync apply" in said.out
-    assert clinic.check("D006").status == "ok"
+    assert checked.check("D006").status == "ok"
 
 
-def test_nobody_to_ask(doctor):
+def test_without_a_terminal_yes_is_required(doctor):
     code, said = doctor("--fix")
     assert code == 2
     assert "add --yes" in said.err
 
 
-def test_somebody_who_says_no(clinic, doctor, root, monkeypatch):
+def test_nothing_runs_if_the_answer_is_no(checked, doctor, root, monkeypatch):
     asked = []
     monkeypatch.setattr("usersync.cli.options.can_ask", lambda: True)
     monkeypatch.setattr("usersync.cli.output.Output.confirm", lambda _, question: asked.append(question))
@@ -251,16 +251,16 @@ def test_somebody_who_says_no(clinic, doctor, root, monkeypatch):
     assert "revoke all on schema usersync from anon;" in said.out
     (question,) = asked
     assert question.startswith("Run 1 fix in ")
-    assert clinic.check("D009").status == "problem"
+    assert checked.check("D009").status == "problem"
 
 
-def test_nothing_to_mend(doctor):
+def test_nothing_to_fix(doctor):
     code, said = doctor("--fix", "--yes")
     assert code == 0
     assert "33 ok" in said.out
 
 
-def test_a_table_that_is_in_use_is_waited_for_a_moment_only(clinic, doctor, root, monkeypatch):
+def test_a_locked_table_is_waited_for_only_briefly(checked, doctor, root, monkeypatch):
     monkeypatch.setattr("usersync.transports.lock_retry._ATTEMPTS", 2)
     root.execute("alter table auth.users disable trigger on_auth_user_created")
     with root.transaction(force_rollback=True):
@@ -270,8 +270,8 @@ def test_a_table_that_is_in_use_is_waited_for_a_moment_only(clinic, doctor, root
     assert "other sessions hold locks on it" in " ".join(said.out.split())
 
 
-def test_what_several_checks_ask_for_is_run_once(clinic, root):
+def test_a_fix_of_several_checks_runs_once(checked, root):
     root.execute("alter function usersync.handle_new_user() reset search_path")
     root.execute("alter table auth.users disable trigger on_auth_user_created")
-    found = remedies(clinic.check_all().values())
+    found = remedies(checked.check_all().values())
     assert [(each.codes, each.fix) for each in found] == [(("D004", "D006", "D007"), "usersync apply")]

@@ -1,4 +1,4 @@
-"""D006 to D008: the functions, how safe they are, and what their owner may do."""
+"""D006 to D008: the functions, their safety, and the privileges of their owner."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from usersync.doctor import choose, examine
 from usersync.transports.run import run
 
 
-def test_d006_a_missing_function(clinic):
-    clinic.project.owner.execute("drop function usersync.handle_new_user() cascade")
-    check = clinic.cures("D006")
+def test_d006_a_missing_function(checked):
+    checked.project.owner.execute("drop function usersync.handle_new_user() cascade")
+    check = checked.is_fixed_by_pasting("D006")
     assert "usersync.handle_new_user() is missing" in check.detail
-    assert clinic.sick() == {}
+    assert checked.failing() == {}
 
 
-def test_d006_an_edited_function(clinic):
-    clinic.project.owner.execute(
+def test_d006_an_edited_function(checked):
+    checked.project.owner.execute(
         "create or replace function usersync.handle_new_user() returns trigger language plpgsql "
         "as 'begin return null; end'"
     )
-    found = clinic.check_all()
+    found = checked.check_all()
     assert "somebody edited it" in found["D006"].detail
-    # CREATE OR REPLACE takes both away without a word.
+    # CREATE OR REPLACE resets both silently.
     assert "SECURITY INVOKER, and is meant to be SECURITY DEFINER" in found["D007"].detail
     assert "search path" in found["D007"].detail
-    clinic.cures("D006")
-    assert clinic.sick() == {}
+    checked.is_fixed_by_pasting("D006")
+    assert checked.failing() == {}
 
 
 @pytest.mark.newest_server
-def test_d006_a_function_that_no_release_has_any_more(clinic):
-    clinic.project.owner.execute(
+def test_d006_a_function_of_an_older_release(checked):
+    checked.project.owner.execute(
         "create function usersync.old() returns int language sql set search_path = pg_catalog, pg_temp "
         "as 'select 1'; comment on function usersync.old() is 'usersync: of an older release'"
     )
-    assert "no longer used" in clinic.cures("D006").detail
+    assert "no longer used" in checked.is_fixed_by_pasting("D006").detail
 
 
 @pytest.mark.parametrize(
@@ -50,48 +50,52 @@ def test_d006_a_function_that_no_release_has_any_more(clinic):
     ],
 )
 @pytest.mark.newest_server
-def test_d007_a_function_that_is_not_safe(clinic, change, said):
-    clinic.project.owner.execute(f"alter function {change}")
-    assert said in clinic.cures("D007").detail
+def test_d007_an_unsafe_function(checked, change, said):
+    checked.project.owner.execute(f"alter function {change}")
+    assert said in checked.is_fixed_by_pasting("D007").detail
 
 
-def test_d007_a_function_of_another_owner(theatre):
-    theatre.surgeon.execute("alter function usersync.handle_new_user() owner to supabase_admin")
-    check = theatre.cures("D007")
+def test_d007_a_function_of_another_owner(checked_as_superuser):
+    checked_as_superuser.fix_connection.execute(
+        "alter function usersync.handle_new_user() owner to supabase_admin"
+    )
+    check = checked_as_superuser.is_fixed_by_pasting("D007")
     assert "belongs to supabase_admin, and the schema usersync to postgres" in check.detail
 
 
 @pytest.mark.newest_server
-def test_nobody_takes_over_or_hands_on_a_strangers_function_that_is_commented_as_ours(theatre):
-    theatre.surgeon.execute(
+def test_d007_a_foreign_function_with_our_comment_is_not_taken_over(checked_as_superuser):
+    checked_as_superuser.fix_connection.execute(
         "create function public.\"x; --\"() returns int language sql security definer as 'select 1';"
         "comment on function public.\"x; --\"() is 'usersync: fake'"
     )
-    check = theatre.check("D007")
-    assert "belongs to supabase_admin, and is none of ours" in check.detail
-    assert check.fix == '-- Unless somebody needs it, drop it: drop function public."x; --"();'
-    assert theatre.check_all()["D009"].status == "ok"
+    check = checked_as_superuser.check("D007")
+    assert "is not its function. It belongs to supabase_admin" in check.detail
+    assert check.fix == '-- If the application does not need it, drop it: drop function public."x; --"();'
+    assert checked_as_superuser.check_all()["D009"].status == "ok"
 
 
-def test_d008_an_owner_without_rights_on_the_auth_servers_table(theatre):
-    theatre.surgeon.execute("revoke all on table auth.users from postgres cascade")
-    check = theatre.cures("D008")
+def test_d008_an_owner_without_privileges_on_auth_users(checked_as_superuser):
+    checked_as_superuser.fix_connection.execute("revoke all on table auth.users from postgres cascade")
+    check = checked_as_superuser.is_fixed_by_pasting("D008")
     assert "postgres lacks UPDATE on table auth.users" in check.detail
 
 
 @pytest.mark.newest_server
-def test_d008_an_owner_who_may_nothing(theatre):
-    """A role of the test's own: the attributes and memberships of a role are the whole server's."""
-    role, surgeon = f"owner_{uuid.uuid4().hex[:12]}", theatre.surgeon
-    users = theatre.settings.users_table
-    surgeon.execute(f"create role {role}")
+def test_d008_an_owner_without_privileges(checked_as_superuser):
+    """A new role, because a role's attributes and memberships apply to the whole server."""
+    role, fix_connection = f"owner_{uuid.uuid4().hex[:12]}", checked_as_superuser.fix_connection
+    users = checked_as_superuser.settings.users_table
+    fix_connection.execute(f"create role {role}")
     try:
-        surgeon.execute(f"alter schema usersync owner to {role}")
-        said = run(examine(theatre.settings, choose(["D008"])), surgeon)[0]
-        theatre.surgeon.execute(said.fix)
-        after = run(examine(theatre.settings, choose(["D008"])), surgeon)[0]
+        fix_connection.execute(f"alter schema usersync owner to {role}")
+        said = run(examine(checked_as_superuser.settings, choose(["D008"])), fix_connection)[0]
+        checked_as_superuser.fix_connection.execute(said.fix)
+        after = run(examine(checked_as_superuser.settings, choose(["D008"])), fix_connection)[0]
     finally:
-        surgeon.execute(f"reassign owned by {role} to postgres; drop owned by {role}; drop role {role}")
+        fix_connection.execute(
+            f"reassign owned by {role} to postgres; drop owned by {role}; drop role {role}"
+        )
     without_quotes = said.detail.replace('"', "")
     assert f"{role} lacks USAGE on schema auth" in said.detail
     assert f"{role} lacks SELECT, UPDATE on table auth.users" in said.detail

@@ -12,25 +12,24 @@ from usersync.transports.run import run
 from usersync.transports.steps import BEGIN, query
 
 
-def test_a_healthy_database_has_nothing_to_say(clinic):
-    clinic.project.auth.sign_up_email("ada@example.com")
-    assert clinic.sick() == {}
+def test_every_check_is_ok_on_a_healthy_database(checked):
+    checked.project.auth.sign_up_email("ada@example.com")
+    assert checked.failing() == {}
 
 
-def test_nothing_is_written(clinic, root):
-    """Not a row of any table differs afterwards, the catalog's included, whatever the checks find."""
-    clinic.project.owner.execute(SICK.format(users=clinic.project.users))
-    clinic.project.auth.sign_up_email("ada@example.com")
+def test_nothing_is_written(checked, root):
+    """No row of any table differs afterwards, the catalog included, even if checks fail."""
+    checked.project.owner.execute(DAMAGE.format(users=checked.project.users))
+    checked.project.auth.sign_up_email("ada@example.com")
     before = _fingerprint(root)
-    assert len(clinic.sick()) > 4
+    assert len(checked.failing()) > 4
     assert _fingerprint(root) == before
 
 
 @pytest.mark.newest_server
-def test_the_server_sees_to_it(clinic):
-    """Every transaction of the doctor's is a read-only one."""
-    plan = examine(clinic.settings)
-    said = []
+def test_every_transaction_is_read_only(checked):
+    plan = examine(checked.settings)
+    statements = []
 
     def listening():
         rows = None
@@ -39,30 +38,30 @@ def test_the_server_sees_to_it(clinic):
                 step = plan.send(rows)
             except StopIteration as end:
                 return end.value
-            said.append(step.sql)
+            statements.append(step.sql)
             rows = yield step
 
-    run(listening(), clinic.project.owner)
-    begun = [after for sql, after in pairwise(said) if sql == BEGIN.sql]
+    run(listening(), checked.project.owner)
+    begun = [after for sql, after in pairwise(statements) if sql == BEGIN.sql]
     assert set(begun) == {"set transaction read only"}
-    assert said.count(BEGIN.sql) == said.count("commit") == len(CHECKS) + 2
+    assert statements.count(BEGIN.sql) == statements.count("commit") == len(CHECKS) + 2
 
 
 @pytest.mark.newest_server
-def test_a_check_that_crashes_hides_nothing_of_the_others(clinic):
-    def refused(_patient):
+def test_a_check_that_crashes_does_not_hide_the_others(checked):
+    def refused(_context):
         return (yield from query("select 1 / 0"))
 
-    def mistaken(_patient):
+    def mistaken(_context):
         yield from query("select")
         raise KeyError("a mistake in a check")
 
-    def written(_patient):
+    def written(_context):
         return (yield from query("delete from usersync.settings"))
 
     looks = [refused, mistaken, written]
     checks = [replace(check, look=look) for check, look in zip(CHECKS, looks, strict=False)]
-    found = run(examine(clinic.settings, (*checks, *choose(["D018"]))), clinic.project.owner)
+    found = run(examine(checked.settings, (*checks, *choose(["D018"]))), checked.project.owner)
     assert [check.status for check in found] == ["problem"] * 3 + ["ok"]
     assert "SQLSTATE 22012" in found[0].detail
     assert "KeyError" in found[1].detail
@@ -70,37 +69,37 @@ def test_a_check_that_crashes_hides_nothing_of_the_others(clinic):
 
 
 @pytest.mark.newest_server
-def test_a_locked_table_holds_nothing_up(clinic):
-    table, column = clinic.settings.users_table, clinic.project.columns["email"]
-    with broken_users_table(clinic.project.database.dsn(), "locked", table=table, column=column):
-        sick = clinic.sick()
-    assert set(sick) == {"D017"}
-    assert "SQLSTATE 55P03" in sick["D017"]
+def test_a_locked_table_fails_only_the_checks_that_read_it(checked):
+    table, column = checked.settings.users_table, checked.project.columns["email"]
+    with broken_users_table(checked.project.database.dsn(), "locked", table=table, column=column):
+        failing = checked.failing()
+    assert set(failing) == {"D017"}
+    assert "SQLSTATE 55P03" in failing["D017"]
 
 
 @pytest.mark.newest_server
-def test_a_lost_connection_ends_it(clinic, root):
-    def killed(_patient):
+def test_a_lost_connection_ends_the_run(checked, root):
+    def killed(_context):
         return (yield from query("select pg_terminate_backend(pg_backend_pid())"))
 
     checks = (replace(CHECKS[0], look=killed), *CHECKS[1:])
     with (
-        clinic.project.database.connect("postgres") as connection,
+        checked.project.database.connect("postgres") as connection,
         pytest.raises(ConnectionFailedError),
     ):
-        run(examine(clinic.settings, checks), connection)
+        run(examine(checked.settings, checks), connection)
 
 
 @pytest.mark.newest_server
-def test_an_open_transaction_of_the_callers_is_refused(clinic):
-    with clinic.project.database.connect("postgres", autocommit=False) as connection:
+def test_an_open_transaction_of_the_caller_is_refused(checked):
+    with checked.project.database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")
         with pytest.raises(UsersyncError, match="needs a transaction of its own"):
-            run(examine(clinic.settings), connection)
+            run(examine(checked.settings), connection)
         connection.execute("select 1")
 
 
-SICK = """
+DAMAGE = """
     alter table {users} add column demanded text not null;
     alter function usersync.handle_new_user() reset search_path;
     grant usage on schema usersync to anon;
@@ -114,7 +113,7 @@ _TABLES = """
 
 
 def _fingerprint(connection):
-    """Who wrote each row where, for every table of this database."""
+    """A hash of each row's place and writing transaction, for every table of this database."""
     names = [row[0] for row in connection.execute(_TABLES).fetchall()]
     rows = "select count(*), sum(hashtextextended(concat(ctid, ' ', xmin, ' ', xmax), 0)) from {}"
     return {name: connection.execute(rows.format(name)).fetchone() for name in names}

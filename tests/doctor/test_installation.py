@@ -15,39 +15,39 @@ from usersync.transports.run import run
 
 
 @pytest.mark.newest_server
-def test_d001_names_the_role_and_both_versions(clinic):
-    detail = clinic.check("D001").detail
+def test_d001_names_the_role_and_both_versions(checked):
+    detail = checked.check("D001").detail
     assert "role postgres" in detail
     assert "PostgreSQL" in detail
 
 
 @pytest.mark.newest_server
-def test_d001_a_database_set_up_by_an_older_release(clinic):
-    clinic.project.owner.execute(
+def test_d001_a_database_set_up_by_an_older_release(checked):
+    checked.project.owner.execute(
         """update usersync.settings set settings = settings || '{"library_version": "0.0.1"}'"""
     )
-    check = clinic.cures("D001", "warning")
+    check = checked.is_fixed_by_pasting("D001", "warning")
     assert "usersync 0.0.1" in check.detail
 
 
 @pytest.mark.newest_server
-def test_d001_a_database_set_up_by_a_newer_release(clinic):
-    clinic.project.owner.execute(
+def test_d001_a_database_set_up_by_a_newer_release(checked):
+    checked.project.owner.execute(
         """update usersync.settings set settings = settings || '{"library_version": "999.0.0"}'"""
     )
-    found = clinic.check_all()
+    found = checked.check_all()
     assert found["D001"].status == found["D003"].status == "problem"
     assert found["D001"].fix == "Upgrade usersync on this machine to 999.0.0 or newer."
     assert found["D006"].status == "skipped"
 
 
-#: What is looked at whatever database it is: the pooler, the clock, the spool.
+#: Checks that need no usersync in the database: the pooler, the clock, the spool.
 OF_THIS_MACHINE = ("D023", "D031", "D032", "D036")
 
 
 @pytest.mark.newest_server
 def test_d001_the_wrong_database(superuser):
-    """No auth server's table: one problem, and reasons instead of errors."""
+    """Without the auth server's table there is one problem, and the other checks are skipped."""
     settings = dataclasses.replace(
         logged(), source_table=dataclasses.replace(logged().source_table, name="people")
     )
@@ -58,50 +58,50 @@ def test_d001_the_wrong_database(superuser):
 
 
 @pytest.mark.newest_server
-def test_d001_an_old_server(clinic):
-    """None is tested on; the check is asked with what one would say."""
+def test_d001_an_old_server(checked):
+    """No such server is in the tests, so the check gets another version number."""
 
-    inspection = run(inspect(render_bundle(clinic.settings)), clinic.project.owner)
+    inspection = run(inspect(render_bundle(checked.settings)), checked.project.owner)
     catalog = {**inspection.catalog, "server_version": 140011}
-    found = find(clinic.settings, dataclasses.replace(inspection, catalog=catalog))
+    found = find(checked.settings, dataclasses.replace(inspection, catalog=catalog))
     (finding,) = [each for each in found if each.code == "D001"]
     assert "PostgreSQL 14 is too old" in finding.message
 
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("role", ["service_role", "authenticated", "supabase_auth_admin"])
-def test_d001_a_role_that_may_not_look(clinic, role):
-    with clinic.project.database.connect(role) as connection:
-        found = run(examine(clinic.settings), connection)
+def test_d001_a_role_without_privileges(checked, role):
+    with checked.project.database.connect(role) as connection:
+        found = run(examine(checked.settings), connection)
     assert found[0].status == "problem"
-    assert f"role {role} cannot look" in found[0].detail
+    assert f"the role {role} cannot inspect the database" in found[0].detail
     assert "permission denied" in found[0].detail
     assert "postgresql://postgres:" in found[0].fix
     assert {check.status for check in found[1:]} == {"skipped"}
 
 
 @pytest.mark.newest_server
-def test_d001_is_told_even_when_it_was_not_asked_for(clinic):
-    with clinic.project.database.connect("service_role") as connection:
-        found = run(examine(clinic.settings, choose(["D017"])), connection)
+def test_d001_is_reported_even_if_not_selected(checked):
+    with checked.project.database.connect("service_role") as connection:
+        found = run(examine(checked.settings, choose(["D017"])), connection)
     assert [check.code for check in found] == ["D001", "D017"]
 
 
-def test_d002_not_installed(clinic, root):
+def test_d002_not_installed(checked, root):
     root.execute("drop schema usersync cascade; alter table auth.users disable trigger user")
     root.execute("drop function public.ensure_user_exists, public.user_sync_status")
     root.execute("drop function public.sync_existing_auth_users")
-    found = clinic.check_all()
+    found = checked.check_all()
     assert found["D002"].status == "problem"
     for code in ("D003", "D004", "D006", "D007", "D008", "D009", "D012", "D017", "D018", "D019", "D020"):
         assert found[code].status == "skipped", found[code]
         assert "not installed" in found[code].detail
-    clinic.cures("D002")
-    clinic.project.client.reconcile()
-    assert clinic.sick() == {}
+    checked.is_fixed_by_pasting("D002")
+    checked.project.client.reconcile()
+    assert checked.failing() == {}
 
 
-RECIPE = """
+HAND_WRITTEN = """
     create function public.handle_new_user() returns trigger language plpgsql security definer as $$
     begin insert into public.users (id) values (new.id); return new; end $$;
     create trigger on_auth_user_created after insert on auth.users
@@ -110,8 +110,8 @@ RECIPE = """
 
 
 @pytest.mark.newest_server
-def test_d002_a_recipe_is_in_the_way(database, postgres):
-    postgres.execute(RECIPE)
+def test_d002_a_hand_written_trigger_blocks_the_installation(database, postgres):
+    postgres.execute(HAND_WRITTEN)
     check = run(examine(logged(), choose(["D002"])), postgres)[0]
     assert "public.handle_new_user" in check.detail
     assert check.fix == "usersync apply --adopt"
@@ -120,10 +120,10 @@ def test_d002_a_recipe_is_in_the_way(database, postgres):
 
 
 @pytest.mark.newest_server
-def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(database, postgres):
+def test_d002_a_hand_written_trigger_that_cannot_be_restored_is_not_dropped(database, postgres):
     """Pasting the fix drops nothing: the function, and a trigger of another table, would be lost."""
     postgres.execute(
-        RECIPE.replace("create trigger", "create constraint trigger").replace(
+        HAND_WRITTEN.replace("create trigger", "create constraint trigger").replace(
             "for each row", "deferrable initially deferred for each row"
         )
     )
@@ -145,39 +145,39 @@ def test_d002_a_recipe_that_cannot_be_brought_back_is_for_a_person_to_drop(datab
 
 
 @pytest.mark.newest_server
-def test_d005_lists_a_recipes_trigger_of_our_name(database, postgres):
-    postgres.execute(RECIPE)
+def test_d005_lists_a_hand_written_trigger_with_our_name(database, postgres):
+    postgres.execute(HAND_WRITTEN)
     detail = run(examine(logged(), choose(["D005"])), postgres)[0].detail
     assert "on_auth_user_created (public.handle_new_user)" in detail
 
 
-def test_d003_a_migration_that_was_not_applied(clinic):
-    clinic.project.owner.execute("delete from usersync.schema_version")
-    check = clinic.cures("D003")
+def test_d003_a_migration_that_was_not_applied(checked):
+    checked.project.owner.execute("delete from usersync.schema_version")
+    check = checked.is_fixed_by_pasting("D003")
     assert "0001" in check.detail
 
 
 @pytest.mark.newest_server
-def test_d003_a_changed_migration(clinic):
-    was = clinic.project.owner.execute(
+def test_d003_a_changed_migration(checked):
+    was = checked.project.owner.execute(
         "select checksum from usersync.schema_version where version = 1"
     ).fetchone()[0]
-    clinic.project.owner.execute("update usersync.schema_version set checksum = 'other' where version = 1")
-    check = clinic.check("D003")
+    checked.project.owner.execute("update usersync.schema_version set checksum = 'other' where version = 1")
+    check = checked.check("D003")
     assert check.status == "problem"
     assert check.fix == "Install this release of usersync again."
-    clinic.project.owner.execute("update usersync.schema_version set checksum = %s where version = 1", [was])
-    assert clinic.check("D003").status == "ok"
+    checked.project.owner.execute("update usersync.schema_version set checksum = %s where version = 1", [was])
+    assert checked.check("D003").status == "ok"
 
 
-def test_d003_a_dropped_table(clinic):
-    clinic.project.owner.execute("drop table usersync.sync_failures, usersync.sync_runs cascade")
-    found = clinic.check_all()
-    # Those who read it say so, each for itself, and nobody else is hidden.
+def test_d003_a_dropped_table(checked):
+    checked.project.owner.execute("drop table usersync.sync_failures, usersync.sync_runs cascade")
+    found = checked.check_all()
+    # Each check that reads the table reports it; the others are not affected.
     assert found["D018"].status == found["D019"].status == "problem"
     assert "42P01" in found["D018"].detail
     assert found["D018"].fix == "usersync doctor --only D003,D006"
     assert found["D004"].status == "ok"
-    check = clinic.cures("D003")
+    check = checked.is_fixed_by_pasting("D003")
     assert "sync_failures" in check.detail
-    assert clinic.sick() == {}
+    assert checked.failing() == {}

@@ -1,4 +1,4 @@
-"""What keeps the log from storing events, and objects that took the place of others."""
+"""A log that cannot store events, and tables that replaced others."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ pytestmark = pytest.mark.newest_server
 RECORD = "select public.record_audit_events(%s::jsonb)"
 
 
-def canary(clinic):
-    tried = Trial(event=run(try_event(clinic.settings), clinic.project.owner))
+def canary(checked):
+    tried = Trial(event=run(try_event(checked.settings), checked.project.owner))
     return next(check for check in judge(tried) if check.code == "D037")
 
 
-def record(clinic, **event):
+def record(checked, **event):
     event = {"id": str(uuid.uuid4()), "action": "test.done"} | event
-    return clinic.project.owner.execute(RECORD, [json.dumps([event])]).fetchone()[0]
+    return checked.project.owner.execute(RECORD, [json.dumps([event])]).fetchone()[0]
 
 
-def events(clinic):
-    table = clinic.settings.audit_table.quoted
-    return clinic.project.owner.execute(f"select user_id, metadata from {table} order by id").fetchall()
+def events(checked):
+    table = checked.settings.audit_table.quoted
+    return checked.project.owner.execute(f"select user_id, metadata from {table} order by id").fetchall()
 
 
-def test_the_canary_records_an_event_and_rolls_it_back(clinic):
-    assert canary(clinic).status == "ok"
-    assert events(clinic) == []
+def test_the_canary_records_an_event_and_rolls_it_back(checked):
+    assert canary(checked).status == "ok"
+    assert events(checked) == []
 
 
 @pytest.mark.parametrize(
@@ -52,39 +52,41 @@ def test_the_canary_records_an_event_and_rolls_it_back(clinic):
         ("drop table public.audit_logs cascade", None),
     ],
 )
-def test_a_log_that_takes_nothing(theatre, breakage, fix):
-    theatre.surgeon.execute(breakage)
+def test_a_log_that_stores_no_event(checked_as_superuser, breakage, fix):
+    checked_as_superuser.fix_connection.execute(breakage)
     if fix and "D008" in fix:
-        findings = run(installation.plan(theatre.settings), theatre.project.owner).findings
-        assert {each.code for each in findings} >= {"D008"}, "plan does not say that all is well"
-    check = canary(theatre)
+        findings = run(
+            installation.plan(checked_as_superuser.settings), checked_as_superuser.project.owner
+        ).findings
+        assert {each.code for each in findings} >= {"D008"}, "plan reports it, too"
+    check = canary(checked_as_superuser)
     assert (check.status, check.fix) == ("problem" if fix else "skipped", fix)
     if fix == "usersync apply":
-        theatre.apply(check)
+        checked_as_superuser.apply(check)
     elif fix:
-        theatre.cures("D008")
+        checked_as_superuser.is_fixed_by_pasting("D008")
     if fix:
-        assert canary(theatre).status == "ok"
-        assert record(theatre)["stored"] == 1
+        assert canary(checked_as_superuser).status == "ok"
+        assert record(checked_as_superuser)["stored"] == 1
 
 
-def test_the_log_is_not_dropped_by_accident(clinic):
-    owner = clinic.project.owner
+def test_the_guard_prevents_dropping_the_log(checked):
+    owner = checked.project.owner
     with pytest.raises(psycopg.errors.DependentObjectsStillExist):
         owner.execute("drop table public.audit_logs")
     owner.execute("alter table public.audit_logs alter column user_agent type varchar(400)")
     owner.execute("alter table public.audit_logs add column team text, drop column user_agent")
     owner.execute("drop view usersync.audit_logs_guard")
-    assert "can be dropped by accident" in clinic.cures("D024", "warning").detail
-    run(installation.rollback(clinic.settings, drop_audit_log=True), owner)
+    assert "can be dropped by accident" in checked.is_fixed_by_pasting("D024", "warning").detail
+    run(installation.rollback(checked.settings, drop_audit_log=True), owner)
 
 
-def test_rollback_leaves_a_log_that_can_be_dropped(clinic):
-    owner = clinic.project.owner
-    # A log without events goes with the rollback.
+def test_rollback_leaves_a_log_that_can_be_dropped(checked):
+    owner = checked.project.owner
+    # Rollback drops a log without events.
     event = """[{"action": "order.created", "actor_type": "system"}]"""
     owner.execute("select public.record_audit_events(%s::jsonb)", [event])
-    run(installation.rollback(clinic.settings), owner)
+    run(installation.rollback(checked.settings), owner)
     owner.execute("drop table public.audit_logs")
 
 
@@ -96,54 +98,54 @@ SWAP = """
 """
 
 
-def test_no_event_is_rejected_for_a_user_whose_table_was_swapped(project, clinic):
-    if clinic.settings.users_table.name != "users":
-        pytest.skip("the names of the table are those of the default settings")
+def test_no_event_is_rejected_for_a_user_whose_table_was_swapped(project, checked):
+    if checked.settings.users_table.name != "users":
+        pytest.skip("the SQL uses the names of the default settings")
     old = project.auth.sign_up_email("ada@example.com")
     project.owner.execute(SWAP)
     new = project.auth.sign_up_email("bob@example.com")
-    assert record(clinic, actor_id=str(new))["stored"] == 1
-    ((linked, metadata),) = events(clinic)
+    assert record(checked, actor_id=str(new))["stored"] == 1
+    ((linked, metadata),) = events(checked)
     assert linked is None
     assert metadata["original_user_id"] == str(new)
     assert metadata["user_sync_error"].startswith("23503 ")
-    check = clinic.cures("D025")
+    check = checked.is_fixed_by_pasting("D025")
     assert "refers to public.users_old instead of public.users" in check.detail
-    record(clinic, actor_id=str(new))
-    record(clinic, actor_id=str(old))
-    assert {row[0] for row in events(clinic)} == {None, old, new}
+    record(checked, actor_id=str(new))
+    record(checked, actor_id=str(old))
+    assert {row[0] for row in events(checked)} == {None, old, new}
 
 
-def test_a_renamed_users_table_is_found_by_its_columns(clinic):
-    project = clinic.project
+def test_a_renamed_users_table_is_found_by_its_columns(checked):
+    project = checked.project
     project.owner.execute(f"alter table {project.users} rename to people")
-    check = clinic.check("D012")
-    assert check.fix.startswith("-- If it was renamed, write into usersync.toml: users_table = ")
+    check = checked.check("D012")
+    assert check.fix.startswith("-- If it was renamed, write in usersync.toml: users_table = ")
     assert "people" in check.fix.splitlines()[0]
     assert all(line.startswith("--") for line in check.fix.splitlines())
 
 
-def test_a_tracked_table_that_was_dropped_and_replaced(clinic):
-    owner = clinic.project.owner
+def test_a_tracked_table_that_was_dropped_and_replaced(checked):
+    owner = checked.project.owner
     create = "create table public.bolts (id int primary key, size int, secret_of_it text)"
     owner.execute(create)
-    run(track(clinic.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda _: False), owner)
+    run(track(checked.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda _: False), owner)
     owner.execute(f"drop table public.bolts; {create}")
-    check = clinic.check("D029")
+    check = checked.check("D029")
     assert check.status == "problem"
     assert "another table has its name, and is not recorded" in check.detail
     assert check.fix == "usersync audit track public.bolts --columns id,size"
-    run(track(clinic.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda _: False), owner)
-    assert clinic.check("D029").status == "ok"
+    run(track(checked.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda _: False), owner)
+    assert checked.check("D029").status == "ok"
     owner.execute("insert into public.bolts values (1, 2)")
-    assert len(events(clinic)) == 1
+    assert len(events(checked)) == 1
 
 
-def test_an_overload_of_one_of_our_functions(clinic):
-    clinic.project.owner.execute(
+def test_an_overload_of_one_of_our_functions(checked):
+    checked.project.owner.execute(
         "create function public.record_audit_events(text) returns text language sql as 'select $1'"
     )
-    check = clinic.cures("D007")
+    check = checked.is_fixed_by_pasting("D007")
     assert "public.record_audit_events(text) is not usersync's" in check.detail
 
 

@@ -1,4 +1,4 @@
-"""D009 to D011: who reaches what over the Data API."""
+"""D009 to D011: what the roles of the Data API may access."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ GRANTS = [
 
 @pytest.mark.parametrize(("grant", "said"), GRANTS)
 @pytest.mark.newest_server
-def test_d009_a_grant_that_should_not_be(clinic, grant, said):
-    clinic.project.owner.execute(grant)
-    assert said in clinic.cures("D009").detail
+def test_d009_a_wrong_grant(checked, grant, said):
+    checked.project.owner.execute(grant)
+    assert said in checked.is_fixed_by_pasting("D009").detail
 
 
-def test_d009_everything_at_once(clinic):
-    clinic.project.owner.execute("; ".join(grant for grant, _ in GRANTS))
-    clinic.cures("D009")
+def test_d009_everything_at_once(checked):
+    checked.project.owner.execute("; ".join(grant for grant, _ in GRANTS))
+    checked.is_fixed_by_pasting("D009")
 
 
-def test_d010_no_row_security(clinic):
-    users = clinic.project.users
-    clinic.project.owner.execute(f"alter table {users} disable row level security")
-    check = clinic.check("D010")
-    if clinic.settings.users_table.schema != "public":
-        # A schema of its own, which nobody was granted: no way in, no problem.
+def test_d010_no_row_security(checked):
+    users = checked.project.users
+    checked.project.owner.execute(f"alter table {users} disable row level security")
+    check = checked.check("D010")
+    if checked.settings.users_table.schema != "public":
+        # No role has USAGE on the schema.
         assert check.status == "ok"
-        clinic.project.owner.execute(f"grant usage on schema {_schema(clinic)} to authenticated")
-    assert "authenticated" in clinic.cures("D010").detail
+        checked.project.owner.execute(f"grant usage on schema {_schema(checked)} to authenticated")
+    assert "authenticated" in checked.is_fixed_by_pasting("D010").detail
 
 
-def test_d011_anonymous_readers(clinic):
-    owner, users = clinic.project.owner, clinic.project.users
-    owner.execute(f"grant usage on schema {_schema(clinic)} to anon")
-    owner.execute(f"grant select ({clinic.project.column('email')}) on table {users} to anon")
-    clinic.cures("D011", "warning")
+def test_d011_anonymous_readers(checked):
+    owner, users = checked.project.owner, checked.project.users
+    owner.execute(f"grant usage on schema {_schema(checked)} to anon")
+    owner.execute(f"grant select ({checked.project.column('email')}) on table {users} to anon")
+    checked.is_fixed_by_pasting("D011", "warning")
     owner.execute(f"grant select on table {users} to public")
-    clinic.cures("D011", "warning")
+    checked.is_fixed_by_pasting("D011", "warning")
     owner.execute(f"alter table {users} disable row level security")
     owner.execute(f"grant select on table {users} to anon")
-    clinic.cures("D011", "problem")
+    checked.is_fixed_by_pasting("D011", "problem")
 
 
-def _schema(clinic):
-    return '"' + clinic.settings.users_table.schema.replace('"', '""') + '"'
+def _schema(checked):
+    return '"' + checked.settings.users_table.schema.replace('"', '""') + '"'

@@ -41,7 +41,7 @@ def test_doctor_names_the_setting_and_resets_it(read_only, superuser):
     assert check.status == "ok"
 
 
-def test_commands_say_so(read_only, capsys):
+def test_commands_report_it(read_only, capsys):
     assert run(["status"]) == 1
     assert "read-only: the database accepts no writes" in capsys.readouterr().out
     assert run(["plan"]) == 1
@@ -70,7 +70,7 @@ def test_the_metric_and_the_error(read_only):
         run_plan(installation.apply(logged()), connection)
 
 
-def test_a_user_without_a_row_is_not_called_in_sync(read_only, superuser, capsys):
+def test_a_user_without_a_row_is_not_reported_in_sync(read_only, superuser, capsys):
     """The row cannot be created, and no failure can be recorded."""
     superuser.execute("set default_transaction_read_only = off")
     superuser.execute("set session_replication_role = replica")
@@ -83,5 +83,5 @@ def test_a_user_without_a_row_is_not_called_in_sync(read_only, superuser, capsys
         sync.sync_auth_user(user)
 
 
-def test_a_database_that_takes_writes(project):
+def test_a_writable_database(project):
     assert project.client.status().read_only is None

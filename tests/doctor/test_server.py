@@ -1,4 +1,4 @@
-"""D021 to D023: what the server and whatever is between bring along."""
+"""D021 to D023 and D031: settings of the server, the pooler, the clock."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ SCOPES = ["alter database {database}", "alter role supabase_auth_admin in databa
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_d021_triggers_that_do_not_fire(theatre, scope):
-    _set(theatre, scope, "session_replication_role = replica")
-    check = theatre.cures("D021")
+def test_d021_triggers_that_do_not_fire(checked_as_superuser, scope):
+    _set(checked_as_superuser, scope, "session_replication_role = replica")
+    check = checked_as_superuser.is_fixed_by_pasting("D021")
     assert "supabase_auth_admin start with session_replication_role = replica" in check.detail
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_d022_a_time_out_that_no_sign_up_can_keep(theatre, scope):
-    _set(theatre, scope, "statement_timeout = '200ms'")
-    check = theatre.check("D022")
+def test_d022_a_time_out_that_is_too_short_for_a_sign_up(checked_as_superuser, scope):
+    _set(checked_as_superuser, scope, "statement_timeout = '200ms'")
+    check = checked_as_superuser.check("D022")
     assert "cancelled after 200ms" in check.detail
-    theatre.cures("D022")
+    checked_as_superuser.is_fixed_by_pasting("D022")
 
 
 @pytest.mark.newest_server
-def test_d022_what_is_nearer_wins(theatre):
-    """The role's own setting in this database before the database's."""
-    _set(theatre, SCOPES[1], "statement_timeout = '1min'")
-    _set(theatre, SCOPES[0], "statement_timeout = '5ms'")
-    check = theatre.check("D022")
+def test_d022_the_more_specific_setting_wins(checked_as_superuser):
+    """The setting of the role in this database overrides the database's."""
+    _set(checked_as_superuser, SCOPES[1], "statement_timeout = '1min'")
+    _set(checked_as_superuser, SCOPES[0], "statement_timeout = '5ms'")
+    check = checked_as_superuser.check("D022")
     assert "supabase_auth_admin are" not in check.detail
-    _set(theatre, SCOPES[1], "statement_timeout = 0")
-    assert "supabase_auth_admin are" not in theatre.check("D022").detail
+    _set(checked_as_superuser, SCOPES[1], "statement_timeout = 0")
+    assert "supabase_auth_admin are" not in checked_as_superuser.check("D022").detail
 
 
 @pytest.mark.newest_server
-def test_d022_a_time_out_of_our_own_role_is_a_warning(theatre):
-    _set(theatre, "alter role postgres in database {database}", "statement_timeout = '200ms'")
-    check = theatre.cures("D022", "warning")
+def test_d022_a_time_out_of_our_own_role_is_a_warning(checked_as_superuser):
+    _set(checked_as_superuser, "alter role postgres in database {database}", "statement_timeout = '200ms'")
+    check = checked_as_superuser.is_fixed_by_pasting("D022", "warning")
     assert "statements of postgres are cancelled after 200ms" in check.detail
 
 
@@ -57,30 +57,30 @@ def test_d022_reads_what_postgresql_writes(text, value):
 
 
 @pytest.mark.newest_server
-def test_d023_says_whether_there_is_a_pooler(clinic):
-    owner = clinic.project.owner
+def test_d023_reports_a_pooler(checked):
+    owner = checked.project.owner
 
     def detail(pid):
-        return run(examine(clinic.settings, choose(["D023"]), client_pid=pid), owner)[0].detail
+        return run(examine(checked.settings, choose(["D023"]), client_pid=pid), owner)[0].detail
 
     assert "direct" in detail(owner.info.backend_pid)
-    assert "there is one, which is fine" in detail(owner.info.backend_pid + 1)
+    assert "yes, and usersync supports it" in detail(owner.info.backend_pid + 1)
 
 
-def _set(theatre, scope, setting):
-    name = sql.Identifier(theatre.project.database.name)
-    theatre.surgeon.execute(sql.SQL(scope + " set " + setting).format(database=name))
+def _set(checked_as_superuser, scope, setting):
+    name = sql.Identifier(checked_as_superuser.project.database.name)
+    checked_as_superuser.fix_connection.execute(sql.SQL(scope + " set " + setting).format(database=name))
 
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize(("seconds", "said"), [(-120, "120 s behind"), (120, "120 s ahead of"), (5, None)])
-def test_d031_a_clock_that_is_wrong(clinic, monkeypatch, seconds, said):
+def test_d031_a_wrong_clock(checked, monkeypatch, seconds, said):
     class Clock(datetime):
         @classmethod
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(seconds=seconds)
 
     monkeypatch.setattr(clocks, "datetime", Clock)
-    check = clinic.check("D031")
+    check = checked.check("D031")
     assert check.status == ("warning" if said else "ok")
     assert said is None or said in check.detail

@@ -1,4 +1,4 @@
-"""A hot standby that somebody connects to by mistake: every command says that it accepts no writes."""
+"""Connected to a hot standby by mistake: every command says that it accepts no writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def standby(pair, everything, tmp_path, monkeypatch):
-    """A streaming standby, which the address in the environment leads to."""
+    """A streaming standby, to which the connection string in the environment leads."""
     with psycopg.connect(pair.primary.dsn(pair.database), autocommit=True) as connection:
         connection.execute(
             "insert into usersync.audit_rejects (event, sqlstate, reason) values ('{}', '', '')"
@@ -41,7 +41,7 @@ def test_every_command_says_that_it_is_a_standby(standby, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "D036" in said
     assert "standby" in said
-    assert "cannot look" not in said
+    assert "cannot inspect" not in said
     assert run(["status"]) == 1
     assert "read-only" in capsys.readouterr().out
     assert run(["metrics"]) == 0

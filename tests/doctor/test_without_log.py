@@ -1,4 +1,4 @@
-"""What doctor says of a database that has no audit log, because nobody has asked for one."""
+"""The checks of a database without an audit log, where the settings ask for none."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def asks_for_log():
 
 
 @pytest.fixture(params=[False, True], ids=["no table", "another table"])
-def examined(request, clinic):
+def examined(request, checked):
     if request.param:
-        table = clinic.settings.audit_table.quoted
-        clinic.project.owner.execute(f"create table {table} (id int)")
-    return clinic
+        table = checked.settings.audit_table.quoted
+        checked.project.owner.execute(f"create table {table} (id int)")
+    return checked
 
 
-def test_the_checks_of_the_log_are_skipped_and_say_how_to_get_one(examined):
+def test_the_checks_of_the_log_are_skipped_and_name_the_command_that_creates_one(examined):
     checks = examined.check_all()
     assert {checks[code].status for code in OF_THE_LOG} == {"skipped"}
     assert all("usersync audit enable" in checks[code].detail for code in OF_THE_LOG)
-    assert {code for code in examined.sick() if code not in OF_THE_LOG} == set()
+    assert {code for code in examined.failing() if code not in OF_THE_LOG} == set()
 
 
-def test_events_that_wait_are_a_problem(examined):
-    spool = Spool("project", waiting=2, abandoned=0, oldest_at=None, refused=0)
+def test_waiting_events_are_a_problem(examined):
+    spool = Spool("project", waiting=2, abandoned=0, oldest_at=None, quarantined=0)
     (check,) = run(examine(examined.settings, choose(["D032"]), spool=spool), examined.project.owner)
     assert check.status == "problem"
     assert check.fix == "usersync audit enable"
 
 
-def test_a_log_that_is_asked_for_and_gone_is_a_problem(clinic):
-    clinic.settings = replace(clinic.settings, audit=replace(clinic.settings.audit, enabled=True))
-    assert clinic.check("D025").status == "problem"
-    clinic.apply(clinic.check("D025"))
-    assert clinic.check("D025").status == "ok"
+def test_a_missing_log_that_the_settings_ask_for_is_a_problem(checked):
+    checked.settings = replace(checked.settings, audit=replace(checked.settings.audit, enabled=True))
+    assert checked.check("D025").status == "problem"
+    checked.apply(checked.check("D025"))
+    assert checked.check("D025").status == "ok"
 
 
 class TestTracked:
@@ -55,11 +55,11 @@ class TestTracked:
     def asks_for_log(self):
         return True
 
-    def test_tracked_tables_without_a_log_are_a_problem(self, clinic):
-        owner = clinic.project.owner
+    def test_tracked_tables_without_a_log_are_a_problem(self, checked):
+        owner = checked.project.owner
         owner.execute("create table public.products (id int primary key)")
-        run(tracking.track(clinic.settings, "public.products", TrackOptions(), Redactor().is_secret), owner)
-        owner.execute(f"drop table {clinic.settings.audit_table.quoted} cascade")
-        check = clinic.check("D029")
+        run(tracking.track(checked.settings, "public.products", TrackOptions(), Redactor().is_secret), owner)
+        owner.execute(f"drop table {checked.settings.audit_table.quoted} cascade")
+        check = checked.check("D029")
         assert check.status == "problem"
         assert check.fix == "usersync audit enable"

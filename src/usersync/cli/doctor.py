@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from usersync.audit.spool.listing import SpoolSurvey
     from usersync.cli.output import View
     from usersync.config.settings import Settings
-    from usersync.doctor.context import CanaryCheck, Definition, Elsewhere, Spool
+    from usersync.doctor.context import CanaryCheck, Definition, OtherSpool, Spool
     from usersync.doctor.fixes import Remedy
     from usersync.models import Check
 
@@ -147,11 +147,11 @@ class Surgery:
         return replace(found, checks=self.examine(), mended=mended)
 
     def _mended(self, remedy: Remedy, script: str) -> Mended:
-        from usersync.doctor.fixes import mend  # noqa: PLC0415 - late, see doctor
+        from usersync.doctor.fixes import run_fix  # noqa: PLC0415 - late, see doctor
         from usersync.transports.run import run  # noqa: PLC0415 - likewise
 
         try:
-            run(mend(self._known[0], remedy), self.connection)
+            run(run_fix(self._known[0], remedy), self.connection)
         except ConnectionFailedError:
             raise
         except UsersyncError as error:
@@ -185,16 +185,18 @@ def _spool(source: str) -> Spool | None:
         min(moments, default=None),
         sum(file.refused_count for file in files),
         tuple(damaged),
-        tuple(_elsewhere(each for each in surveys if each not in own)),
+        tuple(_other_spools(each for each in surveys if each not in own)),
     )
 
 
-def _elsewhere(surveys: Iterable[SpoolSurvey]) -> Iterator[Elsewhere]:
-    from usersync.doctor.context import Elsewhere  # noqa: PLC0415 - likewise
+def _other_spools(surveys: Iterable[SpoolSurvey]) -> Iterator[OtherSpool]:
+    from usersync.doctor.context import OtherSpool  # noqa: PLC0415 - likewise
 
     for survey in surveys:
         waiting: Counter[str] = Counter()
         for file in survey.files:
             if file.installation is not None and not file.owned:
                 waiting[file.installation] += file.waiting
-        yield from (Elsewhere(survey.directory.name, count, each) for each, count in waiting.items() if count)
+        yield from (
+            OtherSpool(survey.directory.name, count, each) for each, count in waiting.items() if count
+        )

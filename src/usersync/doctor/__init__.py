@@ -1,7 +1,7 @@
 """``usersync doctor``: numbered checks, one to a file, each with the fix. Writes nothing.
 
-Every check looks in a read-only transaction of its own, so that one which fails leaves the others alone, and
-so that the server itself sees to it that nothing is written.
+Each check runs in its own read-only transaction: a failed check does not affect the others, and the server
+refuses every write.
 """
 
 from __future__ import annotations
@@ -38,47 +38,47 @@ def examine(
     order_known: bool = True,
     spool: Spool | None = None,
 ) -> Steps[tuple[Check, ...]]:
-    """Make these checks, in their order. The connection must not be in a transaction.
+    """Run these checks, in their order. The connection must not be in a transaction.
 
-    Raises ``ConnectionFailedError`` and nothing else: what goes wrong in a check is what it says.
+    Raises only ``ConnectionFailedError``: any other error in a check is that check's result.
     """
     try:
-        context = yield from _admit(settings, client_pid, order_known=order_known, spool=spool)
+        context = yield from _inspect(settings, client_pid, order_known=order_known, spool=spool)
     except ConnectionFailedError:
         raise
     except UsersyncError as error:
-        return (yield from _turned_away(settings, checks, error))
+        return (yield from _not_inspected(settings, checks, error))
     done = list[Check]()
     for check in checks:
-        done.append((yield from _make(check, context)))
+        done.append((yield from _run(check, context)))
     return tuple(done)
 
 
 def judge(trial: Trial, checks: tuple[CanaryCheck, ...] = CANARY) -> tuple[Check, ...]:
-    """What is to be said of the flows that were tried."""
-    return tuple(_judged(check, trial) for check in checks)
+    """Evaluate the flows that the canary tried."""
+    return tuple(_judge_one(check, trial) for check in checks)
 
 
-def _judged(check: CanaryCheck, trial: Trial) -> Check:
+def _judge_one(check: CanaryCheck, trial: Trial) -> Check:
     try:
-        return _concluded(check, check.judge(trial))
+        return _result(check, check.judge(trial))
     except SkipCheckError as reason:
         return Check(check.code, check.title, "skipped", str(reason))
 
 
-def _admit(
+def _inspect(
     settings: Settings, client_pid: int | None, *, order_known: bool, spool: Spool | None
 ) -> Steps[Context]:
     bundle = render_bundle(settings)
     inspection = yield from read_only(inspect(bundle))
     if inspection.noted is None and not any(each["kind"] == "schema" for each in inspection.conflicts):
         yield from require_membership()
-    planned = yield from _planned(installation.plan_inspected(settings, bundle, inspection))
+    planned = yield from _plan_or_error(installation.plan_inspected(settings, bundle, inspection))
     found = find(settings, inspection)
     return Context(settings, bundle, inspection, found, planned, client_pid, order_known, spool)
 
 
-def _planned(plan: Steps[SchemaPlan]) -> Steps[SchemaPlan | UsersyncError]:
+def _plan_or_error(plan: Steps[SchemaPlan]) -> Steps[SchemaPlan | UsersyncError]:
     try:
         return (yield from read_only(plan))
     except ConnectionFailedError:
@@ -87,20 +87,20 @@ def _planned(plan: Steps[SchemaPlan]) -> Steps[SchemaPlan | UsersyncError]:
         return error
 
 
-def _make(check: Definition, context: Context) -> Steps[Check]:
+def _run(check: Definition, context: Context) -> Steps[Check]:
     try:
-        _require(check, context)
+        _skip_if_impossible(check, context)
         verdict = yield from read_only(check.look(context))
     except SkipCheckError as reason:
         return Check(check.code, check.title, "skipped", str(reason))
     except ConnectionFailedError:
         raise
-    except Exception as error:  # noqa: BLE001 - one check's failure is not to hide what the others find
+    except Exception as error:  # noqa: BLE001 - a failed check must not hide the results of the others
         return (yield from _failed(context.settings, check, error))
-    return _concluded(check, verdict, apply_is_safe=context.apply_is_safe)
+    return _result(check, verdict, apply_is_safe=context.apply_is_safe)
 
 
-def _require(check: Definition, context: Context) -> None:
+def _skip_if_impossible(check: Definition, context: Context) -> None:
     if check.needs != "nothing" and context.inspection.catalog["source_columns"] is None:
         raise SkipCheckError(f"there is no table {context.settings.source_table} (see D001)")
     if check.needs == "users table" and not context.inspection.has_users_table:
@@ -109,9 +109,9 @@ def _require(check: Definition, context: Context) -> None:
         raise SkipCheckError("usersync is not installed in this database (see D002)")
 
 
-def _concluded(check: Definition | CanaryCheck, verdict: Verdict, *, apply_is_safe: bool = False) -> Check:
+def _result(check: Definition | CanaryCheck, verdict: Verdict, *, apply_is_safe: bool = False) -> Check:
     if not verdict.findings:
-        return Check(check.code, check.title, "ok", verdict.all_well)
+        return Check(check.code, check.title, "ok", verdict.ok_detail)
     findings = tuple(
         replace(each, safe=each.safe and (apply_is_safe or each.fix != APPLY)) for each in verdict.findings
     )
@@ -126,11 +126,11 @@ def _failed(settings: Settings, check: Definition, error: Exception) -> Steps[Ch
     detail = f"could not be checked: {error}"
     if what not in detail:
         detail += f" ({what})"
-    finding = Finding(check.code, check.title, detail, (yield from _where_to_look(settings, error)))
+    finding = Finding(check.code, check.title, detail, (yield from _fix_for(settings, error)))
     return Check(check.code, check.title, "problem", detail, (finding,))
 
 
-def _where_to_look(settings: Settings, error: Exception) -> Steps[str]:
+def _fix_for(settings: Settings, error: Exception) -> Steps[str]:
     if isinstance(error, BusyError):
         return f"-- {advice((yield from blockers(settings)))}"
     if isinstance(error, NotInstalledError):
@@ -138,12 +138,11 @@ def _where_to_look(settings: Settings, error: Exception) -> Steps[str]:
     if getattr(error, "sqlstate", None) in {"42P01", "42703"}:
         return "usersync doctor --only D003,D006,D012"
     hint = error.hint if isinstance(error, UsersyncError) else None
-    return f"-- {hint or 'The server log has the whole story.'}"
+    return f"-- {hint or 'The server log has the details.'}"
 
 
-_WHO = """
-    select current_user as role, owner.name as owner,
-        coalesce(not pg_catalog.pg_has_role(owner.name, 'USAGE'), false) as is_stranger
+_ROLE = """
+    select current_user as role, owner.name as owner
     from (select) as nothing
     left join (
         select pg_catalog.pg_get_userbyid(nspowner) as name
@@ -152,7 +151,7 @@ _WHO = """
 """
 
 
-def _turned_away(
+def _not_inspected(
     settings: Settings, checks: tuple[Definition, ...], error: UsersyncError
 ) -> Steps[tuple[Check, ...]]:
     """The database could not be inspected: a table is locked, or this role lacks a privilege."""
@@ -160,9 +159,11 @@ def _turned_away(
     rest = (Check(each.code, each.title, "skipped", "see D001") for each in checks if each is not first)
     if isinstance(error, BusyError):
         return (yield from _failed(settings, first, error)), *rest
-    who = yield from query_row(_WHO)
-    detail = str(error) if who["role"] in str(error) else f"role {who['role']} cannot look: {error}"
-    fix = f'usersync doctor --dsn "postgresql://{who["owner"] or "postgres"}:PASSWORD@HOST:5432/postgres"'
-    finding = Finding(first.code, f"role {who['role']}", detail, fix)
+    roles = yield from query_row(_ROLE)
+    detail = str(error)
+    if roles["role"] not in detail:
+        detail = f"the role {roles['role']} cannot inspect the database: {error}"
+    fix = f'usersync doctor --dsn "postgresql://{roles["owner"] or "postgres"}:PASSWORD@HOST:5432/postgres"'
+    finding = Finding(first.code, f"role {roles['role']}", detail, fix)
     problem = Check(first.code, first.title, "problem", detail, (finding,))
     return problem, *rest

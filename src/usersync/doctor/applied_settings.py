@@ -1,6 +1,6 @@
-"""What to examine a database by where no settings were read: what it was set up with itself.
+"""The settings for doctor if there is no settings file: those that the database was set up with.
 
-The defaults would do harm: each function would look outdated, and the fix would undo somebody's mapping.
+With the defaults, each function would look outdated, and the fix would undo the application's mapping.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _HAS_ORDER = "select exists (select from usersync.settings where settings ? 'col
 
 
 def applied_settings(otherwise: Settings) -> Steps[tuple[Settings, bool]]:
-    """The settings in the database; ``otherwise`` where there are none to be read, or to be understood.
+    """The settings in the database; ``otherwise`` if there are none, or they cannot be read.
 
-    With it, whether the columns are in the order in which the functions were made: 0.1.0 did not remember it.
+    The second value is whether the columns have the order of the installed functions: 0.1.0 did not store it.
     """
     try:
         settings = yield from settings_in_database()
         if settings is None:
             return otherwise, True
     except (DatabaseError, NotInstalledError, SettingsError):
-        # The checks have their own words for this.
+        # The checks report this.
         return otherwise, True
     if (yield from query_row(_HAS_ORDER))["found"]:
         return settings, True

@@ -1,4 +1,4 @@
-"""What a check is given, and what it says."""
+"""The input and the result of a check."""
 
 from __future__ import annotations
 
@@ -24,65 +24,65 @@ Need = Literal["nothing", "source", "users table", "installation"]
 
 
 class SkipCheckError(Exception):
-    """This check cannot say anything here; the message says why."""
+    """The check is skipped; the message says why."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``all_well`` is the line for a check that found nothing wrong."""
+    """The result of a check. ``ok_detail`` is shown if there are no findings."""
 
-    all_well: str
+    ok_detail: str
     findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
 class Spool:
-    """What waits on this machine for the database that is examined."""
+    """The spool on this machine for the database that doctor checks."""
 
-    #: The name that ``usersync audit spool --project`` knows it by.
+    #: The name for ``usersync audit spool --project``.
     project: str
     waiting: int
-    #: How many of those are in files that no living process has.
+    #: How many of those are in files that no running process has open.
     abandoned: int
     oldest_at: datetime | None
-    refused: int
-    #: Files that could not be read or were set aside.
+    quarantined: int
+    #: Files that cannot be read.
     damaged: tuple[str, ...] = ()
-    #: What dead processes left in the spools of other addresses.
-    elsewhere: tuple[Elsewhere, ...] = ()
+    #: Events that processes left in the spools of other connection strings before they died.
+    other_spools: tuple[OtherSpool, ...] = ()
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """Events in the spool of another address, which may be a former one of the same database."""
+class OtherSpool:
+    """Events in the spool of another connection string, which may be a former one of the same database."""
 
     project: str
     waiting: int
-    #: The id of the installation that they are for.
+    #: The id of the installation that the events are for.
     installation: str
 
 
 @dataclass(frozen=True)
 class Context:
-    """A database, as far as it was looked at before the first check."""
+    """A database as it was inspected before the first check."""
 
     settings: Settings
     bundle: Bundle
     inspection: Inspection
-    #: What ``plan`` says of these settings and this database.
+    #: What ``plan`` reports for these settings and this database.
     findings: tuple[Finding, ...]
-    #: What ``usersync apply`` would do, or why it would refuse.
+    #: What ``usersync apply`` would do, or why it would fail.
     planned: SchemaPlan | UsersyncError
-    #: The process that the driver believes to be connected to; a pooler makes one up.
+    #: The process id of the server as the driver knows it. A pooler gives an invented one.
     client_pid: int | None = None
-    #: Whether the mapping is in the order that the functions were made in.
+    #: Whether the columns have the order of the installed functions.
     order_known: bool = True
-    #: None if nobody looked.
+    #: None if the spool was not read.
     spool: Spool | None = None
 
     @property
     def names(self) -> dict[str, str]:
-        """Both tables, quoted, to be bound in a check's own query."""
+        """The quoted names of both tables, as parameters of a query."""
         return {
             "users_table": self.settings.users_table.quoted,
             "source_table": self.settings.source_table.quoted,
@@ -94,30 +94,30 @@ class Context:
 
     @property
     def apply_is_safe(self) -> bool:
-        """Whether ``usersync apply`` would only put back what was there: no other settings, no new table."""
+        """Whether ``usersync apply`` only restores objects: the same settings, no new table."""
         stored = (self.inspection.noted or {}).get("settings") or {}
         as_applied = all(stored.get(name) == value for name, value in self.settings.describe().items())
-        refuses = isinstance(self.planned, Exception) or bool(self.planned.errors)
-        return as_applied and self.order_known and not refuses and self.inspection.has_users_table
+        fails = isinstance(self.planned, Exception) or bool(self.planned.errors)
+        return as_applied and self.order_known and not fails and self.inspection.has_users_table
 
     def own_audit_table(self) -> TableName:
-        """The audit log that usersync made; SkipCheckError if it is the application's, or not there."""
+        """The audit log that usersync created. Raises SkipCheckError if there is none."""
         table, catalog = self.settings.audit_table, self.inspection.catalog
         self.require_audit_log()
         if not self.settings.audit.is_own:
-            raise SkipCheckError(f"{table} is the application's own table, and kept by the application")
+            raise SkipCheckError(f"{table} is the application's own table, which the application maintains")
         if not catalog["audit_table_created_by_usersync"]:
-            raise SkipCheckError(f"there is no table {table} of usersync's making (see D025)")
+            raise SkipCheckError(f"there is no table {table} that usersync created (see D025)")
         return table
 
     def require_audit_log(self) -> None:
-        """SkipCheckError if there is no audit log, and nobody has asked for one."""
+        """Raise SkipCheckError if there is no audit log and the settings ask for none."""
         audit = self.settings.audit
         if audit.is_own and not audit.enabled and not self.inspection.catalog["has_audit_log"]:
             raise SkipCheckError(f"there is no audit log; to create it, run: {COMMAND}")
 
     def changes(self, subject: str) -> tuple[Change, ...]:
-        """What ``usersync apply`` would change of this kind of object; SkipCheckError if it would refuse."""
+        """What ``usersync apply`` would change of this kind of object. Raises SkipCheckError if it fails."""
         if isinstance(self.planned, Exception):
             raise SkipCheckError(f"the schema cannot be compared: {self.planned}")
         return tuple(each for each in self.planned.changes if each.subject.startswith(f"{subject} "))
@@ -125,7 +125,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Definition:
-    """A numbered check. ``docs/doctor.md`` has a section under the same number and title."""
+    """A numbered check. ``docs/doctor.md`` has a section with the same number and title."""
 
     code: str
     title: str
@@ -135,7 +135,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class CanaryCheck:
-    """A numbered check of what became of the auth server's requests when they were tried."""
+    """A numbered check of the results of the canary."""
 
     code: str
     title: str
@@ -143,7 +143,7 @@ class CanaryCheck:
 
 
 def lines(parts: Iterable[str]) -> str:
-    """One part a line, each of them once."""
+    """The parts, one a line, without duplicates."""
     return "\n".join(dict.fromkeys(parts))
 
 
@@ -152,7 +152,7 @@ def number(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def settled(verdict: Verdict) -> Steps[Verdict]:
-    """A verdict that needed no query of its own."""
+def without_query(verdict: Verdict) -> Steps[Verdict]:
+    """A verdict that needed no query."""
     yield from ()
     return verdict

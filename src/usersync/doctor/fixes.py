@@ -1,8 +1,8 @@
-"""``usersync doctor --fix``: what of the fixes can be run without asking what somebody meant by it.
+"""``usersync doctor --fix``: which fixes are safe to run, and how they run.
 
-That is what concerns usersync's own objects and nothing else: its triggers, functions, tables and partitions,
-and who may reach them. What touches a table of the application's, takes another role, reads a large table or
-writes users is for a person.
+A fix is safe if it concerns only usersync's own objects: its triggers, functions, tables and partitions, and
+the privileges on them. A fix that changes a table of the application, requires another role, reads a large
+table or writes users is left to a person.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ APPLY = "usersync apply"
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something to run, in a transaction of its own, and the checks that it is for."""
+    """A fix that runs in its own transaction, and the checks that proposed it."""
 
     codes: tuple[str, ...]
     fix: str
 
 
 def remedies(checks: Iterable[Check]) -> tuple[Remedy, ...]:
-    """What to run against what these checks found; what several ask for is run once."""
+    """The safe fixes of these checks. A fix that several checks propose runs once."""
     wanted: dict[str, list[str]] = {}
     for check in checks:
         for fix in check.safe_fixes:
             wanted.setdefault(fix, []).append(check.code)
-    # The script makes tables, which apply's functions need.
+    # The script creates tables that apply's functions need.
     order = sorted(wanted, key=lambda fix: (fix != RUN_ALL, fix != APPLY))
     return tuple(Remedy(tuple(dict.fromkeys(wanted[fix])), fix) for fix in order)
 
 
 def sql_of(settings: Settings, remedy: Remedy) -> Steps[str]:
-    """The SQL that it runs. Raises ``UsersyncError`` where ``usersync apply`` would."""
+    """The SQL of the fix. Raises ``UsersyncError`` if ``usersync apply`` would."""
     if remedy.fix == RUN_ALL:
         return install_script(settings, transaction=True)
     if remedy.fix != APPLY:
@@ -56,10 +56,10 @@ def sql_of(settings: Settings, remedy: Remedy) -> Steps[str]:
     return "\n".join(change.sql.rstrip() for change in planned.changes)
 
 
-def mend(settings: Settings, remedy: Remedy) -> Steps[None]:
-    """Run it. Raises ``UsersyncError``.
+def run_fix(settings: Settings, remedy: Remedy) -> Steps[None]:
+    """Run the fix. Raises ``UsersyncError``.
 
-    Waits for a lock a tenth of a second, gives up, and tries again.
+    Waits at most a tenth of a second for a lock, then retries.
     """
     if remedy.fix == APPLY:
         yield from installation.apply(settings)

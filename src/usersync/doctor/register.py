@@ -22,7 +22,7 @@ from usersync.doctor.checks import (
     d015_users_triggers,
     d016_blocking_references,
     d017_drift,
-    d018_ledger,
+    d018_sync_failures,
     d019_runs,
     d020_settings,
     d021_replication_role,
@@ -68,7 +68,7 @@ CHECKS: tuple[Definition, ...] = (
     d015_users_triggers.CHECK,
     d016_blocking_references.CHECK,
     d017_drift.CHECK,
-    d018_ledger.CHECK,
+    d018_sync_failures.CHECK,
     d019_runs.CHECK,
     d020_settings.CHECK,
     d021_replication_role.CHECK,
@@ -86,7 +86,7 @@ CHECKS: tuple[Definition, ...] = (
     d036_writable.CHECK,
 )
 
-#: Of ``--canary`` only: they judge what it tried.
+#: Only with ``--canary``: they evaluate its results.
 CANARY: tuple[CanaryCheck, ...] = (
     d033_canary_requests.CHECK,
     d034_canary_rows.CHECK,
@@ -96,7 +96,7 @@ CANARY: tuple[CanaryCheck, ...] = (
 
 
 def choose(codes: Collection[str]) -> tuple[Definition, ...]:
-    """The checks of these codes, all of them for none. Raises ``SettingsError`` for an unknown code."""
+    """The checks with these codes; all checks without codes. Raises ``SettingsError`` for an unknown code."""
     known = {check.code for check in CHECKS}
     if unknown := sorted(set(codes) - known):
         raise SettingsError(f"no check {', '.join(unknown)}", hint=_hint(unknown))
@@ -104,7 +104,7 @@ def choose(codes: Collection[str]) -> tuple[Definition, ...]:
 
 
 def choose_with_canary(codes: Collection[str]) -> tuple[tuple[Definition, ...], tuple[CanaryCheck, ...]]:
-    """The same where the canary flies: its checks as well, all of them where none of them is named."""
+    """The same with the canary's checks: those that are named, else all of them."""
     of_canary = tuple(check for check in CANARY if check.code in codes)
     others = set(codes) - {check.code for check in CANARY}
     return (choose(others) if others or not codes else (), of_canary or CANARY)
@@ -112,5 +112,5 @@ def choose_with_canary(codes: Collection[str]) -> tuple[tuple[Definition, ...], 
 
 def _hint(unknown: Collection[str]) -> str:
     if {check.code for check in CANARY}.issuperset(unknown):
-        return f"{', '.join(check.code for check in CANARY)} are made with --canary."
+        return f"{', '.join(check.code for check in CANARY)} need --canary."
     return f"Checks are {CHECKS[0].code} to {CHECKS[-1].code}."

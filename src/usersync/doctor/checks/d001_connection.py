@@ -1,10 +1,10 @@
-"""Who we are here, on which server, and whether this library fits what is installed."""
+"""The role, the server, and whether this release of usersync matches the installation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.doctor.context import Context, Definition, Verdict, settled
+from usersync.doctor.context import Context, Definition, Verdict, without_query
 from usersync.errors import VersionMismatchError
 from usersync.models import Finding
 from usersync.version import __version__
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def look(context: Context) -> Steps[Verdict]:
     catalog = context.inspection.catalog
     server = f"PostgreSQL {catalog['server_version'] // 10000}.{catalog['server_version'] % 10000}"
-    return settled(
+    return without_query(
         Verdict(
             f"role {catalog['role']}, {server}, usersync {__version__}",
             (*context.found("D001"), *_rights(context), *_library(context)),
@@ -32,7 +32,7 @@ def _rights(context: Context) -> Iterator[Finding]:
         yield Finding(
             "D001",
             f"role {catalog['role']}",
-            f"role {catalog['role']} lacks {', '.join(missing)}: usersync apply and sync will be refused",
+            f"role {catalog['role']} lacks {', '.join(missing)}: usersync apply and sync will fail",
             "-- Connect as the owner of usersync's objects, on Supabase the role postgres:\n"
             'usersync doctor --dsn "postgresql://postgres:PASSWORD@HOST:5432/postgres"',
             "warning",

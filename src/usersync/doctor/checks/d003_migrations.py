@@ -1,4 +1,4 @@
-"""Whether every migration was applied, as it is in this library, and its tables are still there."""
+"""Whether every migration was applied unchanged, and its tables still exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from usersync.transports.steps import Steps
 
-#: The script can be run again at any time, and makes what is not there.
+#: The script can run again at any time, and creates what is missing.
 RUN_ALL = 'usersync sql | psql --set ON_ERROR_STOP=1 "$SUPABASE_DB_URL"'
 
 _MISSING = """
@@ -45,7 +45,7 @@ def _storage(context: Context) -> Iterator[Finding]:
         yield Finding(
             "D003",
             f"sequence {sequence}",
-            f"the sequence {sequence} has no numbers left: what it numbers cannot be stored",
+            f"the sequence {sequence} has no numbers left: no row that needs one can be stored",
             f"alter sequence {sequence} no maxvalue;",
         )
 
@@ -61,7 +61,7 @@ def _changed(context: Context) -> Iterator[Finding]:
         yield Finding(
             "D003",
             "migrations",
-            f"{context.planned}: this library or the note in the database was tampered with",
+            f"{context.planned}: the file in this library or the checksum in the database was changed",
             "Install this release of usersync again.",
         )
     else:
@@ -69,7 +69,7 @@ def _changed(context: Context) -> Iterator[Finding]:
             yield Finding(
                 "D003",
                 change.subject,
-                f"{change.subject} is not in place: {change.reason}",
+                f"{change.subject} is not applied: {change.reason}",
                 "usersync apply",
                 safe=True,
             )
@@ -77,9 +77,7 @@ def _changed(context: Context) -> Iterator[Finding]:
 
 def _tables(missing: list[str]) -> Iterator[Finding]:
     if missing:
-        yield Finding(
-            "D003", ", ".join(missing), f"somebody dropped {', '.join(missing)}", RUN_ALL, safe=True
-        )
+        yield Finding("D003", ", ".join(missing), f"missing: {', '.join(missing)}", RUN_ALL, safe=True)
 
 
 CHECK = Definition("D003", "Migrations", look)

@@ -1,10 +1,10 @@
-"""The seed's first verification: the three triggers exist, are enabled, and are what was installed."""
+"""Whether the three triggers exist, are enabled, and are as installed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.doctor.context import Context, Definition, Verdict, settled
+from usersync.doctor.context import Context, Definition, Verdict, without_query
 from usersync.models import Finding
 from usersync.schema.adoption import adoption
 from usersync.schema.trigger_names import OWN_TRIGGERS, is_made_by, renamed
@@ -26,7 +26,7 @@ def look(context: Context) -> Steps[Verdict]:
         for own, (usual, sql) in zip(OWN_TRIGGERS, context.bundle.triggers, strict=True)
         for finding in _findings(own, names[usual], renamed(sql, usual, names[usual]), present)
     ]
-    return settled(Verdict("all three in place", (*context.found("D004"), *findings)))
+    return without_query(Verdict("all three exist", (*context.found("D004"), *findings)))
 
 
 def _findings(
@@ -34,7 +34,7 @@ def _findings(
 ) -> Iterator[Finding]:
     was, subject = present.get(name), f"trigger {name}"
     if was is None:
-        message = f"the trigger {name} is missing: nobody is synced by it"
+        message = f"the trigger {name} is missing: it syncs no user"
         yield Finding("D004", subject, message, "usersync apply", safe=True)
     elif not was["ours"]:
         message = (
@@ -43,7 +43,7 @@ def _findings(
         )
         yield Finding("D004", subject, message, "usersync apply")
     elif was["enabled"] != "O":
-        message = f"the trigger {name} is disabled: nobody is synced by it"
+        message = f"the trigger {name} is disabled: it syncs no user"
         yield Finding("D004", subject, message, "usersync apply", safe=True)
     elif not is_made_by(was["definition"], sql):
         message = f"the trigger {name} is not as installed: {was['definition']}"

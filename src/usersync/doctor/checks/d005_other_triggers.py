@@ -1,4 +1,4 @@
-"""What else runs on a sign-up, in which order; and whether any of it runs our functions a second time."""
+"""Which third-party triggers run on a sign-up, in which order; and whether one runs usersync's functions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def look(context: Context) -> Steps[Verdict]:
 def _too_early(
     context: Context, triggers: list[Mapping[str, Any]], others: list[Mapping[str, Any]]
 ) -> Iterator[Finding]:
-    """Triggers that read the users table, or write one that refers to it, before the row is created."""
+    """Triggers that use the users table, or a table that refers to it, before the row is created."""
     ours = sorted((each for each in triggers if each["ours"] and each["type"] & _INSERT), key=_turn)
     for each in others if ours else ():
         if each["ours"] or each["type"] & _BEFORE or not each["type"] & _INSERT:
@@ -47,14 +47,14 @@ def _too_early(
                 f"the trigger {each['name']} fires before {first}, and {each['function']}() uses "
                 f"{', '.join(named)}. The new user has no row in {context.settings.users_table} yet: a "
                 "foreign key to it fails the sign-up, and a query may not find it",
-                "-- To see it tried: usersync doctor --canary. If it needs the row, create the trigger under "
-                f"a name that comes after {first}: triggers of a kind fire by name.",
+                "-- To try it: usersync doctor --canary. If it needs the row, create the trigger under "
+                f"a name that comes after {first}: triggers of a kind fire in the order of names.",
                 "warning",
             )
 
 
 def _needs(context: Context, trigger: Mapping[str, Any]) -> list[str]:
-    """The tables that it uses for which the row has to be there; none if it creates the row itself."""
+    """The tables that the trigger uses and that need the row; empty if the trigger creates the row itself."""
     users, keys = context.settings.users_table, context.inspection.foreign_keys
     parsed = parse_function(trigger["body"], trigger["language"])
     if any(write.table == users and write.kind == "insert" for write in parsed.writes):
@@ -70,8 +70,8 @@ def _duplicates(others: list[Mapping[str, Any]]) -> Iterator[Finding]:
             yield Finding(
                 "D005",
                 f"trigger {each['name']}",
-                f"the trigger {each['name']} runs {each['function']} as well: each user is synced twice, "
-                "and may meet the function in a way that it is not made for",
+                f"the trigger {each['name']} also runs {each['function']}: each user is synced twice, "
+                "or by a kind of trigger that the function does not support",
                 "usersync apply",
                 safe=True,
             )
@@ -79,18 +79,18 @@ def _duplicates(others: list[Mapping[str, Any]]) -> Iterator[Finding]:
 
 def _listing(triggers: list[Mapping[str, Any]], others: list[Mapping[str, Any]]) -> str:
     if not others:
-        return "there are none"
+        return "none"
     on_sign_up = sorted((each for each in triggers if each["type"] & _INSERT), key=_turn)
     listed = ", ".join(f"{each['name']} ({each['function']})" for each in others)
     order = ", ".join(each["name"] for each in on_sign_up)
-    return f"{listed}; on a sign-up fire, in this order: {order}"
+    return f"{listed}; order of firing on a sign-up: {order}"
 
 
 def _turn(trigger: Mapping[str, Any]) -> tuple[int, str]:
-    """BEFORE STATEMENT, BEFORE ROW, AFTER ROW, AFTER STATEMENT; by name among the same."""
+    """BEFORE STATEMENT, BEFORE ROW, AFTER ROW, AFTER STATEMENT; by name within each."""
     row, before = bool(trigger["type"] & _ROW), bool(trigger["type"] & _BEFORE)
     phase = {(True, False): 0, (True, True): 1, (False, True): 2, (False, False): 3}[before, row]
     return phase, trigger["name"]
 
 
-CHECK = Definition("D005", "Triggers of others on the auth server's table", look, "source")
+CHECK = Definition("D005", "Third-party triggers on the auth server's table", look, "source")

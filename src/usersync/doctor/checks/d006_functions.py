@@ -1,11 +1,11 @@
-"""The seed's second verification, and more: every function exists and is what would be installed now."""
+"""Whether every function exists and has the text of this release and these settings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from usersync.audit.tracking.generate import is_of_tracked_table
-from usersync.doctor.context import Context, Definition, Verdict, number, settled
+from usersync.doctor.context import Context, Definition, Verdict, number, without_query
 from usersync.models import Finding
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def look(context: Context) -> Steps[Verdict]:
-    changes = [each for each in _own_functions(context) if context.order_known or _touched(each, context)]
-    return settled(
+    changes = [each for each in _own_functions(context) if context.order_known or _was_changed(each, context)]
+    return without_query(
         Verdict(
-            f"{number(len(context.bundle.functions), 'function')}, as release and settings have it",
+            f"{number(len(context.bundle.functions), 'function')}, as released",
             tuple(
                 Finding("D006", change.subject, _what_is_wrong(change), "usersync apply", safe=True)
                 for change in changes
@@ -29,14 +29,14 @@ def look(context: Context) -> Steps[Verdict]:
 
 
 def _own_functions(context: Context) -> Iterator[Change]:
-    """Those that are always there; the functions of tracked tables are D029's."""
+    """The functions of every installation. D029 checks those of tracked tables."""
     for change in context.changes("function"):
         if not is_of_tracked_table(change.subject.removeprefix("function ")):
             yield change
 
 
-def _touched(change: Change, context: Context) -> bool:
-    """Whether somebody did something to it, whatever would be installed now."""
+def _was_changed(change: Change, context: Context) -> bool:
+    """Whether the function was changed or dropped since it was installed."""
     signature = change.subject.removeprefix("function ")
     noted = (context.inspection.noted or {})["functions"].get(signature)
     present = context.inspection.catalog["functions"].get(signature)

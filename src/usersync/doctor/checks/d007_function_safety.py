@@ -1,4 +1,4 @@
-"""What makes a function safe to be run by the auth server: whose rights, which search path, whose it is."""
+"""Whether each function is safe for the auth server to run: its SECURITY mode, search path and owner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FUNCTIONS = """
         pg_get_userbyid(proowner) as owner,
         pg_get_userbyid(home.nspowner) as home_owner,
         case
-            -- Where the schema alone changed hands, the functions are right.
+            -- If only the owner of the schema changed, the functions are right.
             when proowner = (select relowner from pg_class where oid = to_regclass('usersync.settings'))
             then format('alter schema usersync owner to %%I;', pg_get_userbyid(proowner))
             else format(
@@ -54,15 +54,15 @@ def look(context: Context) -> Steps[Verdict]:
 
 def _findings(row: Row, ours: set[str], definers: set[str]) -> Iterator[Finding]:
     if not row["owned"] and row["signature"] not in ours and not is_of_tracked_table(row["signature"]):
-        # Whoever takes it over lets somebody else's text run with their rights.
+        # To change its owner would run a foreign text with the privileges of usersync.
         yield Finding(
             "D007",
             f"function {row['name']}",
-            f"{row['name']} has a comment as ours have, belongs to {row['owner']}, and is none of ours",
-            f"-- Unless somebody needs it, drop it: drop function {row['name']};",
+            f"{row['name']} has a comment of usersync, but is not its function. It belongs to {row['owner']}",
+            f"-- If the application does not need it, drop it: drop function {row['name']};",
         )
         return
-    if not is_of_tracked_table(row["signature"]):  # D029 compares those in full
+    if not is_of_tracked_table(row["signature"]):  # D029 compares those
         yield from _unsafe(row, definers)
     if not row["owned"]:
         yield Finding(

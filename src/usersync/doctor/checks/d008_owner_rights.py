@@ -1,4 +1,4 @@
-"""Whether the role that the functions run as has the privileges that they need, for users and for events."""
+"""Whether the owner of the functions has the privileges that they need, for users and for events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def look(context: Context) -> Steps[Verdict]:
         for each in context.inspection.missing
         if each.part == "owner"
     )
-    return Verdict(f"{owner} has all of them", findings)
+    return Verdict(f"{owner} has all privileges", findings)
 
 
 CHECK = Definition("D008", "Rights of the functions' owner", look)

@@ -1,4 +1,4 @@
-"""Who else may call our functions or read our tables: asked of the server, not read off access lists."""
+"""Which roles may call usersync's functions or read its tables, as has_…_privilege() answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from usersync.core.exposed_objects import ExposedObject
     from usersync.transports.steps import Row, Steps
 
-_LOCKED_OUT = """
+_NOT_CALLABLE = """
     select function.oid::regprocedure::text as object
     from pg_proc as function
     join pg_roles on rolname = 'service_role'
@@ -27,16 +27,16 @@ _LOCKED_OUT = """
 
 
 def look(context: Context) -> Steps[Verdict]:
-    locked_out = yield from query(_LOCKED_OUT)
-    findings = tuple(_findings(context.inspection.opened, locked_out))
-    return Verdict("service_role may call, nobody else", findings)
+    not_callable = yield from query(_NOT_CALLABLE)
+    findings = tuple(_findings(context.inspection.opened, not_callable))
+    return Verdict("only service_role may call", findings)
 
 
-def _findings(opened: tuple[ExposedObject, ...], locked_out: list[Row]) -> Iterator[Finding]:
+def _findings(opened: tuple[ExposedObject, ...], not_callable: list[Row]) -> Iterator[Finding]:
     for each in opened:
         may = f"{', '.join(each.roles)} may {'call' if each.kind == 'function' else 'use'} {each.label}"
         yield Finding("D009", each.label, may, each.revoke, safe=each.direct)
-    for row in locked_out:
+    for row in not_callable:
         yield Finding(
             "D009",
             f"function {row['object']}",

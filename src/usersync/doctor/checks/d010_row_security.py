@@ -33,18 +33,18 @@ def look(context: Context) -> Steps[Verdict]:
     table = context.settings.users_table
     row = yield from query_row(_EXPOSURE, users_table=table.quoted)
     if row["secured"]:
-        return Verdict(f"{table} has it")
+        return Verdict(f"{table} has row-level security")
     if row["roles"] is None:
-        return Verdict(f"{table} needs none, neither anon nor authenticated reach it")
+        return Verdict(f"not needed: neither anon nor authenticated can access {table}")
     return Verdict(
         "",
         (
             Finding(
                 "D010",
                 str(table),
-                f"{table} has none, and {row['roles']} may use the table: everybody with the project's "
-                "public key reaches every user. Write policies before you enable it, for without one "
-                "these roles will see no row",
+                f"{table} has no row-level security, and {row['roles']} may use the table: the project's "
+                "public key gives access to every user. Write policies before you enable it. Without a "
+                "policy these roles see no row",
                 f"alter table {table.quoted} enable row level security;",
             ),
         ),

@@ -1,4 +1,4 @@
-"""Whether somebody who is not signed in may read the users table."""
+"""Whether the role anon may read the users table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _READABLE = """
     select
         relrowsecurity as secured,
-        has_any_column_privilege('public', pg_class.oid, 'select') as everybody,
+        has_any_column_privilege('public', pg_class.oid, 'select') as granted_to_public,
         exists (
             select from pg_roles
             where rolname = 'anon'
@@ -31,15 +31,15 @@ def look(context: Context) -> Steps[Verdict]:
     row = yield from query_row(_READABLE, users_table=table.quoted)
     if not row["readable"]:
         return Verdict("anon may not read it")
-    grantees = "anon, public" if row["everybody"] else "anon"
-    guard = "only its policies stand between" if row["secured"] else "nothing stands between"
+    grantees = "anon, public" if row["granted_to_public"] else "anon"
+    guard = "only its policies restrict" if row["secured"] else "nothing restricts"
     return Verdict(
         "",
         (
             Finding(
                 "D011",
                 str(table),
-                f"anon may select from {table}: {guard} people's data and whoever has the public key",
+                f"anon may select from {table}: {guard} access to it with the project's public key",
                 f"revoke select on table {table.quoted} from {grantees};",
                 "warning" if row["secured"] else "problem",
             ),

@@ -1,4 +1,4 @@
-"""Whether the users table is there and takes the rows that are meant for it."""
+"""Whether the users table exists and accepts the rows of users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Steps
 
 
-#: Tables with all of these columns; the one that the log refers to first.
+#: Tables with all of these columns; a table that the log refers to comes first.
 _RENAMED = """
     select nspname as schema, relname as name
     from pg_class
@@ -56,13 +56,13 @@ def _missing(settings: Settings) -> Steps[Finding]:
     message = f"there is no table {table}: no user gets a row"
     if not found:
         return Finding("D012", f"table {table}", message, "usersync apply")
-    there = TableName(found[0]["schema"], found[0]["name"])
+    renamed = TableName(found[0]["schema"], found[0]["name"])
     return Finding(
         "D012",
         f"table {table}",
-        f"{message}. {there} has its columns",
-        f"-- If it was renamed, write into usersync.toml: users_table = {json.dumps(str(there))}. Then run: "
-        "usersync apply\n-- If not, usersync apply creates the table and fills it.",
+        f"{message}. {renamed} has its columns",
+        f"-- If it was renamed, write in usersync.toml: users_table = {json.dumps(str(renamed))}. Then "
+        "run: usersync apply\n-- If not, usersync apply creates the table and fills it.",
     )
 
 

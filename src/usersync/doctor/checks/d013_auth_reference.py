@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.doctor.context import Context, Definition, Verdict, settled
+from usersync.doctor.context import Context, Definition, Verdict, without_query
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Steps
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def look(context: Context) -> Steps[Verdict]:
     keys = context.inspection.foreign_keys
-    well = "none that matters" if keys.between(keys.users, keys.source) else "none"
-    return settled(Verdict(well, context.found("D013")))
+    ok_detail = "none that blocks" if keys.between(keys.users, keys.source) else "none"
+    return without_query(Verdict(ok_detail, context.found("D013")))
 
 
 CHECK = Definition("D013", "Foreign key to the auth server's table", look, "users table")

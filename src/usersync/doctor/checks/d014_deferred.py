@@ -1,4 +1,4 @@
-"""Constraints of the users table that are checked at COMMIT, where the auth server would meet them."""
+"""Constraints of the users table that are checked at COMMIT, where they would fail a sign-up."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _DEFERRED = r"""
 
 def look(context: Context) -> Steps[Verdict]:
     rows = yield from query(_DEFERRED, users_table=context.settings.users_table.quoted)
-    return Verdict("there are none", tuple(_finding(row) for row in rows))
+    return Verdict("none", tuple(_finding(row) for row in rows))
 
 
 def _finding(row: Row) -> Finding:
@@ -51,7 +51,7 @@ def _finding(row: Row) -> Finding:
         "D014",
         f"constraint {row['name']}",
         f"the constraint {row['name']} is checked at COMMIT. usersync checks it earlier, so that a sign-up "
-        "cannot fail for it, and pays for that each time; whoever else writes the table is not protected",
+        "cannot fail. That costs time at each sign-up, and does not protect other writers of the table",
         row["fix"],
         "warning",
     )

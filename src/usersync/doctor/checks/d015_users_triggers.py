@@ -1,4 +1,4 @@
-"""The application's triggers on the users table. They run inside ours, and so on our search path."""
+"""The application's triggers on the users table. They run inside usersync's, with its search path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def look(context: Context) -> Steps[Verdict]:
     rows = yield from users_triggers(context.bundle)
     listed = ", ".join(f"{row['name']} ({row['function']})" for row in rows)
-    return Verdict(listed or "there are none", tuple(_findings(rows)))
+    return Verdict(listed or "none", tuple(_findings(rows)))
 
 
 def _findings(rows: tuple[Row, ...]) -> Iterator[Finding]:
@@ -28,7 +28,7 @@ def _findings(rows: tuple[Row, ...]) -> Iterator[Finding]:
                 "D015",
                 f"trigger {row['name']}",
                 f"the trigger {row['name']} runs {row['function']}, which finds {', '.join(row['names'])} "
-                "by its caller's search path. From a sign-up it does not, and the user goes to the ledger",
+                "by its caller's search path. During a sign-up it does not, and the sync of the user fails",
                 alter if row["is_ours"] else f"-- To be run by the owner of the function: {alter}",
                 "warning",
             )

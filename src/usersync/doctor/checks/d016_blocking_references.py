@@ -1,10 +1,10 @@
-"""Foreign keys that lead to the users table and make the deletion of a row fail, where rows are deleted."""
+"""Foreign keys to the users table that block the deletion of a row, if rows are deleted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.doctor.context import Context, Definition, Verdict, number, settled
+from usersync.doctor.context import Context, Definition, Verdict, number, without_query
 
 if TYPE_CHECKING:
     from usersync.transports.steps import Steps
@@ -14,9 +14,11 @@ def look(context: Context) -> Steps[Verdict]:
     keys, settings = context.inspection.foreign_keys, context.settings
     if not settings.deletes_rows and not keys.users_cascade:
         policies = f"on_delete = {settings.on_delete!r}, on_soft_delete = {settings.on_soft_delete!r}"
-        return settled(Verdict(f"no row is deleted ({policies})"))
+        return without_query(Verdict(f"no row is deleted ({policies})"))
     leading = len(keys.to(keys.users))
-    return settled(Verdict(f"none of {number(leading, 'foreign key')} to the table", context.found("D016")))
+    return without_query(
+        Verdict(f"none of {number(leading, 'foreign key')} to the table", context.found("D016"))
+    )
 
 
 CHECK = Definition("D016", "Foreign keys that block a deletion", look, "users table")

@@ -1,4 +1,4 @@
-"""The seed's third verification: whether every user is there, and as the auth server has them."""
+"""Whether every user has a row with the auth server's values."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Steps
 
 
-def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the query does not depend on the settings
     status = yield from users.status()
-    findings = (*_out_of_sync(status), *_left_alone(status))
+    findings = (*_out_of_sync(status), *_not_removed(status))
     return Verdict("" if findings else f"{number(status.auth_users, 'user')} in sync", findings)
 
 
@@ -39,17 +39,17 @@ def _fix(status: SyncStatus) -> str:
     if users.only_failures_remain(status):
         return "-- First fix the causes that D018 names, then:\nusersync failures\nusersync retry"
     if status.stale:
-        # What is pasted overwrites nothing.
+        # Pasting the fix overwrites nothing.
         return (
             "usersync sync --dry-run\n"
-            "-- It shows which values differ. usersync sync replaces them with those of the auth server"
+            "-- It shows the values that differ. usersync sync replaces them with the auth server's"
         )
     run = status.last_run
     return "usersync sync" if run is None or run.finished else "usersync sync --resume"
 
 
-def _left_alone(status: SyncStatus) -> Iterator[Finding]:
-    """Removing them is no fix to be pasted: the auth server's table may be the one that is incomplete."""
+def _not_removed(status: SyncStatus) -> Iterator[Finding]:
+    """No fix removes rows when pasted: the auth server's table may be incomplete."""
     if status.orphaned:
         yield Finding(
             "D017",
@@ -58,7 +58,7 @@ def _left_alone(status: SyncStatus) -> Iterator[Finding]:
             "leaves them as they are",
             "usersync sync --dry-run\n"
             "-- If the auth server's table is complete, usersync sync --remove-orphans applies on_delete to "
-            "them, after a question",
+            "these rows, after a confirmation",
             "warning",
         )
     if status.deleted_upstream:
@@ -68,7 +68,7 @@ def _left_alone(status: SyncStatus) -> Iterator[Finding]:
             f"{number(status.deleted_upstream, 'row')} of users whom the auth server has soft-deleted. A "
             "sync leaves them as they are",
             "usersync sync --dry-run\n"
-            "-- usersync sync --apply-deletions applies on_soft_delete to them, after a question",
+            "-- usersync sync --apply-deletions applies on_soft_delete to these rows, after a confirmation",
             "warning",
         )
 

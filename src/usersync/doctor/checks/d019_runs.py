@@ -1,4 +1,4 @@
-"""Whether a reconciling run was begun and left."""
+"""Whether a run of `sync` is unfinished."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usersync.transports.steps import query
 if TYPE_CHECKING:
     from usersync.transports.steps import Row, Steps
 
-# A page takes seconds at most. A run that was finished since has done what the older one left.
+# A page takes seconds at most. A later run that finished has also done the rest of an earlier one.
 _STALLED = """
     select run_id, max(updated_at) as updated_at, max(started_at) as started_at, sum(examined) as examined,
         bool_or(state = 'running') as running
@@ -30,9 +30,9 @@ _STALLED = """
 """
 
 
-def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the query does not depend on the settings
     rows = yield from query(_STALLED)
-    return Verdict("none was left unfinished", tuple(_finding(row) for row in rows))
+    return Verdict("none is unfinished", tuple(_finding(row) for row in rows))
 
 
 def _finding(row: Row) -> Finding:

@@ -1,4 +1,4 @@
-"""Whether the functions in the database were made from the settings that were read now."""
+"""Whether the functions in the database were generated from the settings that doctor has read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from usersync.config.settings import parse_remembered
-from usersync.doctor.context import Context, Definition, Verdict, settled
+from usersync.doctor.context import Context, Definition, Verdict, without_query
 from usersync.errors import SettingsError
 from usersync.models import Finding
 
@@ -21,7 +21,9 @@ def look(context: Context) -> Steps[Verdict]:
     try:
         stored = parse_remembered(noted).describe() if noted else {}
     except SettingsError as error:
-        return settled(Verdict("", (Finding("D020", "usersync.settings", str(error), "usersync apply"),)))
+        return without_query(
+            Verdict("", (Finding("D020", "usersync.settings", str(error), "usersync apply"),))
+        )
     differing = sorted(_differing(stored, context.settings.describe()))
     findings = [
         Finding(
@@ -32,7 +34,7 @@ def look(context: Context) -> Steps[Verdict]:
         )
         for name, there, here in differing
     ]
-    return settled(Verdict("those that the database was set up with", tuple(findings)))
+    return without_query(Verdict("the same as in the database", tuple(findings)))
 
 
 def _differing(stored: Mapping[str, object], read: Mapping[str, object]) -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Whether triggers fire at all: a session in the role ``replica`` skips them without a word."""
+"""Whether triggers fire: a session with ``session_replication_role = replica`` skips them silently."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 def look(context: Context) -> Steps[Verdict]:
     rows = yield from settings_in_force(context.settings, "session_replication_role")
-    silent = [row for row in rows if row["value"] == "replica"]
-    return Verdict("triggers fire", tuple(_finding(row) for row in silent))
+    replicas = [row for row in rows if row["value"] == "replica"]
+    return Verdict("triggers fire", tuple(_finding(row) for row in replicas))
 
 
 def _finding(row: Row) -> Finding:
     return Finding(
         "D021",
         f"role {row['role']}",
-        f"sessions of {row['role']} start with session_replication_role = replica ({row['origin']}), where "
-        "no trigger fires. Sessions that are open keep it: restart the auth server afterwards",
+        f"sessions of {row['role']} start with session_replication_role = replica ({row['origin']}), so "
+        "no trigger fires. Open sessions keep the setting: restart the auth server after the fix",
         row["fix"],
     )
 

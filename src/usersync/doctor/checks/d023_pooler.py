@@ -1,4 +1,4 @@
-"""Whether a pooler is between us and the server. Nothing of usersync minds one."""
+"""Whether the connection goes through a pooler, which usersync supports."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 def look(context: Context) -> Steps[Verdict]:
     row = yield from query_row("select pg_backend_pid() as pid")
     if context.client_pid is None:
-        return Verdict("not looked at")
-    # A pooler answers for many servers, and so gives its clients process numbers of its own.
+        return Verdict("not checked")
+    # A pooler gives its clients process ids of its own.
     if context.client_pid == row["pid"]:
         return Verdict("none, the connection is direct")
     return Verdict(
-        "there is one, which is fine: usersync prepares no statement and keeps nothing in a session"
+        "yes, and usersync supports it: it prepares no statement and keeps no state in the session"
     )
 
 

@@ -1,10 +1,10 @@
-"""Whether the audit log that usersync made takes events and nothing else, in each of its partitions."""
+"""Whether the audit log that usersync created is append-only, in each of its partitions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.doctor.context import Context, Definition, Verdict, settled
+from usersync.doctor.context import Context, Definition, Verdict, without_query
 from usersync.models import Finding
 
 if TYPE_CHECKING:
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 def look(context: Context) -> Steps[Verdict]:
     table = context.own_audit_table()
-    well = f"{table} and its partitions refuse UPDATE, DELETE and TRUNCATE, and {table} refuses DROP TABLE"
-    return settled(Verdict(well, tuple(_findings(context))))
+    ok_detail = (
+        f"{table} and its partitions refuse UPDATE, DELETE and TRUNCATE, and {table} refuses DROP TABLE"
+    )
+    return without_query(Verdict(ok_detail, tuple(_findings(context))))
 
 
 def _findings(context: Context) -> Iterator[Finding]:

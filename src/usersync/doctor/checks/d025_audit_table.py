@@ -1,11 +1,11 @@
-"""Whether the audit log has what storing and finding events needs; an application's own, whether it fits."""
+"""Whether the audit log has the columns, indexes and foreign key that events need."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from usersync.config.mapping import quote
-from usersync.doctor.context import Context, Definition, Verdict, lines, settled
+from usersync.doctor.context import Context, Definition, Verdict, lines, without_query
 from usersync.models import Finding
 
 if TYPE_CHECKING:
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from usersync.schema.inspection import Inspection
     from usersync.transports.steps import Steps
 
-_PAUSE = "-- At a quiet hour: recording waits meanwhile, and the more events there are, the longer."
+_PAUSE = "-- Run it at a quiet hour: recording waits meanwhile, longer with more events."
 
 
 def look(context: Context) -> Steps[Verdict]:
     settings, catalog = context.settings, context.inspection.catalog
     context.require_audit_log()
     if not settings.audit.is_own or not catalog["audit_table_created_by_usersync"]:
-        findings = tuple(_misfits(context))
+        findings = tuple(_unfit(context))
     else:
-        findings = tuple(_lost(settings, context))
-    return settled(Verdict(f"{settings.audit_table} takes every event", findings))
+        findings = tuple(_missing(settings, context))
+    return without_query(Verdict(f"{settings.audit_table} accepts every event", findings))
 
 
-def _misfits(context: Context) -> Iterator[Finding]:
+def _unfit(context: Context) -> Iterator[Finding]:
     settings, catalog = context.settings, context.inspection.catalog
     if settings.audit.is_own and not catalog["has_audit_log"]:
         message, former = (
             f"there is no table {settings.audit_table}: no event can be stored",
-            _renamed(context),
+            _former_name(context),
         )
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
             f"{message}. {former} was the audit log" if former else message,
-            f"-- If {former} was renamed or moved by mistake, give it its name again. If it was meant, it "
-            "stays with its events, and this creates a new log:\nusersync apply"
+            f"-- If {former} was renamed or moved by mistake, rename it back. If on purpose, it "
+            "keeps its events, and this creates a new log:\nusersync apply"
             if former
             else "usersync apply",
             safe=not former,
@@ -48,17 +48,17 @@ def _misfits(context: Context) -> Iterator[Finding]:
     yield from context.found("D025")
 
 
-def _renamed(context: Context) -> str | None:
-    """The log under another name, if that is where the partitions are."""
+def _former_name(context: Context) -> str | None:
+    """The name of the log's former table, if the partitions belong to one."""
     former = context.inspection.catalog["former_audit_logs"]
     return former[0] if former else None
 
 
-def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
+def _missing(settings: Settings, context: Context) -> Iterator[Finding]:
     table = settings.audit_table.quoted
     if context.inspection.has_users_table:
-        # Without it, a key to a table that was renamed is the right one still: see D012.
-        yield from _lost_links(settings, context)
+        # If the users table was renamed, the foreign key is still right: see D012.
+        yield from _missing_foreign_key(settings, context)
     for definition in context.inspection.catalog["audit_table_lost_indexes"]:
         yield Finding(
             "D025",
@@ -69,7 +69,7 @@ def _lost(settings: Settings, context: Context) -> Iterator[Finding]:
         )
 
 
-def _lost_links(settings: Settings, context: Context) -> Iterator[Finding]:
+def _missing_foreign_key(settings: Settings, context: Context) -> Iterator[Finding]:
     table = settings.audit_table.quoted
     stray = context.inspection.catalog["audit_table_stray_keys"]
     drops = [f"alter table {table} drop constraint {quote(each['name'])};" for each in stray]
@@ -78,20 +78,20 @@ def _lost_links(settings: Settings, context: Context) -> Iterator[Finding]:
             "D025",
             f"constraint {each['name']}",
             f"the foreign key {each['name']} of {settings.audit_table}.user_id refers to {each['table']} "
-            f"instead of {settings.users_table}: events of users who have no row there lose their link",
+            f"instead of {settings.users_table}: events of users without a row there lose their user_id",
             lines(drops),
         )
-    if not _links_users(context.inspection):
+    if not _has_foreign_key(context.inspection):
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
-            f"{settings.audit_table}.user_id has no foreign key to {settings.users_table}: a link stays "
-            "when its user is deleted",
-            lines([_PAUSE, _relink(settings, *_retyped(settings, context))]),
+            f"{settings.audit_table}.user_id has no foreign key to {settings.users_table}: user_id "
+            "remains when its user is deleted",
+            lines([_PAUSE, _add_foreign_key(settings, *_change_type(settings, context))]),
         )
 
 
-def _links_users(inspection: Inspection) -> bool:
+def _has_foreign_key(inspection: Inspection) -> bool:
     keys = inspection.foreign_keys
     return any(
         key.action == "n" and key.validated and key.columns == ("user_id",)
@@ -99,16 +99,16 @@ def _links_users(inspection: Inspection) -> bool:
     )
 
 
-def _retyped(settings: Settings, context: Context) -> Iterator[str]:
-    """Gives the link the key's type, which the key did not have when the log was made."""
+def _change_type(settings: Settings, context: Context) -> Iterator[str]:
+    """SQL that gives user_id the type of the key, if the key had another type when the log was created."""
     stored = context.inspection.catalog["audit_table"]["columns"]["user_id"]["type"]
     if stored != str(settings.key_type):
         table, kind = settings.audit_table.quoted, settings.key_type.sql
         yield f"alter table {table} alter column user_id type {kind} using user_id::text::{kind};"
 
 
-def _relink(settings: Settings, *before: str) -> str:
-    """As long as there is no foreign key, nobody unlinks the events of users who go."""
+def _add_foreign_key(settings: Settings, *before: str) -> str:
+    """SQL that adds the foreign key. First it clears user_id where the user has no row."""
     table, users = settings.audit_table.quoted, settings.users_table.quoted
     key, same = quote(settings.key), settings.key_type.operator("=")
     return lines(

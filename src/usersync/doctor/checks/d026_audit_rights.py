@@ -1,10 +1,10 @@
-"""Who reads the audit log, and who could forge events in it."""
+"""Which roles may read the audit log or write to it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.doctor.context import Context, Definition, Verdict, settled
+from usersync.doctor.context import Context, Definition, Verdict, without_query
 from usersync.models import Finding
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def look(context: Context) -> Steps[Verdict]:
     context.require_audit_log()
     table = context.settings.audit_table
-    return settled(Verdict(f"neither anon nor authenticated reach {table}", tuple(_findings(context))))
+    return without_query(
+        Verdict(f"neither anon nor authenticated can access {table}", tuple(_findings(context)))
+    )
 
 
 def _findings(context: Context) -> Iterator[Finding]:
@@ -36,7 +38,7 @@ def _findings(context: Context) -> Iterator[Finding]:
         yield Finding(
             "D026",
             f"table {settings.audit_table}",
-            f"{settings.audit_table} lacks its row-level security, or what lets the service role read it",
+            f"{settings.audit_table} has no row-level security, or no policy that lets service_role read it",
             "usersync apply",
             safe=True,
         )

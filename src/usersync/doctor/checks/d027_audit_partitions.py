@@ -1,4 +1,4 @@
-"""Whether each month has its partition, and the one for all other times stays small."""
+"""Whether this month and the next have a partition, and the default partition is small."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from usersync.transports.steps import Row, Steps
 
-#: Making a partition reads the default one, and recording waits for that.
+#: Creating a partition reads the default partition, while recording waits.
 _MANY = 100_000
 
-#: What a partition takes over from the default one without being asked.
+#: As many events are moved from the default partition to a new one automatically.
 _FEW = 10_000
 
-_PAUSE = "-- At a quiet hour: recording, and writing users, wait while a month gets its partition."
+_PAUSE = "-- Run it at a quiet hour: recording and writes of users wait while the partition is created."
 
 _MONTHS = """
     select
@@ -54,7 +54,7 @@ _FULL_MONTHS = """
 _NO_DEFAULT = Finding(
     "D027",
     "table usersync.audit_logs_default",
-    "the default partition is not there: an event of a month that has none is not stored, and waits",
+    "the default partition is missing: events of a month without a partition wait in the spool",
     "usersync apply",
     safe=True,
 )
@@ -68,7 +68,7 @@ def look(context: Context) -> Steps[Verdict]:
     rows = (yield from query_row(_SIZE, limit=_MANY + 1))["rows"]
     full = (yield from query(_FULL_MONTHS, few=_FEW)) if rows > _FEW else []
     return Verdict(
-        f"this month and the next have theirs, {number(rows, 'event')} of other times",
+        f"this month and the next have one, {number(rows, 'event')} in the default partition",
         (*_missing(months, full), *_filling(rows, full)),
     )
 
@@ -83,15 +83,17 @@ def _missing(months: list[Row], full: list[Row]) -> Iterator[Finding]:
                 row["attach"],
             )
         else:
-            crowded = any(each["day"] == row["day"] for each in full)
+            is_large = any(each["day"] == row["day"] for each in full)
             yield Finding(
                 "D027",
                 f"partition {row['month']}",
-                f"{row['month']} has no partition: its events go to the default one, and prune has to delete "
-                "them there row by row",
-                lines([_PAUSE, _move(row["day"])]) if crowded else "select usersync.make_audit_partitions();",
+                f"{row['month']} has no partition: its events go to the default partition, where prune "
+                "deletes them row by row",
+                lines([_PAUSE, _move(row["day"])])
+                if is_large
+                else "select usersync.make_audit_partitions();",
                 "warning",
-                safe=not crowded,
+                safe=not is_large,
             )
 
 
@@ -100,11 +102,11 @@ def _filling(rows: int, full: list[Row]) -> Iterator[Finding]:
         yield Finding(
             "D027",
             "table usersync.audit_logs_default",
-            f"more than {_MANY:,} events are in the default partition: making another has to read them all, "
+            f"more than {_MANY:,} events are in the default partition: creating another one reads them all, "
             "while recording waits",
             lines(
                 [
-                    "-- What is too old goes with: usersync audit prune --keep 13mo",
+                    "-- To delete old events: usersync audit prune --keep 13mo",
                     _PAUSE,
                     *(_move(each["day"]) for each in full),
                 ]

@@ -1,4 +1,4 @@
-"""Whether events were put aside because of what they contain."""
+"""Whether the database rejected events because of their content."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ usersync audit rejects
 usersync audit rejects --retry"""
 
 
-def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the query does not depend on the settings
     rows = yield from query(_REASONS)
     if not rows:
-        return Verdict("there are none")
+        return Verdict("none")
     oldest = min(row["oldest"] for row in rows)
     first = f"not in the audit log, the oldest since {oldest:%Y-%m-%d %H:%M %Z}:"
     causes = (

@@ -1,4 +1,4 @@
-"""Whether the tables whose changes are recorded still are, and as they are."""
+"""Whether changes of the tracked tables are still recorded, with their current columns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Steps
 
 
-def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the functions were made from the database's settings
+def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the functions were generated from the settings in the database
     settings = yield from installed_settings()
     tables = yield from tracked(settings)
     if tables and not (yield from has_log(settings)):
         return Verdict("", (_without_log(tables),))
     return Verdict(
-        f"{number(len(tables), 'table')}, recorded as installed" if tables else "there are none",
+        f"{number(len(tables), 'table')}, recorded as installed" if tables else "none",
         tuple(_finding(table) for table in tables if table.state != "current"),
     )
 
@@ -36,14 +36,14 @@ def _without_log(tables: tuple[TrackedTable, ...]) -> Finding:
 
 
 def _finding(table: TrackedTable) -> Finding:
-    said = "; ".join(table.reasons)
-    # Untracking would remove the last reminder that changes were recorded: that is for a person.
+    reasons = "; ".join(table.reasons)
+    # Untracking removes the last trace that changes were recorded, so it is left to a person.
     gone = table.state == "gone"
     return Finding(
         "D029",
         f"table {table.table}",
-        f"{table.table}: {said}",
-        f"-- If it is not to come back: {table.command}" if gone else table.command,
+        f"{table.table}: {reasons}",
+        f"-- If the table will not be restored: {table.command}" if gone else table.command,
         "problem" if table.broken else "warning",
     )
 

@@ -1,4 +1,4 @@
-"""Whether a sign-up waits for somebody else's server."""
+"""Whether a sign-up waits for another server."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 def look(context: Context) -> Steps[Verdict]:
     found = yield from network_calls(list(context.names.values()))
     listed = "; ".join(str(each) for each in found)
-    return Verdict(listed or "none does", tuple(_finding(each) for each in found if each.is_immediate))
+    return Verdict(listed or "none", tuple(_finding(each) for each in found if each.is_immediate))
 
 
 def _finding(caller: NetworkCall) -> Finding:
     return Finding(
         "D030",
         f"trigger {caller.trigger}",
-        f"{caller}. It may run at {caller.waits_at}, which wait for that server then; a request that fails "
-        "does not take the call back",
+        f"{caller}. It may run at {caller.waits_at}, which then wait for that server. If the request "
+        "fails, the call is not undone",
         "-- Send it from a queue: net.http_post of pg_net, or a table that a worker reads. Its text:\n"
         f"select pg_get_functiondef({literal(caller.function)}::regprocedure);",
         "warning",
     )
 
 
-CHECK = Definition("D030", "Triggers that ask the network", look, "source")
+CHECK = Definition("D030", "Triggers that call other servers", look, "source")

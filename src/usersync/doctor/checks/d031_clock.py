@@ -1,4 +1,4 @@
-"""Whether this machine's clock and the server's agree."""
+"""Whether the clocks of this machine and the server agree."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from usersync.models import Finding
 if TYPE_CHECKING:
     from usersync.transports.steps import Steps
 
-#: What the check of access tokens allows (the ``leeway`` of usersync.contrib.auth).
+#: The difference that the check of access tokens allows (the ``leeway`` of usersync.contrib.auth).
 _TOLERATED = timedelta(seconds=10)
 
 
-def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - what is asked does not depend on settings
+def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the query does not depend on the settings
     clocks = yield from compare_clocks()
     if clocks.apart <= _TOLERATED:
-        return Verdict("this machine's and the server's agree")
+        return Verdict("this machine and the server agree")
     return Verdict("", (_finding(clocks.apart.total_seconds(), is_behind=clocks.is_behind),))
 
 
@@ -28,8 +28,8 @@ def _finding(seconds: float, *, is_behind: bool) -> Finding:
         "D031",
         "clock",
         f"this machine's clock is {seconds:,.0f} s {'behind' if is_behind else 'ahead of'} the server's: "
-        "events recorded here get a wrong occurred_at, and access tokens are refused or outlive themselves",
-        "-- Let this machine keep time: timedatectl set-ntp true",
+        "events recorded here get a wrong occurred_at, and tokens are refused too early or accepted too long",
+        "-- Synchronize the clock of this machine: timedatectl set-ntp true",
         "warning",
     )
 

@@ -1,4 +1,4 @@
-"""What was recorded on this machine and is not in the database."""
+"""The events that were recorded on this machine and are not in the database yet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from usersync.core.audit_log import COMMAND, has_log
 from usersync.core.position import Position
-from usersync.doctor.context import Context, Definition, Spool, Verdict, lines, number, settled
+from usersync.doctor.context import Context, Definition, Spool, Verdict, lines, number, without_query
 from usersync.models import Finding
 from usersync.transports.steps import query_row
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Steps
 
 #: A writer that reaches its database delivers within seconds.
-_PATIENCE = timedelta(minutes=10)
+_DELAY = timedelta(minutes=10)
 
 
 def look(context: Context) -> Steps[Verdict]:
     spool = context.spool
     if spool is None:
-        return settled(Verdict("not looked at"))
+        return without_query(Verdict("not checked"))
     return _compare(spool, context.settings)
 
 
 def _compare(spool: Spool, settings: Settings) -> Steps[Verdict]:
     found = yield from query_row(_INSTALLED)
     position = None
-    if found["says_where"] and spool.elsewhere:
+    if found["has_position"] and spool.other_spools:
         row = yield from query_row("select usersync.database_position() as position")
         position = Position.read(row["position"])
-    waiting = f"{number(spool.waiting, 'event')} on the way" if spool.waiting else "nothing waits"
+    waiting = f"{number(spool.waiting, 'event')} waiting" if spool.waiting else "no event waits"
     findings = (
         *(
             (yield from _without_log(spool, settings, is_installed=found["is_installed"]))
@@ -42,14 +42,14 @@ def _compare(spool: Spool, settings: Settings) -> Steps[Verdict]:
             else ()
         ),
         *_findings(spool),
-        *_of_former_addresses(spool, position),
+        *_of_other_spools(spool, position),
     )
     return Verdict(f"{waiting} on this machine", findings)
 
 
 _INSTALLED = (
     "select to_regprocedure('public.record_audit_events(jsonb)') is not null as is_installed, "
-    "to_regprocedure('usersync.database_position()') is not null as says_where"
+    "to_regprocedure('usersync.database_position()') is not null as has_position"
 )
 
 
@@ -59,21 +59,21 @@ def _without_log(spool: Spool, settings: Settings, *, is_installed: bool) -> Ste
     found = Finding(
         "D032",
         f"spool {spool.project}",
-        f"{number(spool.waiting, 'event')} wait, and this database has no audit log: they are kept up to the "
-        "spool's limit",
+        f"{number(spool.waiting, 'event')} wait, and this database has no audit log: the spool keeps "
+        "them up to its limit",
         COMMAND if is_installed else "usersync apply",
     )
     return (found,)
 
 
-def _of_former_addresses(spool: Spool, position: Position | None) -> Iterator[Finding]:
-    for each in spool.elsewhere:
+def _of_other_spools(spool: Spool, position: Position | None) -> Iterator[Finding]:
+    for each in spool.other_spools:
         if position is not None and each.installation == position.installation:
             yield Finding(
                 "D032",
                 f"spool {each.project}",
                 f"{number(each.waiting, 'event')} of processes that died were recorded for this database "
-                "under another address",
+                "with another connection string",
                 f"usersync audit spool --drain --project {each.project}",
                 "warning",
             )
@@ -85,24 +85,24 @@ def _findings(spool: Spool) -> Iterator[Finding]:
         yield Finding(
             "D032",
             f"spool {spool.project}",
-            f"{number(spool.abandoned, 'event')} of processes that died: the next one that records here "
-            "takes them over",
+            f"{number(spool.abandoned, 'event')} of processes that died: the next process that records here "
+            "delivers them",
             drain,
             "warning",
         )
-    if spool.oldest_at is not None and datetime.now(UTC) - spool.oldest_at > _PATIENCE:
+    if spool.oldest_at is not None and datetime.now(UTC) - spool.oldest_at > _DELAY:
         yield Finding(
             "D032",
             f"spool {spool.project}",
-            f"{number(spool.waiting, 'event')} wait since {spool.oldest_at:%Y-%m-%d %H:%M %Z}: no writer has "
-            "reached the database since",
+            f"{number(spool.waiting, 'event')} have waited since {spool.oldest_at:%Y-%m-%d %H:%M %Z}: no "
+            "writer has reached the database since then",
             drain,
         )
-    if spool.refused:
+    if spool.quarantined:
         yield Finding(
             "D032",
             f"spool {spool.project}",
-            f"the database refused {number(spool.refused, 'event')} in every form",
+            f"{number(spool.quarantined, 'event')} quarantined: the database accepts them in no form",
             f"usersync audit spool --refused --project {spool.project}",
         )
     if spool.damaged:
@@ -110,7 +110,7 @@ def _findings(spool: Spool) -> Iterator[Finding]:
             "D032",
             f"spool {spool.project}",
             lines(f"{name} cannot be read" for name in spool.damaged),
-            "-- Keep the file for somebody who can look into SQLite; new events go to another.",
+            "-- Keep the file: its events may be recovered with SQLite. New events go to another file.",
         )
 
 

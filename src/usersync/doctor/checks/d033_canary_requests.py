@@ -20,17 +20,17 @@ def judge(trial: Trial) -> Verdict:
     done = len(trial) - len(trial.not_tried)
     return Verdict(
         f"{number(done, 'flow')} as {trial.tried_as}, each rolled back, in {trial.seconds:.1f} s"
-        + _who(trial),
+        + _role(trial),
         tuple(_findings(trial)),
     )
 
 
-def _who(trial: Trial) -> str:
+def _role(trial: Trial) -> str:
     if trial.was_assumed:
         return ""
     return (
-        f". {trial.tried_as} may not take the role {trial.auth_role}, so what that role may do was "
-        "looked up and not tried"
+        f". {trial.tried_as} may not take the role {trial.auth_role}, so that role's privileges were "
+        "looked up, not tried"
     )
 
 
@@ -44,7 +44,7 @@ def _findings(trial: Trial) -> Iterator[Finding]:
 
 
 def _refusals(trial: Trial) -> Iterator[Finding]:
-    """The same cause is behind many flows, and is told once."""
+    """One finding for each cause, with all flows that failed because of it."""
     causes: dict[tuple[Fault, bool | None], list[Observation]] = defaultdict(list)
     for each in trial.refused:
         if each.fault is not None:
@@ -56,7 +56,7 @@ def _refusals(trial: Trial) -> Iterator[Finding]:
             names,
             f"{names}: refused with {fault}. {_WITHOUT[fails_without]}",
             fix_of(fault),
-            # What fails by itself may always have; but where nobody can sign up, somebody has to know.
+            # A flow that fails without usersync may always have failed, but some sign-up has to succeed.
             "warning" if fails_without and not trial.observed_nothing else "problem",
         )
 
@@ -78,16 +78,16 @@ def _untried(trial: Trial) -> Iterator[Finding]:
             "D033",
             "trial",
             f"not tried: {names_of(flows, trial)}: {reason}",
-            "-- See D035. If statements were slow, or waited for locks, at a quieter hour:\n"
+            "-- See D035. If statements were slow or waited for locks, try again at a quieter hour:\n"
             "usersync doctor --canary",
             "warning",
         )
 
 
 def fix_of(fault: Fault) -> str:
-    """What to do against what stopped a request, or a row."""
+    """What to do about the error of a request or of a row."""
     if fault.sqlstate in ("55P03", "57014", "40P01"):
-        return "-- Another session was in the way. Once it is gone:\nusersync doctor --canary"
+        return "-- Another session held a lock. Once it has ended:\nusersync doctor --canary"
     if fault.raised_in is not None:
         where = f", run by the trigger {fault.trigger}" if fault.trigger else ""
         return (
@@ -98,7 +98,7 @@ def fix_of(fault: Fault) -> str:
         return "usersync doctor --only D013,D016"
     if fault.sqlstate == "23505":
         return (
-            "-- Drop the constraint, or have usersync.toml say what becomes of a value that is taken: "
+            "-- Drop the constraint, or set in usersync.toml what becomes of a duplicate value: "
             'on_conflict = "null" or "suffix" in the column\'s table'
         )
     return "usersync doctor --only D008,D012,D015"

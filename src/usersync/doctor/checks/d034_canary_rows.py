@@ -1,4 +1,4 @@
-"""Whether each of the flows that were accepted left the users table as the mapping says."""
+"""Whether the row is as the mapping says after each accepted flow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from usersync.doctor.checks.d033_canary_requests import fix_of
-from usersync.doctor.context import CanaryCheck, SkipCheckError, Verdict
+from usersync.doctor.context import CanaryCheck, SkipCheckError, Verdict, number
 from usersync.models import Finding
 from usersync.schema.trial.comparison import names_of
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _OUTCOMES = {
     "failed": "leaves no row",
-    "degraded": "leaves less than the whole row",
-    "differs": "leaves another row than it should",
+    "degraded": "leaves a degraded row",
+    "differs": "leaves a row with other values than the mapping says",
 }
 
 
@@ -25,14 +25,14 @@ def judge(trial: Trial) -> Verdict:
         raise SkipCheckError("nothing was tried (see D033)")
     if not trial.accepted:
         raise SkipCheckError("no flow was accepted (see D033)")
-    # The same cause is behind many flows.
+    # One finding for each cause.
     causes: dict[tuple[str, Fault], list[str]] = defaultdict(list)
     for each in trial.accepted:
         if each.row_state in _OUTCOMES and each.row_fault is not None:
             causes[_OUTCOMES[each.row_state], each.row_fault].append(each.flow)
     seen = sum(each.row_state == "ok" for each in trial.accepted)
     return Verdict(
-        f"as the mapping says, after each of {seen}",
+        f"as the mapping says, after each of {number(seen, 'flow')}",
         tuple(_finding(names_of(flows, trial), outcome, fault) for (outcome, fault), flows in causes.items()),
     )
 

@@ -1,4 +1,4 @@
-"""What a rollback did not undo, or would not have undone."""
+"""What the rollback did not undo, or would not have undone."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def judge(trial: Trial) -> Verdict:
     if trial.obstacle is not None:
         raise SkipCheckError("nothing was tried (see D033)")
     if not trial.moved:
-        return Verdict("nothing, no sequence moved")
-    return Verdict(f"numbers of keys, as a refused sign-up uses them up: {_moved(trial)}")
+        return Verdict("nothing")
+    return Verdict(f"sequence numbers, which a failed sign-up uses up, too: {_moved(trial)}")
 
 
 def _of_lasting(trial: Trial) -> Finding:
     untried = len(trial.held_back)
-    was = f"{untried} flows were not tried" if untried else "they were tried all the same"
-    moved = f". Sequences that moved: {_moved(trial)}" if trial.moved else ""
+    was = f"{untried} flows were not tried" if untried else "they were tried as you asked"
+    moved = f". Numbers used up: {_moved(trial)}" if trial.moved else ""
     return Finding(
         "D035",
         "trial",
-        lines([*trial.lasting, f"A rollback does not undo that, so {was}{moved}"]),
-        "-- If that does no harm here:\nusersync doctor --canary --call-out",
+        lines([*trial.lasting, f"A rollback does not undo this; {was}{moved}"]),
+        "-- If this does no harm here:\nusersync doctor --canary --call-out",
         "warning",
     )
 

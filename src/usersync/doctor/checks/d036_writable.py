@@ -1,4 +1,4 @@
-"""Whether the database accepts writes: of the auth server's role, of ours, and at all."""
+"""Whether the database accepts writes of the auth server's role and of this role."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _ON = {"on", "true", "yes", "1"}
 
 _DISK = (
-    "-- Supabase does this when the disk is full: free some space, or enlarge the disk. Then, unless "
-    "Supabase undoes it by itself:\n"
+    "-- Supabase does this when the disk is full: free space, or enlarge the disk. If Supabase does not "
+    "undo it then:\n"
 )
 
 
@@ -25,7 +25,7 @@ def look(context: Context) -> Steps[Verdict]:
         of_roles = tuple(_finding(row) for row in in_force if row["value"].lower() in _ON)
         return Verdict("", of_roles or context.found("D036"))
     rows = yield from settings_in_force(context.settings, "default_transaction_read_only")
-    return Verdict("it does", tuple(_finding(row) for row in rows if row["value"].lower() in _ON))
+    return Verdict("accepted", tuple(_finding(row) for row in rows if row["value"].lower() in _ON))
 
 
 def _finding(row: Row) -> Finding:

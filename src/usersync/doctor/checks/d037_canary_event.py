@@ -1,4 +1,4 @@
-"""Whether the audit log stores an event: one is recorded, looked for, and rolled back."""
+"""Whether the audit log stores an event: the canary records one and rolls it back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHORT = (
     "set local statement_timeout = '3s'; set local lock_timeout = '1s'; set local search_path = pg_catalog"
 )
 
-#: What to look at for an SQLSTATE: a privilege, an object that is missing.
+#: The fix by SQLSTATE: for a missing privilege, for a missing object.
 _FIXES = {
     "42501": "usersync doctor --only D008",
     **dict.fromkeys(("42704", "42P01", "42883"), "usersync apply"),
@@ -34,10 +34,10 @@ def try_event(settings: Settings) -> Steps[Verdict | str]:
     Returns the reason if there is no log.
     """
     table = settings.audit_table
-    there = yield from query_row(
+    function = yield from query_row(
         "select to_regprocedure('public.record_audit_events(jsonb)') is not null as found"
     )
-    if not there["found"] or not (yield from has_log(settings)):
+    if not function["found"] or not (yield from has_log(settings)):
         return "there is no audit log"
     yield BEGIN
     try:
@@ -47,7 +47,7 @@ def try_event(settings: Settings) -> Steps[Verdict | str]:
     except UsersyncError as error:
         finding = _cannot(settings, str(error), getattr(error, "sqlstate", None))
     yield ROLLBACK
-    return Verdict(f"{table} stored one, which was rolled back", (finding,) if finding else ())
+    return Verdict(f"{table} stored an event, which was rolled back", (finding,) if finding else ())
 
 
 def _recorded(settings: Settings) -> Steps[Finding | None]:

@@ -35,7 +35,7 @@ def look(context: Context) -> Steps[Verdict]:
         return Verdict("the failures table is empty")
     oldest = min(cause["oldest"] for cause in causes)
     first = f"the oldest failure is from {oldest:%Y-%m-%d %H:%M %Z}; the causes, the most frequent first:"
-    fix = "".join(_leaves(causes)) + _FIX
+    fix = "".join(_setting_advice(causes)) + _FIX
     fix = "usersync resume" if context.inspection.catalog["paused"] else fix
     return Verdict(
         "",
@@ -43,8 +43,8 @@ def look(context: Context) -> Steps[Verdict]:
     )
 
 
-def _leaves(causes: Sequence[Row]) -> Iterator[str]:
-    """The settings for a trigger of the application that changes or skips rows on purpose."""
+def _setting_advice(causes: Sequence[Row]) -> Iterator[str]:
+    """Which setting fits a trigger of the application that changes or skips rows on purpose."""
     changed = sorted({str(cause["column_name"]) for cause in causes if cause["sqlstate"] == "US001"})
     if changed:
         names = ", ".join(changed)
