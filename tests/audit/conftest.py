@@ -1,4 +1,4 @@
-"""A database with usersync in it, logs that are closed again, and ways to get between the two."""
+"""A database with usersync, logs that are closed after the test, and a proxy between the two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Store:
-    """The database that events go to, and what is in it."""
+    """The database that receives events, and its content."""
 
     database: SupabaseDatabase
     owner: psycopg.Connection[Any]
@@ -37,7 +37,7 @@ class Store:
         return self.database.dsn()
 
     def ids(self) -> list[str]:
-        """The ids of all events, in no order; one that is stored twice is there twice."""
+        """The ids of all events, unordered; an id that is stored twice is listed twice."""
         return [str(row[0]) for row in self.owner.execute("select id from public.audit_logs").fetchall()]
 
     def events(self) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ class Store:
         return [row[0] for row in rows]
 
     def event(self) -> dict[str, Any]:
-        """The only one."""
+        """The only event."""
         (event,) = self.events()
         return event
 
@@ -71,7 +71,7 @@ def spool_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_log(spool_dir: Path) -> Iterator[Callable[..., AuditLog]]:
-    """Make a log with its spool in ``spool_dir``; it is closed when the test ends."""
+    """Create a log with its spool in ``spool_dir``; it is closed at the end of the test."""
     with ExitStack() as logs:
 
         def make(source: Any = None, **options: Any) -> AuditLog:
@@ -100,7 +100,7 @@ def proxy(store: Store) -> Iterator[Proxy]:
 
 
 def eventually(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
-    """Wait until the condition holds; fails if it does not in time."""
+    """Wait until the condition is true; fails at a deadline."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"

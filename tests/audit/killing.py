@@ -1,7 +1,7 @@
-"""Processes that record and are killed at a random moment; what they were promised is kept.
+"""Processes that record and are killed at a random moment. Every returned id must be stored.
 
-Used by the suite some tens of times and by ``bench/`` a thousand times. Run as a script, it is the process
-that records: it writes each id to its output once ``record()`` has returned it.
+The suite kills some tens of processes, ``bench/`` a thousand. Run as a script, this is the process that
+records: it writes each id to its output after ``record()`` has returned it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Recorder:
 
     @classmethod
     def start(cls, dsn: str, spool_dir: Path, threads: int = 2) -> Recorder:
-        """``dsn`` is an address or, with the key in SUPABASE_SECRET_KEY, the URL of a Data API."""
+        """``dsn`` is a connection string or, with the key in SUPABASE_SECRET_KEY, the URL of a Data API."""
         command = [sys.executable, __file__, dsn, str(spool_dir), str(threads)]
         return cls(subprocess.Popen(command, stdout=subprocess.PIPE))
 
     def kill(self, after: float) -> list[str]:
-        """Kill -9 so many seconds after its first event; returns the ids it was given."""
+        """Kill -9 the given seconds after its first event. Returns the ids that ``record()`` returned."""
         assert self.process.stdout is not None
         with self.process:
             first = self.process.stdout.read(_ID_LENGTH)
@@ -44,12 +44,12 @@ class Recorder:
             self.process.send_signal(signal.SIGKILL)
             output = first + self.process.stdout.read()
         text = output.decode()
-        # Whole ids only: the last one may have been cut off with its process.
+        # Complete ids only: the last one may be truncated.
         return [text[n : n + _ID_LENGTH] for n in range(0, len(text) - _ID_LENGTH + 1, _ID_LENGTH)]
 
 
 def kill_recorders(dsn: str, spool_dir: Path, kills: int, at_once: int = 3) -> Iterator[list[str]]:
-    """Start and kill so many processes, a few at a time; the ids that ``record()`` returned in each."""
+    """Start and kill this number of processes, a few at a time. Returns the ids of each."""
     while kills > 0:
         batch = [Recorder.start(dsn, spool_dir) for _ in range(min(at_once, kills))]
         for recorder in batch:
@@ -58,11 +58,11 @@ def kill_recorders(dsn: str, spool_dir: Path, kills: int, at_once: int = 3) -> I
 
 
 def main(dsn: str, spool_dir: str, threads: str) -> None:
-    import threading  # noqa: PLC0415 - only the process that records needs these
+    import threading  # noqa: PLC0415 - used only in the recording process
 
     from usersync import AuditLog, DataApi  # noqa: PLC0415
 
-    # The database may be away; what counts is said by ids.
+    # The database may be unavailable; the ids are the result.
     logging.disable()
     source = DataApi(dsn, os.environ["SUPABASE_SECRET_KEY"]) if dsn.startswith("http") else dsn
     log = AuditLog(source, spool_dir=Path(spool_dir), project="test")
@@ -72,7 +72,7 @@ def main(dsn: str, spool_dir: str, threads: str) -> None:
             event_id = log.record("a.b", entity=("product", 42), after={"name": "Bolt"})
             if event_id is None:
                 os._exit(3)
-            # One write of less than a page to a pipe is never torn apart by another's.
+            # The system writes less than a page to a pipe in one piece.
             os.write(1, event_id.encode())
 
     for _ in range(int(threads) - 1):

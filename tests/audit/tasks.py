@@ -1,4 +1,4 @@
-"""An application of tasks: its clients are made, and used, when the module is imported."""
+"""A Celery application whose clients are created and used when the module is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usersync import AuditLog, UserSync
 
 def application(folder: str) -> Celery:
     """Celery with a broker in the file system."""
-    # Which sends and which receives is the same to a broker that is a folder.
+    # Sender and receiver use the same folder as the broker.
     options = dict.fromkeys(("data_folder_in", "data_folder_out", "control_folder"), folder)
     return Celery("tasks", broker="filesystem://", broker_transport_options=options)
 

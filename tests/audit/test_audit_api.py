@@ -1,4 +1,4 @@
-"""The audit log over the Data API: what is promised over a connection is promised here."""
+"""The audit log over the Data API keeps the same promises as over a connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def api_log(gateway, make_log):
 
 
 def waiting(log, eventually, count=50):
-    """Record while nothing arrives, and return the ids."""
+    """Record while no event can be stored, and return the ids."""
     ids = [log.record("a.b", metadata={"n": n}) for n in range(count)]
     eventually(lambda: log.stats().consecutive_failures)
     assert log.stats().waiting == count
@@ -80,7 +80,7 @@ def test_events_wait_while_usersync_is_not_installed(store, serve, make_log, eve
     assert_arrived(log, store, ids)
 
 
-def test_events_wait_while_nobody_answers(gateway, store, make_log, eventually):
+def test_events_wait_while_the_api_does_not_answer(gateway, store, make_log, eventually):
     host, port = gateway.url.removeprefix("http://").split(":")
     with Proxy(host, int(port)) as proxy:
         log = make_log(DataApi(f"http://{host}:{proxy.port}", SECRET_KEY), send_timeout=0.5)
@@ -93,7 +93,7 @@ def test_events_wait_while_nobody_answers(gateway, store, make_log, eventually):
 
 
 def test_an_answer_of_the_api_that_is_lost_stores_nothing_twice(gateway, store, api_log, eventually):
-    # Where the database is, the event, and the upkeep: then another event.
+    # Three answers pass: the position, the event, and the upkeep. Then another event.
     ids = [api_log.record("a.b")]
     eventually(lambda: len(gateway.seen) == 3)
     ids.append(api_log.record("a.b"))
@@ -128,8 +128,8 @@ def receipt(**changed):
         b'{"code": "XX000", "message": "with a 200"}',
     ],
 )
-def test_events_wait_while_somebody_answers_for_the_api(gateway, store, make_log, eventually, lie):
-    """What does not account for every event of a batch is no reason to forget any of them."""
+def test_events_wait_while_another_server_answers(gateway, store, make_log, eventually, lie):
+    """An answer whose counts do not match the batch deletes no event."""
     answer = gateway.answer
     gateway.answer = lambda *_: (503, {}, b"")
     log = make_log(DataApi(gateway.url, SECRET_KEY), send_timeout=5)
@@ -142,7 +142,7 @@ def test_events_wait_while_somebody_answers_for_the_api(gateway, store, make_log
     assert_arrived(log, store, ids)
 
 
-def test_the_bad_event_is_set_aside_and_the_others_arrive(gateway, store, api_log):
+def test_a_bad_event_is_quarantined_and_the_others_are_stored(gateway, store, api_log):
     store.owner.execute(
         "create function public.no() returns trigger language plpgsql as $$ begin "
         "if new.action = 'bad.one' then raise exception 'not that one'; end if; return new; end $$; "

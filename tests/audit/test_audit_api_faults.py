@@ -1,4 +1,4 @@
-"""The Data API misbehaves: one bad event, an intermediary that is wrong for a moment, limits, event loops."""
+"""Faults of the Data API: a bad event, temporary errors of an intermediary, limits, event loops."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def api(gateway):
     return DataApi(gateway.url, SECRET_KEY)
 
 
-def test_an_event_that_the_database_never_takes_holds_up_no_other(store, make_log, api):
-    """It fails with what may pass, alone and for ever."""
+def test_an_event_that_always_fails_does_not_block_others(store, make_log, api):
+    """The event always fails, alone too, with an error that is usually temporary."""
     store.owner.execute(
         "create function public.no() returns trigger language plpgsql as $$ begin "
         "if new.action = 'bad.one' then raise insufficient_privilege; end if; return new; end $$; "
@@ -49,7 +49,7 @@ def test_an_event_that_the_database_never_takes_holds_up_no_other(store, make_lo
     assert not log.flush(60)
     assert sorted(store.ids()) == sorted(ids)
     assert (log.stats().refused, log.stats().waiting) == (1, 0)
-    # What was tried to find it is not kept.
+    # Probe events are not stored.
     assert "usersync.probed" not in {event["action"] for event in store.events()}
 
 
@@ -59,7 +59,7 @@ def log(request, make_log, api):
 
 
 @pytest.mark.parametrize("wrong", [CUT, (413, {}, b"too large")], ids=["cut", "too large"])
-def test_what_an_intermediary_says_for_a_moment_sets_no_event_aside(gateway, store, log, wrong):
+def test_a_temporary_error_of_an_intermediary_quarantines_no_event(gateway, store, log, wrong):
     first = log.record("a.b")
     assert log.flush()
     answer, until = gateway.answer, time.monotonic() + 3
@@ -70,8 +70,8 @@ def test_what_an_intermediary_says_for_a_moment_sets_no_event_aside(gateway, sto
     assert sorted(store.ids()) == sorted(ids)
 
 
-def test_nothing_is_tried_where_a_gateway_drops_our_headers(gateway, store, make_log, api):
-    """It would be stored."""
+def test_no_probe_event_is_stored_if_a_gateway_drops_our_headers(gateway, store, make_log, api):
+    """The probe event would be stored."""
     answer = gateway.answer
     gateway.answer = lambda method, path, headers, body: answer(
         method, path, {name: value for name, value in headers.items() if "usersync" not in name}, body
@@ -82,7 +82,7 @@ def test_nothing_is_tried_where_a_gateway_drops_our_headers(gateway, store, make
     assert store.ids() == []
 
 
-def test_what_is_really_too_large_is_set_aside_while_others_pass(gateway, store, make_log, api):
+def test_a_too_large_event_is_quarantined_and_the_others_are_stored(gateway, store, make_log, api):
     log = make_log(api)
     answer = gateway.answer
     gateway.answer = lambda method, path, headers, body: (
@@ -96,7 +96,7 @@ def test_what_is_really_too_large_is_set_aside_while_others_pass(gateway, store,
     assert log.stats().refused == 1
 
 
-def test_the_sender_waits_as_long_as_it_is_asked_to(gateway, store, make_log, api, eventually):
+def test_the_sender_waits_for_retry_after(gateway, store, make_log, api, eventually):
     log = make_log(api)
     answer, limited = gateway.answer, []
 
@@ -110,7 +110,7 @@ def test_the_sender_waits_as_long_as_it_is_asked_to(gateway, store, make_log, ap
     log.record("a.b")
     eventually(lambda: limited)
     while time.monotonic() - limited[0] < 1.5:
-        # Nobody's hurry shortens it.
+        # hurry() does not shorten the wait.
         assert not log.flush(0.2)
     assert store.ids() == []
     assert log.flush(20)
@@ -118,7 +118,7 @@ def test_the_sender_waits_as_long_as_it_is_asked_to(gateway, store, make_log, ap
 
 
 @pytest.mark.parametrize("said", ["0", "Wed, 21 Oct 2015 07:28:00 GMT", "-5"])
-def test_there_is_a_pause_between_two_attempts_whatever_is_said(api, said):
+def test_there_is_a_pause_between_attempts_for_any_retry_after(api, said):
     exchange = ask(api, "POST", "/rest/v1/rpc/x", b"{}", read=read_answer)
     assert isinstance(next(exchange), Request)
     pause = exchange.send(Reply(503, {"retry-after": said}, b""))
@@ -135,7 +135,7 @@ def test_a_function_that_raises_pt429_is_a_429(api):
 
 
 def test_a_pre_request_function_that_raises_pt429_is_waited_for(serve, store, make_log, eventually):
-    """As it is done on Supabase to limit how often a role may call."""
+    """Supabase projects limit the rate of calls per role in this way."""
     store.owner.execute("""
         create table public.limits ();
         create function public.limit_requests() returns void language plpgsql security definer as $$ begin
@@ -156,7 +156,7 @@ def test_a_pre_request_function_that_raises_pt429_is_waited_for(serve, store, ma
     assert log.stats().refused == 0
 
 
-def test_the_time_out_says_how_long_was_waited_in_all(api, monkeypatch):
+def test_the_time_out_error_has_the_total_time(api, monkeypatch):
     monkeypatch.setattr(
         "usersync.transports.data_api.exchange.time.monotonic", iter([0.0, *[29.9] * 20]).__next__
     )
@@ -166,7 +166,7 @@ def test_the_time_out_says_how_long_was_waited_in_all(api, monkeypatch):
         exchange.send(NoReply("it did not answer in time", slow=True))
 
 
-# The first loop is gone, and with it whoever could close what it had open.
+# The first event loop is closed, and can no longer close its connections.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_second_event_loop(api):
     client = AsyncUserSync(api)
@@ -199,7 +199,7 @@ def test_a_second_event_loop(api):
         st.sampled_from(["retry-after", "location", "content-type"]), st.text(max_size=30), max_size=3
     ),
 )
-def test_any_answer_is_a_receipt_or_one_of_our_errors(nowhere, status, body, headers):
+def test_any_answer_gives_a_receipt_or_a_usersync_error(nowhere, status, body, headers):
     sender = ApiSender(nowhere, 1.0)
     sender._exchange = lambda _: Reply(status, headers, body)
     with suppress(UnavailableError, RefusedError):

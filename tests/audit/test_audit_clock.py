@@ -1,4 +1,4 @@
-"""A clock that jumps by hours, forth and back: ids, times and waits."""
+"""A wall clock that jumps by hours, back and forth: ids, times and waits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000_000
 
 
 class WallClock:
-    """What ``time.time_ns()`` says, as somebody sets it; it runs on by a microsecond a look."""
+    """Replaces ``time.time_ns()``. The test sets it; each call advances it by a microsecond."""
 
     def __init__(self):
         self.now = NOON
@@ -55,7 +55,7 @@ def test_ids_are_unique_while_the_clock_stands_still(monkeypatch):
     assert ids == sorted(set(ids))
 
 
-def test_the_moment_is_what_the_clock_says(wall):
+def test_the_time_is_the_clocks(wall):
     clock = Clock()
     for jump in JUMPS:
         wall.now += jump * HOUR_NS
@@ -66,7 +66,7 @@ def test_the_moment_is_what_the_clock_says(wall):
             assert moment == expected.isoformat(timespec="microseconds")
 
 
-def test_events_that_jump_with_the_clock_arrive_as_they_were(wall, log, store):
+def test_events_are_stored_unchanged_while_the_clock_jumps(wall, log, store):
     ids, times = [], []
     for jump in JUMPS:
         wall.now += jump * HOUR_NS
@@ -74,21 +74,19 @@ def test_events_that_jump_with_the_clock_arrive_as_they_were(wall, log, store):
             ids.append(log.record("a.b"))
             times.append(wall.now)
     assert log.flush()
-    # In the order of their ids, which is that of recording.
+    # In the order of their ids, which is the order of recording.
     events = store.events()
     assert [event["id"] for event in events] == ids
     for event, nanoseconds in zip(events, times, strict=True):
-        # The clock was looked at again after the event had its time.
+        # The clock was read again after the event got its time.
         apart = nanoseconds / 1e9 - datetime.fromisoformat(event["occurred_at"]).timestamp()
         assert 0 <= apart < 1
     assert log.stats().rejected == 0
 
 
 @pytest.mark.newest_server
-def test_an_outage_in_which_the_clock_jumps_is_waited_for_in_seconds(
-    wall, make_log, store, eventually, monkeypatch
-):
-    """What is waited for is measured by a clock that nobody sets."""
+def test_waits_in_an_outage_do_not_depend_on_the_wall_clock(wall, make_log, store, eventually, monkeypatch):
+    """Waits use a monotonic clock."""
     monkeypatch.setattr(writing, "_FIRST_WAIT_S", 0.05)
     monkeypatch.setattr(writing, "_LONGEST_WAIT_S", 0.1)
     log = make_log("postgresql://u@127.0.0.1:1/nowhere")
@@ -121,7 +119,7 @@ def test_threads_share_a_clock():
     assert len(set(found)) == 16_000
 
 
-def test_it_says_the_time_of_day():
+def test_the_clock_returns_the_current_time():
     before = time.time()
     _, moment = Clock().read()
     assert before - 1 <= datetime.fromisoformat(moment).timestamp() <= time.time() + 1

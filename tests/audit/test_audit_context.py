@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def recorded(log, store):
-    """What was recorded, as it is in the database."""
+    """The recorded events, as stored in the database."""
 
     def events():
         assert log.flush()
@@ -32,7 +32,7 @@ def test_inner_fields_win_and_metadata_is_merged(log, recorded):
     assert (third["actor_id"], third["request_id"]) == (None, None)
 
 
-def test_another_actor_is_not_taken_for_what_the_outer_one_is(log, recorded):
+def test_another_actor_inherits_no_actor_fields(log, recorded):
     with log.context(actor_id="cron", actor_type="service"):
         log.record("a.b")
         log.record("a.b", actor_id="ada")
@@ -41,8 +41,8 @@ def test_another_actor_is_not_taken_for_what_the_outer_one_is(log, recorded):
     assert [event["actor_type"] for event in recorded()] == ["service", "user", "user"]
 
 
-def test_a_job_has_nothing_of_the_request_that_started_its_worker(log, recorded):
-    """The worker of a queue is a task. It is started by the first request, and lives on in its context."""
+def test_a_job_inherits_nothing_from_the_request_that_started_its_worker(log, recorded):
+    """The worker of a queue is a task. The first request starts it, and it keeps that request's context."""
 
     async def work(queue):
         while (user := await queue.get()) is not None:
@@ -66,7 +66,7 @@ def test_a_job_has_nothing_of_the_request_that_started_its_worker(log, recorded)
         ("eve", {"queue": "mails"}),
     ]
     assert {(each["request_id"], each["ip"]) for each in jobs} == {(None, None)}
-    # What the task does outside of a job still belongs to the request.
+    # Outside of a job, the task still has the request's context.
     assert (ended["actor_id"], ended["request_id"]) == ("ada", "r")
 
 
@@ -97,7 +97,7 @@ def test_each_thread_and_each_task_has_its_own(log, recorded):
     assert all(event["actor_id"] == event["metadata"]["expected"] for event in events)
 
 
-def test_an_action_that_ends_has_succeeded(log, recorded):
+def test_an_action_without_an_exception_has_succeeded(log, recorded):
     with log.action("stock.adjust", entity=("product", 42), actor_id="ada", tenant=1) as event:
         event.change("quantity", 10, 8)
         event.change("quantity", 8, 7)
@@ -122,7 +122,9 @@ class ForbiddenError(Exception):
         (KeyboardInterrupt(), "failed"),
     ],
 )
-def test_an_action_that_raises_says_how_and_raises_the_same(make_log, store, error, outcome):
+def test_an_action_that_raises_records_the_class_and_raises_the_same_exception(
+    make_log, store, error, outcome
+):
     log = make_log(store.dsn, denied=(PermissionError, ForbiddenError))
     with pytest.raises(type(error)) as raised, log.action("a.b"):
         raise error
@@ -145,7 +147,7 @@ def test_an_action_works_with_async_with_and_a_cancelled_one_has_failed(log, rec
     assert [event["outcome"] for event in recorded()] == ["succeeded", "failed"]
 
 
-def test_an_action_says_itself_how_it_ended(log, recorded):
+def test_an_action_can_set_its_outcome(log, recorded):
     with log.action("a.b") as event:
         event.outcome = "denied"
     assert recorded()[0]["outcome"] == "denied"
@@ -158,7 +160,7 @@ def test_a_broken_action_does_not_break_the_block(offline):
     assert event.id
 
 
-def test_what_is_learnt_later_reaches_all_who_share_the_context(log, recorded):
+def test_amended_fields_apply_to_all_who_share_the_context(log, recorded):
     learnt = threading.Event()
 
     async def later():
@@ -168,7 +170,7 @@ def test_what_is_learnt_later_reaches_all_who_share_the_context(log, recorded):
     async def handle():
         with log.context(request_id="r", actor_id="nobody", actor_type="service"):
             task = asyncio.create_task(later())
-            # As a framework does it: what authenticates runs in a thread, in a copy of the context.
+            # As in a framework: authentication runs in a thread, in a copy of the context.
             assert await asyncio.to_thread(log.amend_context, actor_id="ada", tenant="t")
             learnt.set()
             log.record("a.b", metadata={"from": "handler"})
@@ -185,7 +187,7 @@ def test_what_is_learnt_later_reaches_all_who_share_the_context(log, recorded):
     ]
 
 
-def test_what_is_learnt_later_stays_in_its_block(log, recorded):
+def test_amended_fields_end_with_the_block(log, recorded):
     with log.context(actor_id="outer"):
         with log.context(request_id="r"):
             log.amend_context(actor_id="inner")
@@ -215,7 +217,7 @@ def test_an_actor_may_be_looked_up_when_an_event_is_recorded(log, recorded):
     assert events[1]["metadata"] == {"tenant": "t", "shift": 2}
 
 
-def test_an_actor_who_cannot_be_looked_up_leaves_the_reason(log, recorded):
+def test_an_actor_function_that_raises_is_recorded_with_the_error(log, recorded):
     def find():
         log.record("actor.sought")
         raise LookupError("nobody may read this")

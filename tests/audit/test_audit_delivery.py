@@ -1,4 +1,4 @@
-"""An event that the database cannot handle, for the sake of what is in it, holds up no other for long."""
+"""An event whose content always fails does not block the others for long."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def on_insert(store, table, body, condition="true"):
 
 
 def interfere(store, body="null"):
-    """Change what the trigger does; dropping it could run into a deadlock with the writer."""
+    """Change what the trigger does. Dropping it could deadlock with the writer."""
     store.owner.execute(
         "create or replace function public.interfere() returns trigger language plpgsql as "
         f"$$ begin {body}; return new; end $$"
     )
 
 
-def test_a_user_whose_row_cannot_be_made_in_time_costs_only_the_link(store, make_log, user_id):
+def test_a_user_whose_row_is_not_created_in_time_costs_only_the_link(store, make_log, user_id):
     store.owner.execute("delete from public.users")
     on_insert(store, "public.users", "perform pg_sleep(60)")
     log = make_log(store.dsn, send_timeout=0.3)
@@ -48,7 +48,7 @@ def test_a_user_whose_row_cannot_be_made_in_time_costs_only_the_link(store, make
     assert log.stats().refused == 0
 
 
-def test_what_a_trigger_on_the_log_refuses_in_whatever_way_is_set_aside(store, make_log):
+def test_an_event_that_a_trigger_on_the_log_rejects_is_quarantined(store, make_log):
     on_insert(store, "public.audit_logs", "raise insufficient_privilege", "new.action like 'poison%'")
     log = make_log(store.dsn)
     ids = []
@@ -63,7 +63,7 @@ def test_what_a_trigger_on_the_log_refuses_in_whatever_way_is_set_aside(store, m
     assert log.retry_refused().stored == 3
 
 
-def test_what_no_event_gets_through_is_an_outage_however_long(store, make_log, eventually):
+def test_a_failure_of_every_event_is_an_outage(store, make_log, eventually):
     on_insert(store, "public.audit_logs", "raise insufficient_privilege")
     log = make_log(store.dsn)
     ids = [log.record("a.b") for _ in range(20)]
@@ -78,8 +78,8 @@ def test_what_no_event_gets_through_is_an_outage_however_long(store, make_log, e
 
 
 @pytest.mark.parametrize("reason", ["disk_full", "io_error"])
-def test_what_only_the_smallest_event_gets_through_is_an_outage(store, make_log, eventually, reason):
-    """As on a full disk, where there may be room on a page yet."""
+def test_a_failure_of_all_but_the_smallest_event_is_an_outage(store, make_log, eventually, reason):
+    """As on a full disk, when a page still has room."""
     on_insert(store, "public.audit_logs", f"raise {reason}", "new.action <> 'usersync.probed'")
     log = make_log(store.dsn)
     ids = [log.record("a.b") for _ in range(20)]

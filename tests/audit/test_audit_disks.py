@@ -1,4 +1,4 @@
-"""Disks that are full, or cannot be written, for real: the spool's, and the server's."""
+"""Disks of the spool and of the server that are full or read-only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def on_tiny_disk(tmp_path):
-    """Run a script that has a small disk for itself, and return the ids that it printed."""
+    """Run a script with a small disk of its own. Returns the ids that it printed."""
     if reason := tiny_disk.why_not():
         skip_without("a mount namespace", reason)
     place = tmp_path / "disk"
     place.mkdir()
-    # The server may run as an account other than ours.
+    # The server may run under another account.
     for each in (place, tmp_path, tmp_path.parent):
         each.chmod(0o711)
 

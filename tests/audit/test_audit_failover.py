@@ -1,4 +1,4 @@
-"""What the database had confirmed and then lost is sent again, from what is kept of it."""
+"""Events that the database had confirmed and then lost are sent again, as long as they are kept."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, 
 
 
 def test_a_restore_to_a_point_in_time(pair, everything, spool_dir, eventually):
-    """The process that recorded is gone, and another finds what it kept."""
+    """The process that recorded has ended. Another process takes over the events that it kept."""
     ids, restored = pair.lose_events(everything, spool_dir=spool_dir)
 
     eventually(lambda: is_writable(restored))
@@ -73,7 +73,7 @@ def test_a_restore_to_a_point_in_time(pair, everything, spool_dir, eventually):
     assert sorted(pair.ids(restored)) == sorted(ids)
 
 
-def test_what_was_delivered_does_not_wait(store, make_log):
+def test_delivered_events_do_not_count_as_waiting(store, make_log):
     log = make_log(store.dsn)
     for _ in range(20):
         log.record("a.b")
@@ -82,7 +82,7 @@ def test_what_was_delivered_does_not_wait(store, make_log):
     assert len(log._engine.intake.spool.delivered(0, 100, 1 << 20)) == 20
 
 
-def test_what_a_dead_process_had_delivered_is_kept_until_its_time_is_up(
+def test_delivered_events_of_a_dead_process_are_kept_until_they_expire(
     store, make_log, spool_dir, monkeypatch
 ):
     first = make_log(store.dsn, keep_delivered=3600)
@@ -90,7 +90,7 @@ def test_what_a_dead_process_had_delivered_is_kept_until_its_time_is_up(
     assert first.flush()
     first.close()
     (path,) = spool_dir.rglob("*.spool")
-    # What the others keep does not matter.
+    # The other files may keep events.
     second = make_log(store.dsn, keep_delivered=0)
     assert second.drain()
     assert path.exists()
@@ -99,9 +99,7 @@ def test_what_a_dead_process_had_delivered_is_kept_until_its_time_is_up(
     assert not path.exists()
 
 
-def test_an_idle_process_asks_now_and_then_whether_the_database_has_moved(
-    store, make_log, monkeypatch, eventually
-):
+def test_an_idle_process_checks_whether_the_database_has_moved(store, make_log, monkeypatch, eventually):
     monkeypatch.setattr("usersync.audit.delivery.writer._PROBE_MS", 0)
     monkeypatch.setattr("usersync.audit.delivery.writer._IDLE_S", 0.05)
     log = make_log(store.dsn)
@@ -123,14 +121,14 @@ def test_the_window_is_bounded_in_time_and_in_bytes():
     window = Window(Keep(ms=1000, size=25))
     for n in range(3):
         window.add(n + 1, at_ms=n * 100, size=10)
-    # 30 bytes are too many.
+    # 30 bytes exceed the limit.
     assert (window.pop_expired(500), window.pop_expired(500)) == (1, None)
     assert (window.pop_expired(1100), window.pop_expired(1100)) == (2, None)
     assert (window.expires_ms, window.gone) == (1200, 2)
     assert (window.pop_expired(5000), bool(window)) == (3, False)
 
 
-def test_what_is_kept_in_memory_is_bounded_too():
+def test_events_kept_in_memory_are_bounded():
     queue = MemoryQueue(100, 100, keep=Keep(ms=1000, size=10))
     for _ in range(4):
         assert queue.append(0, b"12345")

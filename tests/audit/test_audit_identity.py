@@ -1,4 +1,4 @@
-"""Events go to the database that they were recorded for, and to no other."""
+"""Events are sent only to the database that they were recorded for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def stored_in(database):
 
 
 def record_and_die(spool_dir, dsn, count=5, **options):
-    """What a killed process leaves: its file, and no lock."""
+    """Leave what a killed process leaves: its file, without a lock."""
     log = AuditLog(dsn, spool_dir=spool_dir, **options)
     ids = [log.record("a.b") for _ in range(count)]
     log.close(0)
@@ -49,7 +49,7 @@ def record_and_die(spool_dir, dsn, count=5, **options):
 
 
 def test_a_spool_that_was_delivered_from_goes_to_no_other_database(store, other_store, make_log, spool_dir):
-    """With the same address even: every local project has that of supabase start, one after the other."""
+    """Even with the same connection string: all local projects have that of supabase start."""
     log = make_log(store.dsn)
     log.record("a.b")
     assert log.flush()
@@ -69,13 +69,13 @@ def test_a_spool_that_was_delivered_from_goes_to_no_other_database(store, other_
     ((named, left),) = result.left.items()
     assert (named, left.waiting) == (path, 1)
     assert "installation" in left.reason
-    # Its own database finds it, though the address in it is another.
+    # Its own database receives it, although the file has another connection string.
     assert make_log(store.dsn).drain(20)
     assert [event["action"] for event in store.events()].count("of.first") == 1
 
 
-def test_before_the_first_contact_the_whole_address_counts(store, other_store, spool_dir):
-    """Behind a pooler, the user says which project it is."""
+def test_before_the_first_contact_the_complete_connection_string_is_compared(store, other_store, spool_dir):
+    """Behind a pooler, the user name identifies the project."""
     of_first = record_and_die(spool_dir, "postgresql://postgres.first@127.0.0.1:1/postgres")
     with AuditLog(other_store.dsn(), spool_dir=spool_dir) as log:
         assert log.drain(20)
@@ -94,7 +94,7 @@ def test_before_the_first_contact_the_whole_address_counts(store, other_store, s
 
 
 def test_two_projects_behind_one_host_of_the_data_api(serve, store, other_store, make_log, spool_dir):
-    """The path of the URL says which project it is."""
+    """The path of the URL identifies the project."""
     gateway, second = serve(store.database), serve(other_store)
     answers = {"/pa": gateway.answer, "/pb": second.answer}
     is_up = False
@@ -118,8 +118,8 @@ def test_two_projects_behind_one_host_of_the_data_api(serve, store, other_store,
     assert sorted(store.ids()) == sorted([*ids, first])
 
 
-def test_a_project_that_moved_is_found_by_what_its_database_says(store, make_log, spool_dir):
-    """The same database under another address, as after a failover."""
+def test_a_project_that_moved_is_recognized_by_its_installation_id(store, make_log, spool_dir):
+    """The same database under another connection string, as after a failover."""
     log = make_log(store.dsn, project=None)
     log.record("a.b")
     assert log.flush()
@@ -164,7 +164,7 @@ def test_a_restored_copy_has_the_same_id_and_is_another_database(cluster, store,
         cluster.drop(staging)
 
 
-def test_a_living_process_sends_to_no_database_that_takes_the_place_of_its_own(
+def test_a_living_process_does_not_send_to_a_database_that_replaced_its_own(
     store, make_log, eventually, caplog
 ):
     log = make_log(store.dsn)
@@ -185,17 +185,15 @@ def test_a_living_process_sends_to_no_database_that_takes_the_place_of_its_own(
     assert sorted(store.ids()) == sorted([first, *ids])
 
 
-def test_a_spool_of_the_former_form_is_delivered_where_its_name_says_it_all(store, make_log, spool_dir):
+def test_a_spool_of_the_old_format_is_delivered_if_its_name_is_unambiguous(store, make_log, spool_dir):
     former = former_file(spool_dir / home_of(store.dsn, None).former, "of.former")
     assert make_log(store.dsn, project=None, keep_delivered=0).drain(20)
     assert [event["action"] for event in store.events()] == ["of.former"]
     assert not former.exists()
 
 
-def test_thirty_events_of_one_killed_project_and_another_that_runs(
-    store, other_store, spool_dir, monkeypatch
-):
-    """The same host, port and database by name, as behind a pooler."""
+def test_events_of_a_killed_process_do_not_reach_another_project(store, other_store, spool_dir, monkeypatch):
+    """The same host, port and database name, as behind a pooler."""
     (ids,) = kill_recorders(NOWHERE, spool_dir, kills=1)
     with AuditLog(other_store.dsn(), spool_dir=spool_dir, project="other") as log:
         assert log.drain(20)
@@ -236,7 +234,7 @@ def test_the_id_and_the_address_or_the_cluster(position, address, is_ours):
         (Home(None), Home("b", None, "b"), "unassigned", False),
     ],
 )
-def test_what_was_never_delivered_from(theirs, ours, directory, is_ours):
+def test_a_spool_that_was_never_sent(theirs, ours, directory, is_ours):
     assert is_expected(Origin(theirs), ours, directory) is is_ours
 
 

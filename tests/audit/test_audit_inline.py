@@ -1,4 +1,6 @@
-"""record_in(): the event commits if and only if the caller's work does, and harms nothing."""
+"""record_in(): the event commits if and only if the caller's work does, and a failure leaves the transaction
+usable.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def worked(store):
 
 def test_psycopg(store, offline):
     with psycopg.connect(store.dsn) as connection:
-        # Before any other statement: this one begins the transaction, and must not end it.
+        # Before any other statement: record_in() begins the transaction, and must not end it.
         first = offline.record_in(connection, "a.b", entity=("product", 42), after={"n": 1})
         connection.execute("insert into public.work values (1)")
         assert store.ids() == []
@@ -78,7 +80,7 @@ def test_a_transaction_that_has_failed_already_is_left_as_it_is(store, offline):
         connection.rollback()
 
 
-def test_what_is_rejected_gives_none_or_raises(store, offline):
+def test_a_rejected_event_gives_none_or_raises(store, offline):
     with psycopg.connect(store.dsn) as connection:
         assert offline.record_in(connection, "a.b", outcome="maybe") is None
         with pytest.raises(DatabaseError, match=r"a\.b .*is_succeeded_failed_or_denied") as raised:
@@ -86,7 +88,7 @@ def test_what_is_rejected_gives_none_or_raises(store, offline):
         assert "Correct the event" in raised.value.hint
 
 
-def test_what_is_no_connection_is_named_with_its_module(offline):
+def test_an_unsupported_connection_is_named_with_its_module(offline):
     class Connection:
         __module__ = "asyncpg.connection"
 
@@ -94,7 +96,7 @@ def test_what_is_no_connection_is_named_with_its_module(offline):
         offline.record_in(Connection(), "a.b", required=True)
 
 
-def test_sqlalchemys_engine_is_no_connection(offline, url):
+def test_an_engine_of_sqlalchemy_is_not_a_connection(offline, url):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with pytest.raises(DatabaseError, match=r"not sqlalchemy\.engine\.base\.Engine"):
@@ -102,7 +104,7 @@ def test_sqlalchemys_engine_is_no_connection(offline, url):
 
 
 @pytest.mark.parametrize("connection", [None, object(), "text", 5])
-def test_what_is_no_connection_gives_none(offline, connection):
+def test_an_unsupported_connection_gives_none(offline, connection):
     assert offline.record_in(connection, "a.b") is None
 
 
@@ -228,7 +230,7 @@ def test_django(store, offline):
     assert worked(store) == [1, 2]
 
 
-def test_prepared_events_are_what_they_were_when_they_were_prepared(store, log):
+def test_prepared_events_keep_the_values_of_their_preparation(store, log):
     product = {"name": "Bolt"}
     with log.context(actor_id="ada", request_id="r"):
         event = log.prepare("product.created", entity=("product", 1), after=product)
@@ -241,7 +243,7 @@ def test_prepared_events_are_what_they_were_when_they_were_prepared(store, log):
     assert found["changes"] == {"name": [None, "Bolt"]}
 
 
-def test_prepared_events_are_stored_at_once_in_the_transaction(store, offline):
+def test_prepared_events_are_stored_in_the_transaction(store, offline):
     events = [offline.prepare("a.b", metadata={"n": n}) for n in range(3)]
     spoilt = offline.prepare("a.b", outcome="maybe")
     with psycopg.connect(store.dsn) as connection:

@@ -47,7 +47,7 @@ def test_1000_tasks_record_at_once(log, store):
 
 
 def test_a_hundred_thousand_events_of_which_one_in_ten_is_malformed(make_log, store):
-    """A tenth of the number, for the suite's sake."""
+    """A tenth of the number, to keep the suite short."""
     log = make_log(store.dsn, durability="memory", memory_events=10**6)
     for n in range(10_000):
         log.record("a.b", outcome="maybe" if n % 10 == 0 else "succeeded")
@@ -63,7 +63,7 @@ def test_events_of_one_thread_keep_their_order(log, store):
     assert [event["metadata"]["n"] for event in store.events()] == list(range(1000))
 
 
-def test_a_pool_of_the_applications_serves_too(make_log, store):
+def test_a_pool_of_the_application_can_be_used(make_log, store):
     from psycopg_pool import ConnectionPool  # noqa: PLC0415
 
     with ConnectionPool(store.dsn, min_size=1, max_size=1, open=True) as pool:

@@ -1,4 +1,4 @@
-"""Locks have an order, which lifecycle.py documents: taken otherwise, a fork may wait for ever."""
+"""Locks have an order, documented in lifecycle.py. In another order, a fork may deadlock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.newest_server
 
 
 class Ordered:
-    """A lock that fails the test where a thread takes it with one in hand that comes after it."""
+    """A lock that fails the test if a thread acquires it while it holds a later one."""
 
     def __init__(self, name, lock, held, wrong):
         self._name, self._lock, self._held, self._wrong = name, lock, held, wrong
@@ -41,7 +41,7 @@ class Ordered:
 
 @pytest.fixture
 def watch(monkeypatch):
-    """Watch the locks of a log; returns a function for that, and what was taken in a wrong order."""
+    """Watch the locks of a log. Returns a function that watches more, and the list of violations."""
     monkeypatch.setattr("usersync.audit.spool.intake._LOOK_MS", 0)
     held, wrong = {}, []
     gate = Ordered("gate", lifecycle.gate, held, wrong)
@@ -125,7 +125,7 @@ EVENTLET = """
     assert log.close()
 """
 
-# What eventlet does to the module, without it.
+# What eventlet does to the module, without eventlet.
 WITHOUT_POLL = """
     import select, sys
     for name in ("poll", "epoll"):
@@ -140,7 +140,7 @@ WITHOUT_POLL = """
 
 
 @pytest.mark.parametrize("code", [EVENTLET, WITHOUT_POLL], ids=["eventlet", "without poll"])
-def test_events_are_sent_where_select_has_no_poll(store, spool_dir, code):
+def test_events_are_sent_if_select_has_no_poll(store, spool_dir, code):
     if code is EVENTLET:
         pytest.importorskip("eventlet")
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), store.dsn, str(spool_dir)]

@@ -1,4 +1,4 @@
-"""What the audit log says in the application's own log: held by nothing, and of use to whoever reads it."""
+"""The audit log's messages in the application's log: logged without holding a lock, and useful."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.newest_server
 
 
 class Recording(logging.Handler):
-    """As one that feeds a SIEM may: for each record another thread has an event to record."""
+    """Like a handler for a SIEM: for each log record, another thread records an event."""
 
     def __init__(self, log):
         super().__init__()
@@ -39,7 +39,7 @@ def recording():
         logging.getLogger("usersync.audit").removeHandler(handler)
 
 
-def test_a_handler_may_wait_for_others_who_record_while_the_spool_fails(make_log, recording, tmp_path):
+def test_a_log_handler_may_wait_for_recording_threads_while_the_spool_fails(make_log, recording, tmp_path):
     (tmp_path / "a_file").write_text("where the directory should be")
     log = make_log(None, spool_dir=tmp_path / "a_file")
     handler = recording(log)
@@ -48,7 +48,7 @@ def test_a_handler_may_wait_for_others_who_record_while_the_spool_fails(make_log
     assert all(handler.recorded)
 
 
-def test_a_handler_may_wait_for_others_who_record_while_no_thread_is_to_be_had(
+def test_a_log_handler_may_wait_for_recording_threads_while_no_thread_can_start(
     make_log, recording, monkeypatch
 ):
     log = make_log("postgresql://u@127.0.0.1:1/nowhere")
@@ -68,7 +68,7 @@ def test_a_handler_may_wait_for_others_who_record_while_no_thread_is_to_be_had(
     assert writer._thread is None
 
 
-def test_what_is_rejected_is_named_with_the_reason_and_the_command(log, caplog):
+def test_the_warning_names_a_rejected_event_the_reason_and_the_command(log, caplog):
     event_id = log.record("stock.counted", outcome="maybe")
     assert log.flush()
     (said,) = [record.getMessage() for record in caplog.records]

@@ -19,7 +19,7 @@ def test_events_arrive_without_a_file(make_log, store, spool_dir):
     assert not spool_dir.exists()
 
 
-def test_what_does_not_fit_is_not_accepted_and_counted(make_log, caplog):
+def test_events_beyond_the_queue_are_dropped_and_counted(make_log, caplog):
     log = make_log(None, durability="memory", memory_events=2)
     results = [log.record("a.b") for _ in range(5)]
     assert [each is not None for each in results] == [True, True, False, False, False]
@@ -40,7 +40,7 @@ def test_it_is_bounded_in_bytes_too():
     assert queue.done == 1
 
 
-def test_what_ends_with_the_process_is_said(make_log, caplog):
+def test_events_lost_at_exit_are_logged(make_log, caplog):
     log = make_log("postgresql://u@127.0.0.1:1/nowhere", durability="memory")
     for _ in range(3):
         log.record("a.b")
@@ -49,8 +49,8 @@ def test_what_ends_with_the_process_is_said(make_log, caplog):
 
 
 @pytest.mark.newest_server
-def test_a_batch_says_whether_more_waits_besides_what_came_meanwhile(store, monkeypatch):
-    """What comes while a batch is under way is left to gather: else every batch would be a small one."""
+def test_deliver_returns_whether_older_events_wait(store, monkeypatch):
+    """Events recorded during a batch are left to gather; otherwise every batch would be small."""
     queue, sender = MemoryQueue(100, 1000), Sender(store.dsn, 20)
     delivery = Delivery(sender, Options(batch_events=2), Tally())
     send = sender.send

@@ -1,4 +1,4 @@
-"""What an AuditLog is made with: refused at once and in words where it cannot be."""
+"""The options of AuditLog: invalid ones raise at once, with an explanation."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ class NotAllowedError(Exception):
         ("exit_timeout", float("inf"), "seconds"),
     ],
 )
-def test_wrong_options_are_refused_when_it_is_made(option, value, expected):
+def test_invalid_options_raise_in_the_constructor(option, value, expected):
     with pytest.raises(SettingsError, match=f"{option}: expected {expected}"):
         AuditLog(None, **{option: value})
 
 
-def test_an_option_that_is_none_is_named_and_so_are_those_there_are():
+def test_an_unknown_option_is_named_with_the_known_ones():
     with pytest.raises(SettingsError, match="AuditLog has no option nosuch") as raised:
         AuditLog(None, nosuch=1)
     assert "spool_bytes" in raised.value.hint
 
 
-def test_what_is_no_address_and_no_pool_is_refused(store):
+def test_an_unsupported_source_is_refused(store):
     with pytest.raises(
         SettingsError, match=r"expected a connection string, a psycopg_pool.ConnectionPool.* not builtins.int"
     ):
@@ -70,7 +70,7 @@ def test_what_is_no_address_and_no_pool_is_refused(store):
         AuditLog("")
 
 
-def test_two_databases_do_not_mix_where_a_pool_names_them(spool_dir):
+def test_pools_of_two_databases_have_two_spools(spool_dir):
     roots = {
         AuditLog(ConnectionPool("", kwargs={"dbname": name}, open=False), spool_dir=spool_dir)._root
         for name in ("one", "two")
@@ -78,7 +78,7 @@ def test_two_databases_do_not_mix_where_a_pool_names_them(spool_dir):
     assert len(roots) == 2
 
 
-def test_denied_adds_to_what_means_denied(make_log, store):
+def test_denied_adds_exceptions(make_log, store):
     log = make_log(store.dsn, denied=[NotAllowedError])
     for error in (NotAllowedError, PermissionError, ValueError):
         with pytest.raises(error), log.action(error.__name__):
@@ -91,7 +91,7 @@ def test_denied_adds_to_what_means_denied(make_log, store):
     }
 
 
-def test_from_env_speaks_to_an_application(monkeypatch, tmp_path):
+def test_errors_of_from_env_are_for_applications(monkeypatch, tmp_path):
     for variable in ("SUPABASE_DB_URL", "DATABASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The database away in every way there is: record() does not notice, and everything arrives afterwards."""
+"""Every kind of outage of the database: record() is not affected, and every event is stored afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.newest_server
 
 
 def record_through_an_outage(log, eventually):
-    """Record, see that it fails to arrive, and return the ids."""
+    """Record, check that the events are not stored, and return the ids."""
     ids = [log.record("a.b", metadata={"n": n}) for n in range(100)]
     eventually(lambda: log.stats().consecutive_failures)
     ids += [log.record("a.b", metadata={"n": n}) for n in range(100)]
@@ -46,7 +46,7 @@ def test_read_only(store, make_log, eventually):
     store.owner.execute(f'alter database "{name}" set default_transaction_read_only = on')
     log = make_log(store.dsn)
     ids = record_through_an_outage(log, eventually)
-    # A session keeps the setting it began with.
+    # A session keeps the settings with which it began.
     store.owner.execute(f'alter database "{name}" reset default_transaction_read_only')
     assert_arrived(log, store, ids)
 
@@ -92,7 +92,7 @@ def test_out_of_connections(store, make_log, eventually):
     assert_arrived(log, store, ids)
 
 
-def test_a_connection_that_falls_silent(store, make_log, proxy, eventually):
+def test_a_connection_that_no_longer_answers(store, make_log, proxy, eventually):
     log = make_log(proxy.through(store.dsn), send_timeout=0.5)
     first = log.record("a.b")
     assert log.flush()
@@ -110,11 +110,11 @@ def test_recording_is_as_quick_while_a_connection_is_silent(store, make_log, pro
     started = time.monotonic()
     for _ in range(500):
         log.record("a.b")
-    # No figure, only no network in it: the first answer is due in 30 seconds.
+    # No duration is compared, only that no network is used: the first answer comes after 30 seconds.
     assert time.monotonic() - started < 10
 
 
-def test_a_session_that_was_ended_meanwhile_costs_no_attempt(store, make_log):
+def test_a_terminated_session_does_not_count_as_a_failure(store, make_log):
     log = make_log(store.dsn)
     first = log.record("a.b")
     assert log.flush()

@@ -1,4 +1,4 @@
-"""What lies on the disk is not trusted: files of other accounts, links, rows that were written by hand."""
+"""Files on disk are not trusted: files of other accounts, links, rows that were written by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOWHERE = "postgresql://u@127.0.0.1:1/nowhere"
 
 @pytest.fixture
 def left(make_log, spool_dir):
-    """The file of a process that has ended, with an event in it."""
+    """A file with an event, of a process that has ended."""
     log = make_log(None)
     log.record("a.b")
     log.close(0)
@@ -37,7 +37,7 @@ def left(make_log, spool_dir):
 
 def test_a_directory_of_another_account_is_neither_read_nor_written(store, spool_dir, left, monkeypatch):
     path, before = left, left.read_bytes()
-    # What was made so far belongs to somebody else.
+    # The existing files belong to another account.
     monkeypatch.setattr("usersync.audit.spool.private.os.geteuid", lambda: os.getuid() + 1)
     with AuditLog(store.dsn, spool_dir=spool_dir, project="test", keep_delivered=0) as log:
         assert log.record("c.d")
@@ -51,7 +51,7 @@ def test_a_directory_of_another_account_is_neither_read_nor_written(store, spool
 
 
 def test_links_are_not_followed(store, make_log, spool_dir, tmp_path, left):
-    """Nobody's config file becomes a database, and no database of others is changed."""
+    """No other file becomes a database, and no other account's database is changed."""
     victim = tmp_path / "config"
     victim.write_text("precious")
     victim.chmod(0o600)
@@ -81,8 +81,8 @@ def test_a_link_in_the_place_of_a_directory_is_named(spool_dir, left):
     assert "symbolic link" in problems["linked"]
 
 
-def test_a_parent_that_anybody_could_have_made_must_not_be_another_accounts(tmp_path, monkeypatch):
-    """As the directory below /tmp, whose name is known beforehand."""
+def test_a_parent_directory_of_another_account_is_refused(tmp_path, monkeypatch):
+    """For example the directory below /tmp, whose name is known in advance."""
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -104,7 +104,7 @@ def test_a_parent_that_anybody_could_have_made_must_not_be_another_accounts(tmp_
 
 
 @pytest.mark.parametrize("mask", [0, 0o077])
-def test_every_directory_that_is_made_is_private(tmp_path, mask):
+def test_every_created_directory_is_private(tmp_path, mask):
     old = os.umask(mask)
     try:
         with AuditLog(None, spool_dir=tmp_path / "a" / "b" / "c", project="test") as log:
@@ -117,7 +117,7 @@ def test_every_directory_that_is_made_is_private(tmp_path, mask):
     assert {stat.S_IMODE(each.stat().st_mode) for each in made} == {0o700}
 
 
-def test_a_file_that_others_can_write_is_not_read(left):
+def test_a_file_that_other_accounts_can_write_is_not_read(left):
     left.chmod(0o666)
     with pytest.raises(NotPrivateError, match="can be written by other accounts"):
         check_file(left)
@@ -126,7 +126,7 @@ def test_a_file_that_others_can_write_is_not_read(left):
 
 
 @pytest.mark.parametrize("value", ["text", 7, 2.5, ""])
-def test_a_row_that_is_no_blob_is_quarantined_and_the_others_are_delivered(store, make_log, left, value):
+def test_a_row_that_is_not_a_blob_is_quarantined_and_the_others_are_delivered(store, make_log, left, value):
     with closing(sqlite3.connect(left)) as connection, connection:
         connection.execute("insert into events (at_ms, event) values (0, ?)", (value,))
         connection.execute("insert into events (at_ms, event) values (0, ?)", (b'{"action": "after.it"}',))
@@ -140,7 +140,7 @@ def test_a_row_that_is_no_blob_is_quarantined_and_the_others_are_delivered(store
 
 
 @pytest.mark.parametrize("payload", [b"", b'{"action":"x.y"},{"action":"x.z"}', b"[]", b"\xff", b"null"])
-def test_a_row_that_is_not_one_event_harms_no_other(store, make_log, left, payload):
+def test_a_row_that_is_not_one_event_does_not_affect_others(store, make_log, left, payload):
     with closing(sqlite3.connect(left)) as connection, connection:
         connection.execute("insert into events (at_ms, event) values (0, ?)", (payload,))
         connection.execute("insert into events (at_ms, event) values (0, ?)", (b'{"action": "after.it"}',))
@@ -168,7 +168,7 @@ BROKEN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthC
     ),
     delivered=st.lists(st.tuples(st.integers(-5, 5), ANYTHING, ANYTHING), max_size=3),
 )
-def test_any_value_in_any_column_is_read_or_is_one_of_our_errors(tmp_path_factory, rows, about, delivered):
+def test_any_value_in_any_column_is_read_or_raises_a_usersync_error(tmp_path_factory, rows, about, delivered):
     path = tmp_path_factory.mktemp("fuzz") / "1-00.spool"
     spool = Spool(path, 1 << 20)
     spool.append(0, b'{"action": "a.b"}')
@@ -200,7 +200,7 @@ def opened(path):
 
 @BROKEN
 @given(content=st.binary(max_size=5000), cut=st.integers(0, 20_000))
-def test_any_bytes_are_a_spool_or_one_of_our_errors(tmp_path_factory, content, cut):
+def test_any_bytes_are_a_spool_or_raise_a_usersync_error(tmp_path_factory, content, cut):
     path = tmp_path_factory.mktemp("fuzz") / "1-00.spool"
     spool = Spool(path, 1 << 20)
     for _ in range(5):
@@ -219,7 +219,7 @@ def test_any_bytes_are_a_spool_or_one_of_our_errors(tmp_path_factory, content, c
 
 
 def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_dir):
-    """In a living process's spool, where what was delivered is kept, and where deleted rows have been."""
+    """In a living process's spool that keeps delivered events and has had deleted rows."""
     user = UUID("00000000-0000-4000-8000-00000000000a")
     log = make_log(None)
     for n in range(50):
@@ -237,7 +237,7 @@ def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_d
     assert found.held == ()
     assert copies() == 0
     assert log.record("a.b")
-    # With somebody in the middle of reading, the file is named.
+    # While another connection reads, the file is reported.
     log.record("a.b", actor_id=str(user), metadata={"email": "ada@example.com"})
     with closing(connect(spool.path, 1.0)) as reader:
         reader.execute("begin")

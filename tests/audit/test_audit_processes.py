@@ -1,4 +1,4 @@
-"""What ends a process, and what forks one, costs no event and stores none twice."""
+"""Killing, ending and forking a process loses no event and stores none twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from usersync.transports.gate import GatedConnection
 pytestmark = pytest.mark.newest_server
 
 
-# Newer Pythons warn of every fork in a process with threads; that such forks work is tested here.
+# Newer Pythons warn of every fork in a process with threads. These forks are the subject here.
 WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 
 
@@ -40,19 +40,19 @@ def run_python(code, *arguments, **options):
 
 
 def test_accepted_events_survive_kill_9_and_arrive_once(store, make_log, spool_dir, monkeypatch):
-    # The files go with what was in them.
+    # The files without events are deleted.
     monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
     ids = [each for ids in kill_recorders(store.dsn, spool_dir, kills=24) for each in ids]
     assert len(ids) >= 24
     assert make_log(store.dsn).drain(90)
     stored = store.ids()
     assert len(stored) == len(set(stored))
-    # An event may be in the spool before the process could say its id; none that it said may be missing.
+    # An event may be in the spool before the process printed its id. No printed id may be missing.
     assert set(ids) <= set(stored)
     assert list((spool_dir / "test").iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_adopted_by_one_that_runs(
+def test_a_running_process_takes_over_the_spool_of_a_killed_one(
     store, make_log, spool_dir, eventually, monkeypatch
 ):
     monkeypatch.setattr("usersync.audit.spool.orphaned_files._EVERY_S", 0.1)
@@ -86,14 +86,14 @@ REMOVE_AND_DIE = """
 
 
 @pytest.mark.parametrize("removed", [0, 1, 2, 3])
-def test_who_dies_while_removing_a_file_leaves_nothing_behind_for_ever(
+def test_files_of_a_process_killed_during_removal_are_removed_later(
     store, make_log, spool_dir, removed, monkeypatch
 ):
     monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
     assert run_python(REMOVE_AND_DIE, store.dsn, spool_dir, removed).returncode == 9
     place = spool_dir / "test"
     assert list(place.iterdir())
-    # One that has just been claimed, and one whose damaged file still has to get its WAL.
+    # A file that was just claimed, and a damaged file whose WAL is not renamed yet.
     claim = SpoolDirectory(place).claim()
     for name in ("1-0.damaged-7", "1-0.spool-wal", "1-0.lock"):
         (place / name).touch()
@@ -184,7 +184,7 @@ def test_a_fork_while_other_threads_record_can_record(store, make_log, spool_dir
 
 
 def test_a_fork_while_another_thread_has_every_lock_can_record(spool_dir):
-    """What is held by a thread that the child does not have is held for ever."""
+    """A lock held by a thread that does not exist in the child would be held for ever."""
     code = """
         import os, sys, threading
         from pathlib import Path
@@ -214,8 +214,8 @@ def test_a_fork_while_another_thread_has_every_lock_can_record(spool_dir):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_no_fork_can_come_between_while_a_connection_is_made(store, monkeypatch):
-    """A child that is born while OpenSSL is at it never gets a connection of its own."""
+def test_a_fork_waits_while_a_connection_is_opened(store, monkeypatch):
+    """A child that is forked inside OpenSSL could never connect."""
     connect, held = psycopg.Connection._connect_gen.__func__, []
 
     def watched(cls, *arguments, **options):
@@ -243,7 +243,7 @@ def test_no_fork_can_come_between_while_a_connection_is_made(store, monkeypatch)
 
 
 def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, eventually):
-    """The parent is killed while a child of it lives on: its events are adopted all the same."""
+    """The parent is killed while its child lives on. Its events are taken over."""
     code = """
         import os, sys
         from pathlib import Path
@@ -262,7 +262,7 @@ def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, even
     """
     read, write = os.pipe()
     try:
-        # The child lives until the pipe's other end is closed.
+        # The child lives until the other end of the pipe is closed.
         result = run_python(code, spool_dir, read, pass_fds=(read,))
         *ids, _child = result.stdout.split()
         assert len(ids) == 10, result.stderr
@@ -289,7 +289,7 @@ EXIT = """
 """
 
 
-def test_the_end_of_the_interpreter_sends_what_waits(store, spool_dir):
+def test_waiting_events_are_sent_at_exit(store, spool_dir):
     result = run_python(EXIT, store.dsn, spool_dir, "no", 20)
     assert result.stderr == ""
     assert sorted(store.ids()) == sorted(result.stdout.split())
@@ -314,13 +314,13 @@ FORGOTTEN = """
 """
 
 
-def test_a_log_that_nobody_holds_is_told_of_a_fork_and_of_the_end(store, spool_dir):
+def test_an_unreferenced_log_handles_a_fork_and_the_exit(store, spool_dir):
     result = run_python(FORGOTTEN, store.dsn, spool_dir)
     assert result.stderr == ""
     assert store.ids() == result.stdout.split()
 
 
-def test_the_end_is_not_held_up_and_the_next_process_sends_the_rest(store, make_log, proxy, spool_dir):
+def test_the_exit_is_not_delayed_and_the_next_process_sends_the_rest(store, make_log, proxy, spool_dir):
     proxy.silent.set()
     result = run_python(EXIT, proxy.through(store.dsn), spool_dir, "late", 0.2)
     ids = result.stdout.split()
@@ -330,7 +330,9 @@ def test_the_end_is_not_held_up_and_the_next_process_sends_the_rest(store, make_
     assert sorted(store.ids()) == sorted(ids)
 
 
-def test_sigterm_during_a_flush_leaves_the_events_to_the_next(store, make_log, proxy, spool_dir, eventually):
+def test_sigterm_during_a_flush_leaves_the_events_to_the_next_process(
+    store, make_log, proxy, spool_dir, eventually
+):
     code = """
         import sys
         from pathlib import Path
@@ -370,10 +372,10 @@ def catches_sigterm(pid):
     [(Engine, "__init__"), (SpoolDirectory, "claim"), (Spool, "__init__"), (threading.Thread, "start")],
     ids=["engine", "claim", "file", "thread"],
 )
-def test_a_signal_handler_may_record_while_the_first_event_makes_files_and_thread(
+def test_a_signal_handler_may_record_while_the_first_event_creates_files_and_thread(
     store, make_log, spool_dir, monkeypatch, beginning
 ):
-    """As a fast timer's does, again and again: it must find what is being made, and not make its own."""
+    """Like a fast timer's handler: it must use the engine that is being created, and not create another."""
     owner, name = beginning
     plain, left = getattr(owner, name), [3]
 

@@ -1,4 +1,4 @@
-"""No log line and no exception quotes a value of an event, and none carries control characters."""
+"""No log line and no exception quotes a value of an event, or contains control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""record(): what arrives, and that nothing whatever makes it raise."""
+"""record(): what it stores, and that it never raises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from usersync import AuditLog
 
 
-def test_an_event_arrives_whole(log, store):
+def test_an_event_is_stored_with_all_fields(log, store):
     user = str(uuid.uuid4())
     event_id = log.record(
         "product.created",
@@ -55,7 +55,7 @@ def test_an_unchanged_update_is_recorded_too(log, store):
     assert store.event()["changes"] in (None, {})
 
 
-def test_an_address_that_is_none_costs_the_event_nothing(log, store):
+def test_an_invalid_ip_address_does_not_affect_the_event(log, store):
     for ip in ("testclient", "10.0.0.1:8080", "[::1]:80", "fe80::1%eth0", b"\xff"):
         log.record("a.b", ip=ip)
     assert log.flush()
@@ -65,7 +65,7 @@ def test_an_address_that_is_none_costs_the_event_nothing(log, store):
     assert log.stats().rejected == 0
 
 
-def test_a_time_that_is_none_is_kept_beside_the_time_of_recording(log, store):
+def test_an_invalid_time_is_kept_in_the_metadata(log, store):
     log.record("a.b", occurred_at="yesterday")
     log.record("a.b", occurred_at=0)
     assert log.flush()
@@ -74,7 +74,7 @@ def test_a_time_that_is_none_is_kept_beside_the_time_of_recording(log, store):
     assert second["occurred_at"].startswith("1970-01-01T00:00:00")
 
 
-def test_what_the_database_rejects_is_counted_and_holds_up_nothing(log, store):
+def test_rejected_events_are_counted_and_do_not_block_others(log, store):
     log.record("a.b")
     log.record("a.b", outcome="maybe")
     log.record("a.b")
@@ -85,7 +85,7 @@ def test_what_the_database_rejects_is_counted_and_holds_up_nothing(log, store):
 
 
 class Broken:
-    """An object of which nothing works."""
+    """An object whose every operation raises."""
 
     def _fail(self, *_: object) -> object:
         raise RuntimeError("broken")
@@ -147,14 +147,14 @@ ARGUMENTS = [*inspect.signature(AuditLog.record).parameters][1:]
 
 
 @pytest.mark.parametrize("argument", ARGUMENTS)
-def test_no_value_of_any_argument_makes_it_raise(offline, argument):
+def test_no_value_of_any_argument_makes_record_raise(offline, argument):
     for value in NASTY:
         event = {"action": "a.b", argument: value}
         assert offline.record(**event) is not None
     assert offline.stats().dropped == 0
 
 
-def test_none_of_them_is_too_much_for_the_database(log, store):
+def test_the_database_stores_every_such_value(log, store):
     for argument in ("before", "after", "changes", "metadata", "entity", "actor_id", "action", "request_id"):
         for value in NASTY:
             log.record(**{"action": "a.b", argument: value})
@@ -168,13 +168,13 @@ def test_none_of_them_is_too_much_for_the_database(log, store):
     assert stats.stored == stats.accepted
 
 
-def test_no_context_makes_it_raise(offline):
+def test_no_context_makes_record_raise(offline):
     for value in NASTY:
         with offline.context(actor_id=value, metadata=value, anything=value):
             assert offline.record("a.b", metadata=value) is not None
 
 
-def test_interrupts_pass(offline):
+def test_keyboard_interrupt_propagates(offline):
     class Interrupting:
         def items(self):
             raise KeyboardInterrupt
@@ -188,7 +188,7 @@ def test_interrupts_pass(offline):
         offline.record("a.b", metadata={"x": Interrupting()})
 
 
-def test_an_event_of_ten_megabytes_is_cut_and_says_so(log, store):
+def test_an_event_of_ten_megabytes_is_cut_and_marked(log, store):
     log.record("a.b", metadata={f"k{n}": "x" * 10_000 for n in range(1000)}, after={"big": "y" * 1_000_000})
     assert log.flush()
     event = store.event()
@@ -216,7 +216,7 @@ def test_after_close_nothing_is_accepted_and_that_is_counted(make_log, caplog):
     assert "the log is closed" in caplog.text
 
 
-def test_from_env_reads_the_address_and_the_directory(store, monkeypatch, tmp_path):
+def test_from_env_reads_the_connection_string_and_the_directory(store, monkeypatch, tmp_path):
     monkeypatch.setenv("SUPABASE_DB_URL", store.dsn)
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "here"))
     monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
@@ -235,7 +235,7 @@ def test_two_databases_do_not_mix(make_log, spool_dir):
         assert log._root != other._root
     one = AuditLog("postgresql://a:b@h/x", spool_dir=spool_dir)._root
     assert one == AuditLog("postgresql://a:c@h:5432/x", spool_dir=spool_dir)._root
-    # Behind a regional pooler the user name says which project it is.
+    # Behind a regional pooler, the user name identifies the project.
     assert one != AuditLog("postgresql://c:b@h/x", spool_dir=spool_dir)._root
 
 
@@ -245,7 +245,7 @@ class User:
     email: str = "ada@example.com"
 
 
-def test_a_record_given_for_an_id_is_its_id(log, store):
+def test_a_record_passed_as_an_id_gives_its_id(log, store):
     log.record("a.b", actor_id=User(7), entity=("user", {"pk": 8}))
     log.record("a.c", entity=("user", None))
     assert log.flush()

@@ -1,4 +1,4 @@
-"""Secrets are gone before anything is stored."""
+"""Secrets are removed before an event is stored anywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from usersync.audit.event.redaction import REDACTED, Redactor
 
-SECRET = "hunter2-do-not-store"  # noqa: S105 - it is what must not be found
+SECRET = "hunter2-do-not-store"  # noqa: S105 - a made-up value
 
 
 KEYS_OF_SECRETS = """
@@ -26,7 +26,7 @@ OTHER_KEYS = """
 
 
 @pytest.mark.parametrize("key", [*KEYS_OF_SECRETS.split(), "\N{FULLWIDTH LATIN SMALL LETTER P}assword"])
-def test_a_secret_key_is_known_however_it_is_written(key):
+def test_a_secret_key_is_recognized_in_any_spelling(key):
     assert Redactor().is_secret(key)
 
 
@@ -63,7 +63,7 @@ def _events():
     yield {"before": Login("a", SECRET), "after": Login("b", SECRET)}
     yield {"after": {"login": Login("a", SECRET)}}
     yield {"before": {"api_key": SECRET}}
-    # Who means a user's id and writes the user means neither their address nor the hash of their password.
+    # If the caller passes the user instead of the id, neither e-mail address nor password hash is stored.
     for field in ("actor_id", "user_id", "request_id", "user_agent", "ip", "occurred_at"):
         yield {field: {"id": 7, "password": SECRET}}
         yield {field: Login("a", SECRET)}
@@ -79,7 +79,7 @@ def _events():
 
 
 @pytest.mark.parametrize("event", list(_events()))
-def test_a_secret_is_nowhere_in_the_spool(offline, spool_dir, event):
+def test_no_secret_is_in_the_spool(offline, spool_dir, event):
     with offline.context(session={"id": SECRET}):
         assert offline.record("a.b", **event)
     files = [path for path in spool_dir.rglob("*") if path.is_file()]
@@ -88,7 +88,7 @@ def test_a_secret_is_nowhere_in_the_spool(offline, spool_dir, event):
         assert SECRET.encode() not in path.read_bytes()
 
 
-def test_that_a_secret_changed_is_kept_and_what_it_was_is_not(log, store):
+def test_a_changed_secret_is_recorded_without_values(log, store):
     log.record("a.b", before={"password": "a", "n": 1}, after={"password": "b", "n": 1})
     log.record("a.b", before={"o": {"token": "a"}}, after={"o": {"token": "b"}})
     log.record("a.b", before={"password": "a"}, after={"password": "a"})
@@ -99,7 +99,7 @@ def test_that_a_secret_changed_is_kept_and_what_it_was_is_not(log, store):
     assert same in (None, {})
 
 
-def test_what_was_added_for_a_log_is_redacted(make_log, store):
+def test_words_added_for_a_log_are_redacted(make_log, store):
     log = make_log(store.dsn, redact=("iban",))
     log.record("a.b", metadata={"IBAN": "DE00", "name": "x"})
     assert log.flush()

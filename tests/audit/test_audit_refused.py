@@ -1,6 +1,6 @@
-"""What the database will not take in any form: set aside, kept, and handed in again.
+"""Events that the database takes in no form: quarantined by the spool, kept, and retried.
 
-No event is known that is refused; what would be is found by its mark.
+No real event is known that the database refuses. These tests mark events to be refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def refuse(store):
-    """Have the database refuse events that have this text in them; None: take them all."""
+    """Make the database refuse events that contain this text; None: accept all."""
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to inner_record")
 
     def refuse(mark):
@@ -49,7 +49,9 @@ def refused_in(path):
 
 
 @pytest.mark.usefixtures("_poison")
-def test_it_is_set_aside_and_the_others_arrive(store, make_log, spool_dir, caplog):
+def test_an_event_that_the_database_refuses_is_quarantined_and_the_others_are_stored(
+    store, make_log, spool_dir, caplog
+):
     log = make_log(store.dsn, keep_delivered=0)
     ids = [log.record("a.b") for _ in range(200)]
     bad = log.record("poison")
@@ -59,7 +61,7 @@ def test_it_is_set_aside_and_the_others_arrive(store, make_log, spool_dir, caplo
     stats = log.stats()
     assert (stats.refused, stats.stored, stats.waiting) == (1, 300, 0)
     assert "refused for poison" in caplog.text
-    # Kept over the end of the process, and moved to the file of the next.
+    # Kept after the end of the process, and moved to the file of the next.
     log.close()
     assert len(list(spool_dir.rglob("*.spool"))) == 1
     after = make_log(store.dsn)
@@ -71,8 +73,8 @@ def test_it_is_set_aside_and_the_others_arrive(store, make_log, spool_dir, caplo
 
 
 @pytest.mark.usefixtures("_poison")
-def test_it_can_be_handed_in_again_wherever_it_is_kept(store, make_log, spool_dir, refuse, monkeypatch):
-    """In the files of processes that live and of those that are gone, each event once."""
+def test_quarantined_events_in_any_file_can_be_retried(store, make_log, spool_dir, refuse, monkeypatch):
+    """In the files of living and ended processes, each event once."""
     # No process takes over the file of the one that ends.
     monkeypatch.setattr("usersync.audit.spool.orphaned_files.Adoption.look", lambda _: None)
     logs = [make_log(store.dsn) for _ in range(3)]
@@ -86,16 +88,16 @@ def test_it_can_be_handed_in_again_wherever_it_is_kept(store, make_log, spool_di
     result = logs[1].retry_refused()
     assert (result.stored, result.duplicates, result.rejected, result.refused) == (90, 0, 0, 0)
     assert sorted(store.ids()) == sorted(bad)
-    # That of the one that is gone may have been tidied away.
+    # The file of the ended process may have been deleted.
     assert {str(refused_in(path)) for path in spool_dir.rglob("*.spool")} == {"[]"}
     assert logs[1].retry_refused() == type(result)()
-    # Those whose files were gone through go on as before.
+    # The processes whose files were changed continue as before.
     more = [log.record("a.b") for log in logs[1:]]
     assert all(log.flush() for log in logs[1:])
     assert set(more) <= set(store.ids())
 
 
-def test_what_is_refused_again_is_kept_with_the_newest_reason(store, make_log, spool_dir, refuse):
+def test_an_event_that_is_refused_again_keeps_the_newest_reason(store, make_log, spool_dir, refuse):
     log = make_log(store.dsn, batch_events=4)
     refuse("number")
     ids = [log.record("odd.counted" if n % 2 else "even.counted", metadata={"number": n}) for n in range(10)]
@@ -112,14 +114,14 @@ def test_what_is_refused_again_is_kept_with_the_newest_reason(store, make_log, s
 
 
 @pytest.mark.usefixtures("_poison")
-def test_what_is_in_the_database_already_is_there_once(store, make_log, spool_dir, refuse):
+def test_an_event_that_is_already_stored_is_not_stored_twice(store, make_log, spool_dir, refuse):
     log = make_log(store.dsn)
     bad = log.record("poison")
     assert not log.flush()
     (path,) = spool_dir.rglob("*.spool")
     ((payload, _),) = refused_in(path)
     refuse(None)
-    # As if an answer had been lost.
+    # As if the answer had been lost.
     store.owner.execute("select public.record_audit_events(%s::jsonb)", (f"[{payload.decode()}]",))
     result = log.retry_refused()
     assert (result.stored, result.duplicates) == (0, 1)
@@ -128,7 +130,7 @@ def test_what_is_in_the_database_already_is_there_once(store, make_log, spool_di
 
 
 @pytest.mark.usefixtures("_poison")
-def test_with_the_database_away_they_stay_where_they_are(store, make_log, spool_dir):
+def test_quarantined_events_stay_if_the_database_is_unavailable(store, make_log, spool_dir):
     log = make_log(store.dsn)
     log.record("poison")
     assert not log.flush()
@@ -141,11 +143,11 @@ def test_with_the_database_away_they_stay_where_they_are(store, make_log, spool_
 
 
 @pytest.mark.usefixtures("_poison")
-def test_a_file_that_cannot_be_read_holds_up_no_other(store, make_log, spool_dir, refuse, caplog):
+def test_an_unreadable_file_does_not_block_others(store, make_log, spool_dir, refuse, caplog):
     log = make_log(store.dsn)
     bad = log.record("poison")
     assert not log.flush()
-    # Sorts first, and is no spool.
+    # Sorts first, and is not a spool.
     (spool_dir / "test" / "0-strange.spool").write_bytes(b"no database" * 1000)
     refuse(None)
     assert log.retry_refused().stored == 1
@@ -154,5 +156,5 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(store, make_log, spool_dir
 
 
 @pytest.mark.parametrize("options", [{"durability": "memory"}, {}])
-def test_where_there_is_no_spool_there_is_nothing_to_hand_in(make_log, options):
+def test_without_a_spool_there_is_nothing_to_retry(make_log, options):
     assert make_log(None, **options).retry_refused().stored == 0

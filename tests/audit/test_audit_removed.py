@@ -1,4 +1,4 @@
-"""Spool files that somebody removes under a living process: what was accepted arrives all the same."""
+"""Spool files that are removed while a process uses them: every accepted event is stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture(autouse=True)
 def _looks_each_time(monkeypatch):
-    """Instead of once a second."""
+    """Look at every event instead of once a second."""
     monkeypatch.setattr(intake, "_LOOK_MS", 0)
 
 
@@ -55,7 +55,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.mark.parametrize("remove", REMOVALS)
-def test_what_is_removed_under_a_process_that_is_killed_later(store, make_log, spool_dir, remove):
+def test_files_removed_under_a_process_that_is_killed_later(store, make_log, spool_dir, remove):
     with subprocess.Popen(
         [sys.executable, "-c", RECORDER, str(spool_dir)],
         stdin=subprocess.PIPE,
@@ -65,7 +65,7 @@ def test_what_is_removed_under_a_process_that_is_killed_later(store, make_log, s
         assert recorder.stdout.readline() == "recorded\n"
         remove(spool_dir)
         log = make_log(store.dsn)
-        # With the lock gone, this takes the file of a living process for that of a dead one, and deletes it.
+        # Without the lock, this process takes the file for that of a dead process, and deletes it.
         assert log.drain()
         recorder.stdin.write("\n")
         recorder.stdin.flush()
@@ -75,7 +75,7 @@ def test_what_is_removed_under_a_process_that_is_killed_later(store, make_log, s
 
 
 @pytest.mark.parametrize("remove", REMOVALS)
-def test_what_is_removed_while_the_database_is_away(store, make_log, eventually, caplog, remove):
+def test_files_removed_while_the_database_is_unavailable(store, make_log, eventually, caplog, remove):
     log = make_log(store.dsn, keep_delivered=0)
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     ids = [log.record("a.b") for _ in range(3)]
@@ -92,7 +92,7 @@ def test_what_is_removed_while_the_database_is_away(store, make_log, eventually,
     assert not list(log._root.glob("*.spool"))
 
 
-def test_files_in_use_are_touched_now_and_then(make_log, spool_dir):
+def test_files_in_use_are_touched_regularly(make_log, spool_dir):
     log = make_log(None)
     log.record("a.b")
     files = [*spool_dir.rglob("*.lock"), *spool_dir.rglob("*.spool*")]

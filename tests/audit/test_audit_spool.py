@@ -1,4 +1,4 @@
-"""The spool: whose it is, what happens when it cannot be written, and who takes it over."""
+"""The spool: its owner, failures to write, and how another process takes it over."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def spool_files(root):
     return sorted(root.rglob("*.spool"))
 
 
-def test_nothing_is_made_before_the_first_event(make_log, spool_dir):
+def test_nothing_is_created_before_the_first_event(make_log, spool_dir):
     make_log(None)
     assert not spool_dir.exists()
 
 
-def test_the_spool_is_its_owners_alone(offline, spool_dir):
+def test_only_the_owner_can_read_the_spool(offline, spool_dir):
     old = os.umask(0)
     try:
         offline.record("a.b")
@@ -35,7 +35,7 @@ def test_the_spool_is_its_owners_alone(offline, spool_dir):
     assert {stat.S_IMODE(path.stat().st_mode) for path in spool.parent.iterdir()} == {0o600}
 
 
-def test_a_directory_that_others_can_read_is_closed_to_them(make_log, spool_dir):
+def test_a_directory_that_other_accounts_can_read_is_made_private(make_log, spool_dir):
     (spool_dir / "test").mkdir(parents=True, mode=0o755)
     make_log(None).record("a.b")
     assert stat.S_IMODE((spool_dir / "test").stat().st_mode) == 0o700
@@ -51,7 +51,7 @@ def test_a_link_in_the_place_of_the_directory_is_not_followed(make_log, spool_di
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_what_a_closed_process_could_not_send_is_sent_by_the_next(make_log, store, spool_dir):
+def test_the_next_process_sends_what_a_closed_one_could_not(make_log, store, spool_dir):
     with make_log("postgresql://u@127.0.0.1:1/nowhere", keep_delivered=0) as first:
         ids = [first.record("a.b") for _ in range(5)]
         assert not first.close(0.1)
@@ -96,7 +96,7 @@ def test_two_writers_on_one_directory_share_what_dead_processes_left(make_log, s
     assert sum(writer.stats().duplicates for writer in writers) == 0
 
 
-def test_a_full_spool_goes_on_in_memory_and_comes_back(make_log, store, eventually, caplog):
+def test_events_go_to_memory_while_the_spool_is_full(make_log, store, eventually, caplog):
     log = make_log("postgresql://u@127.0.0.1:1/nowhere", spool_bytes=256 << 10)
     ids = []
     while not log.stats().in_memory:
@@ -118,8 +118,8 @@ def test_a_full_spool_goes_on_in_memory_and_comes_back(make_log, store, eventual
     assert log.flush()
 
 
-def test_a_file_that_has_been_written_to_meanwhile_is_not_given_up(make_log, spool_dir, monkeypatch):
-    """It was empty when it was looked at, and an event came before the lock was had."""
+def test_a_file_that_received_an_event_meanwhile_is_kept(make_log, spool_dir, monkeypatch):
+    """It was empty when it was checked, and an event was stored before the lock was acquired."""
     offline = make_log(None, keep_delivered=0)
     offline.record("a.b")
     intake = offline._engine.intake
@@ -151,7 +151,7 @@ def test_beyond_the_memory_events_are_dropped_and_counted(make_log):
     assert stats.accepted == 60 - stats.dropped
 
 
-def test_a_log_that_only_records_brings_to_the_spool_what_had_to_wait_in_memory(offline, monkeypatch):
+def test_a_log_that_only_records_moves_events_from_memory_to_the_spool(offline, monkeypatch):
     def fail(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -165,7 +165,7 @@ def test_a_log_that_only_records_brings_to_the_spool_what_had_to_wait_in_memory(
 
 
 @pytest.mark.parametrize("obstacle", ["file", "missing parent"])
-def test_where_no_directory_can_be_made_it_goes_on_in_memory(make_log, store, tmp_path, obstacle):
+def test_events_go_to_memory_if_no_directory_can_be_created(make_log, store, tmp_path, obstacle):
     (tmp_path / "file").write_text("")
     place = tmp_path / "file" / "spool" if obstacle == "file" else tmp_path / ("x" * 300)
     log = make_log(store.dsn, spool_dir=place)
@@ -175,7 +175,7 @@ def test_where_no_directory_can_be_made_it_goes_on_in_memory(make_log, store, tm
     assert sorted(store.ids()) == sorted(ids)
 
 
-def test_a_damaged_file_is_set_aside_and_recording_goes_on(make_log, spool_dir, eventually, caplog):
+def test_a_damaged_file_is_renamed_and_recording_continues(make_log, spool_dir, eventually, caplog):
     log = make_log(None)
     for _ in range(200):
         log.record("a.b", metadata={"x": "y" * 500})
@@ -183,7 +183,7 @@ def test_a_damaged_file_is_set_aside_and_recording_goes_on(make_log, spool_dir, 
     log._engine.intake.spool._recorder.execute("pragma wal_checkpoint(truncate)").fetchall()
     with path.open("r+b") as file:
         file.write(b"\xff" * (path.stat().st_size))
-    # SQLite looks at what it has not in its cache.
+    # SQLite reads pages that are not in its cache.
     log._engine.intake.spool._recorder.execute("pragma shrink_memory")
     assert all(log.record("a.b") for _ in range(10))
     assert log.stats().dropped == 0
@@ -192,7 +192,7 @@ def test_a_damaged_file_is_set_aside_and_recording_goes_on(make_log, spool_dir, 
     assert "a damaged audit spool was renamed" in caplog.text
 
 
-def test_a_damaged_file_of_a_dead_process_is_set_aside_too(make_log, store, spool_dir, eventually):
+def test_a_damaged_file_of_a_dead_process_is_renamed(make_log, store, spool_dir, eventually):
     (spool_dir / "test").mkdir(parents=True, mode=0o700)
     (spool_dir / "test" / "1-dead.spool").write_bytes(b"no database" * 1000)
     log = make_log(store.dsn)
@@ -202,11 +202,11 @@ def test_a_damaged_file_of_a_dead_process_is_set_aside_too(make_log, store, spoo
     assert [path.read_bytes()[:11] for path in spool_dir.rglob("*.damaged-*")] == [b"no database"]
 
 
-def test_a_file_that_cannot_be_read_holds_up_no_other(make_log, store, spool_dir):
+def test_an_unreadable_file_does_not_block_others(make_log, store, spool_dir):
     dead = make_log(None)
     event_id = dead.record("a.b")
     dead.close(0)
-    # Sorts first, and is no file at all.
+    # Sorts first, and is not a regular file.
     (spool_dir / "test" / "0-strange.spool").mkdir()
     log = make_log(store.dsn)
     assert not log.drain()
@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_read_holds_up_no_other(make_log, store, spool_dir
     assert (spool_dir / "test" / "0-strange.spool").is_dir()
 
 
-def test_recording_goes_on_while_the_wal_is_brought_into_the_file(make_log, spool_dir, monkeypatch):
+def test_recording_continues_during_a_checkpoint(make_log, spool_dir, monkeypatch):
     monkeypatch.setattr("usersync.audit.spool.file._CHECKPOINT_BYTES", 100_000)
     log = make_log(None)
     log.record("a.b")
@@ -222,20 +222,20 @@ def test_recording_goes_on_while_the_wal_is_brought_into_the_file(make_log, spoo
     for _ in range(30):
         assert all(log.record("a.b") for _ in range(100))
         spool.tend()
-    # Started over each time, it is a tenth of what went through it.
+    # The WAL restarts each time, so it is a tenth of the data written.
     (path,) = spool_files(spool_dir)
     assert path.with_name(path.name + "-wal").stat().st_size < 30 * 100 * 2048 / 5
     assert log.stats().spooled == 3001
     assert len(spool.read(9999, 1 << 30)) == 3001
 
 
-def test_somebody_who_reads_the_file_holds_up_nobody(make_log, store, spool_dir, monkeypatch):
+def test_a_reader_of_the_file_delays_no_recording(make_log, store, spool_dir, monkeypatch):
     monkeypatch.setattr("usersync.audit.spool.file._CHECKPOINT_BYTES", 100_000)
     log = make_log(store.dsn)
     ids = [log.record("a.b")]
     (path,) = spool_files(spool_dir)
     with closing(sqlite3.connect(path)) as reader:
-        # A transaction that nobody ends; what it sees must stay in the WAL.
+        # A transaction that stays open; its snapshot must stay in the WAL.
         reader.execute("begin")
         reader.execute("select count(*) from events").fetchone()
         for _ in range(10):
@@ -252,7 +252,7 @@ def test_a_log_that_only_records_keeps_its_wal_small(offline, spool_dir):
     assert path.with_name(path.name + "-wal").stat().st_size < 8 << 20
 
 
-def test_numbers_go_on_where_a_file_left_off(tmp_path):
+def test_numbers_continue_in_a_reopened_file(tmp_path):
     spool = Spool(tmp_path / "x.spool", 1 << 20)
     for payload in (b"a", b"b", b"c"):
         spool.append(0, payload)

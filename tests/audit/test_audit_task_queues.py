@@ -1,4 +1,4 @@
-"""Workers of Celery and RQ, whose clients were made before they forked: right actors, every event once."""
+"""Workers of Celery and RQ whose clients were created before a fork: correct actors, every event once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def environment(store, tmp_path):
 
 @contextmanager
 def running(command, environment, log):
-    """A program, which is asked to end, and has to end well."""
+    """Run a program, ask it to end, and check that it ends without an error."""
     with log.open("wb") as output:
         program = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -81,7 +81,7 @@ def test_celery(store, users, environment, tmp_path, pool):
     log = tmp_path / "worker.log"
     command = ["celery", "-A", "tasks", "worker", "--pool", pool, "--concurrency", "2", "--without-mingle"]
     if pool == "prefork":
-        command += ["--max-tasks-per-child", "5"]  # processes end and others are forked while events are sent
+        command += ["--max-tasks-per-child", "5"]  # workers end and are replaced while events are sent
     with running(command, environment, log) as worker:
         with application(environment["TASKS_FOLDER"]) as app:
             for number in range(TASKS):
@@ -107,7 +107,7 @@ def redis(directory):
 
 
 def test_rq(store, users, environment, tmp_path):
-    """A job's process ends without any ceremony: what it has not sent, the next one sends."""
+    """A job's process ends abruptly: the next one sends its events."""
     from redis import Redis  # noqa: PLC0415 - a driver of RQ's
     from redis.backoff import ConstantBackoff  # noqa: PLC0415
     from redis.retry import Retry  # noqa: PLC0415

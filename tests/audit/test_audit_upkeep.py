@@ -1,4 +1,4 @@
-"""The log's partitions are made ahead by whoever has a writer, whichever way the events take."""
+"""Every process with a writer creates the log's partitions in advance, however events are recorded."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def partitions(store):
 
 @pytest.fixture
 def drop_partitions(store):
-    """Drop the partitions of all months; returns what they were called."""
+    """Drop the partitions of all months. Returns their names."""
 
     def drop():
         with store.owner.transaction():
-            # The whole log first: a writer that is at it has its locks in the same order.
+            # The log first, in the order in which a writer acquires its locks.
             store.owner.execute("lock table public.audit_logs in access exclusive mode")
             names = partitions(store)
             for name in names:
@@ -43,11 +43,13 @@ def _often(monkeypatch):
     monkeypatch.setattr(writing, "_IDLE_S", 0.05)
 
 
-def test_where_events_are_recorded_in_transactions_only(store, make_log, drop_partitions, eventually):
+def test_partitions_are_created_if_all_events_are_recorded_in_transactions(
+    store, make_log, drop_partitions, eventually
+):
     expected = drop_partitions()[:3]
     log = make_log(store.database.dsn("service_role"))
     with psycopg.connect(store.dsn) as connection:
-        # What the transaction has written already, nobody else should wait for longer than need be.
+        # Other sessions should not wait longer than needed for what this transaction has written.
         connection.execute("create temporary table work as select 1")
         assert log.record_in(connection, "a.b")
         connection.commit()
@@ -56,16 +58,16 @@ def test_where_events_are_recorded_in_transactions_only(store, make_log, drop_pa
 
 
 @pytest.mark.usefixtures("_often")
-def test_a_writer_with_nothing_to_send_goes_on_making_them(store, log, drop_partitions, eventually):
+def test_an_idle_writer_creates_partitions(store, log, drop_partitions, eventually):
     log.record("a.b")
     assert log.flush()
-    # Its row would be in the way of none: it goes with its partition.
+    # The row prevents no partition: it is dropped with its partition.
     expected = drop_partitions()[:3]
     eventually(lambda: partitions(store) == expected)
 
 
 @pytest.mark.usefixtures("_often")
-def test_it_neither_waits_nor_fails_where_somebody_is_in_the_way(store, log, drop_partitions, eventually):
+def test_creating_partitions_neither_waits_for_a_lock_nor_fails(store, log, drop_partitions, eventually):
     expected = drop_partitions()[:3]
     with psycopg.connect(store.dsn) as other:
         other.execute("lock table public.users in row exclusive mode")
@@ -81,7 +83,7 @@ def test_it_neither_waits_nor_fails_where_somebody_is_in_the_way(store, log, dro
 
 
 @pytest.mark.usefixtures("_often")
-def test_many_writers_at_once_make_each_one_once(store, make_log, drop_partitions, eventually):
+def test_concurrent_writers_create_each_partition_once(store, make_log, drop_partitions, eventually):
     expected = drop_partitions()[:3]
     logs = [make_log(store.dsn) for _ in range(6)]
     ids, barrier = [], threading.Barrier(len(logs))
@@ -104,7 +106,7 @@ def test_many_writers_at_once_make_each_one_once(store, make_log, drop_partition
 
 
 @pytest.mark.usefixtures("_often")
-def test_with_the_database_away_it_is_no_outage_of_anybodys(make_log, store, eventually):
+def test_failed_upkeep_does_not_count_as_an_outage(make_log, store, eventually):
     log = make_log("postgresql://u@127.0.0.1:1/nowhere")
     with psycopg.connect(store.dsn) as connection:
         assert log.record_in(connection, "a.b")

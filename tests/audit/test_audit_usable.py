@@ -1,4 +1,4 @@
-"""record_in() leaves the application's transaction usable, whatever mode its connection is in."""
+"""record_in() leaves the application's transaction usable in every mode of the connection."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_pipeline_mode(store, offline):
     assert worked(store) == [1, 2]
 
 
-def test_in_pipeline_mode_the_applications_own_error_is_its_own(store, offline):
+def test_in_pipeline_mode_an_error_of_the_application_is_raised(store, offline):
     store.owner.execute("insert into public.work values (1)")
     with psycopg.connect(store.dsn) as connection, connection.pipeline():
         connection.execute("insert into public.work values (1)")
@@ -133,7 +133,7 @@ def test_in_a_transaction_of_asyncio_that_has_failed_already(store, offline):
 
 
 def test_from_a_second_event_loop(store, offline):
-    """While the first one waits for a statement on the connection, and while the connection is idle."""
+    """While the first loop waits for a statement on the connection, and while the connection is idle."""
 
     async def in_another(connection):
         assert await offline.record_in(connection, "a.b") is None
@@ -161,7 +161,7 @@ def test_from_a_second_event_loop(store, offline):
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "sql_ascii", "utf8"])
-def test_characters_that_the_clients_encoding_has_not(store, offline, encoding):
+def test_characters_outside_the_client_encoding(store, offline, encoding):
     text = "漢字 😀 \\u0041 é"
     with psycopg.connect(store.dsn) as connection:
         connection.execute(f"set client_encoding = '{encoding}'")
@@ -170,13 +170,13 @@ def test_characters_that_the_clients_encoding_has_not(store, offline, encoding):
 
 
 class Unbuildable:
-    """As an EventBuilder that has run out of memory."""
+    """Like an EventBuilder that has run out of memory."""
 
     def build(self, given):
         raise MemoryError(given.action)
 
 
-def test_an_event_that_cannot_be_built(store, offline, monkeypatch):
+def test_an_event_that_fails_to_build(store, offline, monkeypatch):
     monkeypatch.setattr(offline, "_builder", Unbuildable())
     with psycopg.connect(store.dsn) as connection:
         connection.execute("insert into public.work values (1)")

@@ -1,4 +1,4 @@
-"""Any value becomes JSON that jsonb takes."""
+"""Any value is converted to JSON that jsonb accepts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from usersync.audit.event.values import Limits, plain_encode, to_json
 
 @pytest.fixture(autouse=True, params=["orjson", "json"])
 def _encoder(request, monkeypatch):
-    """Everything here holds with orjson and without it."""
+    """Every test here runs with and without orjson."""
     if request.param == "json":
         monkeypatch.setattr(values, "encode", plain_encode)
     else:
@@ -59,7 +59,7 @@ class Point:
     password: str = "p"  # noqa: S105 - it is not to be found
 
 
-Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - a plain one is what people have
+Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - the plain form is common
 
 
 class Text(str):
@@ -80,7 +80,7 @@ class Attrs:
 
 
 class Model:
-    """As SQLAlchemy's: what is not loaded must not be asked for."""
+    """Like SQLAlchemy's: attributes that are not loaded must not be read."""
 
     __mapper__ = object()
 
@@ -141,11 +141,11 @@ CASES = [
 @pytest.mark.parametrize(
     ("value", "expected"), CASES, ids=[f"{n}-{type(value).__name__}" for n, (value, _) in enumerate(CASES)]
 )
-def test_what_becomes_of_a_value(value, expected):
+def test_values_are_converted(value, expected):
     assert convert(value) == expected
 
 
-def test_a_pydantic_model_is_its_fields_and_its_secrets_stay_hidden():
+def test_a_pydantic_model_is_read_by_fields_and_its_secrets_stay_hidden():
     pydantic = pytest.importorskip("pydantic")
 
     class Account(pydantic.BaseModel):
@@ -163,13 +163,13 @@ def test_a_generator_is_not_consumed():
     assert list(numbers) == [1, 2]
 
 
-def test_cycles_end():
+def test_cycles_are_cut():
     value: dict = {"a": []}
     value["a"].append(value)
     assert convert(value) == {"a": ["[cycle]"]}
 
 
-def test_the_same_value_twice_is_no_cycle():
+def test_the_same_value_twice_is_not_a_cycle():
     shared = [1]
     assert convert([shared, shared]) == [[1], [1]]
 
@@ -194,7 +194,7 @@ def test_both_encoders_write_the_same():
     assert json.loads(encode(value)) == value
 
 
-def test_without_orjson_the_standard_library_serves(tmp_path):
+def test_without_orjson_the_standard_library_is_used(tmp_path):
     code = """
         import sys
         sys.modules["orjson"] = None
@@ -260,13 +260,13 @@ def test_any_value_survives_a_round_trip_through_json(value):
 @pytest.mark.newest_server
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(value=VALUES)
-def test_any_value_is_taken_by_jsonb(store, value):
+def test_jsonb_accepts_any_value(store, value):
     payload = encode({"value": convert(value)}).decode()
     assert store.owner.execute("select %s::jsonb is not null", (payload,)).fetchone() == (True,)
 
 
 class Query:
-    """Like a query set of an ORM: it counts how often it is run."""
+    """Like a query set of an ORM: counts how often it is run."""
 
     def __init__(self):
         self.runs = 0
@@ -285,7 +285,7 @@ class Query:
 
 
 class Lazy:
-    """Like a proxy of a framework's: whoever asks for its class has it loaded."""
+    """Like a framework's lazy proxy: reading its class loads it."""
 
     loads = 0
 
@@ -310,7 +310,7 @@ class EndlessList(list):
 @pytest.mark.parametrize(
     "value", [range(10**15), EndlessList(), [[b"x" * 10_000_000] * 1_000] * 1_000], ids=type
 )
-def test_what_is_large_without_end_is_looked_at_in_part(value):
+def test_an_endless_container_is_read_in_part(value):
     assert convert(value)
 
 
@@ -328,6 +328,6 @@ class Odd(datetime):
         return 7
 
 
-def test_subclasses_that_an_encoder_would_not_take():
+def test_subclasses_that_an_encoder_does_not_accept():
     assert encode(convert({Name.PRICE: Text("x")})) == b'{"price":"x"}'
     assert convert(Odd(2026, 1, 2, tzinfo=UTC)) == "2026-01-02T00:00:00+00:00"

@@ -1,4 +1,4 @@
-"""A database with usersync and without an audit log: users are synced as ever, events wait or are refused."""
+"""A database with usersync and without an audit log: users are synced, and events wait or are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def asks_for_log():
 
 @pytest.fixture(params=["no table", "another table"])
 def name_is(request, project):
-    """Whether a table of the application has the log's name."""
+    """Whether the application has a table with the log's name."""
     if request.param == "another table":
         project.owner.execute(
             f"create table {project.settings.audit_table.quoted} (id bigint, user_id text, action text)"
@@ -39,7 +39,7 @@ def recording(project, make_log):
     return make_log(project.database.dsn())
 
 
-def test_events_wait_and_the_warning_says_what_to_run(project, recording, eventually, caplog, name_is):
+def test_events_wait_and_the_warning_names_the_command(project, recording, eventually, caplog, name_is):
     assert name_is
     for number in range(3):
         assert recording.record("stock.counted", metadata={"number": number})
@@ -87,7 +87,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_reading_says_that_there_is_none(project, name_is, reader):
+def test_reading_raises_without_an_audit_log(project, name_is, reader):
     assert name_is
     with pytest.raises(NotInstalledError, match="no audit log") as caught:
         run(READERS[reader](), project.owner)
@@ -95,7 +95,7 @@ def test_reading_says_that_there_is_none(project, name_is, reader):
 
 
 @pytest.mark.parametrize("policy", ["delete", "anonymize", "soft", "keep"])
-def test_users_come_change_and_go(project, name_is, policy, vanish):
+def test_users_are_created_changed_and_deleted(project, name_is, policy, vanish):
     assert name_is
     settings = replace(project.settings, on_delete=policy, on_soft_delete=policy)
     run(installation.apply(settings), project.owner)

@@ -1,4 +1,4 @@
-"""Disks of some megabytes, which can be filled: mounted for one process, and gone with it."""
+"""Small disks of some megabytes that a test can fill. Each is mounted for one process only."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# A namespace of its own, so that the mount is nobody else's and cannot be left behind. Who is not root may
-# have one where the system lets accounts be root of their own.
+# Its own mount namespace, so that the mount is private and always removed. Accounts other than root need a
+# system that allows user namespaces.
 _APART = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
 _MOUNT = 'mount -t tmpfs -o "size=$2" tmpfs "$1" && shift 2 && exec "$@"'
 
 
 @cache
 def why_not() -> str | None:
-    """Why no disk can be mounted on this machine; None if one can."""
+    """Why no disk can be mounted on this machine; None if it can."""
     with TemporaryDirectory() as place:
         try:
             done = subprocess.run(on_disk(Path(place), "1m", ["true"]), capture_output=True, check=False)
@@ -28,12 +28,12 @@ def why_not() -> str | None:
 
 
 def on_disk(place: Path, size: str, command: list[str]) -> list[str]:
-    """The command that runs ``command`` with an empty disk of this size, as in ``4m``, mounted there."""
+    """The command that runs ``command`` with an empty disk of this size, such as ``4m``, mounted."""
     return [*_APART, "sh", "-c", _MOUNT, "sh", str(place), size, *command]
 
 
 def run_python(code: str, place: Path, size: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a script with such a disk. ``sys.argv`` is the place, and the arguments."""
+    """Run a script with such a disk. ``sys.argv`` is its mount point, and the arguments."""
     script = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), str(place), *map(str, arguments)]
     command = on_disk(place, size, script)
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

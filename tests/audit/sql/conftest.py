@@ -1,7 +1,4 @@
-"""The audit log of a project, and more sessions to get into each other's way.
-
-Each test runs under hostile names too, and with transactions of each isolation level.
-"""
+"""The audit log of a project, and more sessions to test concurrency."""
 
 from __future__ import annotations
 
@@ -29,15 +26,13 @@ def settings(names: str) -> Settings:
 
 @pytest.fixture
 def log(project: Project, every_isolation_level: str) -> Log:
-    project.owner.execute(
-        "set statement_timeout = '30s'"
-    )  # a wait that is not bounded fails, and does not hang
+    project.owner.execute("set statement_timeout = '30s'")  # an unbounded wait fails instead of hanging
     return Log(project)
 
 
 @pytest.fixture
 def session(project: Project) -> Iterator[Callable[[], psycopg.Connection[Any]]]:
-    """Open more sessions as the owner; they end with the test."""
+    """Open more sessions as the owner. They end with the test."""
     opened = []
 
     def connect() -> psycopg.Connection[Any]:

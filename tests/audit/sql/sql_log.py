@@ -1,4 +1,4 @@
-"""The audit log of a project, as whoever writes to it sees it."""
+"""The audit log of a project, for tests that write to it with SQL."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ HOSTILE_TABLE = {"audit": {"table": '"we\'ird %s ""schema"."au\'dit %I ""log"'}}
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    """An event with an id, an action and a time, and whatever else it is to have."""
+    """An event with an id, an action and a time, and the given fields."""
     return {"id": str(uuid4()), "action": "stock.adjusted", "occurred_at": "2026-03-01T12:00:00Z"} | fields
 
 
 def send(connection: psycopg.Connection[Any], *events: Any) -> tuple[int, int, int]:
-    """Record the events; return how many were stored, were there already, and were put aside.
-
-    Without events it asks for partitions, and says that the transaction is usersync's.
-    """
+    """Record the events. Returns how many were stored, duplicates, and rejected."""
     statement = "select public.record_audit_events(%s)"
     if not events:
         statement = f"{OWN_TRANSACTION} {statement} from told"
@@ -39,7 +36,7 @@ def send(connection: psycopg.Connection[Any], *events: Any) -> tuple[int, int, i
 
 
 def as_sent(kept: Any) -> Any:
-    """An event that was put aside, without the id and the time that it was given because it had none."""
+    """A rejected event without the id and the time that it was given because it had none."""
     given = isinstance(kept, dict) and set(kept) <= {"id", "occurred_at", "action"}
     return {key: kept[key] for key in kept if key == "action"} if given else kept
 
@@ -54,36 +51,36 @@ class Log:
 
     @property
     def table(self) -> str:
-        """The log, quoted."""
+        """The log's quoted name."""
         return self.project.settings.audit_table.quoted
 
     @property
     def names(self) -> tuple[str, str]:
-        """The log's schema and name, as they are."""
+        """The log's schema and name, unquoted."""
         return self.project.settings.audit_table.schema, self.project.settings.audit_table.name
 
     def record(self, *events: Any) -> tuple[int, int, int]:
         return send(self.owner, *events)
 
     def rows(self) -> list[dict[str, Any]]:
-        """All events, the oldest first, each with the partition that it is in."""
+        """All events, oldest first, each with its partition."""
         with self.owner.cursor(row_factory=dict_row) as cursor:
             read = (
                 "select log.*, tableoid::regclass::text as partition from {} as log order by occurred_at, id"
             )
             rows = cursor.execute(read.format(self.table)).fetchall()
         for row in rows:
-            # Text where the key is.
+            # If the key is text, as text.
             row["user_id"] = row["user_id"] and UUID(str(row["user_id"]))
         return rows
 
     def row(self) -> dict[str, Any]:
-        """The only event, besides usersync's own acts."""
+        """The only event, except those of usersync's own commands."""
         (row,) = (each for each in self.rows() if not each["action"].startswith("usersync."))
         return row
 
     def rejects(self) -> list[tuple[Any, str, str]]:
-        """What was put aside: the event, the SQLSTATE, the reason."""
+        """The rejected events: event, SQLSTATE, reason."""
         read = "select event, sqlstate, reason from usersync.audit_rejects order by reject_id"
         return self.owner.execute(read).fetchall()
 
@@ -97,7 +94,7 @@ class Log:
 
 
 def wait_until_blocked(observer: psycopg.Connection[Any], blocked: psycopg.Connection[Any]) -> None:
-    """Wait until ``blocked`` waits for a lock of somebody's."""
+    """Wait until ``blocked`` waits for a lock."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         look = "select cardinality(pg_blocking_pids(%s)) > 0 from pg_sleep(0.005)"

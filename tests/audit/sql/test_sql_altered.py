@@ -1,4 +1,4 @@
-"""A log that its owner has altered: what usersync does with it goes on."""
+"""usersync works with a log that its owner has altered."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_log_stays_append_only(altered):
     assert altered.rows() == before
 
 
-def test_partitions_are_made_and_take_their_rows(altered):
+def test_partitions_are_created_and_receive_their_rows(altered):
     for name in altered.partitions():
         if not name.endswith("default"):
             altered.owner.execute(f"drop table usersync.{name}")
@@ -63,13 +63,13 @@ def test_partitions_are_made_and_take_their_rows(altered):
     assert len(altered.partitions()) == 4
     after = altered.row()
     assert after.pop("partition") != "usersync.audit_logs_default"
-    # A point has no equality.
+    # The type point has no equality operator.
     assert {name: str(value) for name, value in after.items()} == {
         name: str(value) for name, value in before.items()
     }
 
 
-def test_what_keeps_a_partition_from_being_made_is_said(log):
+def test_the_reason_why_a_partition_is_not_created_is_reported(log):
     log.owner.execute("drop function usersync.guard_audit_partitions()")
     for name in log.partitions():
         if not name.endswith("default"):

@@ -1,4 +1,4 @@
-"""What is in the log stays as it is: for the owner, for the service role, in every partition."""
+"""Events in the log cannot be changed: by the owner or the service role, in any partition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WRITES = {
 
 @pytest.fixture
 def user_id(log):
-    """A living user, who has an event in this month's partition and one in the default partition."""
+    """An existing user with an event in this month's partition and one in the default partition."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     now = log.owner.execute("select now()::text").fetchone()[0]
     log.record(*(event(actor_id=str(user_id), occurred_at=at) for at in (now, "2020-01-01")))
@@ -56,7 +56,7 @@ def test_the_owner_is_refused_on_the_log_and_on_every_partition(log, user_id, wr
 
 
 def test_empty_partitions_refuse_truncate_too(log):
-    """For one that is empty when it is tried may not be when the next one tries."""
+    """A partition that is empty at this test may have rows later."""
     for name in log.partitions():
         refused(log, f"usersync.{name}", WRITES["truncate"])
 
@@ -88,8 +88,8 @@ def test_the_service_role_is_refused(log, user_id, project, write):
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_whoever_was_granted_everything_is_refused_all_the_same(log, user_id, project, write):
-    """By mistake, or by somebody's default privileges; and whatever they say about maintenance."""
+def test_a_role_with_all_privileges_is_refused(log, user_id, project, write):
+    """By mistake or by default privileges; and whatever the role sets for maintenance."""
     for table, right in (
         (log.project.settings.audit_table, "all"),
         (log.project.settings.users_table, "select"),
@@ -103,7 +103,7 @@ def test_whoever_was_granted_everything_is_refused_all_the_same(log, user_id, pr
             service.execute(WRITES[write].replace("{}", log.table))
 
 
-def test_a_link_goes_when_the_user_is_gone_and_nothing_else_does(log, user_id):
+def test_deleting_a_user_removes_only_the_link(log, user_id):
     before = log.rows()
     log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
     assert log.rows() == [row | {"user_id": None} for row in before]
@@ -120,16 +120,16 @@ def test_a_link_goes_when_the_user_is_gone_and_nothing_else_does(log, user_id):
     ],
 )
 def test_nothing_else_changes_with_a_link(log, user_id, project, change):
-    """Even where the foreign key is gone, so that somebody could claim to be it."""
+    """Even without the foreign key, which a session could otherwise imitate."""
     constraint = "select conname from pg_constraint where conrelid = %s::regclass and contype = 'f'"
     (name,) = log.owner.execute(constraint, [log.table]).fetchone()
     log.owner.execute(f"alter table {log.table} drop constraint {psycopg.sql.Identifier(name).as_string()}")
     log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
     refused(log, log.table, f"update {{}} set user_id = null, {change}")
-    log.owner.execute(f"update {log.table} set user_id = null")  # the link alone
+    log.owner.execute(f"update {log.table} set user_id = null")  # only the link
 
 
-def test_maintenance_is_the_owners_and_ends_with_the_transaction(log, user_id):
+def test_only_the_owner_can_start_maintenance_and_it_ends_with_the_transaction(log, user_id):
     with log.owner.transaction():
         log.owner.execute("set local usersync.maintaining = 'audit'")
         log.owner.execute(f"delete from {log.table} where occurred_at < '2021-01-01'")
@@ -137,7 +137,7 @@ def test_maintenance_is_the_owners_and_ends_with_the_transaction(log, user_id):
     refused(log, log.table, WRITES["delete"])
 
 
-def test_making_a_partition_leaves_maintenance_switched_off(log, user_id):
+def test_creating_a_partition_leaves_maintenance_off(log, user_id):
     with log.owner.transaction():
         log.owner.execute("select usersync.make_audit_partition('2020-01-01')")
         moved = [row["partition"] for row in log.rows()]

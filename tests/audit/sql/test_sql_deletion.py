@@ -1,4 +1,4 @@
-"""The auth server deletes a user who has events: nothing breaks, and who did it stays known."""
+"""The auth server deletes a user with events: nothing fails, and the actor stays known."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def test_a_deleted_user_keeps_the_attribution(log, policy):
     before = log.row()
     log.project.auth.hard_delete(user_id)
     assert log.project.failure(user_id) is None
-    # Only the link goes, and only with the row.
+    # Only the link is removed, and only with the row.
     assert log.row() == before | {"user_id": None if policy == "delete" else user_id}
 
 
-def test_a_deletion_while_the_batch_is_in_flight(log, session, policy):
+def test_a_deletion_during_the_batch(log, session, policy):
     user_id = log.project.auth.sign_up_email("ada@example.com")
     writer = session()
     with writer.transaction():
         send(writer, event(actor_id=str(user_id)))
-        log.project.auth.hard_delete(user_id)  # is not held up by the batch
+        log.project.auth.hard_delete(user_id)  # is not delayed by the batch
     log.project.client.retry()
     assert log.project.client.status().in_step
     row = log.row()
@@ -47,8 +47,8 @@ def test_a_deletion_while_the_batch_is_in_flight(log, session, policy):
     assert row["user_id"] == (None if policy == "delete" else user_id)
 
 
-def test_events_that_come_while_the_deletion_is_in_flight(log, project):
-    """The auth server's transaction is open: it has deleted the user, and nobody else sees it yet."""
+def test_events_recorded_during_the_deletion(log, project):
+    """The auth server's transaction is open: the deletion is not visible to other sessions yet."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     with project.database.connect("supabase_auth_admin") as auth, auth.transaction():
         auth.execute("delete from auth.users where id = %s", [user_id])
@@ -60,7 +60,7 @@ def test_events_that_come_while_the_deletion_is_in_flight(log, project):
 
 @pytest.mark.newest_server
 def test_a_user_with_very_many_events_does_not_hold_up_the_auth_server(log, policy):
-    """Unlinking them takes as long as writing them did: that is for later, in batches."""
+    """Unlinking takes as long as writing the events did, so it is done later, in batches."""
     ada, bob = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
     log.record(*(event(actor_id=str(ada)) for _ in range(5_001)), event(actor_id=str(bob)))
     log.project.auth.hard_delete(ada)
@@ -79,7 +79,7 @@ def test_a_user_with_very_many_events_does_not_hold_up_the_auth_server(log, poli
     assert sum(row["actor_id"] == str(ada) for row in log.rows()) == 5_001
 
 
-def test_nobody_who_is_alive_is_unlinked(log):
+def test_events_of_existing_users_keep_their_links(log):
     user_id = log.project.auth.sign_up_email("ada@example.com")
     log.record(event(actor_id=str(user_id)))
     assert log.owner.execute("select usersync.unlink_events(%s, 10)", [user_id]).fetchone() == (0,)

@@ -1,4 +1,4 @@
-"""What is personal of a deleted user goes, in every place; what they did stays; and nobody else can do it."""
+"""Erasure removes a deleted user's personal data everywhere, keeps the facts, and needs the owner."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def user(project):
 
 
 def of(user, **fields):
-    """An event with something personal in every place."""
+    """An event with personal data in every field."""
     personal = {
         "ip": "192.0.2.1",
         "user_agent": "Mozilla",
@@ -74,7 +74,7 @@ def of(user, **fields):
 
 
 def whole(project):
-    """Everything that the application's and our own tables hold, as text."""
+    """The content of the application's and usersync's tables, as text."""
     tables = [
         project.users,
         project.settings.audit_table.quoted,
@@ -88,7 +88,7 @@ def whole(project):
     return json.dumps(rows)
 
 
-def test_facts_stay_and_what_is_personal_goes(log, project, user):
+def test_facts_stay_and_personal_data_is_erased(log, project, user):
     other = project.auth.sign_up_email("eve@example.com")
     chosen = of(user)
     log.record(
@@ -123,7 +123,7 @@ def test_facts_stay_and_what_is_personal_goes(log, project, user):
     assert (again.anything, again.recorded) == (False, False)
 
 
-def test_an_alive_user_is_refused_and_an_unknown_one(log, project, user):
+def test_an_existing_user_and_an_unknown_user_are_refused(log, project, user):
     log.record(of(user))
     before = whole(project)
     with pytest.raises(UserStillExistsError, match="still exists") as caught:
@@ -134,7 +134,7 @@ def test_an_alive_user_is_refused_and_an_unknown_one(log, project, user):
     assert whole(project) == before
 
 
-def test_whoever_signs_up_again_is_somebody_new(log, project, user):
+def test_a_user_who_signs_up_again_is_a_new_user(log, project, user):
     log.record(of(user))
     project.auth.hard_delete(user)
     project.client.erase(user)
@@ -170,7 +170,7 @@ def test_the_row_under_each_policy(log, project, user, shape, extra):
 
 
 @pytest.mark.parametrize("extra", POLICIES[3:], indirect=True, ids=["delete"])
-def test_a_row_that_may_not_be_deleted_is_emptied(log, project, user):
+def test_a_row_that_must_not_be_deleted_is_anonymized(log, project, user):
     project.owner.execute(f"create table notes (owner uuid references {project.users})")
     project.owner.execute("insert into notes values (%s)", [user])
     project.auth.hard_delete(user)
@@ -180,8 +180,8 @@ def test_a_row_that_may_not_be_deleted_is_emptied(log, project, user):
 
 
 @pytest.mark.parametrize("extra", POLICIES[3:], indirect=True, ids=["delete"])
-def test_a_row_that_was_left_over_goes_after_its_events(log, project, user, vanish):
-    """An event that has nothing but the link is found before the link is gone."""
+def test_a_remaining_row_is_deleted_after_its_events_are_erased(log, project, user, vanish):
+    """An event that is recognized only by its link is found before the link is removed."""
     log.record(of(None, actor_id=None, user_id=str(user)))
     vanish(user)
     assert project.client.erase(user).events == 1
@@ -209,7 +209,7 @@ def test_the_copy_of_the_auth_servers_row(log, project, extra):
     assert project.client.erase(user).copied is False
 
 
-def test_what_was_put_aside_and_the_ledger(log, project, user):
+def test_rejected_events_and_sync_failures_are_erased(log, project, user):
     assert log.record(
         event(id="none", actor_id=str(user), ip="x", metadata={"email": "ada@example.com"})
     ) == (0, 0, 1)
@@ -242,8 +242,8 @@ def test_an_event_that_could_not_be_linked_is_found(log, project, user):
     assert log.rows()[0]["ip"] is None or log.rows()[1]["ip"] is None
 
 
-def test_many_pages_stopped_and_gone_on_with(log, project, user, monkeypatch):
-    """Each page commits by itself; whoever runs it again finds the rest."""
+def test_an_interrupted_erasure_can_be_repeated(log, project, user, monkeypatch):
+    """Each page commits by itself. A repeated run erases the rest."""
     monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
     log.record(*[of(user) for _ in range(400)])
     project.auth.hard_delete(user)
@@ -264,7 +264,7 @@ def test_many_pages_stopped_and_gone_on_with(log, project, user, monkeypatch):
     assert not [row for row in log.rows() if row["ip"]]
 
 
-def test_events_that_come_while_it_runs(log, session, project, user, monkeypatch):
+def test_events_recorded_during_the_erasure(log, session, project, user, monkeypatch):
     monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
     log.record(*[of(user) for _ in range(100)])
     project.auth.hard_delete(user)
@@ -281,7 +281,7 @@ def test_events_that_come_while_it_runs(log, session, project, user, monkeypatch
     assert len(log.rows()) == 161
 
 
-def test_two_at_once_and_a_reconciling_run(log, project, user):
+def test_two_erasures_at_once_and_a_sync(log, project, user):
     log.record(*[of(user) for _ in range(200)])
     project.auth.hard_delete(user)
     problems = []
@@ -290,7 +290,7 @@ def test_two_at_once_and_a_reconciling_run(log, project, user):
         try:
             with project.database.connect("postgres") as connection:
                 work(connection)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test says it
+        except Exception as error:  # noqa: BLE001 - the test reports any error
             problems.append(error)
 
     works = [lambda c: run(erasure.erase(user), c)] * 2 + [lambda _: project.client.reconcile()]
@@ -304,7 +304,7 @@ def test_two_at_once_and_a_reconciling_run(log, project, user):
     assert project.row(user)["email"] is None
 
 
-def test_nobody_else_can_erase(log, project, user):
+def test_only_the_owner_can_erase(log, project, user):
     log.record(of(user))
     project.auth.hard_delete(user)
     table = project.settings.audit_table.quoted
@@ -325,14 +325,14 @@ def test_nobody_else_can_erase(log, project, user):
                     )
             with pytest.raises(DatabaseError):
                 run(erasure.erase(user), connection)
-    # The log is as closed afterwards as before, to its owner too.
+    # Afterwards the log is append-only again, for its owner too.
     project.client.erase(user)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
         project.owner.execute(f"update {table} set ip = '192.0.2.9' where true")
 
 
 @pytest.mark.parametrize("extra", [{"audit": {"personal": ["iban"]}}], indirect=True, ids=["words"])
-def test_the_words_of_the_settings(log, project, user):
+def test_the_personal_keys_of_the_settings(log, project, user):
     log.record(of(user, metadata={"bankIBAN": "DE00", "phone": "15550001"}, changes=None))
     project.auth.hard_delete(user)
     project.client.erase(user)
@@ -342,7 +342,7 @@ def test_the_words_of_the_settings(log, project, user):
 
 
 @pytest.mark.parametrize("words", ["email", [1], [""], ["--"], ["x" * 101]])
-def test_words_that_are_none(words):
+def test_invalid_personal_keys(words):
     with pytest.raises(SettingsError, match=r"audit\.personal"):
         logged({"audit": {"personal": words}})
 
@@ -403,7 +403,7 @@ def install_keys(database):
     install(database, logged())
 
 
-def test_what_is_kept_is_kept():
+def test_other_data_is_unchanged():
     words = words_of(PERSONAL)
     assert erase_keys(DOCUMENTS[0], words)["mailbox"] == "kept"
     assert erase_keys(DOCUMENTS[1], words)["description"] == "zip ship"
@@ -462,7 +462,7 @@ def test_a_table_of_the_applications_own(mapped, details):
         assert not run(erasure.erase(user), owner).anything
 
 
-def test_a_key_that_is_twice_in_json_hides_nothing(mapped):
+def test_a_duplicate_key_in_json_is_erased(mapped):
     database, auth = mapped("json")
     with auth, database.connect("postgres") as owner:
         user = auth.sign_up_email("ada@example.com")
@@ -474,7 +474,7 @@ def test_a_key_that_is_twice_in_json_hides_nothing(mapped):
         assert not run(erasure.erase(user), owner).anything
 
 
-def test_a_column_that_cannot_be_looked_into_is_refused_with_the_reason(mapped):
+def test_a_column_of_another_type_is_refused_with_the_reason(mapped):
     database, auth = mapped("text")
     with auth, database.connect("postgres") as owner:
         user = auth.sign_up_email("ada@example.com")
@@ -483,7 +483,7 @@ def test_a_column_that_cannot_be_looked_into_is_refused_with_the_reason(mapped):
             run(erasure.erase(user), owner)
 
 
-def test_the_data_api_cannot(user):
+def test_erasing_over_the_data_api_is_refused(user):
     with (
         UserSync(DataApi("https://abcdefghijklmnopqrst.supabase.co", SECRET_KEY)) as client,
         pytest.raises(NeedsDatabaseError),

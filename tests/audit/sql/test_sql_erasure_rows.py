@@ -1,4 +1,4 @@
-"""A users table with a key of its own: what was tracked of a row goes with its user, and no other's does."""
+"""A users table with its own key: the row's recorded changes are erased with its user, and no others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-# The column's name has the sign that drivers take for a place.
+# The column's name has the sign that drivers use for parameters.
 TABLES = """
     create table public.users (
         "100%" text primary key default 'row ' || lpad((random() * 1e9)::bigint::text, 300, '0'),
@@ -49,7 +49,7 @@ def auth(database, postgres, settings):
         yield auth
 
 
-def test_what_was_tracked_of_the_row_goes_whether_or_not_it_is_there(auth, postgres, monkeypatch):
+def test_recorded_changes_of_the_row_are_erased_even_if_the_row_was_deleted(auth, postgres, monkeypatch):
     monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
     ada = auth.sign_up_email("ada@example.com", data={"nick": "countess"})
     auth.sign_up_email("eve@example.com", data={"nick": "eve"})
@@ -64,13 +64,13 @@ def test_what_was_tracked_of_the_row_goes_whether_or_not_it_is_there(auth, postg
     assert planned.events == done.events == 3
     assert not any(word in row for row in told for word in ("ada@", "lovelace@", "countess"))
     assert sum("eve@example.com" in row for row in told) == 1
-    # A row of another table that has the same key is nobody's.
+    # A row of another table with the same key is not the user's.
     orders = postgres.execute("select changes ->> 'email' from audit_logs where entity_type = 'orders'")
     assert any("lovelace@" in row[0] for row in orders)
     assert not run(erasure.erase(ada), postgres).anything
 
 
-def test_a_key_that_a_stranger_claims_in_an_event_erases_nothing_else(auth, postgres):
+def test_a_forged_key_in_an_event_erases_nothing_else(auth, postgres):
     ada = auth.sign_up_email("ada@example.com")
     send(
         postgres,

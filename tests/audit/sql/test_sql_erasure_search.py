@@ -1,4 +1,4 @@
-"""Erasing finds a person's data in events of others, by the user's id and by their addresses."""
+"""Erasure finds a person's data in other users' events, by the user's id and addresses."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_address_in_an_event_that_does_not_name_the_user(project, user, gone)
         assert kept in found
 
 
-def test_the_address_is_known_from_what_tracking_recorded_of_the_row(project, user, gone):
+def test_the_address_is_found_in_recorded_changes_of_the_row(project, user, gone):
     recorded = event(
         entity_type=erasure.entity_type(project.settings.users_table),
         entity_id=str(user),
@@ -89,7 +89,7 @@ def test_an_address_in_a_rejected_event(project, user, gone):
 
 
 @pytest.mark.parametrize("short", ["", "a@b", "    x "])
-def test_a_value_that_is_too_short_to_tell_a_person_by(project, user, gone, short):
+def test_a_value_that_is_too_short_is_refused(project, user, gone, short):
     gone()
     with pytest.raises(SettingsError, match="fewer than 5 characters"):
         erase(project, user, short)

@@ -1,4 +1,4 @@
-"""The database's own troubles raise, so that the sender tries again, and nothing is stored by halves."""
+"""Errors of the database itself raise, so that the sender retries, and no batch is stored in part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sql_log import event, send, wait_until_blocked
 from usersync.audit import upkeep
 from usersync.transports.run import run
 
-#: Two good events around a bad one: whatever raises must leave neither an event nor a reject.
+#: Two good events and a bad one: after an error, neither an event nor a rejected event may be stored.
 BATCH = (event(), event(ip="nowhere"), event())
 
 
@@ -79,7 +79,7 @@ def test_a_fault_raises_and_leaves_nothing(log, session, fault):
     assert log.record(*BATCH) == (2, 0, 1)
 
 
-def test_a_partition_that_somebody_makes_meanwhile_takes_the_events(log, session):
+def test_a_partition_created_meanwhile_receives_the_events(log, session):
     maker, writer, now = session(), session(), datetime.now(UTC)
     log.owner.execute(f"drop table usersync.audit_logs_{now:%Y_%m}")
     with ThreadPoolExecutor(1) as pool:
@@ -91,7 +91,7 @@ def test_a_partition_that_somebody_makes_meanwhile_takes_the_events(log, session
     assert log.row()["partition"] == f"usersync.audit_logs_{now:%Y_%m}"
 
 
-def test_a_check_of_the_applications_that_has_no_name_is_no_missing_partition(log):
+def test_an_unnamed_check_violation_is_not_a_missing_partition(log):
     log.owner.execute(
         "create function public.refuse() returns trigger language plpgsql as "
         "$$ begin raise check_violation; end $$; "
@@ -101,7 +101,7 @@ def test_a_check_of_the_applications_that_has_no_name_is_no_missing_partition(lo
     assert log.record(event(), event(action="bad")) == (1, 0, 1)
 
 
-def test_a_fault_leaves_the_callers_transaction_to_the_caller(log):
+def test_a_fault_does_not_end_the_callers_transaction(log):
     with log.owner.transaction():
         with pytest.raises(psycopg.errors.InvalidParameterValue), log.owner.transaction():
             log.owner.execute("select public.record_audit_events('5')")
@@ -110,7 +110,7 @@ def test_a_fault_leaves_the_callers_transaction_to_the_caller(log):
 
 
 def test_a_cancelled_call_is_cancelled(log, session):
-    """Somebody's wish, and no fault of an event's."""
+    """A cancellation is not an error of an event."""
     with session() as other, other.transaction():
         other.execute(f"lock table {log.table} in access exclusive mode")
         log.owner.execute("set statement_timeout = '50ms'")
@@ -126,8 +126,8 @@ SWALLOW = """
 """
 
 
-def test_an_event_that_a_trigger_lets_vanish_is_no_duplicate(log):
-    """It would be reported as stored, and be nowhere."""
+def test_an_event_that_a_trigger_suppresses_is_not_a_duplicate(log):
+    """It would be reported as stored, but it is in no table."""
     log.owner.execute(SWALLOW.replace("{}", log.table))
     lost, good, timeless = event(action="swallowed"), event(), {"action": "swallowed"}
     assert log.record(lost, good, timeless) == (1, 0, 2)
@@ -140,7 +140,7 @@ def test_an_event_that_a_trigger_lets_vanish_is_no_duplicate(log):
     assert len(log.rows()) == 3
 
 
-def test_an_event_without_an_id_can_be_tried_again_like_any_other(log):
+def test_an_event_without_an_id_can_be_retried(log):
     assert log.record({"action": "a", "outcome": "perhaps"}) == (0, 0, 1)
     ((kept, *_),) = log.rejects()
     assert UUID(kept["id"])

@@ -1,4 +1,4 @@
-"""P7: nobody gets in: every role of the API, every object of the log, both regimes of default privileges."""
+"""P7: no access for every role of the API to every object of the log, with both default privileges."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def database(cluster, regime):
 
 
 def allowed(connection, list_of_objects, question):
-    """The roles and objects for which ``question`` is answered with yes."""
+    """The roles and objects for which ``question`` is true."""
     ask = f"""
         select role, object from unnest(%s::text[]) as role, ({list_of_objects}) as every (object)
         where {question} order by 1, 2
@@ -47,7 +47,7 @@ def allowed(connection, list_of_objects, question):
     return connection.execute(ask, [list(ROLES)]).fetchall()
 
 
-def test_no_role_has_a_right_on_a_table_but_the_service_role_to_read_the_log(postgres):
+def test_only_service_role_has_a_table_privilege_select_on_the_log(postgres):
     rights = "('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')"
     held = allowed(
         postgres,
@@ -57,14 +57,14 @@ def test_no_role_has_a_right_on_a_table_but_the_service_role_to_read_the_log(pos
     assert held == [("service_role", "audit_logs SELECT")]
 
 
-def test_no_role_has_a_right_on_a_function_but_the_service_role_on_those_for_clients(postgres):
+def test_only_service_role_can_execute_the_client_functions(postgres):
     held = allowed(postgres, FUNCTIONS, "has_function_privilege(role, object, 'EXECUTE')")
     assert ("service_role", "record_audit_events(jsonb)") in held
     assert {role for role, _ in held} == {"service_role"}
     assert not [function for _, function in held if function.startswith("usersync.")]
 
 
-def test_no_role_gets_into_the_schema(postgres):
+def test_no_role_has_privileges_on_the_schema(postgres):
     assert allowed(postgres, "values ('usersync')", "has_schema_privilege(role, object, 'USAGE')") == []
     assert allowed(postgres, "values ('usersync')", "has_schema_privilege(role, object, 'CREATE')") == []
 
@@ -101,7 +101,7 @@ def test_attacks_are_refused(database, postgres, role):
     assert recorded == (2 if meant else 1,)
 
 
-#: What Supabase's advisor would say (facts §3.2), as far as it can concern the audit log.
+#: The checks of Supabase's advisor that can concern the audit log (facts §3.2).
 LINTS = {
     "0001 unindexed foreign keys": """
         select conname from pg_constraint join pg_partition_tree('public.audit_logs') on relid = conrelid
@@ -145,7 +145,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("source", ["trigger", "sync"])
-def test_nobody_but_the_owner_can_claim_to_be_a_trigger(log, source):
+def test_only_the_owner_can_set_the_source_trigger(log, source):
     with log.project.database.connect("service_role") as client:
         assert send(client, event(**FORGED | {"source": source})) == (1, 0, 0)
     row = log.row()
@@ -154,13 +154,13 @@ def test_nobody_but_the_owner_can_claim_to_be_a_trigger(log, source):
     assert row["metadata"] == {"kept": 1} | facts
 
 
-def test_what_an_event_says_of_the_databases_role_is_overwritten(log):
+def test_the_database_role_in_an_event_is_overwritten(log):
     with log.project.database.connect("service_role") as client:
         send(client, event(metadata={"db_role": "x", "db_set_role": "y"}))
     assert log.row()["metadata"] == {"db_role": "authenticator", "db_set_role": "service_role"}
 
 
-def test_the_owner_hands_in_again_what_a_trigger_recorded(log):
+def test_the_owner_can_retry_events_of_a_trigger(log):
     assert log.record(event(**FORGED)) == (1, 0, 0)
     row = log.row()
     assert (row["source"], row["metadata"]) == ("trigger", FORGED["metadata"])

@@ -1,8 +1,4 @@
-"""Events in transactions of each isolation level, with users who change meanwhile.
-
-Above READ COMMITTED, PostgreSQL lets nothing refer to a row whose key (a UNIQUE e-mail) was changed since the
-snapshot: the foreign key's own check ends in 40001.
-"""
+"""Events in transactions of each isolation level, with users who change meanwhile."""
 
 from __future__ import annotations
 
@@ -43,7 +39,7 @@ def test_a_user_whose_row_was_changed_keeps_the_link(log, session, level, users)
     assert all(row["metadata"] == {} for row in log.rows())
 
 
-def test_a_user_whose_key_was_changed_costs_nobody_elses_link(log, session, level, users):
+def test_a_user_whose_key_was_changed_costs_no_other_link(log, session, level, users):
     ada, bob = users
     connection = session()
     begin(connection, level)
@@ -61,7 +57,7 @@ def test_a_user_whose_key_was_changed_costs_nobody_elses_link(log, session, leve
         assert rows[str(ada)]["metadata"]["user_sync_error"].startswith("40001 ")
 
 
-def test_a_sender_that_can_wait_comes_again_and_keeps_the_link(log, session, level, users):
+def test_a_sender_that_can_retry_keeps_the_link(log, session, level, users):
     connection = session()
     begin(connection, level)
     connection.execute("set local usersync.user_links = 'wait'")
@@ -115,7 +111,7 @@ def test_a_user_who_was_deleted_since_the_snapshot(log, session, level, users):
 
 
 def test_an_event_that_another_transaction_has_stored_since_the_snapshot(log, session, level):
-    """PostgreSQL cannot skip a row that the transaction does not see. The sender tries again."""
+    """PostgreSQL cannot skip a row that the transaction does not see. The sender retries."""
     connection, events = session(), [event() for _ in range(3)]
     begin(connection, level)
     assert log.record(*events) == (3, 0, 0)

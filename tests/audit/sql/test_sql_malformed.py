@@ -1,4 +1,4 @@
-"""What an event contains never makes recording raise: good events are stored, bad ones put aside."""
+"""An event's content never makes recording raise: good events are stored, bad ones are rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sql_log import as_sent, event
 
 LONG = "x" * 201
 
-#: Each malformed event, the SQLSTATE, and how its reason begins.
+#: Each malformed event, the SQLSTATE, and the start of its reason.
 MALFORMED = {
     "string": ("an event", "22023", "an event must be a JSON object, not a JSON string"),
     "number": (7, "22023", "an event must be a JSON object, not a JSON number"),
@@ -46,7 +46,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_the_bad_one_is_put_aside_and_the_good_ones_are_stored(log, kind):
+def test_bad_events_are_rejected_and_good_events_are_stored(log, kind):
     bad, sqlstate, reason = MALFORMED[kind]
     good = [event(occurred_at="2026-03-01"), event(occurred_at="2026-03-02")]
     assert log.record(good[0], bad, good[1]) == (2, 0, 1)
@@ -68,7 +68,7 @@ def test_every_kind_at_once(log):
 
 @pytest.mark.newest_server
 def test_malformed_events_cost_no_transaction_ids(log, project):
-    """By halving, each of them would cost several attempts."""
+    """With halving, each malformed event would cost several subtransactions."""
     events = [event(ip=None if n % 10 else "nowhere") for n in range(2_000)]
     with project.database.connect("supabase_admin") as superuser, superuser.transaction():
         superuser.execute("set local track_functions = 'pl'")
@@ -81,12 +81,12 @@ def test_malformed_events_cost_no_transaction_ids(log, project):
         assert superuser.execute(attempts).fetchone() == (1,)  # those that failed are not counted
 
 
-def test_a_reject_that_has_an_id_is_kept_once(log):
+def test_a_rejected_event_with_an_id_is_kept_once(log):
     bad = event(ip="nowhere")
     assert log.record(bad) == (0, 0, 1)
     assert log.record(bad, bad | {"ip": "elsewhere"}) == (0, 0, 2)
     assert [kept["ip"] for kept, _, _ in log.rejects()] == ["nowhere", "elsewhere"]
-    # Two events without an id are two, even if they look the same.
+    # Two events without an id are two events, even with equal content.
     assert log.record({"ip": "nowhere"}, {"ip": "nowhere"}) == (0, 0, 2)
     assert len(log.rejects()) == 4
 
@@ -104,7 +104,7 @@ def test_numbers_are_taken_as_their_text_and_nulls_as_absent(log):
     )
 
 
-def test_fields_that_nobody_knows_are_ignored(log):
+def test_unknown_fields_are_ignored(log):
     assert log.record(event(recorded_at="1999-01-01", colour="red")) == (1, 0, 0)
     assert log.row()["recorded_at"].year > 1999  # the server's clock says when an event was stored
 
@@ -127,7 +127,7 @@ def test_deep_nesting(log):
 
 
 @pytest.mark.parametrize("events", [None, "null", "{}", '"x"', "5", '{"0": {"action": "a"}}'])
-def test_what_is_not_an_array_is_the_callers_mistake(log, events):
+def test_a_value_other_than_an_array_raises(log, events):
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="expected a JSON array of events"):
         log.owner.execute("select public.record_audit_events(%s::jsonb)", [events])
 

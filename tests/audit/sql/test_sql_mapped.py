@@ -1,4 +1,4 @@
-"""Events go into an audit table that the application has already, the seed's own among them."""
+"""Events are stored in an application's existing audit table, for example the seed's."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COLUMNS = {
 
 @pytest.fixture
 def owner(postgres):
-    """The database of an application that has its tables, and no usersync yet."""
+    """The database of an application with tables, without usersync."""
     postgres.execute(SEED_TABLE)
     return postgres
 
@@ -67,7 +67,7 @@ def rows(owner):
         return cursor.execute("select * from public.audit_logs order by id").fetchall()
 
 
-def test_an_event_in_the_applications_words(owner, auth):
+def test_an_event_is_stored_in_the_applications_columns(owner, auth):
     run(installation.apply(settings_with()), owner)
     user_id = auth.sign_up_email("ada@example.com")
     sent = event(
@@ -83,7 +83,7 @@ def test_an_event_in_the_applications_words(owner, auth):
     (row,) = rows(owner)
     assert (row["event_id"], row["user_id"], row["action"]) == (UUID(sent["id"]), user_id, "stock.adjusted")
     assert (row["table_name"], row["record_id"], row["ip_address"]) == ("product", "42", "2001:db8::1")
-    # What has no column goes into the one for metadata, nulls deep inside included.
+    # Fields without a column are stored in metadata, including nested nulls.
     assert row["details"].pop("recorded_at")
     assert row["details"] == {
         "why": "sold",
@@ -95,12 +95,12 @@ def test_an_event_in_the_applications_words(owner, auth):
     }
 
 
-def test_users_repeats_and_rejects_are_as_in_a_log_of_usersyncs_own(owner, auth):
+def test_users_duplicates_and_rejects_are_as_in_usersyncs_log(owner, auth):
     run(installation.apply(settings_with()), owner)
     missing, unknown = auth.sign_up_email("ada@example.com"), uuid4()
     owner.execute("delete from public.users")
     known, lost = event(actor_id=str(missing)), event(actor_id=str(unknown))
-    bad = [event(ip="nowhere"), event(entity_type="x" * 101)]  # the second is too long for the table alone
+    bad = [event(ip="nowhere"), event(entity_type="x" * 101)]  # only the table rejects the second one
     assert send(owner, known, bad[0], lost, bad[1]) == (2, 0, 2)
     assert send(owner, known, bad[0], lost, bad[1]) == (0, 2, 2)
     timeless = {"id": str(uuid4()), "action": "a"}
@@ -113,8 +113,8 @@ def test_users_repeats_and_rejects_are_as_in_a_log_of_usersyncs_own(owner, auth)
     assert owner.execute(rejects).fetchall() == [(bad[0]["id"], "22P02"), (bad[1]["id"], "22001")]
 
 
-def test_another_unique_constraint_is_no_duplicate(owner):
-    """A conflict on the application's own constraint would otherwise count as an event that is there."""
+def test_a_conflict_on_another_unique_constraint_is_not_a_duplicate(owner):
+    """Otherwise a conflict on the application's own constraint would count as a duplicate."""
     owner.execute("create unique index on public.audit_logs (record_id)")
     run(installation.apply(settings_with()), owner)
     assert send(owner, event(entity_id=1), event(entity_id=1), event(entity_id=2)) == (2, 0, 1)
@@ -129,7 +129,7 @@ def test_a_constraint_of_the_applications_own_is_found_by_halving(owner):
     assert {row["record_id"] for row in rows(owner)} == {str(n) for n in range(20)} - {"13"}
 
 
-def test_a_column_that_changes_later_is_no_fault_of_the_events(owner):
+def test_a_later_change_of_a_column_rejects_no_event(owner):
     run(installation.apply(settings_with()), owner)
     owner.execute("alter table public.audit_logs drop column details")
     with pytest.raises(psycopg.errors.UndefinedColumn):
@@ -175,33 +175,33 @@ def test_a_table_that_fits_in_part_is_noted(owner):
     notes = [
         finding.message for finding in run(installation.plan(settings_with(metadata=None)), owner).findings
     ]
-    for field in ("entity_id", "entity_type"):  # a default does not help where null is what is written
+    for field in ("entity_id", "entity_type"):  # a default does not apply to an explicit null
         assert any(f"events without {field} are rejected" in note for note in notes)
     assert any("prevents users who have events from being deleted" in note for note in notes)
     assert any("not stored: recorded_at, outcome" in note for note in notes)
 
 
-def test_an_audit_table_that_nobody_mapped_is_not_written_to(owner):
+def test_an_unmapped_audit_table_is_not_written_to(owner):
     with pytest.raises(ConflictError, match="was not created by usersync") as refused:
         run(installation.apply(logged({"columns": {"email": "email"}})), owner)
     for proposal in ('id = "event_id"', 'entity_type = "table_name"', 'metadata = "details"'):
         assert proposal in refused.value.hint
 
 
-def test_a_copy_of_a_log_is_not_taken_for_one(owner):
+def test_a_copy_of_a_log_is_not_used_as_the_log(owner):
     owner.execute("comment on table public.audit_logs is 'The audit log, made by usersync: what happened'")
     with pytest.raises(ConflictError, match="was not created by usersync"):
         run(installation.apply(logged({"columns": {"email": "email"}})), owner)
 
 
-def test_a_mapped_table_has_to_be_there(owner):
+def test_a_mapped_table_must_exist(owner):
     owner.execute("drop table public.audit_logs cascade")
     with pytest.raises(ConflictError, match=r"there is no table public\.audit_logs"):
         run(installation.apply(settings_with()), owner)
 
 
 def test_reading_an_audit_table_of_the_applications_own(owner, auth):
-    """What was there before usersync, what usersync wrote, and fields that have no column."""
+    """Rows from before usersync, rows from usersync, and fields without a column."""
     run(installation.apply(settings_with()), owner)
     user_id = auth.sign_up_email("ada@example.com")
     owner.execute("""
@@ -234,7 +234,7 @@ def test_reading_an_audit_table_of_the_applications_own(owner, auth):
     assert len(run(reading.stats(days=10_000), owner)) == 2
 
 
-def test_metadata_that_is_named_like_a_field_is_kept_apart_from_it(owner):
+def test_metadata_with_the_name_of_a_field_stays_metadata(owner):
     run(installation.apply(settings_with()), owner)
     mine = {
         "entity_id": "mine",
@@ -250,13 +250,13 @@ def test_metadata_that_is_named_like_a_field_is_kept_apart_from_it(owner):
     (record,) = run(reading.search(EventFilter()), owner).events
     assert (record.outcome, record.actor_id, record.entity_id) == ("succeeded", "ada", "42")
     assert record.metadata == mine
-    # It has no column, and is in the metadata.
+    # The field has no column, and is stored in the metadata.
     assert record.recorded_at.tzinfo == UTC
     assert run(reading.search(EventFilter(actor_id="me")), owner).events == ()
 
 
-def test_what_the_application_wrote_before_is_read_as_it_is(owner):
-    """Under names that are no fields without a column, and under one that is."""
+def test_rows_from_before_usersync_are_read_unchanged(owner):
+    """Under names that are not fields, and under the name of a field without a column."""
     run(installation.apply(settings_with()), owner)
     owner.execute(
         "insert into public.audit_logs (action, details) values ('old', "
@@ -275,7 +275,7 @@ def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
     assert run(reading.tail(batch.cursor), owner).events == ()
 
 
-def test_a_rollback_leaves_it_and_says_so(owner):
+def test_a_rollback_keeps_the_table_and_says_so(owner):
     run(installation.apply(settings_with()), owner)
     send(owner, event())
     before = rows(owner)
@@ -285,7 +285,7 @@ def test_a_rollback_leaves_it_and_says_so(owner):
     assert rows(owner) == before
 
 
-def test_its_rows_are_not_usersyncs_to_prune(owner):
+def test_its_rows_are_not_pruned(owner):
     run(installation.apply(settings_with()), owner)
     send(owner, event())
     with pytest.raises(SettingsError, match="the application's own table"):
@@ -293,7 +293,7 @@ def test_its_rows_are_not_usersyncs_to_prune(owner):
     assert len(rows(owner)) == 1
 
 
-def test_without_any_time_there_is_no_order_to_search_in(owner):
+def test_a_search_without_a_mapped_time_is_refused(owner):
     run(installation.apply(settings_with(occurred_at=None)), owner)
     with pytest.raises(SettingsError, match="neither occurred_at nor recorded_at is mapped"):
         run(reading.search(EventFilter()), owner)

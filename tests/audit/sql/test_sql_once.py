@@ -1,4 +1,4 @@
-"""Each event is stored once, however often, by however many, and in whatever order it is sent."""
+"""Each event is stored once, however often and in whatever order it is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sql_log import event, send, wait_until_blocked
 
 pytestmark = pytest.mark.key_types
 
-#: A uuid of version 7, made at 2025-09-13T12:59:18.395Z.
+#: A uuid of version 7, created at 2025-09-13T12:59:18.395Z.
 SEVEN = "01994328-99fb-7000-8000-000000000001"
 
 
@@ -63,32 +63,32 @@ def test_two_writers_at_once(log, session, batch, first_commits):
 
 
 def test_rows_are_written_in_the_order_of_their_ids(log):
-    """Two who send the same events in different orders would otherwise wait for each other in a circle."""
+    """Otherwise two senders of the same events in different orders could deadlock."""
     events = [event() for _ in range(50)]
     log.record(*events)
     ids = [row[0] for row in log.owner.execute("select id from usersync.audit_logs_default order by ctid")]
     assert ids == sorted(UUID(each["id"]) for each in events)
 
 
-def test_rejected_events_are_no_duplicates(log):
+def test_rejected_events_are_not_duplicates(log):
     good = event()
     assert log.record(good, event(ip="nowhere")) == (1, 0, 1)
     assert log.record(good, event(ip="nowhere"), good) == (0, 2, 1)
 
 
-def test_an_id_that_comes_with_another_content_is_the_event_that_came_first(log):
+def test_an_id_with_other_content_is_a_duplicate(log):
     first = event(entity_id="1")
     log.record(first)
     assert log.record(first | {"entity_id": "2"}) == (0, 1, 0)
     assert log.row()["entity_id"] == "1"
 
 
-def test_an_id_that_comes_with_another_time_is_another_event(log):
-    """The log is partitioned by time, so its key has the time in it. Clients send both as they made them."""
+def test_an_id_with_another_time_is_another_event(log):
+    """The log is partitioned by time, so its key contains the time. Clients always send both."""
     first = event(occurred_at="2026-03-01")
     log.record(first)
     assert log.record(first | {"occurred_at": "2026-03-02"}) == (1, 0, 0)
-    # Without a time there is nothing that could differ.
+    # Without a time, nothing differs.
     assert log.record({key: value for key, value in first.items() if key != "occurred_at"}) == (0, 1, 0)
 
 

@@ -1,4 +1,4 @@
-"""Partitions: made ahead, by whoever comes, without anybody waiting for it."""
+"""Partitions are created in advance by any caller, and no session waits for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAKE = "select usersync.make_audit_partitions()"
 
 
 def months(log, count=13):
-    """The first moments of this month and of those after it."""
+    """The starts of this month and of the following months."""
     read = """
         select date_trunc('month', now() at time zone 'UTC') + make_interval(months => n)
         from generate_series(0, %s - 1) as n
@@ -35,13 +35,13 @@ def drop_all_months(log):
     assert log.partitions() == ["audit_logs_default"]
 
 
-def test_this_month_and_a_year_of_others_are_there_from_the_start(log):
+def test_partitions_for_this_month_and_the_next_year_exist_from_the_start(log):
     assert log.partitions() == expected(log)
     assert log.owner.execute(MAKE).fetchone() == (0,)
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_a_month_begins_and_ends_where_it_should(log, ahead):
+def test_the_bounds_of_a_month(log, ahead):
     first, following = months(log, 5)[ahead : ahead + 2]
     tick = timedelta(microseconds=1)
     times = [first - tick, first, following - tick, following]
@@ -62,14 +62,14 @@ def test_the_year_ends_between_two_partitions(log):
 
 
 @pytest.mark.parametrize(("path", "events"), [("", []), ("/rpc/record_audit_events", [event()])])
-def test_no_events_or_a_call_of_the_data_apis_make_what_is_missing(log, path, events):
+def test_an_empty_batch_or_a_data_api_call_creates_missing_partitions(log, path, events):
     drop_all_months(log)
     log.owner.execute("select set_config('request.path', %s, false)", [path])
     assert log.record(*events) == (len(events), 0, 0)
     assert log.partitions() == expected_soon(log)
 
 
-def test_no_events_in_the_applications_transaction_lock_nothing(log):
+def test_an_empty_batch_in_the_applications_transaction_locks_nothing(log):
     drop_all_months(log)
     log.owner.execute("select public.record_audit_events('[]')")
     assert log.partitions() == ["audit_logs_default"]
@@ -81,7 +81,7 @@ def test_twenty_at_once(log, session):
     with ThreadPoolExecutor(20) as pool:
         results = list(pool.map(send, sessions))
     assert results == [(0, 0, 0)] * 20
-    log.owner.execute(MAKE)  # all may have met, and left it to each other
+    log.owner.execute(MAKE)  # all calls may have skipped the work because of each other
     assert log.partitions() == expected_soon(log)
 
 
@@ -97,7 +97,7 @@ def test_rows_in_the_default_partition_move_to_their_month(log):
 
 
 @pytest.mark.newest_server
-def test_a_month_with_too_many_rows_to_move_keeps_no_other_from_being_made(log):
+def test_a_month_with_too_many_rows_to_move_does_not_block_other_months(log):
     drop_all_months(log)
     now = datetime.now(UTC).isoformat()
     log.record(*(event(occurred_at=now) for _ in range(10_001)))
@@ -109,8 +109,8 @@ def test_a_month_with_too_many_rows_to_move_keeps_no_other_from_being_made(log):
 
 
 @pytest.mark.newest_server
-def test_a_default_partition_that_takes_long_to_read_holds_nobody_up(log):
-    """Each partition that is attached makes the server read it, while nobody can write users."""
+def test_a_large_default_partition_delays_no_writer(log):
+    """To attach a partition, the server reads the default partition. Meanwhile users cannot be written."""
     drop_all_months(log)
     old = {"occurred_at": "2019-01-01", "metadata": {"text": "x" * 1_800}}
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_a_default_partition_that_takes_long_to_read_holds_nobody_up(log):
 
 
 @pytest.mark.parametrize("busy", ["log", "users"])
-def test_a_lock_keeps_partitions_from_being_made_and_nothing_from_being_stored(log, session, busy):
+def test_a_lock_prevents_new_partitions_but_no_event(log, session, busy):
     drop_all_months(log)
     lock = {
         "log": f"select from {log.table}",  # a report that reads every partition
@@ -141,11 +141,11 @@ def test_a_lock_keeps_partitions_from_being_made_and_nothing_from_being_stored(l
     assert log.partitions() == expected_soon(log)
 
 
-def test_a_transaction_of_the_applications_makes_none(log):
-    """The lock on the users table would stay until it ends, however long that takes."""
+def test_the_applications_transaction_creates_no_partition(log):
+    """The lock on the users table would last until the transaction ends."""
     drop_all_months(log)
     with log.owner.transaction():
-        # The event comes first, so that nothing but its being one tells whose transaction this is.
+        # The event is the first statement: only its presence marks the transaction as the application's.
         assert log.record(event()) == (1, 0, 0)
         held = """
             select count(*) from pg_locks

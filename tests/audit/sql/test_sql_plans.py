@@ -1,4 +1,4 @@
-"""Each search uses the index that is there for it, in every partition that it cannot leave out."""
+"""Each search uses its index, in every partition that it must read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = 12_000
 
 @pytest.fixture
 def filled(log):
-    """Twelve thousand events, over this month and the two before it, by five hundred users."""
+    """Twelve thousand events by five hundred users, in this month and the two months before."""
     log.owner.execute("""
         select usersync.make_audit_partition((date_trunc('month', now()) - make_interval(months => n))::date)
         from generate_series(1, 2) as n
@@ -44,7 +44,7 @@ def filled(log):
 
 
 def explained(plan, log):
-    """The indexes and relations that a plan's last statement reads, and how many rows it looked at."""
+    """The indexes and relations that the last statement's plan reads, and the number of rows read."""
     sent, read = None, []
     while True:
         try:
@@ -70,7 +70,7 @@ def _scans(node):
         yield from _scans(child)
 
 
-#: What is looked for, and the column whose index is to be used.
+#: The filters of a search, and the column whose index it should use.
 SEARCHES = {
     "user": ({"user_id": None}, "user_id"),
     "actor": ({"actor_id": None}, "actor_id"),
@@ -84,7 +84,7 @@ SEARCHES = {
 
 
 def _at_run_time(value, users):
-    """What the tables of cases cannot hold: a user of this database, and a time so long ago."""
+    """Values that a table of cases cannot hold: a user of this database, and a relative time."""
     if value is None:
         return str(users[7])
     return datetime.now(UTC) - value if isinstance(value, timedelta) else value
@@ -101,14 +101,14 @@ def test_a_search_reads_little_more_than_it_returns(log, filled, search):
     assert sum(looked_at for *_, looked_at in scans) <= 400, scans
 
 
-def test_the_next_page_begins_where_the_last_one_ended(log, filled):
-    """However far back it is: nothing newer is read."""
+def test_the_next_page_starts_after_the_last_one(log, filled):
+    """However old the page is, no newer event is read."""
     cursor = Cursor(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
     scans = explained(reading.search(EventFilter(), after=cursor, limit=50), log)
     assert sum(looked_at for *_, looked_at in scans) <= 200, scans
 
 
-def test_months_that_cannot_matter_are_left_out(log, filled):
+def test_months_outside_the_search_are_not_read(log, filled):
     now = datetime.now(UTC)
     month = f"{now:%Y_%m}"
     start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""The log outlives usersync, belongs to the application meanwhile, and is taken on again."""
+"""After a rollback the log stays, belongs to the application, and can be used again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_query_of_the_page_reads_the_log_afterwards(log):
     assert [row[1] for row in log.owner.execute(query)] == ["order.placed"]
 
 
-def test_the_log_stays_and_is_the_applications(log):
+def test_after_a_rollback_the_application_owns_the_log(log):
     user_id = log.project.auth.sign_up_email("ada@example.com")
     log.record(event(actor_id=str(user_id)), event(occurred_at="now"))
     before, names = log.rows(), log.partitions()
@@ -82,7 +82,7 @@ def test_the_log_stays_and_is_the_applications(log):
     log.owner.execute(f"truncate {log.table}")
 
 
-def test_it_is_taken_on_again(log):
+def test_apply_uses_the_log_again(log):
     first = event()
     log.record(first)
     before, guards = log.rows(), guarded(log)
@@ -95,7 +95,7 @@ def test_it_is_taken_on_again(log):
 
 
 def guarded(log):
-    """Each partition with the triggers that keep it."""
+    """Each partition with its protecting triggers."""
     read = """
         select relid::regclass::text, array_agg(tgname::text order by tgname)
         from pg_partition_tree(%s::regclass)
@@ -108,8 +108,8 @@ def guarded(log):
     return found
 
 
-def test_what_stays_is_closed_as_before(log):
-    """The partitions land in a schema that the Data API serves."""
+def test_the_remaining_log_keeps_its_privileges(log):
+    """The partitions are moved to a schema that the Data API serves."""
     log.record(event())
     back(log)
     read = """
@@ -119,12 +119,12 @@ def test_what_stays_is_closed_as_before(log):
         from pg_partition_tree(%s::regclass) join pg_class on pg_class.oid = relid
     """
     found = log.owner.execute(read, [log.table]).fetchall()
-    assert len(found) == 15  # the log, what has no month of its own, this month and the twelve after it
+    assert len(found) == 15  # the log, the default partition, this month and the next twelve
     assert {tuple(row[1:]) for row in found} == {(True, False, False)}
 
 
-def test_events_that_were_put_aside_stay_with_the_log_and_come_back(log):
-    """They are nowhere else."""
+def test_rejected_events_stay_with_the_log_and_are_restored(log):
+    """They are stored only there."""
     bad = event(outcome="perhaps")
     assert log.record(bad) == (0, 0, 1)
     planned = run(installation.plan_rollback(log.project.settings), log.owner).changes
@@ -143,7 +143,7 @@ def test_events_that_were_put_aside_stay_with_the_log_and_come_back(log):
     assert log.owner.execute("select to_regclass(%s)", [home]).fetchone() == (None,)
 
 
-def test_a_table_that_is_in_the_way_of_what_was_put_aside_stops_the_rollback(log):
+def test_a_table_with_the_name_for_rejected_events_stops_the_rollback(log):
     log.record(event(outcome="perhaps"))
     home = sql.Identifier(log.names[0], "audit_rejects").as_string()
     log.owner.execute(f"create table {home} (mine int)")
@@ -152,7 +152,7 @@ def test_a_table_that_is_in_the_way_of_what_was_put_aside_stops_the_rollback(log
     assert len(log.rejects()) == 1
 
 
-def test_the_plan_says_what_goes_and_what_stays(log):
+def test_the_plan_lists_what_is_removed_and_what_stays(log):
     log.owner.execute("create table public.products (id int primary key)")
     run(tracking.track(log.project.settings, "products", TrackOptions(), lambda _: False), log.owner)
     log.record(event(outcome="perhaps"))
@@ -169,7 +169,7 @@ def test_the_plan_says_what_goes_and_what_stays(log):
     back(log, drop_audit_log=True)
 
 
-def test_the_log_goes_too_if_it_is_to(log):
+def test_the_log_is_dropped_on_request(log):
     log.record(event(), event(ip="nowhere"))
     back(log, drop_audit_log=True)
     left = (
@@ -185,7 +185,7 @@ def test_the_log_goes_too_if_it_is_to(log):
 @pytest.mark.parametrize(
     "damage", ["drop trigger keep_audit_logs on {}", "alter table {} disable trigger user"]
 )
-def test_apply_mends_a_log_that_is_not_kept(log, damage):
+def test_apply_restores_the_protection_of_a_log(log, damage):
     log.owner.execute(sql.SQL(damage).format(sql.Identifier(*log.names)).as_string())
     log.record(event())
     assert [change.subject for change in run(installation.apply(log.project.settings), log.owner).changes]
@@ -193,7 +193,7 @@ def test_apply_mends_a_log_that_is_not_kept(log, damage):
         log.owner.execute(f"delete from {log.table}")
 
 
-def test_the_script_makes_the_same_as_apply(cluster, project, names):
+def test_the_script_creates_the_same_as_apply(cluster, project, names):
     if names == "hostile":
         pytest.skip("the shape is read by name")
     by_apply = project.owner.execute(SHAPE).fetchall()
@@ -201,15 +201,15 @@ def test_the_script_makes_the_same_as_apply(cluster, project, names):
     bare = cluster.clone(cluster.template("supabase_old", regime="old"))
     try:
         with bare.connect("postgres") as owner:
-            for _ in range(2):  # it may be run again
+            for _ in range(2):  # it can be repeated
                 owner.execute(install_script(project.settings, transaction=True))
             assert owner.execute(SHAPE).fetchall() == by_apply
     finally:
         cluster.drop(bare)
 
 
-def test_another_log_may_be_named_later(log):
-    """The former one keeps its events and its partitions, and stays append-only."""
+def test_another_log_can_be_named_later(log):
+    """The former log keeps its events and its partitions, and stays append-only."""
     log.record(event(action="before"))
     names = log.partitions()
     other = logged(log.project.settings.describe() | {"audit": {"table": "public.other_log"}})

@@ -1,4 +1,4 @@
-"""Finding events again: every filter, page by page, in a log of ours and in one of the application's own."""
+"""Finding events: every filter, page by page, in usersync's log and in an application's table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def at(minutes):
 
 
 def found(log, **wanted):
-    """The entity ids of what is found, the newest first."""
+    """The entity ids of the found events, newest first."""
     page = run(reading.search(EventFilter(**wanted)), log.owner)
     assert page.next is None
     return [each.entity_id for each in page.events]
@@ -31,7 +31,7 @@ def found(log, **wanted):
 
 @pytest.fixture
 def user_id(log):
-    """A user, and seven events that differ in what one can look for."""
+    """A user with seven events that differ in the searched fields."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     log.record(
         event(occurred_at=at(0), entity_id="0", actor_id=str(user_id), action="product.created"),
@@ -51,7 +51,7 @@ def test_each_filter(log, user_id):
     assert found(log, entity_type="product") == ["2"]
     assert found(log, entity_type="order", entity_id="5") == ["5"]
     assert found(log, action="product.created") == ["0"]
-    assert found(log, action="product.*") == ["1", "0"]  # a dot is a dot, and _ is no wildcard
+    assert found(log, action="product.*") == ["1", "0"]  # neither . nor _ is a wildcard
     assert found(log, action="product_*") == ["2"]
     assert found(log, action="100%*") == ["6"]
     assert found(log, outcome="denied") == ["3"]
@@ -64,7 +64,7 @@ def test_each_filter(log, user_id):
     assert found(log, user_id=uuid4()) == []
 
 
-def test_words_are_looked_for_in_values_in_any_order(log):
+def test_words_are_searched_in_values_in_any_order(log):
     said = 'alpha beta gamma "quoted" path\\x tab\there'
     log.record(
         event(occurred_at=at(0), entity_id="a", metadata={"note": said, "deep": [{"n": 4711, "yes": True}]}),
@@ -77,10 +77,10 @@ def test_words_are_looked_for_in_values_in_any_order(log):
     assert found(log, text="old %s note") == ["b"]  # one word in a change, another in the metadata
     for text in ("alpha old", "yes", "deep", "alpha delta", "object", "\\"):
         assert found(log, text=text) == (["a"] if text == "\\" else []), text
-    assert found(log, text="note") == ["b"]  # in the other it is a name
+    assert found(log, text="note") == ["b"]  # in the other it is a key
 
 
-def test_times_are_in_utc_whatever_the_session_is_in(log):
+def test_times_are_in_utc_in_any_session_time_zone(log):
     log.record(event(occurred_at=at(0)))
     log.owner.execute("set timezone = 'America/New_York'")
     (record,) = run(reading.search(EventFilter()), log.owner).events
@@ -88,7 +88,7 @@ def test_times_are_in_utc_whatever_the_session_is_in(log):
     assert record.recorded_at.utcoffset() == timedelta(0)
 
 
-def test_a_role_that_may_only_record_is_told_what_it_lacks(log, project):
+def test_a_role_that_may_only_record_gets_the_missing_privileges_named(log, project):
     role = f"recorder_{uuid4().hex[:12]}"
     with project.database.connect("supabase_admin") as root:
         root.execute(
@@ -101,7 +101,7 @@ def test_a_role_that_may_only_record_is_told_what_it_lacks(log, project):
         root.execute(f"reset role; drop owned by {role}; drop role {role}")
 
 
-def test_an_event_comes_back_as_it_was_sent(log, user_id):
+def test_an_event_is_read_as_it_was_sent(log, user_id):
     sent = event(
         occurred_at=at(60),
         outcome="failed",
@@ -130,7 +130,7 @@ def test_an_event_comes_back_as_it_was_sent(log, user_id):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("oldest_first", [False, True])
 def test_pages_are_complete_and_disjoint_while_others_write(log, user_id, size, oldest_first):
-    """Half of the events share their time, and new ones arrive on both ends between any two pages."""
+    """Half of the events have the same time, and events are added on both ends between two pages."""
     log.record(*(event(occurred_at=at(5), entity_id=str(n)) for n in range(7, 14)))
     expected = {str(n) for n in range(14)}
     ids, cursor = [], None
@@ -179,7 +179,7 @@ def test_events_per_day_and_action(log):
 
 
 @pytest.mark.parametrize("text", ["", "~", "yesterday~x", "2026-03-01T00:00:00+00:00", "2026-03-01~x"])
-def test_what_is_no_cursor(text):
+def test_an_invalid_cursor_is_refused(text):
     with pytest.raises(SettingsError, match="is not a cursor"):
         Cursor.parse(text)
 

@@ -1,4 +1,4 @@
-"""Following the log: every event once, those of transactions that commit late included."""
+"""Following the log: every event once, including those of transactions that commit late."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usersync.transports.run import run
 
 @pytest.fixture
 def look(log):
-    """Look at what is new; returns the actions."""
+    """Return the actions of the new events."""
     cursor = run(reading.tail(), log.owner).cursor
 
     def look(wanted=None):
@@ -27,10 +27,10 @@ def look(log):
     return look
 
 
-def test_what_is_recorded_is_seen_once(log, look):
+def test_an_event_is_returned_once(log, look):
     assert look() == []
     log.record(event(action="a"))
-    log.record(event(action="b", occurred_at="1999-01-01"))  # came late, and is new all the same
+    log.record(event(action="b", occurred_at="1999-01-01"))  # stored late, but new
     assert look() == ["a", "b"]
     assert look() == []
     log.record(event(action="c"))
@@ -53,7 +53,7 @@ def test_a_transaction_that_commits_late_is_not_missed(log, look, session):
 
 
 def test_two_that_overlap(log, look, session):
-    """The place to look from moves on with the first, past events that were seen already."""
+    """The position advances with the first event, beyond events that were returned already."""
     first, second = session(), session()
     first.execute("begin")
     send(first, event(action="first"))
@@ -77,7 +77,7 @@ def test_a_transaction_that_rolls_back_leaves_nothing(log, look, session):
     assert look() == []
 
 
-def test_what_was_seen_is_forgotten_in_time(log, look, monkeypatch):
+def test_seen_events_are_forgotten_in_time(log, look, monkeypatch):
     log.record(*(event(action="a") for _ in range(50)))
     assert len(look()) == 50
     assert len(look.cursor().seen) == 50
@@ -86,15 +86,15 @@ def test_what_was_seen_is_forgotten_in_time(log, look, monkeypatch):
     assert look.cursor().seen == frozenset()
 
 
-def test_more_than_one_look_holds(log, look, monkeypatch):
+def test_more_events_than_one_call_returns(log, look, monkeypatch):
     monkeypatch.setattr(reading, "TAIL_SIZE", 10)
-    log.record(*(event(action="a") for _ in range(25)))  # all of one moment
+    log.record(*(event(action="a") for _ in range(25)))  # all with one time
     log.record(event(action="b"))
     seen = [look() for _ in range(4)]
     assert [len(each) for each in seen] == [10, 10, 6, 0]
     assert sorted(action for each in seen for action in each) == ["a"] * 25 + ["b"]
 
 
-def test_only_what_is_wanted(log, look):
+def test_the_filter_is_applied(log, look):
     log.record(event(action="a.b"), event(action="c.d"))
     assert look(EventFilter(action="c.*")) == ["c.d"]

@@ -1,4 +1,4 @@
-"""When an event happened, as the log understands it."""
+"""How the log interprets an event's time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usersync.audit import reading
 from usersync.audit.models import EventFilter
 from usersync.transports.run import run
 
-#: How a time may be written, and what it means.
+#: Spellings of a time, and their meaning.
 WRITTEN = {
     "2026-02-28": datetime(2026, 2, 28, tzinfo=UTC),
     "2026-03-01T12:00:00+05:30": datetime(2026, 3, 1, 6, 30, tzinfo=UTC),
@@ -23,19 +23,19 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
-def test_a_time_without_zone_is_utc_whatever_the_session_says(log, zone):
+def test_a_time_without_zone_is_utc_in_any_session(log, zone):
     log.owner.execute(f"set timezone = '{zone}'; set datestyle = 'German, DMY'")
     assert log.record(*(event(occurred_at=text) for text in WRITTEN)) == (len(WRITTEN), 0, 0)
     log.owner.execute("reset datestyle")
     assert [row["occurred_at"] for row in log.rows()] == list(WRITTEN.values())
 
 
-def test_without_a_time_it_is_that_of_the_id(log):
+def test_without_a_time_the_time_of_the_id_is_used(log):
     assert log.record(without_time(id=SEVEN)) == (1, 0, 0)
     assert log.row()["occurred_at"] == datetime(2025, 9, 13, 12, 59, 18, 395000, tzinfo=UTC)
 
 
-def test_without_a_time_in_it_either_it_is_now(log):
+def test_without_any_time_it_is_now(log):
     with log.owner.transaction():
         log.record(without_time(), {"action": "a"}, without_time(id="ffffffff-ffff-7fff-bfff-ffffffffffff"))
         (now,) = log.owner.execute("select now()").fetchone()
@@ -63,7 +63,7 @@ def test_the_first_and_the_last_moment_are_times_in_every_zone(log, zone):
     assert [each.occurred_at for each in after] == [datetime.fromisoformat(EDGES[0])]
 
 
-def test_infinity_is_no_moment(log):
+def test_infinity_is_rejected(log):
     assert log.record(event(occurred_at="infinity"), event(occurred_at="-infinity")) == (0, 0, 2)
 
 

@@ -1,4 +1,4 @@
-"""Retention, and what was put aside."""
+"""Retention, and rejected events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ CUT = datetime(2020, 3, 15, tzinfo=UTC)
 
 @pytest.fixture
 def old(log):
-    """Months of 2020 with 1, 2, 3 and 4 events, and in the default partition five of 2019 and one of 2021."""
+    """Months of 2020 with 1, 2, 3 and 4 events, and five events of 2019 and one of 2021 in the default
+    partition.
+    """
     log.owner.execute(
         "select usersync.make_audit_partition(make_date(2020, n, 1)) from generate_series(1, 4) n"
     )
@@ -33,7 +35,7 @@ def old(log):
 
 
 def recorded_when_they_happened(log):
-    """As if the events had been recorded at once, and not today."""
+    """As if the events had been recorded when they happened."""
     with log.owner.transaction():
         log.owner.execute("set local usersync.maintaining = 'audit'")
         log.owner.execute(f"update {log.table} set recorded_at = occurred_at")
@@ -74,12 +76,12 @@ def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, o
         log.owner.execute(f"delete from {log.table}")
 
 
-def test_a_partition_that_somebody_reads_is_waited_for_a_moment_at_a_time(log, old, session, monkeypatch):
+def test_pruning_retries_a_locked_partition_with_short_waits(log, old, session, monkeypatch):
     monkeypatch.setattr(lock_retry, "_ATTEMPTS", 2)
     monkeypatch.setattr(lock_retry, "_MAX_PAUSE_S", 0.06)
     with reading(session, "usersync.audit_logs_2020_02"), pytest.raises(BusyError, match="the audit log"):
         run(upkeep.prune(CUT), log.owner)
-    # What went before it is gone, and the rest goes the next time.
+    # Earlier partitions are already dropped. The next call drops the rest.
     assert [part.name for part in run(upkeep.prune(CUT), log.owner).parts] == ["audit_logs_2020_02"]
 
 
@@ -100,8 +102,8 @@ def test_a_partition_attached_by_hand_stays(log, old):
     assert log.rows()[0]["occurred_at"].year == 2018
 
 
-def test_what_was_recorded_lately_stays_whatever_time_it_claims(log, old):
-    """A caller who wants an event gone dates it back; a spool is delivered a year late."""
+def test_recently_recorded_events_stay_whatever_their_time(log, old):
+    """A caller could date an event back to have it removed; a spool may be delivered a year late."""
     late = [event(occurred_at="2020-01-20"), event(occurred_at="1970-01-01")]
     log.record(*late)
     planned = run(upkeep.prune(CUT, dry_run=True), log.owner)
@@ -140,12 +142,12 @@ def test_old_rejected_events_are_deleted_too(log):
     assert [kept["ip"] for kept, _, _ in log.rejects()] == ["elsewhere"]
 
 
-def test_the_future_cannot_be_pruned(log):
+def test_pruning_in_the_future_is_refused(log):
     with pytest.raises(SettingsError, match="is in the future"):
         run(upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
 
 
-def test_pruning_leaves_the_months_ahead_to_be_written_to(log, old):
+def test_pruning_keeps_future_partitions(log, old):
     run(upkeep.prune(datetime.now(UTC)), log.owner)
     (made,) = log.owner.execute("select usersync.make_audit_partitions()").fetchone()
     assert made == 0
@@ -153,7 +155,7 @@ def test_pruning_leaves_the_months_ahead_to_be_written_to(log, old):
     assert log.record(event(occurred_at="now"), event()) == (2, 0, 0)
 
 
-def test_what_was_put_aside_is_listed_in_order(log):
+def test_rejected_events_are_listed_in_order(log):
     bad = [event(ip=f"nowhere {n}") for n in range(3)]
     log.record(*bad)
     first, *_ = run(upkeep.rejects(limit=1), log.owner)
@@ -161,7 +163,7 @@ def test_what_was_put_aside_is_listed_in_order(log):
     assert [each.event for each in run(upkeep.rejects(after=first.reject_id), log.owner)] == bad[1:]
 
 
-def test_what_was_put_aside_is_tried_again(log, monkeypatch):
+def test_rejected_events_are_retried(log, monkeypatch):
     monkeypatch.setattr(upkeep, "RETRY_BATCH", 2)
     known = event()
     log.record(known)
@@ -172,18 +174,18 @@ def test_what_was_put_aside_is_tried_again(log, monkeypatch):
     assert run(upkeep.retry_rejects(), log.owner) == RecordResult(stored=3, duplicates=1, rejected=2)
     assert [as_sent(kept) for kept, _, _ in log.rejects()] == bad
     assert len(log.rows()) == 4
-    # With a fingerprint, too, what fails again is there again.
+    # Events with a fingerprint are rejected again, too.
     log.record(bad[0])
     kept = log.rejects()
     assert run(upkeep.retry_rejects(), log.owner).rejected == len(kept)
     assert [each for each, _, _ in log.rejects()] == [each for each, _, _ in kept]
 
 
-def test_nothing_to_try_again(log):
+def test_nothing_to_retry(log):
     assert run(upkeep.retry_rejects(), log.owner) == RecordResult()
 
 
-def test_a_fault_while_trying_again_loses_nothing(log):
+def test_a_fault_during_a_retry_loses_nothing(log):
     log.record(event(ip="nowhere", id=str(uuid4())))
     kept = log.rejects()
     log.owner.execute(f"revoke insert on {log.table} from postgres")

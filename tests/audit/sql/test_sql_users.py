@@ -1,4 +1,4 @@
-"""Whom an event is linked to, and that it is stored whatever is the matter with them."""
+"""The user link of an event, and that the event is stored whatever the user's state is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.key_types
 
 
 def forget(log, user_id):
-    """Take the user's row away behind usersync's back."""
+    """Delete the user's row without usersync."""
     log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
     assert log.project.row(user_id) is None
 
@@ -31,7 +31,7 @@ def test_a_user_without_a_row_gets_one_in_the_same_transaction(log):
     assert log.rows() == []
 
 
-def test_a_user_whom_nobody_knows_leaves_the_reason(log):
+def test_an_unknown_user_is_recorded_with_the_reason(log):
     user_id = uuid4()
     assert log.record(event(actor_id=str(user_id), metadata={"kept": 1})) == (1, 0, 0)
     row = log.row()
@@ -57,7 +57,7 @@ def test_events_are_stored_while_syncing_is_impossible(log, how):
         assert log.record(*events) == (2, 0, 0)
     first, second = log.rows()
     assert (first["actor_id"], second["actor_id"]) == (str(synced), str(unsynced))
-    # Whoever has a row is linked, and whoever has none is not, with the reason in its place.
+    # Users with a row are linked. For others, the event has the reason instead.
     unreachable = how in {"missing", "renamed"}
     assert first["user_id"] == (None if unreachable else synced)
     if log.project.row(unsynced):
@@ -68,8 +68,8 @@ def test_events_are_stored_while_syncing_is_impossible(log, how):
         assert (BREAKAGES[how].sqlstate or "US002") in second["metadata"]["user_sync_error"]
 
 
-def test_a_users_table_that_is_locked_is_waited_for_and_then_left(log):
-    """PostgreSQL locks the referenced table to check even a null, so nothing can be stored meanwhile."""
+def test_a_locked_users_table_is_waited_for_until_the_lock_time_out(log):
+    """PostgreSQL locks the referenced table even to check a null, so nothing can be stored meanwhile."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     with broken_users_table(
         log.project.database.dsn(),
@@ -85,7 +85,7 @@ def test_a_users_table_that_is_locked_is_waited_for_and_then_left(log):
     assert log.row()["user_id"] == user_id
 
 
-def test_a_row_that_somebody_holds_costs_nobody_else_the_link(log, session):
+def test_a_locked_row_costs_no_other_user_the_link(log, session):
     held, free = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
     unsynced = log.project.auth.sign_up_email("eve@example.com")
     forget(log, unsynced)
@@ -100,7 +100,7 @@ def test_a_row_that_somebody_holds_costs_nobody_else_the_link(log, session):
     assert links[str(unsynced)]["user_id"] == unsynced
     assert links[str(held)]["user_id"] is None
     assert links[str(held)]["metadata"]["user_sync_error"].startswith("55P03")
-    assert log.project.failure(held) is None  # being held is no fault of the user's
+    assert log.project.failure(held) is None  # a lock is not a sync failure
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_only_a_user_is_linked(log, fields, linked):
     assert log.row()["metadata"] == {}
 
 
-def test_an_actor_who_is_no_uuid_is_linked_to_nobody(log):
+def test_an_actor_that_is_not_a_uuid_is_not_linked(log):
     assert log.record(event(actor_id="import-job")) == (1, 0, 0)
     assert (log.row()["actor_id"], log.row()["user_id"], log.row()["metadata"]) == ("import-job", None, {})
 
@@ -132,7 +132,7 @@ def test_the_user_may_be_another_than_the_actor(log):
 
 
 def test_a_user_who_is_being_deleted_cannot_break_the_foreign_key(log, session):
-    """The row's deletion is not committed yet when the events come."""
+    """The row's deletion is not committed yet when the events are recorded."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     other = session()
     with other.transaction():
@@ -142,8 +142,8 @@ def test_a_user_who_is_being_deleted_cannot_break_the_foreign_key(log, session):
 
 
 @pytest.mark.one_isolation_level
-def test_a_user_stays_until_the_batch_is_in(log, session):
-    """The deletion comes when the events are there and not committed yet."""
+def test_a_user_stays_until_the_batch_is_committed(log, session):
+    """The deletion starts when the events are stored and not committed yet."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     writer, deleter = session(), session()
     delete = f'delete from {log.project.users} where "{log.project.settings.key}" = %s'

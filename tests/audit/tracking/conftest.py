@@ -1,4 +1,4 @@
-"""A project, its owner's connection, and tables that are tracked on it."""
+"""A project, its owner's connection, and tracked tables."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ is_secret = Redactor().is_secret
 
 @dataclass(frozen=True)
 class Tracker:
-    """Tracks tables of a project, and says what was recorded of them."""
+    """Tracks tables of a project, and returns the recorded events."""
 
     project: Project
 
     def execute(self, statement: str, *parameters: Any) -> psycopg.Cursor[Any]:
-        """Run something as ``postgres``; without parameters it may be several statements."""
+        """Run SQL as ``postgres``; without parameters, it may be several statements."""
         return self.project.owner.execute(statement, parameters or None)
 
     def plan(self, table: str, **options: Any) -> TrackingPlan:
@@ -51,7 +51,7 @@ class Tracker:
         return run(tracked_tables.tracked(self.project.settings, is_secret), self.project.owner)
 
     def events(self, fields: str = "action, entity_id, changes") -> list[Any]:
-        """What was recorded, in the order in which it happened; single values if it is one field."""
+        """The recorded events in order; single values if only one field is requested."""
         rows = self.project.owner.execute(
             f"select {fields} from public.audit_logs where source = 'trigger' "
             "order by occurred_at, action, entity_id"
@@ -66,7 +66,7 @@ class Tracker:
 
     @contextmanager
     def session(self, **settings: str) -> Iterator[psycopg.Connection[Any]]:
-        """Another session, in one transaction, with settings that hold for that transaction."""
+        """Another session in one transaction, with settings that end with the transaction."""
         with self.project.database.connect("postgres", autocommit=False) as connection:
             for name, value in settings.items():
                 connection.execute("select set_config(%s, %s, true)", [name.replace("__", "."), value])

@@ -1,4 +1,4 @@
-"""Many tracked tables: doctor asks about all at once, and rollback holds the locks of a few at a time."""
+"""Many tracked tables: doctor inspects all at once, and rollback locks a few at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def track_tables(project, names):
 
 
 def statements_of(plan, connection):
-    """What the plan sends."""
+    """The statements that the plan sends."""
     said = []
 
     def listening():
@@ -41,7 +41,7 @@ def statements_of(plan, connection):
     return said
 
 
-def test_doctor_asks_no_more_for_six_tables_than_for_one(project):
+def test_doctor_sends_the_same_queries_for_six_tables_as_for_one(project):
     track_tables(project, ["bolts"])
     one = len(statements_of(examine(project.settings), project.owner))
     track_tables(project, ['nu"ts', "a, b", "{x}", "back\\slash", "ring"])
@@ -54,7 +54,7 @@ def test_rollback_takes_a_few_tables_at_a_time(project, monkeypatch):
     track_tables(project, ["a", "b", "c", "d", "e"])
     monkeypatch.setattr(uninstall, "TABLES_AT_ONCE", 2)
     said = statements_of(installation.rollback(project.settings), project.owner)
-    assert said.count("commit") == 1 + 3 + 1  # the plan, the tables, everything else
+    assert said.count("commit") == 1 + 3 + 1  # the plan, the tables, the rest
     triggers = "select count(*) from pg_trigger where tgname like 'usersync%'"
     assert project.owner.execute(triggers).fetchone() == (0,)
 

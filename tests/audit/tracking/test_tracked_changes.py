@@ -1,4 +1,4 @@
-"""What is recorded of a table that is tracked."""
+"""What is recorded of a tracked table."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_event_has_the_fields_that_every_event_has(tracker):
     assert abs((UUID(str(event_id)).int >> 80) - milliseconds) < 60_000
 
 
-def test_an_upsert_is_what_it_did_to_each_row(tracker):
+def test_an_upsert_is_recorded_as_insert_or_update_of_each_row(tracker):
     tracker.execute(PRODUCTS)
     tracker.track("products")
     tracker.execute("insert into products values (1, 'Bolt', 5)")
@@ -65,7 +65,7 @@ def test_an_upsert_is_what_it_did_to_each_row(tracker):
     ]
 
 
-def test_merge_and_copy_are_seen(tracker):
+def test_merge_and_copy_are_recorded(tracker):
     tracker.execute(PRODUCTS)
     tracker.track("products")
     with tracker.project.owner.cursor().copy("copy products from stdin") as copy:
@@ -96,7 +96,7 @@ def test_a_key_of_several_columns_is_a_json_array(tracker):
 def test_a_row_whose_key_changes_can_be_followed(tracker):
     tracker.execute(PRODUCTS + "; insert into products values (1, 'Bolt', 5), (2, 'Nut', 6), (3, 'Screw', 7)")
     tracker.track("products")
-    # Each takes the key of the next one: matched by key, all of it would be wrong.
+    # Each row takes the key of the next one: pairing by key would be wrong for all of them.
     tracker.execute("alter table products drop constraint products_pkey, add primary key (id) deferrable")
     tracker.execute("update products set id = id % 3 + 1")
     assert tracker.events("entity_id, metadata ->> 'previous_entity_id', changes") == [
@@ -106,7 +106,7 @@ def test_a_row_whose_key_changes_can_be_followed(tracker):
     ]
 
 
-def test_without_a_key_a_row_is_known_by_what_it_holds(tracker):
+def test_without_a_key_a_hash_identifies_the_row(tracker):
     tracker.execute("create table notes (body text, stars int)")
     plan = tracker.track("notes")
     assert plan.key == ()
@@ -124,7 +124,7 @@ def test_without_a_key_a_row_is_known_by_what_it_holds(tracker):
     assert deleted[0][3] == {"stars": [3, None]}
 
 
-def test_a_unique_key_that_refuses_null_serves_where_there_is_no_primary_key(tracker):
+def test_a_unique_not_null_key_replaces_a_missing_primary_key(tracker):
     tracker.execute("create table codes (label text, code text not null unique, maybe int unique)")
     plan = tracker.track("codes")
     assert plan.key == ("code",)
@@ -232,7 +232,7 @@ def test_the_same_values_are_recorded_whatever_the_session_is_set_to(tracker):
     ]
 
 
-def test_huge_values_are_cut_as_the_python_side_cuts_them(tracker):
+def test_huge_values_are_cut_as_in_python(tracker):
     assert Limits().text == TEXT_LIMIT
     text, document, content = "ä" * 20_000, {"a": "b" * 1_000_000}, b"\xff" * 100_000
     tracker.execute(
@@ -253,7 +253,7 @@ def test_huge_values_are_cut_as_the_python_side_cuts_them(tracker):
     assert changes["document"] == [None, cut(written, TEXT_LIMIT)]
 
 
-def test_secrets_are_redacted_and_their_change_is_not(tracker):
+def test_secrets_are_redacted_and_their_change_is_recorded(tracker):
     tracker.execute(
         "create table accounts (id int primary key, password text, api_key jsonb, tokens_used int)"
     )
@@ -276,7 +276,7 @@ def test_a_key_that_is_a_secret_is_recorded_as_its_hash(tracker):
     ]
 
 
-def test_only_the_columns_that_were_chosen_are_recorded(tracker):
+def test_only_the_chosen_columns_are_recorded(tracker):
     tracker.execute("create table products (id int primary key, name text, qty int, seen_at int)")
     tracker.track("products", columns=("name", "qty"), exclude=("qty",))
     tracker.execute("insert into products values (1, 'Bolt', 5, 0)")

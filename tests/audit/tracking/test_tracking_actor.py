@@ -1,4 +1,4 @@
-"""Who did it: as the application says, else as the gateway says, else as the database says."""
+"""The actor: from the application's setting, else from the JWT claims, else the database role."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def insert(tracker, **settings):
         session.execute("insert into products (name) values ('Bolt')")
 
 
-def test_a_setting_of_the_transaction_comes_first(tracker):
+def test_the_transactions_setting_has_precedence(tracker):
     user_id = tracker.project.auth.sign_up_email("ada@example.com")
     insert(
         tracker,
@@ -42,7 +42,7 @@ def test_a_user_without_a_row_is_named_and_not_linked(tracker):
     assert tracker.events("actor_id, user_id, metadata ->> 'original_user_id'") == [(unknown, None, unknown)]
 
 
-def test_a_user_whom_somebody_is_deleting_is_not_waited_for(tracker):
+def test_recording_does_not_wait_for_a_users_deletion(tracker):
     user_id = tracker.project.auth.sign_up_email("ada@example.com")
     with tracker.session() as deleting:
         deleting.execute(f"select from {tracker.project.users} for update")
@@ -58,13 +58,13 @@ def test_a_user_whom_somebody_is_deleting_is_not_waited_for(tracker):
         ({"role": "anon"}, ("anon", "anonymous", "jwt", False)),
     ],
 )
-def test_the_claims_of_the_gateway_come_second(tracker, claims, actor):
+def test_jwt_claims_are_used_without_a_setting(tracker, claims, actor):
     insert(tracker, role=claims["role"], request__jwt__claims=json.dumps(claims))
     assert tracker.events(ACTOR) == [actor]
     assert tracker.events("metadata ->> 'role', metadata ->> 'db_role'") == [(claims["role"], "postgres")]
 
 
-def test_the_role_comes_last(tracker):
+def test_the_role_is_used_without_setting_and_claims(tracker):
     insert(tracker)
     insert(tracker, role="authenticated")
     assert tracker.events(ACTOR) == [
@@ -74,13 +74,13 @@ def test_the_role_comes_last(tracker):
 
 
 @pytest.mark.parametrize("claims", ["no json", "[]", "5", '{"sub": {"a": 1}}', '"x"'])
-def test_claims_that_cannot_be_read_are_no_reason_to_record_nothing(tracker, claims):
+def test_changes_are_recorded_with_unreadable_claims(tracker, claims):
     insert(tracker, request__jwt__claims=claims, usersync__ip="no address")
     assert tracker.events("metadata ->> 'ip'") == ["no address"]
     assert not tracker.rejects()
 
 
-def test_settings_that_do_not_fit_are_made_to_fit(tracker):
+def test_invalid_settings_are_shortened_or_replaced(tracker):
     insert(
         tracker, usersync__actor_id="a" * 300, usersync__actor_type="emperor", usersync__request_id="r" * 300
     )
@@ -96,7 +96,7 @@ def test_a_setting_ends_with_its_transaction(tracker):
     assert tracker.events("metadata ->> 'actor_source'") == ["setting", "role"]
 
 
-def test_whoever_forges_an_actor_shows(tracker):
+def test_a_forged_actor_is_recorded_with_its_source(tracker):
     with tracker.session(usersync__actor_id="somebody") as session:
         session.execute("set local role authenticated")
         session.execute("insert into products (name) values ('Bolt')")

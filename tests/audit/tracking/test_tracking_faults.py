@@ -1,4 +1,4 @@
-"""Promise P4 for row tracking: whatever happens to the log, the application's statement succeeds."""
+"""Promise P4 for row tracking: the application's statement succeeds in any state of the log."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_what_the_log_does_not_take_is_put_aside(tracker, fault):
+def test_changes_that_the_log_does_not_accept_are_rejected(tracker, fault):
     tracker.execute(fault)
     write_all(tracker)
     assert [row[:3] for row in tracker.rejects()] == REJECTED
 
 
-def test_what_was_put_aside_can_be_handed_in_again(tracker):
+def test_rejected_changes_can_be_retried(tracker):
     tracker.execute("alter table public.audit_logs rename to gone")
     write_all(tracker)
     tracker.execute("alter table public.gone rename to audit_logs")
@@ -62,7 +62,7 @@ def test_what_was_put_aside_can_be_handed_in_again(tracker):
     assert tracker.events() == REJECTED
 
 
-def test_if_nothing_can_be_kept_there_is_a_warning(tracker):
+def test_if_a_change_cannot_be_stored_there_is_a_warning(tracker):
     heard = []
     tracker.execute("drop table public.audit_logs cascade; drop table usersync.audit_rejects")
     tracker.project.owner.add_notice_handler(lambda notice: heard.append(notice.message_primary))
@@ -104,7 +104,7 @@ def test_a_lock_on_the_users_table_delays_no_more(tracker):
 
 
 def test_a_statement_that_is_cancelled_is_cancelled(tracker):
-    # query_canceled is somebody's wish, and not a fault of recording.
+    # query_canceled is requested by a session. It is not an error of recording.
     tracker.execute(
         "create function public.slow() returns trigger language plpgsql as "
         "$$ begin perform pg_sleep(60); return new; end $$; "
@@ -117,7 +117,7 @@ def test_a_statement_that_is_cancelled_is_cancelled(tracker):
         session.execute("insert into products values (1, 'Bolt', 5)")
 
 
-def test_a_column_that_is_dropped_or_renamed_later_stops_nothing(tracker):
+def test_a_dropped_or_renamed_column_fails_no_statement(tracker):
     tracker.execute(
         "alter table products drop column name; alter table products rename column qty to quantity"
     )
@@ -141,7 +141,7 @@ def test_a_column_that_is_dropped_or_renamed_later_stops_nothing(tracker):
     assert (tracker.tracked()[0].reasons, tracker.tracked()[0].state) == ((), "current")
 
 
-def test_columns_that_are_left_survive_a_stale_definition(tracker):
+def test_remaining_columns_are_recorded_with_a_stale_definition(tracker):
     tracker.execute("alter table products drop column name")
     tracker.execute("insert into products values (1, 5), (2, 6)")
     tracker.execute("update products set qty = qty * 2, id = id + 1 where id = 2")
@@ -161,7 +161,7 @@ def test_a_column_that_was_added_later_waits_until_the_table_is_tracked_again(tr
 
 
 @pytest.mark.parametrize("type", ["text", "json", "bigint", "point", "bytea"])
-def test_a_column_that_changes_its_type_stops_nothing(tracker, type):  # noqa: A002
+def test_a_changed_column_type_fails_no_statement(tracker, type):  # noqa: A002
     using = "null" if type in {"point", "bytea"} else f"qty::text::{type}"
     value = {"point": "'(1,2)'", "json": "'8'", "bytea": r"'\x01'"}.get(type, "8")
     tracker.execute(
@@ -172,7 +172,7 @@ def test_a_column_that_changes_its_type_stops_nothing(tracker, type):  # noqa: A
     assert tracker.events("action") == ["products.inserted", "products.updated"]
 
 
-def test_every_column_is_read_right_when_the_definition_is_stale(tracker):
+def test_every_column_is_read_correctly_with_a_stale_definition(tracker):
     tracker.execute("create type mood as enum ('glad', 'very, \"sad\"')")
     tracker.execute("create domain price as numeric")
     tracker.execute(
@@ -206,7 +206,7 @@ def test_every_column_is_read_right_when_the_definition_is_stale(tracker):
     assert not tracker.rejects()
 
 
-def test_secrets_stay_redacted_when_the_definition_is_stale(tracker):
+def test_secrets_stay_redacted_with_a_stale_definition(tracker):
     tracker.execute("create table accounts (id int primary key, password text, other int, note text)")
     tracker.track("accounts", exclude=("note",))
     tracker.execute("alter table accounts drop column other")

@@ -1,4 +1,4 @@
-"""Tracking a table, again, otherwise, no more; and who may."""
+"""Tracking a table, changing its options, untracking it, and the required privileges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from usersync.transports.run import run
 
 PRODUCTS = "create table products (id int primary key, name text, qty int)"
 
-# Whatever could be left behind: functions, triggers, privileges, comments, dependencies, settings.
+# Everything that could be left behind: functions, triggers, privileges, comments, dependencies, settings.
 CATALOG = """
     select 'function', oid::regprocedure::text, proacl::text
     from pg_proc where pronamespace = 'usersync'::regnamespace
@@ -41,7 +41,7 @@ CATALOG = """
 """
 
 
-def test_untracking_leaves_what_was_there(tracker):
+def test_untracking_restores_the_former_state(tracker):
     tracker.execute(PRODUCTS)
     tracker.execute(
         "create function public.mine() returns trigger language plpgsql as $$ begin return null; end $$; "
@@ -57,14 +57,14 @@ def test_untracking_leaves_what_was_there(tracker):
     assert tracker.tracked() == ()
 
 
-def test_the_plan_is_what_is_done_and_writes_nothing(tracker):
+def test_the_plan_matches_the_changes_and_writes_nothing(tracker):
     tracker.execute(PRODUCTS)
     before = tracker.execute(CATALOG).fetchall()
     plan = tracker.plan("products")
     assert tracker.execute(CATALOG).fetchall() == before
     assert [change.kind for change in plan.changes] == ["create"] * 4 + ["alter"] + ["create"] * 4
     assert [change.busy for change in plan.changes] == [False] * 5 + [True] * 4
-    # What was shown can be run by hand, and is the same thing then.
+    # The displayed SQL can be run by hand, with the same result.
     tracker.execute("\n".join(change.sql for change in plan.changes))
     assert tracker.plan("products").changes == ()
     assert tracker.tracked()[0].state == "current"
@@ -75,7 +75,7 @@ def test_tracking_twice_changes_nothing_and_other_options_replace_the_first(trac
     assert tracker.track("products").changes
     assert tracker.track("products").changes == ()
     again = tracker.track("products", exclude=("qty",))
-    # No trigger is made again, so the table is not locked.
+    # No trigger is created again, so the table is not locked.
     assert not any(change.busy for change in again.changes)
     (table,) = tracker.tracked()
     assert (table.columns, table.options) == (("id", "name"), TrackOptions(exclude=("qty",)))
@@ -83,7 +83,7 @@ def test_tracking_twice_changes_nothing_and_other_options_replace_the_first(trac
     assert tracker.events("changes") == [{"id": [None, 1], "name": [None, "Bolt"]}]
 
 
-def test_a_table_that_was_renamed_goes_on_under_its_old_name(tracker):
+def test_a_renamed_table_is_recorded_under_its_old_name(tracker):
     tracker.execute(PRODUCTS)
     tracker.track("products")
     tracker.execute("alter table products rename to articles")
@@ -92,7 +92,7 @@ def test_a_table_that_was_renamed_goes_on_under_its_old_name(tracker):
     (table,) = tracker.tracked()
     assert (table.table.name, table.state, table.broken) == ("articles", "stale", False)
     assert table.reasons == ("renamed since: events have the name public.products",)
-    # A new table of the old name does not take the functions of the other away.
+    # A new table with the old name does not replace the functions of the renamed table.
     tracker.execute(PRODUCTS)
     tracker.track("products")
     tracker.execute("insert into articles values (2, 'Nut', 6); insert into products values (3, 'Screw', 7)")
@@ -112,22 +112,22 @@ def test_a_table_that_was_renamed_goes_on_under_its_old_name(tracker):
     ).fetchone() == (4,)
 
 
-def test_the_command_that_brings_a_table_up_to_date_keeps_its_options(tracker):
+def test_the_command_to_track_again_keeps_the_options(tracker):
     tracker.execute(
         'create table products (id int primary key, name text, "odd name" text, api_token text, qty int)'
     )
     tracker.track("products", exclude=("odd name", "qty"), reveal=("api_token",))
     tracker.execute("alter table products add column price int, drop column qty")
     (table,) = tracker.tracked()
-    # What is gone cannot be named any more.
+    # A dropped column cannot be named any more.
     assert table.command == ("usersync audit track public.products --exclude 'odd name' --reveal api_token")
     tracker.track("products", columns=("name",))
     tracker.execute("alter table products drop column name")
-    # Without its only column, this would mean all of them.
+    # Without its only column, the option would mean all columns.
     assert tracker.tracked()[0].command == "usersync audit track public.products --columns name"
 
 
-def test_a_table_that_was_dropped_is_named_and_can_be_forgotten(tracker):
+def test_a_dropped_table_is_reported_and_can_be_untracked(tracker):
     tracker.execute(PRODUCTS)
     tracker.track("products")
     tracker.execute("drop table products")
@@ -145,7 +145,7 @@ def test_a_table_that_was_dropped_is_named_and_can_be_forgotten(tracker):
         ("alter table products add primary key (id, name)", "the key changed to: id, name"),
     ],
 )
-def test_what_was_damaged_is_seen_and_mended(tracker, damage, reason):
+def test_damaged_tracking_is_reported_and_fixed(tracker, damage, reason):
     tracker.execute(PRODUCTS)
     if "add primary key" in damage:
         tracker.execute("alter table products drop constraint products_pkey")
@@ -158,7 +158,7 @@ def test_what_was_damaged_is_seen_and_mended(tracker, damage, reason):
     assert tracker.tracked()[0].state == "current"
 
 
-def test_a_function_that_somebody_edited_is_seen_and_mended(tracker):
+def test_an_edited_function_is_reported_and_fixed(tracker):
     tracker.execute(PRODUCTS)
     tracker.track("products")
     (name,) = tracker.execute(
@@ -192,8 +192,8 @@ def test_tracking_functions_of_an_earlier_release_record_until_apply_replaces_th
     assert tracker.events("metadata ->> 'tracking'")[-1] is None
 
 
-def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
-    """Their functions write into the table that the settings named when the table was tracked."""
+def test_apply_moves_tracked_tables_to_another_log(tracker):
+    """The functions write to the table that the settings named when the table was tracked."""
     settings, owner = tracker.project.settings, tracker.project.owner
     tracker.execute(PRODUCTS + "; create table altered (id int primary key, gone text)")
     tracker.track("products", exclude=("qty",))
@@ -209,7 +209,7 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     run(installation.apply(other), owner)
     tracker.execute("insert into products values (1, 'Bolt', 5, 'new')")
     assert tracker.rejects() == []
-    # Which columns are recorded is not for apply to change.
+    # apply does not change which columns are recorded.
     stored = tracker.execute("select changes from public.other_log").fetchall()
     assert stored == [({"id": [None, 1], "name": [None, "Bolt"]},)]
     tables = {str(each.table): each for each in run(tracked_tables.tracked(other), owner)}
@@ -217,7 +217,7 @@ def test_apply_has_tracked_tables_go_on_into_another_log(tracker):
     assert run(installation.plan(other), owner).changes == ()
 
 
-def test_apply_leaves_tracked_tables_alone_and_rollback_does_not(tracker):
+def test_apply_keeps_tracked_tables_and_rollback_untracks_them(tracker):
     settings, owner = tracker.project.settings, tracker.project.owner
     tracker.execute(PRODUCTS)
     tracker.track("products")
@@ -245,8 +245,8 @@ def test_apply_leaves_tracked_tables_alone_and_rollback_does_not(tracker):
         ),
     ],
 )
-def test_what_is_personal_is_warned_of(tracker, table, columns, named):
-    """What is in the log is not taken out again, whatever becomes of the person."""
+def test_columns_with_personal_data_give_a_warning(tracker, table, columns, named):
+    """Recorded values stay in the log, even if the person is deleted."""
     tracker.execute(f"create table {table} ({columns})")
     said = [each for each in tracker.plan(table).findings if "personal" in each.message]
     assert [f"most likely in {named}." in each.message for each in said] == ([True] if named else [])
@@ -254,7 +254,7 @@ def test_what_is_personal_is_warned_of(tracker, table, columns, named):
         assert said[0].hint.endswith(f"--exclude {named.replace(', ', ',')}")
 
 
-def test_tables_of_users_are_warned_of_whatever_their_columns_are_called(tracker):
+def test_users_tables_give_a_warning_with_any_column_names(tracker):
     settings = tracker.project.settings
     for name in (settings.users_table, settings.source_table):
         assert any("personal" in each.message for each in tracker.plan(name.quoted).findings), name
@@ -272,7 +272,7 @@ def test_tables_of_users_are_warned_of_whatever_their_columns_are_called(tracker
         ("create table none ()", "none", SettingsError, "no column is left"),
     ],
 )
-def test_what_cannot_be_tracked_is_refused_in_words(tracker, make, table, error, message):
+def test_unsupported_tables_are_refused_with_a_reason(tracker, make, table, error, message):
     tracker.execute(make or "select")
     with pytest.raises(error, match=message.replace("$", r"\$")):
         tracker.track(table)
@@ -287,13 +287,13 @@ def test_what_cannot_be_tracked_is_refused_in_words(tracker, make, table, error,
         ({"reveal": ("x",)}, "--reveal: public.products has no column x"),
     ],
 )
-def test_options_that_cannot_be_are_refused_in_words(tracker, options, message):
+def test_invalid_options_are_refused_with_a_reason(tracker, options, message):
     tracker.execute(PRODUCTS)
     with pytest.raises(SettingsError, match=message):
         tracker.track("products", **options)
 
 
-def test_a_trigger_of_somebody_elses_with_our_name_is_not_replaced(tracker):
+def test_a_third_party_trigger_with_our_name_is_not_replaced(tracker):
     tracker.execute(PRODUCTS)
     tracker.execute(
         "create function public.mine() returns trigger language plpgsql as $$ begin return null; end $$; "
@@ -303,7 +303,7 @@ def test_a_trigger_of_somebody_elses_with_our_name_is_not_replaced(tracker):
         tracker.track("products")
 
 
-def test_the_privilege_that_is_missing_is_named(tracker):
+def test_the_missing_privilege_is_named(tracker):
     with tracker.project.database.connect("supabase_admin") as superuser:
         superuser.execute(
             "create role stranger; create schema foreign_land authorization stranger; set role stranger; "
@@ -317,7 +317,7 @@ def test_the_privilege_that_is_missing_is_named(tracker):
         plan = tracker.track("foreign_land.things")
         assert any("belongs to stranger" in finding.message for finding in plan.findings)
         superuser.execute("insert into foreign_land.things values (1)")
-        # Not the owner of the table, and gone all the same.
+        # The role does not own the table, but can untrack it.
         tracker.untrack("foreign_land.things")
         assert tracker.events("action, metadata ->> 'db_role'") == [
             ("foreign_land.things.inserted", "supabase_admin")
@@ -325,7 +325,7 @@ def test_the_privilege_that_is_missing_is_named(tracker):
         superuser.execute("reset role; drop schema foreign_land cascade; drop role stranger")
 
 
-def test_tracking_waits_for_a_busy_table_without_standing_in_the_way(tracker):
+def test_tracking_waits_for_a_busy_table_without_blocking_others(tracker):
     tracker.execute(PRODUCTS)
     database = tracker.project.database
     plan = tracking.track(tracker.project.settings, "products", TrackOptions(), lambda _: False)
@@ -333,7 +333,7 @@ def test_tracking_waits_for_a_busy_table_without_standing_in_the_way(tracker):
         busy.execute("insert into products values (1, 'Bolt', 5)")
         thread = threading.Thread(target=run, args=(plan, tracker.project.owner))
         thread.start()
-        # It has tried, and given up for now: others are let through in between.
+        # It has tried and given up its lock: other sessions run in between.
         _wait(
             watching,
             "select exists (select from pg_locks where not granted and relation = 'products'::regclass)",
@@ -351,8 +351,8 @@ def _wait(connection, condition):
     connection.execute(f"do $$ begin while not ({condition}) loop perform pg_sleep(0.002); end loop; end $$")
 
 
-def test_looking_at_a_table_locks_no_partition_of_the_log(tracker):
-    """Whoever writes to the log takes its table first: the other order can end in a deadlock."""
+def test_inspecting_a_table_locks_no_partition_of_the_log(tracker):
+    """Writers lock the log first: the opposite order can deadlock."""
     tracker.execute("create table products (id int primary key)")
     with tracker.project.owner.transaction():
         tracker.plan("products")
@@ -364,7 +364,7 @@ def test_looking_at_a_table_locks_no_partition_of_the_log(tracker):
 
 
 def test_no_text_depends_on_the_servers_version(tracker):
-    """A dump of one version is restored into another one, and changes go on being recorded."""
+    """A dump of one version is restored into another, and changes are still recorded."""
     tracker.execute("create table products (id int primary key, name text)")
     tracker.track("products")
     texts = tracker.project.owner.execute(

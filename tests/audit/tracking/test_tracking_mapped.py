@@ -1,4 +1,4 @@
-"""Tracking into an audit table of the application's own."""
+"""Tracking into an application's own audit table."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HISTORY = """
 """
 
 
-def test_fields_without_a_column_go_into_the_one_for_metadata(database, postgres):
+def test_fields_without_a_column_are_stored_in_metadata(database, postgres):
     postgres.execute(HISTORY)
     install(database, SETTINGS)
     run(tracking.track(SETTINGS, "products", TrackOptions(), lambda _: False), postgres)
@@ -53,7 +53,7 @@ def test_fields_without_a_column_go_into_the_one_for_metadata(database, postgres
     assert len(rows) == 2
 
 
-def test_what_does_not_fit_the_applications_columns_is_put_aside(database, postgres):
+def test_values_that_do_not_fit_the_applications_columns_are_rejected(database, postgres):
     postgres.execute(HISTORY + "create table labels (id text primary key)")
     install(database, SETTINGS)
     run(tracking.track(SETTINGS, "labels", TrackOptions(), lambda _: False), postgres)
@@ -64,7 +64,7 @@ def test_what_does_not_fit_the_applications_columns_is_put_aside(database, postg
 
 
 def test_the_order_in_which_columns_are_mapped_changes_nothing(database, postgres):
-    """The database keeps it in another than the file has it."""
+    """The database stores the columns in another order than the settings file."""
     postgres.execute(HISTORY)
     install(database, SETTINGS)
     stored = run(reading.installed_settings(), postgres)

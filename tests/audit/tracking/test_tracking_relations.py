@@ -1,4 +1,4 @@
-"""Tables that are more than a table: partitions, children, cascades, triggers of their own."""
+"""Tables with relations: partitions, children, cascades, triggers of the application."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ def partitioned(tracker):
     )
 
 
-def test_changes_through_a_partitioned_table_are_seen_in_every_partition(tracker):
+def test_changes_through_a_partitioned_table_are_recorded(tracker):
     partitioned(tracker)
     plan = tracker.track("readings")
     assert "partitioned" in plan.findings[0].message
     tracker.execute("insert into readings values (1, '2025-05-05', 1), (2, '2026-05-05', 2)")
     tracker.execute("update readings set value = value * 10")
-    # Moves between partitions, which the server does by deleting and inserting.
+    # Moves between partitions, which the server implements as delete and insert.
     tracker.execute("update readings set at = at + 365 where id = 1")
     tracker.execute("delete from readings where id = 2")
     events = tracker.events("action, entity_id, metadata ->> 'previous_entity_id', changes")
@@ -34,7 +34,7 @@ def test_changes_through_a_partitioned_table_are_seen_in_every_partition(tracker
     assert events[5][0] == "readings.deleted"
 
 
-def test_changes_of_a_partition_are_seen_if_it_is_tracked_too_and_never_twice(tracker):
+def test_changes_of_a_tracked_partition_are_recorded_once(tracker):
     partitioned(tracker)
     tracker.track("readings")
     tracker.execute("insert into readings_new values (1, '2026-05-05', 1)")
@@ -63,7 +63,7 @@ def test_partitions_can_still_be_attached(tracker):
     assert tracker.events("action") == ["readings.inserted", "later.inserted"]
 
 
-def test_a_row_that_a_trigger_swallows_on_its_way_does_not_make_up_a_story(tracker):
+def test_a_row_that_a_trigger_suppresses_gives_no_wrong_event(tracker):
     partitioned(tracker)
     tracker.execute(
         "create function public.swallow() returns trigger language plpgsql as $$ begin return null; end $$; "
@@ -77,7 +77,7 @@ def test_a_row_that_a_trigger_swallows_on_its_way_does_not_make_up_a_story(track
     assert {row[3] for row in tracker.rejects()} == {"22000"}
 
 
-def test_changes_through_a_parent_are_seen_in_its_children(tracker):
+def test_changes_through_a_parent_are_recorded_for_its_children(tracker):
     tracker.execute(
         "create table animals (id int primary key, name text); "
         "create table dogs (breed text) inherits (animals); "
@@ -92,7 +92,7 @@ def test_changes_through_a_parent_are_seen_in_its_children(tracker):
     ]
 
 
-def test_cascades_are_seen_row_by_row(tracker):
+def test_cascades_are_recorded_row_by_row(tracker):
     tracker.execute(
         "create table people (id int primary key); "
         "create table letters (id int primary key, "
@@ -102,7 +102,7 @@ def test_cascades_are_seen_row_by_row(tracker):
     )
     tracker.track("people")
     tracker.track("letters")
-    # The first letter is changed twice by one statement: once for each foreign key.
+    # One statement changes the first letter twice: once for each foreign key.
     tracker.execute("update people set id = 7 where id = 1")
     changes = [row for row in tracker.events("entity_type, entity_id, changes") if row[0] == "letters"]
     assert sorted(str(row) for row in changes) == [
@@ -118,7 +118,7 @@ def test_cascades_are_seen_row_by_row(tracker):
     assert not tracker.rejects()
 
 
-def test_triggers_of_the_applications_own(tracker):
+def test_triggers_of_the_application(tracker):
     tracker.execute(
         "create table products (id int primary key, qty int, changed_at int default 0); "
         "create table stock (id int primary key, qty int); insert into stock values (1, 0); "

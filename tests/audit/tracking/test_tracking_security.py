@@ -1,4 +1,4 @@
-"""Promise P7 for row tracking, and names that try to get out of their quotes."""
+"""Promise P7 for row tracking, and names that attempt SQL injection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def products(tracker):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_who_may_write_the_table_records_without_any_right_on_the_log(products, role):
+def test_a_role_that_may_write_the_table_needs_no_privilege_on_the_log(products, role):
     with products.session() as session:
         session.execute(f"set local role {role}")
         session.execute(
@@ -30,7 +30,7 @@ def test_who_may_write_the_table_records_without_any_right_on_the_log(products, 
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_nobody_can_call_the_functions_or_put_them_on_a_table_of_their_own(products, role):
+def test_no_role_can_call_the_functions_or_use_them_in_a_trigger(products, role):
     names = products.execute(
         "select oid::regprocedure::text, proname from pg_proc where proname ~ '^handle_changes'"
     )
@@ -49,7 +49,7 @@ def test_nobody_can_call_the_functions_or_put_them_on_a_table_of_their_own(produ
                 )
 
 
-def test_every_function_runs_with_a_path_that_nobody_can_bend(products):
+def test_every_function_has_a_fixed_search_path(products):
     rows = products.execute(
         "select prosecdef, proconfig, obj_description(oid, 'pg_proc') like 'usersync: %' from pg_proc "
         "where proname ~ '^handle_changes'"
@@ -61,7 +61,7 @@ def test_every_function_runs_with_a_path_that_nobody_can_bend(products):
         assert "search_path=pg_catalog, pg_temp" in config
 
 
-def test_temporary_objects_of_our_names_are_not_taken_for_ours(products):
+def test_temporary_objects_with_our_names_are_not_used(products):
     with products.session() as session:
         session.execute("create domain pg_temp.text as int; create domain pg_temp.jsonb as int")
         session.execute(
@@ -108,7 +108,7 @@ def quoted(name):
 
 
 @pytest.mark.parametrize("table", HOSTILE, ids=str)
-def test_names_stay_names(tracker, table):
+def test_hostile_names_are_quoted(tracker, table):
     owner = tracker.project.owner
     owner.execute(f"create schema if not exists {quoted(table.schema)}")
     columns = ", ".join(f"{quoted(column)} text" for column in COLUMNS)
@@ -129,7 +129,7 @@ def test_names_stay_names(tracker, table):
     kind = table.name if table.schema == "public" else f"{table.schema}.{table.name}"
     assert set(tracker.events("entity_type")) == {kind}
     assert tracker.tracked()[0].state == "current"
-    # The slow way, for a definition that is out of date, meets the same names.
+    # The slow path for a stale definition handles the same names.
     owner.execute(f"alter table {table.quoted} drop column name")
     owner.execute(f"update {table.quoted} set {quoted(COLUMNS[1])} = 'stale'")
     assert tracker.events("changes -> 'position' ->> 1, metadata ->> 'tracking'")[-1] == ("stale", "stale")
@@ -138,7 +138,7 @@ def test_names_stay_names(tracker, table):
     assert tracker.tracked() == ()
 
 
-def test_a_cast_of_a_type_that_somebody_else_owns_is_never_called(tracker):
+def test_a_cast_of_another_roles_type_is_never_called(tracker):
     with tracker.project.database.connect("supabase_admin") as session:
         session.execute(
             "create schema strange authorization service_role; set role service_role; "
