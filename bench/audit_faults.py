@@ -1,18 +1,18 @@
-"""What the audit log promises, attacked: kill -9 at random moments, malformed events, outages that last.
+"""Attacks on the audit log's promises: kill -9 at random moments, malformed events, outages that last.
 
 ::
 
     python bench/audit_faults.py [--only kills malformed …] [--kills 1000] [--minutes 2] [--json FILE]
 
-Kills: processes that record, several on one spool directory, are killed while the server goes away and comes
-back. Then the spool is drained, and every id that ``record()`` had returned must be in the table once.
+Kills: processes that record, several on one spool directory, are killed while the server stops and starts.
+Then the spool is drained, and every id that ``record()`` had returned must be in the table once.
 
-Malformed: of 100,000 events one in ten is; the good ones must be stored, and the others in the rejects.
+Malformed: of 100,000 events, one in ten is malformed. The others must be stored, and these be rejected.
 
-Outages: a process records at a steady rate before and during each; what is compared is how long ``record()``
-takes and what the memory does, and afterwards everything must be in the table once.
+Outages: a process records at a steady rate before and during each outage. The durations of ``record()`` and
+the use of memory are compared, and afterwards every event must be in the table once.
 
-Exits with 1 if an event is missing or doubled. Linux; a full disk needs the right to mount one.
+Exits with 1 if an event is missing or stored twice. Needs Linux; a full disk needs the right to mount one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 ATTACKS = Path(__file__).parent.parent / "tests" / "audit"
 sys.path.insert(0, str(ATTACKS))
 
-import tiny_disk  # noqa: E402 - from the suite, which has the same attacks
+import tiny_disk  # noqa: E402 - shared with the test suite
 from killing import kill_recorders  # noqa: E402 - likewise
 
 AT_ONCE = 4
@@ -59,7 +59,7 @@ BEFORE_S = 20.0
 
 
 def counts(database: SupabaseDatabase, promised: Path) -> dict[str, int]:
-    """How the table compares with a file of ids, one a line."""
+    """Compare the table with a file of ids, one a line."""
     with database.connect() as owner:
         owner.execute("set statement_timeout = 0; set work_mem = '256MB'")
         owner.execute("create temporary table promised (id uuid)")
@@ -79,11 +79,11 @@ def counts(database: SupabaseDatabase, promised: Path) -> dict[str, int]:
 
 @contextmanager
 def restless(server: EmbeddedPostgres) -> Iterator[list[str]]:
-    """Stop or kill the server now and then; yields what was done so far. It runs when this ends."""
+    """Stop or kill the server from time to time until the generator is closed. Yields the number so far."""
     over, done = threading.Event(), []
 
     def disturb() -> None:
-        while not over.wait(random.uniform(4, 10)):  # noqa: S311 - any moment will do
+        while not over.wait(random.uniform(4, 10)):  # noqa: S311 - not for security
             how = random.choice(["stop", "kill"])  # noqa: S311 - likewise
             getattr(server, how)()
             done.append(how)
@@ -100,7 +100,7 @@ def restless(server: EmbeddedPostgres) -> Iterator[list[str]]:
 
 
 def waits(path: Path) -> bool:
-    """Whether anything is left in a file of a spool besides what is kept of that which was delivered."""
+    """Whether a spool file has anything besides kept delivered events."""
     if path.suffix != ".spool":
         return not path.name.endswith((".lock", "-wal", "-shm"))
     with closing(connect(path, 1.0)) as connection:
@@ -149,7 +149,7 @@ def attack_by_kills(kills: int) -> dict[str, Any]:
 
 
 def attack_by_malformed(events: int = 100_000) -> dict[str, Any]:
-    """One event in ten is malformed, each in one of some ways."""
+    """One event in ten is malformed, each in one of several ways."""
     ways: list[dict[str, Any]] = [
         {"outcome": "maybe"},
         {"action": ""},
@@ -184,7 +184,7 @@ def attack_by_malformed(events: int = 100_000) -> dict[str, Any]:
     }
 
 
-# Outages: each a context in which the database does not take events.
+# Outages: each is a context in which the database does not accept events.
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def read_only(_: EmbeddedPostgres, database: SupabaseDatabase) -> Iterator[None]
 
 @contextmanager
 def full_disk(server: EmbeddedPostgres, _: SupabaseDatabase) -> Iterator[None]:
-    """The disk that the server is on is a small one: see main()."""
+    """The server's disk is small: see main()."""
     filler = server.log_path.parent.parent / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -244,7 +244,7 @@ def missing(_: EmbeddedPostgres, database: SupabaseDatabase) -> Iterator[None]:
 
 
 def end_writer(connection: psycopg.Connection[Any]) -> bool:
-    """End the session that sends events, so that it has to come back; whether there was one."""
+    """End the session that sends events. Returns whether there was one."""
     ended = connection.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'usersync-audit'"
     ).fetchall()
@@ -252,7 +252,7 @@ def end_writer(connection: psycopg.Connection[Any]) -> bool:
 
 
 class BlackHole:
-    """A proxy in a process of its own, so that its work is not ours, between the log and the server."""
+    """A proxy between the log and the server, in another process, so that its work is not measured."""
 
     def __init__(self, stack: ExitStack, host: str, port: int) -> None:
         command = [sys.executable, str(ATTACKS.parent / "proxy.py"), host, str(port)]
@@ -284,7 +284,7 @@ OUTAGES: dict[str, Callable[..., Any]] = {
 
 
 class Recording:
-    """Records at a steady rate, and keeps how long each call took, and the ids in a file."""
+    """Records at a steady rate, and stores the duration of each call, and the ids in a file."""
 
     def __init__(self, log: AuditLog, promised: Path, rate: float) -> None:
         self._log = log
@@ -294,7 +294,7 @@ class Recording:
         self.refused = 0
 
     def run(self, seconds: float) -> dict[str, float]:
-        # Made and touched beforehand: what is measured is the log's memory, not ours.
+        # Allocated and touched in advance: the log's memory is measured, not this object's.
         times = array("Q", [1] * int(seconds * self._rate))
         start, middle, due = resident(), 0, time.perf_counter()
         for n in range(len(times)):
@@ -324,7 +324,7 @@ class Recording:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
+    """This process's memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -355,7 +355,7 @@ def measure_outage(kind: str, minutes: float, rate: float, disk: Path | None) ->
         result = counts(database, place / "promised")
     lost = stats.dropped + stats.refused + stats.rejected + recording.refused
     bad = not arrived or lost or result["missing"] or result["doubled"]
-    # Else it was no outage.
+    # Otherwise it was not an outage.
     bad = bad or kept_out.waiting < during["events"]
     return {
         "outage": kind,
@@ -372,7 +372,7 @@ def measure_outage(kind: str, minutes: float, rate: float, disk: Path | None) ->
 
 
 def in_a_process_of_its_own(kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One outage; each has memory of its own, and one of them a disk."""
+    """Measure one outage, with fresh memory and, for one of them, a disk."""
     command = [sys.executable, __file__, "--outage", kind]
     command += ["--minutes", str(arguments.minutes), "--rate", str(arguments.rate)]
     with tempfile.TemporaryDirectory() as place:
@@ -401,13 +401,13 @@ def show_outage(row: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=1000, help="default 1000")
-    parser.add_argument("--minutes", type=float, default=2.0, help="of each outage, default 2")
+    parser.add_argument("--kills", type=int, default=1000, help="number of killed processes, default 1000")
+    parser.add_argument("--minutes", type=float, default=2.0, help="duration of each outage, default 2")
     parser.add_argument("--rate", type=float, default=1000.0, help="events a second, default 1000")
     parser.add_argument(
         "--only", nargs="+", choices=["kills", "malformed", *OUTAGES], help="default all of them"
     )
-    parser.add_argument("--json", type=Path, help="where to keep the figures")
+    parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--outage", choices=OUTAGES, help=argparse.SUPPRESS)
     parser.add_argument("--disk", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

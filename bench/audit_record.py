@@ -1,13 +1,13 @@
-"""How long record() takes: against a stdlib QueueHandler and a bare SQLite insert, in the same run.
+"""The duration of record(): against a stdlib QueueHandler and a bare SQLite insert, in the same run.
 
 ::
 
     python bench/audit_record.py [--events 20000] [--rounds 5] [--json FILE]
 
 The database is down (nothing listens) and up (an embedded PostgreSQL), with the writer at work in both.
-The variants take turns, so that what else the machine does hits all of them; the figures are the medians of
-the rounds. "paced" leaves half a millisecond between two events, as a busy service would; "flat out" leaves
-nothing, and then competes with its own writer for the interpreter.
+The variants take turns, so that other load of the machine affects all of them. The figures are the medians of
+the rounds. "paced" leaves half a millisecond between two events, like a busy service. "flat out" leaves no
+pause, so that recording competes with its own writer for the interpreter.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def queue_handler(_: ExitStack, __: Path) -> Callable[[], Any]:
 
 
 def sqlite_insert(stack: ExitStack, directory: Path) -> Callable[[], Any]:
-    """One INSERT of ready bytes and its commit, WAL, synchronous=OFF."""
+    """One INSERT of prepared bytes and its commit; WAL, synchronous=OFF."""
     connection = sqlite3.connect(directory / "bare.db", isolation_level=None)
     stack.callback(connection.close)
     connection.execute("pragma journal_mode = wal")

@@ -1,6 +1,6 @@
-"""Events into the audit log: our function and the whole way from the spool, against COPY and single INSERTs.
+"""Storing events: the SQL function, and the path from the spool, against COPY and single INSERTs.
 
-Same table, indexes and foreign key on, one connection, an emptied table each time.
+All use the same table with its indexes and foreign key, emptied each time, and one connection.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Event = dict[str, Any]
 
 
 def make_events(users: list[uuid.UUID], count: int) -> list[Event]:
-    """What an inventory application records in a day, in the order of its clock."""
+    """The events of an inventory application in a day, in the order of time."""
     start, chance = datetime.now(UTC) - timedelta(days=1), random.Random(1)  # noqa: S311
     return [_event(start + timedelta(seconds=86_400 * n / count), users, chance) for n in range(count)]
 
@@ -65,7 +65,7 @@ def _event(at: datetime, users: list[uuid.UUID], chance: random.Random) -> Event
 
 
 class HasOwner(Protocol):
-    """Whoever has a connection as the owner."""
+    """A database that gives a connection as the owner."""
 
     owner: psycopg.Connection[Any]
 
@@ -84,17 +84,17 @@ class Log:
         self._dsn = database.dsn()
 
     def store(self, way: Callable[[Log, list[Event]], None], count: int) -> float:
-        """Seconds an event of storing so many in an empty log."""
+        """Seconds an event of storing the events in an empty log."""
         self.empty()
         took = timed(lambda: way(self, self.events[:count]))
         self.check(count)
         return took / count
 
     def drain(self, count: int) -> float:
-        """Seconds an event of sending a spool that holds so many."""
+        """Seconds an event of sending a spool with the events."""
         self.empty()
         with tempfile.TemporaryDirectory() as directory:
-            # Nobody of that name can log in, so the events wait; the spool is that of the same database.
+            # No role of that name can log in, so the events wait in the spool of the same database.
             nobody = re.sub("//[^:@]*", "//nobody", self._dsn, count=1)
             log = AuditLog(nobody, spool_dir=directory, project="bench")
             with log.context(request_id="r-1", ip="203.0.113.7"):
@@ -146,9 +146,11 @@ def by_single_inserts(log: Log, events: list[Event]) -> None:
 
 
 def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of the table, and what each way takes."""
+    """The rows of the table, and the time of each way."""
     count = lab.options.events
-    logging.getLogger("usersync.audit").disabled = True  # it says that the database does not take events
+    logging.getLogger(
+        "usersync.audit"
+    ).disabled = True  # its warning that the database is unavailable is expected
     log = Log(lab, stack, count)
     times = take_turns(
         {

@@ -1,4 +1,4 @@
-"""Draws how the figures grow, from growth.json, as SVG: a panel for each, ours beside the limit."""
+"""Draws from growth.json how the figures grow, as SVG: one panel each, usersync beside the limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Point = tuple[int, float]
 
 
 def chart(document: Mapping[str, Any]) -> str:
-    """The whole picture. Panels that have a limit show it in grey."""
+    """The complete picture. Panels with a limit show it in grey."""
     panels = _panels(document["points"])
     rows = math.ceil(len(panels) / COLUMNS)
     width, height = COLUMNS * WIDTH, rows * HEIGHT + 24
@@ -31,7 +31,7 @@ def chart(document: Mapping[str, Any]) -> str:
     key = (
         f'<circle cx="16" cy="14" r="4" fill="{OURS}"/><text x="26" y="18">usersync</text>'
         f'<circle cx="106" cy="14" r="4" fill="{LIMIT}"/><text x="116" y="18">'
-        "the limit: one bare statement; of a sign-up, the recipe's trigger</text>"
+        "the limit: one bare statement; of a sign-up, the hand-written trigger</text>"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
@@ -42,7 +42,7 @@ def chart(document: Mapping[str, Any]) -> str:
 
 
 def _panels(points: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, list[Point]]]]:
-    """For each series its unit, and the points of ours and of the limit."""
+    """For each series its unit, and the points of usersync and of the limit."""
     panels: dict[str, tuple[str, dict[str, list[Point]]]] = {}
     for point in points:
         name, _, other = point["series"].partition(": the limit")
@@ -87,7 +87,7 @@ def _panel(name: str, unit: str, lines: Mapping[str, list[Point]]) -> Iterator[s
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20 … that is not less."""
+    """The next of 1, 2, 5, 10, 20 … that is not smaller."""
     power = 10 ** math.floor(math.log10(value)) if value > 0 else 1
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
 

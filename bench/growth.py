@@ -4,9 +4,9 @@
 
     python bench/growth.py [--sizes 10000,100000,1000000,10000000] [--rounds 5] [--out DIRECTORY]
 
-Writes growth.json. Each figure comes with what the same machine needs at least, measured at the same size: a
-bare statement, or the recipe's trigger for sign-ups. Ten million users need some 20 GB of disk, and more than
-ten times as long as one million.
+Writes growth.json. Each figure comes with its limit on the same machine at the same size: a bare statement,
+or the hand-written trigger for sign-ups. Ten million users need about 20 GB of disk, and more than ten times
+as long as one million.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 SIZES = "10000,100000,1000000"
 
-#: How many of each are done at each size.
+#: How many operations are run at each size.
 STATEMENTS, BATCHES, BATCH = 500, 4, 500
 
-#: How many sign-ups come before those that count, times STATEMENTS. What was filled last is in memory, if not
-#: all fits; these bring a part of each side there.
+#: How many sign-ups run before the measured ones, times STATEMENTS. After filling, only the newest data is in
+#: memory if not all fits; these load a part of both databases.
 WARM_UPS = 40
 
 EVENTS = """
@@ -61,7 +61,7 @@ EVENTS = """
 
 
 def main() -> None:
-    """Measure at each size, print the figures and keep them."""
+    """Measure at each size, print the figures and save them."""
     options = arguments()
     points = []
     started = time.time()
@@ -78,7 +78,7 @@ def main() -> None:
                 "seconds": round(time.time() - started),
                 "points": points,
             }
-            # After each size: the next takes ten times as long, and may be stopped.
+            # Saved after each size: the next takes ten times as long, and may be interrupted.
             options.out.mkdir(parents=True, exist_ok=True)
             text = json.dumps(document, indent=1, ensure_ascii=False)
             (options.out / "growth.json").write_text(text + "\n")
@@ -103,7 +103,7 @@ def arguments() -> argparse.Namespace:
 
 
 def at(lab: Lab, size: int) -> Iterator[dict[str, Any]]:
-    """All figures with so many users and as many events."""
+    """All figures for this number of users and events."""
     with ExitStack() as stack:
         here = filled(lab, stack, size)
         yield from reconciling(lab, here)
@@ -133,20 +133,22 @@ def reconciling(lab: Lab, here: Filled) -> Iterator[dict[str, Any]]:
 
 
 def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[dict[str, Any]]:
-    """Beside a database with as many users and the recipe's trigger, which does nothing for a sign-in."""
-    pasted = stack.enter_context(superuser_of(stack.enter_context(lab.database())))
-    pasted.execute("set session_replication_role = replica")
-    pasted.execute(sign_up.IMPORT % size)
-    pasted.execute(sign_up.RECIPE)
-    pasted.execute("insert into public.users (id, email) select id, email from auth.users")
-    sides = {"ours": here.superuser, "limit": pasted}
+    """Compared with a database with as many users and the hand-written trigger, which does nothing for a
+    sign-in.
+    """
+    hand_written = stack.enter_context(superuser_of(stack.enter_context(lab.database())))
+    hand_written.execute("set session_replication_role = replica")
+    hand_written.execute(sign_up.IMPORT % size)
+    hand_written.execute(sign_up.HAND_WRITTEN)
+    hand_written.execute("insert into public.users (id, email) select id, email from auth.users")
+    sides = {"ours": here.superuser, "limit": hand_written}
     for connection in sides.values():
         connection.execute("set session_replication_role = default")
         connection.execute("vacuum analyze auth.users, public.users")
-        # Neither side is to wait for the disk because the other's was read last.
+        # Otherwise one side would wait for the disk, because the other was read last.
         read_ahead(connection)
-    # The first change of a page after a checkpoint writes all of it to the WAL: on both sides, then.
-    pasted.execute("checkpoint")
+    # After a checkpoint, the first change of a page writes the complete page to the WAL: now on both sides.
+    hand_written.execute("checkpoint")
 
     def turns(statement: str) -> dict[str, Callable[[], float]]:
         return {side: (lambda c=each: _each(c, statement)) for side, each in sides.items()}
@@ -157,7 +159,7 @@ def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[
 
 
 def read_ahead(connection: psycopg.Connection[Any]) -> None:
-    """Bring the database's files into the system's cache."""
+    """Read the database's files into the system's cache."""
     row = connection.execute(
         "select current_setting('data_directory'), oid from pg_database where datname = current_database()"
     ).fetchone()
@@ -169,7 +171,7 @@ def read_ahead(connection: psycopg.Connection[Any]) -> None:
 
 
 def recording(lab: Lab, here: Filled, size: int) -> Iterator[dict[str, Any]]:
-    """With as many events in the log: a batch through our function, and an update of a tracked row."""
+    """With as many events in the log: a batch through the SQL function, and an update of a tracked row."""
     connection = here.superuser
     connection.execute(EVENTS, [size, min(size, 100_000)])
     connection.execute("vacuum analyze public.audit_logs")
@@ -200,7 +202,7 @@ def recording(lab: Lab, here: Filled, size: int) -> Iterator[dict[str, Any]]:
 
 
 class Batches:
-    """Events that are stored one batch after the other."""
+    """Events that are stored batch by batch."""
 
     def __init__(self, owner: psycopg.Connection[Any], events: Iterator[dict[str, Any]]) -> None:
         self.owner = owner
@@ -217,7 +219,7 @@ def _each(connection: psycopg.Connection[Any], loop: str) -> float:
 
 
 def pair(series: str, times: Times, unit: str) -> Iterator[dict[str, Any]]:
-    """The medians of ours and, where there is one, of the limit."""
+    """The medians of usersync and of the limit, if there is one."""
     for side, name in (("ours", series), ("limit", f"{series}: the limit")):
         if side in times:
             yield {"series": name, "value": round(statistics.median(times[side]) * 1e6, 3), "unit": unit}

@@ -1,6 +1,6 @@
-"""What the benchmarks share: one server with production settings, sides that take turns, rows of the table.
+"""Shared by the benchmarks: one server with production settings, sides that take turns, rows of the table.
 
-A figure compares our side with a named peer or limit in the same round, so that noise tells on both sides.
+A figure compares usersync with a named peer or limit in the same round, so that noise affects both sides.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from usersync.testing import SupabaseDatabase
 
-#: Durability as in production; memory as on a small server; and checkpoints and autovacuum at our own times
-#: only, because they would come in the middle of one side.
+#: Durability as in production, memory as on a small server. Checkpoints and autovacuum run only between the
+#: sides, because they would disturb one of them.
 SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -37,7 +37,7 @@ SETTINGS = {
     "autovacuum": "off",
 }
 
-#: Settings that ask for an audit log.
+#: Settings with an audit log.
 LOGGED = parse_settings({"audit": {"enabled": True}})
 
 Times = dict[str, list[float]]
@@ -49,7 +49,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 @dataclass(frozen=True)
 class Lab:
-    """The server that all benchmarks run on, and how much of each they do."""
+    """The server of all benchmarks, and how much of each they run."""
 
     server: EmbeddedPostgres
     cluster: SupabaseCluster
@@ -69,10 +69,10 @@ class Lab:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: what was measured, against whom, and what was aimed at.
+    """One row of the table: the figure, its peer, and the aim.
 
-    ``value`` is the median over all turns; between ``low`` and ``high`` is the middle half of them (of fewer
-    than eight, all). All are in ``unit``.
+    ``value`` is the median of all turns; the middle half of them is between ``low`` and ``high`` (with fewer
+    than eight turns, all of them). All are in ``unit``.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Row:
 
 
 def shown(value: float, unit: str) -> str:
-    """A figure with its unit, with as many digits as mean something."""
+    """A figure with its unit, with its significant digits."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     figure = f"{value:,.0f}" if value == round(value) else f"{value:,.{digits}f}"
     return f"{figure}{unit if unit in {TIMES, ''} else ' ' + unit}"
@@ -108,7 +108,7 @@ def shown(value: float, unit: str) -> str:
 
 @contextmanager
 def production_lab(options: Namespace) -> Iterator[Lab]:
-    """A server of its own, shaped like Supabase, with fsync on."""
+    """A new server, shaped like Supabase, with fsync on."""
     with (
         EmbeddedPostgres(version=options.pg, settings=SETTINGS) as server,
         SupabaseCluster.on(server) as cluster,
@@ -117,7 +117,7 @@ def production_lab(options: Namespace) -> Iterator[Lab]:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """How many seconds ``work`` takes."""
+    """The seconds that ``work`` takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -131,10 +131,10 @@ def take_turns(
     before: Callable[[], object] = lambda: None,
     warm_up: bool = True,
 ) -> Times:
-    """Run every side ``slices`` times a round, in another order each time, after ``before``.
+    """Run every side ``slices`` times a round, each time in another order, after ``before``.
 
-    Short turns are for short work: what disturbs the machine then disturbs all sides. The first round warms
-    up and does not count.
+    Short turns are for short work: a disturbance of the machine then affects all sides. The first round is a
+    warm-up and does not count.
     """
     times: Times = {name: [] for name in sides}
     for number in range(rounds + warm_up):
@@ -153,7 +153,7 @@ def _row(name: str, against: str, values: Sequence[float], **rest: Any) -> Row:
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float]:
-    """Where the middle half of many values lies; of few, all of them."""
+    """The range of the middle half of many values; of few values, of all."""
     if len(values) < 8:
         return min(values), max(values)
     low, _, high = statistics.quantiles(values, n=4)
@@ -161,25 +161,25 @@ def _spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def slower(name: str, against: str, times: Times, ours: str, theirs: str, **rest: Any) -> Row:
-    """How many times as long we take."""
+    """How many times as long usersync takes."""
     ratios = [mine / other for mine, other in zip(times[ours], times[theirs], strict=True)]
     return _row(name, against, ratios, **_both(times, ours, theirs), **rest)
 
 
 def faster(name: str, against: str, times: Times, ours: str, theirs: str, **rest: Any) -> Row:
-    """How many times as fast we are."""
+    """How many times as fast usersync is."""
     ratios = [other / mine for mine, other in zip(times[ours], times[theirs], strict=True)]
     return _row(name, against, ratios, sense="at least", **_both(times, ours, theirs), **rest)
 
 
 def over(name: str, against: str, times: Times, ours: str, theirs: str, **rest: Any) -> Row:
-    """How many microseconds we add."""
+    """How many microseconds usersync adds."""
     added = [(mine - other) * 1e6 for mine, other in zip(times[ours], times[theirs], strict=True)]
     return _row(name, against, added, unit="µs", **_both(times, ours, theirs), **rest)
 
 
 def share(name: str, against: str, times: Times, ours: str, theirs: str, *, base: str, **rest: Any) -> Row:
-    """How much of what they add to ``base`` we add to it. Of both, the median of what was added is taken."""
+    """The ratio of what usersync adds to ``base`` and what the peer adds, from the medians of both."""
     mine, other = (
         [with_it - without for with_it, without in zip(times[side], times[base], strict=True)]
         for side in (ours, theirs)
@@ -189,7 +189,7 @@ def share(name: str, against: str, times: Times, ours: str, theirs: str, *, base
 
 
 def plain(name: str, against: str, values: Sequence[float], unit: str, **rest: Any) -> Row:
-    """A figure that is no comparison, such as a count."""
+    """A figure without a comparison, such as a count."""
     return _row(name, against, values, unit=unit, **rest)
 
 
@@ -198,7 +198,7 @@ def _both(times: Times, ours: str, theirs: str) -> dict[str, str]:
 
 
 def microseconds(seconds: Sequence[float]) -> str:
-    """The median, shown as microseconds."""
+    """The median, in microseconds."""
     return shown(statistics.median(seconds) * 1e6, "µs")
 
 
@@ -208,7 +208,7 @@ def medians(times: Times) -> dict[str, float]:
 
 
 def superuser_of(database: SupabaseDatabase) -> psycopg.Connection[Any]:
-    """A superuser's connection that may take as long as it wants and empty whatever it wants."""
+    """A superuser's connection without time-outs, which may empty any table."""
     connection = database.connect("supabase_admin")
     connection.execute("set statement_timeout = 0")
     connection.execute("set usersync.maintaining = 'audit'")
@@ -216,7 +216,7 @@ def superuser_of(database: SupabaseDatabase) -> psycopg.Connection[Any]:
 
 
 def wal_bytes(connection: psycopg.Connection[Any], work: Callable[[], object]) -> float:
-    """How many bytes ``work`` writes to the write-ahead log."""
+    """The bytes that ``work`` writes to the write-ahead log."""
     (before,) = connection.execute("select pg_current_wal_insert_lsn()").fetchone() or ("",)
     work()
     row = connection.execute("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)", [before]).fetchone()

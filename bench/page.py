@@ -1,9 +1,9 @@
-"""Fills what the benchmarks kept into docs/performance.head.md. Called by docs/generate.py.
+"""Inserts the saved results of the benchmarks into docs/performance.head.md. Called by docs/generate.py.
 
 In the page, ``{{about}}`` is the machine, ``{{rows sign_up}}`` the rows of a benchmark,
-``{{profile sign_up}}`` what each way takes, ``{{growth}}`` the figures by size, ``{{kills}}``,
-``{{malformed}}`` and ``{{outages}}`` what came of the attacks, and
-``{{sign_up | sign-up | the recipe's trigger}}`` one figure: that benchmark's row of that name and peer.
+``{{profile sign_up}}`` the time of each way, ``{{growth}}`` the figures by size, ``{{kills}}``,
+``{{malformed}}`` and ``{{outages}}`` the results of the attacks, and
+``{{sign_up | sign-up | the hand-written trigger}}`` one figure: that benchmark's row of that name and peer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLACE = re.compile(r"\{\{([^{}]+)\}\}")
 
 
 def performance_page(head: str) -> str:
-    """The page, with every figure from the kept results. Raises LookupError for one that is not there."""
+    """The page with every figure from the saved results. Raises LookupError for a missing one."""
     results, growth, faults = (_kept(name) for name in ("results", "growth", "faults"))
 
     whole = {
@@ -50,7 +50,7 @@ def performance_page(head: str) -> str:
 
 
 def growth_chart() -> str:
-    """The picture of how everything grows."""
+    """The picture of how all figures grow."""
     return chart(_kept("growth"))
 
 
@@ -68,7 +68,7 @@ def _figure(results: Mapping[str, Any], which: str) -> str:
 
 
 def _profile(profile: Mapping[str, Any]) -> str:
-    """What each way takes: a column for each kind of work."""
+    """The time of each way: one column for each kind of work."""
     works = {name: figures for name, figures in profile.items() if isinstance(figures, dict)}
     flat = {name: figures for name, figures in works.items() if not _is_nested(figures)}
     ways = list(dict.fromkeys(way for figures in flat.values() for way in figures))

@@ -1,7 +1,7 @@
-"""Reconciling against the limit: one bare statement that does the same in one go.
+"""Reconciling against the limit: one bare statement that does the same at once.
 
-The bare INSERT … SELECT and the bare full join are what PostgreSQL can do at best, without pages, guards,
-ledger or resuming. Memory is that of the server process that did the work.
+The bare INSERT … SELECT and the bare full join are the best that PostgreSQL can do, without pages, guards,
+failures table or resuming. Memory is that of the server process that did the work.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ BARE_COMPARISON = """
     where row('@stored_auth_values') is distinct from row('@source_auth_values')
 """
 
-#: How many of a million users differ where a few do.
+#: How many of a million users differ in the benchmark with few differences.
 FEW = 100
 
 
 class Filled:
-    """One database with so many users in it."""
+    """One database with this number of users."""
 
     def __init__(self, database: SupabaseDatabase, users: int) -> None:
         self.superuser: psycopg.Connection[Any] = superuser_of(database)
@@ -65,7 +65,7 @@ class Filled:
         self.superuser.execute("vacuum analyze auth.users")
 
     def reconcile(self) -> float:
-        """Seconds a user of our run."""
+        """Seconds a user of a usersync run."""
         with UserSync(self.database.dsn()) as sync:
             took = timed(lambda: self._check(sync))
         return took / self._users
@@ -76,18 +76,18 @@ class Filled:
         assert not result.errors
 
     def reconcile_all(self) -> float:
-        """The same, nobody having a row."""
+        """The same, if no user has a row."""
         self.empty()
         return self.reconcile()
 
     def reconcile_analyzed_empty(self) -> float:
-        """The same, the planner having been told that the table is empty."""
+        """The same, if the planner has statistics of an empty table."""
         self.empty()
         self.superuser.execute("analyze public.users")
         return self.reconcile()
 
     def reconcile_few(self) -> float:
-        """The same, a few having another address, spread over all ids."""
+        """The same, if a few users have another address, spread over all ids."""
         self.superuser.execute(
             "update public.users set email = 'x' where id in (select id from (select id, row_number() over "
             f"(order by id) as n from public.users) as numbered where n % {max(1, self._users // FEW)} = 0)"
@@ -105,7 +105,7 @@ class Filled:
         return timed(lambda: self.superuser.execute(self._render(BARE_INSERT))) / self._users
 
     def paged_insert(self, hold: str) -> float:
-        """Seconds a user of the same by ranges of ids, each committed; holding the users' rows or not."""
+        """Like the INSERT, by ranges of ids, each committed; optionally with the users' rows locked."""
         self.empty()
         bounds = [
             id_
@@ -128,7 +128,7 @@ class Filled:
         return timed(lambda: self.superuser.execute(self._render(BARE_COMPARISON))) / self._users
 
     def one_by_one(self, count: int) -> float:
-        """Seconds a user of a loop that asks whether a row exists, and inserts it; a part of the users."""
+        """Seconds a user of a loop that checks for a row and inserts it, for a part of the users."""
         self.empty()
         with self.database.connect("postgres") as owner:
             users = owner.execute("select id, email from auth.users limit %s", [count]).fetchall()
@@ -140,7 +140,9 @@ class Filled:
             owner.execute("insert into public.users (id, email) values (%s, %s)", [user, email])
 
     def memory(self, *, missing: bool) -> float | None:
-        """Megabytes of its own that the server process of a run has; None where the system does not tell."""
+        """The private memory of the server process of a run, in megabytes; None if the system does not report
+        it.
+        """
         if missing:
             self.empty()
         with self.database.connect("postgres") as owner:
@@ -150,7 +152,7 @@ class Filled:
         return int(found[1]) / 1024 if found else None
 
     def settle(self) -> None:
-        """Everybody has a row, and the planner knows it."""
+        """Every user has a row, and the planner's statistics are current."""
         self.reconcile()
         self.superuser.execute("vacuum analyze public.users")
 
@@ -160,7 +162,7 @@ class Filled:
 
 
 def filled(lab: Lab, stack: ExitStack, users: int) -> Filled:
-    """A database with so many users, who have no rows yet."""
+    """A database with this number of users, who have no rows yet."""
     database = stack.enter_context(lab.database())
     install(database, LOGGED)
     here = Filled(database, users)
@@ -169,7 +171,7 @@ def filled(lab: Lab, stack: ExitStack, users: int) -> Filled:
 
 
 def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of the table, and what each way takes."""
+    """The rows of the table, and the time of each way."""
     users = lab.options.users
     here = filled(lab, stack, users)
     rounds = max(3, lab.rounds // 2)

@@ -1,4 +1,4 @@
-"""How long record() takes, as bench/audit_record.py measures it."""
+"""The duration of record(), as bench/audit_record.py measures it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AIMS = {"p50_us": 20.0, "p99_us": 100.0}
 
 
 def measure(lab: Lab, _: ExitStack) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of the table, and the figures of every variant. It starts a server of its own."""
+    """The rows of the table, and the figures of every variant. It starts its own server."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "record.json"
         rounds, events = str(lab.options.record_rounds), str(lab.options.record_events)
@@ -41,7 +41,7 @@ def measure(lab: Lab, _: ExitStack) -> tuple[list[Row], dict[str, Any]]:
 
 
 def _rows(found: dict[tuple[str, str], dict[str, float]], variant: str, pace: str) -> Iterator[Row]:
-    """p50 and p99 of one variant; of our default one against both peers at the same pace."""
+    """p50 and p99 of one variant; for the default variant, against both peers at the same pace."""
     ours = variant.startswith("record(), spool")
     for figure, aim in AIMS.items():
         theirs = ", ".join(f"{peer}: {found[peer, pace][figure]:.1f} µs" for peer in PEERS)

@@ -4,10 +4,9 @@
 
     python bench/run.py [--quick] [--only sign_up,reconcile] [--rounds 9] [--users 10000000] [--out DIRECTORY]
 
-Writes results.json and results.md into the directory, and prints the table. With ``--only``, what is in the
-directory of the other benchmarks stays. ``--quick`` takes a minute or
-two, and is for whoever has just changed something: its figures are of small tables and few rounds, and are
-written nowhere unless a directory is named.
+Writes results.json and results.md into the directory, and prints the table. With ``--only``, the saved
+results of the other benchmarks stay. ``--quick`` takes a minute or two, for a check after a change: its
+figures are of small tables and few rounds, and are saved only if ``--out`` is given.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ RESULTS = Path(__file__).parent / "results"
 
 BENCHMARKS = ("sign_up", "reconcile", "record", "audit_throughput", "tracking", "user_delete")
 
-#: Each size with its default, and what it is with --quick.
+#: Each size with its default, and its value with --quick.
 SIZES = {
-    "rounds": (9, 2, "how often each side runs"),
+    "rounds": (9, 2, "how many times each side runs"),
     "statements": (5_000, 1_000, "sign-ups, sign-ins and single-row changes in one transaction"),
     "commits": (500, 100, "the same, each with its commit"),
     "imported": (100_000, 20_000, "users imported in one statement"),
@@ -43,12 +42,12 @@ SIZES = {
     "bulk": (50_000, 10_000, "rows of a bulk change of a tracked table"),
     "deleted": (1_000_000, 20_000, "events of the user who is deleted"),
     "record_events": (20_000, 1_000, "events that are recorded"),
-    "record_rounds": (5, 1, "how often they are"),
+    "record_rounds": (5, 1, "rounds in which they are recorded"),
 }
 
 
 def main() -> None:
-    """Run what was asked for, print the table and keep it."""
+    """Run the selected benchmarks, print the table and save it."""
     options = arguments()
     with production_lab(options) as lab:
         found = {name: measured(name, lab) for name in options.only}
@@ -71,7 +70,7 @@ def main() -> None:
 
 
 def beside(kept: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """What was measured now, and what was measured before of the benchmarks that were not run now."""
+    """The new results, and the saved results of the benchmarks that were not run now."""
     rows = [row for row in kept["rows"] if row["benchmark"] not in new["took"]] + new["rows"]
     return new | {
         "took": kept["took"] | new["took"],
@@ -108,7 +107,7 @@ def arguments() -> argparse.Namespace:
     if options.out is None and not options.quick:
         options.out = RESULTS
     if options.out is not None:
-        # Now, and not after an hour.
+        # Checked now, and not after an hour.
         try:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -117,7 +116,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measured(name: str, lab: Lab) -> dict[str, Any]:
-    """Run one benchmark, saying how long it took."""
+    """Run one benchmark, and print how long it took."""
     sys.stderr.write(f"{name} … ")
     sys.stderr.flush()
     started = time.perf_counter()
@@ -133,7 +132,7 @@ def measured(name: str, lab: Lab) -> dict[str, Any]:
 
 
 def machine(lab: Lab) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and versions of the measurement."""
     packages = ("psycopg", "django-pghistory", "postgresql-audit")
     return {
         "system": f"{platform.system()} {platform.release()}",
@@ -152,7 +151,7 @@ def server_version(lab: Lab) -> str:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name, if the system reports it."""
     info = Path("/proc/cpuinfo")
     names = (
         [
@@ -167,7 +166,7 @@ def processor() -> str:
 
 
 def page(document: dict[str, Any]) -> str:
-    """Everything as Markdown."""
+    """All results as Markdown."""
     return f"{about(document)}\n\n{table(document['rows'])}\n"
 
 
@@ -184,8 +183,11 @@ def about(document: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as a Markdown table: the median, and where the middle half lies."""
-    lines = ["| what | against | aim | measured | spread | ours | theirs |", "|---|---|---|---|---|---|---|"]
+    """Rows as a Markdown table: the median, and the range of the middle half."""
+    lines = [
+        "| what | against | aim | measured | spread | usersync | alternative |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         value, low, high = (shown(row[each], row["unit"]) for each in ("value", "low", "high"))
         spread = "" if row["low"] == row["high"] else f"{low} to {high}"

@@ -1,7 +1,7 @@
-"""What usersync adds to a sign-up, a sign-in and an import, against pasted triggers and against none.
+"""What usersync adds to a sign-up, a sign-in and an import, against hand-written triggers and no trigger.
 
-Thousands of single-row statements in one transaction, so that nothing but the trigger is measured: a real
-sign-up hashes a password and commits, beside which all of it is small. Some are measured with the commit too.
+Thousands of single-row statements run in one transaction, so that only the trigger is measured: a real
+sign-up hashes a password and commits, which takes much longer. Some are measured with the commit too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VALUES = """
     'user' || {number} || '@example.com', '{{"provider": "email", "providers": ["email"]}}',
     '{{"full_name": "Ada Lovelace", "avatar_url": "https://example.com/a.png"}}', now(), now()
 """
-# Addresses come in no order where people sign up, and in that of the file where they are imported.
+# Addresses are in random order for sign-ups, and in the file's order for imports.
 ONE, OF_MANY = VALUES.format(number="gen_random_uuid()"), VALUES.format(number="n")
 
 SIGN_UPS = f"""do $$ begin for n in 1..%d loop
@@ -52,8 +52,8 @@ SIGN_IN = (
     "update auth.users set last_sign_in_at = clock_timestamp(), updated_at = clock_timestamp() where id = %s"
 )
 
-# The recipe that everybody pastes, with as many columns as its usual versions have. It protects nothing.
-RECIPE = """
+# The common hand-written trigger, with the columns of its usual versions. It protects nothing.
+HAND_WRITTEN = """
     create table public.users (id uuid primary key, email text, full_name text, avatar_url text);
     create function public.handle_new_user() returns trigger
     language plpgsql security definer set search_path = '' as $$
@@ -66,7 +66,7 @@ RECIPE = """
         for each row execute function public.handle_new_user();
 """
 
-# The same with the columns that usersync mirrors by default, and what they are mapped from.
+# The same with the columns that usersync mirrors by default, from the same sources.
 ALL_COLUMNS = """
     create table public.users (id uuid primary key, email text, phone text, full_name text, avatar_url text,
         is_anonymous boolean, email_confirmed_at timestamptz, phone_confirmed_at timestamptz,
@@ -85,12 +85,12 @@ ALL_COLUMNS = """
         for each row execute function public.handle_new_user();
 """
 
-# And in a block that catches what fails, with a time-out for locks: the least that can keep a sign-up alive.
+# And in a block that catches errors, with a lock time-out: the minimum that keeps a sign-up from failing.
 GUARDED = ALL_COLUMNS.replace(
     "set search_path = ''", "set search_path = '' set lock_timeout = '250ms'"
 ).replace("return new;", "return new; exception when others then raise warning 'not mirrored'; return new;")
 
-# What a trigger costs that does nothing, as the sign-up's and as the sign-in's.
+# The cost of a trigger that does nothing, for the sign-up and for the sign-in.
 NOTHING = """
     create table public.users (id uuid primary key);
     create function public.nothing() returns trigger
@@ -101,51 +101,56 @@ NOTHING = """
         for each row execute function public.nothing();
 """
 
-PASTED = {"recipe": RECIPE, "all columns": ALL_COLUMNS, "guarded": GUARDED, "nothing": NOTHING}
+PEERS = {
+    "hand-written trigger": HAND_WRITTEN,
+    "all columns": ALL_COLUMNS,
+    "guarded": GUARDED,
+    "nothing": NOTHING,
+}
 
 
-#: Each round is so many short turns.
+#: Each round has this number of short turns.
 SLICES = 10
 
 
 class Side:
-    """One database, and who signs up in it."""
+    """One database, and the sign-ups in it."""
 
     def __init__(self, database: SupabaseDatabase, *, has_users: bool) -> None:
         self.superuser = superuser_of(database)
         self._tables = "auth.users, public.users" if has_users else "auth.users"
 
     def sign_up(self, count: int) -> float:
-        """Seconds each, of so many in one transaction."""
+        """Seconds each, for sign-ups in one transaction."""
         return timed(lambda: self.superuser.execute(SIGN_UPS % count)) / count
 
     def sign_in(self, count: int) -> float:
-        """Seconds each, of so many in one transaction, of users who are there."""
+        """Seconds each, for sign-ins of existing users in one transaction."""
         return timed(lambda: self.superuser.execute(SIGN_INS % count)) / count
 
     def import_users(self, count: int) -> float:
-        """Seconds each, of so many in one statement, beginning with empty tables."""
+        """Seconds each, for an import in one statement into empty tables."""
         self.empty()
         return timed(lambda: self.superuser.execute(IMPORT % count)) / count
 
     def sign_up_each(self, count: int) -> float:
-        """Seconds each, of so many that a client commits one by one."""
+        """Seconds each, for sign-ups that a client commits one by one."""
         return timed(lambda: [self.superuser.execute(SIGN_UP) for _ in range(count)]) / count
 
     def sign_in_each(self, count: int) -> float:
-        """Seconds each, of so many that a client commits one by one."""
+        """Seconds each, for sign-ins that a client commits one by one."""
         users = [user for (user,) in self.superuser.execute("select id from auth.users limit %s", [count])]
         return timed(lambda: [self.superuser.execute(SIGN_IN, [user]) for user in users]) / len(users)
 
     def transaction_ids(self, count: int) -> float:
-        """How many transaction ids an import of so many takes."""
+        """The number of transaction ids that an import takes."""
         self.empty()
         before = self._next_id()
         self.superuser.execute(IMPORT % count)
         return self._next_id() - before
 
     def wal(self, count: int) -> dict[str, float]:
-        """Bytes of the write-ahead log that one sign-up and one sign-in write."""
+        """The bytes of write-ahead log of one sign-up and one sign-in."""
         self.empty()
         up = wal_bytes(self.superuser, lambda: self.superuser.execute(SIGN_UPS % count)) / count
         self.vacuum()
@@ -168,7 +173,7 @@ class Side:
 
 
 def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of the table, and where the time goes."""
+    """The rows of the table, and the distribution of the time."""
     sides, ours = make_sides(lab, stack)
     options = lab.options
 
@@ -180,7 +185,7 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
             before=lambda: [before(side) for side in sides.values()],
         )
 
-    # Whoever signs in has signed up.
+    # A sign-in needs a user.
     ups = turns(Side.sign_up, options.statements, Side.empty)
     ins = turns(Side.sign_in, options.statements, Side.vacuum)
     up_commits = turns(Side.sign_up_each, options.commits, Side.empty)
@@ -190,8 +195,8 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     )
     ids = [sides["usersync"].transaction_ids(options.imported) for _ in range(2)]
     rows = [
-        slower("sign-up", "the recipe's trigger", ups, "usersync", "recipe", limit=1.3),
-        slower("sign-up", "the recipe with our columns", ups, "usersync", "all columns"),
+        slower("sign-up", "the hand-written trigger", ups, "usersync", "hand-written trigger", limit=1.3),
+        slower("sign-up", "the hand-written trigger with all columns", ups, "usersync", "all columns"),
         over("sign-up, added", "no trigger", ups, "usersync", "none", limit=40),
         slower("sign-up and its commit", "no trigger", up_commits, "usersync", "none"),
         slower("sign-in and its commit", "no trigger", in_commits, "usersync", "none", limit=1.05),
@@ -200,16 +205,16 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
         over("sign-in, added", "a trigger that does nothing", ins, "usersync", "nothing"),
         share(
             "import, share of what it adds",
-            "the recipe",
+            "the hand-written trigger",
             imports,
             "usersync",
-            "recipe",
+            "hand-written trigger",
             base="none",
             limit=0.7,
         ),
         share(
             "import, share of what it adds",
-            "the recipe with our columns",
+            "the hand-written trigger with all columns",
             imports,
             "usersync",
             "all columns",
@@ -230,9 +235,9 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
 
 
 def make_sides(lab: Lab, stack: ExitStack) -> tuple[dict[str, Side], SupabaseDatabase]:
-    """No trigger, what is pasted, and usersync: a database each."""
+    """No trigger, hand-written triggers, and usersync: one database each."""
     sides = {"none": Side(stack.enter_context(lab.database()), has_users=False)}
-    for name, script in PASTED.items():
+    for name, script in PEERS.items():
         database = stack.enter_context(lab.database())
         with database.connect("postgres") as connection:
             connection.execute(script)

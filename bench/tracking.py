@@ -1,6 +1,6 @@
-"""What tracking a table costs, against no trigger, what others do, and the least that it can cost.
+"""The cost of tracking a table, against no trigger, other packages, and the minimum.
 
-One database, two tables for each way of tracking, alike but for the triggers. The ways take turns.
+One database has two tables for each way of tracking, equal except for the triggers. The ways take turns.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ create table {name} (
 )
 """
 
-# The least that recording in the same transaction can cost: no trigger, and events that are ready but for
-# their ids are inserted into the log; and into one that is like it but for its indexes, foreign key and
-# partitions.
+# The minimum for recording in the same transaction: without a trigger, prepared events get their ids and are
+# inserted into the log, and into a table like it without indexes, foreign key and partitions.
 READY = """
 create table ready (like public.audit_logs);
 insert into ready select * from public.audit_logs;
@@ -54,7 +53,7 @@ LIMIT_NAMES = {
     "to_bare_log": "a bare INSERT into a log without indexes",
 }
 
-#: Each round of single rows is so many short turns.
+#: Each round of single rows has this number of short turns.
 SLICES = 10
 
 UNTRACKED, OURS = "untracked", "usersync"
@@ -64,7 +63,7 @@ LOGS = ("json_log", "record_version", "bare_log", "activity")
 
 
 class Tracked:
-    """The tables of all ways, and what is done to them."""
+    """The tables of all ways, and the statements on them."""
 
     def __init__(self, connection: psycopg.Connection[Any], bulk: int, singles: int, commits: int) -> None:
         self.connection = connection
@@ -92,7 +91,7 @@ class Tracked:
         )
 
     def single_updates(self, way: str) -> float:
-        """Seconds an UPDATE of one row, thousands in one transaction: without client and commit."""
+        """Seconds an UPDATE of one row, thousands in one transaction, without client and commit."""
         return self._each(f'update "{way}" set quantity = quantity + 1 where id = n; {self._one_ready(way)}')
 
     def committed_updates(self, way: str) -> float:
@@ -110,7 +109,7 @@ class Tracked:
         return timed(update_each) / self.commits
 
     def settle(self) -> None:
-        """Empty all logs, so that no way finds a longer one than another."""
+        """Empty all logs, so that no way has a longer one than another."""
         for log in LOGS:
             self.connection.execute(f"truncate {log} cascade")
         self.connection.execute("truncate public.audit_logs")
@@ -148,7 +147,7 @@ WORKLOADS: dict[str, tuple[Callable[[Tracked, str], float], float | None]] = {
 
 
 def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of the table, and what each way takes."""
+    """The rows of the table, and the time of each way."""
     database = stack.enter_context(lab.database())
     settings = LOGGED
     install(database, settings)
@@ -179,7 +178,7 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
 
 
 def prepare(owner: psycopg.Connection[Any], settings: Settings, dsn: str, bulk: int) -> None:
-    """Make the tables of all ways, and have them tracked."""
+    """Create and track the tables of all ways."""
     owner.execute("set search_path = public")
     for way in WAYS:
         tables = (way, f"{way}_empty")

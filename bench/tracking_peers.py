@@ -1,6 +1,6 @@
-"""Ways of tracking a table: others' packages as they come, and triggers written from public descriptions.
+"""Ways of tracking a table: other packages unchanged, and triggers written from public descriptions.
 
-Each takes the owner's connection and the names of two tables, and has their changes recorded from then on.
+Each takes the owner's connection and the names of two tables, and records their changes from then on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import psycopg
 
-# What most recipes do: the whole row, before and after, into one table with two indexes.
+# What most hand-written triggers do: the complete row, before and after, into one table with two indexes.
 JSON_ROWS = """
 create table json_log (
     id bigint generated always as identity primary key, at timestamptz not null default now(), relation text,
@@ -35,9 +35,9 @@ JSON_ROWS_ON = """
 create trigger log_json after insert or update or delete on "{table}" for each row execute function log_json()
 """
 
-# What supa_audit is described to do: a row trigger for all tables, which looks the primary key up in the
-# catalog, makes a stable id of it (uuid v5 there, md5 here, which is cheaper), and writes the old and the
-# new row with their ids into one table with these indexes.
+# What supa_audit is described to do: a row trigger for all tables, which reads the primary key from the
+# catalog, makes a stable id of it (uuid v5 there, md5 here, which is cheaper), and writes the old and the new
+# row with their ids into one table with these indexes.
 GENERIC_ROWS = """
 create table record_version (
     id bigint generated always as identity primary key, record_id uuid, old_record_id uuid, op text not null,
@@ -87,7 +87,7 @@ create trigger audit after insert or update or delete on "{table}"
     for each row execute procedure insert_update_delete()
 """
 
-# A statement trigger that is handed the rows, and does nothing with them, in a guarded block.
+# A statement trigger with transition tables that does nothing, in a guarded block.
 NOTHING = """
 create function do_nothing() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $body$
@@ -109,7 +109,7 @@ create trigger b after update on "{table}" referencing old table as old_rows new
 
 
 def by_script(script: str, on: str) -> Any:
-    """A way that is SQL: once for all, and once for each table."""
+    """A way that consists of SQL: once per database, and once per table."""
 
     def install(connection: psycopg.Connection[Any], tables: tuple[str, ...], _: str) -> None:
         connection.execute(script)
@@ -120,7 +120,7 @@ def by_script(script: str, on: str) -> Any:
 
 
 def pghistory(_: psycopg.Connection[Any], tables: tuple[str, ...], dsn: str) -> None:
-    """django-pghistory as it is installed: an event table for each model, filled by its row triggers."""
+    """django-pghistory as installed: an event table for each model, filled by its row triggers."""
     import django  # noqa: PLC0415 - a peer, needed here only
     from django.conf import settings  # noqa: PLC0415 - likewise
 
@@ -168,7 +168,7 @@ def pghistory(_: psycopg.Connection[Any], tables: tuple[str, ...], dsn: str) -> 
 
 
 def postgresql_audit(_: psycopg.Connection[Any], tables: tuple[str, ...], dsn: str) -> None:
-    """postgresql-audit as it is installed: one table of activities, filled by its statement triggers."""
+    """postgresql-audit as installed: one table of activities, filled by its statement triggers."""
     import sqlalchemy as sa  # noqa: PLC0415 - a peer, needed here only
     from postgresql_audit import VersioningManager  # noqa: PLC0415 - likewise
     from sqlalchemy.orm import configure_mappers, declarative_base  # noqa: PLC0415 - likewise

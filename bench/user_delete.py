@@ -1,6 +1,6 @@
-"""How long the auth server takes to delete a user who has very many events, and "usersync retry" to finish.
+"""The duration of the auth server's deletion of a user with very many events, and of "usersync retry".
 
-The auth server gives up after 10 s. ``at once`` is what the foreign key alone would take.
+The auth server gives up after 10 s. ``at once`` is the duration with the foreign key alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILL = """
 
 
 def measure(lab: Lab, _: ExitStack) -> tuple[list[Row], dict[str, Any]]:
-    """The rows of the table: seconds, each measured once, for a deletion is what it is about."""
+    """The rows of the table, in seconds. Each is measured once, because a user can be deleted only once."""
     events, rows = lab.options.deleted, []
     for on_delete in ("anonymize", "delete"):
         for what, seconds in _delete(lab, on_delete, events).items():

@@ -51,21 +51,21 @@ def make(source):
 
 
 def fill(log):
-    "Until events go to memory, because nobody takes them and the disk is full of them."
+    "Record until events go to memory, because none is sent and the disk is full."
     while not log.stats().in_memory:
         ids.append(log.record("a.b", metadata={"x": "y" * 5000}))
     assert "full" in log.stats().spool_error
 
 
 def fill_disk(path):
-    "With what is none of ours."
+    "Fill it with another file."
     with path.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
 
 
 def come_back(log):
-    "Record until it goes to the spool again, and no faster than memory is emptied."
+    "Record until events go to the spool again, and not faster than memory is emptied."
     while log.stats().spool_error:
         ids.append(log.record("a.b"))
         assert log.flush(30)
@@ -86,7 +86,7 @@ SPOOL_DISKS = {
         ids += [log.record("a.b") for _ in range(100)]
         log._engine._writer.sender._source = dsn
         assert log.flush(30)
-        # The space that the events took is there again, and so the spool is.
+        # The space of the delivered events is free, so the spool is writable again.
         come_back(log)
         ids += [log.record("a.b") for _ in range(1000)]
         end(log)
@@ -97,7 +97,7 @@ SPOOL_DISKS = {
         if os.fork() == 0:
             log = make(NOWHERE)
             fill(log)
-            # What is in memory is lost with it.
+            # Events in memory are lost with the process.
             os.write(write, json.dumps(ids[: log.stats().spooled]).encode())
             os._exit(9)
         os.close(write)
@@ -106,7 +106,7 @@ SPOOL_DISKS = {
         log = make(dsn)
         ids.append(log.record("a.b"))
         assert log.drain(30)
-        # The whole file went, though nothing could be deleted in it.
+        # The complete file was deleted, although no row could be deleted in it.
         assert not list((disk / "spool" / "test").glob("*.spool"))
         come_back(log)
         end(log)

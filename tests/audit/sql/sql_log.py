@@ -100,4 +100,4 @@ def wait_until_blocked(observer: psycopg.Connection[Any], blocked: psycopg.Conne
         look = "select cardinality(pg_blocking_pids(%s)) > 0 from pg_sleep(0.005)"
         if observer.execute(look, [blocked.info.backend_pid]).fetchone() == (True,):
             return
-    raise AssertionError("nobody was blocked")
+    raise AssertionError("the session did not wait for a lock")
