@@ -47,7 +47,7 @@ def test_an_installation_that_changes_nothing_that_worked(usersync, project):
     project(USERS)
     done = usersync("apply", "--yes")
     assert done.code == 0, done.out + done.err
-    assert "As today: 31 flows of the auth server, tried as postgres and rolled back." in words(done.out)
+    assert "Unchanged: 31 flows of the auth server, tried as postgres and rolled back." in words(done.out)
 
 
 def test_what_is_up_to_date_is_not_tried(usersync, project):
@@ -120,7 +120,7 @@ def test_a_person_is_asked(project, catalog):
     with Terminal("apply") as terminal:
         terminal.wait_for("changes in", seconds=90)
         terminal.type("y\n")
-        terminal.wait_for("Install all the same?", seconds=90)
+        terminal.wait_for("Install anyway?", seconds=90)
         terminal.type("n\n")
         assert terminal.end(seconds=90) == 1
     assert catalog() == before
@@ -137,7 +137,7 @@ def test_what_fails_already_is_said_first_of_all(usersync, project, database):
     done = usersync("apply", "--yes")
     said = words(done.out)
     assert said.startswith("Fails today, before usersync ✗ every kind of sign-up: SQLSTATE 42P01")
-    assert "No sign-up was accepted in the trial" in said
+    assert "No sign-up succeeded in the trial" in said
     assert said.index("Fails today") < said.index("trigger on_auth_user_created")
     assert done.code == 0
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postgrest import SECRET_KEY
-from usersync.cli.origins import lines_of_keys
+from usersync.cli.toml_lines import lines_of_keys
 
 PASSWORD = "hunter2"  # noqa: S105 - is to be hidden
 DSN = f"postgresql://postgres:{PASSWORD}@db.example.com:5432/postgres"

@@ -53,7 +53,7 @@ def test_a_user_to_whom_nothing_refers(plan, project, user):
 def test_somebody_whom_nobody_knows(plan):
     unknown = plan(uuid.uuid4())
     assert (unknown.code, "US401" in unknown.err) == (1, True)
-    assert "has this address" in plan("nobody@example.com").err
+    assert "has this e-mail address" in plan("nobody@example.com").err
 
 
 @pytest.mark.parametrize(

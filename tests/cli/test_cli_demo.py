@@ -26,10 +26,10 @@ def test_the_demo_tells_the_whole_story(usersync):
         "500 Database error saving new user",
         "- trigger on_auth_user_created of public.handle_new_user()",
         "23502 not_null_violation",
-        "His row is made anew in the same transaction",
+        "His row is created again in the same transaction",
         "user_sync_error   23502",
         "500 events waiting",
-        "All 500 are in the audit log, each exactly once",
+        "All 500 events are in the audit log, each exactly once",
         "in sync",
         "usersync doctor",
     ):

@@ -67,7 +67,7 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(usersync, dsn, director
     for arguments in ([], ["--yes"], ["--json"]):
         done = usersync("init", *arguments)
         assert done.code == 2
-        assert "usersync.toml is there already" in done.err + done.out
+        assert "usersync.toml already exists" in done.err + done.out
     assert usersync("init", "--stdout").code == 0
     assert path.read_text() == "# mine\n"
     assert usersync("init", "--config", "other.toml").code == 0
@@ -362,7 +362,7 @@ def test_triggers_of_the_users_table_are_looked_into(proposed, usersync, postgre
     assert triggers["a"]["relies_on_search_path_for"] == ["seen"]
     assert "pg_net" in triggers["b"]["network"]
     assert "waits for the answer" in triggers["c"]["network"]
-    assert "usersync apply --adopt gives it one" in usersync("init", "--force").out.replace("\n      ", " ")
+    assert "usersync apply --adopt sets one" in usersync("init", "--force").out.replace("\n      ", " ")
 
 
 def test_an_audit_table_of_the_applications_own_is_left_alone(proposed, usersync, postgres):
@@ -402,7 +402,7 @@ def test_the_auth_servers_table_is_the_one_that_the_file_names(usersync, dsn, di
 
 def test_settings_that_are_not_read_any_more_are_pointed_out(usersync, dsn, directory):
     (directory / "pyproject.toml").write_text('[tool.usersync]\non_delete = "keep"\n')
-    assert "the settings in pyproject.toml are not read any more" in usersync("init").out
+    assert "the settings in pyproject.toml are no longer read" in usersync("init").out
 
 
 def test_a_role_that_may_not_look_is_told_so(usersync, database, directory, monkeypatch):

@@ -51,9 +51,9 @@ def test_while_the_database_is_away_the_rest_is_there_all_the_same(usersync, dir
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--serve", "nowhere"], "neither PORT nor HOST:PORT"),
-        (["--serve", "99999"], "neither PORT nor HOST:PORT"),
-        (["--serve", "0", "--json"], "neither --textfile nor --json"),
+        (["--serve", "nowhere"], "is not PORT or HOST:PORT"),
+        (["--serve", "99999"], "is not PORT or HOST:PORT"),
+        (["--serve", "0", "--json"], "not allowed with --textfile or --json"),
         (["--serve", "256.1.1.1:0"], "cannot listen at 256.1.1.1:0"),
         (["--textfile", "missing/x.prom"], "cannot write missing/x.prom"),
     ],

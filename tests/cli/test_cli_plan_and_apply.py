@@ -177,7 +177,7 @@ def test_other_settings_than_those_applied_are_pointed_out(usersync, dsn, direct
     (directory / "usersync.toml").write_text('on_delete = "keep"\nlock_timeout_ms = 100')
     names = ["on_delete", "on_soft_delete", "lock_timeout_ms"]
     plan = usersync("plan")
-    said = f"{', '.join(names)}: this database was set up with other settings"
+    said = f"{', '.join(names)}: usersync was applied to this database with"
     assert said in " ".join(plan.out.split())
     assert "Settings  usersync.toml" in plan.out
     assert usersync("plan", "--json").json["settings"]["differing"] == names

@@ -51,7 +51,7 @@ def test_the_same_migration_is_not_written_twice(usersync, directory):
     again = usersync("sql", "--json", "--supabase").json
     assert (first["written"], again["written"]) == (True, False)
     assert again["path"] == first["path"]
-    assert "has it already" in usersync("sql", "--supabase").out
+    assert "Already in" in usersync("sql", "--supabase").out
     assert len(list((directory / "supabase/migrations").iterdir())) == 1
     (directory / first["path"]).write_text("-- edited")
     time.sleep(1.1)  # names go by the second

@@ -77,7 +77,7 @@ def test_watching_redraws_on_a_terminal_until_ctrl_c(dsn, project):
     with Terminal("status", "--watch", "0.1") as terminal:
         terminal.wait_for("in sync")
         project.auth.sign_up_email()
-        terminal.wait_for("1  who can sign in")
+        terminal.wait_for("1  users who can sign in")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 0
         assert "Traceback" not in terminal.text
@@ -116,7 +116,7 @@ def test_watching_goes_on_when_the_connection_was_lost(spawn, dsn, project):
             "where application_name = 'usersync' and datname = current_database()"
         )
     project.auth.sign_up_email()
-    while "          1  who can sign in" not in process.stdout.readline():
+    while "          1  users who can sign in" not in process.stdout.readline():
         pass
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)

@@ -38,14 +38,14 @@ def test_a_user_is_found_by_address_and_number(why, project):
     assert why("+15550001", "--json").json["user_id"] == str(phone)
     nobody = why("nobody@example.com")
     assert nobody.code == 1
-    assert "nobody in auth.users has this address or number" in nobody.err
+    assert "no user in auth.users has this e-mail address or phone number" in nobody.err
     unknown = why(uuid.uuid4())
     assert unknown.code == 1
     assert "no user" in unknown.err
     project.auth.sign_up_sso("ada@example.com")
     several = why("ada@example.com")
     assert several.code == 2
-    assert "2 users have this address" in several.err
+    assert "2 users have this e-mail address" in several.err
     assert str(user) in several.err
 
 
@@ -65,7 +65,7 @@ def test_a_row_that_was_changed(why, project):
     one = why(user, project.columns["full_name"])
     assert one.code == 1
     assert "user_metadata.full_name" in one.out
-    assert "It follows the auth server, and was changed here" in one.out
+    assert "The column is mirrored from the auth server, but differs" in one.out
     assert state(project) == before
 
 
@@ -78,7 +78,7 @@ def test_a_user_who_could_not_be_synced(why, project):
     assert done.code == 1
     assert "has no row" in done.out
     assert "Sync failure:" in done.out
-    assert "No row could be written:" in done.out
+    assert "The row could not be written:" in done.out
     assert done.out.count("23502") == 2
     assert state(project) == before
     project.owner.execute(f"alter table {project.users} alter column team set default 'x'")
@@ -92,8 +92,8 @@ def test_a_deleted_user(why, project):
     project.auth.hard_delete(user)
     done = why(user)
     assert done.code == 0
-    assert "has no such user" in done.out
-    assert "what is stored follows from on_delete" in why(user, project.columns["email"]).out
+    assert "no such user" in done.out
+    assert "on_delete and on_soft_delete determine" in why(user, project.columns["email"]).out
     assert "ada@" not in done.out
 
 

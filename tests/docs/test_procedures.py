@@ -216,7 +216,7 @@ def test_replace_a_hand_written_trigger(procedure, bare, monkeypatch):
         user = auth.sign_up_email("ada@example.com")
         procedure.run(1)
         auth.change_email(user, "new@example.com")
-        # As today: the hand-written trigger fills the address once, and does not follow it.
+        # Unchanged: the hand-written trigger fills the address once, and does not follow it.
         assert superuser.execute("select email from public.users").fetchall() == [("ada@example.com",)]
         procedure.run()
         after = {key: body for key, body in read_catalog(superuser).items() if "audit_logs" not in key[1]}

@@ -62,7 +62,7 @@ def test_output_for_people():
         "- D004  Four: not here",
         "",
         "1 ok, 1 warning, 1 problem, 1 skipped",
-        "Why a check matters:  usersync explain D002",
+        "More about a check:  usersync explain D002",
     ]
 
 

@@ -183,7 +183,7 @@ def test_users_who_are_not_listed_are_reported_as_orphaned_and_removed_when_told
     auth.hard_delete(other)
     code, out, err = command("sync", "--from-api")
     assert code == 0
-    assert "2 not listed any more" in err
+    assert "2 no longer listed" in err
     assert "usersync sync --from-api --remove-orphans --max N" in out
     assert json.loads(command("sync", "--from-api", "--json")[1])["orphaned"] == 2
     assert project.row(gone)["email"]

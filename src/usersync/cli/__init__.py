@@ -8,13 +8,13 @@ import sys
 
 def main() -> None:
     """Run the command and end the process. Ctrl-C ends it quietly at any moment, start and end included."""
-    # What was begun is tidied up: half a file, a server of our own.
+    # sys.exit runs the clean-up of partial files and of the embedded server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        from usersync.cli.main import run  # noqa: PLC0415 - inside, so that Ctrl-C is caught meanwhile
+        from usersync.cli.main import run  # noqa: PLC0415 - here, so that Ctrl-C during the import is caught
 
         code = run(sys.argv[1:])
-        # All is said: whoever presses Ctrl-C now wants no traceback of the interpreter's tidying up.
+        # All output is written. Ctrl-C during the interpreter's shutdown must print no traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
         code = 130

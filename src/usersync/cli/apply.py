@@ -1,4 +1,4 @@
-"""``usersync apply``: try it, change the schema, then bring in the users that exist already."""
+"""``usersync apply``: runs the trial, changes the schema, then syncs the existing users."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.plan import adopt_option, look
+from usersync.cli.plan import adopt_option, compare
 from usersync.cli.plan_view import change_data
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, good, typed, wrap
-from usersync.cli.trial_view import difference_lines, lasting_lines, today_lines, trial_data
+from usersync.cli.trial_view import difference_lines, not_undone_lines, today_lines, trial_data
 from usersync.schema import installation, uninstall
 from usersync.schema.gates import is_gate
 from usersync.schema.inspection import PAUSED
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ApplyView:
-    """What was changed, and what became of the users that existed already."""
+    """The changes that were made, and the result of the first sync."""
 
     planned: PlanView
     changes: tuple[Change, ...]
@@ -42,7 +42,7 @@ class ApplyView:
     #: Whether the users are read from a copy of the auth server's table.
     copies_source: bool = False
     trial: Rehearsal | None = None
-    #: Whether usersync is paused, so that nobody was synced.
+    #: Whether usersync is paused, so that no user was synced.
     paused: bool = False
 
     @property
@@ -54,10 +54,10 @@ class ApplyView:
             yield from self.sync.lines(width)
             yield ""
             if self.exit_code:
-                yield from wrap(self._why_not_zero(self.sync), width)
+                yield from wrap(self._exit_code_reason(self.sync), width)
         yield f"Next:  {typed(self._next())}"
 
-    def _why_not_zero(self, sync: SyncView) -> str:
+    def _exit_code_reason(self, sync: SyncView) -> str:
         state = "Installed" if self.changes else "Up to date"
         users = count(sync.result.errors, "user")
         return f"{state}. Exit code 1: {users} could not be synced, see: usersync failures"
@@ -66,7 +66,7 @@ class ApplyView:
         if self.paused:
             return "usersync resume"
         if self.copies_source:
-            # The copy is empty, or as old as the last reading: a sync from it alone brings nobody.
+            # The copy is empty or outdated until it is updated from the admin API.
             return "usersync sync --from-api"
         return "usersync doctor" if self.sync else "usersync sync"
 
@@ -81,7 +81,7 @@ class ApplyView:
 
 @dataclass(frozen=True)
 class DeclinedView:
-    """Differences that nobody agreed to: nothing was installed."""
+    """The differences were not accepted, so nothing was installed."""
 
     planned: PlanView
     trial: Rehearsal
@@ -92,7 +92,7 @@ class DeclinedView:
         number = count(len(self.trial.to_accept), "difference")
         yield f"{bad('Nothing was installed:')} {number} not accepted."
         yield from wrap(
-            "Change usersync.toml or the triggers that the differences name. To install all the same: "
+            "Change usersync.toml or the triggers that the differences name. To install anyway: "
             "usersync apply --accept-changes",
             width,
         )
@@ -103,7 +103,7 @@ class DeclinedView:
 
 @dataclass(frozen=True)
 class GatedView:
-    """What refuses a sign-up today would not any more, and nobody has decided that."""
+    """A rule that refuses sign-ups today would stop refusing them, and the user has not accepted that."""
 
     planned: PlanView
     exit_code: int = 1
@@ -111,10 +111,10 @@ class GatedView:
     def lines(self, width: int) -> Iterator[str]:
         number = count(sum(map(is_gate, self.planned.plan.findings)), "decision")
         yield ""
-        yield f"{bad('Nothing was installed:')} {number} to be made, because --yes decides nothing."
+        yield f"{bad('Nothing was installed:')} {number} required, which --yes does not make."
         yield from wrap(
-            "To let in whom the trigger refuses today: usersync apply --adopt --accept-changes. "
-            "To go on refusing them: usersync apply, without --adopt.",
+            "To accept the users whom the trigger refuses today: usersync apply --adopt --accept-changes. "
+            "To keep refusing them: usersync apply, without --adopt.",
             width,
         )
 
@@ -125,39 +125,41 @@ class GatedView:
 @click.command(
     epilog=examples(
         ("usersync apply", "asks before it changes anything"),
-        ("usersync apply --yes", "in CI, where there is nobody to ask"),
-        ("usersync apply --no-sync", "leaves the users that exist already for later"),
-        ("usersync apply --adopt", "replaces a handle_new_user recipe"),
+        ("usersync apply --yes", "for CI, without a question"),
+        ("usersync apply --no-sync", "without a sync of the existing users"),
+        ("usersync apply --adopt", "replaces a hand-written handle_new_user trigger"),
     )
 )
-@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
-@click.option("--no-sync", is_flag=True, help="Leave the users that exist already to 'usersync sync'.")
+@click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
+@click.option(
+    "--no-sync", is_flag=True, help="Do not sync the existing users. 'usersync sync' does it later."
+)
 @click.option(
     "--accept-changes",
     is_flag=True,
-    help="Install although the trial has shown that something will be different from today.",
+    help="Install even if the trial found differences from today.",
 )
 @click.option(
     "--call-out",
     is_flag=True,
-    help="Try all flows, even if a trigger calls another server or uses up numbers that are data (neither is "
-    "rolled back).",
+    help="Try all flows, even if a trigger calls another server or advances a sequence whose numbers are "
+    "data. Neither is rolled back.",
 )
 @click.option(
-    "--no-trial", is_flag=True, help="Do not try the auth server's flows first: for databases made for tests."
+    "--no-trial", is_flag=True, help="Skip the trial of the auth server's flows. For test databases."
 )
 @adopt_option
 @common_options
 def apply(
     call: Call, *, yes: bool, no_sync: bool, adopt: bool, accept_changes: bool, call_out: bool, no_trial: bool
 ) -> View:
-    """Install or upgrade, then sync the users that exist already.
+    """Install or upgrade, then sync the existing users.
 
-    Shows what will change and asks. Before, the auth server's flows (sign-ups, changes, deletions) are tried
-    on the database, each in a transaction that is rolled back; then again with usersync's triggers. What is
-    different is shown, and you are asked once more. With --yes nothing is installed then, exit code 1, unless
-    --accept-changes. Everything is safe on a live system, and can be repeated. The users are synced page by
-    page, in transactions of their own.
+    First runs the trial: tries the auth server's flows (sign-ups, changes, deletions), each in a transaction
+    that is rolled back. Shows the pending changes and asks. Then tries the flows again with usersync's
+    triggers. If they behave differently, shows the differences and asks again; with --yes, installs nothing
+    and ends with exit code 1, unless --accept-changes is given. Safe on a live system, and can be run again.
+    Syncs the users page by page, each page in its own transaction.
     """
     call.require_consent(yes=yes)
     return install(
@@ -181,24 +183,24 @@ def install(
     call_out: bool = False,
     no_trial: bool = False,
 ) -> View:
-    """What the command does; an ``ApplyView`` if it was done."""
-    planned = call.run(look(call, adopt=adopt))
+    """Run the installation. Returns an ``ApplyView`` if usersync was installed."""
+    planned = call.run(compare(call, adopt=adopt))
     if planned.plan.errors:
         return planned
     if yes and not accept_changes and any(map(is_gate, planned.plan.findings)):
         call.output.say(*planned.lines(call.output.width))
         return GatedView(planned)
-    tries = _concerns_flows(call, planned.plan.changes) and not no_trial
+    tries = _can_affect_flows(call, planned.plan.changes) and not no_trial
     with call.connection() if tries else nullcontext() as connection:
         attempt = Installation(call, planned, connection, adopt=adopt, call_out=call_out)
-        attempt.try_today(asks=not yes)
+        attempt.run_trial(asks=not yes)
         call.output.say(*planned.lines(call.output.width))
         if planned.plan.changes and not yes:
             call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
         try:
             changes = attempt.install(asks=not yes and not accept_changes, accepts=accept_changes)
         except NotAcceptedError as declined:
-            attempt.take_back()
+            attempt.undo()
             return DeclinedView(planned, declined.trial)
     if changes:
         call.output.say(done_line(changes), "")
@@ -207,14 +209,14 @@ def install(
     return ApplyView(planned, changes, synced, call.settings.copies_source, attempt.rehearsed, paused)
 
 
-def _concerns_flows(call: Call, changes: tuple[Change, ...]) -> bool:
-    """Whether a change could make a flow of the auth server different: the audit log alone does not."""
+def _can_affect_flows(call: Call, changes: tuple[Change, ...]) -> bool:
+    """Whether a change can affect a flow of the auth server. The audit log alone cannot."""
     others = {f"table {call.settings.audit_table}", "settings"}
     return any(change.subject not in others for change in changes)
 
 
 class NotAcceptedError(Exception):
-    """Something would be different, and nobody agreed to it."""
+    """The trial found differences, and the user has not accepted them."""
 
     def __init__(self, trial: Rehearsal) -> None:
         super().__init__()
@@ -222,7 +224,7 @@ class NotAcceptedError(Exception):
 
 
 class Installation:
-    """An installation that is tried before it is made for good."""
+    """An installation with a trial before it is final."""
 
     def __init__(
         self,
@@ -239,37 +241,37 @@ class Installation:
         self._adopt = adopt
         self._call_out = call_out
         self._today: Trial | None = None
-        self._made: list[Change] = []
+        self._changes: list[Change] = []
         self.rehearsed: Rehearsal | None = None
 
-    def try_today(self, *, asks: bool) -> None:
-        """Try the flows as they are, and say first of all what fails already."""
+    def run_trial(self, *, asks: bool) -> None:
+        """Try the flows before the installation, and print those that fail already."""
         if self._connection is None:
             return
-        from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help can do without
+        from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help does not need
 
         output = self._call.output
         output.tell(f"Trying the auth server's flows on {self._call.target}; each is rolled back.")
         self._today = observe(self._connection, self._call.settings, call_out=self._call_out)
         if asks and self._today.held_back and not self._call_out:
-            output.say(*lasting_lines(self._today, output.width))
-            self._call_out = output.confirm("Try these flows all the same?")
+            output.say(*not_undone_lines(self._today, output.width))
+            self._call_out = output.confirm("Try these flows anyway?")
             if self._call_out:
                 self._today = observe(self._connection, self._call.settings, call_out=True)
         output.say(*today_lines(self._today, output.width))
 
     def install(self, *, asks: bool, accepts: bool) -> tuple[Change, ...]:
-        """Install; raises ``NotAcceptedError`` before any trigger is made."""
+        """Install. Raises ``NotAcceptedError`` before any trigger is created."""
 
         def rehearse(changes: tuple[Change, ...]) -> None:
             done = self._rehearse(changes)
             if done is None or not done.to_accept or accepts:
                 return
-            if not asks or not self._call.output.confirm("Install all the same?"):
+            if not asks or not self._call.output.confirm("Install anyway?"):
                 raise NotAcceptedError(done)
 
         plan = installation.apply(
-            self._call.settings, self._made.append, adopt=self._adopt, rehearse=rehearse
+            self._call.settings, self._changes.append, adopt=self._adopt, rehearse=rehearse
         )
         changes = self._call.run(plan).changes
         if changes:
@@ -279,26 +281,26 @@ class Installation:
     def _rehearse(self, changes: tuple[Change, ...]) -> Rehearsal | None:
         if self._today is None or self._connection is None or self._today.obstacle or not changes:
             return None
-        from usersync.schema.trial.rehearsal import rehearse  # noqa: PLC0415 - likewise
+        from usersync.schema.trial.rehearsal import rehearse  # noqa: PLC0415 - only if used
 
         output = self._call.output
-        output.tell("Trying them again with usersync's triggers; each is rolled back.")
+        output.tell("Trying the flows again with usersync's triggers; each is rolled back.")
         self.rehearsed = rehearse(
             self._connection, self._call.settings, self._today, changes, call_out=self._call_out
         )
         output.say(*difference_lines(self.rehearsed, output.width), "")
         return self.rehearsed
 
-    def take_back(self) -> None:
-        """Undo what was made before the trial: tables and functions, which nothing uses yet."""
-        if not self._made:
+    def undo(self) -> None:
+        """Drop the tables and functions that were created before the trial. Nothing uses them yet."""
+        if not self._changes:
             return
-        created = {each.subject for each in self._made if each.kind == "create"}
+        created = {each.subject for each in self._changes if each.kind == "create"}
         self._call.run(uninstall.undo(self._call.settings, created))
 
 
 def done_line(changes: Sequence[Change]) -> str:
-    """What was made, in a line."""
+    """The number of changes, by kind, in one line."""
     kinds = Counter(change.subject.split(" ")[0] for change in changes)
     other = len(changes) - kinds["function"] - kinds["trigger"]
     parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, "other change"))

@@ -1,4 +1,4 @@
-"""``usersync config``: every setting, address and key, and where each comes from."""
+"""``usersync config``: every setting, connection string and key, with its source."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import DEFAULTS, Call, common_options, examples
-from usersync.cli.origins import lines_of_keys
 from usersync.cli.text import align, bad, bold, faint, good, plain, warning, wrap
+from usersync.cli.toml_lines import lines_of_keys
 from usersync.config.environment import ENVIRONMENT, Found, look_everywhere
 from usersync.config.retired import MOVED
 from usersync.config.settings import Settings
@@ -31,13 +31,13 @@ _KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 _AUTH_URL = "SUPABASE_AUTH_URL"
 _JWT_SECRET = "SUPABASE_JWT_SECRET"  # noqa: S105 - its name
 
-#: What an address of a database does not stand in for.
-_FOR_ITSELF = {_AUTH_URL, _JWT_SECRET}
+#: Variables that are used even if a database's connection string is set.
+_INDEPENDENT = {_AUTH_URL, _JWT_SECRET}
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A value that was found outside of the settings, with nothing secret in it."""
+    """An environment variable or option. Its value contains no secret."""
 
     name: str
     value: str
@@ -48,7 +48,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Value:
-    """A setting, as TOML would have it, and where it was said."""
+    """A setting's value, as TOML writes it, and its source."""
 
     name: str
     value: Any
@@ -57,7 +57,7 @@ class Value:
 
 @dataclass(frozen=True)
 class ConfigView:
-    """Where usersync would go, with what, and who says so."""
+    """The database that usersync would connect to, the variables and the settings, each with its source."""
 
     target: str | None
     problem: SettingsError | None
@@ -70,14 +70,14 @@ class ConfigView:
         return 1 if self.problem or any(each.used and each.problem for each in self.variables) else 0
 
     def lines(self, width: int) -> Iterator[str]:
-        yield bold("Where usersync goes")
+        yield bold("Database")
         if self.target:
             yield f"  {good(self.target)}"
         elif self.problem:
-            yield from wrap(plain(self.problem), width, first=f"  {bad('nowhere')}: ")
+            yield from wrap(plain(self.problem), width, first=f"  {bad('none')}: ")
             yield from wrap(plain(self.problem.hint or ""), width, first=faint("  hint: "))
         yield ""
-        yield bold("Addresses and keys")
+        yield bold("Connection strings and keys")
         yield from align(map(_variable_row, self.variables), indent="  ")
         yield ""
         yield bold("Settings") + faint(f"  {self.settings_file}")
@@ -103,19 +103,19 @@ def _variable_row(each: Variable) -> tuple[str, str, str]:
     return each.name, faint(each.source), shown
 
 
-#: What a column is anyway, and nobody needs to read.
-_USUAL = {"owner": "auth", "trusted": False}
+#: Defaults of a column, which are not printed.
+_COLUMN_DEFAULTS = {"owner": "auth", "trusted": False}
 
 
 def _brief(value: Any) -> Any:
-    """A column as one would write it; anything else as it is."""
+    """A column in its shortest form. Other values are unchanged."""
     if not isinstance(value, dict) or "from" not in value:
         return value
     sources = value["from"][0] if len(value["from"]) == 1 else value["from"]
     rest = {
         key: each
         for key, each in value.items()
-        if key not in {"from", "personal"} and _USUAL.get(key) != each
+        if key not in {"from", "personal"} and _COLUMN_DEFAULTS.get(key) != each
     }
     return {"from": sources, **rest} if rest else sources
 
@@ -130,16 +130,16 @@ def _toml(value: Any) -> str:
 
 @click.command(
     epilog=examples(
-        ("usersync config", "what is set, where, and what it overrides"),
-        ("usersync config --json", "the same for programs"),
+        ("usersync config", "each value, its source, and what it overrides"),
+        ("usersync config --json", "for programs"),
     )
 )
 @common_options
 def config(call: Call) -> View:
-    """Show each setting, address and key, and where it comes from.
+    """Show each setting, connection string and key, and its source.
 
-    Connects to nothing, and shows no password and no key. Exit code 1 if something that would be used
-    cannot be.
+    Does not connect, and shows no password and no key. Exit code 1 if a value that usersync would use is
+    invalid, or if no database is configured.
     """
     target: str | None = None
     problem: SettingsError | None = None
@@ -154,13 +154,13 @@ def config(call: Call) -> View:
 
 
 def _variables(call: Call) -> Iterator[Variable]:
-    taken = call.dsn_option is not None or call.surroundings is not None
+    taken = call.dsn_option is not None or call.host_program is not None
     if call.dsn_option is not None:
         yield _variable(Found("--dsn", call.dsn_option, "command line"), used=True)
     for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,), (_JWT_SECRET,)):
         found = sorted(_found(names), key=lambda each: _PLACES.index(each.place))
         for position, each in enumerate(found):
-            yield _variable(each, used=position == 0 and (not taken or each.variable in _FOR_ITSELF))
+            yield _variable(each, used=position == 0 and (not taken or each.variable in _INDEPENDENT))
         for name in names:
             if all(each.variable != name for each in found):
                 yield Variable(name, "", "not set", used=False)
@@ -184,10 +184,10 @@ def _variable(found: Found, *, used: bool) -> Variable:
 
 
 def _masked(found: Found) -> tuple[str, str | None]:
-    """What may be shown of a value, and what is wrong with it."""
+    """The value without its secret parts, and the problem with it, if any."""
     from usersync.config.dsn import check_dsn, describe_login  # noqa: PLC0415 - a driver
-    from usersync.transports.data_api.api import plain_http_problem, url_problem  # noqa: PLC0415 - likewise
-    from usersync.transports.data_api.keys import Key  # noqa: PLC0415 - likewise
+    from usersync.transports.data_api.api import plain_http_problem, url_problem  # noqa: PLC0415 - a driver
+    from usersync.transports.data_api.keys import Key  # noqa: PLC0415 - a driver
 
     if found.variable in {_URL, _AUTH_URL}:
         problem = url_problem(found.value) or plain_http_problem(found.value)
@@ -205,33 +205,33 @@ def _masked(found: Found) -> tuple[str, str | None]:
 
 
 def _settings(call: Call, settings: Settings) -> Iterator[Value]:
-    where = _Origins(call) if call.config or call.surroundings is None else _Surroundings(call)
+    sources = _FileSources(call) if call.config or call.host_program is None else _HostProgramSources(call)
     for name, value in settings.describe().items():
         if name == "audit":
-            yield from _audit(value, where)
+            yield from _audit(value, sources)
         elif isinstance(value, dict):
-            yield from _nested((name,), value, where)
+            yield from _nested((name,), value, sources)
         else:
-            yield Value(name, value, where.of(name))
+            yield Value(name, value, sources.of(name))
 
 
-def _audit(section: dict[str, Any], where: _Origins | _Surroundings) -> Iterator[Value]:
+def _audit(section: dict[str, Any], sources: _FileSources | _HostProgramSources) -> Iterator[Value]:
     for name, value in section.items():
         if name == "columns" and value:
-            yield from _nested(("audit", name), value, where)
+            yield from _nested(("audit", name), value, sources)
         else:
-            yield Value(f"audit.{name}", value, where.of("audit", name))
+            yield Value(f"audit.{name}", value, sources.of("audit", name))
 
 
 def _nested(
-    path: tuple[str, ...], columns: dict[str, Any], where: _Origins | _Surroundings
+    path: tuple[str, ...], columns: dict[str, Any], sources: _FileSources | _HostProgramSources
 ) -> Iterator[Value]:
     for column, source in columns.items():
-        yield Value(".".join((*path, column)), source, where.of(*path, column))
+        yield Value(".".join((*path, column)), source, sources.of(*path, column))
 
 
-class _Origins:
-    """Which line of which file says a setting."""
+class _FileSources:
+    """The file and line of each setting."""
 
     def __init__(self, call: Call) -> None:
         self._file = call.settings_source
@@ -248,17 +248,17 @@ class _Origins:
 
 
 def _former(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The path that a setting had before it was moved; its own if it was not."""
+    """The path of a setting before it was moved, or ``path`` if it was not moved."""
     return next(((name,) for name, moved in MOVED.items() if moved == path), path)
 
 
-class _Surroundings:
-    """The same where no file says it, but what the command runs in, which has no lines."""
+class _HostProgramSources:
+    """The source of each setting that the host program gives."""
 
     def __init__(self, call: Call) -> None:
-        given, otherwise = call.settings.describe(), Settings().describe()
-        self._said = {name for name in given if given[name] != otherwise[name]}
+        given, defaults = call.settings.describe(), Settings().describe()
+        self._changed = {name for name in given if given[name] != defaults[name]}
         self._source = call.settings_source
 
     def of(self, *path: str) -> str:
-        return self._source if path[0] in self._said else "default"
+        return self._source if path[0] in self._changed else "default"

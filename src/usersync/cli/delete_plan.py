@@ -1,4 +1,4 @@
-"""``usersync delete-plan``: what would go or change if a user were deleted, table by table."""
+"""``usersync delete-plan``: the rows that a user's deletion would delete or change, table by table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.naming import named_user
+from usersync.cli.find_user import find_user
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, warning, wrap
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.schema.delete_plan import Consequence, DeletionPlan
 
-#: Below, reading a whole table is not felt.
+#: Reading a smaller table as a whole takes no noticeable time.
 _LARGE_TABLE = 10_000
 
 _ROW = {
@@ -27,13 +27,13 @@ _ROW = {
     "marked": "the row stays as it is, with the time of deletion ({setting} = soft)",
     "kept": "the row stays as it is ({setting} = keep)",
     "deleted": "the row is deleted ({setting} = delete)",
-    "cascaded": "the row is deleted by its foreign key to the auth server's table, before on_delete is asked",
+    "cascaded": "the row is deleted by its foreign key to the auth server's table, before on_delete applies",
 }
 
 
 @dataclass(frozen=True)
 class DeletePlanView:
-    """Each table that a deletion reaches, and what stands in its way."""
+    """Each table that a deletion affects, and what prevents the deletion."""
 
     plan: DeletionPlan
     target: str
@@ -49,16 +49,16 @@ class DeletePlanView:
         yield from wrap(self._auth(), width, first="  ")
         row = _ROW[plan.row].format(setting="on_delete")
         yield from wrap(f"{self.settings.users_table}: {row}", width, first="  ")
-        felt = [each for each in plan.consequences if each.effect != "nothing"]
-        if felt:
+        affected = [each for each in plan.consequences if each.effect != "nothing"]
+        if affected:
             yield ""
-            heads = tuple(map(faint, ("table", "rows", "become", "by the foreign key")))
-            yield from align([heads, *map(_row, felt)], indent="  ")
+            heads = tuple(map(faint, ("table", "rows", "effect", "foreign key")))
+            yield from align([heads, *map(_row, affected)], indent="  ")
         yield ""
         yield from self._others(width)
         yield from self._remarks(width)
         if plan.in_auth:
-            yield from self._shapes(width)
+            yield from self._other_deletions(width)
 
     def _verdict(self) -> str:
         blocking = [each for each in self.plan.consequences if each.effect == "blocks"]
@@ -69,49 +69,51 @@ class DeletePlanView:
         if not self.plan.in_auth:
             return good("is deleted")
         if any(each.effect == "unknown" for each in self.plan.consequences):
-            return warning("could be deleted, as far as is seen")
+            return warning("can probably be deleted: not everything could be read")
         return good("can be deleted")
 
     def _auth(self) -> str:
         if not self.plan.in_auth:
-            return f"{self.settings.source_table}: the user is gone already"
-        rest = ", soft-deleted already" if self.plan.soft_deleted else ""
-        return f"{self.settings.source_table}: the row goes{rest}"
+            return f"{self.settings.source_table}: the user is already deleted"
+        state = " (already soft-deleted)" if self.plan.soft_deleted else ""
+        return f"{self.settings.source_table}: the row is deleted{state}"
 
     def _others(self, width: int) -> Iterator[str]:
         plan = self.plan
         if plan.linked_events:
             what = "lose their link" if plan.unlinks_events else "stay linked"
             events = _counted(plan.linked_events, "event")
-            yield from wrap(f"Audit log: {events} {what}; what was done, and by whom, stays.", width)
+            yield from wrap(f"Audit log: {events} {what}. The events and their actors stay.", width)
         if plan.storage_objects:
             objects = _counted(plan.storage_objects, "object")
-            yield from wrap(f"Storage: {objects} of the user's stay, and the files with them.", width)
-        quiet = sum(each.effect == "nothing" for each in plan.consequences)
-        if quiet:
-            yield from wrap(f"{count(quiet, 'foreign key')} more, which no row here goes by.", width)
+            yield from wrap(f"Storage: {objects} of the user and their files stay.", width)
+        unaffected = sum(each.effect == "nothing" for each in plan.consequences)
+        if unaffected:
+            yield from wrap(
+                f"{count(unaffected, 'more foreign key')}, without a row that refers to this user.", width
+            )
 
     def _remarks(self, width: int) -> Iterator[str]:
         for each in self.plan.consequences:
             if not each.indexed and (each.estimated_rows >= _LARGE_TABLE or each.rows is None):
                 yield from wrap(
-                    f"{plain(each.table)} ({plain(', '.join(each.columns))}) has no index: each row that is "
-                    f"deleted reads all of its {number(each.estimated_rows)} rows.",
+                    f"{plain(each.table)} ({plain(', '.join(each.columns))}) has no index: the deletion of "
+                    f"each row reads all {number(each.estimated_rows)} rows of the table.",
                     width,
                     first=warning("slow: "),
                 )
 
-    def _shapes(self, width: int) -> Iterator[str]:
-        fate = _ROW[self.plan.soft_row].format(setting="on_soft_delete")
+    def _other_deletions(self, width: int) -> Iterator[str]:
+        effect = _ROW[self.plan.soft_row].format(setting="on_soft_delete")
         if self.plan.soft_row == "none":
-            fate = f"the users table {fate}"
+            effect = f"the users table {effect}"
         yield from wrap(
-            f"A soft delete (admin API) sets off no foreign key of the auth server's table: {fate}.",
+            f"A soft delete (admin API) fires no foreign key to the auth server's table: {effect}.",
             width,
             first=faint("soft: "),
         )
         yield from wrap(
-            "TRUNCATE of the auth server's table fires no trigger of usersync: the rows stay as they are.",
+            "TRUNCATE of the auth server's table fires no trigger of usersync. The rows stay as they are.",
             width,
             first=faint("truncate: "),
         )
@@ -122,7 +124,7 @@ class DeletePlanView:
 
 def _row(each: Consequence) -> tuple[str, str, str, str]:
     rows = "?" if each.rows is None else f"{'more than ' if each.more else ''}{number(each.rows)}"
-    effect = each.effect if each.effect != "unknown" else "unknown"
+    effect: str = each.effect
     shown = bad(effect) if effect == "blocks" else warning(effect) if effect == "unknown" else effect
     why = f" ({plain(each.reason)})" if each.reason else ""
     key = f"{each.constraint} to {each.refers_to}, on delete {each.on_delete}"
@@ -130,7 +132,7 @@ def _row(each: Consequence) -> tuple[str, str, str, str]:
 
 
 def _counted(rows: int, one: str) -> str:
-    from usersync.schema.delete_plan import MOST_ROWS  # noqa: PLC0415 - only when it is wanted
+    from usersync.schema.delete_plan import MOST_ROWS  # noqa: PLC0415 - only if used
 
     return f"more than {number(MOST_ROWS)} {one}s" if rows > MOST_ROWS else count(rows, one)
 
@@ -138,21 +140,21 @@ def _counted(rows: int, one: str) -> str:
 @click.command(
     "delete-plan",
     epilog=examples(
-        ("usersync delete-plan ID", "table by table, and what is in the way"),
+        ("usersync delete-plan ID", "table by table, and what prevents it"),
         ("usersync delete-plan ada@example.com", "by e-mail address or phone number"),
-        ("usersync delete-plan ID --json", "for a program"),
+        ("usersync delete-plan ID --json", "for programs"),
     ),
 )
 @click.argument("user")
 @common_options
 def delete_plan(call: Call, user: str) -> View:
-    """Show what would go or change if this user were deleted. Changes nothing.
+    """Show which rows a user's deletion would delete or change. Changes nothing.
 
-    Follows every foreign key that leads to the user, from row to row; of each, 10,000 rows at most are
-    counted. Exit code 1 if something stands in the way.
+    Follows every foreign key that leads to the user, from row to row, and counts at most 10,000 rows of each.
+    Exit code 1 if a foreign key would prevent the deletion.
     """
-    from usersync.schema.delete_plan import plan_deletion  # noqa: PLC0415 - only when it is wanted
+    from usersync.schema.delete_plan import plan_deletion  # noqa: PLC0415 - only if used
 
-    settings = call.settings_there
-    found = named_user(call, user)
+    settings = call.applied_settings
+    found = find_user(call, user)
     return DeletePlanView(call.run(plan_deletion(settings, found)), call.target, settings)

@@ -1,4 +1,4 @@
-"""``usersync doctor``: everything that can be wrong, numbered, each with the fix."""
+"""``usersync doctor``: numbered checks. Each problem comes with its fix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.doctor_view import DoctorView, Flown, Mended, remedy_lines
+from usersync.cli.doctor_view import CanaryResult, DoctorView, FixResult, remedy_lines
 from usersync.cli.options import DEFAULTS, Call, common_options, examples
 from usersync.cli.text import count
 from usersync.errors import ConnectionFailedError, UsersyncError
@@ -36,59 +36,60 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
         ("usersync doctor", "all checks"),
         ("usersync doctor --only D004,D017", "some of them"),
         ("usersync doctor --strict --json", "for a pipeline"),
-        ("usersync doctor --canary", "and try sign-ups, to be rolled back"),
-        ("usersync doctor --fix", "shows what is safe to fix, and asks"),
+        ("usersync doctor --canary", "and tries sign-ups, which are rolled back"),
+        ("usersync doctor --fix", "shows the safe fixes, and asks"),
     )
 )
-@click.option("--only", "codes", callback=_codes, metavar="CODES", help="Only these checks, as in D004,D017.")
-@click.option("--strict", is_flag=True, help="Let warnings end with exit code 1, too.")
+@click.option(
+    "--only", "codes", callback=_codes, metavar="CODES", help="Only these checks, for example D004,D017."
+)
+@click.option("--strict", is_flag=True, help="Exit code 1 for warnings too.")
 @click.option(
     "--canary",
     is_flag=True,
-    help="Also try every kind of sign-up, change and deletion, each rolled back (D033 to D035).",
+    help="Also try every kind of sign-up, change and deletion. Each is rolled back (D033 to D035).",
 )
 @click.option(
     "--call-out",
     is_flag=True,
-    help="Run the canary even if a trigger calls another server or uses up numbers that are data (neither is "
-    "rolled back).",
+    help="Run the canary even if a trigger calls another server or advances a sequence whose numbers are "
+    "data. Neither is rolled back.",
 )
-@click.option("--fix", is_flag=True, help="Fix what is safe to fix, after showing the SQL.")
-@click.option("--yes", is_flag=True, help="With --fix: do not ask. Needed where there is no terminal.")
+@click.option("--fix", is_flag=True, help="Run the safe fixes, after showing their SQL.")
+@click.option("--yes", is_flag=True, help="With --fix: do not ask. Required without a terminal.")
 @common_options
 def doctor(
     call: Call, codes: tuple[str, ...], *, strict: bool, canary: bool, call_out: bool, fix: bool, yes: bool
 ) -> View:
-    """Check everything that can be wrong, each with its fix.
+    """Run all checks. Each problem comes with its fix.
 
-    Looks and writes nothing, unless told to --fix. Without a settings file, goes by what the database was set
-    up with. Exit code 1 if there is a problem, or nothing could be checked; 3 if the database cannot be
-    reached.
+    Writes nothing without --fix. Without a settings file, uses the settings that usersync was last applied
+    with. Exit code 1 if there is a problem, or if no check could run; 3 if the database is unreachable.
     """
-    from usersync.doctor import choose, choose_with_canary  # noqa: PLC0415 - only when it is wanted
+    from usersync.doctor import choose, choose_with_canary  # noqa: PLC0415 - only if used
 
-    checks, birds = choose_with_canary(codes) if canary else (choose(codes), ())
-    _refuse_idle_options(canary=canary, call_out=call_out, fix=fix, yes=yes)
+    checks, canary_checks = choose_with_canary(codes) if canary else (choose(codes), ())
+    _refuse_unused_options(canary=canary, call_out=call_out, fix=fix, yes=yes)
     if fix:
         call.require_consent(yes=yes)
     with call.connection() as connection:
-        surgery = Surgery(call, connection, checks)
-        view = DoctorView(surgery.examine(), call.target, strict)
+        doctor_run = DoctorRun(call, connection, checks)
+        view = DoctorView(doctor_run.run_checks(), call.target, strict)
         if fix:
-            view = surgery.mend(view, yes=yes)
-        return view.after(surgery.fly(birds, call_out=call_out)) if canary else view
+            view = doctor_run.run_fixes(view, yes=yes)
+        return view.after(doctor_run.run_canary(canary_checks, call_out=call_out)) if canary else view
 
 
-def _refuse_idle_options(*, canary: bool, call_out: bool, fix: bool, yes: bool) -> None:
+def _refuse_unused_options(*, canary: bool, call_out: bool, fix: bool, yes: bool) -> None:
     if call_out and not canary:
-        raise click.UsageError("--call-out is for --canary")
+        raise click.UsageError("--call-out requires --canary")
     if yes and not fix:
-        raise click.UsageError("--yes is for --fix")
+        raise click.UsageError("--yes requires --fix")
 
 
 @dataclass(frozen=True)
-class Surgery:
-    """A call of the doctor's on one connection."""
+class DoctorRun:
+    """One run of the doctor, on one connection."""
 
     call: Call
     connection: psycopg.Connection[Any]
@@ -96,41 +97,41 @@ class Surgery:
 
     @functools.cached_property
     def _known(self) -> tuple[Settings, bool]:
-        from usersync.doctor.applied_settings import applied_settings  # noqa: PLC0415 - late, see doctor
-        from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
+        from usersync.doctor.applied_settings import applied_settings  # noqa: PLC0415 - only if used
+        from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help does not need
 
         if self.call.settings_source != DEFAULTS:
             return self.call.settings, True
         return run(applied_settings(self.call.settings), self.connection)
 
-    def examine(self) -> tuple[Check, ...]:
-        from usersync.doctor import examine  # noqa: PLC0415 - late, see doctor
-        from usersync.transports.run import run  # noqa: PLC0415 - likewise
+    def run_checks(self) -> tuple[Check, ...]:
+        from usersync.doctor import examine  # noqa: PLC0415 - only if used
+        from usersync.transports.run import run  # noqa: PLC0415 - only if used
 
         if not self.checks:
             return ()
         settings, order_known = self._known
-        # Through a pooler, the process that the driver was told of is none of the server's (D023).
+        # Behind a pooler, this is not the pid of the server's process (D023).
         pid = self.connection.info.backend_pid
         spool = _spool(self.call.dsn)
         plan = examine(settings, self.checks, client_pid=pid, order_known=order_known, spool=spool)
         return run(plan, self.connection)
 
-    def fly(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> Flown:
-        from usersync.doctor import judge  # noqa: PLC0415 - likewise
-        from usersync.doctor.checks.d037_canary_event import try_event  # noqa: PLC0415 - likewise
-        from usersync.schema.trial.canary import run_canary  # noqa: PLC0415 - late, see doctor
-        from usersync.transports.run import run  # noqa: PLC0415 - likewise
+    def run_canary(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> CanaryResult:
+        from usersync.doctor import judge  # noqa: PLC0415 - only if used
+        from usersync.doctor.checks.d037_canary_event import try_event  # noqa: PLC0415 - only if used
+        from usersync.schema.trial.canary import run_canary  # noqa: PLC0415 - only if used
+        from usersync.transports.run import run  # noqa: PLC0415 - only if used
 
-        self.call.output.tell(f"Trying sign-ups on {self.call.target}, to be rolled back")
+        self.call.output.tell(f"Trying sign-ups on {self.call.target}; each is rolled back.")
         done = run_canary(self.connection, self._known[0], call_out=call_out)
         done = replace(done, event=run(try_event(self._known[0]), self.connection))
-        return Flown(judge(done, checks), done)
+        return CanaryResult(judge(done, checks), done)
 
-    def mend(self, found: DoctorView, *, yes: bool) -> DoctorView:
-        """Show what is safe to be mended, ask, do it, and examine again."""
-        from usersync.doctor.fixes import remedies, sql_of  # noqa: PLC0415 - late, see doctor
-        from usersync.transports.run import run  # noqa: PLC0415 - likewise
+    def run_fixes(self, found: DoctorView, *, yes: bool) -> DoctorView:
+        """Show the safe fixes, ask, run them, and run the checks again."""
+        from usersync.doctor.fixes import remedies, sql_of  # noqa: PLC0415 - only if used
+        from usersync.transports.run import run  # noqa: PLC0415 - only if used
 
         wanted = remedies(found.checks)
         if not wanted:
@@ -140,32 +141,32 @@ class Surgery:
             self.call.output.say(*remedy_lines(remedy, script))
         if not yes:
             self.call.ask(f"Run {count(len(wanted), 'fix', 'fixes')} in {self.call.target}?")
-        mended = tuple(map(self._mended, wanted, scripts))
-        if done := [each for each in mended if each.error is None]:
+        results = tuple(map(self._run_fix, wanted, scripts))
+        if done := [each for each in results if each.error is None]:
             codes = sorted({code for each in done for code in each.codes})
             self.call.record_act("usersync.fixes_run", fixes=len(done), checks=codes)
-        return replace(found, checks=self.examine(), mended=mended)
+        return replace(found, checks=self.run_checks(), fix_results=results)
 
-    def _mended(self, remedy: Remedy, script: str) -> Mended:
-        from usersync.doctor.fixes import run_fix  # noqa: PLC0415 - late, see doctor
-        from usersync.transports.run import run  # noqa: PLC0415 - likewise
+    def _run_fix(self, remedy: Remedy, script: str) -> FixResult:
+        from usersync.doctor.fixes import run_fix  # noqa: PLC0415 - only if used
+        from usersync.transports.run import run  # noqa: PLC0415 - only if used
 
         try:
             run(run_fix(self._known[0], remedy), self.connection)
         except ConnectionFailedError:
             raise
         except UsersyncError as error:
-            # One fix that fails is not to keep the others from being made.
-            return Mended(remedy.codes, remedy.fix, script, str(error))
-        return Mended(remedy.codes, remedy.fix, script)
+            # A failed fix must not prevent the other fixes.
+            return FixResult(remedy.codes, remedy.fix, script, str(error))
+        return FixResult(remedy.codes, remedy.fix, script)
 
 
 def _spool(source: str) -> Spool | None:
-    """What waits here for this database; None where this account may not look."""
-    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - likewise
-    from usersync.audit.spool.address import home_of  # noqa: PLC0415 - late, see doctor
-    from usersync.audit.spool.listing import survey_spools  # noqa: PLC0415 - likewise
-    from usersync.doctor.context import Spool  # noqa: PLC0415 - likewise
+    """The spooled events for this database. None if this account cannot read the spools."""
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
+    from usersync.audit.spool.address import home_of  # noqa: PLC0415 - only if used
+    from usersync.audit.spool.listing import survey_spools  # noqa: PLC0415 - only if used
+    from usersync.doctor.context import Spool  # noqa: PLC0415 - only if used
 
     home = home_of(source, None)
     try:
@@ -190,7 +191,7 @@ def _spool(source: str) -> Spool | None:
 
 
 def _other_spools(surveys: Iterable[SpoolSurvey]) -> Iterator[OtherSpool]:
-    from usersync.doctor.context import OtherSpool  # noqa: PLC0415 - likewise
+    from usersync.doctor.context import OtherSpool  # noqa: PLC0415 - only if used
 
     for survey in surveys:
         waiting: Counter[str] = Counter()

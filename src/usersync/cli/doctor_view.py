@@ -1,4 +1,4 @@
-"""What the doctor found, did and tried, as ``usersync doctor`` shows it."""
+"""The output of ``usersync doctor``: checks, fixes and the canary."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
 
 
 @dataclass(frozen=True)
-class Flown:
-    """What the canary tried, and what is to be said of it."""
+class CanaryResult:
+    """The canary's trial, and its checks."""
 
     checks: tuple[Check, ...]
     trial: Trial
 
 
 @dataclass(frozen=True)
-class Mended:
-    """A fix that was run, and why it failed, if it did."""
+class FixResult:
+    """A fix that was run, and its error, if it failed."""
 
     codes: tuple[str, ...]
     fix: str
@@ -45,21 +45,21 @@ class Mended:
 
 @dataclass(frozen=True)
 class DoctorView:
-    """A line for each check that is well; what is wrong and the fix under each that is not."""
+    """Each check in a line. A check with a problem has its detail and its fix below."""
 
     checks: tuple[Check, ...]
     target: str
     strict: bool = False
     trial: Trial | None = None
-    mended: tuple[Mended, ...] = ()
+    fix_results: tuple[FixResult, ...] = ()
 
-    def after(self, flown: Flown) -> DoctorView:
-        """With what the canary found."""
-        return replace(self, checks=(*self.checks, *flown.checks), trial=flown.trial)
+    def after(self, canary: CanaryResult) -> DoctorView:
+        """This view with the canary's result."""
+        return replace(self, checks=(*self.checks, *canary.checks), trial=canary.trial)
 
     @property
     def exit_code(self) -> int:
-        """Warnings count with ``strict``. Where nothing could be checked, nothing is known to be well."""
+        """1 for a problem, or with ``strict`` for a warning. 1 also if every check was skipped."""
         found = self._tally()
         failed = found["problem"] or (self.strict and found["warning"])
         return 1 if failed or found["skipped"] == len(self.checks) else 0
@@ -67,21 +67,21 @@ class DoctorView:
     def lines(self, width: int) -> Iterator[str]:
         yield bold(self.target)
         yield ""
-        yield from self._mended_lines(width)
+        yield from self._fix_result_lines(width)
         for check in self.checks:
             yield from _check_lines(check, width)
         yield ""
         yield self._summary()
         if found := next((check.code for check in self.checks if check.fix), None):
-            yield faint(f"Why a check matters:  usersync explain {found}")
+            yield faint(f"More about a check:  usersync explain {found}")
 
-    def _mended_lines(self, width: int) -> Iterator[str]:
-        for each in self.mended:
-            said = bad("failed") if each.error else good("done")
-            yield from wrap(f"{', '.join(each.codes)}: {typed(each.fix.splitlines()[0])}: {said}", width)
+    def _fix_result_lines(self, width: int) -> Iterator[str]:
+        for each in self.fix_results:
+            result = bad("failed") if each.error else good("done")
+            yield from wrap(f"{', '.join(each.codes)}: {typed(each.fix.splitlines()[0])}: {result}", width)
             if each.error:
                 yield from wrap(plain(each.error), width, first=_INDENT)
-        if self.mended:
+        if self.fix_results:
             yield ""
 
     def data(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class DoctorView:
                 asdict(check) | {"fix": check.fix, "safe_fixes": check.safe_fixes} for check in self.checks
             ],
             "canary": _trial_data(self.trial),
-            "mended": [asdict(each) for each in self.mended],
+            "mended": [asdict(each) for each in self.fix_results],
             "summary": {status: self._tally()[status] for status in _MARKS},
         }
 
@@ -111,8 +111,8 @@ class DoctorView:
 
 
 def remedy_lines(remedy: Remedy, script: str) -> Iterator[str]:
-    """What is about to be run, and for which checks."""
-    by = "" if remedy.fix == script else f", which is what {remedy.fix.splitlines()[0]} runs"
+    """The SQL of a fix, and the checks that it is for."""
+    by = "" if remedy.fix == script else f": the SQL of {remedy.fix.splitlines()[0]}"
     yield faint(f"-- {', '.join(remedy.codes)}{by}")
     for line in script.splitlines():
         yield line if line.isprintable() else plain(line)
@@ -154,13 +154,13 @@ def _check_lines(check: Check, width: int) -> Iterator[str]:
     yield from _fix_lines(check.fix.splitlines(), width)
 
 
-#: Leads each line of an advice, so that it stays a comment where it is pasted.
+#: Makes each line of an advice an SQL comment, so that it can be pasted.
 _ADVICE = f"{_INDENT}  -- "
 _SHELL = ("usersync ", "pip ")
 
 
 def _fix_lines(fix: list[str], width: int) -> Iterator[str]:
-    """What to paste; where a part is for the database and a part for a shell, which is which."""
+    """The fix, ready to paste. A fix of shell commands and SQL is printed in labelled parts."""
     both = len({line.startswith(_SHELL) for line in fix if not line.startswith("--")}) > 1
     if not both:
         yield f"{_INDENT}fix:"
@@ -175,5 +175,5 @@ def _fix_lines(fix: list[str], width: int) -> Iterator[str]:
             advice = wrap(plain(line[3:]), width - len(_ADVICE))
             yield from (f"{_ADVICE}{typed(each)}" for each in advice)
         else:
-            # Never wrapped, and every space kept: it is there to be pasted.
+            # Never wrapped, with all spaces, so that it can be pasted.
             yield f"{_INDENT}  {typed(line if line.isprintable() else plain(line))}"

@@ -1,4 +1,4 @@
-"""``usersync erase``: erase the personal data of a deleted user, and keep what they did."""
+"""``usersync erase``: erases the personal data of a deleted user, and keeps the events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.naming import named_user
+from usersync.cli.find_user import find_user
 from usersync.cli.options import Call, common_options, examples, spools_option
 from usersync.cli.text import align, bad, bold, good, number, plain, warning, wrap
 from usersync.errors import SettingsError
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 _EVERY_S = 5.0
 
 _NOT_SEARCHED = (
-    "actor_id and request_id of events: a failed sign-in may be recorded under an address",
-    "text that tells of the person otherwise, such as a name in a note",
-    "spooled events on other machines (run this again when they were delivered), exports and backups",
+    "actor_id and request_id of events: a failed sign-in may be recorded with an e-mail address",
+    "other text about the person, such as a name in a note",
+    "spooled events on other machines (run this again after their delivery), exports and backups",
 )
 
 
 @dataclass(frozen=True)
 class EraseView:
-    """What was erased, or would be, and what is out of reach."""
+    """What was erased or would be erased, and what was not searched."""
 
     found: Erasure
     target: str
@@ -46,11 +46,11 @@ class EraseView:
     def lines(self, width: int) -> Iterator[str]:
         found = self.found
         if found.dry_run:
-            yield f"{bold(str(found.user_id))}  what would be erased in {self.target}"
+            yield f"{bold(str(found.user_id))}  would be erased in {self.target}"
         elif found.anything:
             yield f"{good('Done:')} the personal data of {found.user_id} was erased."
         else:
-            yield f"{bold(str(found.user_id))}  {good('nothing was found to erase')}"
+            yield f"{bold(str(found.user_id))}  {good('nothing to erase')}"
         if found.anything:
             yield ""
             yield from align(self._rows(), indent="  ")
@@ -62,14 +62,14 @@ class EraseView:
         yield from wrap(self._stays(), width)
         for path in self.unread:
             yield from wrap(
-                f"{plain(path)} cannot be read, and may hold events of the user.",
+                f"{plain(path)} is not readable, and may contain events of the user.",
                 width,
                 first=warning("left: "),
             )
         for path in self.held:
             yield from wrap(
-                f"{plain(path)} may hold a deleted copy: its process uses it, or it is large. Run this "
-                "command again, or restart that process and run it then.",
+                f"{plain(path)} may still contain deleted data: a process uses the file, or it is large. Run "
+                "this command again; if that does not help, restart the process and run it once more.",
                 width,
                 first=warning("left: "),
             )
@@ -82,25 +82,25 @@ class EraseView:
             (found.failures, "message of a sync failure"),
             (found.events, f"events in {settings.audit_table}"),
             (found.rejects, "rejected events (usersync.audit_rejects)"),
-            (found.spooled, "events that wait or are kept on this machine"),
+            (found.spooled, "spooled events on this machine"),
         )
         yield from ((number(rows).rjust(9), plain(what)) for rows, what in parts if rows)
 
     def _stays(self) -> str:
         return (
-            "Each event stays: what was done, when, by which id, to what, with which outcome. Columns of "
+            "Each event keeps its action, time, ids, entity and outcome. Columns of "
             f"{self.settings.users_table} that are not mapped as personal stay as they are."
         )
 
     def _searched(self) -> tuple[str, ...]:
         count = self.found.addresses
-        known = "no address is known" if not count else f"or hold one of {count} known addresses"
+        known = "no address is known" if not count else f"or contain one of {count} known addresses"
         log = f"events in {self.settings.audit_table} and " if self.found.has_log else ""
         events = f"{log}rejected events that contain the user's id"
         return (
             f"{events} ({known}; add others with --value)",
             f"the row in {self.settings.users_table}, sync failures",
-            "events that wait or are kept on this machine, by the user's id",
+            "spooled events on this machine, by the user's id",
         )
 
     @staticmethod
@@ -114,9 +114,9 @@ class EraseView:
 
 @click.command(
     epilog=examples(
-        ("usersync erase ID --dry-run", "how much there is to erase"),
-        ("usersync erase ID", "asks, then erases it"),
-        ("usersync erase ID --yes", "in a regular job"),
+        ("usersync erase ID --dry-run", "shows how much would be erased"),
+        ("usersync erase ID", "asks, then erases"),
+        ("usersync erase ID --yes", "for a scheduled job"),
     )
 )
 @click.argument("user")
@@ -125,25 +125,25 @@ class EraseView:
     "values",
     multiple=True,
     metavar="ADDRESS",
-    help="Erase this e-mail address or phone number too, wherever it occurs. May be repeated.",
+    help="Also erase this e-mail address or phone number wherever it occurs. Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show how much would be erased, and erase nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
 @spools_option
 @common_options
 def erase(
     call: Call, user: str, *, values: tuple[str, ...], directory: Path | None, dry_run: bool, yes: bool
 ) -> View:
-    """Erase the personal data of a user who was deleted. What they did stays.
+    """Erase the personal data of a deleted user. The events stay.
 
-    From the users table, sync failures, the audit log, rejected events and spooled events on this machine.
-    The auth server's own table is never written: delete the user there first. Reads the whole audit log, in
-    short transactions. If interrupted, it can be run again.
+    Erases it from the users table, sync failures, the audit log, rejected events and spooled events on this
+    machine. Never writes the auth server's table: delete the user there first. Reads the whole audit log in
+    short transactions. Can be run again after an interruption.
     """
-    from usersync.audit import erasure, reading  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import erasure, reading  # noqa: PLC0415 - only if used
 
     settings = call.run(reading.installed_settings())
-    user_id = named_user(call, user)
+    user_id = find_user(call, user)
     call.run(erasure.check_gone(settings, user_id))
     if dry_run or not yes:
         if not dry_run:
@@ -152,7 +152,7 @@ def erase(
         if dry_run:
             return view
         call.output.say(*view.lines(call.output.width), "")
-        call.ask(f"Erase it {bad('for good')}?")
+        call.ask(f"Erase it {bad('permanently')}?")
     return _erase(call, settings, user_id, directory, values, dry_run=False)
 
 
@@ -165,27 +165,27 @@ def _erase(
     *,
     dry_run: bool,
 ) -> EraseView:
-    from usersync.audit import erasure  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import erasure  # noqa: PLC0415 - only if used
 
-    # These first: what is delivered meanwhile is in the log by the time that is read.
+    # Spools first: an event that is delivered meanwhile is then in the log before the log is read.
     spools = _erase_in_spools(settings, user_id, directory, dry_run=dry_run)
-    plan = erasure.erase(
+    operation = erasure.erase(
         user_id,
         dry_run=dry_run,
         values=values,
         spooled=spools.events,
         by=call.by,
-        on_progress=_told(call),
+        on_progress=_progress(call),
     )
-    return EraseView(call.run(plan), call.target, settings, spools.unread, spools.held)
+    return EraseView(call.run(operation), call.target, settings, spools.unread, spools.held)
 
 
 def _erase_in_spools(
     settings: Settings, user_id: UUID, directory: Path | None, *, dry_run: bool
 ) -> SpoolErasure:
-    from usersync.audit.erasure import words_for  # noqa: PLC0415 - likewise
-    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - likewise
-    from usersync.audit.spool.erasing import erase_in_spools  # noqa: PLC0415 - likewise
+    from usersync.audit.erasure import words_for  # noqa: PLC0415 - only if used
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
+    from usersync.audit.spool.erasing import erase_in_spools  # noqa: PLC0415 - only if used
 
     root = directory or default_spool_dir()
     try:
@@ -196,8 +196,8 @@ def _erase_in_spools(
         ) from error
 
 
-def _told(call: Call) -> Callable[[int, int], None]:
-    """Says every few seconds how much of the log has been read."""
+def _progress(call: Call) -> Callable[[int, int], None]:
+    """Return a function that prints every few seconds how much of the log has been read."""
     last = time.monotonic()
 
     def on_progress(done: int, total: int) -> None:

@@ -1,6 +1,6 @@
-"""``usersync explain``: what the documentation says of an error or a check, without a network.
+"""``usersync explain``: prints the documentation of an error or a check, without a network.
 
-The pages are those of the repository: a wheel carries a copy, and a checkout has them where they are written.
+It reads the documentation's pages. A wheel contains a copy; a checkout has them in ``docs``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PAGES = ("errors.md", "doctor.md")
 
 _SECTION = re.compile(r"^## ((?:US|D)\d+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
-#: What a paragraph begins with whose lines are to stay as they are.
-_KEPT = ("```", "|", "    ")
+#: Prefixes of paragraphs that are not wrapped.
+_NOT_WRAPPED = ("```", "|", "    ")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ExplainView:
         yield bold(self.code)
         for paragraph in self.text.split("\n\n"):
             yield ""
-            if paragraph.startswith(_KEPT):
+            if paragraph.startswith(_NOT_WRAPPED):
                 yield from paragraph.splitlines()
             else:
                 yield from wrap(" ".join(paragraph.split()), width)
@@ -55,24 +55,24 @@ class ExplainView:
 @click.command(
     epilog=examples(
         ("usersync explain US301", "an error"),
-        ("usersync explain D004", "a check of the doctor"),
+        ("usersync explain D004", "a doctor check"),
     )
 )
 @click.argument("code")
 @output_options
-def explain(call: Call, code: str) -> View:  # noqa: ARG001 - the same for every command
-    """Explain an error (US301) or a check of the doctor (D004)."""
+def explain(call: Call, code: str) -> View:  # noqa: ARG001 - every command has it
+    """Explain an error (US301) or a doctor check (D004)."""
     wanted = code.strip().upper()
     known = sections()
     if wanted not in known:
         raise SettingsError(
-            f"no error or check has the code {code!r}", hint=f"There are {', '.join(sorted(known))}."
+            f"no error or check has the code {code!r}", hint=f"Codes: {', '.join(sorted(known))}."
         )
     return ExplainView(wanted, known[wanted])
 
 
 def sections() -> dict[str, str]:
-    """What the pages say, by code, as text: links are words, and emphasis is left out."""
+    """The sections of the pages by code, as plain text without links and emphasis."""
     pages = (_page(name).read_text("utf-8") for name in PAGES)
     return {code: _as_text(body) for page in pages for code, body in _SECTION.findall(page)}
 

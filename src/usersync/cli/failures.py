@@ -1,4 +1,4 @@
-"""``usersync failures``: the failures table, with the meaning of each row."""
+"""``usersync failures``: lists the failures table, and explains each row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MOST = 1_000_000
 
-#: Ours, beside those that PostgreSQL names.
+#: SQLSTATEs of usersync itself.
 _OWN_STATES = {"US001": "changed_on_write"}
 
 
@@ -52,11 +52,11 @@ class FailuresView:
 
     def _advice(self, width: int) -> Iterator[str]:
         if self.more:
-            yield from wrap(f"The oldest {len(self.failures)} are shown; --limit shows more.", width)
+            yield from wrap(f"These are the oldest {len(self.failures)}. --limit shows more.", width)
         if any(each.sqlstate == NOTED for each in self.failures):
             yield f"To end the pause and sync:  {typed('usersync resume')}"
             return
-        yield from wrap("Fix what the messages name, then try all of them again:", width)
+        yield from wrap("Fix the causes, then retry all of them:", width)
         yield f"  {typed('usersync retry')}"
 
     def data(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class FailuresView:
 
 
 def failure_lines(failure: Failure, width: int) -> Iterator[str]:
-    """A sync failure for people: who and what, then the message, then where and since when."""
+    """A sync failure for people: user, outcome and SQLSTATE; the message; column, attempts and times."""
     style = bad if failure.outcome == "failed" else warning
     what = failure.outcome if failure.kind == "row" else f"{failure.kind} failed"
     yield f"{failure.user_id}  {style(f'{what:8}')}  {_state(failure)}"
@@ -95,8 +95,8 @@ def _state(failure: Failure) -> str:
 
 
 def state_name(sqlstate: str) -> str:
-    """What PostgreSQL calls a SQLSTATE: ``not_null_violation`` for 23502; nothing for an unknown one."""
-    from psycopg import errors  # noqa: PLC0415 - a driver, which --help can do without
+    """PostgreSQL's name of a SQLSTATE: ``not_null_violation`` for 23502. Empty for an unknown one."""
+    from psycopg import errors  # noqa: PLC0415 - a driver, which --help does not need
 
     if sqlstate in _OWN_STATES:
         return _OWN_STATES[sqlstate]
@@ -113,7 +113,7 @@ def _data(failure: Failure) -> dict[str, Any]:
 
 @click.command(
     epilog=examples(
-        ("usersync failures", "who, why, since when"),
+        ("usersync failures", "each user, the reason, the time"),
         ("usersync failures --user ID", "one user"),
         ("usersync failures --json", "for programs"),
     )
@@ -125,16 +125,17 @@ def _data(failure: Failure) -> dict[str, Any]:
     default=100,
     show_default=True,
     metavar="N",
-    help="At most so many, the oldest first.",
+    help="Maximum number of failures to show, the oldest first.",
 )
 @common_options
 def failures(call: Call, user_id: UUID | None, limit: int) -> View:
-    """Show who could not be synced, or not completely, and why.
+    """List sync failures: the user, the SQLSTATE, the reason.
 
-    'failed' is a user without a row, 'degraded' one whose row holds less than it should, 'removal failed' a
-    deleted user whose row could not be removed or anonymized. Exit code 1 if there are any.
+    'failed': the user has no row. 'degraded': the row has fewer columns filled than the mapping asks for.
+    'removal failed': the row of a deleted user could not be removed or anonymized. Exit code 1 if the
+    failures table is not empty.
     """
-    from usersync.core import users  # noqa: PLC0415 - only when it is wanted
+    from usersync.core import users  # noqa: PLC0415 - only if used
 
     found = call.run(users.failures(limit=limit + 1, user_id=user_id))
     return FailuresView(tuple(found[:limit]), call.target, more=len(found) > limit)

@@ -1,4 +1,4 @@
-"""``usersync sync --from-api``: the copy of the auth server's users, from its admin API."""
+"""``usersync sync --from-api``: updates the copy of the auth server's users from its admin API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def update_copy_from_api(call: Call, *, ask_up_to: int = ASK_UP_TO) -> CopyUpdat
             on_progress(Progress(Counts(examined=listed), total or 0))
 
         updated = update_copy(transport, server, ask_up_to=ask_up_to, on_listed=on_listed)
-    unlisted = f", {number(updated.unlisted)} not listed any more" if updated.unlisted else ""
+    unlisted = f", {number(updated.unlisted)} no longer listed" if updated.unlisted else ""
     call.output.tell(
         f"{count(updated.listed, 'user')} listed, {number(updated.written)} new or changed{unlisted}"
     )

@@ -1,4 +1,4 @@
-"""The command itself: the table of its subcommands."""
+"""The command ``usersync``: the table of its subcommands."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from usersync.cli.lazy import GROUP_OPTIONS, Entry, Sections, lazy_group, show_h
 from usersync.version import __version__
 
 SECTIONS: Sections = {
-    "Look around": (
-        Entry("demo", "The whole story in seconds, on a database of its own."),
-        Entry("doctor", "Check everything that can be wrong, each with its fix."),
-        Entry("why", "Explain one user: both rows, where they differ, and what a sync would do."),
-        Entry("delete-plan", "Show what would go or change if this user were deleted. Changes nothing."),
-        Entry("explain", "Explain an error (US301) or a check of the doctor (D004)."),
+    "Inspect": (
+        Entry("demo", "Show in seconds what usersync does, on an embedded database."),
+        Entry("doctor", "Run all checks. Each problem comes with its fix."),
+        Entry("why", "Explain one user: both rows, their differences, and what a sync would do."),
+        Entry("delete-plan", "Show which rows a user's deletion would delete or change. Changes nothing."),
+        Entry("explain", "Explain an error (US301) or a doctor check (D004)."),
     ),
     "Set up": (
-        Entry("init", "Look at the database, explain it, and write usersync.toml."),
+        Entry("init", "Inspect the database, and write usersync.toml."),
         Entry("plan", "Show what apply would change. Changes nothing."),
-        Entry("apply", "Install or upgrade, then sync the users that exist already."),
+        Entry("apply", "Install or upgrade, then sync the existing users."),
         Entry("rollback", "Remove usersync from the database. The users table stays."),
-        Entry("sql", "Print what apply would run, without a connection."),
-        Entry("config", "Show each setting, address and key, and where it comes from."),
+        Entry("sql", "Print the SQL of apply, without a connection."),
+        Entry("config", "Show each setting, connection string and key, and its source."),
     ),
     "Run": (
-        Entry("status", "Count the users of both tables, and their differences."),
-        Entry("sync", "Write the rows that are missing or differ, page by page."),
-        Entry("failures", "Show who could not be synced, or not completely, and why."),
-        Entry("retry", "Try the users of the failures table again."),
+        Entry("status", "Count the users of both tables, and the differences."),
+        Entry("sync", "Write the missing and stale rows, page by page."),
+        Entry("failures", "List sync failures: the user, the SQLSTATE, the reason."),
+        Entry("retry", "Retry the users of the failures table."),
         Entry("pause", "Pause the triggers. Sign-ups succeed; no user is synced until resume."),
         Entry("resume", "End the pause, and sync the users who changed during it."),
-        Entry("erase", "Erase the personal data of a user who was deleted. What they did stays."),
-        Entry("metrics", "Export metrics of both tables of users and of the audit spool of this machine."),
-        Entry("audit", "The audit log: follow, search, export, keep, and what waits for it."),
+        Entry("erase", "Erase the personal data of a deleted user. The events stay."),
+        Entry("metrics", "Export metrics of both users tables and of this machine's audit spool."),
+        Entry("audit", "The audit log: follow, search, export, prune, track tables, deliver events."),
     ),
 }
 
 _EPILOG = """\
-Exit codes: 0 fine, 1 a problem, 2 wrong usage or settings, 3 no connection.
-'usersync COMMAND --help' has the options and an example of each."""
+Exit codes: 0 success, 1 a problem, 2 wrong usage or settings, 3 no connection.
+'usersync COMMAND --help' shows the options and examples."""
 
 
 @click.group(cls=lazy_group(SECTIONS, _EPILOG), **GROUP_OPTIONS)
@@ -47,9 +47,9 @@ Exit codes: 0 fine, 1 a problem, 2 wrong usage or settings, 3 no connection.
 def usersync(ctx: click.Context) -> None:
     """Keeps your application's users in sync with Supabase Auth.
 
-    Who signs up, changes or leaves in auth.users arrives in public.users, in the same transaction, and a
-    sign-up never fails for it.
+    Copies every change of auth.users to public.users in the same transaction. A failure to copy never fails
+    the sign-up.
 
-    New here? 'usersync demo' shows it, 'usersync init' looks at your project.
+    New here? 'usersync demo' shows what usersync does, 'usersync init' inspects your project.
     """
     show_help(ctx)

@@ -1,4 +1,4 @@
-"""``usersync init``: look at a database, explain it, and write the settings for it."""
+"""``usersync init``: inspects a database, explains it, and writes settings for it."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("usersync init", "explains, and writes the file"),
+        ("usersync init", "explains the database, and writes the file"),
         ("usersync init --stdout", "prints the file instead"),
-        ("usersync init --yes", "asks nothing, for scripts"),
-        ("usersync init --table app.people", "for a table that is not found"),
+        ("usersync init --yes", "for scripts, without questions"),
+        ("usersync init --table app.people", "names the users table"),
     )
 )
 @click.option(
     "--table",
     metavar="NAME",
-    help="The application's users table. Default: the table that the database shows to hold auth users.",
+    help="The application's users table. Default: the table that contains the ids of auth users.",
 )
-@click.option("--yes", is_flag=True, help="Ask nothing. Open questions are left in the file; exit code 1.")
-@click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
+@click.option("--yes", is_flag=True, help="Ask nothing. Open questions are written to the file; exit code 1.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.option(
     "--no-trial",
     is_flag=True,
-    help="Read the triggers instead of trying them. Nothing is written, not even in a transaction that is "
-    "rolled back.",
+    help="Read the triggers instead of trying them. Writes nothing, not even in a transaction that is rolled "
+    "back.",
 )
 @click.option("--stdout", "to_stdout", is_flag=True, help="Print the file instead of writing it.")
 @common_options
 def init(
     call: Call, *, table: str | None, yes: bool, force: bool, no_trial: bool, to_stdout: bool
 ) -> View | None:
-    """Look at the database, explain it, and write usersync.toml.
+    """Inspect the database, and write usersync.toml.
 
-    Finds the table that holds the ids of auth users (by foreign keys, by values, by triggers on auth.users)
-    and where each of its columns comes from. Says what would refuse a user, what runs on a sign-up already,
-    and what refers to a user. Changes nothing in the database: where the application has triggers on
-    auth.users, the auth server's requests are tried, each in a transaction that is rolled back. --config
-    names another file to write.
+    Finds the users table (by foreign keys, values and triggers on auth.users) and the source of each of its
+    columns. Shows which constraints could refuse a user, which triggers run on a sign-up already, and which
+    tables refer to users. Changes nothing in the database. If the application has triggers on auth.users,
+    tries the auth server's requests, each in a transaction that is rolled back. --config names another
+    file to write.
 
-    Exit code 1 if a question is left for a person to decide; it is a comment in the file then.
+    Exit code 1 if a question remains that a person has to decide. The file then has it as a comment.
     """
     path = call.config or Path(FILE_NAME)
     asks = not yes and not call.output.as_json and can_ask()
     writes = not to_stdout
     if writes and path.exists() and not force and not asks:
         raise SettingsError(
-            f"{path} is there already", hint="--force overwrites it, --stdout leaves it alone."
+            f"{path} already exists", hint="--force overwrites it. --stdout prints the settings instead."
         )
     named = parse_name(table, "--table") if table else None
     source = _source_table(call, path, force=force)
@@ -77,7 +77,7 @@ def init(
     tables = call.run(look_for_tables(source, named, trial))
     if named is None and tables.is_question:
         if not asks:
-            return _leave_question(call, tables, source, path if writes else None)
+            return _write_question(call, tables, source, path if writes else None)
         chosen = _ask(call, tables, source)
     else:
         chosen = tables.choose(named)
@@ -118,11 +118,11 @@ def _asks_for_log(call: Call) -> bool:
 
 
 def _try(call: Call, source: TableName) -> Trial | None:
-    """What today's triggers are seen to do; None if there are none."""
+    """The trial of the application's triggers on the auth server's table. None if there are no triggers."""
     names = call.run(trigger_names(source))
     if not names:
         return None
-    from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help does without
+    from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help does not need
 
     call.output.tell(f"Trying the auth server's requests on {call.target}; each is rolled back.")
     with call.connection() as connection:
@@ -130,7 +130,7 @@ def _try(call: Call, source: TableName) -> Trial | None:
 
 
 def _source_table(call: Call, path: Path, *, force: bool) -> TableName:
-    """The auth server's table, as the file that is there has it."""
+    """The auth server's table, from the existing settings file."""
     if not path.exists():
         return Settings().source_table
     try:
@@ -141,8 +141,8 @@ def _source_table(call: Call, path: Path, *, force: bool) -> TableName:
         raise
 
 
-def _leave_question(call: Call, tables: Tables, source: TableName, path: Path | None) -> View | None:
-    """Write the question instead of an answer."""
+def _write_question(call: Call, tables: Tables, source: TableName, path: Path | None) -> View | None:
+    """Write the question to the file, without an answer."""
     text = question_text(tables, source)
     view = QuestionView(tables, source, text, call.target, path)
     if path:
@@ -166,7 +166,7 @@ def _ask(call: Call, tables: Tables, source: TableName) -> Choice | TableName | 
 
 
 def _ask_settings(call: Call, proposal: Proposal) -> dict[str, Answer]:
-    """The answers to the questions that the database does not answer, by setting."""
+    """The user's answers to open questions, by setting."""
     answers = {}
     for question in proposal.asked:
         call.output.tell("", *question_lines(question, call.output.width))
@@ -177,7 +177,7 @@ def _ask_settings(call: Call, proposal: Proposal) -> dict[str, Answer]:
 
 
 def _shadowed(path: Path) -> str | None:
-    """What would not be read any more, once the file is there."""
+    """The settings file that the new file replaces, if any."""
     project = Path("pyproject.toml")
     if path != Path(FILE_NAME) or not project.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What ``usersync init`` found, and what it proposes."""
+"""The output of ``usersync init``: what it found, and what it proposes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_REFERRERS = 30
 
 @dataclass(frozen=True)
 class InitView:
-    """The explanation; then where the settings are, and what is next."""
+    """The explanation, the path of the file, and the next command."""
 
     proposal: Proposal
     text: str
@@ -39,7 +39,7 @@ class InitView:
     others: tuple[TableName, ...] = ()
     #: Where the file was written, or None.
     path: Path | None = None
-    #: Another file with settings, which this one takes the place of.
+    #: Another settings file, which the new file replaces.
     shadowed: str | None = None
 
     @property
@@ -56,17 +56,17 @@ class InitView:
         if proposal.trial and (today := list(today_lines(proposal.trial, width))):
             yield from ("", *today[: -1 if not today[-1] else None])
         yield from _section("Columns", self._columns(width))
-        yield from _section(f"On {proposal.settings.source_table}", self._third_party_triggers(width))
+        yield from _section(f"On {proposal.settings.source_table}", self._auth_triggers(width))
         yield from _section(f"Triggers on {proposal.settings.users_table}", self._triggers(width))
-        yield from _section("What refers to a user", self._referrers())
-        yield from _section("Worth knowing", self._notes(width))
-        yield from _section("To decide", self._decisions(width))
+        yield from _section("Foreign keys to users", self._referrers())
+        yield from _section("Notes", self._notes(width))
+        yield from _section("Decisions", self._decisions(width))
         yield ""
 
     def _head(self) -> Iterator[tuple[str, str]]:
         proposal, table = self.proposal, self.proposal.settings.users_table
         if proposal.about is None:
-            yield "Users", f"{bold(str(table))}  {faint('not there yet: usersync makes it')}"
+            yield "Users", f"{bold(str(table))}  {faint('does not exist yet: usersync creates it')}"
         else:
             rows = f"about {count(proposal.about['rows'], 'row')}" if proposal.about["rows"] else ""
             yield "Users", f"{bold(str(table))}  {faint(rows)}".rstrip()
@@ -91,10 +91,10 @@ class InitView:
             yield from wrap(plain(", ".join(names)), width, first=faint("  left out: "))
             yield from map(faint, wrap(plain(why), width, first="      "))
 
-    def _third_party_triggers(self, width: int) -> Iterator[str]:
+    def _auth_triggers(self, width: int) -> Iterator[str]:
         for each in self.proposal.third_party_triggers:
             if each.is_replaceable:
-                what = f"{good('copies a row')}: usersync apply --adopt takes its place"
+                what = f"{good('copies a row')}: usersync apply --adopt replaces it"
             else:
                 what = (
                     f"{warning('stays')}: it {', '.join(each.other_effects or (str(each.not_restorable),))}"
@@ -106,12 +106,10 @@ class InitView:
         for row in self.proposal.triggers:
             yield f"  {plain(row['name'])}  {faint(plain(row['function']))}"
             if row["names"]:
-                found = f"finds {', '.join(row['names'])} by its caller's search path"
+                found = f"finds {', '.join(row['names'])} by the caller's search path"
                 alter = f"alter function {row['function']} set search_path = {row['search_path']};"
-                cure = (
-                    "usersync apply --adopt gives it one" if row["is_ours"] else f"its owner has to: {alter}"
-                )
-                yield from wrap(f"{warning(found)}: {cure}", width, first="      ")
+                fix = "usersync apply --adopt sets one" if row["is_ours"] else f"its owner must run: {alter}"
+                yield from wrap(f"{warning(found)}: {fix}", width, first="      ")
             if used := network_use(row):
                 yield from wrap(warning(used), width, first="      ")
 
@@ -137,14 +135,14 @@ class InitView:
         ]
         for text in (*remarks, *proposal.notes):
             yield from wrap(plain(text), width, first=warning("  ! "))
-        # What other triggers do is said above, and what is to be decided below.
+        # Other triggers are printed above, and decisions below.
         table = proposal.settings.users_table
-        said = {f"column {table}.{each.name}" for each in proposal.columns if each.decide}
-        notes = (each for each in proposal.findings if each.code != "D005" and each.subject not in said)
+        printed = {f"column {table}.{each.name}" for each in proposal.columns if each.decide}
+        notes = (each for each in proposal.findings if each.code != "D005" and each.subject not in printed)
         yield from _without_blanks(finding_lines((each for each in notes if each.level != "error"), width))
         if self.shadowed:
             yield from wrap(
-                f"the settings in {self.shadowed} are not read any more", width, first=warning("  ! ")
+                f"the settings in {self.shadowed} are no longer read", width, first=warning("  ! ")
             )
 
     def _decisions(self, width: int) -> Iterator[str]:
@@ -160,7 +158,7 @@ class InitView:
     def conclusion(self) -> Iterator[str]:
         if self.path:
             yield f"{good('Written:')} {self.path}"
-        decide = "answer the lines with DECIDE, then  " if self.proposal.is_open else ""
+        decide = "answer the lines with DECIDE in the file, then  " if self.proposal.is_open else ""
         adopt = " --adopt" if self.proposal.needs_adoption else ""
         yield f"Next:  {decide}{typed(f'usersync plan{adopt}')}"
 
@@ -208,7 +206,7 @@ class InitView:
 
 
 def _short(value: Any) -> str:
-    """A setting's value as it is in the file; a name without its quotes."""
+    """A setting's value as the file has it. A name is printed without quotes."""
     return value if isinstance(value, str) else toml(value)
 
 
@@ -242,7 +240,7 @@ def _source(column: Proposed) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class QuestionView:
-    """Which table holds the users, where the database does not say it and there is nobody to ask."""
+    """The open question which table contains the users, if the command cannot ask."""
 
     tables: Tables
     source: TableName
@@ -257,7 +255,7 @@ class QuestionView:
         yield from choice_lines(self.tables, self.source, width)
         yield ""
         if self.path:
-            yield f"{good('Written:')} {self.path}, with this question in it"
+            yield f"{good('Written:')} {self.path}, with this question"
         yield f"Next:  {typed('usersync init --force --table NAME')}"
 
     def data(self) -> dict[str, Any]:
@@ -281,7 +279,7 @@ class QuestionView:
 
 
 def choice_lines(tables: Tables, source: TableName, width: int) -> Iterator[str]:
-    """The tables to choose from, numbered, and what there is to show for each."""
+    """The numbered tables to choose from, each with its evidence."""
     yield from wrap(plain(tables_question(tables, source)), width)
     for turn, each in enumerate(tables.choices, 1):
         head = f"  {turn}.  {bold(str(each.table))}  {faint(f'key {each.key.name}')}"
@@ -292,7 +290,7 @@ def choice_lines(tables: Tables, source: TableName, width: int) -> Iterator[str]
 
 
 def question_lines(question: Question, width: int) -> Iterator[str]:
-    """A question, and its answers with numbers."""
+    """A question and its numbered answers."""
     yield from wrap(plain(question.text), width)
     for turn, each in enumerate(question.answers, 1):
         yield f"  {turn}.  {plain(each.text)}"

@@ -1,7 +1,7 @@
-"""A group of commands, each of which is imported when it is called.
+"""A group of commands. Each command is imported when it is called.
 
-Its table holds a line of help for each, so that ``--help`` imports none of them; a test compares the lines
-with the commands' own.
+The group's table has the first help line of each command, so that ``--help`` imports no command. A test
+compares these lines with the commands' docstrings.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One subcommand: its name is that of its module and of the command in it, where ``-`` is ``_``."""
+    """One subcommand. Its module and its function have the same name, with ``_`` for ``-``."""
 
     name: str
     help: str
     package: str = "usersync.cli"
 
     def load(self) -> click.Command:
-        """Import it."""
+        """Import the command."""
         name = self.name.replace("-", "_")
         found = getattr(import_module(f"{self.package}.{name}"), name)
         if not isinstance(found, click.Command):
-            raise TypeError(f"{self.package}.{name}.{name} is no command")
+            raise TypeError(f"{self.package}.{name}.{name} is not a command")
         return found
 
 
@@ -38,10 +38,10 @@ Sections = dict[str, tuple[Entry, ...]]
 
 
 class LazyGroup(click.Group):
-    """Imports a subcommand when it is called, and knows what somebody meant who mistyped."""
+    """Imports a subcommand when it is called, and suggests a command for a mistyped one."""
 
     sections: Sections
-    last_words: str
+    epilog_text: str
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -59,15 +59,15 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.entries:
-            self._refuse(args[0], ctx)
+            self._raise_usage_error(args[0], ctx)
         return super().resolve_command(ctx, args)
 
-    def _refuse(self, word: str, ctx: click.Context) -> NoReturn:
+    def _raise_usage_error(self, word: str, ctx: click.Context) -> NoReturn:
         if word.startswith("-"):
-            raise click.UsageError(f"no option {word} before the command; options go after it", ctx)
+            raise click.UsageError(f"option {word} is before the command; options go after it", ctx)
         near = difflib.get_close_matches(word, self.entries, n=1)
-        suggestion = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.entries)}"
-        raise click.UsageError(f"no command {word!r}; {suggestion}", ctx)
+        suggestion = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(self.entries)}"
+        raise click.UsageError(f"unknown command {word!r}; {suggestion}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         for title, entries in self.sections.items():
@@ -76,16 +76,16 @@ class LazyGroup(click.Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         formatter.write_paragraph()
-        for line in self.last_words.splitlines():
+        for line in self.epilog_text.splitlines():
             formatter.write(f"{line}\n")
 
 
-def lazy_group(sections: Sections, last_words: str) -> type[LazyGroup]:
+def lazy_group(sections: Sections, epilog_text: str) -> type[LazyGroup]:
     """The class of a group with these subcommands; for ``@click.group(cls=…)``."""
-    return type("Commands", (LazyGroup,), {"sections": sections, "last_words": last_words})
+    return type("Commands", (LazyGroup,), {"sections": sections, "epilog_text": epilog_text})
 
 
-#: What every group is made with: it says what it has when it is called without a subcommand.
+#: Arguments of every group's decorator. A group called without a subcommand prints its help.
 GROUP_OPTIONS: dict[str, Any] = {
     "invoke_without_command": True,
     "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 88},
@@ -93,13 +93,13 @@ GROUP_OPTIONS: dict[str, Any] = {
 
 
 def show_help(context: click.Context) -> None:
-    """What a group does that was called without a subcommand."""
+    """Print the help of a group that was called without a subcommand."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def walk(group: LazyGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Entry]]:
-    """Every command below a group with the words that lead to it; a group comes before what is in it."""
+    """Every command of a group and of its subgroups, with its path. A group precedes its commands."""
     for name, entry in group.entries.items():
         yield (*path, name), entry
         command = entry.load()

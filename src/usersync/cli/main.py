@@ -1,4 +1,4 @@
-"""Calls the command, and turns whatever ends it into a message and an exit code."""
+"""Runs the command, and turns its errors into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from usersync.errors import SettingsError, UsersyncError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from usersync.cli.options import Surroundings
+    from usersync.cli.options import HostProgram
 
-#: The pipe is closed, the disk is full, standard output was closed before we began.
-_OF_THE_OUTPUT = {errno.EPIPE, errno.ENOSPC, errno.EBADF}
+#: The pipe is closed, the disk is full, or standard output was closed at the start.
+_OUTPUT_ERRORS = {errno.EPIPE, errno.ENOSPC, errno.EBADF}
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell reports for SIGINT and SIGPIPE
 
 
-def run(arguments: Sequence[str], *, name: str = "usersync", surroundings: Surroundings | None = None) -> int:
+def run(arguments: Sequence[str], *, name: str = "usersync", host_program: HostProgram | None = None) -> int:
     """Run ``usersync`` with these arguments and return its exit code. Raises nothing.
 
-    ``name`` is what the command is called here.
+    ``name`` is the command's name in help texts.
     """
-    # Known before anything is parsed: a mistake in the arguments is reported in the form that was asked for.
+    # Read before parsing: wrong arguments are reported as JSON too.
     output = Output(as_json="--json" in arguments, verbose="--verbose" in arguments)
     try:
-        code = _guarded(partial(_invoke, list(arguments), name, surroundings), arguments, output)
+        code = _run_guarded(partial(_invoke, list(arguments), name, host_program), arguments, output)
         _flush()
     except BrokenPipeError:
         _discard_output()
@@ -50,11 +50,11 @@ def run(arguments: Sequence[str], *, name: str = "usersync", surroundings: Surro
     return code
 
 
-def _guarded(invoke: Callable[[], int], arguments: Sequence[str], output: Output) -> int:
+def _run_guarded(invoke: Callable[[], int], arguments: Sequence[str], output: Output) -> int:
     try:
         return invoke()
     except UsersyncError as error:
-        _pass_interruption_on(error)
+        _reraise_interrupt(error)
         output.error(error)
         return error.exit_code
     except click.ClickException as error:
@@ -63,27 +63,27 @@ def _guarded(invoke: Callable[[], int], arguments: Sequence[str], output: Output
     except KeyboardInterrupt:
         raise
     except Exception as error:
-        _pass_interruption_on(error)
-        if isinstance(error, OSError) and error.errno in _OF_THE_OUTPUT:
+        _reraise_interrupt(error)
+        if isinstance(error, OSError) and error.errno in _OUTPUT_ERRORS:
             raise
         output.error(_unexpected(error))
         return UsersyncError.exit_code
 
 
-def _invoke(arguments: list[str], name: str, surroundings: Surroundings | None) -> int:
-    """What ``usersync.main`` does, without its own ideas about Ctrl-C and closed pipes."""
+def _invoke(arguments: list[str], name: str, host_program: HostProgram | None) -> int:
+    """Like ``usersync.main``, but Ctrl-C and closed pipes are left to the caller."""
     if os.environ.get("_USERSYNC_COMPLETE"):
         usersync.main(arguments, prog_name="usersync")  # a shell asks for completions
     try:
-        with usersync.make_context(name, arguments, obj=surroundings) as context:
+        with usersync.make_context(name, arguments, obj=host_program) as context:
             usersync.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     return 0
 
 
-def _pass_interruption_on(error: BaseException) -> None:
-    """Raise KeyboardInterrupt where the error is only what came of tidying up after one."""
+def _reraise_interrupt(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if the error was raised by the clean-up after one."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, KeyboardInterrupt):
@@ -98,7 +98,7 @@ def _usage_error(error: click.ClickException, arguments: Sequence[str]) -> Setti
 
 
 def _command_path(arguments: Sequence[str]) -> str:
-    """The words that name the command: click does not say whose option lacks its value."""
+    """The command with its groups. Click does not name the command whose option lacks a value."""
     words = ["usersync"]
     command: click.Command = usersync
     for word in arguments:
@@ -111,10 +111,10 @@ def _command_path(arguments: Sequence[str]) -> str:
 
 def _unexpected(error: Exception) -> UsersyncError:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - no path wanted
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - only the name is shown
     found = UsersyncError(
         f"{type(error).__name__}: {error} ({where})",
-        hint="This is a mistake in usersync. Run it again with --verbose, and report what it prints.",
+        hint="This is a bug in usersync. Run the command again with --verbose, and report the output.",
     )
     found.__cause__ = error
     return found
@@ -127,6 +127,6 @@ def _flush() -> None:
 
 
 def _discard_output() -> None:
-    """Have the interpreter's last flush go nowhere instead of complaining."""
+    """Redirect standard output to /dev/null, so that the last flush of the interpreter does not fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""``usersync metrics``: the figures in Prometheus's text format, once, into a file, or over HTTP."""
+"""``usersync metrics``: prints metrics in Prometheus's text format, writes them to a file, or serves them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LAST_PORT = 65_535
 
 @dataclass(frozen=True)
 class MetricsView:
-    """The figures; where the database could not be asked, those that can be had without."""
+    """The metrics. If the database is unavailable, those that need no database."""
 
     text: str
     samples: tuple[Sample, ...]
@@ -40,7 +40,7 @@ class MetricsView:
     def exit_code(self) -> int:
         return self.error.exit_code if self.error else 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a format of its own
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - not wrapped
         if self.textfile is None:
             yield from self.text.splitlines()
         else:
@@ -67,29 +67,29 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         return None
     host, _, port = value.rpartition(":")
     if not port.isdecimal() or int(port) > _LAST_PORT:
-        raise click.BadParameter(f"{value!r} is neither PORT nor HOST:PORT")
+        raise click.BadParameter(f"{value!r} is not PORT or HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 @click.command(
     epilog=examples(
-        ("usersync metrics", "print them"),
+        ("usersync metrics", "prints the metrics"),
         ("usersync metrics --textfile usersync.prom", "for node_exporter, from cron"),
-        ("usersync metrics --serve 0.0.0.0:9464", "to be scraped, until Ctrl-C"),
+        ("usersync metrics --serve 0.0.0.0:9464", "for Prometheus, until Ctrl-C"),
     )
 )
 @click.option(
     "--textfile",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write them to a file, which is replaced as a whole.",
+    help="Write the metrics to a file. The file is replaced atomically.",
 )
 @click.option(
     "--serve",
     "address",
     callback=_address,
     metavar="[HOST:]PORT",
-    help="Serve them at /metrics. Host: 127.0.0.1 unless named.",
+    help="Serve the metrics at /metrics. Default host: 127.0.0.1.",
 )
 @click.option(
     "--max-age",
@@ -97,27 +97,26 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     default=_USUAL,
     show_default=True,
     metavar="SECONDS",
-    help="With --serve: how old an answer of the database may be. Asking reads both tables of users.",
+    help="With --serve: maximum age of the database's metrics. A refresh reads both users tables.",
 )
 @click.option(
     "--dir", "spool_dir", type=click.Path(path_type=Path), metavar="DIR",
-    help="Where audit spools are. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
+    help="The directory of the spools. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
 )  # fmt: skip
 @common_options
 def metrics(
     call: Call, textfile: Path | None, address: tuple[str, int] | None, max_age: float, spool_dir: Path | None
 ) -> View | None:
-    """Export metrics of both tables of users and of the audit spool of this machine.
+    """Export metrics of both users tables and of this machine's audit spool.
 
-    Prints the metrics in the format of Prometheus. While the database is unreachable, usersync_up is 0, the
-    figures of the spool are still printed, and the exit code is 3. Requires prometheus-client (the extra
-    `prometheus`).
+    Prints them in Prometheus's text format. If the database is unreachable, usersync_up is 0, the metrics of
+    the spool are still printed, and the exit code is 3. Requires prometheus-client (the extra `prometheus`).
     """
-    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
-    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help does not need
 
     if address is not None and (textfile is not None or call.output.as_json):
-        raise click.UsageError("--serve goes with neither --textfile nor --json")
+        raise click.UsageError("--serve is not allowed with --textfile or --json")
     with UserSync(call.source) as sync:
         collector = _collector(sync, spool_dir or default_spool_dir(), max_age)
         if address is None:
@@ -154,7 +153,7 @@ def _serve(call: Call, collector: UsersyncCollector, host: str, port: int) -> No
 
     registry = CollectorRegistry()
     registry.register(collector)
-    # Or Python's last resort would print, at every scrape, that the database is away.
+    # Without a handler, Python would print a warning at every scrape while the database is unavailable.
     logging.getLogger("usersync.metrics").addHandler(logging.NullHandler())
     try:
         server, thread = start_http_server(port, host, registry)
@@ -166,7 +165,7 @@ def _serve(call: Call, collector: UsersyncCollector, host: str, port: int) -> No
         )
         thread.join()
     except KeyboardInterrupt:
-        click.get_current_context().exit(0)  # the usual end of serving, and so no interruption
+        click.get_current_context().exit(0)  # Ctrl-C is the normal way to end
     finally:
         server.shutdown()
         server.server_close()

@@ -1,4 +1,4 @@
-"""What commands have in common: their options, and what they are given because of them."""
+"""The options that commands share, and the ``Call`` object that holds their values."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ DEFAULTS = "defaults"
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What the program knows that the command is part of; ``--dsn`` and ``--config`` go before.
+class HostProgram:
+    """The database and the settings of a program that embeds the command, such as Django's ``manage.py``.
 
-    Both functions may raise ``SettingsError``.
+    ``--dsn`` and ``--config`` take precedence. Both functions may raise ``SettingsError``.
     """
 
     find_dsn: Callable[[], str]
     find_settings: Callable[[], Settings]
-    #: Where these settings come from, for people.
+    #: The source of these settings, as the commands print it.
     settings_source: str
 
 
 def _limit_waiting(connection: psycopg.Connection[Any]) -> None:
     """Wait for locks no longer than ``COMMAND_LOCK_TIMEOUT``.
 
-    Not through a pooler, where the session is not ours alone: there the functions and transactions say so.
+    Behind a pooler, other clients share the session. There, functions and transactions set the time-out.
     """
     connection.execute(
         "select case when pg_backend_pid() = %s then set_config('lock_timeout', %s, false) end",
@@ -65,35 +65,35 @@ def _limit_waiting(connection: psycopg.Connection[Any]) -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a command: where it prints, which database and which settings it is about."""
+    """One call of a command: its output, its database and its settings."""
 
     output: Output
     dsn_option: str | None = None
     config: Path | None = None
-    surroundings: Surroundings | None = None
+    host_program: HostProgram | None = None
     #: Settings that are not written to a file yet.
     given: Settings | None = None
 
     @functools.cached_property
     def source(self) -> str | DataApi:
-        """The address, from ``--dsn`` or the environment, else the Data API. Never to be printed."""
-        from usersync.transports.psycopg import find_source  # noqa: PLC0415 - a driver, which --help can do without
+        """The connection string from ``--dsn`` or the environment, else the Data API. Never print it."""
+        from usersync.transports.psycopg import find_source  # noqa: PLC0415 - a driver, which --help does not need
 
-        return find_source() if self.dsn_option is None and self.surroundings is None else self.dsn
+        return find_source() if self.dsn_option is None and self.host_program is None else self.dsn
 
     @functools.cached_property
     def dsn(self) -> str:
-        """The address; raises ``NeedsDatabaseError`` where there is only a Data API."""
-        from usersync.config.dsn import VARIABLES, find_dsn  # noqa: PLC0415 - likewise
+        """The connection string. Raises ``NeedsDatabaseError`` if only a Data API is configured."""
+        from usersync.config.dsn import VARIABLES, find_dsn  # noqa: PLC0415 - only if used
 
         if self.dsn_option is not None and not self.dsn_option.strip():
-            # Not the same as leaving it out: most likely a variable that is not set.
+            # Most likely --dsn "$VARIABLE" with a variable that is not set.
             raise SettingsError("--dsn is empty", hint="Leave it out to use SUPABASE_DB_URL or DATABASE_URL.")
-        if self.dsn_option is None and self.surroundings is not None:
-            return self.surroundings.find_dsn()
+        if self.dsn_option is None and self.host_program is not None:
+            return self.host_program.find_dsn()
         if self.dsn_option is None and look_up("SUPABASE_URL") and not look_up(*VARIABLES):
             raise NeedsDatabaseError(
-                "this needs a connection to the database, and there is only the Data API (SUPABASE_URL)",
+                "this command requires a database connection, but only SUPABASE_URL is configured",
                 hint="Set SUPABASE_DB_URL, or pass --dsn. The Data API supports status, sync, "
                 "failures, retry, pause and resume.",
             )
@@ -101,8 +101,8 @@ class Call:
 
     @functools.cached_property
     def target(self) -> str:
-        """The database's host, port and name, or the Data API's host: what may be shown."""
-        from usersync.config.dsn import describe_target  # noqa: PLC0415 - likewise
+        """The database's host, port and name, or the Data API's host. Contains no password."""
+        from usersync.config.dsn import describe_target  # noqa: PLC0415 - only if used
 
         return describe_target(self.source) if isinstance(self.source, str) else self.source.target
 
@@ -119,13 +119,13 @@ class Call:
     def _find_settings(self) -> Settings:
         if self.given is not None:
             return self.given
-        if self.config is None and self.surroundings is not None:
-            return self.surroundings.find_settings()
+        if self.config is None and self.host_program is not None:
+            return self.host_program.find_settings()
         return load_settings(self.config)
 
     @functools.cached_property
-    def settings_there(self) -> Settings:
-        """The settings that the database was set up with: a file may have changed since, or be another's."""
+    def applied_settings(self) -> Settings:
+        """The settings that usersync was last applied with. The settings file may differ from them."""
         return self.run(stored_settings(self.settings))
 
     @property
@@ -133,8 +133,8 @@ class Call:
         """Which file the settings were read from."""
         if self.config is not None:
             return str(self.config)
-        if self.surroundings is not None:
-            return self.surroundings.settings_source
+        if self.host_program is not None:
+            return self.host_program.settings_source
         for name in (FILE_NAME, "pyproject.toml"):
             if Path(name).is_file() and (name == FILE_NAME or self.settings != Settings()):
                 return name
@@ -143,26 +143,26 @@ class Call:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """An autocommit connection; raises ``ConnectionFailedError``."""
-        from usersync.transports.psycopg import connect  # noqa: PLC0415 - likewise
+        from usersync.transports.psycopg import connect  # noqa: PLC0415 - only if used
 
         with connect(self.dsn) as connection:
             _limit_waiting(connection)
             yield connection
 
-    def run(self, plan: Steps[T]) -> T:
-        """Drive a plan over a connection of its own, or over the Data API."""
-        from usersync.transports.psycopg import transport_for  # noqa: PLC0415 - likewise
-        from usersync.transports.run import run  # noqa: PLC0415 - likewise
+    def run(self, operation: Steps[T]) -> T:
+        """Run an operation on a new connection, or over the Data API."""
+        from usersync.transports.psycopg import transport_for  # noqa: PLC0415 - only if used
+        from usersync.transports.run import run  # noqa: PLC0415 - only if used
 
         if isinstance(self.source, str):
             with self.connection() as connection:
-                return run(plan, connection)
-        with closing(transport_for(self.source)) as link:
-            return link.run(plan)
+                return run(operation, connection)
+        with closing(transport_for(self.source)) as transport:
+            return transport.run(operation)
 
     @functools.cached_property
     def by(self) -> str:
-        """Who runs the command, for the audit log: the database's role may be everybody's."""
+        """The operating system's account and host, for the audit log. A database role is often shared."""
         try:
             account = getpass.getuser()
         except (KeyError, OSError):
@@ -170,13 +170,13 @@ class Call:
         return f"{account}@{platform.node()}"
 
     def record_act(self, action: str, **details: Any) -> None:
-        """Record in the audit log, where there is one, what this command has done."""
+        """Record this command's action in the audit log, if one exists."""
         if isinstance(self.source, str):
-            self.run(record_admin_action(self.settings_there, action, by=self.by, **details))
+            self.run(record_admin_action(self.applied_settings, action, by=self.by, **details))
 
     def name_blockers(self, error: BusyError) -> BusyError:
-        """The error with the sessions that hold the lock, as far as a connection can see them."""
-        from usersync.transports.run import run  # noqa: PLC0415 - likewise
+        """The error with a hint that names the sessions that hold the lock, if they are visible."""
+        from usersync.transports.run import run  # noqa: PLC0415 - only if used
 
         if not isinstance(self.source, str):
             return error
@@ -190,55 +190,55 @@ class Call:
         return BusyError(str(error), hint=advice(found), sqlstate=error.sqlstate)
 
     def warn_of_other_settings(self) -> None:
-        """Say so where the settings of this directory are not those that the database was set up with."""
+        """Warn if the settings of this directory differ from those that usersync was last applied with."""
         if self.settings_source == DEFAULTS or not isinstance(self.source, str):
             return
         if differing := self.run(differing_settings(self.settings)):
             self.output.warn(
-                f"{', '.join(differing)}: {self.settings_source} says something else than the database was "
-                "set up with, which is what counts",
+                f"{', '.join(differing)}: {self.settings_source} differs from the settings that usersync was "
+                "applied with. The applied settings are used.",
                 "usersync plan shows what would change, usersync apply changes it.",
             )
 
     def require_consent(self, *, yes: bool) -> None:
-        """Before a change that is asked about: raise a usage error where nobody can be asked."""
+        """Raise a usage error if the command cannot ask for confirmation and ``--yes`` is missing."""
         if not yes and (self.output.as_json or not can_ask()):
-            raise click.UsageError("there is nobody to ask for confirmation here: add --yes to go ahead")
+            raise click.UsageError("cannot ask for confirmation without a terminal: add --yes")
 
     def ask(self, question: str) -> None:
-        """Go on if the answer is yes; else end the command, with exit code 1."""
+        """Return if the answer is yes. Otherwise end the command with exit code 1."""
         if not self.output.confirm(question):
             self.output.say("Nothing was changed.")
             click.get_current_context().exit(1)
 
 
 def stored_settings(otherwise: Settings) -> Steps[Settings]:
-    """The settings that usersync was last applied with; these where it was not."""
+    """The settings that usersync was last applied with, or ``otherwise`` if it never was."""
     return (yield from settings_in_database()) or otherwise
 
 
 def differing_settings(settings: Settings) -> Steps[tuple[str, ...]]:
-    """The names of those settings that usersync was last applied with otherwise; none where it was not."""
+    """The names of the settings that have changed since usersync was last applied."""
     stored = yield from settings_in_database()
     if stored is None:
         return ()
-    there = stored.describe()
-    return tuple(name for name, value in settings.describe().items() if there[name] != value)
+    applied = stored.describe()
+    return tuple(name for name, value in settings.describe().items() if applied[name] != value)
 
 
 def examples(*lines: tuple[str, str]) -> str:
-    """The end of a command's help: what to type, and what it is for."""
+    """The examples at the end of a command's help: each command with its purpose."""
     width = max(len(typed) for typed, _ in lines)
     return "\n".join(["\b", "Examples:", *(f"  {typed:{width}}  {what}" for typed, what in lines)])
 
 
 class Number(click.FloatRange):
-    """A number in a range, which nan is in neither."""
+    """A number in a range. NaN is not accepted."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         found = super().convert(value, param, ctx)
         if math.isnan(found):
-            self.fail(f"{value!r} is no number", param, ctx)
+            self.fail(f"{value!r} is not a number", param, ctx)
         return found
 
 
@@ -246,27 +246,27 @@ Command = Callable[..., View | None]
 
 
 def common_options(command: Command) -> Callable[..., None]:
-    """Give a command the options that all have, and ``call: Call`` as its first argument.
+    """Add the common options to a command, and pass ``call: Call`` as its first argument.
 
-    What it returns is shown, and becomes the exit code.
+    The view that the command returns is printed, and gives the exit code.
     """
     return _DSN(settings_options(command))
 
 
 def settings_options(command: Command) -> Callable[..., None]:
-    """The same for a command that reads settings and no database: without ``--dsn``."""
+    """Like ``common_options``, without ``--dsn``: for a command that reads settings only."""
     return _CONFIG(output_options(command))
 
 
 def output_options(command: Command) -> Callable[..., None]:
-    """The same for a command that has its own database: without ``--dsn`` and ``--config``."""
+    """Like ``common_options``, without ``--dsn`` and ``--config``."""
 
     @functools.wraps(command)
     def run(
         *, as_json: bool, verbose: bool, dsn: str | None = None, config: Path | None = None, **options: Any
     ) -> None:
-        surroundings = click.get_current_context().find_object(Surroundings)
-        call = Call(Output(as_json=as_json, verbose=verbose), dsn, config, surroundings)
+        host_program = click.get_current_context().find_object(HostProgram)
+        call = Call(Output(as_json=as_json, verbose=verbose), dsn, config, host_program)
         ON_WAIT.set(call.output.tell)
         try:
             view = command(call, **options)
@@ -282,26 +282,26 @@ def output_options(command: Command) -> Callable[..., None]:
 _DSN = click.option(
     "--dsn",
     metavar="URL",
-    help="The database: postgresql://user:password@host:port/dbname. Default: SUPABASE_DB_URL or "
-    "DATABASE_URL, from the environment, .env.local or .env; without them status, sync, failures and retry "
-    "use the Data API (SUPABASE_URL, SUPABASE_SECRET_KEY).",
+    help="The connection string: postgresql://user:password@host:port/dbname. Default: SUPABASE_DB_URL or "
+    "DATABASE_URL, from the environment, .env.local or .env. If both are missing, status, sync, failures, "
+    "retry, pause and resume use the Data API (SUPABASE_URL, SUPABASE_SECRET_KEY).",
 )
 _CONFIG = click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The settings. Default: usersync.toml, else [tool.usersync] in pyproject.toml.",
+    help="The settings file. Default: usersync.toml, else [tool.usersync] in pyproject.toml.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, errors included.")
 _VERBOSE = click.option(
-    "--verbose", is_flag=True, help="Name each function of a change; with an error, show where it comes from."
+    "--verbose", is_flag=True, help="List each changed function. With an error, print the traceback."
 )
 
-#: For a command that looks into the spools of this machine; gives it ``directory: Path | None``.
+#: For a command that reads the spools of this machine. Passes ``directory: Path | None``.
 spools_option = click.option(
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where spools are. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
+    help="The directory of the spools. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
 )

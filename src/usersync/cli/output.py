@@ -1,8 +1,8 @@
-"""The only place that prints.
+"""The only module that prints.
 
-A command returns a ``View``, which knows itself as lines for people and as data for programs; here
-is decided which of them is shown, where it goes, and whether it has colours. Results go to standard output,
-everything about how it is going (errors for people, warnings, questions, progress) to standard error.
+A command returns a ``View`` with lines for people and data for programs. This module prints one of them,
+with or without colours. Results go to standard output. Errors, warnings, questions and progress go to
+standard error; with ``--json``, errors go to standard output too.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
     from usersync.errors import UsersyncError
 
 DEFAULT_WIDTH = 80
-#: The code of an error that is none of those on purpose.
-UNFORESEEN = "US000"
+#: The code of an unexpected error.
+UNEXPECTED = "US000"
 _MIN_WIDTH, _MAX_WIDTH = 40, 120
 _MAX_MESSAGE = 2_000
 
 
 class View(Protocol):
-    """A result that can be shown. ``exit_code`` is 0 if all is well, 1 if a problem was found."""
+    """A result to print. ``exit_code`` is 0 without problems, 1 if a problem was found."""
 
     @property
     def exit_code(self) -> int: ...
 
     def lines(self, width: int) -> Iterable[str]:
-        """For people. Colours may be in it; lines are wrapped to ``width``."""
+        """Lines for people, wrapped to ``width``. They may contain colours."""
 
     def data(self) -> dict[str, Any]:
-        """For programs: keys that stay, values that ``to_json()`` takes."""
+        """Data for programs: stable keys, values that ``to_json()`` accepts."""
 
 
 class Output:
@@ -62,18 +62,18 @@ class Output:
         self.as_json = as_json
         self.verbose = verbose
         for stream in (sys.stdout, sys.stderr):
-            # A terminal that cannot show a letter shows its number; nobody gets an error for it.
+            # A character that the terminal's encoding lacks is printed as its number, without an error.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
 
     @property
     def width(self) -> int:
-        """How wide a line may be: the terminal's width within reason, 80 where there is none."""
+        """The terminal's width, limited to 40 to 120. Without a terminal, 80."""
         columns = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
         return max(_MIN_WIDTH, min(columns, _MAX_WIDTH))
 
     def show(self, view: View) -> None:
-        """Print a result: as lines, or with ``--json`` as one document."""
+        """Print a result as lines, or with ``--json`` as one document."""
         if self.as_json:
             self.document(view.data())
         else:
@@ -92,18 +92,18 @@ class Output:
                 click.echo(line, color=colour())
 
     def raw(self, text: str) -> None:
-        """Print text as it is, whatever the options say: a script that was asked for."""
+        """Print text unchanged, even with ``--json``: a script that the user asked for."""
         click.echo(text, nl=not text.endswith("\n"))
 
     @contextmanager
     def sink(self, path: Path | None, *, mode: int = 0o600) -> Iterator[BinaryIO]:
-        """Yield where bytes go: standard output, or a file that takes its name when all of it is there.
+        """Yield a stream: standard output, or a file that gets its name when it is complete.
 
-        A new file is for its owner only, unless ``mode`` says otherwise. Whatever is no file, such as a
-        pipe, is written to as it is.
+        A new file is readable by its owner only, unless ``mode`` is given. A path that is not a regular file,
+        such as a pipe, is written directly.
         """
         if path is None:
-            # Python has no standard output where the shell closed it (``>&-``).
+            # Python sets sys.stdout to None if the shell closed it (``>&-``).
             if sys.stdout is None:
                 raise SettingsError("cannot write: standard output is closed", hint="Add --output FILE.")
             yield sys.stdout.buffer
@@ -120,7 +120,7 @@ class Output:
             raise SettingsError(f"cannot write {path}: {error.strerror}") from error
 
     def wait(self, seconds: float) -> None:
-        """Sleep; raise BrokenPipeError as soon as nobody reads standard output any more."""
+        """Sleep. Raise BrokenPipeError as soon as the reader of standard output is gone."""
         try:
             waiting = select.poll()
             waiting.register(sys.stdout.fileno(), 0)
@@ -137,13 +137,13 @@ class Output:
                 click.echo(line, err=True, color=colour())
 
     def warn(self, message: str, hint: str | None = None) -> None:
-        """Say on standard error that something deserves attention."""
+        """Print a warning to standard error."""
         self.tell(*wrap(message, self.width, first=warning("warning: ")))
         if hint:
             self.tell(*wrap(hint, self.width, first=faint("  hint: ")))
 
     def error(self, error: UsersyncError) -> None:
-        """Say what failed, why, and what to do; with ``--json`` as a document on standard output."""
+        """Print what failed, why, and what to do. With ``--json``, print a document to standard output."""
         if self.as_json:
             self.document({"error": describe_error(error)})
         else:
@@ -154,7 +154,7 @@ class Output:
 
     @contextmanager
     def screen(self) -> Iterator[Callable[[View], None]]:
-        """Yield what shows one view after the other: in place on a terminal, else below each other."""
+        """Yield a function that shows a view: on a terminal in place of the last one, else below it."""
         if self.as_json:
             yield lambda view: self.document(view.data(), compact=True)
         elif on_terminal():
@@ -165,20 +165,20 @@ class Output:
 
     @contextmanager
     def _live(self) -> Iterator[Callable[[View], None]]:
-        from rich.live import Live  # noqa: PLC0415 - late, because it takes its time
-        from rich.text import Text  # noqa: PLC0415 - likewise
+        from rich.live import Live  # noqa: PLC0415 - here, because the import is slow
+        from rich.text import Text  # noqa: PLC0415 - only if used
 
         with Live(console=self.console(), auto_refresh=False) as live:
             yield lambda view: live.update(Text.from_ansi("\n".join(view.lines(self.width))), refresh=True)
 
     def console(self, *, err: bool = False) -> Console:
-        """What draws on the terminal."""
-        from rich.console import Console  # noqa: PLC0415 - late, because it takes its time
+        """The console that draws on the terminal."""
+        from rich.console import Console  # noqa: PLC0415 - here, because the import is slow
 
         return Console(stderr=err, highlight=False, markup=False, no_color=colour() is False)
 
     def choose(self, question: str, count: int) -> int | None:
-        """Ask on the terminal for a number from 1, which is the default; end of input counts as None."""
+        """Ask on the terminal for a number from 1 to ``count``. The default is 1; end of input gives None."""
         try:
             found = click.prompt(question, default=1, type=click.IntRange(1, count), err=True)
         except click.Abort as abort:
@@ -200,7 +200,7 @@ class Output:
 
 
 def error_lines(error: UsersyncError, width: int) -> Iterable[str]:
-    """An error for people. The first line is never wrapped, so that it can be searched for."""
+    """An error for people. The first line is never wrapped, so that users can search for it."""
     yield f"{bad('usersync: error')} {error.code}: {shortened(plain(error))}"
     if error.hint:
         yield from wrap(plain(error.hint), width, first=faint("  hint: "))
@@ -221,12 +221,12 @@ def describe_error(error: UsersyncError) -> dict[str, Any]:
 
 
 def more_on(error: UsersyncError) -> str | None:
-    """The command that explains an error; there is nothing to say of one that nobody foresaw."""
-    return None if error.code == UNFORESEEN else f"usersync explain {error.code}"
+    """The command that explains an error, or None for an unexpected error."""
+    return None if error.code == UNEXPECTED else f"usersync explain {error.code}"
 
 
 def shortened(text: str) -> str:
-    """Cut out the middle of a message that somebody's argument made endless."""
+    """Cut the middle out of a message that a long argument made too long."""
     if len(text) <= _MAX_MESSAGE:
         return text
     half = _MAX_MESSAGE // 2
@@ -234,7 +234,7 @@ def shortened(text: str) -> str:
 
 
 def colour() -> bool | None:
-    """Whether colours are wanted (True, False), or None: on a terminal only."""
+    """Whether to print colours. None means: only on a terminal."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return True if os.environ.get("FORCE_COLOR") else None
@@ -264,9 +264,9 @@ def _draft_of(path: Path, mode: int) -> Iterator[BinaryIO]:
 
 
 def _unnamed(directory: Path, mode: int) -> BinaryIO | None:
-    """A file without a name, of which nothing is left if the process is killed; None where there are none."""
+    """A file without a name, which vanishes if the process is killed. None if unsupported."""
     flag = getattr(os, "O_TMPFILE", None)
-    if flag is None or not os.path.isdir("/proc/self/fd"):  # noqa: PTH112 - no path of ours
+    if flag is None or not os.path.isdir("/proc/self/fd"):  # noqa: PTH112 - not a path of the user
         return None
     try:
         return os.fdopen(os.open(directory, os.O_WRONLY | flag, mode), "wb")
@@ -289,12 +289,12 @@ def _named(path: Path, mode: int) -> BinaryIO:
 
 
 def can_ask() -> bool:
-    """Whether there is somebody to ask."""
+    """Whether the command can ask a question on the terminal."""
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty() and on_terminal(err=True)
 
 
 def to_json(value: object) -> Any:
-    """What ``json`` does not know: times in ISO 8601, ids as text, dataclasses as objects."""
+    """Convert what ``json`` does not support: times to ISO 8601, ids to text, dataclasses to objects."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -303,4 +303,4 @@ def to_json(value: object) -> Any:
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+    raise TypeError(f"{type(value).__name__} cannot be converted to JSON")

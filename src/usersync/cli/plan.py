@@ -1,4 +1,4 @@
-"""``usersync plan``: what would change, before it does."""
+"""``usersync plan``: shows what ``usersync apply`` would change."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 adopt_option = click.option(
     "--adopt",
     is_flag=True,
-    help="Take the place of hand-written triggers that copy users; rollback brings them back.",
+    help="Replace hand-written triggers that copy users. rollback restores them.",
 )
 
 
 @click.command(
     epilog=examples(
-        ("usersync plan", "what would change, or stands in the way"),
+        ("usersync plan", "what would change, and what prevents it"),
         ("usersync plan --sql > change.sql", "the SQL, for a reviewer"),
-        ("usersync plan --exit-code", "2 if something would change, 0 if not"),
+        ("usersync plan --exit-code", "2 if changes are pending, 0 if not"),
     )
 )
 @adopt_option
@@ -36,14 +36,14 @@ adopt_option = click.option(
 def plan(call: Call, with_sql: bool, exit_code: bool, adopt: bool) -> PlanView:
     """Show what apply would change. Changes nothing.
 
-    Exit code 1 if something stands in the way; with the reason, and what to do about it.
+    Exit code 1 if something prevents the installation. The output then names the reason and the fix.
     """
     next_step = "usersync apply --adopt" if adopt else "usersync apply"
-    view = call.run(look(call, next_step=next_step, with_sql=with_sql, adopt=adopt))
+    view = call.run(compare(call, next_step=next_step, with_sql=with_sql, adopt=adopt))
     return replace(view, code_for_changes=2 if exit_code else 0)
 
 
-def look(
+def compare(
     call: Call, *, next_step: str | None = None, with_sql: bool = False, adopt: bool = False
 ) -> Steps[PlanView]:
     """Compare the database with the settings."""

@@ -26,19 +26,19 @@ _SYMBOLS = {
 
 @dataclass(frozen=True)
 class PlanView:
-    """What would change: findings first, then the changes by what they are made to."""
+    """The findings, then the pending changes, grouped by kind of object."""
 
     plan: SchemaPlan
     target: str
     settings_source: str
-    #: Settings that the database was set up with otherwise.
+    #: Settings that have changed since usersync was last applied.
     differing: tuple[str, ...] = ()
-    #: The last line: what to run next.
+    #: The command to run next, for the last line.
     next_step: str | None = None
     with_sql: bool = False
-    #: Whether each function is named.
+    #: Whether each changed function is listed.
     verbose: bool = False
-    #: The exit code where changes are pending.
+    #: The exit code if changes are pending.
     code_for_changes: int = 0
 
     @property
@@ -64,32 +64,32 @@ class PlanView:
         yield from self._conclusion()
 
     def _shown(self) -> tuple[Change, ...]:
-        """The changes, but for those to triggers while it is not settled whose they are."""
+        """The changes, without those of triggers that an error is about."""
         if not self.plan.errors:
             return self.plan.changes
-        return tuple(each for each in self.plan.changes if not self._is_in_dispute(each))
+        return tuple(each for each in self.plan.changes if not self._has_error(each))
 
-    def _is_in_dispute(self, change: Change) -> bool:
+    def _has_error(self, change: Change) -> bool:
         return change.kind != "create" and change.subject in {each.subject for each in self.plan.errors}
 
     def _conclusion(self) -> Iterator[str]:
         if self.state == "blocked":
-            yield f"{bad('This stops here:')} {count(len(self.plan.errors), 'error')} to be dealt with first."
+            yield f"{bad('Cannot continue:')} fix {count(len(self.plan.errors), 'error')} first."
         elif self.state == "up to date":
-            yield from self._all_well()
+            yield from self._up_to_date()
         elif self.next_step:
-            yield f"Nothing was changed. To go ahead:  {typed(self.next_step)}"
+            yield f"Nothing was changed. To continue:  {typed(self.next_step)}"
 
-    def _all_well(self) -> Iterator[str]:
+    def _up_to_date(self) -> Iterator[str]:
         warnings = len(self.plan.findings)
         if warnings:
             above = "warning" if warnings == 1 else f"{warnings} warnings"
             yield f"Nothing to change. See the {above} above."
         else:
-            yield good("Everything is as it should be, nothing to change.")
+            yield good("Everything is up to date. Nothing to change.")
 
     def _script(self) -> Iterator[str]:
-        yield f"-- What usersync would run on {self.target}; settings: {self.settings_source}"
+        yield f"-- The SQL that usersync would run on {self.target}; settings: {self.settings_source}"
         for finding in self.plan.findings:
             yield f"-- {finding.level}: {plain(finding.message)}"
         for change in self.plan.changes:
@@ -108,7 +108,7 @@ class PlanView:
 
 
 def change_data(change: Change, *, with_sql: bool = False) -> dict[str, Any]:
-    """A change for programs; the SQL is long, and there when it was asked for."""
+    """A change for programs, with its long SQL on request only."""
     data = asdict(change)
     return data if with_sql else {name: data[name] for name in ("kind", "subject", "reason")}
 
@@ -117,14 +117,16 @@ def _settings_lines(differing: tuple[str, ...], source: str, width: int) -> Iter
     if not differing:
         return
     yield ""
-    text = f"{', '.join(differing)}: this database was set up with other settings than those of {source}."
+    text = (
+        f"{', '.join(differing)}: usersync was applied to this database with other values than in {source}."
+    )
     yield from wrap(text, width, first=warning("  ! "))
-    hint = "If they are not meant for it, go to the right directory or name the file with --config."
+    hint = "If the file is for another database, change the directory, or name the right file with --config."
     yield from wrap(hint, width, first="    ")
 
 
 def finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
-    """What was found before a change, errors first."""
+    """The findings, errors first."""
     marks = {"error": bad("  ✗ "), "problem": warning("  ! "), "warning": warning("  ! ")}
     for finding in sorted(findings, key=lambda each: each.level != "error"):
         yield ""
@@ -134,7 +136,7 @@ def finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:
 
 
 def change_lines(changes: Collection[Change], width: int, *, verbose: bool = False) -> Iterator[str]:
-    """The changes, a line each, but for functions, of which there are many."""
+    """The changes, a line each. The many functions are counted."""
     for title, members in groupby(sorted(changes, key=_rank), key=_group):
         yield ""
         yield bold(title)
@@ -162,7 +164,7 @@ def _rank(change: Change) -> int:
 
 
 def _rows(members: list[Change], width: int) -> Iterator[str]:
-    """In columns; a reason that the line is too short for goes below."""
+    """In columns. A reason that does not fit into the line is printed below it."""
     rows = [(f"{_SYMBOLS[each.kind]} {plain(each.subject)}", plain(each.reason)) for each in members]
     room = width - max(len(click.unstyle(head)) for head, _ in rows) - 4
     fits = [(head, faint(reason) if len(reason) <= room else "") for head, reason in rows]

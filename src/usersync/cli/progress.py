@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, else a line every few seconds, on standard error."""
+"""The progress of a run on standard error: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVERY_S = 5.0
 
 @contextmanager
 def progress(output: Output) -> Iterator[OnProgress]:
-    """Yield what is to be called after each page; from any thread."""
+    """Yield a function to call after each page, from any thread."""
     if output.as_json:
         yield lambda _: None
     elif on_terminal(err=True):
@@ -31,7 +31,7 @@ def progress(output: Output) -> Iterator[OnProgress]:
 
 
 class PlainProgress:
-    """Says every few seconds how many are done, how fast, and how long it will take."""
+    """Prints every few seconds the number of users done, the rate and the time left."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class PlainProgress:
     def __call__(self, progress: Progress) -> None:
         now, done = self._clock(), progress.counts.examined
         if self._before is None:
-            # A run that is resumed begins with what was done then; that says nothing about the speed now.
+            # A resumed run starts with the users of the earlier run, which do not count for the rate.
             self._before, self._began = done, now
         if now - self._told >= self._every:
             self._told = now
@@ -67,7 +67,7 @@ class PlainProgress:
 
 @contextmanager
 def _bar(output: Output) -> Iterator[OnProgress]:
-    from rich import progress as rich  # noqa: PLC0415 - late, because it takes its time
+    from rich import progress as rich  # noqa: PLC0415 - here, because the import is slow
 
     columns = (
         rich.BarColumn(bar_width=24),

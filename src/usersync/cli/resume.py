@@ -1,4 +1,4 @@
-"""``usersync resume``: end the pause, and sync the users who changed during it."""
+"""``usersync resume``: ends the pause, and syncs the users who changed during it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ResumeView:
     def lines(self, width: int) -> Iterator[str]:
         state = f"It was paused {self.pause}." if self.pause else "It was not paused."
         yield f"{bold(self.sync.target)}  {good('not paused')}"
-        noted = f"{count(self.retried.counts.examined, 'user')} recorded during the pause"
-        yield from wrap(f"{state} {noted}, {self.retried.synced:,} in sync now.", width)
+        recorded = f"{count(self.retried.counts.examined, 'user')} recorded during the pause"
+        yield from wrap(f"{state} {recorded}, {self.retried.synced:,} in sync now.", width)
         yield ""
         yield from self.sync.lines(width)
         if self.pending:

@@ -1,4 +1,4 @@
-"""``usersync retry``: another attempt for the users of the failures table."""
+"""``usersync retry``: retries the users of the failures table."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RetryView:
-    """How many were tried, and how many are left."""
+    """The number of retried users, and of remaining failures."""
 
     result: SyncResult
     target: str
-    #: A user was named whom neither table has.
+    #: Whether neither table has the named user.
     unknown: bool = False
 
     @property
@@ -41,12 +41,12 @@ class RetryView:
         if not counts.examined:
             yield f"{bold(self.target)}  {good('nothing to retry')}"
             return
-        yield f"{bold(self.target)}  {count(counts.examined, 'user')} tried again"
+        yield f"{bold(self.target)}  {count(counts.examined, 'user')} retried"
         yield f"  {good(count(self.result.synced, 'user'))} in sync now"
         if counts.degraded:
-            yield f"  {warning(count(counts.degraded, 'user'))} degraded still"
+            yield f"  {warning(count(counts.degraded, 'user'))} still degraded"
         if counts.failed:
-            yield f"  {bad(count(counts.failed, 'user'))} failed still"
+            yield f"  {bad(count(counts.failed, 'user'))} still failed"
         if self.result.errors:
             yield ""
             yield f"See the reasons:  {typed('usersync failures')}"
@@ -77,13 +77,13 @@ class RetryView:
 )
 @common_options
 def retry(call: Call, user_id: UUID | None, *, due: bool) -> View:
-    """Try the users of the failures table again.
+    """Retry the users of the failures table.
 
-    A user who is synced is removed from the table. Users whose next attempt is not due are tried too:
-    'usersync sync' waits a minute after five failures, then two minutes, four, and so on up to a day. Exit
-    code 1 if failures remain.
+    A user who is synced is removed from the table. Without --due, users whose next attempt is not due are
+    retried too. 'usersync sync' waits a minute after five failures, then two minutes, four, and so on up to a
+    day. Exit code 1 if failures remain.
     """
-    from usersync.core import users  # noqa: PLC0415 - only when it is wanted
+    from usersync.core import users  # noqa: PLC0415 - only if used
 
     call.output.tell(f"Retrying on {call.target}")
     result = call.run(users.retry_on_request(user_id, due=due, by=call.by))

@@ -1,4 +1,4 @@
-"""``usersync rollback``: take everything back."""
+"""``usersync rollback``: removes usersync from the database."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RollbackView:
-    """What was taken back, and what stays."""
+    """The objects that were removed, and those that stay."""
 
     done: SchemaPlan
     target: str
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:
-        yield f"{good('Done:')} usersync is out of {self.target}."
+        yield f"{good('Done:')} usersync was removed from {self.target}."
         for change in self.done.changes:
             if change.kind == "keep":
                 yield from wrap(f"The {plain(change.subject)} stays: {plain(change.reason)}.", width)
@@ -44,38 +44,40 @@ class RollbackView:
 @click.command(
     epilog=examples(
         ("usersync rollback", "asks before it drops anything"),
-        ("usersync rollback --yes", "in CI, where there is nobody to ask"),
+        ("usersync rollback --yes", "for CI, without a question"),
     )
 )
-@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
 @click.option(
     "--drop-users-table",
     is_flag=True,
-    help="Drop the users table too, with all its rows. Only if usersync made it.",
+    help="Also drop the users table and all its rows. Only if usersync created it.",
 )
 @click.option(
     "--drop-audit-log",
     is_flag=True,
-    help="Drop the audit log too, with all its events. Only if usersync made it.",
+    help="Also drop the audit log and all its events. Only if usersync created it.",
 )
 @common_options
 def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool) -> View:
     """Remove usersync from the database. The users table stays.
 
-    The audit log and the rejected events stay too, but the log is no longer append-only. Drops the triggers,
-    those of tracked tables included, the functions and the schema usersync, with the failures table. Uses the
-    settings that the database was set up with.
+    The audit log and the rejected events stay too, but the log is no longer append-only. Drops the triggers
+    (also those of tracked tables), the functions and the schema usersync with the failures table. Uses the
+    settings that usersync was last applied with.
     """
     call.require_consent(yes=yes)
-    settings = call.settings_there
+    settings = call.applied_settings
     planned = call.run(
         installation.plan_rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
     )
-    view = PlanView(planned, call.target, "as this database was set up with", verbose=call.output.verbose)
+    view = PlanView(
+        planned, call.target, "those that usersync was last applied with", verbose=call.output.verbose
+    )
     call.output.say(*view.lines(call.output.width))
     if not yes:
-        call.ask(f"Take usersync out of {call.target}?")
-    # Before it, because what records it goes with it.
+        call.ask(f"Remove usersync from {call.target}?")
+    # Recorded before, because the rollback drops the function that records it.
     if not drop_audit_log:
         call.record_act("usersync.rollback_started", changes=len(planned.changes))
     done = call.run(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usersync.cli.origins import lines_of_keys
+from usersync.cli.toml_lines import lines_of_keys
 from usersync.config.settings import FILE_NAME
 from usersync.errors import SettingsError
 from usersync.schema.init.settings_file import NO_LOG
@@ -24,10 +24,10 @@ _PROJECT = "pyproject.toml"
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """The file that the settings are read from; one that does not exist is written anew."""
+    """The file that the settings are read from. A missing file is created."""
 
     path: Path
-    #: Where in the file the settings are.
+    #: The path of the section with the settings.
     prefix: tuple[str, ...] = ()
 
     @classmethod
@@ -41,15 +41,15 @@ class SettingsFile:
         return cls(own)
 
     def with_log(self, table: TableName | None = None) -> str:
-        """The text of the file with ``[audit] enabled = true``, and the log's name if one is given.
+        """The text of the file with ``[audit] enabled = true``, and with the log's name if one is given.
 
-        Raises ``SettingsError`` where the file is written in a way that this cannot be added to.
+        Raises ``SettingsError`` if the file has a form that this method cannot edit.
         """
         text = self.path.read_text("utf-8-sig") if self.path.is_file() else ""
         wanted = {"enabled": True} | ({"table": str(table)} if table else {})
         section = (*self.prefix, "audit")
         changed = _with_keys(text, section, wanted).replace(f"# {NO_LOG}\n", "")
-        if not _adds(tomllib.loads(text), changed, section, wanted):
+        if not _only_adds(tomllib.loads(text), changed, section, wanted):
             header, *rest = _section_lines(section, wanted)
             raise SettingsError(
                 f"{self.path} has the section audit in a form that usersync does not edit",
@@ -95,8 +95,10 @@ def _is_header(line: str, section: tuple[str, ...]) -> bool:
     return re.match(rf"\s*\[\s*{dots}\s*\]", line) is not None
 
 
-def _adds(before: dict[str, Any], text: str, section: tuple[str, ...], wanted: Mapping[str, Any]) -> bool:
-    """Whether the text has the same settings as before, and the wanted ones."""
+def _only_adds(
+    before: dict[str, Any], text: str, section: tuple[str, ...], wanted: Mapping[str, Any]
+) -> bool:
+    """Whether the text has the settings of ``before`` and the wanted ones, and no others."""
     try:
         after = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

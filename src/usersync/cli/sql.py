@@ -1,4 +1,4 @@
-"""``usersync sql``: the whole installation as a script, without a connection."""
+"""``usersync sql``: prints the installation as an SQL script, without a connection."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WrittenView:
-    """Where the script is, and what to do with it."""
+    """The path of the script, and the next commands."""
 
     path: Path
     settings_source: str
     steps: tuple[tuple[str, str], ...]
-    #: False where a migration holds this script already.
+    #: False if a migration with this script already exists.
     written: bool = True
     exit_code: int = 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is as long as it is
-        how = good("Written:") if self.written else "Nothing new, this has it already:"
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is never wrapped
+        how = good("Written:") if self.written else "Nothing new. Already in:"
         yield f"{how} {self.path}  (settings: {self.settings_source})"
         yield ""
         yield "Next:"
@@ -64,15 +64,15 @@ class ScriptView:
 
 @click.command(
     epilog=examples(
-        ("usersync sql", "to the screen, or a file: > usersync.sql"),
-        ("usersync sql --supabase", "a migration for 'supabase db push'"),
+        ("usersync sql", "to standard output"),
+        ("usersync sql --supabase", "as a migration for 'supabase db push'"),
     )
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write it there, instead of printing it.",
+    help="Write the script to this file instead of standard output.",
 )
 @click.option(
     "--supabase",
@@ -81,14 +81,15 @@ class ScriptView:
     is_flag=False,
     flag_value=".",
     metavar="[DIR]",
-    help="Write it into supabase/migrations/ of this project (default: here), for 'supabase db push'.",
+    help="Write the script as a migration for 'supabase db push' to supabase/migrations/ in DIR (default: "
+    "the current directory).",
 )
 @settings_options
 def sql(call: Call, output: Path | None, project: Path | None) -> View:
-    """Print what apply would run, without a connection.
+    """Print the SQL of apply, without a connection.
 
-    The script installs or upgrades, and can be run again. It makes the triggers for who comes from now on;
-    'usersync sync' brings in the users that exist already.
+    The script installs or upgrades, and can be run again. Its triggers sync users from then on. Run
+    'usersync sync' afterwards for the existing users.
     """
     if output and project:
         raise click.UsageError("--output and --supabase exclude each other")
@@ -102,18 +103,18 @@ def sql(call: Call, output: Path | None, project: Path | None) -> View:
     return WrittenView(output, call.settings_source, ((run, "as postgres"), _THEN))
 
 
-_THEN = ("usersync sync", "for the users that exist already")
+_THEN = ("usersync sync", "for the existing users")
 
 
 def _for_supabase(script: str, project: Path, call: Call) -> WrittenView:
     folder = project / "supabase"
     if not folder.is_dir():
         raise SettingsError(
-            f"there is no folder {folder}, so this is no Supabase project's directory",
-            hint="Run 'supabase init' first, or name the directory: usersync sql --supabase DIR",
+            f"the directory {folder} does not exist, so {project} is not a Supabase project",
+            hint="Run 'supabase init' first, or name the project's directory: usersync sql --supabase DIR",
         )
     push = ("supabase db push", "to the linked project")
-    local = ("supabase migration up", "to the local one")
+    local = ("supabase migration up", "to the local project")
     steps = (push, local, _THEN)
     newest = max((folder / "migrations").glob("*_usersync.sql"), default=None)
     if newest is not None and _holds(newest, script):

@@ -1,4 +1,4 @@
-"""``usersync status``: the truth about both tables, once or again and again."""
+"""``usersync status``: counts the users of both tables and the differences, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SHORTEST, _LONGEST, _USUAL = 0.1, 86_400, 2
 
 @dataclass(frozen=True)
 class StatusView:
-    """Both sides in numbers, and what to do about them."""
+    """The numbers of both tables, and what to do about the differences."""
 
     status: SyncStatus
     target: str
@@ -64,22 +64,24 @@ class StatusView:
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         status = self.status
-        yield _row("auth server", status.auth_users, "who can sign in")
-        yield _row("users table", status.users, "deleted users' rows included")
+        yield _row("auth server", status.auth_users, "users who can sign in")
+        yield _row("users table", status.users, "rows, including those of deleted users")
         yield _row("missing", status.missing, self._lag(), bad)
         yield _row("stale", status.stale, "a mapped value differs", warning)
-        yield _row("orphaned", status.orphaned, "a row without an auth user", warning)
+        yield _row("orphaned", status.orphaned, "the row's auth user no longer exists", warning)
         yield _row("deleted upstream", status.deleted_upstream, "the user is soft-deleted", warning)
         if status.skipped:
-            yield _row("skipped", status.skipped, "no row, as the settings say")
-        yield _row("degraded", status.degraded, "a row that holds less than it should", warning)
-        yield _row("failed", status.failed, "no row could be made", bad)
+            yield _row("skipped", status.skipped, "the settings want no row")
+        yield _row("degraded", status.degraded, "the row has fewer columns than mapped", warning)
+        yield _row("failed", status.failed, "the row could not be created", bad)
         if status.removal_failed:
-            yield _row("removal failed", status.removal_failed, "a deleted user's row is as it was", bad)
+            yield _row(
+                "removal failed", status.removal_failed, "a deleted user's row could not be removed", bad
+            )
 
     def _lag(self) -> str:
         lag = self.status.lag
-        return f"the oldest for {duration(lag)}" if lag else "no row"
+        return f"no row, the oldest for {duration(lag)}" if lag else "no row"
 
     def _last_run(self) -> str:
         run = self.status.last_run
@@ -147,7 +149,7 @@ def _row(name: str, value: int, meaning: str, style: Any = None) -> tuple[str, s
 
 @dataclass(frozen=True)
 class _LostView:
-    """What a watch shows while the database is away."""
+    """The output of --watch while the database is unavailable."""
 
     error: ConnectionFailedError
     target: str
@@ -165,7 +167,7 @@ class _LostView:
 @click.command(
     epilog=examples(
         ("usersync status", "once; exit code 1 if anything differs"),
-        ("usersync status --watch", "again every two seconds, until Ctrl-C"),
+        ("usersync status --watch", "every two seconds, until Ctrl-C"),
         ("usersync status --json", "for monitoring"),
     )
 )
@@ -175,15 +177,15 @@ class _LostView:
     is_flag=False,
     flag_value=_USUAL,
     metavar="[SECONDS]",
-    help=f"Look again every so many seconds ({_USUAL}), until Ctrl-C. With --json a document a line.",
+    help=f"Repeat at this interval ({_USUAL} s), until Ctrl-C. With --json, print one document a line.",
 )
 @common_options
 def status(call: Call, watch: float | None) -> View | None:
-    """Count the users of both tables, and their differences.
+    """Count the users of both tables, and the differences.
 
     Reads both tables once, page by page, and writes nothing. Exit code 1 if they are out of sync.
     """
-    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help does not need
 
     with UserSync(call.source) as client:
         call.warn_of_other_settings()
@@ -201,13 +203,13 @@ def _watch(call: Call, client: UserSync, first: StatusView, seconds: float) -> N
             while True:
                 draw(view)
                 time.sleep(seconds)
-                view = _look(client, call.target)
+                view = _read(client, call.target)
     except KeyboardInterrupt:
-        # The usual end of watching, and so no interruption.
+        # Ctrl-C is the normal way to end.
         click.get_current_context().exit(view.exit_code)
 
 
-def _look(client: UserSync, target: str) -> View:
+def _read(client: UserSync, target: str) -> View:
     try:
         return StatusView(client.status(), target)
     except ConnectionFailedError as error:

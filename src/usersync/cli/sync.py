@@ -1,4 +1,4 @@
-"""``usersync sync``: reconcile, with progress, and in a way that can be stopped."""
+"""``usersync sync``: reconciles the tables, with progress. A stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.sync_view import SyncView, UsersView
 from usersync.cli.text import count, typed
-from usersync.core import reconcile as plans
+from usersync.core import reconcile as operations
 from usersync.core.users import failures
 from usersync.errors import UserNotFoundError
 from usersync.models import Counts, SyncResult
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("usersync sync --dry-run", "what differs; writes nothing"),
+        ("usersync sync --dry-run", "show differences, write nothing"),
         ("usersync sync", "sync all users"),
-        ("usersync sync --workers 4", "the same, by four connections"),
+        ("usersync sync --workers 4", "with four parallel connections"),
         ("usersync sync --resume", "continue a stopped run"),
         ("usersync sync --user ID", "one user"),
         ("usersync sync --create-missing", "create all missing rows"),
@@ -45,33 +45,33 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, plans.MAX_WORKERS),
+    type=click.IntRange(1, operations.MAX_WORKERS),
     default=1,
     metavar="N",
-    help=f"Share the run among so many connections (1 to {plans.MAX_WORKERS}).",
+    help=f"Number of parallel connections (1 to {operations.MAX_WORKERS}).",
 )
 @click.option(
     "--page-size",
-    type=click.IntRange(1, plans.MAX_PAGE_SIZE),
-    default=plans.PAGE_SIZE,
+    type=click.IntRange(1, operations.MAX_PAGE_SIZE),
+    default=operations.PAGE_SIZE,
     metavar="N",
-    help=f"Users in a transaction ({plans.PAGE_SIZE}).",
+    help=f"Users per transaction ({operations.PAGE_SIZE}).",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run that was stopped last, if there is one.")
+@click.option("--resume", is_flag=True, help="Continue the last stopped run, if there is one.")
 @click.option(
     "--create-missing",
     is_flag=True,
-    help="Create missing rows even if the settings leave that to the application (creates_rows = false).",
+    help="Create missing rows even with creates_rows = false.",
 )
 @click.option(
     "--remove-orphans",
     is_flag=True,
-    help="Apply on_delete to rows whose user the auth server does not have. Lists them and asks.",
+    help="Apply on_delete to rows whose auth user no longer exists. Lists them and asks.",
 )
 @click.option(
     "--apply-deletions",
     is_flag=True,
-    help="Apply on_soft_delete to rows whose user the auth server has soft-deleted. Lists them and asks.",
+    help="Apply on_soft_delete to rows whose auth user is soft-deleted. Lists them and asks.",
 )
 @click.option(
     "--max",
@@ -81,23 +81,23 @@ if TYPE_CHECKING:
     help="With --create-missing: create at most N rows, then stop. With --remove-orphans and "
     "--apply-deletions: remove nothing if there are more than N such rows; required with --yes.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before rows are removed. Needs --max.")
+@click.option("--yes", is_flag=True, help="Remove rows without asking. Requires --max.")
 @click.option(
     "--from-api",
     is_flag=True,
-    help="First read all users from the auth server's admin API, where it has a database of its own.",
+    help="First read all users from the auth server's admin API, for an auth server with its own database.",
 )
 @common_options
 def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: Any) -> View:
-    """Write the rows that are missing or differ, page by page.
+    """Write the missing and stale rows, page by page.
 
-    Each page is a transaction of its own. Ctrl-C stops between two pages and loses nothing. Rows of deleted
-    users are counted and left as they are: --remove-orphans and --apply-deletions remove them. Exit code 1
-    if a user could not be synced.
+    Each page is one transaction. Ctrl-C stops between two pages and loses nothing. Rows of deleted users are
+    counted and left unchanged; --remove-orphans and --apply-deletions remove them. Exit code 1 if a user
+    could not be synced.
     """
     removal = {name: options.pop(name) for name in ("remove_orphans", "apply_deletions", "limit", "yes")}
     if options["resume"] and options["dry_run"]:
-        raise click.UsageError("--resume and --dry-run exclude each other: there is nothing to go on with")
+        raise click.UsageError("--resume is not allowed with --dry-run: a dry run cannot be resumed")
     if removal["remove_orphans"] or removal["apply_deletions"]:
         return _remove(call, user_ids, from_api=from_api, dry_run=options["dry_run"], **removal)
     if removal["yes"]:
@@ -105,7 +105,7 @@ def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: A
     if removal["limit"] is not None:
         return _create_some(call, removal["limit"], user_ids, from_api=from_api, **options)
     if from_api and (user_ids or options["dry_run"] or options["resume"]):
-        raise click.UsageError("--from-api goes with neither --user, --dry-run nor --resume")
+        raise click.UsageError("--from-api is not allowed with --user, --dry-run or --resume")
     call.warn_of_other_settings()
     if from_api:
         return _from_api(call, options)
@@ -113,7 +113,7 @@ def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: A
         return reconcile(call, **options)
     _refuse_run_options("--user")
     if options["dry_run"]:
-        counts, found = call.run(plans.compare_users(user_ids, create=options["create_missing"]))
+        counts, found = call.run(operations.compare_users(user_ids, create=options["create_missing"]))
         return SyncView(SyncResult(counts, dry_run=True, differences=found), call.target)
     return _sync_users(call, user_ids, create=options["create_missing"])
 
@@ -121,11 +121,11 @@ def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: A
 def _remove(
     call: Call, user_ids: tuple[UUID, ...], *, remove_orphans: bool, apply_deletions: bool, **options: Any
 ) -> View:
-    from usersync.cli.removal import remove  # noqa: PLC0415 - when it is wanted
+    from usersync.cli.remove_deleted import remove  # noqa: PLC0415 - only if used
 
     if remove_orphans and apply_deletions:
         raise click.UsageError(
-            "--remove-orphans and --apply-deletions exclude each other: one after the other"
+            "--remove-orphans and --apply-deletions exclude each other: run one after the other"
         )
     option = "--remove-orphans" if remove_orphans else "--apply-deletions"
     if user_ids:
@@ -153,24 +153,24 @@ def _create_some(
         )
     _refuse_run_options("--max")
     call.warn_of_other_settings()
-    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help does not need
 
     started = time.monotonic()
     failed = {each.user_id for each in call.run(failures(limit=sys.maxsize))}
-    missing = call.run(plans.missing_users(limit, failed))
+    missing = call.run(operations.missing_users(limit, failed))
     call.output.tell(f"Creating {count(len(missing), 'row')} on {call.target}")
     with UserSync(call.source) as client:
         outcomes = [_sync_one(client, each, create=True) for each in missing]
     counts = Counts(
-        examined=len(missing), missing=len(missing), failed=sum(each == "in the ledger" for each in outcomes)
+        examined=len(missing), missing=len(missing), failed=sum(each == "sync failure" for each in outcomes)
     )
     again = f"usersync sync --create-missing --max {limit}" if len(missing) == limit else None
     return SyncView(SyncResult(counts, seconds=time.monotonic() - started), call.target, again=again)
 
 
 def _from_api(call: Call, options: dict[str, Any]) -> SyncView:
-    """Update the copy of the auth server's users, then sync; users not listed count as orphaned."""
-    from usersync.cli.from_api import update_copy_from_api  # noqa: PLC0415 - when it is wanted
+    """Update the copy of the auth server's users, then sync. Unlisted users count as orphaned."""
+    from usersync.cli.from_api import update_copy_from_api  # noqa: PLC0415 - only if used
 
     unlisted = update_copy_from_api(call).unlisted
     view = reconcile(call, **options)
@@ -186,37 +186,37 @@ def _refuse_run_options(option: str) -> None:
 
 
 def reconcile(call: Call, **options: Any) -> SyncView:
-    """Drive a run to its end, showing how it goes. Ctrl-C leaves whole pages, and says how to go on."""
-    from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
-    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+    """Run a reconciliation with progress. Ctrl-C keeps the committed pages, and prints how to continue."""
+    from usersync.cli.progress import progress  # noqa: PLC0415 - only if used
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help does not need
 
     dry_run = options.get("dry_run", False)
     call.output.tell(f"{'Comparing' if dry_run else 'Syncing'} {call.target}")
     with UserSync(call.source) as client:
         try:
-            if options.get("resume") and not call.run(plans.resume_run()):
-                call.output.tell("There is no run to go on with: this begins a new one.")
+            if options.get("resume") and not call.run(operations.resume_run()):
+                call.output.tell("No stopped run was found. This starts a new one.")
             with progress(call.output) as on_progress:
                 result = client.reconcile(on_progress=on_progress, **options)
             return SyncView(result, call.target)
         except KeyboardInterrupt:
-            _say_how_to_go_on(call, dry_run=dry_run)
+            _print_how_to_resume(call, dry_run=dry_run)
             raise
 
 
-def _say_how_to_go_on(call: Call, *, dry_run: bool) -> None:
+def _print_how_to_resume(call: Call, *, dry_run: bool) -> None:
     if call.output.as_json:
         resume = None if dry_run else "usersync sync --resume"
         call.output.document({"interrupted": True, "resume": resume})
     elif dry_run:
         call.output.tell("", "Stopped. Nothing was written.")
     else:
-        call.output.tell("", "Stopped. The pages that were done stay. To go on:", "")
+        call.output.tell("", "Stopped. Committed pages are kept. To continue:", "")
         call.output.tell(f"  {typed('usersync sync --resume')}")
 
 
 def _sync_users(call: Call, user_ids: tuple[UUID, ...], *, create: bool) -> UsersView:
-    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help does not need
 
     call.output.tell(f"Syncing {count(len(user_ids), 'user')} on {call.target}")
     with UserSync(call.source) as client:
@@ -228,6 +228,6 @@ def _sync_users(call: Call, user_ids: tuple[UUID, ...], *, create: bool) -> User
 
 def _sync_one(client: UserSync, user_id: UUID, *, create: bool) -> UserOutcome:
     try:
-        return "in line" if client.sync_auth_user(user_id, create=create) else "in the ledger"
+        return "in sync" if client.sync_auth_user(user_id, create=create) else "sync failure"
     except UserNotFoundError:
         return "unknown"

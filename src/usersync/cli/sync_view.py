@@ -1,4 +1,4 @@
-"""What ``usersync sync`` shows: a run in numbers, or what became of single users."""
+"""The output of ``usersync sync``: the numbers of a run, or the result for single users."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class SyncView:
-    """What a run found and did; for a dry run, what it would have done."""
+    """The numbers of a run or of a dry run, and what to do next."""
 
     result: SyncResult
     target: str
     #: Whether the auth server's users were read from its admin API.
     from_api: bool = False
-    #: The command that continues after a run that stopped at its limit.
+    #: The command that continues a run which stopped at its limit.
     again: str | None = None
 
     @property
@@ -58,10 +58,10 @@ class SyncView:
         counts = self.result.counts
         yield "missing", number(counts.missing).rjust(9), faint("no row")
         yield "stale", number(counts.stale).rjust(9), faint("a mapped value differed")
-        yield "orphaned", number(counts.orphaned).rjust(9), faint("a row without an auth user, left alone")
+        yield "orphaned", number(counts.orphaned).rjust(9), faint("no auth user; the row is unchanged")
         if counts.deleted_upstream:
             shown = number(counts.deleted_upstream).rjust(9)
-            yield "deleted upstream", shown, faint("the user is soft-deleted, the row left alone")
+            yield "deleted upstream", shown, faint("soft-deleted user; the row is unchanged")
         if not self.result.dry_run:
             yield "synced", good(number(self.result.synced).rjust(9)), ""
         if counts.degraded:
@@ -119,7 +119,7 @@ def _difference_row(difference: Difference) -> tuple[str, str, str]:
 
 UNKNOWN_HINT = "Neither table has a user with this id. Check the id and the project."
 
-UserOutcome = Literal["in line", "in the ledger", "unknown"]
+UserOutcome = Literal["in sync", "sync failure", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -131,17 +131,13 @@ class UsersView:
 
     @property
     def exit_code(self) -> int:
-        return 0 if all(outcome == "in line" for _, outcome in self.users) else 1
+        return 0 if all(outcome == "in sync" for _, outcome in self.users) else 1
 
     def lines(self, width: int) -> Iterator[str]:
         yield bold(self.target)
-        words = {
-            "in line": good("in sync"),
-            "in the ledger": bad("sync failure"),
-            "unknown": warning("unknown"),
-        }
-        yield from align([(str(user), words[how]) for user, how in self.users], indent="  ")
-        if any(outcome == "in the ledger" for _, outcome in self.users):
+        styles = {"in sync": good, "sync failure": bad, "unknown": warning}
+        yield from align([(str(user), styles[how](how)) for user, how in self.users], indent="  ")
+        if any(outcome == "sync failure" for _, outcome in self.users):
             yield ""
             yield f"See the reasons:  {typed('usersync failures')}"
         if any(outcome == "unknown" for _, outcome in self.users):

@@ -1,6 +1,6 @@
-"""Words and layout for people: wrapping, alignment, colour, numbers, ages. Nothing here prints.
+"""Formats text for people: wrapping, alignment, colours, numbers, durations. Does not print.
 
-Colours are put in freely; ``usersync.cli.output`` takes them out where they do not belong.
+Texts always contain colours. ``usersync.cli.output`` removes them if the output is not a terminal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# Controls; separators of lines; what is invisible, or turns the direction of what follows; private use.
+# Control characters, line separators, invisible characters, changes of the text direction, tags.
 _BEYOND_ASCII = (
     "\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e007f"
@@ -28,16 +28,16 @@ _MANY_SPACES = re.compile(r"\s+")
 
 
 def plain(text: object) -> str:
-    """Text of unknown origin on one line, with nothing in it that a terminal would obey.
+    """Untrusted text on one line, without control characters for the terminal.
 
-    What the database says may quote what a stranger typed into a sign-up form.
+    Messages of the database may quote the input of a sign-up form.
     """
     flat = _MANY_SPACES.sub(" ", str(text)).strip()
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
 
 
 def inert(document: str) -> str:
-    """JSON with everything in it escaped that a terminal would obey, but for its own line breaks."""
+    """JSON with all control characters escaped, except its own line breaks."""
     return document if document.isascii() else _CONTROL_IN_JSON.sub(_escaped_in_json, document)
 
 
@@ -46,9 +46,9 @@ def _escaped_in_json(match: re.Match[str]) -> str:
 
 
 def clip(text: object, width: int) -> str:
-    """``plain()`` text in at most so many columns of a terminal; what is left out is an ellipsis.
+    """``plain()`` text in at most ``width`` columns of a terminal, cut with an ellipsis.
 
-    Cheap for a text of any length: what cannot be shown is not looked at.
+    Cheap for a text of any length: only its beginning is read.
     """
     whole = str(text)
     flat = plain(whole[: width * 4 + 16])
@@ -64,7 +64,7 @@ def clip(text: object, width: int) -> str:
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes that has no controls in it."""
+    """The number of terminal columns of a text without control characters."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 
@@ -95,7 +95,7 @@ def warning(text: str) -> str:
 
 
 def typed(text: str) -> str:
-    """Something to type."""
+    """Text that the user types, such as a command."""
     return _styled(text, fg="cyan")
 
 
@@ -104,9 +104,9 @@ def _styled(text: str, **style: Any) -> str:
 
 
 def wrap(text: str, width: int, *, first: str = "", rest: str | None = None) -> list[str]:
-    """Break ``text`` into lines of at most ``width``; ``first`` and ``rest`` lead the lines.
+    """Break ``text`` into lines of at most ``width``. ``first`` and ``rest`` are the prefixes of the lines.
 
-    An address or a name is never broken, so a line may be longer.
+    A word, such as a URL, is never broken, so a line may be longer.
     """
     indent = " " * len(click.unstyle(first)) if rest is None else rest
     room = max(width - len(click.unstyle(first)), 20)
@@ -115,7 +115,7 @@ def wrap(text: str, width: int, *, first: str = "", rest: str | None = None) -> 
 
 
 def align(rows: Iterable[Sequence[str]], *, indent: str = "", gap: int = 2) -> Iterator[str]:
-    """Put cells into columns; the last one is as long as it is."""
+    """Align cells in columns. The last column is not padded."""
     table = [tuple(row) for row in rows]
     widths = [max(map(_length, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -142,9 +142,9 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(value: timedelta | float) -> str:
-    """``0.4 s``, ``12 s``, ``3 min``, ``5 h``, ``2 d``: as much as one wants to know."""
+    """``0.4 s``, ``12 s``, ``3 min``, ``5 h``, ``2 d``, rounded for people."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds < 10:  # noqa: PLR2004 - below, a tenth matters
+    if seconds < 10:  # noqa: PLR2004 - below, tenths are shown
         return f"{max(seconds, 0):.1f} s"
     size, unit = next(each for each in _UNITS if seconds >= each[0])
     return f"{seconds / size:.0f} {unit}"
@@ -156,10 +156,10 @@ def ago(value: timedelta) -> str:
 
 
 def size(value: int) -> str:
-    """``512 B``, ``1.5 MB``: as much as one wants to know."""
+    """``512 B``, ``1.5 MB``, rounded for people."""
     amount = float(value)
     for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:  # noqa: PLR2004 - what comes before the next unit
+        if amount < 1000:  # noqa: PLR2004 - the next unit begins at 1000
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004
         amount /= 1000
     return f"{amount:,.1f} TB"

@@ -1,4 +1,4 @@
-"""What a trial saw, for people and for programs."""
+"""The result of a trial, for people and for programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARKS = {
 
 
 def today_lines(trial: Trial, width: int) -> Iterator[str]:
-    """What fails already, and what could not be tried."""
+    """Flows that fail already, and flows that were not tried."""
     if trial.obstacle is not None:
         yield from wrap(f"The trial did not run: {trial.obstacle.message}.", width, first=warning("  ! "))
         return
@@ -37,27 +37,25 @@ def today_lines(trial: Trial, width: int) -> Iterator[str]:
         yield ""
     if trial.lacking:
         yield bold(
-            f"Rights that {trial.auth_role} lacks (looked up, because it was tried as {trial.tried_as})"
+            f"Privileges that {trial.auth_role} lacks (looked up, because the trial ran as {trial.tried_as})"
         )
         for each in trial.lacking:
             yield from wrap(plain(each.message), width, first=bad("  ✗ "))
         yield ""
     yield from _not_tried_lines(trial, width)
     if trial.observed_nothing:
-        text = (
-            "No sign-up was accepted in the trial, so what your triggers do for a new user was not observed."
-        )
+        text = "No sign-up succeeded in the trial, so it did not observe your triggers for a new user."
         yield from wrap(text, width, first=warning("  ! "))
         yield ""
 
 
-def lasting_lines(trial: Trial, width: int) -> Iterator[str]:
-    """What a rollback would not undo, before somebody is asked about it."""
+def not_undone_lines(trial: Trial, width: int) -> Iterator[str]:
+    """The effects that a rollback would not undo, for the question whether to try these flows."""
     yield bold("A rollback would not undo")
     for each in trial.lasting:
         yield from wrap(plain(each), width, first=warning("  ! "))
     flows = count(len(trial.held_back), "flow")
-    yield from wrap(f"{flows} were not tried, each of which would do that once or a few times.", width)
+    yield from wrap(f"{flows} were not tried. Each of them would do this once or a few times.", width)
 
 
 def _not_tried_lines(trial: Trial, width: int) -> Iterator[str]:
@@ -71,20 +69,20 @@ def _not_tried_lines(trial: Trial, width: int) -> Iterator[str]:
 
 
 def difference_lines(done: Rehearsal, width: int) -> Iterator[str]:
-    """What is different with usersync."""
+    """The differences with usersync."""
     tried = len(done.before) - len(done.before.not_tried)
     if not done.differences:
         if tried:
             who = f"tried as {done.before.tried_as}"
-            yield f"{good('As today:')} {count(tried, 'flow')} of the auth server, {who} and rolled back."
+            yield f"{good('Unchanged:')} {count(tried, 'flow')} of the auth server, {who} and rolled back."
         yield from _timing_lines(done, width)
         return
     yield bold("Different with usersync")
     for each in done.differences:
         where = f"{names_of(each.flows, done.before)}: "
-        yield from wrap(plain(where + _said(each)), width, first=_MARKS[each.effect])
+        yield from wrap(plain(where + _message(each)), width, first=_MARKS[each.effect])
     alike = tried - len({flow for each in done.differences for flow in each.flows})
-    yield faint(f"  {count(alike, 'flow')} as today. Tried as {done.before.tried_as}, and rolled back.")
+    yield faint(f"  {count(alike, 'flow')} unchanged. Tried as {done.before.tried_as}, and rolled back.")
     yield from _timing_lines(done, width)
 
 
@@ -95,12 +93,12 @@ def _timing_lines(done: Rehearsal, width: int) -> Iterator[str]:
         yield from map(faint, wrap(text, width, first="  "))
 
 
-def _said(each: Difference) -> str:
+def _message(each: Difference) -> str:
     return each.message if each.subject == "auth.users" else f"{each.subject}: {each.message}"
 
 
 def trial_data(done: Rehearsal) -> dict[str, Any]:
-    """The same for programs."""
+    """The result of a trial for programs."""
     return {
         "tried_as": done.before.tried_as,
         "obstacle": done.before.obstacle.message if done.before.obstacle else None,

@@ -1,4 +1,4 @@
-"""``usersync why``: everything that is known of one user."""
+"""``usersync why``: explains one user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.failures import failure_lines
-from usersync.cli.naming import named_user
+from usersync.cli.find_user import find_user
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import ago, align, bad, bold, clip, faint, good, plain, typed, warning, wrap
 from usersync.errors import SettingsError
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _CELL = 26
 
-_PROSPECTS = {
+_SYNC_EFFECTS = {
     "nothing": "Nothing: the row is in sync.",
     "written": "The row would be written completely.",
-    "orphaned": "The row is left alone: the auth server has no such user. To apply on_delete:",
-    "deleted_upstream": "The row is left alone: the user is soft-deleted. To apply on_soft_delete:",
+    "orphaned": "The row stays unchanged: the auth server has no such user. To apply on_delete:",
+    "deleted_upstream": "The row stays unchanged: the user is soft-deleted. To apply on_soft_delete:",
     "skipped": "Nothing: the settings skip this user (skip, or creates_rows = false).",
-    "degraded": "A degraded row would be written, with fewer columns:",
-    "failed": "No row could be written:",
+    "degraded": "A degraded row would be written, with fewer columns than mapped:",
+    "failed": "The row could not be written:",
 }
 
 _OPTIONS = {"orphaned": "--remove-orphans", "deleted_upstream": "--apply-deletions"}
@@ -38,7 +38,7 @@ _OPTIONS = {"orphaned": "--remove-orphans", "deleted_upstream": "--apply-deletio
 
 @dataclass(frozen=True)
 class WhyView:
-    """Both rows side by side, and what follows from them."""
+    """Both rows side by side, the sync failure, and the effect of a sync."""
 
     report: UserReport
     target: str
@@ -64,7 +64,7 @@ class WhyView:
             yield "Sync failure:"
             yield from (f"  {line}" for line in failure_lines(report.failure, width - 2))
         yield ""
-        yield from wrap(_PROSPECTS[report.prospect], width, first="If synced now:  ")
+        yield from wrap(_SYNC_EFFECTS[report.prospect], width, first="If synced now:  ")
         if report.prospective_failure is not None:
             yield from (f"  {line}" for line in failure_lines(report.prospective_failure, width - 2))
         elif report.prospect not in {"nothing", "skipped"}:
@@ -83,7 +83,7 @@ class WhyView:
     def _auth(self) -> str:
         auth = self.report.auth
         if auth is None:
-            return "has no such user"
+            return "no such user"
         return ", ".join(
             f"{words} {_when(auth[name])}"
             for name, words in (
@@ -97,7 +97,7 @@ class WhyView:
             if auth[name]
         ) + "".join(
             f", {words}"
-            for name, words in (("is_anonymous", "anonymous"), ("is_sso_user", "by single sign-on"))
+            for name, words in (("is_anonymous", "anonymous"), ("is_sso_user", "single sign-on"))
             if auth[name]
         )
 
@@ -106,7 +106,7 @@ class WhyView:
         if not report.has_row:
             return f"{self.settings.users_table} has no row"
         when = f", {_when(report.written_at.isoformat())}" if report.written_at else ""
-        return f"{self.settings.users_table}, written last by transaction {report.written_by}{when}"
+        return f"{self.settings.users_table}, last written by transaction {report.written_by}{when}"
 
     def _columns(self) -> Iterator[tuple[str, str, str, str]]:
         for column in self.report.columns:
@@ -117,7 +117,7 @@ class WhyView:
         if column.missing:
             return bad("no such column")
         if column.owner == "app":
-            return faint("yours")
+            return faint("app-owned")
         if column.differs:
             return warning("differs")
         return ""
@@ -128,7 +128,7 @@ class WhyView:
 
 @dataclass(frozen=True)
 class WhyColumnView:
-    """Where one column's value comes from, and why it is what it is."""
+    """The sources of one column's value, and the reason for it."""
 
     report: UserReport
     column: ColumnReport
@@ -145,12 +145,12 @@ class WhyColumnView:
         yield from align(
             [
                 *((f"  {source}", _cell(value)) for source, value in column.sources.items()),
-                ("  comes to", _cell(column.wanted)),
+                ("  mapped value", _cell(column.wanted)),
                 *(
                     ()
                     if column.missing
                     else (
-                        ("  stored is", _cell(column.stored)),
+                        ("  stored value", _cell(column.stored)),
                         ("  after a sync", _cell(column.would_be)),
                     )
                 ),
@@ -161,21 +161,24 @@ class WhyColumnView:
 
     def _why(self) -> str:
         column = self.column
-        return _missing(self.settings, [column.name]) if column.missing else self._why_so()
+        return _missing(self.settings, [column.name]) if column.missing else self._reason()
 
-    def _why_so(self) -> str:
+    def _reason(self) -> str:
         column, report = self.column, self.report
         if not report.has_row:
-            return "The user has no row, and so the column has no value."
+            return "The user has no row, so the column has no value."
         if column.owner == "app":
-            return "It is the application's own: filled when the row was made, and not touched since."
+            return "The column is app-owned: usersync filled it once, when it created the row."
         if report.auth is None or report.auth["deleted_at"]:
-            return "The user is deleted; what is stored follows from on_delete and on_soft_delete."
+            return "The user is deleted. on_delete and on_soft_delete determine the stored value."
         if not column.differs:
-            return "It follows the auth server, and is what it should be."
+            return "The column is mirrored from the auth server, and is in sync."
         if report.failure is not None and report.failure.column == column.name:
-            return f"It could not be stored: {plain(report.failure.message)}"
-        return "It follows the auth server, and was changed here, or no trigger saw the change there."
+            return f"The value could not be stored: {plain(report.failure.message)}"
+        return (
+            "The column is mirrored from the auth server, but differs. The application changed it, or no "
+            "trigger ran for the change in the auth server."
+        )
 
     def data(self) -> dict[str, Any]:
         return {
@@ -189,8 +192,8 @@ class WhyColumnView:
 def _missing(settings: Settings, columns: Sequence[str]) -> str:
     named = f"column{'' if len(columns) == 1 else 's'} {', '.join(columns)}, which the settings map"
     return (
-        f"{settings.users_table} has no {named}. It was renamed or dropped since usersync was applied. "
-        "What to change: usersync plan (D012)"
+        f"{settings.users_table} has no {named}. It was renamed or dropped after usersync was applied. "
+        "For the fix, run: usersync plan (D012)"
     )
 
 
@@ -206,24 +209,24 @@ def _when(text: str) -> str:
 
 @click.command(
     epilog=examples(
-        ("usersync why ID", "both rows, the failure, what a sync would do"),
+        ("usersync why ID", "both rows, the failure, the effect of a sync"),
         ("usersync why ada@example.com", "by e-mail address or phone number"),
-        ("usersync why ID full_name", "where one column's value comes from"),
+        ("usersync why ID full_name", "the sources of one column's value"),
     )
 )
 @click.argument("user")
 @click.argument("column", required=False)
 @common_options
 def why(call: Call, user: str, column: str | None) -> View:
-    """Explain one user: both rows, where they differ, and what a sync would do.
+    """Explain one user: both rows, their differences, and what a sync would do.
 
-    The sync is tried in a transaction that is rolled back. Shows personal data. Exit code 1 if the user is
-    out of sync.
+    Tries the sync in a transaction that is rolled back. Shows personal data. USER is an id, an e-mail address
+    or a phone number. Exit code 1 if the user is out of sync.
     """
-    from usersync.core import why as plans  # noqa: PLC0415 - only when it is wanted
+    from usersync.core import why as operations  # noqa: PLC0415 - only if used
 
-    settings = call.settings_there
-    report = call.run(plans.explain_user(settings, named_user(call, user)))
+    settings = call.applied_settings
+    report = call.run(operations.explain_user(settings, find_user(call, user)))
     if column is None:
         return WhyView(report, call.target, settings)
     return WhyColumnView(report, _column(report, column), call.target, settings)
@@ -234,4 +237,4 @@ def _column(report: UserReport, name: str) -> ColumnReport:
         if column.name == name:
             return column
     mapped = ", ".join(column.name for column in report.columns)
-    raise SettingsError(f"{name!r} is not a mapped column", hint=f"These are: {mapped}")
+    raise SettingsError(f"{name!r} is not a mapped column", hint=f"Mapped columns: {mapped}")

@@ -29,7 +29,7 @@ def left_behind(spool_dir):
 def test_where_nothing_waits(usersync, spool_dir):
     done = usersync("audit", "spool", "--dir", spool_dir)
     assert (done.code, done.err) == (0, "")
-    assert "nothing waits" in done.out
+    assert "no events waiting" in done.out
 
 
 def test_what_a_dead_process_left_is_shown(usersync, spool_dir, left_behind):
@@ -63,7 +63,7 @@ def test_drain_delivers_it(audited, spool_dir, left_behind):
     done = audited("spool", "--drain", "--dir", spool_dir, "--project", "test")
     assert done.code == 0
     assert "Delivering to" in done.err
-    assert "nothing waits" in done.out
+    assert "no events waiting" in done.out
     assert "Done: 5 events delivered." in done.out
     stored = audited.project.owner.execute("select count(*) from public.audit_logs").fetchone()
     assert stored == (5,)
@@ -81,8 +81,8 @@ def test_drain_of_another_spool_delivers_nothing_and_says_how_to(audited, spool_
 def test_a_spool_that_is_not_there_is_no_empty_one(usersync, spool_dir, left_behind):
     done = usersync("audit", "spool", "--dir", spool_dir, "--project", "tset")
     assert done.code == 2
-    assert "there is no spool tset" in done.err
-    assert "There are test." in done.err
+    assert "the spool tset does not exist" in done.err
+    assert "Spools: test." in done.err
 
 
 def test_drain_without_a_database_fails_at_once_and_loses_nothing(usersync, spool_dir, left_behind):
@@ -106,7 +106,7 @@ def test_refused_events_are_shown_with_their_reason(usersync, spool_dir, left_be
     connection.close()
     done = usersync("audit", "spool", "--dir", spool_dir)
     assert done.code == 1
-    assert "1 refused" in done.out
+    assert "1 quarantined" in done.out
     assert "usersync audit spool --refused" in done.out
     done = usersync("audit", "spool", "--dir", spool_dir, "--refused")
     assert "1970-01-01 00:00:00  x.\\u001b[2Jdone" in done.out
@@ -133,7 +133,7 @@ def test_refused_events_are_handed_in_again(audited, spool_dir):
     assert "usersync audit spool --retry-refused" in done.out
     done = audited("spool", "--retry-refused", *arguments)
     assert done.code == 1
-    assert "1 refused event handed in again: 0 stored now, 1 refused again" in done.out
+    assert "1 quarantined event retried: 0 stored now, 1 quarantined again" in done.out
     owner.execute("drop function public.record_audit_events(jsonb)")
     owner.execute("alter function public.inner_record(jsonb) rename to record_audit_events")
     done = audited("spool", "--retry-refused", *arguments, "--json")
@@ -143,7 +143,7 @@ def test_refused_events_are_handed_in_again(audited, spool_dir):
     assert stored == [(event_id,)]
     done = audited("spool", "--retry-refused", *arguments)
     assert done.code == 0
-    assert "Nothing was refused in this database's spool." in done.out
+    assert "This database's spool has no quarantined events." in done.out
 
 
 def test_files_that_cannot_be_read_are_named(usersync, spool_dir):
@@ -169,7 +169,7 @@ def test_a_drain_that_could_not_read_a_file_has_not_delivered_everything(audited
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(["--timeout", "soon"], "no duration"), (["--timeout", "5m"], "5min or 5mo")]
+    ("arguments", "words"), [(["--timeout", "soon"], "not a duration"), (["--timeout", "5m"], "5min or 5mo")]
 )
 def test_wrong_durations_are_refused(usersync, arguments, words):
     done = usersync("audit", "spool", *arguments)

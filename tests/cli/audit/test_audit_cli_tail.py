@@ -114,7 +114,7 @@ def test_an_outage_is_told_of_once_and_its_end_too(audited, cluster):
             "where application_name = 'usersync' and datname = %s",
             [database.name],
         )
-        terminal.wait_for("until it is back")
+        terminal.wait_for("trying to reconnect")
         knocks.queue.clear()
         for _ in range(3):
             knocks.get(timeout=30)

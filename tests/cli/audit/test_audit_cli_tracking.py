@@ -17,7 +17,7 @@ def test_a_dry_run_shows_and_changes_nothing(products):
     done = products("track", "products", "--dry-run")
     assert (done.code, done.err) == (0, "")
     assert "Nothing was changed" in done.out
-    assert "Not their values: api_token" in done.out
+    assert "Redacted: api_token" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
     assert products("tracked", "--json").json["tables"] == []
 

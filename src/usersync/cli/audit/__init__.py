@@ -1,4 +1,4 @@
-"""``usersync audit``: the table of its subcommands, one module each."""
+"""``usersync audit``: the table of its subcommands."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ SECTIONS: Sections = {
     "Read": (
         _entry("tail", "Show the newest events, then follow."),
         _entry("search", "Find events, the newest first, page by page."),
-        _entry("show", "Show one event, whole."),
-        _entry("history", "What happened to one entity, field by field."),
-        _entry("stats", "Count events by day and action, and draw them."),
-        _entry("export", "Write events out: JSON Lines, CSV or Parquet."),
+        _entry("show", "Show one event with all its fields."),
+        _entry("history", "Show the events of one entity, field by field."),
+        _entry("stats", "Count events by day and action."),
+        _entry("export", "Export events as JSON Lines, CSV or Parquet."),
     ),
     "Set up": (_entry("enable", "Create the audit log, and enable it in the settings file."),),
-    "Keep in order": (
-        _entry("spool", "What waits on this machine to be stored; deliver it."),
-        _entry("rejects", "Events the database could not store, and why; try again."),
+    "Maintain": (
+        _entry("spool", "Show and deliver the spooled events of this machine."),
+        _entry("rejects", "Show and retry rejected events."),
         _entry("prune", "Delete audit events and rejected events that are older than --keep."),
     ),
     "Record without code": (
         _entry("track", "Record every change of a table's rows from now on."),
         _entry("untrack", "Stop recording the changes of a table."),
-        _entry("tracked", "The tables whose changes are recorded."),
+        _entry("tracked", "List the tables whose changes are recorded."),
     ),
 }
 
 _EPILOG = """\
 Times are in UTC. Exit codes are those of 'usersync --help'.
-'usersync audit COMMAND --help' has the options and an example of each."""
+'usersync audit COMMAND --help' shows the options and examples."""
 
 
 @click.group(cls=lazy_group(SECTIONS, _EPILOG), **GROUP_OPTIONS)
 @click.pass_context
 def audit(ctx: click.Context) -> None:
-    """The audit log: follow, search, export, keep, and what waits for it.
+    """The audit log: follow, search, export, prune, track tables, deliver events.
 
-    Who did what to what, and how it ended. Applications record with usersync.AuditLog, tables with 'track'.
+    An event has an actor, an action, an entity, a time and an outcome. Applications record events with
+    usersync.AuditLog. 'track' records the changes of a table.
     """
     show_help(ctx)

@@ -1,4 +1,4 @@
-"""``usersync audit enable``: enable the audit log in the settings, and create it."""
+"""``usersync audit enable``: enables the audit log in the settings file, and creates it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EnabledView:
     path: Path
     exit_code: int = 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is as long as it is
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is never wrapped
         yield f"{good('Written:')} {self.path}, with [audit] enabled = true"
         yield f"The audit log is {plain(self.table)}."
         yield f"Next:  {typed('usersync audit track TABLE')}, or usersync.AuditLog in the application"
@@ -45,7 +45,7 @@ class EnabledView:
 @click.command(
     epilog=examples(
         ("usersync audit enable", "asks before it changes anything"),
-        ("usersync audit enable --yes", "in CI, without a question"),
+        ("usersync audit enable --yes", "for CI, without a question"),
         ("usersync audit enable --table app.events", "if public.audit_logs is taken"),
     )
 )
@@ -55,12 +55,12 @@ class EnabledView:
 def enable(call: Call, *, table: str | None, yes: bool) -> View:
     """Create the audit log, and enable it in the settings file.
 
-    Shows what will change and asks, as apply does. Other pending changes are made too. Nothing is changed if
-    a table of the application has the log's name, or if a migration file creates such a table. Then give the
-    log another name with --table.
+    Shows the pending changes and asks, as apply does. Makes all of them. Changes nothing if a table of the
+    application has the log's name, or if a migration file creates such a table. In that case, name the log
+    with --table.
     """
     call.require_consent(yes=yes)
-    if call.surroundings is not None and call.config is None:
+    if call.host_program is not None and call.config is None:
         raise SettingsError(
             f"the settings are in {call.settings_source}, and this command edits settings files only",
             hint='Set "audit": {"enabled": True} there, then run usersync apply.',
@@ -70,7 +70,7 @@ def enable(call: Call, *, table: str | None, yes: bool) -> View:
     if not audit.is_own:
         raise SettingsError(
             f"usersync creates no audit log: [audit.columns] maps the application's table {audit.table}",
-            hint="Nothing has to be done: events are stored in that table.",
+            hint="No action is needed: events are stored in that table.",
         )
     name = named or audit.table
     file = SettingsFile.of(call.config)

@@ -1,6 +1,6 @@
-"""An event as people read it: in a line, field by field, whole. And as data for programs.
+"""Formats an event for people and for programs.
 
-Whatever an event contains was written by strangers, so all of it goes through ``plain`` or ``clip``.
+The values of an event are untrusted, so all of them pass through ``plain`` or ``clip``.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
 _UNKNOWN = ("·", faint)
 
 _TIME_WIDTH = len("2026-03-31 18:30:00")
-#: Action, entity and actor, where there is room; a narrower line has less of each.
+#: The widths of action, entity and actor. On a narrow terminal each is reduced.
 _WIDTHS = (22, 16, 12)
 _BETWEEN = _TIME_WIDTH + len("  ✓ ") + 2 * len("  ")
 _INDENT = " " * 4
 
-#: What row tracking notes in every event, which says nothing of this one.
-_ROUTINE = {"actor_source", "db_role", "role"}
-#: A single value is shown up to here; --json has all of it.
+#: Metadata that row tracking writes in every event.
+_TRACKING_METADATA = {"actor_source", "db_role", "role"}
+#: The maximum length of a printed value. --json prints all of it.
 _MOST_SHOWN = 2_000
 
 
-def event_in_short(event: EventRecord, width: int) -> Iterator[str]:
-    """One event in two lines, in columns that stay where they are from event to event."""
+def event_summary_lines(event: EventRecord, width: int) -> Iterator[str]:
+    """One event in two lines, in columns of fixed width."""
     room = min(width - _BETWEEN, sum(_WIDTHS))
     widths = [each * room // sum(_WIDTHS) for each in _WIDTHS]
     texts = (event.action or "?", entity(event), actor(event))
@@ -57,13 +57,13 @@ def _padded(text: str, width: int) -> str:
 
 
 def mark(event: EventRecord) -> str:
-    """The outcome as a coloured sign."""
+    """The outcome as a coloured symbol."""
     sign, style = _MARKS.get(event.outcome, ("?", warning)) if event.outcome else _UNKNOWN
     return style(sign)
 
 
 def happened(event: EventRecord) -> bool:
-    """Whether what the changes say was done; of a row from before usersync, which has no outcome, too."""
+    """Whether the changes were made. Rows from before usersync have no outcome, and count as made."""
     return event.outcome not in {"failed", "denied"}
 
 
@@ -73,12 +73,12 @@ def moment(at: datetime) -> str:
 
 
 def entity(event: EventRecord) -> str:
-    """``product/42``; as it is typed after ``history``."""
+    """``product/42``, in the form that ``history`` accepts."""
     return "/".join(part for part in (event.entity_type, event.entity_id) if part)
 
 
 def actor(event: EventRecord) -> str:
-    """Who did it, as short as can be."""
+    """The actor, in short form."""
     if event.actor_id is None:
         return _short_uuid(event.user_id) if event.user_id else event.actor_type or ""
     try:
@@ -88,41 +88,43 @@ def actor(event: EventRecord) -> str:
 
 
 def _short_uuid(value: UUID) -> str:
-    """Both ends: those of version 7 that were made in the same minute begin alike."""
+    """The beginning and the end: UUIDs of version 7 from the same minute begin with the same digits."""
     text = str(value)
     return f"{text[:4]}…{text[-7:]}"
 
 
 def summary(event: EventRecord) -> str:
-    """What changed, in a line: ``stock 10 → 7, name "bolt" → null``."""
-    said = ", ".join(f"{field} {short(old, 40)} → {short(new, 40)}" for field, old, new in changes_of(event))
-    return said if happened(event) or not said else f"not done: {said}"
+    """The changes in one line: ``stock 10 → 7, name "bolt" → null``."""
+    changes = ", ".join(
+        f"{field} {short(old, 40)} → {short(new, 40)}" for field, old, new in changes_of(event)
+    )
+    return changes if happened(event) or not changes else f"not done: {changes}"
 
 
 def metadata_line(event: EventRecord, width: int) -> Iterator[str]:
-    """The metadata in a line, where there is any that is not in every event."""
+    """The metadata in one line, without the keys that row tracking writes in every event."""
     metadata = event.metadata
     if isinstance(metadata, dict):
-        metadata = {key: value for key, value in metadata.items() if key not in _ROUTINE}
+        metadata = {key: value for key, value in metadata.items() if key not in _TRACKING_METADATA}
     if metadata:
         yield f"{_INDENT}{faint(short(metadata, width - len(_INDENT)))}"
 
 
 def changes_of(event: EventRecord) -> Iterator[tuple[str, Any, Any]]:
-    """Field, old and new."""
+    """Field, old value and new value."""
     for change in HistoryEntry.of(event).changes:
         yield change.name, change.before, change.after
 
 
 def short(value: object, width: int) -> str:
-    """A value as JSON, in at most so many columns."""
+    """A value as JSON, in at most ``width`` columns."""
     if isinstance(value, str):
         return clip(json.dumps(value[: width * 4 + 16], ensure_ascii=False), width)
     return clip(json.dumps(value, ensure_ascii=False, default=to_json), width)
 
 
 def change_lines(event: EventRecord, width: int, *, indent: str = "    ") -> Iterator[str]:
-    """Each field that changed, old and new; both in a line if they fit, else below each other."""
+    """Each changed field with its old and new value, in one line or in two."""
     names = [clip(field, 24) for field, _, _ in changes_of(event)]
     widest = max(map(columns, names), default=0)
     room = max(width - len(indent) - widest - 2, 20)
@@ -137,7 +139,7 @@ def change_lines(event: EventRecord, width: int, *, indent: str = "    ") -> Ite
 
 
 def event_lines(event: EventRecord, width: int) -> Iterator[str]:
-    """All of an event, field by field."""
+    """All fields of an event."""
     yield f"{mark(event)} {bold(clip(event.action or '?', width - 2))}"
     yield ""
     facts = {
@@ -174,5 +176,5 @@ def _written(value: object) -> str:
 
 
 def event_data(event: EventRecord) -> dict[str, Any]:
-    """An event for programs, with nothing cut."""
+    """An event for programs, with complete values."""
     return {name: value for name, value in vars(event).items() if name != "tie"}

@@ -1,4 +1,4 @@
-"""``usersync audit export``: events written out, however many there are, in the memory that a page takes."""
+"""``usersync audit export``: exports any number of events, with one page in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from usersync.cli.audit.filters import filter_options
 from usersync.cli.audit.formats import FORMATS, open_writer
-from usersync.cli.audit.resuming import resumed
+from usersync.cli.audit.resumable_file import open_for_append
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.output import on_terminal
 from usersync.cli.text import count, good
@@ -28,14 +28,14 @@ _PAGE = 200
 
 @dataclass(frozen=True)
 class ExportView:
-    """How much was written, and where to."""
+    """The number of exported events, and the file."""
 
     events: int
     output: Path
     target: str
     exit_code: int = 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is never broken
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is never wrapped
         yield f"{good('Done:')} {count(self.events, 'event')} in {self.output}"
 
     def data(self) -> dict[str, Any]:
@@ -44,8 +44,8 @@ class ExportView:
 
 @click.command(
     epilog=examples(
-        ("usersync audit export --since 30d --output audit.jsonl", "a month"),
-        ("usersync audit export --output audit.jsonl --resume", "what is new"),
+        ("usersync audit export --since 30d --output audit.jsonl", "30 days"),
+        ("usersync audit export --output audit.jsonl --resume", "new events"),
         ("usersync audit export --format csv > audit.csv", "everything"),
         ("usersync audit export --format parquet --output audit.parquet", "for analysis"),
     )
@@ -56,37 +56,37 @@ class ExportView:
     type=click.Choice(FORMATS),
     default=FORMATS[0],
     show_default=True,
-    help="What to write.",
+    help="Output format.",
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where to. The file takes its name when it is complete. Default: standard output.",
+    help="Output file. It gets its name when it is complete. Default: standard output.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Append to FILE the events after its last one (JSON Lines only).",
+    help="Append the events after the last one in FILE (JSON Lines only).",
 )
 @filter_options
 @common_options
 def export(call: Call, wanted: EventFilter, format_: str, output: Path | None, resume: bool) -> View | None:
-    """Write events out: JSON Lines, CSV or Parquet.
+    """Export events as JSON Lines, CSV or Parquet.
 
-    The oldest first, as of one moment, in as little memory for ten million events as for ten. changes and
-    metadata are JSON in CSV and in Parquet. In CSV, what a spreadsheet would take for a formula begins with
-    an apostrophe; JSON Lines have it as it is. Parquet needs pyarrow (the extra `parquet`).
+    Exports the oldest event first, from one snapshot of the log. Memory use does not depend on the number of
+    events. In CSV and Parquet, changes and metadata are JSON. In CSV, a value that a spreadsheet would run as
+    a formula gets an apostrophe in front. Parquet requires pyarrow (the extra `parquet`).
 
-    With --resume the file grows in place. It does not find events that happened before the last one in the
-    file and were recorded after it.
+    --resume appends to the file in place. It does not export events that happened before the last one in the
+    file but were recorded later.
     """
     if format_ == "parquet" and output is None and on_terminal():
-        raise click.UsageError("Parquet is no text for a terminal: add --output FILE")
+        raise click.UsageError("Parquet is a binary format: add --output FILE")
     if resume and (output is None or format_ != "jsonl"):
-        raise click.UsageError("--resume goes on with a file of JSON Lines: add --output FILE")
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
-    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
+        raise click.UsageError("--resume requires a file of JSON Lines: add --output FILE")
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help does not need
 
     shown = output is None and on_terminal()
     with (
@@ -101,7 +101,7 @@ def export(call: Call, wanted: EventFilter, format_: str, output: Path | None, r
 @contextmanager
 def _destination(call: Call, output: Path | None, *, resume: bool) -> Iterator[tuple[BinaryIO, UUID | None]]:
     if resume and output is not None:
-        with resumed(output) as (file, last):
+        with open_for_append(output) as (file, last):
             yield file, last
     else:
         with call.output.sink(output) as sink:

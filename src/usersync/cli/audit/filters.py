@@ -1,4 +1,4 @@
-"""The options that choose events, which ``tail``, ``search`` and ``export`` share."""
+"""The filter options of ``tail``, ``search`` and ``export``."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ _DURATION_OR_DATE = "a duration before now (2h, 3d) or a date (2026-03-31T18:30)
 
 
 def parse_entity(text: str) -> tuple[str, str | None]:
-    """``product/42`` as type and id; ``product`` alone is every product. Raises ValueError."""
+    """Read ``product/42`` as type and id. ``product`` alone means all products. Raises ValueError."""
     kind, slash, key = text.partition("/")
     if not kind or (slash and not key):
-        raise ValueError(f"{text!r} is no entity; expected a type, or a type and an id, as in product/42")
+        raise ValueError(
+            f"{text!r} is not an entity; expected a type, or a type and an id, for example product/42"
+        )
     return kind, _as_tracked(key) if key else None
 
 
 def _as_tracked(key: str) -> str:
-    """A key of several columns as row tracking writes it, however it was spaced."""
+    """A key of several columns in row tracking's form, whatever its spaces."""
     if not key.startswith("["):
         return key
     try:
@@ -50,37 +52,48 @@ def as_entity(_: click.Context, __: click.Parameter, value: str | None) -> tuple
 
 
 def as_action(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """The callback of an option that takes an action; a star stands at the end or nowhere."""
+    """The callback of an option that takes an action. A star is allowed at the end only."""
     if value is not None and not re.fullmatch(r"[^*]+\*?|\*", value):
-        raise click.BadParameter(f"{value!r}: a star stands at the end, as in 'product.*'")
+        raise click.BadParameter(f"{value!r}: a star is allowed at the end only, for example 'product.*'")
     return value
 
 
 _OPTIONS = (
-    click.option("--user", "user_id", type=click.UUID, metavar="ID", help="Linked to this user."),
-    click.option("--actor", "actor_id", metavar="ID", help="Done by this actor, whoever that is."),
+    click.option("--user", "user_id", type=click.UUID, metavar="ID", help="Events linked to this user."),
+    click.option("--actor", "actor_id", metavar="ID", help="Events of this actor."),
     click.option(
-        "--entity", callback=as_entity, metavar="TYPE[/ID]", help="Done to this: product/42, or product."
+        "--entity",
+        callback=as_entity,
+        metavar="TYPE[/ID]",
+        help="Events of this entity (product/42) or type (product).",
     ),
     click.option(
-        "--action", callback=as_action, metavar="ACTION", help="This action; 'product.*' is all of them."
+        "--action",
+        callback=as_action,
+        metavar="ACTION",
+        help="Events with this action. 'product.*' matches a prefix.",
     ),
     click.option(
-        "--outcome", type=click.Choice(OUTCOMES), metavar="OUTCOME", help="succeeded, failed or denied."
+        "--outcome",
+        type=click.Choice(OUTCOMES),
+        metavar="OUTCOME",
+        help="Events with this outcome: succeeded, failed or denied.",
     ),
-    click.option("--since", callback=as_moment, metavar="TIME", help=f"From {_DURATION_OR_DATE} on."),
-    click.option("--until", callback=as_moment, metavar="TIME", help="Before that; written likewise."),
+    click.option("--since", callback=as_moment, metavar="TIME", help=f"Events since {_DURATION_OR_DATE}."),
+    click.option(
+        "--until", callback=as_moment, metavar="TIME", help="Events before this time, in the same format."
+    ),
     click.option(
         "--text",
         metavar="WORDS",
-        help="With each of these words, or pieces of words, in a value of metadata or changes.",
+        help="Events with each of these words or parts of words in a value of metadata or changes.",
     ),
-    click.option("--request", "request_id", metavar="ID", help="Of this request."),
+    click.option("--request", "request_id", metavar="ID", help="Events of this request."),
 )
 
 
 def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options, and ``wanted: EventFilter`` for what they say."""
+    """Add the filter options to a command, and pass ``wanted: EventFilter``."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> Any:
@@ -93,9 +106,9 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _filter(given: dict[str, Any]) -> EventFilter:
-    from usersync.audit.models import EventFilter  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.models import EventFilter  # noqa: PLC0415 - only if used
 
     if given["since"] and given["until"] and given["since"] >= given["until"]:
-        raise click.UsageError("--since is not before --until, so that nothing can be found")
+        raise click.UsageError("--since must be before --until")
     kind, key = given.pop("entity") or (None, None)
     return EventFilter(entity_type=kind, entity_id=key, **given)

@@ -1,4 +1,4 @@
-"""Events as JSON Lines, CSV and Parquet, written as they come."""
+"""Writes events as JSON Lines, CSV and Parquet, page by page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("jsonl", "csv", "parquet")
 
-#: Rows of a row group of Parquet. With 200, the footer of a file with a million events took 7 MB.
+#: Rows per row group of Parquet. With 200, the footer of a file with a million events took 7 MB.
 ROW_GROUP = 50_000
 
 Write = Callable[[Iterable["EventRecord"]], None]
@@ -35,7 +35,7 @@ _TIME_FIELDS = {"occurred_at", "recorded_at"}
 
 @contextmanager
 def open_writer(name: str, sink: BinaryIO, *, for_terminal: bool = False) -> Iterator[Write]:
-    """Yield what writes events in this format; for a terminal with nothing in it that one would obey."""
+    """Yield a function that writes events in this format. For a terminal, control characters are escaped."""
     if name == "parquet":
         with _parquet(sink) as write:
             yield write
@@ -65,20 +65,20 @@ def _csv(sink: BinaryIO, cell: Callable[[Any], str]) -> Write:
     def write(events: Iterable[EventRecord]) -> None:
         for event in events:
             write_row(
-                "" if value is None else cell(_inert_in_a_sheet(value)) for value in _flat(event).values()
+                "" if value is None else cell(_escape_formula(value)) for value in _flat(event).values()
             )
 
     write_row(FIELDS)
     return write
 
 
-def _inert_in_a_sheet(value: str) -> str:
-    """Spreadsheets run what begins like a formula; an apostrophe before it makes it text for them."""
+def _escape_formula(value: str) -> str:
+    """Put an apostrophe before a value that a spreadsheet would run as a formula."""
     return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _flat(event: EventRecord) -> dict[str, Any]:
-    """What a table can hold: what is nested becomes JSON, a time becomes ISO 8601."""
+    """The event as a flat row: nested values as JSON, times in ISO 8601."""
     row = event_data(event)
     for name in FIELDS:
         value = row[name]
@@ -102,7 +102,7 @@ def _parquet(sink: BinaryIO) -> Iterator[Write]:
 
     kinds = {name: pa.timestamp("us", tz="UTC") if name in _TIME_FIELDS else pa.string() for name in FIELDS}
     schema = pa.schema(list(kinds.items()))
-    # Pages are kept in Arrow's form, which is compact, until they fill a row group.
+    # Pages are kept in Arrow's compact form until they fill a row group.
     pages: list[Any] = []
     with parquet.ParquetWriter(sink, schema, compression="zstd") as file:
 

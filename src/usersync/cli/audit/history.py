@@ -1,4 +1,4 @@
-"""``usersync audit history``: the timeline of one entity, field by field."""
+"""``usersync audit history``: shows the events of one entity, field by field."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST = 100_000
 
 @dataclass(frozen=True)
 class HistoryView:
-    """What happened to an entity, the oldest first."""
+    """The events of an entity, the oldest first."""
 
     entity: str
     entries: tuple[HistoryEntry, ...]
@@ -46,13 +46,13 @@ class HistoryView:
         more = ", and more" if self.next else ""
         yield f"{bold(plain(self.entity))}  {count(len(self.entries), 'event')}{more}"
         if not self.entries and self.entity.startswith("public."):
-            yield f"A table in the schema public is known without it:  {typed(plain(self.entity[7:]))}"
+            yield f"Omit the schema public:  {typed(plain(self.entity[7:]))}"
         for entry in self.entries:
             yield ""
             yield from _event_lines(entry.event, width)
         if self.next:
             yield ""
-            yield from wrap("There is more. To go on:", width)
+            yield from wrap("There are more events. To continue:", width)
             yield f"  {typed(f'usersync audit history {plain(self.entity)} --after {self.next}')}"
 
     def data(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
 @click.command(
     epilog=examples(
         ("usersync audit history product/42", "old and new values, who, when"),
-        ("usersync audit history shop.orders/7", "of a table that is tracked"),
+        ("usersync audit history shop.orders/7", "a row of a tracked table"),
         ("usersync audit history 'shop.lines/[7, 2]'", "a key of two columns"),
     )
 )
@@ -95,21 +95,21 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
     type=click.IntRange(1, _MOST),
     default=200,
     metavar="N",
-    help="At most so many events (200).",
+    help="Maximum number of events (200).",
 )
-@click.option("--after", metavar="CURSOR", help="Go on where a page ended; it says so itself.")
+@click.option("--after", metavar="CURSOR", help="Continue after this cursor, which the previous page prints.")
 @common_options
 def history(call: Call, entity: tuple[str, str | None], limit: int, after: str | None) -> View:
-    """What happened to one entity, field by field.
+    """Show the events of one entity, field by field.
 
-    The oldest event first, times in UTC. Exit code 1 if there is none.
+    The oldest event comes first. Times are in UTC. Exit code 1 if there is no event.
     """
-    from usersync.audit import reading  # noqa: PLC0415 - likewise
-    from usersync.audit.models import Cursor  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.audit.models import Cursor  # noqa: PLC0415 - only if used
 
     kind, key = entity
     if key is None:
-        raise click.UsageError(f"{kind!r} is a type or an id; write both, as in product/42")
+        raise click.UsageError(f"{kind!r} is incomplete; write type and id, for example product/42")
     cursor = Cursor.parse(after) if after else None
     entries, following = call.run(reading.history(kind, key, after=cursor, limit=limit))
     return HistoryView(f"{kind}/{key}", entries, following, call.target)

@@ -1,4 +1,4 @@
-"""Durations and points in time as people type them, read strictly."""
+"""Parses durations and points in time in options."""
 
 from __future__ import annotations
 
@@ -27,58 +27,60 @@ _SHAPE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9:.,]+\s*(Z|[+-][0-9:]+
 
 @dataclass(frozen=True)
 class Period:
-    """A span of time; months are those of the calendar. ``text`` is what was typed."""
+    """A duration. Months are calendar months. ``text`` is the user's input."""
 
     text: str
     months: int = 0
     rest: timedelta = timedelta()
 
     def before(self, moment: datetime) -> datetime:
-        """The point in time so long before another; raises OverflowError if there is none."""
+        """The point in time this long before ``moment``. Raises OverflowError before the year 1."""
         index = moment.year * _MONTHS_A_YEAR + moment.month - 1 - self.months
         year, month = divmod(index, _MONTHS_A_YEAR)
         if year < 1:
-            raise OverflowError(f"{self.text} before {moment.year} there is no year")
+            raise OverflowError(f"{self.text} before {moment.year} is before the year 1")
         day = min(moment.day, calendar.monthrange(year, month + 1)[1])
         return moment.replace(year=year, month=month + 1, day=day) - self.rest
 
 
 def parse_period(text: str) -> Period:
-    """Read ``90min``, ``2h``, ``3d``, ``13mo``; raises ValueError that says what was expected."""
+    """Read ``90min``, ``2h``, ``3d``, ``13mo``. Raises ValueError with the expected format."""
     match = _PERIOD.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no duration; expected a number and one of {_KNOWN}, as in 2h or 13mo")
+        raise ValueError(
+            f"{text!r} is not a duration; expected a number and one of {_KNOWN}, for example 2h or 13mo"
+        )
     number, unit = int(match["number"]), match["unit"].lower()
     if unit == "m":
-        raise ValueError(f"{text!r} may mean minutes or months; write {number}min or {number}mo")
+        raise ValueError(f"{text!r} is ambiguous; write {number}min or {number}mo")
     if number == 0:
-        raise ValueError(f"{text!r} is no time at all")
+        raise ValueError(f"{text!r} is not allowed; the duration must be longer than 0")
     if unit in _UNITS:
         try:
             return Period(text, rest=_UNITS[unit] * number)
         except OverflowError:
-            raise ValueError(f"{text!r} is longer than there have been years") from None
+            raise ValueError(f"{text!r} is too long") from None
     if unit in _MONTHS:
         return Period(text, months=_MONTHS[unit] * number)
-    raise ValueError(f"{text!r}: there is no unit {unit!r}; there are {_KNOWN}")
+    raise ValueError(f"{text!r}: unknown unit {unit!r}; units: {_KNOWN}")
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """Read a duration before now, or ISO 8601, which without a zone is UTC; raises ValueError."""
+    """Read a duration before now, or ISO 8601 (UTC if it has no zone). Raises ValueError."""
     stripped = text.strip()
     if re.match(r"[0-9]+\s*[A-Za-z]", stripped):
         return parse_period(stripped).before(now)
     if not _SHAPE.fullmatch(stripped):
         raise ValueError(
-            f"{text!r} is no point in time; expected a duration before now, as in 2h or 3d, or a date, "
-            "as in 2026-03-31 or 2026-03-31T18:30+02:00"
+            f"{text!r} is not a point in time; expected a duration before now (2h, 3d) or a date, "
+            "for example 2026-03-31 or 2026-03-31T18:30+02:00"
         )
     if len(stripped) == len("2026-03"):
         stripped += "-01"
     try:
         found = datetime.fromisoformat(stripped)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no point in time: {error}") from None
+        raise ValueError(f"{text!r} is not a point in time: {error}") from None
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -100,4 +102,4 @@ def as_moment(_: click.Context, __: click.Parameter, value: str | None) -> datet
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     except OverflowError:
-        raise click.BadParameter(f"{value!r} lies before the year 1") from None
+        raise click.BadParameter(f"{value!r} is before the year 1") from None

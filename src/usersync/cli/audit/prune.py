@@ -1,4 +1,4 @@
-"""``usersync audit prune``: delete events that are old enough."""
+"""``usersync audit prune``: deletes old events."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from usersync.cli.output import View
 
 
-#: From where on both clocks are shown, and from where on nothing is deleted.
+#: From this difference on, the command prints both clocks; from the second one on, it deletes nothing.
 _CLOCKS_AGREE, _CLOCKS_DISAGREE = timedelta(minutes=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class PruneView:
-    """What is old enough to go, or went."""
+    """The events that would be deleted or were deleted."""
 
     result: PruneResult
     target: str
     exit_code: int = 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - nothing here is long
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - no long lines
         result = self.result
         before = f"{result.before:%Y-%m-%d}"
         if not result.parts:
@@ -73,9 +73,9 @@ class PruneView:
 
 @click.command(
     epilog=examples(
-        ("usersync audit prune --keep 13mo --dry-run", "what would go"),
-        ("usersync audit prune --keep 13mo", "asks, then drops it"),
-        ("usersync audit prune --keep 400d --yes", "in a regular job"),
+        ("usersync audit prune --keep 13mo --dry-run", "shows what would be deleted"),
+        ("usersync audit prune --keep 13mo", "asks, then deletes"),
+        ("usersync audit prune --keep 400d --yes", "for a scheduled job"),
     )
 )
 @click.option(
@@ -83,19 +83,19 @@ class PruneView:
     callback=as_period,
     required=True,
     metavar="DURATION",
-    help="How much to keep: 13mo, 400d, 2y. Months are dropped whole.",
+    help="Keep events of this duration: 13mo, 400d, 2y.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be dropped, and drop nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
 @common_options
 def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
     """Delete audit events and rejected events that are older than --keep.
 
-    The database server's clock decides. A month is dropped as a partition when all of its events are old
-    enough. An event that was recorded later than it happened is as old as its recording. Each month is a
-    transaction of its own.
+    The age is measured by the database server's clock, from the time of recording if that is later than the
+    event. A monthly partition is dropped when all its events are older; events in the default partition are
+    deleted one by one. Each partition is one transaction.
     """
-    from usersync.audit import upkeep  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import upkeep  # noqa: PLC0415 - only if used
 
     before = keep.before(_server_time(call))
     view = PruneView(call.run(upkeep.prune(before, dry_run=True)), call.target)
@@ -106,9 +106,9 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
     call.require_consent(yes=yes)
     call.output.say(*view.lines(call.output.width), "")
     if not yes:
-        call.ask(f"Drop {bad('for good')} what is older than {view.result.before:%Y-%m-%d}?")
-    plan = upkeep.prune(view.result.before, on_part=lambda part: _tell(call, part))
-    pruned = PruneView(call.run(plan), call.target)
+        call.ask(f"Delete {bad('permanently')} what is older than {view.result.before:%Y-%m-%d}?")
+    operation = upkeep.prune(view.result.before, on_part=lambda part: _tell(call, part))
+    pruned = PruneView(call.run(operation), call.target)
     parts = pruned.result.parts
     call.record_act(
         "usersync.log_pruned",
@@ -120,17 +120,18 @@ def prune(call: Call, keep: Period, dry_run: bool, yes: bool) -> View:
 
 
 def _server_time(call: Call) -> datetime:
-    """The database server's clock. Raises ``ConflictError`` if this machine's differs by a day."""
+    """The database server's time. Raises ``ConflictError`` if this machine's clock differs by a day."""
     clocks = call.run(compare_clocks())
     if clocks.apart < _CLOCKS_AGREE:
         return clocks.server
     shown = (f"{each:%Y-%m-%d %H:%M %Z}" for each in (clocks.server, clocks.after))
-    said = "the database server's clock says {}, this machine's {}".format(*shown)
+    clock_text = "the database server's clock says {}, this machine's {}".format(*shown)
     if clocks.apart < _CLOCKS_DISAGREE:
-        call.output.warn(f"{said}. The server's clock decides which events are old.")
+        call.output.warn(f"{clock_text}. The server's clock decides which events are old.")
         return clocks.server
     raise ConflictError(
-        f"nothing was deleted: {said}", hint="Correct the clock that is wrong, then run this command again."
+        f"nothing was deleted: {clock_text}",
+        hint="Correct the clock that is wrong, then run this command again.",
     )
 
 

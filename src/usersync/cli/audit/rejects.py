@@ -1,4 +1,4 @@
-"""``usersync audit rejects``: events that were no events, each with the reason."""
+"""``usersync audit rejects``: lists and retries rejected events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class RejectsView:
-    """Each with its reason and its beginning; or what became of another try."""
+    """Each rejected event with its reason, or the result of a retry."""
 
     rejects: tuple[RejectedEvent, ...]
     target: str
@@ -37,7 +37,7 @@ class RejectsView:
         if self.retried is not None:
             stored = self.retried.stored + self.retried.duplicates
             tried = count(stored + self.retried.rejected, "event")
-            yield f"{bold(self.target)}  {tried} tried again, {good(count(stored, 'event'))} stored now"
+            yield f"{bold(self.target)}  {tried} retried, {good(count(stored, 'event'))} stored now"
         elif not self.rejects:
             yield f"{bold(self.target)}  {good('nothing was rejected')}"
         if not self.rejects:
@@ -76,25 +76,30 @@ def _reject_lines(reject: RejectedEvent, width: int) -> Iterator[str]:
 
 @click.command(
     epilog=examples(
-        ("usersync audit rejects", "what was wrong with each"),
-        ("usersync audit rejects --retry", "hand them in again"),
+        ("usersync audit rejects", "each rejected event with the reason"),
+        ("usersync audit rejects --retry", "retries all of them"),
     )
 )
-@click.option("--retry", is_flag=True, help="Hand in all of them again. What is bad still comes back.")
+@click.option(
+    "--retry",
+    is_flag=True,
+    help="Retry all rejected events. Events that are still invalid are rejected again.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(1, _MOST),
     default=20,
     metavar="N",
-    help="At most so many, the oldest first (20).",
+    help="Maximum number of events to show, the oldest first (20).",
 )
 @common_options
 def rejects(call: Call, retry: bool, limit: int) -> View:
-    """Events the database could not store, and why; try again.
+    """Show and retry rejected events.
 
-    They are kept in usersync.audit_rejects, and can be fixed there. Exit code 1 if there are any.
+    The database rejected these events and keeps them in usersync.audit_rejects, with the reason. They can be
+    fixed there. Exit code 1 if there are any.
     """
-    from usersync.audit import upkeep  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import upkeep  # noqa: PLC0415 - only if used
 
     retried = call.run(upkeep.retry_rejects()) if retry else None
     if retried is not None and any(asdict(retried).values()):

@@ -1,4 +1,4 @@
-"""``usersync audit search``: events that fit, a page at a time."""
+"""``usersync audit search``: finds events, page by page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.audit.event_view import event_data, event_in_short
+from usersync.cli.audit.event_view import event_data, event_summary_lines
 from usersync.cli.audit.filters import filter_options
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import bold, count, typed
@@ -23,7 +23,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class SearchView:
-    """Each event in two lines, and how to go on."""
+    """Each event in two lines, and the cursor of the next page."""
 
     page: EventPage
     target: str
@@ -31,10 +31,10 @@ class SearchView:
 
     def lines(self, width: int) -> Iterator[str]:
         if not self.page.events:
-            yield f"{bold(self.target)}  no event fits"
+            yield f"{bold(self.target)}  no event found"
             return
         for event in self.page.events:
-            yield from event_in_short(event, width)
+            yield from event_summary_lines(event, width)
         yield ""
         if self.page.next:
             yield f"{count(len(self.page.events), 'event')}, and more. The next page, with the same options:"
@@ -52,9 +52,9 @@ class SearchView:
 
 @click.command(
     epilog=examples(
-        ("usersync audit search --since 2h", "what happened lately"),
-        ("usersync audit search --outcome denied", "who was refused what"),
-        ("usersync audit search --action 'user.*' --user ID", "of one user"),
+        ("usersync audit search --since 2h", "the last two hours"),
+        ("usersync audit search --outcome denied", "denied actions"),
+        ("usersync audit search --action 'user.*' --user ID", "events of one user"),
     )
 )
 @filter_options
@@ -63,18 +63,18 @@ class SearchView:
     type=click.IntRange(1, _MOST),
     default=50,
     metavar="N",
-    help="Events on a page (50).",
+    help="Events per page (50).",
 )
-@click.option("--after", metavar="CURSOR", help="Go on where a page ended; it says so itself.")
+@click.option("--after", metavar="CURSOR", help="Continue after this cursor, which the previous page prints.")
 @common_options
 def search(call: Call, wanted: EventFilter, limit: int, after: str | None) -> View:
     """Find events, the newest first, page by page.
 
-    All that is asked for has to fit. A page costs the same wherever it is. --text has to read every event
-    that the other options leave. Times are in UTC; · is an event of which nobody said how it ended.
+    An event must match all options. Later pages are as fast as the first one. --text reads every event that
+    matches the other options. Times are in UTC. Outcomes: ✓ succeeded, ✗ failed, ⊘ denied, · unknown.
     """
-    from usersync.audit import reading  # noqa: PLC0415 - likewise
-    from usersync.audit.models import Cursor  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.audit.models import Cursor  # noqa: PLC0415 - only if used
 
     cursor = Cursor.parse(after) if after else None
     page = call.run(reading.search(wanted, limit=limit, after=cursor))

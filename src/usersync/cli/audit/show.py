@@ -1,4 +1,4 @@
-"""``usersync audit show``: one event, whole."""
+"""``usersync audit show``: shows one event with all its fields."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EventView:
-    """An event with all its fields; or that there is none of this id.
+    """The event with this id, if any.
 
-    There is more than one only where somebody sent an id again with another time.
+    More than one event has the id only if a client sent it again with another time.
     """
 
     event_id: UUID
@@ -46,14 +46,14 @@ class EventView:
         return {"database": self.target, "events": [event_data(event) for event in self.events]}
 
 
-@click.command(epilog=examples(("usersync audit show ID", "as search and export print it")))
+@click.command(epilog=examples(("usersync audit show ID", "the id that search and export print")))
 @click.argument("event_id", metavar="ID", type=click.UUID)
 @common_options
 def show(call: Call, event_id: UUID) -> View:
-    """Show one event, whole.
+    """Show one event with all its fields.
 
-    Long values are cut; --json has all of them. Exit code 1 if there is no such event.
+    Long values are cut; --json prints them completely. Exit code 1 if the event does not exist.
     """
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
 
     return EventView(event_id, call.run(reading.show(event_id)), call.target)

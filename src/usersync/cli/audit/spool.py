@@ -1,4 +1,4 @@
-"""``usersync audit spool``: what was recorded on this machine and is not in the database yet."""
+"""``usersync audit spool``: shows and delivers the spooled events of this machine."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpoolView:
-    """The spool of each database: its files, whose they are, and how much waits in them."""
+    """The spool of each database: its files, their processes, and the number of waiting events."""
 
     root: Path
     surveys: tuple[SpoolSurvey, ...]
     with_refused: bool = False
-    #: What became of --drain.
+    #: Whether --drain delivered everything. None without --drain.
     drained: bool | None = None
     delivered: int = 0
     error: str | None = None
     #: Files with events for another database: the database, and how many events.
     left: tuple[tuple[Path, str, int], ...] = ()
-    #: What could not be read, and was to be drained.
+    #: Files that --drain could not read.
     unreadable: tuple[Path, ...] = ()
-    #: What became of --retry-refused.
+    #: The result of --retry-refused.
     retried: RetryResult | None = None
 
     @property
@@ -68,7 +68,7 @@ class SpoolView:
     def lines(self, width: int) -> Iterator[str]:
         shown = [each for each in self.surveys if each.files or each.damaged or each.problem]
         if not shown:
-            yield f"{bold(str(self.root))}  {good('nothing waits')}"
+            yield f"{bold(str(self.root))}  {good('no events waiting')}"
         for number_, survey in enumerate(shown):
             if number_:
                 yield ""
@@ -78,7 +78,10 @@ class SpoolView:
             verdict = good("Done:") if self.drained else bad("Stopped:")
             yield f"{verdict} {count(self.delivered, 'event')} delivered."
         if self.drained is False and (self.error or not (self.left or self.unreadable)):
-            yield from wrap(f"Not everything could be delivered: {plain(self.error or 'time is up')}", width)
+            yield from wrap(
+                f"Not all events could be delivered: {plain(self.error or '--timeout is over')}",
+                width,
+            )
         for path in self.unreadable:
             yield from wrap(f"not read: {plain(path)}", width, first=f"  {bad('✗')} ")
         for path, reason, waiting in self.left:
@@ -96,8 +99,8 @@ class SpoolView:
         if orphaned:
             yield ""
             yield from wrap(
-                "What nobody owns is taken over by the next process that records into the same spool. At "
-                "once, with the address of the database that it is meant for:",
+                "The next process that records into the same spool delivers the events of dead processes. To "
+                "deliver them now, pass the connection string of their database to:",
                 width,
             )
         for each in orphaned:
@@ -105,15 +108,15 @@ class SpoolView:
         if self.left:
             yield ""
             yield from wrap(
-                "Events are delivered to the database that they were recorded for. Add --confirm-project to "
-                "deliver what is left in that spool to this one, once you know that it is the right one.",
+                "Events are delivered only to the database that they were recorded for. If this is the right "
+                "database for the events of that spool, add --confirm-project.",
                 width,
             )
         if not any(each.refused for each in self.surveys):
             return
         if not self.with_refused:
             yield ""
-            yield f"What was refused, and why:  {typed('usersync audit spool --refused')}"
+            yield f"To see the quarantined events:  {typed('usersync audit spool --refused')}"
         elif self.retried is None:
             yield ""
             yield from wrap("After the reason is fixed:", width)
@@ -141,16 +144,16 @@ def _outcome(retried: RetryResult) -> str:
     taken = retried.stored + retried.duplicates
     tried = taken + retried.rejected + retried.refused
     if not tried:
-        return "Nothing was refused in this database's spool. For another one, say which with --project."
+        return "This database's spool has no quarantined events. For another spool, use --project."
     notes = [f"{number(taken)} stored now"]
     notes += [f"{number(retried.rejected)} rejected (usersync audit rejects)"] if retried.rejected else []
-    notes += [f"{number(retried.refused)} refused again"] if retried.refused else []
-    return f"{count(tried, 'refused event')} handed in again: {', '.join(notes)}"
+    notes += [f"{number(retried.refused)} quarantined again"] if retried.refused else []
+    return f"{count(tried, 'quarantined event')} retried: {', '.join(notes)}"
 
 
 def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Iterator[str]:
     waiting = count(survey.waiting, "event")
-    state = warning(f"{waiting} waiting") if survey.waiting else good("nothing waits")
+    state = warning(f"{waiting} waiting") if survey.waiting else good("no events waiting")
     yield f"{bold(plain(survey.directory.name))}  {state}"
     if survey.files:
         heads = tuple(map(faint, ("process", "events", "oldest", "size", "")))
@@ -158,7 +161,7 @@ def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Ite
     if survey.problem is not None:
         yield from wrap(f"not read: {plain(survey.problem)}", width, first=f"  {bad('✗')} ")
     for path in survey.damaged:
-        yield from wrap(f"damaged, set aside: {path}", width, first=f"  {bad('✗')} ")
+        yield from wrap(f"damaged, quarantined: {path}", width, first=f"  {bad('✗')} ")
     if with_refused:
         for refused in (each for file in survey.files for each in file.refused):
             yield ""
@@ -168,7 +171,7 @@ def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Ite
 def _row(file: SpoolFile) -> tuple[str, str, str, str, str]:
     oldest = ago(datetime.now(UTC) - file.oldest_at) if file.oldest_at else ""
     state = good("alive") if file.owned else warning("gone")
-    notes = [bad(f"{number(file.refused_count)} refused")] if file.refused_count else []
+    notes = [bad(f"{number(file.refused_count)} quarantined")] if file.refused_count else []
     notes += [faint(f"{number(file.kept)} delivered and kept")] if file.kept else []
     notes += [faint(f"for {plain(file.target)}")] if file.target and file.waiting and not file.owned else []
     notes += [bad(f"unreadable: {plain(file.problem)}")] if file.problem else []
@@ -197,34 +200,34 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
 
 @click.command(
     epilog=examples(
-        ("usersync audit spool", "of every database, on this machine"),
-        ("usersync audit spool --drain", "deliver what dead processes left"),
-        ("usersync audit spool --refused", "what the database would not take"),
-        ("usersync audit spool --retry-refused", "hand that in again"),
+        ("usersync audit spool", "all spools of this machine"),
+        ("usersync audit spool --drain", "delivers events of dead processes"),
+        ("usersync audit spool --refused", "shows quarantined events"),
+        ("usersync audit spool --retry-refused", "retries quarantined events"),
     )
 )
 @click.option(
     "--drain",
     is_flag=True,
-    help="Deliver to this database what dead processes left in its spool, or in that of --project.",
+    help="Deliver events of dead processes to this database, from its spool or from that of --project.",
 )
 @click.option(
     "--confirm-project",
     is_flag=True,
-    help="With --drain: deliver what is in this spool, whichever database it was recorded for.",
+    help="With --drain: deliver the spool's events to this database even if they were recorded for another.",
 )
-@click.option("--refused", "with_refused", is_flag=True, help="Show the events that were set aside, and why.")
-@click.option("--retry-refused", is_flag=True, help="Hand in again what this database refused.")
+@click.option("--refused", "with_refused", is_flag=True, help="Show quarantined events with the reason.")
+@click.option("--retry-refused", is_flag=True, help="Retry the quarantined events of this database.")
 @click.option(
     "--timeout",
     callback=as_period,
     default="60s",
     show_default=True,
     metavar="DURATION",
-    help="How long --drain may take.",
+    help="Time-out of --drain.",
 )
 @spools_option
-@click.option("--project", metavar="NAME", help="Only this spool: the 'project' that AuditLog was given.")
+@click.option("--project", metavar="NAME", help="Only this spool: the argument 'project' of AuditLog.")
 @common_options
 def spool(
     call: Call,
@@ -237,19 +240,19 @@ def spool(
     retry_refused: bool,
     timeout: Period,
 ) -> View:
-    """What waits on this machine to be stored; deliver it.
+    """Show and deliver the spooled events of this machine.
 
-    Each process that records has a file; the file of a process that is gone is delivered by the next one, or
-    by --drain. Each database has a spool, known by its address or by the 'project' of AuditLog; --drain
-    delivers one of them, and whatever else was recorded for the same database. Events for another database
-    are left and named, unless --confirm-project says that they are for this one. What the database refused is
-    kept until --retry-refused gets it in. Exit code 1 if events are refused, files are damaged, or not all of
-    what was to be drained could be delivered.
+    Each database has a spool, named after its host or the 'project' of AuditLog. Each recording process has a
+    file in it. The file of a dead process is delivered by the next process, or by --drain. --drain delivers
+    one spool, and files in other spools that were recorded for the same database. It leaves and lists events
+    for another database, unless --confirm-project is given. Quarantined events are those that the database
+    takes in no form; --retry-refused tries them again. Exit code 1 if there are quarantined events or damaged
+    files, or if --drain could not deliver everything.
     """
-    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
 
     if confirm_project and not drain:
-        raise click.UsageError("--confirm-project is for --drain.")
+        raise click.UsageError("--confirm-project requires --drain")
     root = directory or default_spool_dir()
     if project:
         _check_project(root, project)
@@ -276,8 +279,8 @@ def _outcome_of_drain(stats: AuditStats, done: DrainResult) -> dict[str, Any]:
 
 
 def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
-    from usersync.audit.options import directory_name  # noqa: PLC0415 - likewise
-    from usersync.audit.spool.listing import survey_spool, survey_spools  # noqa: PLC0415 - likewise
+    from usersync.audit.options import directory_name  # noqa: PLC0415 - only if used
+    from usersync.audit.spool.listing import survey_spool, survey_spools  # noqa: PLC0415 - only if used
 
     try:
         if project:
@@ -290,33 +293,31 @@ def _look(root: Path, project: str | None) -> tuple[SpoolSurvey, ...]:
 
 
 def _check_project(root: Path, project: str) -> None:
-    from usersync.audit.options import directory_name  # noqa: PLC0415 - likewise
+    from usersync.audit.options import directory_name  # noqa: PLC0415 - only if used
 
     if not (root / directory_name(project)).is_dir():
-        there = (
+        names = (
             ", ".join(sorted(each.name for each in root.iterdir() if each.is_dir())) if root.is_dir() else ""
         )
         raise SettingsError(
-            f"--project: there is no spool {plain(project)} in {root}",
-            hint=f"There are {there}."
-            if there
-            else "There is none; nothing was recorded below this directory.",
+            f"--project: the spool {plain(project)} does not exist in {root}",
+            hint=f"Spools: {names}." if names else "No process has recorded events in this directory.",
         )
 
 
 def _log(call: Call, root: Path, project: str | None) -> AuditLog:
-    """One that delivers to the database, which is there."""
-    from usersync.audit import AuditLog  # noqa: PLC0415 - a driver, which --help can do without
+    """An audit log that delivers to the database. Raises if the database is unavailable."""
+    from usersync.audit import AuditLog  # noqa: PLC0415 - a driver, which --help does not need
 
     _check_database(call)
-    # What it has to say of an outage is said by this command.
+    # This command reports an outage itself.
     logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
     call.output.tell(f"Delivering to {call.target}")
     return AuditLog(call.source, spool_dir=root, project=project, keep_delivered=0)
 
 
 def _check_database(call: Call) -> None:
-    """Raise where nothing could be delivered, instead of trying until the time is up."""
-    from usersync.transports import steps  # noqa: PLC0415 - only when it is wanted
+    """Raise if the database cannot store events, instead of retrying until the time-out."""
+    from usersync.transports import steps  # noqa: PLC0415 - only if used
 
     call.run(steps.call("record_audit_events", returns=steps.anything, events=[]))

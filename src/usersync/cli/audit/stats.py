@@ -1,4 +1,4 @@
-"""``usersync audit stats``: how many events there were, by day and action."""
+"""``usersync audit stats``: counts events by day and action."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.audit.drawing import bar, sparkline
+from usersync.cli.audit.charts import bar, sparkline
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.output import on_terminal
 from usersync.cli.text import align, bad, bold, clip, count, faint, number
@@ -26,7 +26,7 @@ _MOST_ACTIONS = 20
 
 @dataclass(frozen=True)
 class StatsView:
-    """A bar for each day, a line with its course for each action; as a plain table where nobody looks."""
+    """A bar for each day and a sparkline for each action. Without a terminal, a plain table."""
 
     counts: tuple[DailyCount, ...]
     days: tuple[date, ...]
@@ -77,8 +77,8 @@ class StatsView:
         shown = totals.most_common(_MOST_ACTIONS)
         for action, total in shown:
             own = [each for each in self.counts if each.action == action]
-            course = sparkline(self._by_day(own), max(width - 66, 12))
-            yield clip(action or "?", 28), number(total).rjust(9), course, _unsuccessful(own)
+            chart = sparkline(self._by_day(own), max(width - 66, 12))
+            yield clip(action or "?", 28), number(total).rjust(9), chart, _unsuccessful(own)
         if len(totals) > len(shown):
             rest = sum(totals.values()) - sum(total for _, total in shown)
             yield faint(f"{len(totals) - len(shown)} more"), number(rest).rjust(9), "", ""
@@ -95,8 +95,8 @@ def _unsuccessful(counts: Iterable[DailyCount]) -> str:
 
 @click.command(
     epilog=examples(
-        ("usersync audit stats", "the last fourteen days"),
-        ("usersync audit stats --days 90", "the course of three months"),
+        ("usersync audit stats", "the last 14 days"),
+        ("usersync audit stats --days 90", "the last 90 days"),
     )
 )
 @click.option(
@@ -104,20 +104,20 @@ def _unsuccessful(counts: Iterable[DailyCount]) -> str:
     type=click.IntRange(1, _LONGEST),
     default=14,
     metavar="N",
-    help="So many days, today (in UTC) included (14).",
+    help="Number of days, including today in UTC (14).",
 )
 @common_options
 def stats(call: Call, days: int) -> View:
-    """Count events by day and action, and draw them.
+    """Count events by day and action.
 
-    On a terminal as bars; else as a table with a line for each day and action.
+    Draws bars on a terminal. Otherwise prints a table with a line for each day and action.
     """
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
 
     today = datetime.now(UTC).date()
     shown = tuple(today - timedelta(days=each) for each in reversed(range(days)))
     found = call.run(reading.stats(days))
-    # An event of a clock that is ahead is of a day that is not shown.
+    # An event from a clock that is ahead may have a later day, which is not shown.
     return StatsView(
         tuple(each for each in found if each.day in set(shown)), shown, call.target, on_terminal()
     )

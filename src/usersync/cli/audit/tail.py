@@ -1,4 +1,4 @@
-"""``usersync audit tail``: the log as it grows, a line an event."""
+"""``usersync audit tail``: shows the newest events, and follows the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.audit.event_view import event_data, event_in_short
+from usersync.cli.audit.event_view import event_data, event_summary_lines
 from usersync.cli.audit.filters import filter_options
 from usersync.cli.options import Call, Number, common_options, examples
 from usersync.cli.text import good
@@ -24,8 +24,8 @@ _MOST = 10_000
 @click.command(
     epilog=examples(
         ("usersync audit tail", "until Ctrl-C"),
-        ("usersync audit tail --outcome denied -n 0", "only what is refused from now on"),
-        ("usersync audit tail --json --no-follow", "the newest, a document a line"),
+        ("usersync audit tail --outcome denied -n 0", "denied actions from now on"),
+        ("usersync audit tail --json --no-follow", "the newest, one document a line"),
     )
 )
 @click.option(
@@ -35,43 +35,43 @@ _MOST = 10_000
     type=click.IntRange(0, _MOST),
     default=20,
     metavar="N",
-    help="How many of the newest to begin with (20).",
+    help="Number of newest events to show first (20).",
 )
-@click.option("--no-follow", is_flag=True, help="End after these.")
+@click.option("--no-follow", is_flag=True, help="Do not follow the log.")
 @click.option(
     "--every",
     type=Number(_SHORTEST, _LONGEST),
     default=_USUAL,
     metavar="SECONDS",
-    help=f"How often to look for more ({_USUAL:.0f}).",
+    help=f"Interval of queries for new events ({_USUAL:.0f}).",
 )
 @filter_options
 @common_options
 def tail(call: Call, wanted: EventFilter, *, number: int, no_follow: bool, every: float) -> None:
     """Show the newest events, then follow.
 
-    Two lines an event: when (UTC), how it ended (✓ succeeded, ✗ failed, ⊘ denied, · nobody said), what, to
-    what, by whom; its id and what changed. With --json a document a line. An outage is reported, and
-    outlasted.
+    Each event has two lines: time (UTC), outcome (✓ succeeded, ✗ failed, ⊘ denied, · unknown), action, entity
+    and actor; then id and changes. With --json, each event is a document on one line. If the connection
+    fails, the command reports it and reconnects.
     """
     try:
-        cursor, shown = _begin(call, wanted, number)
+        cursor, shown = _print_newest(call, wanted, number)
         lost = False
         while not no_follow:
             cursor, lost = _follow(call, wanted, cursor, shown, every, lost=lost)
     except KeyboardInterrupt:
-        # The usual end of following, and so no interruption.
+        # Ctrl-C is the normal way to end.
         click.get_current_context().exit(0)
 
 
-def _begin(call: Call, wanted: EventFilter, number: int) -> tuple[TailCursor, set[str]]:
-    """Print the newest; return where to go on, and what may come again because it was shown already."""
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
-    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
+def _print_newest(call: Call, wanted: EventFilter, number: int) -> tuple[TailCursor, set[str]]:
+    """Print the newest events. Return the cursor, and the events that the next read may repeat."""
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help does not need
 
     with call.connection() as connection:
         batch = run(reading.tail(), connection)
-        # What was stored since the oldest open transaction began is there, and not to be shown as new.
+        # Skip the events that were stored since the oldest open transaction began: they are not new.
         while len((batch := run(reading.tail(batch.cursor, wanted), connection)).events) == reading.TAIL_SIZE:
             pass
         newest = run(reading.search(wanted, limit=number), connection).events if number else ()
@@ -82,16 +82,16 @@ def _begin(call: Call, wanted: EventFilter, number: int) -> tuple[TailCursor, se
 def _follow(
     call: Call, wanted: EventFilter, cursor: TailCursor, shown: set[str], every: float, *, lost: bool
 ) -> tuple[TailCursor, bool]:
-    """Print what comes, until the connection is lost; return where to go on. An outage is told of twice."""
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
-    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help can do without
+    """Print new events until the connection fails. Return the cursor. Reports start and end of an outage."""
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help does not need
 
     try:
         with call.connection() as connection:
             while True:
                 batch = run(reading.tail(cursor, wanted), connection)
                 if lost:
-                    call.output.tell(f"{good('connected again')}; what was recorded meanwhile follows")
+                    call.output.tell(f"{good('connected again')}; the events of the outage follow")
                     lost = False
                 _print(call, (event for event in batch.events if event.tie not in shown))
                 cursor = batch.cursor
@@ -99,7 +99,7 @@ def _follow(
                     call.output.wait(every)
     except ConnectionFailedError as error:
         if not lost:
-            call.output.warn(f"{error}; trying again until it is back")
+            call.output.warn(f"{error}; trying to reconnect")
         call.output.wait(max(every, _USUAL))
     return cursor, True
 
@@ -109,4 +109,4 @@ def _print(call: Call, events: Iterable[EventRecord]) -> None:
         if call.output.as_json:
             call.output.document(event_data(event), compact=True)
         else:
-            call.output.say(*event_in_short(event, call.output.width))
+            call.output.say(*event_summary_lines(event, call.output.width))

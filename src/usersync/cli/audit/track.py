@@ -1,4 +1,4 @@
-"""``usersync audit track``: record a table's changes without touching the application."""
+"""``usersync audit track``: records a table's changes with triggers, without code in the application."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("usersync audit track products --dry-run", "what would be installed"),
-        ("usersync audit track products", "record all columns"),
-        ("usersync audit track shop.orders --exclude notes", "all but one"),
+        ("usersync audit track products --dry-run", "shows the changes"),
+        ("usersync audit track products", "records all columns"),
+        ("usersync audit track shop.orders --exclude notes", "without one column"),
     )
 )
 @click.argument("table")
-@click.option("--columns", callback=column_list, metavar="A,B", help="Record only these, and the key.")
-@click.option("--exclude", callback=column_list, metavar="A,B", help="Record all but these.")
+@click.option("--columns", callback=column_list, metavar="A,B", help="Record only these columns and the key.")
+@click.option("--exclude", callback=column_list, metavar="A,B", help="Record all columns except these.")
 @click.option(
     "--reveal",
     callback=column_list,
     metavar="A,B",
-    help="Record values of these although their names look like secrets.",
+    help="Record the values of these columns even if their names look like secrets.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be installed, and install nothing.")
 @common_options
 def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) -> View:
     """Record every change of a table's rows from now on.
 
-    Each INSERT, UPDATE, DELETE and TRUNCATE becomes events in the transaction that does it, with the columns
-    that changed. The actor is the transaction's setting usersync.actor_id, else the user of the JWT, else
-    the database role. A failing record never fails the application's statement. Done again, other options
-    replace these.
+    Each INSERT, UPDATE, DELETE and TRUNCATE creates events with the changed columns, in the same transaction.
+    The actor is the transaction's setting usersync.actor_id, else the user of the JWT, else the database
+    role. A failure to record never fails the application's statement. Run the command again to change the
+    options.
     """
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
-    from usersync.audit.tracking import operations as tracking  # noqa: PLC0415 - only when it is wanted
-    from usersync.audit.tracking.state import TrackOptions  # noqa: PLC0415 - likewise
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.audit.tracking import operations as tracking  # noqa: PLC0415 - only if used
+    from usersync.audit.tracking.state import TrackOptions  # noqa: PLC0415 - only if used
 
     settings = call.run(reading.installed_settings())
     options = TrackOptions(**columns)
-    plan = tracking.plan_track if dry_run else tracking.track
-    done = call.run(plan(settings, table, options, is_secret()))
+    operation = tracking.plan_track if dry_run else tracking.track
+    done = call.run(operation(settings, table, options, is_secret()))
     if done.changes and not dry_run:
         call.record_act(
             "usersync.table_tracked", begins_log=True, table=str(done.table), columns=list(done.columns)

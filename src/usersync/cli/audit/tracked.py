@@ -1,4 +1,4 @@
-"""``usersync audit tracked``: which tables are recorded, and whether they still are as they should be."""
+"""``usersync audit tracked``: lists the tracked tables and their state."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from usersync.cli.output import View
 
 
-@click.command(epilog=examples(("usersync audit tracked", "exit code 1 if any is out of date")))
+@click.command(epilog=examples(("usersync audit tracked", "each table with its state")))
 @common_options
 def tracked(call: Call) -> View:
-    """The tables whose changes are recorded.
+    """List the tables whose changes are recorded.
 
-    A table that was altered since is 'stale', and says why; 'usersync audit track' brings it up to date.
-    Exit code 1 if there is one.
+    A table that was altered after 'usersync audit track' is 'stale', with the reason. Run 'usersync audit
+    track' again to update it. Exit code 1 if a table is stale.
     """
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
-    from usersync.audit.tracking import tables as tracked_tables  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.audit.tracking import tables as tracked_tables  # noqa: PLC0415 - only if used
 
     settings = call.run(reading.installed_settings())
     return TrackedView(call.run(tracked_tables.tracked(settings, is_secret())), call.target)

@@ -1,4 +1,4 @@
-"""Tracked tables as ``track``, ``untrack`` and ``tracked`` show them."""
+"""The output of ``track``, ``untrack`` and ``tracked``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """An option that takes names with commas between them."""
+    """The callback of an option that takes names, separated by commas."""
     return tuple(dict.fromkeys(filter(None, map(str.strip, (value or "").split(",")))))
 
 
 def is_secret() -> Callable[[str], bool]:
-    """Which columns' values are not to be recorded: those that AuditLog would redact."""
-    from usersync.audit.event.redaction import Redactor  # noqa: PLC0415 - only when it is wanted
+    """Return a function that tells whether a column's values are redacted, as AuditLog does it."""
+    from usersync.audit.event.redaction import Redactor  # noqa: PLC0415 - only if used
 
     return Redactor().is_secret
 
 
 @dataclass(frozen=True)
 class TrackView:
-    """What is recorded of a table, and what was installed for it."""
+    """The recorded columns of a table, and the installed changes."""
 
     planned: TrackingPlan
     target: str
@@ -49,9 +49,9 @@ class TrackView:
     def _conclusion(self, width: int) -> Iterator[str]:
         planned = self.planned
         if not planned.changes:
-            yield good("Everything is as it should be, nothing to change.")
+            yield good("Everything is up to date. Nothing to change.")
         elif self.dry_run:
-            yield f"Nothing was changed. Leave out {typed('--dry-run')} to go ahead."
+            yield f"Nothing was changed. To continue, omit {typed('--dry-run')}."
         else:
             yield f"{good('Done:')} every change of {plain(planned.table)} is recorded from now on."
         yield from map(faint, wrap(self._what(), width))
@@ -60,7 +60,7 @@ class TrackView:
         planned = self.planned
         columns = ", ".join(map(plain, planned.columns))
         key = f"Key: {', '.join(map(plain, planned.key))}. " if planned.key else ""
-        hidden = f" Not their values: {', '.join(map(plain, planned.redacted))}." if planned.redacted else ""
+        hidden = f" Redacted: {', '.join(map(plain, planned.redacted))}." if planned.redacted else ""
         return f"{key}Columns: {columns}.{hidden}"
 
     def data(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class TrackView:
 
 @dataclass(frozen=True)
 class UntrackView:
-    """What was taken away."""
+    """The changes that were or would be removed."""
 
     planned: TrackingPlan
     target: str
@@ -87,10 +87,10 @@ class UntrackView:
             yield bold(self.target)
             yield from change_lines(self.planned.changes, width)
             yield ""
-            yield f"Nothing was changed. Leave out {typed('--dry-run')} to go ahead."
+            yield f"Nothing was changed. To continue, omit {typed('--dry-run')}."
             return
         yield f"{good('Done:')} changes of {plain(self.planned.table)} are no longer recorded."
-        yield faint("What was recorded stays.")
+        yield faint("The recorded events stay.")
 
     def data(self) -> dict[str, Any]:
         return _plan_data(self.planned, self.target, dry_run=self.dry_run)
@@ -123,7 +123,7 @@ class TrackedView:
     def lines(self, width: int) -> Iterator[str]:
         if not self.tables:
             yield f"{bold(self.target)}  no table is tracked"
-            yield f"To record every change of one:  {typed('usersync audit track TABLE')}"
+            yield f"To record every change of a table:  {typed('usersync audit track TABLE')}"
             return
         yield f"{bold(self.target)}  {count(len(self.tables), 'table')} tracked"
         for table in self.tables:

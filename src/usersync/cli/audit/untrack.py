@@ -1,4 +1,4 @@
-"""``usersync audit untrack``: take away what ``track`` has put on a table."""
+"""``usersync audit untrack``: removes what ``track`` installed on a table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ("usersync audit untrack products --dry-run", "what would be dropped"),
-        ("usersync audit untrack products", "drop it"),
+        ("usersync audit untrack products --dry-run", "shows what would be dropped"),
+        ("usersync audit untrack products", "drops the triggers"),
     )
 )
 @click.argument("table")
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 def untrack(call: Call, table: str, dry_run: bool) -> View:
     """Stop recording the changes of a table.
 
-    What was recorded stays recorded. Exit code 1 if the table was not tracked.
+    The recorded events stay. Exit code 1 if the table was not tracked.
     """
-    from usersync.audit import reading  # noqa: PLC0415 - only when it is wanted
-    from usersync.audit.tracking import operations as tracking  # noqa: PLC0415 - only when it is wanted
+    from usersync.audit import reading  # noqa: PLC0415 - only if used
+    from usersync.audit.tracking import operations as tracking  # noqa: PLC0415 - only if used
 
     settings = call.run(reading.installed_settings())
-    plan = tracking.plan_untrack if dry_run else tracking.untrack
-    done = call.run(plan(settings, table))
+    operation = tracking.plan_untrack if dry_run else tracking.untrack
+    done = call.run(operation(settings, table))
     if done.changes and not dry_run:
         call.record_act("usersync.table_untracked", table=str(done.table))
     return UntrackView(done, call.target, dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""``usersync demo``: the whole story on a PostgreSQL of its own; told, and checked, as it happens."""
+"""``usersync demo``: shows what usersync does on an embedded PostgreSQL, and checks each step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from usersync.cli.text import align, bold, duration, faint, good, typed, wrap
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from usersync.cli.demo.stage import Stage
+    from usersync.cli.demo.environment import DemoEnvironment
     from usersync.cli.output import Output, View
 
 _WIDTH = 80
@@ -26,28 +26,28 @@ _INDENT = "    "
 
 _NEXT = (
     ('export SUPABASE_DB_URL="postgresql://…"', "the connection string of your project"),
-    ("usersync init", "look at your tables, and write usersync.toml"),
-    ("usersync plan", "what would change, and what stands in the way"),
-    ("usersync apply", "install, and bring in the users that exist already"),
-    ("usersync doctor", "check that everything holds"),
+    ("usersync init", "inspect your tables, and write usersync.toml"),
+    ("usersync plan", "what would change, and what prevents it"),
+    ("usersync apply", "install, and sync the existing users"),
+    ("usersync doctor", "run all checks"),
 )
 
 
 @dataclass(frozen=True)
 class DemoView:
-    """The end of the demo; with ``--json`` all of it."""
+    """The summary of the demo. With ``--json``, the whole demo."""
 
     steps: tuple[dict[str, Any], ...]
     seconds: float
     kept: dict[str, str] | None
-    #: Whether the server goes on running after this was shown.
+    #: Whether the server keeps running after the summary.
     served: bool = False
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:
         if self.steps:
-            told = f"{len(self.steps)} steps in {duration(self.seconds)}, each checked as it was told."
-            yield f"{good('✓')} {bold(told)}"
+            summary = f"{len(self.steps)} steps in {duration(self.seconds)}. Each result was checked."
+            yield f"{good('✓')} {bold(summary)}"
             yield ""
             yield "For your own project:"
             yield from (f"  {typed(step)}\n      {faint(what)}" for step, what in _NEXT[:1])
@@ -58,7 +58,9 @@ class DemoView:
             if self.served:
                 yield f"  {typed('psql ' + self.kept['url'])}"
             else:
-                yield from wrap("Its server ends with this command. To start it again, on a terminal:", width)
+                yield from wrap(
+                    "Its server stops with this command. To start it again, run on a terminal:", width
+                )
                 yield f"  {typed('usersync demo --keep ' + shlex.quote(self.kept['directory']))}"
 
     def data(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class DemoView:
 @click.command(
     epilog=examples(
         ("usersync demo", "takes seconds, leaves nothing behind"),
-        ("usersync demo --keep ./demo", "keeps the database, to look at with psql"),
+        ("usersync demo --keep ./demo", "keeps the database, for psql"),
     )
 )
 @click.option(
@@ -76,24 +78,24 @@ class DemoView:
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep the database there. On a terminal its server then runs until Ctrl-C, and the same command "
+    help="Keep the database in DIR. On a terminal, its server then runs until Ctrl-C. The same command "
     "starts it again.",
 )
 @output_options
 def demo(call: Call, directory: Path | None) -> View | None:
-    """The whole story in seconds, on a database of its own.
+    """Show in seconds what usersync does, on an embedded database.
 
-    Starts a PostgreSQL shaped like a Supabase project, and shows the problem, the usual cure, the
-    installation, sign-ups, a broken schema, the repair, a deletion. Every line really happens, and is
-    checked: exit code 1 if anything does not turn out as told.
+    Starts a PostgreSQL server with a database like a Supabase project's. Shows the problem, the hand-written
+    trigger, the installation, sign-ups, a broken schema, the repair and a deletion. Each step really runs and
+    is checked. Exit code 1 if a result is not the expected one.
     """
-    from usersync.cli.demo.stage import open_stage  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.cli.demo.environment import open_environment  # noqa: PLC0415 - a driver, which --help does not need
 
     began = time.monotonic()
     call.output.tell(faint("Starting PostgreSQL …")) if on_terminal(err=True) else None
-    with open_stage(directory) as (stage, complete):
-        steps = () if complete else tuple(_tell(stage, call.output))
-        kept = {"directory": str(directory), "url": stage.url} if directory else None
+    with open_environment(directory) as (env, complete):
+        steps = () if complete else tuple(_run_steps(env, call.output))
+        kept = {"directory": str(directory), "url": env.url} if directory else None
         served = directory is not None and not call.output.as_json and can_ask() and on_terminal()
         view = DemoView(steps, time.monotonic() - began, kept, served)
         if not served:
@@ -103,16 +105,16 @@ def demo(call: Call, directory: Path | None) -> View | None:
     return None
 
 
-def _tell(stage: Stage, output: Output) -> Iterator[dict[str, Any]]:
-    from usersync.cli.demo.story import STEPS  # noqa: PLC0415 - likewise
+def _run_steps(env: DemoEnvironment, output: Output) -> Iterator[dict[str, Any]]:
+    from usersync.cli.demo.steps import STEPS  # noqa: PLC0415 - only if used
 
     width = min(output.width, _WIDTH) - len(_INDENT)
     say = _spaced(output)
-    say([bold(f"usersync on PostgreSQL {stage.server_version}, in a database shaped like Supabase's")])
+    say([bold(f"usersync on PostgreSQL {env.server_version}, in a database shaped like Supabase's")])
     for number, (heading, step) in enumerate(STEPS, 1):
         say(["", f"{good(str(number))}   {bold(heading)}", ""])
         events = []
-        for event in step(stage, width):
+        for event in step(env, width):
             say(f"{_INDENT}{line}".rstrip() for line in event.lines(width))
             events.append(event.data())
         yield {"step": number, "title": heading, "events": events}
@@ -120,7 +122,7 @@ def _tell(stage: Stage, output: Output) -> Iterator[dict[str, Any]]:
 
 
 def _spaced(output: Output) -> Callable[[Iterable[str]], None]:
-    """Return what says lines, and of several blank lines in a row only the first."""
+    """Return a function that prints lines, and merges several blank lines into one."""
     last = ""
 
     def say(lines: Iterable[str]) -> None:
@@ -134,7 +136,7 @@ def _spaced(output: Output) -> Callable[[Iterable[str]], None]:
 
 
 def _serve(output: Output) -> None:
-    """Keep the server running until Ctrl-C, which is the usual end and no interruption."""
+    """Keep the server running until Ctrl-C."""
     output.say("", "The server runs until you press Ctrl-C.")
     try:
         threading.Event().wait()

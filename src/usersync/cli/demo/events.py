@@ -1,4 +1,4 @@
-"""What happens in the demo, as it is shown: prose, things that worked, things that did not, rows."""
+"""The outputs of the demo: sentences, SQL, results, errors, commands and rows."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Event(Protocol):
-    """Something that is shown as it happens."""
+    """One output of the demo."""
 
     def lines(self, width: int) -> Iterator[str]:
-        """For people."""
+        """Lines for people."""
 
     def data(self) -> dict[str, Any]:
-        """For programs."""
+        """Data for programs."""
 
 
 @dataclass(frozen=True)
-class Said:
+class Sentence:
     """A sentence."""
 
     text: str
@@ -37,8 +37,8 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """SQL that was run, when it is short enough to be worth reading."""
+class Statement:
+    """A short SQL statement that was run."""
 
     sql: str
 
@@ -50,8 +50,8 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Worked:
-    """Something that was done, and worked."""
+class Success:
+    """A successful action."""
 
     what: str
     result: str = ""
@@ -66,8 +66,8 @@ class Worked:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """Something that was tried, and the error that came of it, word for word."""
+class Failure:
+    """A failed action, with the original error."""
 
     what: str
     code: str
@@ -82,13 +82,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Typed:
-    """A command of usersync's, and what it answered."""
+class Command:
+    """A command of usersync, with its output."""
 
     command: str
     answer: tuple[str, ...]
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - the answer is wrapped already
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - the output is already wrapped
         yield ""
         yield f"{faint('$')} {typed(self.command)}"
         yield from (f"  {line}" for line in self.answer)
@@ -101,7 +101,7 @@ class Typed:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a table, as they are in the database."""
+    """Rows of a table."""
 
     table: str
     rows: Sequence[Mapping[str, Any]]
@@ -117,8 +117,8 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """One row of a table, a column a line."""
+class Row:
+    """One row of a table, with a line for each column."""
 
     table: str
     row: Mapping[str, Any]

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, handle_defaul
 from django.db import connections
 
 from usersync.cli.main import run
-from usersync.cli.options import Surroundings
+from usersync.cli.options import HostProgram
 from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
 from usersync.errors import SettingsError
@@ -59,12 +59,12 @@ def _run(arguments: list[str], name: str) -> int:
         ours.add_argument(option)
     options, rest = ours.parse_known_args(arguments)
     handle_default_options(options)
-    surroundings = Surroundings(
+    host_program = HostProgram(
         partial(_address, options.database),
         lambda: config().schema_settings(),
         _settings_source(),
     )
-    return run(rest, name=name, surroundings=surroundings)
+    return run(rest, name=name, host_program=host_program)
 
 
 def _address(alias: str | None) -> str:

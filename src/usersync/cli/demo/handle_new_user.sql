@@ -1,4 +1,4 @@
--- What is pasted everywhere.
+-- The usual hand-written trigger.
 create function public.handle_new_user() returns trigger
 language plpgsql security definer set search_path = ''
 as $$

@@ -1,4 +1,4 @@
-"""In which line of a TOML file a key is."""
+"""Finds the line of each key in a TOML file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Path = tuple[str, ...]
 def lines_of_keys(text: str) -> dict[Path, int]:
     """The line of each key and of each table, by its path. ``text`` is valid TOML.
 
-    A statement of TOML is a document of its own, so the text is cut where what was read so far is one.
+    Each TOML statement is a valid document by itself. It ends with the line that makes it parse.
     """
     found: dict[Path, int] = {}
     table: Path = ()
@@ -31,7 +31,7 @@ def lines_of_keys(text: str) -> dict[Path, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Each statement with the line that it begins in; comments and empty lines are none."""
+    """Each statement with the line in which it begins. Comments and empty lines are not statements."""
     begun, held = 1, ""
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         begun = begun if held else number
@@ -39,7 +39,7 @@ def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
         try:
             parsed = tomllib.loads(held)
         except tomllib.TOMLDecodeError:
-            continue  # goes on in the next line
+            continue  # the statement continues in the next line
         if parsed:
             yield begun, held, parsed
         held = ""

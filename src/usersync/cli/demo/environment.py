@@ -1,6 +1,6 @@
-"""Where the demo plays: a PostgreSQL of its own, the auth server, and an inventory application.
+"""The environment of the demo: an embedded PostgreSQL, the auth server, and an inventory application.
 
-The application is ``examples/inventory`` of the repository, which lies in this package as ``inventory``.
+The application is ``examples/inventory`` of the repository. This package contains it as ``inventory``.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ def _settings() -> Settings:
         return load_settings(path)
 
 
-#: What the application's usersync.toml says.
+#: The settings of the application's usersync.toml.
 SETTINGS = _settings()
 
 
 class DemoFailedError(UsersyncError):
-    """A step of the demo did not turn out as it is told."""
+    """A step of the demo had an unexpected result."""
 
 
-def expect(condition: object, told: str) -> None:
-    """Raise ``DemoFailedError`` unless what is told is so."""
+def expect(condition: object, expectation: str) -> None:
+    """Raise ``DemoFailedError`` if the condition is false."""
     if not condition:
-        raise DemoFailedError(f"the demo did not turn out as told: expected that {told}")
+        raise DemoFailedError(f"a step of the demo had an unexpected result: expected that {expectation}")
 
 
-class Stage:
-    """Everybody who acts in the demo."""
+class DemoEnvironment:
+    """The server, the auth server, the application and its audit log."""
 
     def __init__(self, server: EmbeddedPostgres, database: SupabaseDatabase, spool_dir: Path) -> None:
         self.server = server
@@ -73,7 +73,7 @@ class Stage:
         self.database = database
         self.spool_dir = spool_dir
         self.people: dict[str, UUID] = {}
-        #: The application's audit log: written by hand at first.
+        #: The application's audit log: at first hand-written, later usersync's.
         self.audit: Any = handwritten.HandWrittenLog()
         self._connect()
 
@@ -83,7 +83,7 @@ class Stage:
         self.client = UserSync(self.url)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the audit log and all connections."""
         if isinstance(self.audit, AuditLog):
             self.audit.close(timeout=1)
         self._disconnect()
@@ -94,27 +94,27 @@ class Stage:
         self.auth.close()
 
     def stop_server(self) -> None:
-        """Take the database away."""
+        """Stop the database server."""
         self._disconnect()
         self.server.stop()
 
     def start_server(self) -> None:
-        """Bring the database back."""
+        """Start the database server."""
         self.server.start()
         self._connect()
 
     @property
     def url(self) -> str:
-        """The address for psql; the server, its password included, is the demo's own."""
+        """The connection string for psql, with the password: the server is the demo's own."""
         return self.database.dsn()
 
     @property
     def target(self) -> str:
-        """Where it is, without the password."""
+        """Host, port and database, without the password."""
         return describe_target(self.url)
 
     def rows(self, statement: str, *params: object) -> list[dict[str, Any]]:
-        """Ask as ``postgres``, the application's owner."""
+        """Run a statement as ``postgres``, the application's owner."""
         with self.owner.cursor(row_factory=dict_row) as cursor:
             cursor.execute(statement.encode(), params)
             return cursor.fetchall() if cursor.description else []
@@ -124,22 +124,22 @@ class Stage:
         return next(iter(self.rows(statement, *params)[0].values()))
 
     def script(self, name: str) -> None:
-        """Run a script that lies beside this module."""
+        """Run a script of this package."""
         self.owner.execute(_HERE.joinpath(name).read_bytes())
 
     def use_audit_log(self) -> None:
-        """From now on the application records with usersync."""
-        # It warns in the log while the database is away, and the demo tells of that itself.
+        """Switch the application's audit log to usersync."""
+        # The demo reports the outage itself, without the library's warnings.
         logging.getLogger("usersync.audit").addHandler(logging.NullHandler())
         self.audit = AuditLog(self.url, spool_dir=self.spool_dir, project="inventory")
 
     def take_bolts(self, person: str, number: int) -> None:
-        """The inventory's operation: the stock, its movement and the audit event, in one transaction."""
+        """Change the stock, record the movement and the audit event, in one transaction."""
         with self.audit.context(actor_id=self.people[person]):
             app.adjust_stock(self.owner, self.audit, 1, -number)
 
     def count_bolts(self, person: str, times: int) -> list[str | None]:
-        """Scans at the shelf, which are events and nothing else; the ids of those that were accepted."""
+        """Record one event for each scan at the shelf. Return the ids of the accepted events."""
         with self.audit.context(actor_id=self.people[person]):
             return [app.report_count(self.audit, 1, each) for each in range(times)]
 
@@ -148,7 +148,7 @@ class Stage:
         return int(app.list_products(self.owner)[0]["stock"])
 
     def counts(self) -> tuple[int, int]:
-        """How many users there are in auth.users and in public.users."""
+        """The number of rows in auth.users and in public.users."""
         row = self.rows(
             "select (select count(*) from auth.users) as a, (select count(*) from public.users) as b"
         )
@@ -156,8 +156,8 @@ class Stage:
 
 
 @contextmanager
-def open_stage(directory: Path | None) -> Iterator[tuple[Stage, bool]]:
-    """Start the server; yield the stage, and whether a demo that was kept here is complete."""
+def open_environment(directory: Path | None) -> Iterator[tuple[DemoEnvironment, bool]]:
+    """Start the server. Yield the environment, and whether the directory has a complete demo already."""
     with ExitStack() as stack:
         stack.enter_context(without_libpq_variables())
         server = stack.enter_context(EmbeddedPostgres(directory, settings=_SERVER))
@@ -167,9 +167,9 @@ def open_stage(directory: Path | None) -> Iterator[tuple[Stage, bool]]:
         if not complete:
             _build(cluster, database)
         spool_dir = Path(stack.enter_context(TemporaryDirectory(prefix="usersync-demo-")))
-        stage = Stage(server, database, spool_dir)
-        stack.callback(stage.close)
-        yield stage, complete
+        env = DemoEnvironment(server, database, spool_dir)
+        stack.callback(env.close)
+        yield env, complete
         if not complete:
             _mark_complete(database)
 

@@ -1,4 +1,4 @@
-"""Quantities as block characters."""
+"""Draws bars and sparklines with block characters."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _HEIGHTS = "▁▂▃▄▅▆▇█"
 
 
 def bar(share: float, width: int) -> str:
-    """A bar that fills a share of the width, to an eighth of a character. More than nothing is visible."""
+    """A bar that fills a share of the width, to an eighth of a character. A share above 0 is visible."""
     eighths = max(round(share * width * 8), 1 if share > 0 else 0)
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")
 
 
 def sparkline(values: Sequence[int], width: int) -> str:
-    """The course of a quantity; a blank is nothing. More values than there is room for are summed."""
+    """The values as a row of bars. 0 is blank. Neighbours are summed if the row is too short."""
     if len(values) > width:
         edges = [round(each * len(values) / width) for each in range(width + 1)]
         values = [sum(values[first:last]) for first, last in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""Going on with a file of JSON Lines that an earlier export has written, whole or in part."""
+"""Appends to a file of JSON Lines that an earlier export wrote, even if that was interrupted."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BLOCK = 64 << 10
 
 
 @contextmanager
-def resumed(path: Path) -> Iterator[tuple[BinaryIO, UUID | None]]:
+def open_for_append(path: Path) -> Iterator[tuple[BinaryIO, UUID | None]]:
     """Yield the file, open at the end of its last complete line, and the id of the event in that line.
 
-    A line that was cut off is removed. A new file is for its owner only, and has no event yet. Raises
-    ``ConflictError`` if the last line is no event, ``SettingsError`` if the file cannot be written.
+    An incomplete last line is removed. A new file is readable by its owner only. Raises ``ConflictError`` if
+    the last line is not an event, ``SettingsError`` if the file is not writable.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
@@ -58,6 +58,6 @@ def _event_id(path: Path, line: bytes) -> UUID:
         return UUID(json.loads(line)["id"])
     except (ValueError, LookupError, TypeError, AttributeError):
         raise ConflictError(
-            f"the last line of {path} is no event",
-            hint="--resume goes on with a file of JSON Lines that this command has written.",
+            f"the last line of {path} is not an event",
+            hint="--resume requires a file of JSON Lines that this command wrote.",
         ) from None

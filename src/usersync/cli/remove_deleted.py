@@ -1,4 +1,4 @@
-"""``usersync sync --remove-orphans`` and ``--apply-deletions``: rows of deleted users, listed and removed."""
+"""``usersync sync --remove-orphans`` and ``--apply-deletions``: lists and removes rows of deleted users."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 _SHOWN, _LISTED = 20, 1_000
 
-_WHO: dict[LeftAlone, str] = {
-    "orphaned": "whose user the auth server does not have",
-    "deleted_upstream": "whose user the auth server has soft-deleted",
+_DESCRIPTIONS: dict[LeftAlone, str] = {
+    "orphaned": "whose user does not exist in the auth server",
+    "deleted_upstream": "whose user is soft-deleted in the auth server",
 }
-_DOES = {
-    "anonymize": "The id and the time of deletion stay, personal columns are emptied",
+_EFFECTS = {
+    "anonymize": "Personal columns are emptied. The id and the time of deletion stay",
     "soft": "The time of deletion is set",
-    "delete": "The rows are deleted, and what refers to them with ON DELETE CASCADE",
+    "delete": "The rows are deleted, with all rows that refer to them by ON DELETE CASCADE",
 }
 
 
 @dataclass(frozen=True)
-class FoundView:
-    """The rows that would be removed, and what a removal does to them."""
+class PreviewView:
+    """The rows that would be removed, and the effect on them."""
 
     kind: LeftAlone
     policy: str
@@ -47,7 +47,7 @@ class FoundView:
         return 1 if self.ids else 0
 
     def lines(self, width: int) -> Iterator[str]:
-        yield f"{bold(self.target)}  {count(len(self.ids), 'row')} {_WHO[self.kind]}"
+        yield f"{bold(self.target)}  {count(len(self.ids), 'row')} {_DESCRIPTIONS[self.kind]}"
         if not self.ids:
             return
         yield from (f"  {each}" for each in self.ids[:_SHOWN])
@@ -55,7 +55,7 @@ class FoundView:
             yield faint(f"  and {number(len(self.ids) - _SHOWN)} more (--dry-run --json lists up to 1,000)")
         yield ""
         setting = f"{deleted_users.POLICY_OF[self.kind]} = {self.policy}"
-        yield from wrap(f"{setting}: {_DOES[self.policy].lower()}. This cannot be undone.", width)
+        yield from wrap(f"{setting}: {_EFFECTS[self.policy]}. This cannot be undone.", width)
 
     def data(self) -> dict[str, Any]:
         return {
@@ -69,10 +69,10 @@ class FoundView:
 
 @dataclass(frozen=True)
 class RemovalView:
-    """What became of the rows."""
+    """The result of the removal."""
 
     removal: Removal
-    found: FoundView
+    found: PreviewView
 
     @property
     def exit_code(self) -> int:
@@ -95,17 +95,17 @@ class RemovalView:
 def remove(
     call: Call, kind: LeftAlone, *, limit: int | None, yes: bool, dry_run: bool, from_api: bool
 ) -> View:
-    """Find the rows, show them, ask, and apply the setting to them."""
+    """Find the rows, show them, ask for confirmation, and apply the setting to them."""
     _check_usage(call, kind, limit=limit, yes=yes, dry_run=dry_run, from_api=from_api)
     policy = call.run(deleted_users.removal_policy(kind))
     updated = _receive(call, limit or 0) if from_api else None
     unlisted = tuple(UUID(each) for each in updated.gone) if updated else ()
     ids = (*unlisted, *_find(call, kind))
-    found = FoundView(kind, policy, ids, call.target)
+    found = PreviewView(kind, policy, ids, call.target)
     if dry_run or not ids:
         return found
     if limit is not None:
-        deleted_users.check_limit(len(ids), limit, f"rows {_WHO[kind]}")
+        deleted_users.check_limit(len(ids), limit, f"rows {_DESCRIPTIONS[kind]}")
     if not yes:
         call.output.say(*found.lines(call.output.width), "")
         call.ask(f"Apply {deleted_users.POLICY_OF[kind]} to {count(len(ids), 'row')} in {call.target}?")
@@ -119,18 +119,18 @@ def _check_usage(
 ) -> None:
     option = deleted_users.OPTION_OF[kind]
     if from_api and (kind != "orphaned" or dry_run):
-        raise click.UsageError("--from-api goes with neither --apply-deletions nor --dry-run")
+        raise click.UsageError("--from-api is not allowed with --apply-deletions or --dry-run")
     if from_api and limit is None:
-        raise click.UsageError(f"--from-api {option} needs --max N: how many rows may be removed at most")
+        raise click.UsageError(f"--from-api {option} requires --max N, the maximum number of rows to remove")
     if yes and limit is None:
-        raise click.UsageError(f"{option} --yes needs --max N: how many rows may be changed at most")
+        raise click.UsageError(f"{option} --yes requires --max N, the maximum number of rows to change")
     if not dry_run:
         call.require_consent(yes=yes)
 
 
 def _find(call: Call, kind: LeftAlone) -> tuple[UUID, ...]:
-    from usersync.cli.progress import progress  # noqa: PLC0415 - when it is wanted
-    from usersync.core.progress import RunCounter  # noqa: PLC0415 - likewise
+    from usersync.cli.progress import progress  # noqa: PLC0415 - only if used
+    from usersync.core.progress import RunCounter  # noqa: PLC0415 - only if used
 
     call.output.tell(f"Comparing {call.target}")
     with progress(call.output) as on_progress:
@@ -140,16 +140,16 @@ def _find(call: Call, kind: LeftAlone) -> tuple[UUID, ...]:
 
 
 def _receive(call: Call, limit: int) -> CopyUpdate:
-    from usersync.cli.from_api import update_copy_from_api  # noqa: PLC0415 - when it is wanted
+    from usersync.cli.from_api import update_copy_from_api  # noqa: PLC0415 - only if used
 
     updated = update_copy_from_api(call, ask_up_to=limit)
-    deleted_users.check_limit(updated.unlisted, limit, "users of the copy who are not listed any more")
+    deleted_users.check_limit(updated.unlisted, limit, "users of the copy who are no longer listed")
     return updated
 
 
 def _forget(call: Call, updated: CopyUpdate) -> None:
-    from usersync.core.admin_users import delete_gone  # noqa: PLC0415 - when it is wanted
-    from usersync.transports.psycopg import transport_for  # noqa: PLC0415 - a driver, which --help can do without
+    from usersync.core.admin_users import delete_gone  # noqa: PLC0415 - only if used
+    from usersync.transports.psycopg import transport_for  # noqa: PLC0415 - a driver, which --help does not need
 
     with closing(transport_for(call.source)) as transport:
         delete_gone(transport, updated)
