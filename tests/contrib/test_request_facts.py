@@ -115,9 +115,9 @@ def test_a_header_of_many_thousand_hops_costs_as_little_as_a_short_one():
         ([7], "neither an address nor a network"),
         ([None], "neither an address nor a network"),
         (["10.0.0.0/33"], "neither an address nor a network"),
-        (["0.0.0.0/0"], "holds clients too"),
-        (["::/0"], "holds clients too"),
-        (["0.0.0.0/1", "128.0.0.0/1"], "holds clients too"),
+        (["0.0.0.0/0"], "also contains clients"),
+        (["::/0"], "also contains clients"),
+        (["0.0.0.0/1", "128.0.0.0/1"], "also contains clients"),
     ],
 )
 def test_proxies_that_cannot_be_trusted_are_refused(proxies, words):
@@ -132,5 +132,5 @@ def test_an_ipv4_proxy_may_be_written_inside_ipv6(proxy, peer):
 
 
 def test_all_of_ipv4_is_refused_inside_ipv6_too():
-    with pytest.raises(SettingsError, match="clients too"):
+    with pytest.raises(SettingsError, match="contains clients"):
         TrustedProxies(["::ffff:0.0.0.0/96"])

@@ -21,15 +21,14 @@ _STARTS = {"http.response.start", "websocket.accept", "websocket.http.response.s
 
 
 class AuditContextMiddleware:
-    """Gives the events of a request its id, the client's address and the user agent.
+    """Adds the request id, the client's address and the user agent to the events of a request.
 
-    Each request begins with an empty context, so that it has nothing of another request that the server
-    handles on the same connection. The context lasts until the application is done with the request: to the
-    end of a streamed response and of Starlette's background tasks, and for a WebSocket until it is closed.
-    The actor is anonymous until the application names one (``amend_context()``). The
-    request id is that of the ``X-Request-ID`` header if it is harmless text, and is sent back with the
-    response. In an application that is mounted into another one with this middleware, the context of the
-    outer one is kept.
+    Each request begins with an empty context, so it inherits nothing from another request on the same
+    connection. The context lasts until the application has finished the request: to the end of a streamed
+    response and of Starlette's background tasks, or until a WebSocket is closed. The actor is anonymous until
+    the application names one (``amend_context()``). The request id is that of the ``X-Request-ID`` header if
+    it is harmless text, and is sent back with the response. An application that is mounted into another one
+    with this middleware keeps the outer context.
 
     ``trusted_proxies``: see ``TrustedProxies``.
     """
@@ -39,7 +38,7 @@ class AuditContextMiddleware:
         self._proxies = TrustedProxies(trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request. The lifespan, and a request that has a context already, are passed on."""
+        """Serve a request. The lifespan and requests that already have a context are passed on."""
         if scope["type"] not in {"http", "websocket"} or CONTEXT_KEY in scope:
             await self.app(scope, receive, send)
             return

@@ -1,7 +1,7 @@
-"""Work that nobody may have to wait for longer than they want to, blocking and with asyncio.
+"""Background work with a limited wait, blocking and with asyncio.
 
-What waits is written once, as a generator that yields the futures it waits for. Either driver gives up on a
-future after a while and goes on; the work itself goes on too, and its result serves whoever comes next.
+A caller is a generator that yields the futures that it waits for. Both drivers stop waiting for a future
+after a time-out. The work continues, and later callers use its result.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Run ``work`` in a thread of its own; returns at once.
+    """Run ``work`` in a new thread; returns at once.
 
-    Unlike an executor's, the thread holds up neither the end of the interpreter nor work that is begun
-    later. Raises ``RuntimeError`` if there is no thread to be had.
+    Unlike an executor's thread, it delays neither the exit of the interpreter nor later work. Raises
+    ``RuntimeError`` if no thread can be started.
     """
     future: Future[T] = Future()
-    # From here on nobody who waits can cancel it for the others.
+    # From here on no caller can cancel it for the others.
     future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - it is the waiters' to see
+        except BaseException as error:  # noqa: BLE001 - the callers get it from the future
             future.set_exception(error)
         else:
             future.set_result(result)
@@ -40,7 +40,7 @@ def in_thread(work: Callable[[], T]) -> Future[T]:
 
 
 def drive(steps: Generator[Future[Any], None, T], timeout: float) -> T:
-    """Run ``steps`` to their end, waiting for each future for ``timeout`` seconds at the most. Blocks."""
+    """Run ``steps`` to their end, waiting at most ``timeout`` seconds for each future. Blocks."""
     try:
         while True:
             wait([next(steps)], timeout=timeout)
@@ -52,7 +52,7 @@ async def drive_async(steps: Generator[Future[Any], None, T], timeout: float) ->
     """``drive()`` for asyncio."""
     try:
         while True:
-            # wait() and not wait_for(): giving up, or being cancelled, must not cancel what others wait for.
+            # wait(), not wait_for(): a time-out or a cancellation must not cancel the work for other callers.
             waited_for = asyncio.wrap_future(next(steps))
             waited_for.add_done_callback(seen)
             await asyncio.wait([waited_for], timeout=timeout)
@@ -61,6 +61,6 @@ async def drive_async(steps: Generator[Future[Any], None, T], timeout: float) ->
 
 
 def seen(future: asyncio.Future[Any]) -> None:
-    """Mark the error as seen: the waiters find it in the concurrent future, and asyncio need not log it."""
+    """Retrieve the error so that asyncio does not log it: callers get it from the concurrent future."""
     if not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
-"""Sees to it that whoever asks has a row, without a request ever waiting long for that.
+"""Makes sure that the user of a request has a row, with a short wait at most.
 
-A user who was seen is remembered and costs nothing. While the database is away, or slow, one request every
-few seconds finds out, and the others go on at once.
+Users with a row are cached. While the database is unavailable or slow, one request every few seconds tries
+again, and the others continue at once.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ logger: logging.Logger = logging.getLogger("usersync.ensure")
 #: How long a request waits for its user's row.
 TIMEOUT_S = 2.0
 
-#: After a failure, how long nobody tries.
+#: The pause after a failure.
 PAUSE_S = 5.0
 
-# What has taken so long is given up: its connection is silent, or it was lost with its loop.
+# An attempt that takes longer is abandoned: its connection does not answer, or its event loop has ended.
 _LOST_S = 30.0
 
 
 class _Absent(PositiveCache):
-    """Users who had no row a moment ago: one who asks again at once is not worth another attempt."""
+    """Users who had no row a moment ago: a repeated request is not worth another attempt."""
 
     SECONDS = 5.0
 
 
 class _Ensurer:
-    # So many users at once who were never seen, as when a process starts. More go on without.
+    # The number of unknown users looked up at once, as when a process starts. Requests of more users do not
+    # wait.
     _most_at_once: int
 
     def __init__(self, timeout: float = TIMEOUT_S) -> None:
@@ -49,14 +50,14 @@ class _Ensurer:
         self._known = PositiveCache()
         self._absent = _Absent()
         self._pending: dict[UUID, tuple[float, Future[bool]]] = {}
-        #: When somebody may try again; None while all is well.
+        #: The time of the next try after a failure; None without a failure.
         self._next_try: float | None = None
-        # Reentrant, because an attempt may be done before it is noted.
+        # Reentrant, because an attempt may finish before it is stored.
         self._lock = ForkSafeLock()
         renew_in_child(self)
 
     def forget(self) -> None:
-        """Called in a forked process: the threads of what is under way are its parent's."""
+        """Called in a forked process, which does not have its parent's threads."""
         self._pending.clear()
 
     def _begin(self, user_id: UUID) -> Future[bool]:
@@ -80,7 +81,7 @@ class _Ensurer:
         return None if attempt.cancelled() or attempt.exception() else attempt.result()
 
     def _attempt(self, user_id: UUID) -> Future[bool] | None:
-        """The attempt that is under way for this user, or another one; None if nobody is to wait for one."""
+        """The running attempt for this user, or a new one; None if no request is to wait."""
         now = time.monotonic()
         with self._lock:
             lost = [each for each, (begun_at, _) in self._pending.items() if now - begun_at > _LOST_S]
@@ -92,7 +93,7 @@ class _Ensurer:
 
     def _joined_or_begun(self, user_id: UUID, now: float) -> Future[bool] | None:
         if self._next_try is not None:
-            # One attempt every few seconds finds out whether it is over, and nobody waits for an earlier one.
+            # One attempt every few seconds tries again, and no request waits for an earlier one.
             if now < self._next_try or user_id in self._pending:
                 return None
             self._next_try = now + PAUSE_S
@@ -124,26 +125,25 @@ class _Ensurer:
 
     def _fail(self, reason: str) -> None:
         if self._next_try is None:
-            logger.warning("users cannot be looked up for the time being: %s", " ".join(reason.split())[:300])
+            logger.warning("users cannot be looked up at the moment: %s", " ".join(reason.split())[:300])
         self._next_try = time.monotonic() + PAUSE_S
 
 
 class Ensurer(_Ensurer):
-    """From threads, over a ``UserSync`` that ``connect`` makes: another one when a connection
-    does not answer."""
+    """For threads, over a ``UserSync`` from ``connect``; a new one if a connection does not answer."""
 
-    _most_at_once = 256  # Each is a thread.
+    _most_at_once = 256  # Each attempt is a thread.
 
     def __init__(self, connect: Callable[[], UserSync], timeout: float = TIMEOUT_S) -> None:
         super().__init__(timeout)
         self._connect = connect
-        # Made here, so that an address that is missing is missed now. It connects when it is first used.
+        # Created here, so that a missing connection string raises now. It connects on first use.
         self._sync: UserSync | None = connect()
 
     def ensure(self, user_id: UUID) -> bool | None:
-        """Whether the user has a row, made if need be; None if the database did not say so in time.
+        """Whether the user has a row, created if it was missing; None if the database did not answer in time.
 
-        Blocks for as long as was said at the most, and raises nothing.
+        Blocks at most for the time-out, and raises nothing.
         """
         return drive(self._steps(user_id), self._timeout)
 
@@ -157,8 +157,8 @@ class Ensurer(_Ensurer):
         if self._sync is None:
             self._sync = self._connect()
         sync = self._sync
-        # In a thread, because nothing else can be waited for with a limit: neither a connection that is made
-        # nor one that has gone silent.
+        # In a thread, because neither connecting nor a connection that does not answer has a reliable
+        # time-out.
         return in_thread(lambda: sync.ensure_user_exists(user_id))
 
     def _abandon(self, attempt: Future[bool]) -> None:  # noqa: ARG002 - a thread cannot be ended
@@ -179,8 +179,8 @@ class AsyncEnsurer(_Ensurer):
         return await drive_async(self._steps(user_id), self._timeout)
 
     def _begin(self, user_id: UUID) -> Future[bool]:
-        # A task of its own: psycopg takes up to ten seconds to cancel a statement on a silent connection, and
-        # so no request may have to cancel it in order to go on.
+        # In a task of its own, because psycopg takes up to ten seconds to cancel a statement on a connection
+        # that does not answer. A request must not wait for that.
         attempt = self._sync.ensure_user_exists(user_id)
         return asyncio.run_coroutine_threadsafe(attempt, asyncio.get_running_loop())
 

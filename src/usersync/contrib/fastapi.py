@@ -1,4 +1,4 @@
-"""For FastAPI: a dependency that says who is asking, and a router to look after the users from afar.
+"""For FastAPI: a dependency that returns the signed-in user, and a router for status and sync.
 
 ::
 
@@ -11,7 +11,7 @@
     async def whoami(user: Annotated[VerifiedUser, Depends(current_user)]): …
 """
 
-# Annotations are read by FastAPI, and so they are not left to be strings.
+# No `annotations` future import: FastAPI reads the annotations.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +53,7 @@ class CurrentUser(starlette.CurrentUser, SecurityBase):
 
 @dataclass(frozen=True)
 class Status:
-    """What ``UserSync.status()`` says."""
+    """The result of ``UserSync.status()``."""
 
     in_step: bool
     auth_users: int
@@ -72,7 +72,7 @@ class Status:
 
 
 class SyncOptions(BaseModel):
-    """What a run can be told. A name that is misspelt is refused, for what it was to prevent would happen."""
+    """The options of a run. An unknown name is refused, because a misspelt option would have no effect."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -81,7 +81,7 @@ class SyncOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Synced:
-    """What ``UserSync.sync_all_missing_users()`` did; with ``dry_run`` what it would do."""
+    """The result of ``UserSync.sync_all_missing_users()``; with ``dry_run`` what it would do."""
 
     synced: int
     errors: int
@@ -103,8 +103,8 @@ class Problem:
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "Nobody is signed in."},
-    403: {"model": Problem, "description": "Whoever is signed in may not do this."},
-    503: {"model": Problem, "description": "The database is not to be had, or has no usersync."},
+    403: {"model": Problem, "description": "The caller is not allowed to do this."},
+    503: {"model": Problem, "description": "The database is unavailable, or usersync is not installed."},
 }
 _BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "A run is under way."}}
 
@@ -112,13 +112,12 @@ _BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description":
 def user_sync_router(
     sync: AsyncUserSync, *, protected_by: Callable[..., Any], prefix: str = "/user-sync"
 ) -> APIRouter:
-    """``GET /status``, and ``POST /sync`` or ``GET /sync``, which bring all users in line.
+    """``GET /status``, and ``POST /sync`` or ``GET /sync``, which sync all users.
 
-    ``protected_by`` is a dependency of yours that raises unless the caller may do this; one that returns
-    False is taken for a refusal, too. That somebody is signed in is not enough, so a ``CurrentUser``
-    raises ``SettingsError``, as does anything that cannot be called. A request without
-    a token that a browser sends on behalf of another site is refused. One run at a time is served by a
-    process; a large table is better served by ``usersync sync``, which no proxy cuts off.
+    ``protected_by`` is a dependency of yours that raises, or returns False, unless the caller is allowed to
+    do this. Being signed in is not enough, so a ``CurrentUser`` raises ``SettingsError``, as does an object
+    that is not callable. A request without a token that a browser sends for another site is refused. Each
+    process serves one run at a time. For a large table use ``usersync sync``, which no proxy interrupts.
     """
     guard = _guarded_by(protected_by)
     router = APIRouter(prefix=prefix, tags=["user sync"], dependencies=[Depends(guard)], responses=_PROBLEMS)
@@ -127,7 +126,7 @@ def user_sync_router(
     async def sync_users(options: Annotated[SyncOptions, Query()]) -> Synced:
         nonlocal running
         if running:
-            raise HTTPException(409, "A run is under way already.")
+            raise HTTPException(409, "A run is in progress already.")
         running = True
         try:
             result = await _answered(sync.reconcile(dry_run=options.dry_run))
@@ -164,9 +163,9 @@ def user_sync_router(
             observed_at=found.observed_at,
         )
 
-    router.get("/status", summary="How far both tables agree")(status)
-    router.post("/sync", summary="Bring all users in line", responses=_BUSY)(sync_users)
-    router.get("/sync", summary="The same, from an address bar", responses=_BUSY)(sync_users)
+    router.get("/status", summary="How many users are in sync")(status)
+    router.post("/sync", summary="Sync all users", responses=_BUSY)(sync_users)
+    router.get("/sync", summary="The same, for a browser's address bar", responses=_BUSY)(sync_users)
     return router
 
 
@@ -178,13 +177,12 @@ def _guarded_by(protected_by: Callable[..., Any]) -> Callable[..., Awaitable[Non
         )
     if isinstance(protected_by, starlette.CurrentUser):
         raise SettingsError(
-            "protected_by: everybody who signs up passes a CurrentUser",
-            hint="Write a dependency on it that looks at what the user may do, app_metadata for instance.",
+            "protected_by: every user who has signed up passes a CurrentUser",
+            hint="Write a dependency on it that checks the user's permissions, for instance in app_metadata.",
         )
 
     async def guard(verdict: Annotated[Any, Depends(protected_by)], request: Request) -> None:
-        # A cookie, or a password that the browser knows, goes with whatever link somebody has put on a page
-        # of theirs; a token does not.
+        # A browser sends cookies and stored passwords with links of other sites, but not tokens.
         site = request.headers.get("sec-fetch-site")
         foreign = site in {"cross-site", "same-site"}
         if verdict is False or (foreign and bearer_token(request.headers.get("authorization")) is None):

@@ -60,16 +60,15 @@ class _Parts:
 
 
 class FlaskUserSync:
-    """The extension; one serves any number of applications.
+    """The extension; one instance serves any number of applications.
 
     ``init_app()`` opens an audit context around each request (request id, the client's address, the user
-    agent), for streamed bodies to their end. Who is asking joins it where a view asks for a user. A user
-    without a row gets one first; a request waits for that for ``timeout`` seconds at the most and goes on
-    without if it fails, unless ``required``: then it is answered with 503.
+    agent), to the end of a streamed body. A view that requires a user adds the user as the actor. A user
+    without a row gets one first: the request waits at most ``timeout`` seconds, and continues without the row
+    if that fails. With ``required`` the answer is 503 then.
 
-    ``verifier`` is made from the environment if it is not given, when the application is made and not before;
-    ``connect`` makes the client. Nothing is connected to until the first user comes, and then in each process
-    by itself.
+    ``verifier`` is by default created from the environment in ``init_app()``. ``connect`` creates the client,
+    which connects at the first request of a user, in each process separately.
     ``trusted_proxies``: see ``TrustedProxies``.
     """
 
@@ -92,7 +91,7 @@ class FlaskUserSync:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Make ``app`` one of ours. Raises ``SettingsError`` for what cannot be."""
+        """Add the extension to ``app``. Raises ``SettingsError`` for invalid settings."""
         if _NAME in app.extensions:
             raise SettingsError("this Flask application has a FlaskUserSync already")
         verifier = self._verifier or TokenVerifier.from_env()
@@ -102,7 +101,7 @@ class FlaskUserSync:
         app.wsgi_app = wrapped  # type: ignore[method-assign]
 
     def user_required(self, view: View) -> View:
-        """Serve ``view``, ``def`` or ``async def``, to who is signed in, and answer others with 401."""
+        """Serve ``view`` (``def`` or ``async def``) to signed-in users; answer other requests with 401."""
 
         @wraps(view)
         def guarded(*arguments: Any, **options: Any) -> Any:
@@ -116,7 +115,7 @@ class FlaskUserSync:
 
         Raises werkzeug's ``Unauthorized`` and ``ServiceUnavailable``.
         """
-        # Not in g: whoever holds an application context open, as tests do, shares that among requests.
+        # Not in g: if an application context stays open, as in tests, its requests share g.
         if _USER in request.environ:
             return
         parts = self._parts()
@@ -129,16 +128,16 @@ class FlaskUserSync:
 
     @property
     def current_user(self) -> VerifiedUser:
-        """Who is asking, in a view that requires a user."""
+        """The signed-in user, in a view that requires one."""
         if _USER not in request.environ:
             raise SettingsError(
-                "nobody was asked for here, so there is no current user",
+                "this view requires no user, so there is no current user",
                 hint="Put @users.user_required on the view, below the route.",
             )
         return cast("VerifiedUser", request.environ[_USER])
 
     def close(self, app: Flask) -> None:
-        """Close the database connection of an application that is done with, as at the end of a test."""
+        """Close the database connection of an application, as at the end of a test."""
         app.extensions[_NAME].ensurer.close()
 
     @staticmethod

@@ -1,7 +1,7 @@
-"""What an audit context takes from a request: its id, the client's address, the user agent.
+"""The fields of a request's audit context: its id, the client's address, the user agent.
 
-Nothing here trusts the client. A request id is used if it is harmless text. An address is believed only as
-far as proxies vouch for it whose own addresses the application has named.
+The client is not trusted. A request id is used if it is harmless text. A forwarded address is used only if it
+comes from a proxy that the application has named.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Address
 
-#: The header in which a request id comes and is sent back.
+#: The header of the request id, in requests and responses.
 REQUEST_ID_HEADER = "X-Request-ID"
 
-#: Stands in a list of proxies for one that connects through a Unix socket, and so has no address.
+#: In a list of proxies: a proxy that connects through a Unix socket and so has no address.
 UNIX_SOCKET = "unix"
 
-#: Where a request carries its audit context: a key of the ASGI scope or of the WSGI environment. An
-#: application that is mounted into another one finds the context of the outer one here, and keeps its request
-#: id.
+#: The key of the audit context in the ASGI scope or the WSGI environment. An application that is mounted into
+#: another one finds the outer context here, and keeps its request id.
 CONTEXT_KEY = "usersync.audit_context"
 
-#: Every character is one that neither a header, a log line nor a query in a shell gives a meaning to.
+#: No character has a special meaning in a header, a log line or a shell.
 _SANE_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 
-# More hops than anybody has. What is left of a longer header is the client's own invention.
+# More hops than any real deployment has. A client can make the header longer.
 _MOST_HOPS = 20
 
-# The largest network that is private, fc00::/7. A larger one holds clients as well.
+# The largest private network is fc00::/7. A larger network also contains clients.
 _LEAST_PREFIX = 7
 
 _LONGEST_ADDRESS = 60
@@ -51,7 +50,7 @@ def fields_of_request(
     forwarded_for: str | None,
     user_agent: str | None,
 ) -> dict[str, Any]:
-    """The first fields of a request's audit context. A visitor is anonymous until a token was checked."""
+    """The first fields of a request's audit context. The actor is anonymous until a token is verified."""
     return {
         "request_id": request_id(given_id),
         "ip": proxies.client(peer, forwarded_for),
@@ -61,14 +60,14 @@ def fields_of_request(
 
 
 def request_id(given: str | None) -> str:
-    """The id that came with the request if it is 1 to 128 harmless characters, else a fresh one."""
+    """The id in the request's header if it is 1 to 128 harmless characters, else a new one."""
     return given if given is not None and _SANE_ID.fullmatch(given) else str(uuid4())
 
 
 class TrustedProxies:
-    """The proxies whose ``X-Forwarded-For`` is believed: addresses, networks (``10.0.0.0/8``), ``"unix"``.
+    """The proxies whose ``X-Forwarded-For`` is trusted: addresses, networks (``10.0.0.0/8``), ``"unix"``.
 
-    Raises ``SettingsError`` for anything else, and for networks that hold clients too.
+    Raises ``SettingsError`` for anything else, and for networks that also contain clients.
     """
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:
@@ -82,12 +81,12 @@ class TrustedProxies:
         self._networks = [_network(proxy) for proxy in named if proxy != UNIX_SOCKET]
 
     def client(self, peer: str | None, forwarded_for: str | None) -> str | None:
-        """The address of the client, or None if there is none to be had.
+        """The address of the client, or None if it is unknown.
 
-        ``peer`` is who connected; None or empty for a Unix socket. ``forwarded_for`` is the header, several
-        of them joined by commas in the order in which they came. It is walked from the right, which is where
-        the nearest proxy writes: each proxy that is trusted vouches for the one before it. What a client has
-        put into the header itself stays left of the address that the first trusted proxy saw.
+        ``peer`` is the address of the connection; None or empty for a Unix socket. ``forwarded_for`` is the
+        header; several headers are joined by commas in their order. It is read from the right, where the
+        nearest proxy writes: the address before a trusted proxy is the one that it saw. Values that the
+        client sent itself are left of the result.
         """
         nearest = _address(peer or "")
         if nearest is None:
@@ -111,7 +110,7 @@ class TrustedProxies:
 def _network(proxy: object) -> IPv4Network | IPv6Network:
     try:
         if not isinstance(proxy, str):
-            raise ValueError  # noqa: TRY004 - a number is an address to ipaddress, and a mistake here
+            raise ValueError  # noqa: TRY004 - ipaddress accepts numbers, but here a number is a mistake
         network = _unmapped(ip_network(proxy, strict=False))
     except ValueError:
         raise SettingsError(
@@ -121,14 +120,14 @@ def _network(proxy: object) -> IPv4Network | IPv6Network:
         ) from None
     if network.prefixlen < _LEAST_PREFIX:
         raise SettingsError(
-            f"trusted_proxies: {proxy!r} holds clients too, and who is trusted may claim to be anybody",
+            f"trusted_proxies: {proxy!r} also contains clients, which could then claim any address",
             hint="Name the addresses of your proxies only.",
         )
     return network
 
 
 def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """The IPv4 network that is written inside IPv6 (``::ffff:10.0.0.0/104``); others as they are."""
+    """The IPv4 network that is mapped into IPv6 (``::ffff:10.0.0.0/104``); other networks unchanged."""
     inside = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if inside is None or network.prefixlen < _MAPPED_PREFIX:
         return network
@@ -136,7 +135,7 @@ def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address alone: without a port, brackets or a zone, and IPv4 as such where it came inside IPv6."""
+    """The address alone: without a port, brackets or a zone, with IPv4 mapped into IPv6 written as IPv4."""
     if len(text) > _LONGEST_ADDRESS:
         return None
     bare = text.rsplit(":", 1)[0] if text.count(":") == 1 else text

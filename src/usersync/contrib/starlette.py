@@ -1,4 +1,4 @@
-"""For Starlette, and what is built on it: who is asking, and what is opened and closed with the application.
+"""For Starlette and frameworks on it: the signed-in user, and the lifespan of the application.
 
 ::
 
@@ -47,12 +47,11 @@ _CLOSE_TIMEOUT_S = 10.0
 
 
 class CurrentUser:
-    """Says who is asking, and sees to it that they have a row before the handler runs.
+    """Returns the signed-in user, and makes sure that the user has a row before the handler runs.
 
-    The token is taken from ``Authorization: Bearer …``. Who is asking becomes the actor of the request's
-    events. With ``sync``, their row is made if they have none; a request waits for that for ``timeout``
-    seconds at the most, and goes on without if it fails: events and foreign keys are then as they would be
-    without usersync. Where a handler cannot do without the row, ``required`` answers 503 instead.
+    The token is that of ``Authorization: Bearer …``. The user becomes the actor of the request's events. With
+    ``sync``, a missing row is created; the request waits at most ``timeout`` seconds, and continues without
+    the row if that fails. If a handler requires the row, ``required`` answers 503 instead.
     """
 
     def __init__(
@@ -64,19 +63,22 @@ class CurrentUser:
         timeout: float = TIMEOUT_S,
     ) -> None:
         if required and sync is None:
-            raise SettingsError("required=True needs a sync: an AsyncUserSync that makes the row")
+            raise SettingsError("required=True needs a sync: an AsyncUserSync that creates the row")
         self._verifier = verifier
         self._ensurer = AsyncEnsurer(sync, timeout) if sync is not None else None
         self._required = required
         self._warned = False
 
     async def __call__(self, connection: HTTPConnection) -> VerifiedUser:
-        """Return the user. Raises ``HTTPException``: 401 for no token or a bad one, 503 if that, or
-        whether a required row is there, cannot be known."""
+        """Return the user.
+
+        Raises ``HTTPException``: 401 without a valid token, 503 if the token or a required row cannot be
+        checked.
+        """
         user = await self._verified(connection.headers.get("authorization"))
         if not amend({"actor_id": str(user.id)}) and not self._warned:
             self._warned = True
-            logger.warning("there is no audit context to name the actor in: add AuditContextMiddleware")
+            logger.warning("the request has no audit context for the actor: add AuditContextMiddleware")
         if self._ensurer is not None:
             exists = await self._ensurer.ensure(user.id)
             if self._required and not exists:
@@ -108,13 +110,12 @@ def _unavailable(detail: str) -> HTTPException:
 def lifespan(
     *resources: AbstractAsyncContextManager[Any] | AuditLog,
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """The ``lifespan`` of an application: opens what it is given, in this order, and closes it in reverse.
+    """The ``lifespan`` of an application: opens its arguments in this order, and closes them in reverse.
 
-    Takes anything that is an async context manager, such as an ``AsyncConnectionPool`` or an
-    ``AsyncUserSync``; and an ``AuditLog``, which sends at the start what a
-    worker that is gone has left, and at the end, for ten seconds, what waits. After that it still records:
-    what a request that was not done in time has to say stays in the spool for the next worker. In a lifespan
-    of your own: ``async with lifespan(pool, audit)(app): …``.
+    Takes async context managers, such as an ``AsyncConnectionPool`` or an ``AsyncUserSync``, and an
+    ``AuditLog``. The log sends the events of an ended worker at the start, and waiting events at the end, for
+    at most ten seconds. It records after that, too: such events stay in the spool for the next worker. In
+    your own lifespan: ``async with lifespan(pool, audit)(app): …``.
     """
 
     @asynccontextmanager
@@ -135,7 +136,7 @@ async def _closing(resource: AbstractAsyncContextManager[Any]) -> AsyncIterator[
     try:
         yield
     finally:
-        # A connection that has gone silent must not hold up the end of the worker.
+        # A connection that does not answer must not delay the end of the worker.
         closed = asyncio.ensure_future(resource.__aexit__(None, None, None))
         closed.add_done_callback(seen)
         await asyncio.wait([closed], timeout=_CLOSE_TIMEOUT_S)

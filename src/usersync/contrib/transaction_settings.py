@@ -10,14 +10,14 @@ from usersync.audit.event.event import USER_AGENT_LENGTH, address, label
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Each is a setting called ``usersync.`` and this.
+#: Each is a setting with the prefix ``usersync.``.
 NAMES = ("actor_id", "actor_type", "request_id", "ip", "user_agent")
 
 NOTHING = ("",) * len(NAMES)
 
 
 def settings_of_context() -> tuple[str, ...]:
-    """The values of ``NAMES`` in the context that the caller is in; empty ones for what is not known."""
+    """The values of ``NAMES`` in the caller's context; empty if unknown."""
     fields = current()
     if not fields:
         return NOTHING

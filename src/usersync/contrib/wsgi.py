@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class AuditContextMiddleware:
-    """Gives the events of a request its id, the client's address and the user agent.
+    """Adds the request id, the client's address and the user agent to the events of a request.
 
     Each request begins with an empty context. The context lasts until the server has closed the response, so
     it includes a body that is generated while it is sent. The actor is anonymous until the application names
     one (``amend_context()``). The request id is that of the ``X-Request-ID`` header if
-    it is harmless text, and is sent back with the response. In an application that is mounted into another
-    one with this middleware, the context of the outer one is kept.
+    it is harmless text, and is sent back with the response. An application that is mounted into another one
+    with this middleware keeps the outer context.
 
     ``trusted_proxies``: see ``TrustedProxies``.
     """
@@ -57,14 +57,16 @@ class AuditContextMiddleware:
 
 
 def _is_file(body: object, environ: WSGIEnvironment) -> bool:
-    """Whether it is a file that the server knows how to send by itself, and recognises by its class."""
+    """Whether it is a file that the server sends by itself and recognizes by its class."""
     wrapper = environ.get("wsgi.file_wrapper")
     return isinstance(wrapper, type) and isinstance(body, wrapper)
 
 
 class _Body:
-    """A response's body. The server asks for it after the application has returned, on a thread that serves
-    others in between: the request's context is resumed for each chunk."""
+    """A response's body, which the server reads after the application has returned.
+
+    The thread may serve other requests between chunks, so each chunk is read in the request's context.
+    """
 
     def __init__(self, body: Iterable[bytes], context: Context) -> None:
         self._body = body

@@ -9,8 +9,8 @@ from django_site import described
 
 from usersync.config.extras import EXTRAS, Requirement
 from usersync.contrib.django import audit
-from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
+from usersync.contrib.django.connection_strings import dsn_of
 from usersync.errors import SettingsError
 
 pytestmark = pytest.mark.newest_server
@@ -21,7 +21,7 @@ WRONG = {
     "an alias that is none": ({"DATABASE": "defualt"}, "no database 'defualt'"),
     "an alias that is no name": ({"DATABASE": {}}, "no database"),
     "proxies as a text": ({"TRUSTED_PROXIES": "10.0.0.1"}, "expected a list"),
-    "everybody as a proxy": ({"TRUSTED_PROXIES": ["0.0.0.0/0"]}, "holds clients too"),
+    "a network with clients": ({"TRUSTED_PROXIES": ["0.0.0.0/0"]}, "also contains clients"),
     "proxies that are no list": ({"TRUSTED_PROXIES": 5}, "TRUSTED_PROXIES"),
     "an actor that is none": ({"ACTOR": 5}, "expected a function"),
     "an actor that is nowhere": ({"ACTOR": "no.such.thing"}, "ACTOR: No module"),
@@ -62,9 +62,9 @@ def test_what_is_wrong_stops_the_server_and_no_request(site, configure, given):
 def test_another_kind_of_database_is_refused_by_name(site, use):
     use(default={**described(site.database), "ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"})
     with pytest.raises(SettingsError, match="the database 'default' is not PostgreSQL"):
-        address_of("default")
+        dsn_of("default")
     with pytest.raises(SettingsError, match="no database 'other'"):
-        address_of("other")
+        dsn_of("other")
 
 
 def test_the_address_is_that_of_djangos_own_connection(site, use):
@@ -83,7 +83,7 @@ def test_the_address_is_that_of_djangos_own_connection(site, use):
         )
     )
     try:
-        with psycopg.connect(address_of("default")) as connection:
+        with psycopg.connect(dsn_of("default")) as connection:
             found = connection.execute(
                 "select session_user, current_user, current_setting('statement_timeout'), "
                 "current_setting('application_name')"

@@ -130,7 +130,7 @@ def test_while_the_database_is_away_requests_go_on(backend, make_client, caplog)
     with make_client(nowhere(backend)) as client:
         for _ in range(5):
             assert client.get("/whoami", headers=backend.bearer()).status_code == 200
-    assert caplog.text.count("users cannot be looked up for the time being") == 1
+    assert caplog.text.count("users cannot be looked up at the moment") == 1
 
 
 @pytest.mark.parametrize("waits", ["to the end", "for a moment"])
@@ -222,7 +222,7 @@ def test_requests_of_one_user_that_come_together_share_an_attempt(backend, make_
     """As from a page that asks for six things at once."""
     headers = backend.bearer(backend.sign_up_unseen())
     with make_client() as client, backend.database.connect() as holder, ThreadPoolExecutor(6) as threads:
-        # The attempt fails once the lock is not to be had in time, and leaves a line in the ledger.
+        # The attempt fails after the lock time-out, and records a sync failure.
         holder.execute("begin; lock table public.users in share mode")
         answers = [threads.submit(client.get, "/whoami", headers=headers) for _ in range(6)]
         assert {each.result().status_code for each in answers} == {200}

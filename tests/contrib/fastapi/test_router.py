@@ -123,7 +123,7 @@ def test_without_protection_there_is_no_router(sync, nothing):
 
 
 def test_that_somebody_is_signed_in_protects_nothing(sync, current_user):
-    with pytest.raises(SettingsError, match="everybody who signs up"):
+    with pytest.raises(SettingsError, match="every user who has signed up"):
         user_sync_router(sync, protected_by=current_user)
 
 

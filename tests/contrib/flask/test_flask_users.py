@@ -105,7 +105,7 @@ def test_while_the_database_is_away_requests_go_on(backend, make_client, caplog)
     client = make_client(dsn=nowhere(backend))
     for _ in range(5):
         assert client.get("/whoami", headers=backend.bearer()).status_code == 200
-    assert caplog.text.count("users cannot be looked up for the time being") == 1
+    assert caplog.text.count("users cannot be looked up at the moment") == 1
 
 
 def test_where_the_row_is_required_they_do_not(backend, make_client):

@@ -1,11 +1,11 @@
-"""Who is asking: checks the access tokens that Supabase's auth server issues. Needs ``usersync[auth]``.
+"""Verifies the access tokens that Supabase's auth server issues. Needs ``usersync[auth]``.
 
 ::
 
     verifier = TokenVerifier.from_env()      # SUPABASE_URL, and SUPABASE_JWT_SECRET if there is one
     user = verifier.verify(token)            # VerifiedUser, or InvalidTokenError
 
-``keys.py`` has the auth server's public keys, ``user.py`` what a token says, ``verifier.py`` the rules.
+``keys.py`` has the auth server's public keys, ``user.py`` the user of a token, ``verifier.py`` the rules.
 """
 
 from usersync.config.extras import needed

@@ -1,4 +1,4 @@
-"""What a verifier is made from, checked when it is made."""
+"""The arguments of a verifier, checked when it is created."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # RFC 7518, section 3.2: a key as large as the hash, or larger.
 _LEAST_SECRET_BYTES = 32
 
-#: What is no shared secret: it is public, or goes from hand to hand, and would let everybody sign.
+#: Values that are not a shared secret. They are public or often passed on, so others could sign with them.
 _NOT_SECRETS = {
     "a key in PEM": "-----BEGIN",
     "an SSH key": "ssh-",
@@ -27,7 +27,7 @@ _NOT_SECRETS = {
 
 
 def variable(name: str, directory: Path | None) -> str | None:
-    """What is set in the environment, ``.env.local`` or ``.env``, whichever comes first."""
+    """The first value in the environment, ``.env.local`` and ``.env``."""
     found = look_up(name, directory=directory)
     return found.value if found else None
 
@@ -41,7 +41,7 @@ def checked_url(url: str, where: str, *, insecure_http: bool = False) -> str:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment or not url.isprintable():
         raise SettingsError(
-            f"{where}: not the address of a Supabase project",
+            f"{where}: not the URL of a Supabase project",
             hint="Expected https://<project-ref>.supabase.co.",
         )
     if parts.scheme == "http" and plain_http_is_refused(parts.hostname or "", insecure_http=insecure_http):
@@ -53,18 +53,18 @@ def checked_url(url: str, where: str, *, insecure_http: bool = False) -> str:
 
 
 def checked_secret(secret: str) -> str:
-    """The secret, which is signed with as it is written: nothing is decoded."""
+    """The secret, used as written: it is not decoded."""
     text = secret.strip()
     for kind, pattern in _NOT_SECRETS.items():
         if re.match(pattern, text):
             raise SettingsError(
                 f"the JWT secret is {kind}",
                 hint="SUPABASE_JWT_SECRET is the legacy JWT secret under Project settings, JWT keys. A "
-                "project that signs with a key pair needs none: leave it out.",
+                "project that signs with a key pair needs none: remove the setting.",
             )
     if len(text.encode()) < _LEAST_SECRET_BYTES:
         raise SettingsError(
             f"the JWT secret has fewer than {_LEAST_SECRET_BYTES} bytes, which can be guessed",
-            hint="Was it cut? Supabase's own are longer.",
+            hint="Was it cut off? Supabase's secrets are longer.",
         )
     return text

@@ -1,9 +1,9 @@
 """The public keys of an auth server.
 
-PyJWT has a client for them too. It fetches on the caller's thread, holds a lock meanwhile, and after a fetch
-that failed tries again with the next token, so that whoever sends made-up tokens decides how often the auth
-server is asked, and how many threads wait for it. Here one fetch at a time runs in a thread of its own, and
-how often is decided by the clock.
+PyJWT has a client for them too. It fetches on the caller's thread, holds a lock meanwhile, and after a failed
+fetch tries again with the next token. So a client with forged tokens could cause many requests to the auth
+server and block many threads. Here one fetch at a time runs in its own thread, and a minimum interval limits
+the fetches.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("usersync.auth")
 
-#: For so long, and a request, a key is accepted that the project has revoked.
+#: A revoked key is accepted for this long, plus one request.
 FRESH_S = 600.0
 
-#: While the auth server is away its users cannot renew their tokens, which last for an hour unless the
-#: project says otherwise. For as long, the keys that are known will do.
+#: While the auth server is unavailable, users cannot renew their tokens, which by default last an hour. Known
+#: keys are used for as long.
 USABLE_S = 2 * 3600.0
 
-#: How soon after a fetch there may be another, whatever tokens come.
+#: The minimum interval between two fetches.
 PAUSE_S, PAUSE_AFTER_FAILURE_S = 30.0, 5.0
 
 #: How long a request waits for a fetch.
 WAIT_S = 6.0
 _SOCKET_TIMEOUT_S = 5.0
 
-# How long a fetch may take, headers included. A byte at a time, each is soon enough for the socket.
+# How long a fetch may take, headers included. The socket's time-out applies to each read only.
 _ARRIVES_S = 10.0
 
-# What is under way for so long is given up.
+# A fetch that takes longer is abandoned.
 _LOST_S = 20.0
 
 _MOST_BYTES = 256 << 10
 
-#: What the auth server can sign with, but for the shared secret. Which of these a key is for is said by the
-#: key (``alg``, or its type), and a token has to agree.
+#: The auth server's algorithms, except the shared secret's. The key determines its algorithm (``alg``, or its
+#: type), and the token has to have the same one.
 ALGORITHMS = frozenset(("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "EdDSA"))
 
 _LEAST_RSA_BITS = 2048
@@ -76,19 +76,19 @@ class KeySet:
         renew_in_child(self)
 
     def forget(self) -> None:
-        """Called in a forked process: the thread of a fetch that is under way is its parent's."""
+        """Called in a forked process, which does not have the thread of its parent's fetch."""
         self._fetch = self._begun_at = None
 
     def find(self, key_id: str) -> Generator[Future[None], None, PyJWK]:
-        """Yield what is to be waited for, at most once and ``WAIT_S`` long; return the key.
+        """Yield a fetch to wait for, at most once, for ``WAIT_S``; return the key.
 
-        Raises ``InvalidTokenError`` if there is no such key, and
-        ``KeysUnavailableError`` if that cannot be known.
+        Raises ``InvalidTokenError`` if there is no such key, and ``KeysUnavailableError`` if the keys cannot
+        be fetched.
         """
         key = self._known(key_id)
         if key is not None:
             if self._age() > FRESH_S:
-                # In the background: nobody waits for what is still good.
+                # In the background, because the known keys are still valid.
                 self._begin()
             return key
         fetch = self._begin()
@@ -98,12 +98,12 @@ class KeySet:
         if key is not None:
             return key
         if fetch is not None and not fetch.done():
-            raise self._unavailable("there was no answer in time")
+            raise self._unavailable("no answer in time")
         if self._error is not None:
             raise self._unavailable(self._error)
         raise InvalidTokenError(
             "the token is refused: it is signed with a key that the auth server does not publish",
-            hint=f"The keys are those at {self._url}. Is the token another project's?",
+            hint=f"The keys are those at {self._url}. Is the token of another project?",
         )
 
     def _known(self, key_id: str) -> PyJWK | None:
@@ -113,7 +113,7 @@ class KeySet:
         return float("inf") if self._fetched_at is None else time.monotonic() - self._fetched_at
 
     def _begin(self) -> Future[None] | None:
-        """The fetch that is under way, or another one; None if it is too early for that."""
+        """The running fetch, or a new one; None if the minimum interval has not passed."""
         with self._lock:
             since = float("inf") if self._begun_at is None else time.monotonic() - self._begun_at
             if self._fetch is not None and not self._fetch.done():
@@ -132,7 +132,7 @@ class KeySet:
     def _refresh(self) -> None:
         try:
             keys = _read_keys(_download(self._url))
-        except Exception as error:  # noqa: BLE001 - whatever a server answers, it is no reason to forget the keys
+        except Exception as error:  # noqa: BLE001 - no answer of the server may discard the known keys
             self._error = _describe(error)
             logger.warning("the auth server's keys could not be fetched from %s: %s", self._url, self._error)
         else:
@@ -140,18 +140,18 @@ class KeySet:
 
     def _unavailable(self, reason: str) -> KeysUnavailableError:
         return KeysUnavailableError(
-            f"the token cannot be checked, for the keys at {self._url} are not to be had: {reason}",
-            hint="Check SUPABASE_URL, and that this machine reaches it.",
+            f"the token cannot be checked: the keys at {self._url} are unavailable: {reason}",
+            hint="Check SUPABASE_URL, and that this machine can connect to it.",
         )
 
 
 class _StayPut(HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Follow no redirect: who names the place of the keys decides who may sign in."""
+        """Follow no redirect: the source of the keys decides which tokens are accepted."""
 
 
 class _Deadline:
-    """Cuts connections off after a while, whatever they are at: the TLS handshake, headers, the body."""
+    """Closes connections at a deadline, during the TLS handshake, headers or body."""
 
     def __init__(self, seconds: float) -> None:
         self._sockets: list[socket.socket] = []
@@ -171,7 +171,7 @@ class _Deadline:
     def connect(self, *arguments: Any, **options: Any) -> socket.socket:
         """In the place of ``socket.create_connection()``."""
         connected = socket.create_connection(*arguments, **options)
-        # A second handle on the same connection: TLS takes the first one away.
+        # A second handle on the same connection, because TLS detaches the first one.
         self._sockets.append(connected.dup())
         return connected
 
@@ -203,7 +203,7 @@ class _Https(HTTPSHandler):
 def _connections(kind: type[HTTPConnection], deadline: _Deadline) -> Any:
     def make(*arguments: Any, **options: Any) -> HTTPConnection:
         connection = kind(*arguments, **options)
-        connection._create_connection = deadline.connect  # type: ignore[attr-defined]  # noqa: SLF001 - the only seam
+        connection._create_connection = deadline.connect  # type: ignore[attr-defined]  # noqa: SLF001 - the only place to do it
         return connection
 
     return make
@@ -228,27 +228,27 @@ def _download(url: str) -> bytes:
 
 
 def _read_keys(content: bytes) -> dict[str, PyJWK]:
-    """The keys by their id. None at all is an answer, too: that of a project with a shared secret only."""
+    """The keys by id. Empty for a project with a shared secret only."""
     try:
         listed = json.loads(content)["keys"]
     except (ValueError, LookupError, TypeError, RecursionError):
         listed = None
     if not isinstance(listed, list):
-        raise ValueError("the answer is no JSON Web Key Set")  # noqa: TRY004 - it is about what was sent
+        raise ValueError("the answer is not a JSON Web Key Set")  # noqa: TRY004 - it is about what was sent
     found = [key for key in map(_read_key, listed) if key is not None]
     return {key.key_id: key for key in found if key.key_id}
 
 
 def _read_key(data: object) -> PyJWK | None:
-    """The key, or None for one that is not there to check this project's tokens with."""
+    """The key, or None if it cannot check this project's tokens."""
     try:
-        # A shared secret that somebody has published is not taken for one.
+        # A published shared secret is not accepted.
         if not isinstance(data, dict) or data.get("kty") == "oct" or data.get("use", "sig") != "sig":
             return None
         key = PyJWK(data)
         weak = data["kty"] == "RSA" and key.key.key_size < _LEAST_RSA_BITS
         return key if key.algorithm_name in ALGORITHMS and isinstance(key.key_id, str) and not weak else None
-    except Exception:  # noqa: BLE001 - one key that cannot be read costs no other
+    except Exception:  # noqa: BLE001 - an unreadable key must not affect the others
         return None
 
 

@@ -1,4 +1,4 @@
-"""What a token says about its user, once it has been checked."""
+"""The user of a verified token."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifiedUser:
-    """A user whose token was checked, as the auth server knew them when it issued it.
+    """The user of a verified token, with the values that the auth server had when it issued the token.
 
     ``claims`` are all of the token's claims (https://supabase.com/docs/guides/auth/jwt-fields). Of these
-    ``user_metadata`` can be written by the user, and says nothing about what they may do.
+    users can write ``user_metadata`` themselves: never derive permissions from it.
     """
 
     id: UUID
     #: The database role, ``authenticated`` unless the application accepts others.
     role: str
     is_anonymous: bool
-    #: The session at the auth server; None if the token names none.
+    #: The session of the auth server; None if the token has none.
     session_id: str | None
     #: The authenticator assurance level: ``aal1``, or ``aal2`` after a second factor.
     aal: str | None
@@ -35,7 +35,7 @@ class VerifiedUser:
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, Any]) -> Self:
-        """Read claims that were checked. Raises ``ValueError`` and the like for what is no user."""
+        """The user of verified claims. Raises ``ValueError`` or a similar error if they name none."""
         return cls(
             id=UUID(claims["sub"]),
             role=claims["role"],
@@ -50,5 +50,5 @@ class VerifiedUser:
 
 
 def _text(value: object) -> str | None:
-    """GoTrue writes an address that there is not as an empty text."""
+    """GoTrue writes a missing e-mail or phone number as an empty string."""
     return value if isinstance(value, str) and value else None

@@ -1,4 +1,4 @@
-"""Checks access tokens: once blocking, once for asyncio. What they share is a generator of waits."""
+"""Verifies access tokens, blocking and for asyncio. Both share a generator that yields what to wait for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-#: A header line of a usual web server has 8 KiB. GoTrue's tokens are far below, unless a hook fills them.
+#: Usual web servers accept a header line of 8 KiB. GoTrue's tokens are far below, unless a hook fills them.
 MAX_BYTES = 16 << 10
 
 _SHARED = "HS256"
@@ -27,24 +27,24 @@ _REQUIRED = ["exp", "iss", "aud", "sub", "role"]
 _REASONS: dict[type[Exception], str] = {
     jwt.ExpiredSignatureError: "it has expired",
     jwt.ImmatureSignatureError: "it is not valid yet, or a clock is wrong",
-    jwt.InvalidSignatureError: "its signature is not that of its key",
-    jwt.InvalidAlgorithmError: "its algorithm is not that of its key",
+    jwt.InvalidSignatureError: "its signature does not match its key",
+    jwt.InvalidAlgorithmError: "its algorithm does not match its key",
     jwt.InvalidAudienceError: "it is for another audience",
     jwt.InvalidIssuerError: "it is from another issuer",
 }
 
 
 class _Verifier:
-    """What is common to both verifiers.
+    """The common part of both verifiers.
 
-    ``url`` is the project's (``SUPABASE_URL``). ``secret`` is the shared secret of a project that signs with
-    one, or did so of late; without it HS256 is refused. ``issuer`` and ``jwks_url`` follow from ``url``, and
-    are given where the auth server goes by another address in its tokens, or has its keys elsewhere.
-    ``roles`` are the database roles that may ask, ``leeway`` the seconds by which clocks may differ. The keys
-    are fetched over ``http://`` from this machine, from a private network with a warning, and from elsewhere
-    only with ``insecure_http``.
+    ``url`` is the project's URL (``SUPABASE_URL``). ``secret`` is the shared secret of a project that signs
+    with one, or did recently; without it HS256 is refused. ``issuer`` and ``jwks_url`` follow from ``url``.
+    Pass them if the tokens of the auth server name another issuer, or its keys have another URL. ``roles``
+    are the database roles whose tokens are accepted, ``leeway`` the seconds by which clocks may differ.
+    Fetching the keys over ``http://`` is allowed from this machine, from a private network with a warning,
+    and from other hosts only with ``insecure_http``.
 
-    Raises ``SettingsError`` for what cannot be.
+    Raises ``SettingsError`` for invalid arguments.
     """
 
     def __init__(
@@ -60,14 +60,12 @@ class _Verifier:
         insecure_http: bool = False,
     ) -> None:
         if url is None and (issuer is None or jwks_url is None):
-            raise SettingsError(
-                "the token check needs the project's url, or both its issuer and its jwks_url"
-            )
+            raise SettingsError("the token check requires url, or both issuer and jwks_url")
         if isinstance(roles, str):
             raise SettingsError(f"roles: expected a list, got {roles!r}", hint=f"Write [{roles!r}].")
         base = ""
         if url is not None:
-            # Only what the keys are fetched from must be encrypted.
+            # Only the connection for the keys has to be encrypted.
             fetched = jwks_url is None
             base = f"{checked_url(url, 'url', insecure_http=insecure_http or not fetched)}/auth/v1"
         self._issuer = issuer or base
@@ -82,10 +80,10 @@ class _Verifier:
 
     @classmethod
     def from_env(cls, *, directory: Path | None = None, **options: Any) -> Self:
-        """Make one for ``SUPABASE_URL``, and ``SUPABASE_JWT_SECRET`` if it is set.
+        """Create a verifier for ``SUPABASE_URL``, and ``SUPABASE_JWT_SECRET`` if it is set.
 
-        Both are looked for in the environment, ``.env.local`` and ``.env``; ``options`` are those of the
-        class, and go before.
+        Both are read from the environment, ``.env.local`` and ``.env``. ``options`` are those of the class,
+        and take precedence.
         """
         found = {
             "url": variable("SUPABASE_URL", directory),
@@ -95,7 +93,7 @@ class _Verifier:
         if not given["url"] and not ("issuer" in options and "jwks_url" in options):
             raise SettingsError(
                 "no SUPABASE_URL: neither in the environment, nor in .env.local or .env",
-                hint="The token check needs the project's address, https://<project-ref>.supabase.co.",
+                hint="The token check needs the project's URL, https://<project-ref>.supabase.co.",
             )
         return cls(**given)
 
@@ -107,13 +105,13 @@ class _Verifier:
             key = yield from self._keys.find(key_id)
             claims = self._claims(token, key, key.algorithm_name)
         else:
-            raise _refused("it is not signed in a way that is accepted")
+            raise _refused("its algorithm is not accepted")
         return self._user(claims)
 
     def _shared_secret(self) -> str:
         if self._secret is None:
             raise InvalidTokenError(
-                "the token is refused: it is signed with a shared secret, and none is set here",
+                "the token is refused: it is signed with a shared secret, and no secret is configured",
                 hint="If the project still signs with its JWT secret, set SUPABASE_JWT_SECRET.",
             )
         return self._secret
@@ -129,14 +127,17 @@ class _Verifier:
                 leeway=self._leeway,
                 options={"require": _REQUIRED},
             )
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not a token that was accepted
+        except Exception as error:  # noqa: BLE001 - any error means that the token is not accepted
             reason, issuer = _reason(error), isinstance(error, jwt.InvalidIssuerError)
-        # Raised out here, so that nothing leads from our error to PyJWT's, which may quote from the token.
-        raise _refused(reason, f"Accepted is {self._issuer}; pass issuer= for another." if issuer else None)
+        # Raised outside the except block, so that no traceback shows PyJWT's error, which may quote the
+        # token.
+        raise _refused(
+            reason, f"The accepted issuer is {self._issuer}. Pass issuer= for another." if issuer else None
+        )
 
     def _user(self, claims: dict[str, Any]) -> VerifiedUser:
         if _name(claims["role"]) not in self._roles:
-            raise _refused("its role is not one that is accepted here")
+            raise _refused("its role is not accepted")
         try:
             return VerifiedUser.from_claims(claims)
         except (ValueError, TypeError, AttributeError, OverflowError, OSError):
@@ -148,10 +149,10 @@ class TokenVerifier(_Verifier):
     __doc__ = f"""Checks access tokens, from threads. {_Verifier.__doc__}"""
 
     def verify(self, token: str) -> VerifiedUser:
-        """Check a token and return whose it is. Blocks while keys are fetched, for six seconds at the most.
+        """Verify a token and return its user. Blocks at most six seconds while keys are fetched.
 
-        Raises ``InvalidTokenError`` for a token that is not accepted, and
-        ``KeysUnavailableError`` if that cannot be known. Neither contains the token.
+        Raises ``InvalidTokenError`` for a token that is not accepted, and ``KeysUnavailableError`` if the
+        keys cannot be fetched. Neither contains the token.
         """
         return drive(self._steps(token), WAIT_S)
 
@@ -160,30 +161,30 @@ class AsyncTokenVerifier(_Verifier):
     __doc__ = f"""Checks access tokens, from asyncio. {_Verifier.__doc__}"""
 
     async def verify(self, token: str) -> VerifiedUser:
-        """Check a token and return whose it is; see ``TokenVerifier.verify()``. Never blocks the loop."""
+        """Verify a token and return its user; see ``TokenVerifier.verify()``. Never blocks the loop."""
         return await drive_async(self._steps(token), WAIT_S)
 
 
 def bearer_token(authorization: str | None) -> str | None:
-    """The token of an ``Authorization: Bearer …`` header; None if it is none, or of another scheme."""
+    """The token of an ``Authorization: Bearer …`` header; None without one, or with another scheme."""
     scheme, _, token = (authorization or "").strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _read_header(token: object) -> tuple[str | None, str | None]:
-    """The algorithm and the key's id, as somebody claims them."""
+    """The algorithm and the key id of the token's header, not verified."""
     if not isinstance(token, str) or not token:
         raise _refused("there is none")
     if len(token) > MAX_BYTES:
         raise _refused(f"it is larger than {MAX_BYTES >> 10} KiB")
     try:
         header = jwt.get_unverified_header(token)
-    except Exception:  # noqa: BLE001 - anybody may send anything
+    except Exception:  # noqa: BLE001 - clients may send anything
         header = None
-    # `crit` names what a reader has to understand; PyJWT understands more than an auth server has use for.
+    # `crit` lists extensions that a reader has to support. Tokens of the auth server have none.
     if header is None or "crit" in header:
-        raise _refused("it is not a JSON Web Token of an auth server's")
-    # Numbers and lists are no names.
+        raise _refused("it is not a JSON Web Token of an auth server")
+    # A number or a list is not a name.
     return _name(header.get("alg")), _name(header.get("kid"))
 
 

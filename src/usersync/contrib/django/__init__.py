@@ -4,7 +4,7 @@
 
     INSTALLED_APPS = [..., "usersync.contrib.django"]
     MIDDLEWARE = ["usersync.contrib.django.AuditContextMiddleware", ...]
-    USERSYNC = {"TRUSTED_PROXIES": ["10.0.0.0/8"]}  # config.py has all of them
+    USERSYNC = {"TRUSTED_PROXIES": ["10.0.0.0/8"]}  # all keys: config.py
 
     from usersync.contrib.django import audit, record_on_commit
 """

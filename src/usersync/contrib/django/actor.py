@@ -1,7 +1,7 @@
-"""Who is behind a request, looked up when an event of it is recorded, and not before.
+"""The actor of a request, looked up when an event is recorded.
 
-Asking for ``request.user`` loads the session and the user, and makes the response vary by cookie. Most
-requests record nothing, and those that do mostly know their user by then.
+Reading ``request.user`` loads the session and the user, and makes the response vary by cookie. Most requests
+record nothing, and those that do have usually loaded their user.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _NOBODY = {"actor_type": "anonymous"}
 
 
 def actor_of(request: Any) -> Mapping[str, Any]:
-    """The user of a token that was checked, else ``request.user``.
+    """The user of a verified token, else ``request.user``.
 
-    A user that the request has not loaded yet is loaded, as the view would load it; in an asyncio view that
-    is impossible, and raises ``SynchronousOnlyOperation``.
+    Loads the user if the request has not loaded it yet. That is impossible in an asyncio view, and raises
+    ``SynchronousOnlyOperation``.
     """
     checked = getattr(request, "supabase_user", None)
     if checked is not None:
@@ -38,7 +38,7 @@ def actor_of(request: Any) -> Mapping[str, Any]:
 
 def _user_of(request: Any) -> Any:
     user = getattr(request, "user", None)
-    if not isinstance(user, LazyObject) or user._wrapped is not empty:  # noqa: SLF001 - how else to ask whether it is loaded
+    if not isinstance(user, LazyObject) or user._wrapped is not empty:  # noqa: SLF001 - no public way to see whether it is loaded
         return user
     if hasattr(request, "_acached_user"):  # what `await request.auser()` has loaded
         return request._acached_user  # noqa: SLF001
@@ -60,7 +60,7 @@ def in_a_loop() -> bool:
 
 
 def _load(user: Any) -> None:
-    """Load the user; in savepoints, because a query that fails must not spoil the caller's transaction."""
+    """Load the user in a savepoint, because a failed query must not abort the caller's transaction."""
     with ExitStack() as savepoints:
         for connection in connections.all(initialized_only=True):
             if connection.in_atomic_block:

@@ -6,14 +6,14 @@ from django.apps import AppConfig
 
 
 class UsersyncConfig(AppConfig):
-    """Has no models and no migrations of its own: your migrations say when usersync comes."""
+    """Has no models and no migrations: a migration of your own installs usersync."""
 
     name = "usersync.contrib.django"
     label = "usersync"
     verbose_name = "usersync"
 
     def ready(self) -> None:
-        """Register the system checks, and have connections tell who is acting."""
-        from usersync.contrib.django import checks, passing  # noqa: F401, PLC0415 - once Django is set up
+        """Register the system checks, and pass the actor to the database on its connections."""
+        from usersync.contrib.django import checks, passing  # noqa: F401, PLC0415 - Django has to be set up
 
         passing.install()

@@ -1,4 +1,4 @@
-"""System checks: whether the settings can be, and whether the database has what this release brings."""
+"""System checks: whether the settings are valid, and the database has this release of usersync."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from django.core import checks
 from django.db import connections
 
 from usersync.config.extras import missing
-from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
+from usersync.contrib.django.connection_strings import dsn_of
 from usersync.contrib.django.operations import carriers
 from usersync.errors import MissingExtraError, SettingsError, UsersyncError
 from usersync.schema import installation
@@ -29,7 +29,7 @@ def check_settings(**_: object) -> list[Any]:
         found = config()
         found.schema_settings()
         if found.database is not None:
-            address_of(found.database)
+            dsn_of(found.database)
         if found.tokens is not None and (lacking := missing("auth", 'USERSYNC["TOKENS"]')):
             raise lacking
     except (SettingsError, MissingExtraError) as error:
@@ -39,9 +39,9 @@ def check_settings(**_: object) -> list[Any]:
 
 @checks.register(_ABOUT, checks.Tags.database)
 def check_database(databases: Sequence[str] | None = None, **_: object) -> list[Any]:
-    """``usersync.W001``: the database is behind; ``usersync.W002``: that cannot be known, or mended.
+    """``usersync.W001``: the database is outdated; ``usersync.W002``: that cannot be checked or fixed.
 
-    Runs where databases are checked: ``migrate``, and ``check --database default``.
+    Runs with the database checks: ``migrate``, and ``check --database default``.
     """
     if check_settings():
         return []
@@ -50,7 +50,7 @@ def check_database(databases: Sequence[str] | None = None, **_: object) -> list[
     if alias is None or alias not in (databases or ()):
         return []
     try:
-        with connect(address_of(alias)) as own:
+        with connect(dsn_of(alias)) as own:
             planned = run(installation.plan(found.schema_settings()), own)
         if planned.errors:
             first = planned.errors[0]
@@ -64,13 +64,13 @@ def check_database(databases: Sequence[str] | None = None, **_: object) -> list[
     return []
 
 
-_MEND = "Run: manage.py usersync apply. Or add a migration with ApplyUsersync(), and migrate."
+_MEND = "Run: manage.py usersync apply. Or add a migration with ApplyUsersync() and run migrate."
 _NAMED = 3
 
 
 def _behind(alias: str, subjects: Sequence[str]) -> str:
     named = ", ".join(subjects[:_NAMED]) + (", …" if len(subjects) > _NAMED else "")
-    return f"the database {alias!r} does not have what this release of usersync brings: {named}"
+    return f"the database {alias!r} is not up to date with this release of usersync: {named}"
 
 
 def _warning(number: str, message: str, hint: str | None) -> Any:

@@ -20,31 +20,32 @@ from usersync.contrib.request import TrustedProxies
 from usersync.errors import SettingsError
 
 FindActor = Callable[[Any], Any]
-"""What ``ACTOR`` names: takes the request; returns the actor's id, or a mapping of the context's fields."""
+"""The function of ``ACTOR``: takes the request; returns the actor's id, or a mapping of context fields."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What ``USERSYNC`` says; each field is a key of it, in upper case."""
+    """The setting ``USERSYNC``. Each field is a key, in upper case."""
 
-    #: The alias of the database that has usersync in it. None: there is none here, as in most tests; then
-    #: events are kept in memory, and nothing is installed, checked or sent.
+    #: The alias of the database with usersync. None, as in most tests: events are kept in memory, and nothing
+    #: is installed, checked or sent.
     database: str | None = "default"
-    #: What ``usersync.toml`` would say. Without it, that file in ``BASE_DIR`` counts, if there is one.
+    #: The content of ``usersync.toml``. Without it, that file in ``BASE_DIR`` is read, if it exists.
     settings: Mapping[str, Any] | None = None
     #: See ``TrustedProxies``.
     trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
-    #: The path of a ``FindActor``, for projects whose ``request.user`` is not who is acting.
+    #: The path of a ``FindActor``, for projects in which ``request.user`` is not the actor.
     actor: FindActor | None = None
-    #: How Supabase's access tokens are checked: what ``TokenVerifier.from_env()`` takes. None: they are not.
+    #: Arguments of ``TokenVerifier.from_env()``, which verifies Supabase's access tokens. None: no
+    #: verification.
     tokens: Mapping[str, Any] | None = None
-    #: Tell the database who is acting, for the tables that ``usersync audit track`` records.
+    #: Pass the actor to the database, for the tables that ``usersync audit track`` records.
     pass_context: bool = False
     #: Options of the ``AuditLog``.
     audit: Mapping[str, Any] = field(default_factory=dict)
 
     def schema_settings(self) -> Settings:
-        """The settings that the database is set up with. Raises ``SettingsError``."""
+        """The settings for the installation. Raises ``SettingsError``."""
         if self.settings is None:
             return load_settings(directory=_base_dir())
         try:
@@ -54,7 +55,7 @@ class Config:
 
     @property
     def settings_source(self) -> str:
-        """Where ``schema_settings()`` come from, for people."""
+        """The source of ``schema_settings()``, to be shown."""
         if self.settings is not None:
             return 'USERSYNC["SETTINGS"]'
         return FILE_NAME if (_base_dir() / FILE_NAME).is_file() else "defaults"
@@ -62,7 +63,7 @@ class Config:
 
 @cache
 def config() -> Config:
-    """The setting ``USERSYNC``; raises ``SettingsError`` that names the key."""
+    """The setting ``USERSYNC``; raises a ``SettingsError`` that names the key."""
     given = getattr(django_settings, "USERSYNC", {})
     if not isinstance(given, dict):
         raise SettingsError(f"USERSYNC: expected a dict, got {type(given).__name__}")

@@ -1,4 +1,4 @@
-"""The audit log of a Django project, and events that wait for a commit."""
+"""The audit log of a Django project, and events that are recorded on commit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from django.core.signals import setting_changed
 from django.db import connections, transaction
 
 from usersync.audit import AuditLog
-from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
+from usersync.contrib.django.connection_strings import dsn_of
 from usersync.transports.processes import ForkSafeLock
 
 _logs: dict[object, AuditLog] = {}
@@ -18,12 +18,12 @@ _lock = ForkSafeLock()
 
 
 def audit_log() -> AuditLog:
-    """The project's log: one a process and database, made when it is first asked for.
+    """The project's log: one for each process and database, created on first use.
 
     Raises ``SettingsError``.
     """
     alias = config().database
-    # By what the database is called at this moment: a test runner calls it something else.
+    # By the current name of the database: a test runner renames it.
     key = _name_of(alias) if alias is not None else None
     log = _logs.get(key)
     if log is None:
@@ -42,13 +42,13 @@ def _make(alias: str | None) -> AuditLog:
     if alias is None:
         return AuditLog(None, **{"durability": "memory", **options})
     if service := connections.databases[alias]["OPTIONS"].get("service"):
-        # The address says no more than this, and two services must not share a spool.
+        # The connection string has only this, and two services must not share a spool.
         options = {"project": f"service {service}", **options}
-    return AuditLog(address_of(alias), **options)
+    return AuditLog(dsn_of(alias), **options)
 
 
 class _Current:
-    """Whatever is asked of it is asked of the log that ``audit_log()`` returns."""
+    """Forwards every attribute to the log that ``audit_log()`` returns."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(audit_log(), name)
@@ -59,12 +59,12 @@ audit: AuditLog = cast("AuditLog", _Current())
 
 
 def record_on_commit(action: str, *, using: str | None = None, **event: Any) -> None:
-    """Record an event once the transaction that is open on the database ``using`` has committed.
+    """Record an event once the open transaction on the database ``using`` has committed.
 
-    Nothing is recorded if it is rolled back, or the savepoint is that it is in; without a transaction the
-    event is recorded at once. ``event`` is what ``record()`` takes; its time, its
-    context and its values are those of the call. Unlike with ``record_in()``, a process that is killed right
-    after the commit may leave no event; and the commit never waits for one.
+    Nothing is recorded if the transaction or its savepoint is rolled back. Without a transaction the event is
+    recorded at once. ``event`` are the arguments of ``record()``. The event has the time, context and values
+    of the call. The commit never waits for it. Unlike with ``record_in()``, the event is lost if the process
+    is killed right after the commit.
     """
     made = audit.prepare(action, **event)
     transaction.on_commit(partial(audit.record_prepared, made), using=using)

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class AuditContextMiddleware:
-    """Gives the events of a request its id, the client's address, the user agent, and who is acting.
+    """Adds the request id, the client's address, the user agent and the actor to the events of a request.
 
-    Put it first. Each request begins with an empty context; where Django is mounted into an application that
-    has opened a context for the request, its request id is kept. The context lasts until the response is
-    closed, for a streamed one to its last chunk. A thread that a view starts has it only if it runs in a copy
-    of the view's (``contextvars.copy_context()``). The id is that of the request's ``X-Request-ID`` if that
-    is harmless, and goes back with the response.
+    Put it first. Each request begins with an empty context. If Django is mounted into an application that has
+    opened a context for the request, its request id is kept. The context lasts until the response is closed,
+    for a streamed response to its last chunk. A thread that a view starts has the context only if it runs in
+    a copy (``contextvars.copy_context()``). The request id is that of the ``X-Request-ID`` header if it is
+    harmless text, and is sent back with the response.
 
-    Who is acting is asked when an event is recorded: ``USERSYNC["ACTOR"]``, or else the user of a token that
-    was checked (``request.supabase_user``), or else ``request.user``.
+    The actor is looked up when an event is recorded: from ``USERSYNC["ACTOR"]``, else the user of a verified
+    token (``request.supabase_user``), else ``request.user``.
     """
 
     sync_capable = True
@@ -43,7 +43,7 @@ class AuditContextMiddleware:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
-        audit_log()  # Raises for what cannot be, now and not in the middle of a request.
+        audit_log()  # Invalid settings raise here, not during a request.
 
     def __call__(self, request: Any) -> Any | Awaitable[Any]:
         """Serve a request."""
@@ -70,7 +70,7 @@ class AuditContextMiddleware:
                 carrier[CONTEXT_KEY] = context
                 yield context
         else:
-            # What the outer application has found out about the request stays as it is.
+            # The outer application's context of the request is kept.
             with entered(
                 {name: value for name, value in fields.items() if name not in outer.fields}
             ) as context:
@@ -90,9 +90,9 @@ class AuditContextMiddleware:
 
 def _finished(response: Any, request_id: str, context: Context) -> Any:
     response[REQUEST_ID_HEADER] = request_id
-    # The content of a file is no code of the application's, and a server may send it by itself.
+    # A file runs no code of the application, and a server may send it by itself.
     if response.streaming and not isinstance(response, FileResponse):
-        content = response._iterator  # noqa: SLF001 - the public property wraps it once more, and never closes it
+        content = response._iterator  # noqa: SLF001 - the public property wraps it again and never closes it
         if response.is_async:
             stream: Any = _stream_async(content, context)
             response.close = partial(_close_async, stream, response.close, context)
@@ -103,8 +103,8 @@ def _finished(response: Any, request_id: str, context: Context) -> Any:
     return response
 
 
-# The context is entered for each chunk: in between, the thread or the task is the server's, and a generator
-# shares the context of whoever asks it for more.
+# The context is entered for each chunk: between chunks the server uses the thread or task, and a generator
+# runs in the context of its caller.
 
 
 def _stream(chunks: Iterator[Any], context: Context) -> Iterator[Any]:
@@ -137,9 +137,10 @@ def _close(close: Callable[[], None], context: Context) -> None:
 
 
 def _close_async(stream: AsyncIterator[Any], close: Callable[[], None], context: Context) -> None:
-    """Django leaves it to the interpreter to end an asynchronous stream whose client has gone away."""
+    """Close the stream: Django does not close an asynchronous one whose client has disconnected."""
     try:
-        # Servers call this in a thread. In an event loop it would have to be awaited, and is left to it too.
+        # Servers call this in a thread. In an event loop the interpreter closes the stream, since it cannot
+        # be awaited.
         if not in_a_loop():
             async_to_sync(_end)(stream)
     finally:
@@ -147,6 +148,6 @@ def _close_async(stream: AsyncIterator[Any], close: Callable[[], None], context:
 
 
 async def _end(chunks: Any) -> None:
-    # Any object that can be iterated may be content; generators alone have an end of their own.
+    # Content may be any iterable; only generators need to be closed.
     if aclose := getattr(chunks, "aclose", None):
         await aclose()

@@ -1,4 +1,4 @@
-"""Migrations that bring usersync."""
+"""The migration operation that installs usersync."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from django.db import router
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 
-from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
+from usersync.contrib.django.connection_strings import dsn_of
 from usersync.errors import SettingsError
 from usersync.schema import installation
 from usersync.sql.script import install_script
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 class ApplyUsersync(Operation):
-    """Installs usersync, or brings it up to date, as ``usersync apply --no-sync`` does.
+    """Installs or upgrades usersync, as ``usersync apply --no-sync`` does.
 
     ::
 
         class Migration(migrations.Migration):
             atomic = False
-            dependencies = [("shop", "0001_initial")]  # after the users table, if it is one of yours
+            dependencies = [("shop", "0001_initial")]  # after the users table, if you create it
             operations = [ApplyUsersync()]
 
-    It brings what this release and these settings say at the time, and changes nothing where that is there
-    already. After an upgrade of the library, another migration with it (or ``manage.py usersync apply``)
-    brings the database along; the system check ``usersync.W001`` says when. It is taken back with the first
-    migration that has it: tables with data stay, except the failures table.
+    It installs the current release with the current settings, and changes nothing that is up to date. After
+    an upgrade of the library, upgrade the database with another such migration or ``manage.py usersync
+    apply``; the system check ``usersync.W001`` says when. Reversing the first of these migrations removes
+    usersync: tables with data stay, except the failures table.
 
-    It runs on ``database``, by default ``USERSYNC["DATABASE"]``, when that is migrated: as its role, over a
-    connection of its own.
+    It runs when ``database`` is migrated, by default ``USERSYNC["DATABASE"]``, over its own connection with
+    the same role.
     """
 
     reversible = True
@@ -59,24 +59,22 @@ class ApplyUsersync(Operation):
             _drive(installation.apply(settings), schema_editor.connection)
 
     def database_backwards(self, app_label: str, schema_editor: Any, *_states: object) -> None:
-        """Take it back, unless another migration that is applied carries it too."""
+        """Remove usersync, unless another applied migration installs it too."""
         connection = schema_editor.connection
         if not self._concerns(app_label, connection.alias):
             return
         if schema_editor.collect_sql:
-            schema_editor.collected_sql.append(
-                "-- usersync rollback: what it drops depends on what is there."
-            )
+            schema_editor.collected_sql.append("-- usersync rollback: what it drops depends on the database.")
         elif len(carriers(connection, applied=True)) <= 1:
             _drive(installation.rollback(config().schema_settings()), connection)
 
     def describe(self) -> str:
-        """What ``migrate`` calls it."""
+        """The name of the operation in the output of ``migrate``."""
         return "Install or upgrade usersync"
 
     @property
     def migration_name_fragment(self) -> str:
-        """What a migration with it is called."""
+        """Part of the name of a migration with the operation."""
         return "apply_usersync"
 
     def _concerns(self, app_label: str, alias: str) -> bool:
@@ -85,7 +83,7 @@ class ApplyUsersync(Operation):
 
 
 def carriers(connection: Any, *, applied: bool) -> list[tuple[str, str]]:
-    """The migrations with ``ApplyUsersync`` that are applied to a database, or are not yet."""
+    """The applied, or not yet applied, migrations with ``ApplyUsersync``."""
     loader = MigrationLoader(connection, ignore_no_migrations=True)
     return [
         key
@@ -98,9 +96,9 @@ def carriers(connection: Any, *, applied: bool) -> list[tuple[str, str]]:
 def _drive(plan: Steps[Any], connection: Any) -> None:
     if connection.in_atomic_block:
         raise SettingsError(
-            "ApplyUsersync works in transactions of its own, and this migration is one",
-            hint="Set atomic = False in it. The triggers on the auth server's table are made in the last of "
+            "ApplyUsersync runs its own transactions, and this migration is atomic",
+            hint="Set atomic = False in it. The triggers on the auth server's table come in the last of "
             "those transactions, so that no sign-in waits for the rest.",
         )
-    with connect(address_of(connection.alias)) as own:
+    with connect(dsn_of(connection.alias)) as own:
         run(plan, own)

@@ -1,8 +1,8 @@
 """The audit context as settings of the database's transaction, where row tracking reads them.
 
-They go in front of each statement that writes, in the same message: that costs no round trip, and holds in
+They are sent before each statement that writes, in the same message. That costs no round trip, and works in
 autocommit too, because PostgreSQL runs the statements of one message in one transaction. They are local to
-it, so that nothing is left on a connection that is kept, or that a pooler gives to somebody else next.
+the transaction, so the next user of a kept or pooled connection does not have them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with|call|do)\b", re.IGNORECASE)
 
-#: On a connection of Django's: whether the transaction that is open was told something.
+#: On a Django connection: whether the settings were sent in the open transaction.
 _TOLD = "_usersync_told"
 
 
 def install() -> None:
-    """Have connections to ``USERSYNC["DATABASE"]`` do so from now on, if ``PASS_CONTEXT`` says that."""
+    """Send the settings on connections to ``USERSYNC["DATABASE"]`` from now on if ``PASS_CONTEXT`` is set."""
     connection_created.connect(_prepare, dispatch_uid="usersync")
 
 
@@ -45,7 +45,7 @@ def _pass(
     connection, cursor = context["connection"], context["cursor"]
     own = connection.connection
     if getattr(connection, _TOLD, False) and own.info.transaction_status == TransactionStatus.IDLE:
-        # What the last transaction was told has ended with it.
+        # The settings ended with the last transaction.
         setattr(connection, _TOLD, False)
     if not isinstance(statement, str) or not _WRITES.match(statement):
         return execute(statement, params, many, context)
@@ -55,7 +55,7 @@ def _pass(
     setting = _setting(wanted, own)
     setattr(connection, _TOLD, not own.autocommit)
     if many or not isinstance(cursor.cursor, psycopg.ClientCursor):
-        # Several statements in one message are not to be had here, and so nothing in autocommit.
+        # One message can have only one statement here, so nothing is sent in autocommit.
         if not own.autocommit:
             own.execute(setting)
         return execute(statement, params, many, context)

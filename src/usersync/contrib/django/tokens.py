@@ -1,4 +1,4 @@
-"""Supabase's access tokens, checked as a request comes in."""
+"""Verifies Supabase's access token of each request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _log = logging.getLogger("usersync.django")
 
 
 class TokenReader:
-    """Sets ``request.supabase_user``: whose token came with the request; None without one that is good.
+    """Sets ``request.supabase_user`` to the user of the request's token; None without a valid token.
 
-    It lets nobody in, and turns nobody away: that is the view's to decide. ``options`` are those of
-    ``USERSYNC["TOKENS"]``; with None it does nothing. Needs ``usersync[auth]``.
+    It refuses no request; the view decides. ``options`` are those of ``USERSYNC["TOKENS"]``; with None it
+    does nothing. Needs ``usersync[auth]``.
     """
 
     def __init__(self, options: Mapping[str, Any] | None) -> None:
@@ -52,7 +52,7 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except InvalidTokenError as error:
-        # Anybody can send one.
+        # Clients may send invalid tokens.
         _log.info("%s", error)
     except KeysUnavailableError as error:
         _log.warning("%s", error)

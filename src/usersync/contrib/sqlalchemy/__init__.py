@@ -1,4 +1,4 @@
-"""SQLAlchemy 2: who is acting, known to the database; and models whose changes are recorded.
+"""SQLAlchemy 2: passes the actor to the database, and records changes of models.
 
 ::
 

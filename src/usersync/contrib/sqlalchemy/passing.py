@@ -1,8 +1,8 @@
-"""The audit context of Python as settings of the database's transaction, where row tracking reads them.
+"""The audit context as settings of the database's transaction, where row tracking reads them.
 
-The settings are local to the transaction, so that nothing is left on a connection that a pool, or a pooler,
-gives to somebody else next. They are sent once a transaction, right before the first statement that may
-change something: a transaction that only reads pays nothing.
+The settings are local to the transaction, so the next user of a pooled connection does not have them. They
+are sent once for each transaction, before the first statement that may write. A transaction that only reads
+has no cost.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _log = logging.getLogger("usersync.sqlalchemy")
 
 _SET = text("select " + ", ".join(f"set_config('usersync.{name}', :{name}, true)" for name in NAMES))
 
-#: Where a connection keeps what its transaction was told.
+#: The key in a connection's info for the settings that its transaction has.
 _KEY = "usersync"
 
 _ROLLS_BACK = re.compile(r"\s*(rollback|abort)\b", re.IGNORECASE)
@@ -52,25 +52,25 @@ _SAVEPOINTS = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClaus
 
 @dataclass
 class _Told:
-    """What the transaction was told; None if that is not known."""
+    """The settings of the transaction; None if unknown."""
 
     values: tuple[str, ...] | None
 
 
 def pass_context(engine: Engine | AsyncEngine) -> None:
-    """Tell the database, in each transaction that may change something, who is acting and in which request.
+    """Pass the actor and the request to the database, in each transaction that may write.
 
-    What ``usersync audit track`` records of a table then has the actor, the request id, the address and the
-    user agent of the audit context. Without a context nothing is sent. Can be called again.
+    Row changes that ``usersync audit track`` records then have the actor, the request id, the address and the
+    user agent of the audit context. Without a context nothing is sent. Calling it again has no effect.
 
-    A connection in autocommit has no transaction, and so tells nothing; a warning says so once. Raises
-    ``SettingsError`` for what is no engine for PostgreSQL.
+    A connection in autocommit has no transaction, so nothing is sent; a warning says so once. Raises
+    ``SettingsError`` if ``engine`` is not an engine for PostgreSQL.
     """
     target = getattr(engine, "sync_engine", engine)
     if not isinstance(target, Engine):
         raise SettingsError(
             f"pass_context: expected an Engine or an AsyncEngine, got {type(engine).__name__}",
-            hint="Pass what create_engine() or create_async_engine() has returned.",
+            hint="Pass the result of create_engine() or create_async_engine().",
         )
     if target.dialect.name != "postgresql":
         raise SettingsError(f"pass_context: expected an engine for PostgreSQL, and this is for {target.name}")
@@ -84,7 +84,7 @@ def _forget(connection: Connection, *_: object) -> None:
 
 
 def _take_back(connection: Connection, *_: object) -> None:
-    """A savepoint that is rolled back takes along what was told since it was made."""
+    """A rollback to a savepoint also reverts the settings that were sent after it."""
     if told := connection.info.get(_KEY):
         told.values = None
 
@@ -126,7 +126,7 @@ _LISTENERS: dict[str, Callable[..., None]] = {
 
 
 def _changes_nothing(statement: str, context: ExecutionContext | None) -> bool:
-    """Whether it is sure to fire no trigger: a query that calls no function of the application's."""
+    """Whether the statement can fire no trigger: a query that calls no function of the application."""
     compiled = context.compiled if context is not None else None
     if compiled is None:
         return _CONTROLS.match(statement) is not None
@@ -136,7 +136,7 @@ def _changes_nothing(statement: str, context: ExecutionContext | None) -> bool:
     return found
 
 
-# Compiled statements are few: SQLAlchemy keeps them, too.
+# There are few compiled statements: SQLAlchemy caches them, too.
 _known: WeakKeyDictionary[Compiled, bool] = WeakKeyDictionary()
 
 
@@ -152,17 +152,17 @@ def _only_reads(statement: Any) -> bool:
 
 def _may_change(part: object) -> bool:
     if isinstance(part, FunctionElement):
-        # Those that SQLAlchemy has a class for are count, sum, now and the like.
+        # The functions with a class of their own in SQLAlchemy are count, sum, now and similar ones.
         return type(part) is Function or type(part).__module__ != Function.__module__
     return isinstance(part, UpdateBase | TextClause)
 
 
 def _warn_once() -> None:
-    global _warned  # noqa: PLW0603 - once a process is meant
+    global _warned  # noqa: PLW0603 - once a process
     if not _warned:
         _warned = True
         _log.warning(
-            "a connection in autocommit has no transaction to which the actor could be passed; row tracking "
+            "a connection in autocommit has no transaction, so the actor cannot be passed; row tracking "
             "takes the database role instead"
         )
 

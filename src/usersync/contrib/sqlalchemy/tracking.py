@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from usersync.audit import AuditLog
     from usersync.audit.event.event import Event
 
-#: A value that is not loaded, or that the database computes. Asking for it would be a query, and an asyncio
-#: session refuses that.
+#: A value that is not loaded, or that the database computes. Reading it would be a query, which an asyncio
+#: session does not allow.
 UNKNOWN = "[unknown]"
 
 #: What goes to the database in one statement.
 _BATCH_EVENTS, _BATCH_BYTES = 500, 1 << 20
 
-#: Where an object keeps, from before its INSERT or UPDATE to after it, what the database is to compute.
+#: The key in an object's info for the attributes that the database computes in the INSERT or UPDATE.
 _KEY = "usersync"
 
 Changes = dict[str, tuple[Any, Any]]
@@ -45,16 +45,15 @@ def track(model: type, audit: AuditLog, *, exclude: Collection[str] = (), requir
 
     The events are like those of row tracking (``products.updated``, with the columns that changed) and have
     the audit context that is open at the flush. They commit if and only if the flush's transaction does, and
-    cost it one statement, in a savepoint, for each flush. ``exclude`` are attributes to leave out; of those
-    that look like secrets it is recorded that they changed, and not to what. An event that cannot be stored
-    is counted as dropped; with ``required`` it fails the flush
-    (``DatabaseError``). A subclass may be tracked by itself, with options of its own.
+    cost one statement, in a savepoint, for each flush. ``exclude`` are attributes to leave out. For
+    attributes that look like secrets the event says that they changed, without the value. An event that
+    cannot be stored is counted as dropped; with ``required`` it fails the flush (``DatabaseError``). A
+    subclass may be tracked separately, with its own options.
 
-    What no object takes part in is not seen: ``insert()``, ``update()`` and ``delete()`` statements, bulk
-    methods, cascades and defaults of the database's, other programs. ``usersync audit track`` sees all that.
+    Changes without an object are not recorded: ``insert()``, ``update()`` and ``delete()`` statements, bulk
+    methods, cascades and defaults in the database, other programs. ``usersync audit track`` records them.
 
-    Raises ``SettingsError`` for what is no mapped class, for an attribute that it does
-    not have, and for a class that is tracked already.
+    Raises ``SettingsError`` if ``model`` is not a mapped class, lacks an attribute, or is tracked already.
     """
     mapper: Any = inspect(model, raiseerr=False)
     if not isinstance(mapper, Mapper):
@@ -85,7 +84,7 @@ class _Way(NamedTuple):
 
 
 class _Tracker:
-    """Makes the events of one class."""
+    """Creates the events of one class."""
 
     def __init__(self, audit: AuditLog, exclude: frozenset[str], *, required: bool) -> None:
         self.audit = audit
@@ -94,7 +93,7 @@ class _Tracker:
         self._columns: WeakKeyDictionary[Mapper[Any], dict[str, str]] = WeakKeyDictionary()
 
     def listeners(self) -> dict[str, Callable[..., None]]:
-        """What is called when, by the names of SQLAlchemy's events."""
+        """The listeners by the names of SQLAlchemy's events."""
         return {
             "before_insert": self._look,
             "before_update": self._look,
@@ -104,7 +103,7 @@ class _Tracker:
         }
 
     def _look(self, mapper: Mapper[Any], connection: Connection, target: object) -> None:  # noqa: ARG002
-        """Look for what the database is to compute: once it has, SQLAlchemy knows nothing of it."""
+        """Store which attributes the database computes: after the statement SQLAlchemy no longer knows."""
         state = inspect(target)
         changes = _differences(state, self._names(mapper))
         state.info[_KEY] = {name: pair for name, pair in changes.items() if pair[1] is UNKNOWN}
@@ -120,7 +119,7 @@ class _Tracker:
             state = inspect(target)
             given["entity"] = (kind, _identity(mapper, state))
             given["changes"] = self._changes(what, state, self._names(mapper))
-        except Exception as error:  # noqa: BLE001 - the application's own types and attributes raise what they like
+        except Exception as error:  # noqa: BLE001 - types and attributes of the application may raise anything
             given["metadata"] = {"unreadable": class_name(error)}
         if given.get("changes") or what != "updated" or "metadata" in given:
             made = self.audit.prepare(f"{kind}.{what}", **given)
@@ -139,7 +138,7 @@ class _Tracker:
         return {name: (value, None) for name, value in there.items()}
 
     def _names(self, mapper: Mapper[Any]) -> dict[str, str]:
-        """What the columns are called in events, by attribute: as in the table, as row tracking does it."""
+        """The names of the columns in events, by attribute: those of the table, as with row tracking."""
         found = self._columns.get(mapper)
         if found is None:
             found = self._columns[mapper] = {
@@ -151,7 +150,7 @@ class _Tracker:
 
 
 _trackers: WeakKeyDictionary[type, _Tracker] = WeakKeyDictionary()
-#: What is stored when the flush is done.
+#: The events to store at the end of the flush.
 _pending: WeakKeyDictionary[Session, list[tuple[_Way, Event]]] = WeakKeyDictionary()
 
 
@@ -175,7 +174,7 @@ def _is_computed(value: object) -> bool:
 
 
 def _identity(mapper: Mapper[Any], state: InstanceState[Any]) -> str:
-    """The key as row tracking writes it; if it was just changed, the new one."""
+    """The key as row tracking writes it; if it has just changed, the new key."""
     keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
     known = state.identity or (None,) * len(keys)
     values = [state.dict.get(key, before) for key, before in zip(keys, known, strict=True)]
@@ -186,7 +185,7 @@ def _identity(mapper: Mapper[Any], state: InstanceState[Any]) -> str:
 
 
 def _begin(session: Session, _context: UOWTransaction, _instances: object) -> None:
-    # What a flush that failed had gathered was never written.
+    # The changes of a failed flush were never written.
     _pending.pop(session, None)
 
 

@@ -1,4 +1,4 @@
-"""``manage.py usersync``: the command of that name, on a database of this project's."""
+"""``manage.py usersync``: the command ``usersync`` on a database of this project."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from django.db import connections
 
 from usersync.cli.main import run
 from usersync.cli.options import HostProgram
-from usersync.contrib.django.addresses import address_of
 from usersync.contrib.django.config import config
+from usersync.contrib.django.connection_strings import dsn_of
 from usersync.errors import SettingsError
 
 
 class Command(BaseCommand):
-    """Hands everything over to ``usersync``, with the connection and the settings of this project."""
+    """Runs ``usersync`` with the connection and the settings of this project."""
 
-    help = "The command usersync, on a database of this project's: manage.py usersync --help"
-    # It has to run where something is wrong.
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own way
+    help = "The command usersync on a database of this project: manage.py usersync --help"
+    # It has to run when system checks fail.
+    requires_system_checks: list[str] = []  # noqa: RUF012 - as Django does it
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run from the shell. Ends the process with the command's exit code."""
@@ -53,7 +53,7 @@ class Command(BaseCommand):
 
 
 def _run(arguments: list[str], name: str) -> int:
-    # Django's own options are of no use to the command; all that it does not know are usersync's.
+    # All arguments except these options of Django go to usersync.
     ours = ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--database", "--settings", "--pythonpath"):
         ours.add_argument(option)
@@ -71,15 +71,15 @@ def _address(alias: str | None) -> str:
     alias = alias or config().database
     if alias is None:
         raise SettingsError(
-            'USERSYNC["DATABASE"] is None: there is no database here that has usersync',
+            'USERSYNC["DATABASE"] is None: no database of this project has usersync',
             hint="Name one with --database or --dsn.",
         )
-    return address_of(alias)
+    return dsn_of(alias)
 
 
 def _settings_source() -> str:
     try:
         return config().settings_source
     except SettingsError:
-        # Whatever asks for the settings themselves will say what is wrong.
+        # A command that needs the settings reports the error.
         return "USERSYNC"

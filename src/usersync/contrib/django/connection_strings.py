@@ -1,4 +1,4 @@
-"""Where a database of Django's is, as libpq takes it."""
+"""The connection string of a Django database, for libpq."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from usersync.errors import SettingsError
 _KEYWORDS = frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
 
 
-def address_of(alias: str) -> str:
-    """The address of one of ``DATABASES``, for connections of usersync's own, as the same role.
+def dsn_of(alias: str) -> str:
+    """The connection string of one of ``DATABASES``, for usersync's own connections, with the same role.
 
-    Raises ``SettingsError`` for an alias that is none, or not PostgreSQL's.
+    Raises ``SettingsError`` for an unknown alias, or a database that is not PostgreSQL.
     """
     try:
         connection = connections[alias]
@@ -28,7 +28,7 @@ def address_of(alias: str) -> str:
     if connection.vendor != "postgresql":
         raise SettingsError(
             f"the database {alias!r} is not PostgreSQL",
-            hint='Name the one that has usersync in USERSYNC["DATABASE"]; None if there is none here.',
+            hint='Set USERSYNC["DATABASE"] to the alias of the database with usersync, or to None.',
         )
     try:
         parameters = connection.get_connection_params()
