@@ -262,7 +262,9 @@ def test_names_that_would_break_a_file_do_not(proposed, usersync, postgres, auth
         "do$$llar",
     }
     assert "1 of 1 users tried would be refused by ch?eck" in data["toml"]
-    assert usersync("plan").code == 0
+    done = usersync("plan")
+    assert done.code == 1
+    assert "This stops here: 4 errors" in done.out  # nothing fills the four columns
 
 
 def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth):

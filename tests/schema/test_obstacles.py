@@ -248,16 +248,23 @@ def test_a_rule_that_rewrites_deletions_is_noted(installer, on_delete):
         assert "DO INSTEAD UPDATE public.users SET deleted_at = now()" in each.hint
 
 
-def test_a_column_that_would_refuse_every_user_is_noted_beforehand(installer):
+def test_a_column_that_would_refuse_every_user_stops_an_installation(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key, email text, tenant text not null)"
     )
+    with pytest.raises(ConflictError) as caught:
+        installer.apply(EMAIL)
+    assert "public.users.tenant is NOT NULL, has no default and is not mapped" in str(caught.value)
+    assert "tenant = " in caught.value.hint
+    assert not installer.connection.execute("select from pg_namespace where nspname = 'usersync'").rowcount
+
+
+def test_a_column_that_would_refuse_every_user_stops_no_upgrade(installer):
+    installer.connection.execute("create table public.users (id uuid primary key, email text)")
+    installer.apply(EMAIL)
+    installer.connection.execute("alter table public.users add tenant text not null")
     (note,) = [each for each in installer.apply(EMAIL).findings if "NOT NULL" in each.message]
     assert note.level == "problem"
-    assert note.message == (
-        "public.users.tenant is NOT NULL, has no default and is not mapped: no user can get a row"
-    )
-    assert "tenant = " in note.hint
 
 
 def test_a_column_that_a_trigger_on_auth_users_fills_is_no_problem(installer, auth):

@@ -333,12 +333,19 @@ def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             continue
         advice = (
             f"-- Give it a default ({alter} set default …;), or map it in [columns], for instance {name} = "
-            f'{{ from = "{_some_metadata(name)}", default = … }}. Sign-ups succeed meanwhile, and each user '
-            "has a row of the failures table."
+            f'{{ from = "{_some_metadata(name)}", default = … }}. If the application creates the rows: '
+            "creates_rows = false."
         )
         # A column of the key cannot be null.
         relax = "" if name in catalog["users_primary_key"] else f" Or let it be null:\n{alter} drop not null;"
-        yield Finding("D012", f"column {table}.{name}", f"{what}: no user can get a row", f"{advice}{relax}")
+        yield Finding(
+            "D012",
+            f"column {table}.{name}",
+            f"{what}: no user can get a row",
+            f"{advice}{relax}",
+            # An installation that exists is not stopped: an upgrade may be needed for other reasons.
+            "error" if inspection.noted is None else "problem",
+        )
 
 
 def _rules(settings: Settings, inspection: Inspection) -> Iterator[Finding]:

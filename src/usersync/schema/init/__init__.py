@@ -335,7 +335,12 @@ def _conclude(
     settings = parse_settings(data)
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
-    findings = find(settings, inspection, adopt=True)
+    # A column with a question of its own is asked about once.
+    asked = {f"column {settings.users_table}.{each.name}" for each in columns if each.decide}
+    findings = tuple(
+        replace(each, level="problem") if each.subject in asked else each
+        for each in find(settings, inspection, adopt=True)
+    )
     fit = (yield from try_mapping(settings)) if about and about["is_ours"] else None
     first_run = (yield from read_only(preview(settings, bundle, inspection))) if fit else None
     triggers = (yield from users_triggers(bundle)) if about else ()
