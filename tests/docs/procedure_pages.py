@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from auth_stand_in import AuthServer
 
 DOCS = Path(__file__).parents[2] / "docs"
+#: The repository's directory, as a word of a shell.
+_ROOT = shlex.quote(str(DOCS.parent))
 
 
 TABLES = """
@@ -209,7 +211,11 @@ class Page(Procedure):
     def run(self, count=None):
         self.names |= dict.fromkeys(("<project-ref>", "<password>", "<pooler-host>"), "from-the-environment")
         for shown, real in self.names.items():
-            self.blocks = deque((kind, text.replace(shown, str(real))) for kind, text in self.blocks)
+            for_shell = shlex.quote(str(real)) if " " in str(real) else str(real)
+            self.blocks = deque(
+                (kind, text.replace(shown, for_shell if kind in {"sh", "console"} else str(real)))
+                for kind, text in self.blocks
+            )
         super().run(count)
 
     def pass_over(self, language="text"):
@@ -242,9 +248,9 @@ class Page(Procedure):
             assert set(found[1].split(",")) <= EXTRAS.keys()
             return 0, ""
         if line.startswith("make "):
-            return super().shell(f"env -u MAKEFLAGS make --dry-run --directory {DOCS.parent} {line[5:]}")
+            return super().shell(f"env -u MAKEFLAGS make --dry-run --directory {_ROOT} {line[5:]}")
         if found := re.match(r"python (bench/\w+\.py)", line):
-            return super().shell(f"{sys.executable} {DOCS.parent / found[1]} --help")
+            return super().shell(f"{shlex.quote(sys.executable)} {_ROOT}/{found[1]} --help")
         return super().shell(line)
 
     def _toml(self, text):

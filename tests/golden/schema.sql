@@ -1378,9 +1378,10 @@ begin
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
-        if (select true from old_users offset 1 limit 1) and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
-            ids := array[old."id"];
-        else
+        ids := array[old."id"];
+        if (select true from old_users offset 1 limit 1) is null
+            or not tg_name > any (usersync.row_triggers(tg_relid, 8))
+        then
             ids := array(select old_users."id" from old_users);
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
@@ -1394,7 +1395,7 @@ begin
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         exception when others or assert_failure then
             raise warning 'usersync: deleted users were not synced: % %', reason, problem
-                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
                 hint = 'Run "usersync doctor", then "usersync sync".';
         end;
     end if;
@@ -1475,11 +1476,10 @@ begin
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
-        if inserted = 0 and (select true from new_users offset 1 limit 1)
-            and tg_name > any (usersync.row_triggers(tg_relid, 4))
+        ids := array[new."id"];
+        if inserted > 0 or (select true from new_users offset 1 limit 1) is null
+            or not tg_name > any (usersync.row_triggers(tg_relid, 4))
         then
-            ids := array[new."id"];
-        else
             ids := array(select new_users."id" from new_users);
         end if;
         if has_failed then
@@ -1498,7 +1498,7 @@ begin
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         exception when others or assert_failure then
             raise warning 'usersync: new users were not synced: % %', reason, problem
-                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
                 hint = 'Run "usersync doctor", then "usersync sync".';
         end;
     end if;
@@ -1554,7 +1554,7 @@ exception when others or assert_failure then
         end if;
     exception when others or assert_failure then
         raise warning 'usersync: users were not synced: % %', reason, problem
-            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+            using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
             hint = 'Run "usersync doctor", then "usersync sync".';
     end;
     return null;
@@ -2560,7 +2560,7 @@ begin
     where excluded.kind = 'removal' and failure.kind <> 'removal';
 exception when others or assert_failure then
     raise warning 'usersync is paused, and % user(s) could not be recorded: % %', cardinality(ids), sqlstate, sqlerrm
-        using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+        using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
         hint = 'After "usersync resume", run "usersync sync".';
 end;
 $function$

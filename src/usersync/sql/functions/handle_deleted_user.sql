@@ -24,9 +24,10 @@ begin
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
-        if (select true from old_users offset 1 limit 1) and tg_name > any (usersync.row_triggers(tg_relid, 8)) then
-            ids := array[old."id"];
-        else
+        ids := array[old."id"];
+        if (select true from old_users offset 1 limit 1) is null
+            or not tg_name > any (usersync.row_triggers(tg_relid, 8))
+        then
             ids := array(select old_users."id" from old_users);
         end if;
         perform usersync.sync_users(ids, tg_op, false, true);
@@ -40,7 +41,7 @@ begin
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         exception when others or assert_failure then
             raise warning 'usersync: deleted users were not synced: % %', reason, problem
-                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
                 hint = 'Run "usersync doctor", then "usersync sync".';
         end;
     end if;

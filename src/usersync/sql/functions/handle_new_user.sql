@@ -81,11 +81,10 @@ begin
             raise warning 'usersync: % is not the table that usersync was installed for', tg_relid::regclass;
             return null;
         end if;
-        if inserted = 0 and (select true from new_users offset 1 limit 1)
-            and tg_name > any (usersync.row_triggers(tg_relid, 4))
+        ids := array[new."id"];
+        if inserted > 0 or (select true from new_users offset 1 limit 1) is null
+            or not tg_name > any (usersync.row_triggers(tg_relid, 4))
         then
-            ids := array[new."id"];
-        else
             ids := array(select new_users."id" from new_users);
         end if;
         if has_failed then
@@ -104,7 +103,7 @@ begin
             perform usersync.degrade_users(ids, reason, null, null, problem, null);
         exception when others or assert_failure then
             raise warning 'usersync: new users were not synced: % %', reason, problem
-                using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+                using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
                 hint = 'Run "usersync doctor", then "usersync sync".';
         end;
     end if;

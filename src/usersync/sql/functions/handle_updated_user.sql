@@ -41,7 +41,7 @@ exception when others or assert_failure then
         end if;
     exception when others or assert_failure then
         raise warning 'usersync: users were not synced: % %', reason, problem
-            using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+            using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
             hint = 'Run "usersync doctor", then "usersync sync".';
     end;
     return null;

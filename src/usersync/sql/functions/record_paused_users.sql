@@ -27,7 +27,7 @@ begin
     where excluded.kind = 'removal' and failure.kind <> 'removal';
 exception when others or assert_failure then
     raise warning 'usersync is paused, and % user(s) could not be recorded: % %', cardinality(ids), sqlstate, sqlerrm
-        using detail = 'Users: ' || left(array_to_string(ids, ', '), 1000),
+        using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)),
         hint = 'After "usersync resume", run "usersync sync".';
 end;
 $usersync$;
