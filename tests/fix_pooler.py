@@ -47,7 +47,7 @@ AS_OURSELVES = ["setpriv", "--pdeathsig", "TERM"]
 
 @pytest.fixture
 def pooled(database) -> Iterator[str]:
-    """The address of a database through PgBouncer."""
+    """The connection string of a database through PgBouncer."""
     with pgbouncer(database) as dsn:
         yield dsn
 

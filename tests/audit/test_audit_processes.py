@@ -19,7 +19,7 @@ from usersync.audit.delivery.engine import Engine
 from usersync.audit.delivery.lifecycle import gate
 from usersync.audit.spool.directory import SpoolDirectory
 from usersync.audit.spool.file import Spool
-from usersync.transports.gate import GatedConnection
+from usersync.transports.fork_gate import GatedConnection
 
 pytestmark = pytest.mark.newest_server
 

@@ -1,4 +1,4 @@
-"""The command with a URL and a key, and no address of a database."""
+"""The command with a URL and a key, without a connection string."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_address_wins_over_the_api(project, usersync, monkeypatch):
             "US102",
             "publishable",
         ),
-        ({}, "US101", "no database address"),
+        ({}, "US101", "no connection string"),
     ],
 )
 def test_what_is_missing_is_named(usersync, monkeypatch, variables, code, says):

@@ -39,7 +39,7 @@ def used(document):
 def test_where_nothing_is_set_it_says_so(shown):
     document = shown(code=1)
     assert document["target"] is None
-    assert "no database address" in document["problem"]
+    assert "no connection string" in document["problem"]
     assert used(document) == set()
     assert {each["source"] for each in document["settings"]} == {"default"}
 

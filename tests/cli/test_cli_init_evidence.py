@@ -58,7 +58,7 @@ def test_a_table_that_a_trigger_fills_without_the_id_is_not_chosen(looked, direc
     assert "public.make() inserts rows, but does not write new.id into id." in about["about"]
     assert "None of 2 values of id is the id of an auth user." in about["about"]
     assert data["new_table"] == "public.users"
-    with pytest.raises(SettingsError, match="is not decided yet"):
+    with pytest.raises(SettingsError, match="it is not decided"):
         load_settings(directory / "usersync.toml")
     text = (directory / "usersync.toml").read_text()
     assert "# QUESTION: Which table holds your users?" in text

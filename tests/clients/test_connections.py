@@ -148,7 +148,7 @@ def test_a_pool_is_rid_of_a_lost_connection(project, make_client, flavour):
 def test_an_exhausted_pool_says_so(project):
     with ConnectionPool(project.database.dsn(), min_size=1, max_size=1, timeout=0.2, open=True) as pool:
         client = UserSync(pool)
-        with pool.connection(), pytest.raises(ConnectionFailedError, match="no connection to give") as caught:
+        with pool.connection(), pytest.raises(ConnectionFailedError, match="no free connection") as caught:
             client.user_exists(NOBODY)
         assert "larger" in caught.value.hint
         assert client.user_exists(NOBODY) is False
@@ -160,7 +160,7 @@ def test_an_exhausted_pool_says_so_to_asyncio(project):
         async with AsyncConnectionPool(project.database.dsn(), **options) as pool:
             client = AsyncUserSync(pool)
             async with pool.connection():
-                with pytest.raises(ConnectionFailedError, match="no connection to give"):
+                with pytest.raises(ConnectionFailedError, match="no free connection"):
                     await client.user_exists(NOBODY)
             assert await client.user_exists(NOBODY) is False
 

@@ -19,7 +19,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from usersync import AsyncUserSync, UserSync
-from usersync.transports.gate import GatedAsyncConnection, GatedConnection
+from usersync.transports.fork_gate import GatedAsyncConnection, GatedConnection
 from usersync.transports.psycopg import connect
 from usersync.transports.psycopg_async import connect_async
 from usersync.transports.steps import query

@@ -94,7 +94,7 @@ def test_a_lost_connection_ends_the_run(checked, root):
 def test_an_open_transaction_of_the_caller_is_refused(checked):
     with checked.project.database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")
-        with pytest.raises(UsersyncError, match="needs a transaction of its own"):
+        with pytest.raises(UsersyncError, match="requires a transaction of its own"):
             run(examine(checked.settings), connection)
         connection.execute("select 1")
 

@@ -75,7 +75,7 @@ def close(connection, _):
         (answering("404 Not Found", b"{}"), "HTTP 404"),
         (answering("301 Moved", Location="https://evil.example/?q=1"), "sends us on to evil.example"),
         (answering("307 Moved", Location="javascript:alert(1)"), "absolute URL"),
-        (answering("200 OK", gzip.compress(b"0" * 50_000_000), Content_Encoding="gzip"), "compresses"),
+        (answering("200 OK", gzip.compress(b"0" * 50_000_000), Content_Encoding="gzip"), "is compressed"),
         (answering("200 OK", b"9" * (17 << 20)), "larger than 16 MiB"),
         (answering("HTTP/9 nonsense", b""), "no answer|HTTP"),
         (lambda connection, _: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "illegal|no answer"),

@@ -139,7 +139,7 @@ USERS = [
     ),
     (
         "create table public.users (id char(40) primary key, email text)",
-        ["public.users.id cannot be the key: character(40) has to be character(36), the length of an id"],
+        ["public.users.id cannot be the key: character(40) must be character(36), the length of an id"],
     ),
     (
         "create table public.users (id text primary key, email text)",

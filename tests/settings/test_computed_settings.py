@@ -89,7 +89,7 @@ def test_what_is_one_expression_is_taken_as_it_is(text):
     "text", ["now()", "substr(md5(random()::text), 1, 8)", "current_date", "gen_random_uuid()"]
 )
 def test_a_mirrored_column_must_not_change_by_itself(text):
-    assert "changes while the user stays the same" in str(
+    assert "changes without a change of the user" in str(
         refusal("name", {"expression": text, "owner": "auth"})
     )
     parse_column("name", {"expression": text})
@@ -101,9 +101,9 @@ def test_a_mirrored_column_must_not_change_by_itself(text):
     [
         ({"value": 1, "expression": "1"}, "exclude each other"),
         ({"from": "email", "value": "x"}, "exclude each other"),
-        ({"value": "x", "default": "y"}, "default belongs to from"),
+        ({"value": "x", "default": "y"}, "default requires from"),
         ({"value": []}, "expected a string"),
-        ({"value": "a$b"}, "holds a $"),
+        ({"value": "a$b"}, "contains a $"),
     ],
 )
 def test_an_entry_that_says_two_things_is_refused(entry, message):

@@ -1,4 +1,4 @@
-"""Which column of the audit table takes which field of an event."""
+"""The section ``[audit]`` of the settings: the column of the audit table for each field of an event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LONGEST_WORD = 100
 
-#: The fields of an event, and the types they have in a table of usersync's making.
+#: The fields of an event, and their types in a table that usersync creates.
 FIELDS: Mapping[str, str] = {
     "id": "uuid",
     "occurred_at": "timestamptz",
@@ -37,13 +37,13 @@ FIELDS: Mapping[str, str] = {
 
 AUDIT_TABLE = TableName("public", "audit_logs")
 
-#: What the section ``[audit]`` holds.
+#: The keys of the section ``[audit]``.
 AUDIT_KEYS = ("enabled", "table", "columns", "personal")
 
 
 @dataclass(frozen=True)
 class AuditColumn:
-    """A column of the application's audit table, and its type where it is not the field's."""
+    """A column of the application's audit table, and its type if it differs from the field's."""
 
     name: str
     type: str | None = None
@@ -51,9 +51,12 @@ class AuditColumn:
 
 @dataclass(frozen=True)
 class AuditColumns:
-    """The section ``[audit]``: the audit table, the column of each field (empty for a table that usersync
-    creates, where both have the same name), the words by which ``usersync erase`` finds personal data, and
-    whether usersync creates the table if there is none."""
+    """The section ``[audit]``.
+
+    ``columns`` is empty for a table that usersync creates: its columns have the names of the fields.
+    ``personal`` are the words by which ``usersync erase`` finds personal data. ``enabled``: usersync creates
+    the table.
+    """
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
     personal: tuple[str, ...] = PERSONAL
@@ -62,16 +65,16 @@ class AuditColumns:
 
     @property
     def is_own(self) -> bool:
-        """Whether the table is of usersync's making."""
+        """Whether usersync creates the table."""
         return not self.columns
 
     def effective(self) -> Mapping[str, AuditColumn]:
-        """The columns to write, whoever made the table; in the order of the fields, however given."""
+        """The column of each field, for either kind of table, in the order of the fields."""
         columns = self.columns or {name: AuditColumn(name) for name in FIELDS}
         return {name: columns[name] for name in FIELDS if name in columns}
 
     def describe(self) -> dict[str, Any]:
-        """As plain data, in the form that ``parse_audit()`` reads."""
+        """The section as plain data, in the form that ``parse_audit()`` reads."""
         return {
             "enabled": self.enabled,
             "table": str(self.table),
@@ -84,12 +87,10 @@ class AuditColumns:
 
 
 def parse_audit(value: object, where: str) -> AuditColumns:
-    """Read the section ``[audit]``, which holds ``AUDIT_KEYS``."""
+    """Read the section ``[audit]``. Raises ``SettingsError``."""
     if not isinstance(value, dict) or set(value) - set(AUDIT_KEYS):
         names = [f"{where}.{key}" for key in AUDIT_KEYS]
-        raise SettingsError(
-            f"{where}: expected a table that holds {', '.join(names[:-1])}, {names[-1]} and nothing else"
-        )
+        raise SettingsError(f"{where}: expected a table with {', '.join(names[:-1])} and {names[-1]} only")
     enabled = value.get("enabled", False)
     if not isinstance(enabled, bool):
         raise SettingsError(f"{where}.enabled: expected true or false, got {enabled!r}")
@@ -102,8 +103,8 @@ def parse_audit(value: object, where: str) -> AuditColumns:
     if columns and "id" not in columns:
         raise SettingsError(
             f"{where}.columns: the field id is not mapped",
-            hint="Give the table a column for it, as in: alter table … add column event_id uuid unique; "
-            "without one, an event that is sent again would be stored again.",
+            hint="Add a column for it: alter table … add column event_id uuid unique; Without it, an event "
+            "that is sent again would be stored twice.",
         )
     if len({column.name for column in columns.values()}) < len(columns):
         raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
@@ -115,7 +116,7 @@ def _parse_personal(value: object, where: str) -> tuple[str, ...]:
         raise SettingsError(f'{where}: expected a list of words, as in ["email", "phone"]')
     for each in value:
         if len(each) > _LONGEST_WORD or not spelt(each).strip("_"):
-            raise SettingsError(f"{where}: {each[:_LONGEST_WORD]!r} is no word that a key could have in it")
+            raise SettingsError(f"{where}: {each[:_LONGEST_WORD]!r} cannot be a word of a key")
     return tuple(value)
 
 

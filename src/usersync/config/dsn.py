@@ -1,7 +1,7 @@
-"""Where the database is, and how a connection to it is made.
+"""Finds and checks the connection string (DSN), and opens connections.
 
-The address is looked for in: the argument, the environment, ``.env.local``, ``.env``; and in each of these
-under ``SUPABASE_DB_URL`` before ``DATABASE_URL``.
+Places, in order: the argument, the environment, ``.env.local``, ``.env``. In each of them
+``SUPABASE_DB_URL`` comes before ``DATABASE_URL``.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ _CONNECT_TIMEOUT_S = 10
 
 _URL = re.compile(r"postgres(ql)?://")
 
-#: What is taken for an address, and is none. A JWT begins with the base64 of ``{"``.
-_NOT_ADDRESSES = {
-    "an HTTP address": r"https?://",
+#: Common mistakes for a connection string. A JWT begins with the base64 of ``{"``.
+_MISTAKEN_FOR_DSN = {
+    "an HTTP URL": r"https?://",
     "an API key": r"(sb_(secret|publishable)_|eyJ[\w-]+\.)",
 }
 
-#: As the dashboard and the documentation write what is to be filled in.
+#: The placeholders of Supabase's dashboard and documentation.
 _PLACEHOLDER = re.compile(r"\[YOUR-[A-Z]+\]|<[a-z]+(?:-[a-z]+)*>")
 
-#: What other tools put into the same variable, and libpq would stumble over.
+#: Options of other tools (Prisma, SQLAlchemy) in the same variable. libpq refuses unknown options.
 _FOREIGN_OPTIONS = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_cache_size"}
 
 
 class Sealed:
-    """A connection string that no traceback shows: error trackers print the locals of every frame."""
+    """A connection string that tracebacks do not show: error trackers print the local variables of a
+    frame.
+    """
 
     __slots__ = ("text",)
 
@@ -54,26 +56,30 @@ class Sealed:
 
 
 def sealed(source: Any) -> Any:
-    """``source``, or what hides it if it is a text. To be called first, on the argument itself."""
+    """``source``; a string is wrapped in ``Sealed``. Call it first, and overwrite the argument with the
+    result.
+    """
     return Sealed(source) if isinstance(source, str) else source
 
 
 def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
-    """Return the address to use, or raise ``SettingsError`` that says where it was looked for."""
+    """Return the connection string to use. If none is found, the ``SettingsError`` names the places."""
     if dsn:
         return check_dsn(dsn)
     if found := look_up(*VARIABLES, directory=directory):
         return check_dsn(found.value, found.variable)
     raise SettingsError(
-        "no database address: none was given, and there is no SUPABASE_DB_URL or DATABASE_URL in the "
+        "no connection string: none was given, and neither SUPABASE_DB_URL nor DATABASE_URL is in the "
         "environment, .env.local or .env",
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )
 
 
-def check_dsn(dsn: str | Sealed, where: str = "the database address") -> str:
-    """Return ``dsn`` as libpq takes it, or raise ``SettingsError``. Its password is never repeated."""
+def check_dsn(dsn: str | Sealed, where: str = "the connection string") -> str:
+    """Return ``dsn`` as libpq takes it, or raise ``SettingsError``. The error does not contain the
+    password.
+    """
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
         return _checked(dsn.text, where)
@@ -84,20 +90,20 @@ def check_dsn(dsn: str | Sealed, where: str = "the database address") -> str:
 
 
 def _checked(dsn: str, where: str) -> str:
-    dsn = _without_foreign_parts(dsn.strip())
+    dsn = _without_foreign_options(dsn.strip())
     if not dsn or "\0" in dsn:
-        raise SettingsError(f"{where} is empty or holds a NUL", hint="Expected postgresql://…")
-    for kind, pattern in _NOT_ADDRESSES.items():
+        raise SettingsError(f"{where} is empty or contains a NUL", hint="Expected postgresql://…")
+    for kind, pattern in _MISTAKEN_FOR_DSN.items():
         if re.match(pattern, dsn):
             raise SettingsError(
                 f"{where} is {kind}; usersync needs a PostgreSQL connection",
-                hint="A Supabase API key cannot change a schema. Take the connection string of the database "
-                "instead: Project settings, Database. To go through the Data API, set SUPABASE_URL and "
+                hint="A Supabase API key cannot change a schema. Use the connection string of the database: "
+                "Project settings, Database. To use the Data API, set SUPABASE_URL and "
                 "SUPABASE_SECRET_KEY, or pass DataApi(url, key).",
             )
     if (scheme := re.match(r"[a-z][a-z0-9+.-]*(?=://)", dsn, re.IGNORECASE)) and not _URL.match(dsn):
         raise SettingsError(
-            f"{where} begins with {scheme[0]}://, and is no address of a PostgreSQL",
+            f"{where} begins with {scheme[0]}://, which is not PostgreSQL",
             hint="Expected postgresql://user:password@host:port/dbname.",
         )
     _check_placeholders(dsn, where)
@@ -115,10 +121,12 @@ def _checked(dsn: str, where: str) -> str:
 
 
 def _check_port(port: str, where: str) -> None:
-    """Without a host, the user is taken for one and the password for the port, and every message names it."""
+    """Without a host, libpq reads the user as the host and the password as the port, and its messages name
+    it.
+    """
     if not re.fullmatch(r"[\d,]*", port):
         raise SettingsError(
-            f"{where} cannot be read: what stands where the port belongs is no number",
+            f"{where} cannot be read: the port is not a number",
             hint="Expected postgresql://user:password@host:port/dbname. Is the host missing, or a # or ? in "
             "the password not percent-encoded (# is %23, ? is %3F)?",
         )
@@ -128,14 +136,14 @@ def _check_placeholders(dsn: str, where: str) -> None:
     if found := dict.fromkeys(_PLACEHOLDER.findall(dsn)):
         one = len(found) == 1
         raise SettingsError(
-            f"{where} still holds the placeholder{'' if one else 's'} {', '.join(found)}",
-            hint=f"Put {'the value' if one else 'the values'} of your project there: Project settings, "
-            "Database, Connection string.",
+            f"{where} contains the placeholder{'' if one else 's'} {', '.join(found)}",
+            hint=f"Replace {'it' if one else 'them'} with the value{'' if one else 's'} of your project: "
+            "Project settings, Database, Connection string.",
         )
 
 
-def _without_foreign_parts(dsn: str) -> str:
-    """Drop what SQLAlchemy and Prisma add to a URL. The rest stays to the letter."""
+def _without_foreign_options(dsn: str) -> str:
+    """Remove what SQLAlchemy and Prisma add to a URL. The rest stays the same."""
     dsn = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", dsn)
     head, mark, query = dsn.rpartition("?")
     if not mark or not _URL.match(dsn):
@@ -145,24 +153,24 @@ def _without_foreign_parts(dsn: str) -> str:
 
 
 def _check_at_signs(dsn: str, where: str) -> None:
-    """libpq would take part of a password for the host or the database, and name it in its complaint."""
+    """libpq would read part of such a password as the host or the database, and its message would name it."""
     if _URL.match(dsn) is None:
         return
     authority, mark, _ = dsn.partition("://")[2].rpartition("@")
     if mark and re.search("[@/]", authority):
         raise SettingsError(
-            f"{where} cannot be read: there is an @ or a / in its user or password",
-            hint="Percent-encode it there: @ is %40, / is %2F, : is %3A, # is %23, % is %25.",
+            f"{where} cannot be read: its user or password contains an @ or a /",
+            hint="Percent-encode it: @ is %40, / is %2F, : is %3A, # is %23, % is %25.",
         )
 
 
 def _without_secret(message: str, dsn: str) -> str:
-    """Take anything out of libpq's complaint that may be part of a password."""
+    """Remove everything from libpq's message that may be part of a password."""
     return without_quoted(message.replace(dsn, "…")).strip()
 
 
 def connection_options(application: str = "usersync") -> dict[str, Any]:
-    """How usersync connects: fit for a transaction pooler, and known by name to whoever looks."""
+    """The options of every connection: usable through a transaction pooler, with an application name."""
     return {
         "autocommit": True,
         "prepare_threshold": None,
@@ -172,7 +180,7 @@ def connection_options(application: str = "usersync") -> dict[str, Any]:
     }
 
 
-#: Not through a pooler, where the session is not ours alone.
+#: Has no effect through a pooler (another pid), because other clients use the same session.
 PIN_DATES = """
     select set_config('datestyle', 'ISO, MDY', false), set_config('intervalstyle', 'postgres', false)
     where pg_backend_pid() = %s
@@ -180,20 +188,20 @@ PIN_DATES = """
 
 
 def is_iso(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Whether times and intervals come in the form that the driver reads."""
+    """Whether the server sends times and intervals in the format that psycopg parses."""
     style = connection.info.parameter_status("DateStyle") or "ISO"
     return style.startswith("ISO") and connection.info.parameter_status("IntervalStyle") in {None, "postgres"}
 
 
 def is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Whether an idle connection is of no more use. Asks the socket, not the server: takes microseconds."""
+    """Whether an idle connection was lost. Checks the socket without a query, which takes microseconds."""
     try:
         with selectors.DefaultSelector() as selector:
             while not connection.closed:
                 selector.register(connection.fileno(), selectors.EVENT_READ)
                 if not selector.select(timeout=0):
                     return False
-                # Something arrived though nothing was asked: a notice, or the end.
+                # The server sent something without a query: a notice, or the end of the connection.
                 selector.unregister(connection.fileno())
                 connection.pgconn.consume_input()
     except psycopg.OperationalError:
@@ -202,9 +210,9 @@ def is_lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) 
 
 
 def describe_target(dsn: str) -> str:
-    """Host, port and database of an address, without a password.
+    """Host, port and database of a connection string, without the password.
 
-    Behind a pooler all projects of a region have the same host: the user or an option names the project.
+    All projects of a region share the pooler's host, so the project is added (from the user or an option).
     """
     parts = conninfo_to_dict(dsn)
     user, options = str(parts.get("user") or ""), str(parts.get("options") or "")
@@ -214,14 +222,14 @@ def describe_target(dsn: str) -> str:
 
 
 def describe_host(dsn: str) -> str:
-    """Host, port and database of an address."""
+    """Host, port and database of a connection string."""
     parts = conninfo_to_dict(dsn)
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
 def describe_login(dsn: str, hidden: str) -> str:
-    """User, host, port and database of an address, with ``hidden`` in place of the password."""
+    """User, host, port and database of a connection string, with ``hidden`` in place of the password."""
     parts = conninfo_to_dict(dsn)
     password = f":{hidden}" if parts.get("password") else ""
     login = f"{parts.get('user') or ''}{password}"
@@ -229,9 +237,9 @@ def describe_login(dsn: str, hidden: str) -> str:
 
 
 def opened(connect: Callable[..., T], dsn: Sealed, options: Mapping[str, Any]) -> T:
-    """Call ``connect`` of the driver, with the options that the address does not set itself.
+    """Call the driver's ``connect``, with the options that the connection string does not set.
 
-    What it raises has lost the driver's frames: their locals are the address.
+    Removes the driver's frames from an error: their local variables contain the connection string.
     """
     try:
         return connect(dsn.text, **unset_in(dsn, options))
@@ -250,9 +258,9 @@ async def opened_async(connect: Callable[..., Awaitable[T]], dsn: Sealed, option
 
 
 def unset_in(dsn: Sealed, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that the address does not set itself."""
-    said = conninfo_to_dict(dsn.text)
-    return {key: value for key, value in options.items() if key not in said}
+    """The options that the connection string does not set."""
+    present = conninfo_to_dict(dsn.text)
+    return {key: value for key, value in options.items() if key not in present}
 
 
 def _drop_frames(error: BaseException | None) -> None:
@@ -263,7 +271,7 @@ def _drop_frames(error: BaseException | None) -> None:
 
 
 def connection_failed(error: psycopg.Error | UnicodeError, dsn: Sealed) -> NoReturn:
-    """Raise ``ConnectionFailedError`` that says what is wrong with the address or the server."""
+    """Raise ``ConnectionFailedError`` with the reason and a hint."""
     message = _readable(error, dsn.text)
     raise ConnectionFailedError(
         f"cannot connect to {describe_target(dsn.text)}: {message}", hint=_connection_hint(message)
@@ -272,7 +280,7 @@ def connection_failed(error: psycopg.Error | UnicodeError, dsn: Sealed) -> NoRet
 
 def _readable(error: Exception, dsn: str) -> str:
     message = " ".join(_without_password(str(error), dsn).split())
-    # libpq's own advice, which is ours as well, and so said twice.
+    # libpq's advice: the hint repeats it.
     return re.sub(r" Is the server running[^?]*\?", "", message)
 
 
@@ -285,25 +293,27 @@ _HINTS = (
     ("password authentication failed", "Check user and password; percent-encode special characters."),
     (
         "Tenant or user not found",
-        "Through the pooler the user is postgres.<project-ref>; check the region too.",
+        "Through the pooler, the user is postgres.<project-ref>. Check the region too.",
     ),
     ("not yet accepting connections", "The server is starting: try again in a moment."),
     ("the database system is", "The server is starting or shutting down: try again in a moment."),
-    ("too many clients", "The server has no connection left: close some, or go through the pooler."),
-    ("no pg_hba.conf entry", "The server lets nobody in this way: check host, user, database and sslmode."),
-    ("does not exist", "Check the name of the database or the role at the end of the address."),
+    ("too many clients", "The server has no free connection: close some, or use the pooler."),
+    ("no pg_hba.conf entry", "The server rejects this login: check host, user, database and sslmode."),
+    ("does not exist", "Check the name of the database and of the role in the connection string."),
     ("could not translate host name", "Check the host name, and that this machine has DNS."),
     ("failed to resolve host", "Check the host name, and that this machine has DNS."),
     (
         "Network is unreachable",
-        "A direct connection to Supabase is IPv6 only; use the session pooler's address.",
+        "Direct connections to Supabase require IPv6. Use the connection string of the session pooler.",
     ),
     ("Connection refused", "Is the server running, and is the port right?"),
-    ("timeout", "Is the host right, and does a firewall or an IP allow list stand between?"),
-    ("sslmode", "Known are disable, allow, prefer, require, verify-ca and verify-full."),
-    ("SSL", "Add sslmode=require to the address, or sslmode=disable for a server without TLS."),
+    ("timeout", "Check the host name, firewalls, and the project's list of allowed IP addresses."),
+    ("sslmode", "sslmode can be disable, allow, prefer, require, verify-ca or verify-full."),
+    ("SSL", "Add sslmode=require to the connection string; for a server without TLS, sslmode=disable."),
 )
 
 
 def _connection_hint(message: str) -> str:
-    return next((hint for mark, hint in _HINTS if mark in message), "Check the address and the server.")
+    return next(
+        (hint for mark, hint in _HINTS if mark in message), "Check the connection string and the server."
+    )

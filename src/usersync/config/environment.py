@@ -1,7 +1,7 @@
-"""Addresses and keys: what is secret, and therefore no setting.
+"""Secrets from environment variables: connection strings and API keys.
 
-A variable is looked for in the environment, then in ``.env.local``, then in ``.env`` of the current
-directory. The first place that has a value wins, and an empty one is none.
+A variable is read from the environment, then from ``.env.local``, then from ``.env`` in the current
+directory. The first value that is not empty wins.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILES = (".env.local", ".env")
 
 @dataclass(frozen=True)
 class Found:
-    """The value of a variable, and where it was: ``environment``, or a file and its line."""
+    """The value of a variable and its place: ``environment``, or a file and a line number."""
 
     variable: str
     value: str = field(repr=False)
@@ -35,7 +35,7 @@ class Found:
 
     @property
     def where(self) -> str:
-        """For people: ``.env.local:3``."""
+        """The place as text, such as ``.env.local:3``."""
         return self.place if self.line is None else f"{self.place}:{self.line}"
 
 
@@ -44,7 +44,7 @@ class _Place(Protocol):
 
 
 class _Environment:
-    """What the process was started with."""
+    """The environment of the process."""
 
     def get(self, variable: str) -> Found | None:
         value = os.environ.get(variable)
@@ -52,7 +52,7 @@ class _Environment:
 
 
 class _File:
-    """A file of assignments; raises ``SettingsError`` where it cannot be read."""
+    """A file of assignments. Raises ``SettingsError`` if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,7 +64,7 @@ class _File:
     @cached_property
     def _values(self) -> Mapping[str, str | None]:
         try:
-            # utf-8-sig: editors on Windows begin a file with a byte-order mark.
+            # utf-8-sig: some editors on Windows write a byte-order mark.
             return dotenv_values(self._path, encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
@@ -75,7 +75,7 @@ class _File:
     @cached_property
     def _lines(self) -> dict[str, int]:
         with self._path.open(encoding="utf-8-sig") as file:
-            # The last assignment of a name is the one that counts. What it begins with may be empty lines.
+            # The last assignment of a name counts. The parser's text of it may begin with empty lines.
             return {
                 each.key: each.original.line + _lines_before(each.original.string)
                 for each in parse_stream(file)
@@ -88,7 +88,7 @@ def _lines_before(text: str) -> int:
 
 
 def _places(directory: Path | None) -> Iterator[_Place]:
-    """One after the other: no file is read, and no directory needed, where the environment has the answer."""
+    """A generator, so that no file is read if the environment has a value."""
     yield _Environment()
     for name in FILES:
         path = (directory or Path()) / name
@@ -97,7 +97,7 @@ def _places(directory: Path | None) -> Iterator[_Place]:
 
 
 def look_up(*variables: str, directory: Path | None = None) -> Found | None:
-    """The first place that has one of these; in each place the first of them that it has.
+    """The value of the first of these variables in the first place that has any of them.
 
     Raises ``SettingsError`` for a file that cannot be read.
     """
@@ -109,6 +109,6 @@ def look_up(*variables: str, directory: Path | None = None) -> Found | None:
 
 
 def look_everywhere(variable: str, *, directory: Path | None = None) -> list[Found]:
-    """Every place that has a value for it, the one that counts first."""
+    """The values of the variable in all places, the effective one first."""
     places = _places(directory)
     return [found for place in places if (found := place.get(variable))]

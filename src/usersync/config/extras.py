@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Requirement(NamedTuple):
-    """A module that is imported, and the package that has it, as ``pip install`` takes it."""
+    """A module to import, and the requirement for ``pip install``."""
 
     module: str
     package: str
 
 
-#: What each extra in ``pyproject.toml`` brings. The hint of an error names these packages, so that it is
-#: right wherever usersync itself was installed from.
+#: The packages of each extra in ``pyproject.toml``. Hints name these packages instead of the extra, so that
+#: they are correct for every way of installing usersync.
 EXTRAS = {
     "api": [Requirement("httpx", "httpx")],
     "auth": [Requirement("jwt", "pyjwt[crypto]")],
@@ -37,7 +37,7 @@ EXTRAS = {
 
 
 def missing(extra: str, what: str) -> MissingExtraError | None:
-    """The error to raise if ``what`` cannot work, because a package of ``extra`` is not installed."""
+    """The error for a feature (``what``) whose extra has packages that are not installed."""
     lacking = [each.package for each in EXTRAS[extra] if not _is_there(each.module)]
     if not lacking:
         return None
@@ -49,7 +49,7 @@ def missing(extra: str, what: str) -> MissingExtraError | None:
 
 @contextmanager
 def needed(extra: str, what: str) -> Iterator[None]:
-    """Imports packages of an extra. If one is missing, raises an error that names ``what``."""
+    """Context for imports of an extra's packages. If one is missing, the error names ``what``."""
     try:
         yield
     except ImportError as error:

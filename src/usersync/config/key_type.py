@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from usersync.config.mapping import parse_name, quote
 from usersync.errors import SettingsError
 
-#: Whether a text is that of a uuid, as PostgreSQL and the auth server write it. One regular expression takes
-#: six times as long. COALESCE, because the planner takes what it does not know for true of half of the rows:
-#: it believes that a regular expression hardly ever matches, and avoids the index on the key.
+#: Whether a text is a uuid in the form that PostgreSQL and the auth server write. A single regular expression
+#: takes six times as long. With COALESCE the planner assumes that half of the rows match; it assumes that a
+#: regular expression hardly ever matches, and then avoids the index on the key.
 _IS_ID = (
     "coalesce({key} like '________-____-____-____-____________' and length(replace({key}, '-', '')) = 32 "
     "and {key} ~ '^[-0-9a-f]+$', false)"
 )
 
-#: How many characters that is.
+#: The number of characters of a uuid.
 LENGTH = 36
 
 _VARCHAR = re.compile(r"(?:varchar|character varying)(?: ?\(([0-9]{1,9})\))?")
@@ -30,11 +30,11 @@ _HINT = (
 
 @dataclass(frozen=True)
 class KeyType:
-    """A type that can hold an id. Read one with ``parse_key_type()``."""
+    """A type that can hold an id. Create it with ``parse_key_type()``."""
 
-    #: As the settings name it, and the database.
+    #: The name in the settings and in the database.
     name: str
-    #: The schema of citext, whose operators are not PostgreSQL's own.
+    #: The schema of citext and its operators, which are not in pg_catalog.
     schema: str | None = None
 
     def __str__(self) -> str:
@@ -50,35 +50,37 @@ class KeyType:
         return self.name if self.schema is None else f'{quote(self.schema)}."citext"'
 
     def operator(self, sign: str) -> str:
-        """A comparison of two keys, whatever the search_path is."""
+        """The operator for two keys, with its schema, so that the search_path does not matter."""
         return sign if self.schema is None else f"operator({quote(self.schema)}.{sign})"
 
     def of_id(self, value: str) -> str:
-        """An id as a key. An index on the key is used: the key itself is not cast."""
+        """An id as a key. The key column itself is not cast, so that its index is used."""
         return value if self.is_uuid else f"{value}::{self.sql}"
 
     def to_id(self, key: str) -> str:
-        """The id that a key holds; raises in the database for a key that holds none."""
+        """The id in a key. A key without an id is an error in the database."""
         return key if self.is_uuid else f"{key}::uuid"
 
     def matches(self, key: str, user_id: str) -> str:
-        """Whether a key is that of this id."""
+        """A condition: the key is the key of this id."""
         return f"{key} {self.operator('=')} {self.of_id(user_id)}"
 
     def matches_bound(self, key: str) -> str:
-        """The same in a statement with parameters, of which ``id`` is the id; no name holds a NUL."""
+        """``matches()`` for a statement with the parameter ``id``. The placeholder is NUL, which no name
+        contains.
+        """
         return self.matches(key, "\0").replace("%", "%%").replace("\0", "%(id)s")
 
     def holds_id(self, key: str) -> str | None:
-        """Whether a key holds an id; None where no key holds anything else."""
-        # A collation of the column may be of a kind that regular expressions do not support.
+        """A condition: the key holds an id. None if every key does."""
+        # Regular expressions do not support every collation that the column may have.
         return None if self.is_uuid else _IS_ID.format(key=f'({key}::text collate "C")')
 
     def rewrite(self, template: str) -> str:
-        """Fill what an SQL file says of the key's type.
+        """Replace the key's placeholders in an SQL file.
 
-        ``::"@key_type"`` casts an id to a key, and ``"@key"::uuid`` a key to an id: nothing is left of both
-        where the key is a uuid. An operator behind ``"@key"`` is the one of the key's type.
+        ``::"@key_type"`` casts an id to a key, and ``"@key"::uuid`` a key to an id; for uuid keys both are
+        removed. An operator after ``"@key"`` becomes the operator of the key's type.
         """
         if self.is_uuid:
             return _CAST.sub("", template)
@@ -92,7 +94,7 @@ UUID_KEY = KeyType("uuid")
 
 
 def parse_key_type(value: object, where: str) -> KeyType:
-    """Read the setting, or the type of a column as the database names it; or raise SettingsError."""
+    """Read the setting, or a column's type as the database names it. Raises ``SettingsError``."""
     if not isinstance(value, str):
         raise SettingsError(f"{where}: expected the name of a type, got {value!r}", hint=_HINT)
     if value in {"uuid", "text"}:
@@ -104,7 +106,7 @@ def parse_key_type(value: object, where: str) -> KeyType:
         return KeyType(f"character varying({length})" if length else "character varying")
     if found := _CHAR.fullmatch(value):
         if found[1] != str(LENGTH):
-            raise SettingsError(f"{where}: {value} has to be character(36), the length of an id", hint=_HINT)
+            raise SettingsError(f"{where}: {value} must be character(36), the length of an id", hint=_HINT)
         return KeyType(f"character({LENGTH})")
     if value != "citext" and re.search(r'\.("citext"|citext)$', value):
         name = parse_name(value, where)

@@ -1,8 +1,7 @@
-"""How a row of ``auth.users`` becomes a row of the users table.
+"""The mapping: how a row of ``auth.users`` becomes a row of the users table.
 
-Each target column has an owner, and sources (the first that is present wins), a constant or an SQL
-expression.
-``usersync.sql.render`` turns it into SQL.
+Each column of the users table has an owner, and either sources (the first that is present wins), a constant
+or an SQL expression. ``usersync.sql.expressions`` turns the mapping into SQL.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Default = str | int | float | bool | None
 #: PostgreSQL cuts longer names silently (NAMEDATALEN - 1).
 MAX_NAME_BYTES = 63
 
-#: The columns of ``auth.users`` that may be mirrored, and the types they arrive in.
+#: The columns of ``auth.users`` that may be mirrored, and their types.
 SOURCE_TYPES = {
     "aud": "text",
     "banned_until": "timestamptz",
@@ -56,12 +55,12 @@ SOURCE_TYPES = {
     "updated_at": "timestamptz",
 }
 
-#: Credentials, and addresses that nobody has confirmed yet: never to be copied.
+#: Credentials and unconfirmed addresses, which are never copied.
 _SECRET = re.compile(r"password|token|email_change|phone_change|reauthentication|recovery|confirmation_sent")
 
 _METADATA = {"user_metadata": "raw_user_meta_data", "app_metadata": "raw_app_meta_data"}
 
-#: Names that decide what somebody may do. Everybody can write their own ``user_metadata``.
+#: Names of columns that look like a privilege. Users can write their own ``user_metadata``.
 _PRIVILEGE = re.compile(
     r"""(^|_)(roles?|is_?admin|admin|superuser|superadmin|owner|staff|moderator|permissions?|privileges?|scopes?
         |grants?|claims?|entitlements?|groups?|access_level|tenant_id|org_id|organi[sz]ation_id|plan|tier
@@ -69,7 +68,7 @@ _PRIVILEGE = re.compile(
     re.VERBOSE,
 )
 
-#: Nothing but the name of a type, because it is written into SQL as it is.
+#: The name of a type and nothing else, because it is written into SQL unchanged.
 _BUILT_IN_TYPE = re.compile(
     r"(double precision|character varying|bit varying|[a-z][a-z0-9_]*)(\(\d{1,9}(, ?\d{1,9})?\))?"
     r"|(time|timestamp)(\(\d\))? with(out)? time zone"
@@ -82,40 +81,40 @@ def quote(name: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a word that is none of the known ones."""
+    """A hint for an unknown word."""
     near = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(sorted(known))}."
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
 
 
 def check_name(name: str, where: str) -> str:
-    """Return ``name`` if PostgreSQL can carry it unchanged, else raise ``SettingsError``."""
+    """Return ``name`` if PostgreSQL can store it unchanged, else raise ``SettingsError``."""
     if not name:
         raise SettingsError(f"{where}: the name is empty")
     if "$" in name:
         raise SettingsError(
-            f"{where}: {name!r} holds a $, which could end a dollar-quoted function body",
-            hint="Rename the object; usersync refuses such names.",
+            f"{where}: {name!r} contains a $, which could end a dollar-quoted function body",
+            hint="Rename the object: usersync does not support such names.",
         )
     if any(not character.isprintable() for character in name):
-        raise SettingsError(f"{where}: {name!r} holds a character that cannot be printed")
+        raise SettingsError(f"{where}: {name!r} contains a character that cannot be printed")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise SettingsError(
-            f"{where}: {name!r} is longer than {MAX_NAME_BYTES} bytes, PostgreSQL would cut it",
-            hint="Rename the object; PostgreSQL itself knows it by a shorter name.",
+            f"{where}: {name!r} is longer than {MAX_NAME_BYTES} bytes; PostgreSQL would cut it",
+            hint="Use the name in the database, which PostgreSQL has cut, or rename the object.",
         )
     return name
 
 
 @dataclass(frozen=True)
 class TableName:
-    """A table with its schema. Names are verbatim: nothing is folded to lower case."""
+    """A table with its schema. Names are case-sensitive: they are not folded to lower case."""
 
     schema: str
     name: str
 
     @property
     def quoted(self) -> str:
-        """As SQL: both parts quoted."""
+        """The name as SQL, with both parts quoted."""
         return f"{quote(self.schema)}.{quote(self.name)}"
 
     def __str__(self) -> str:
@@ -124,26 +123,27 @@ class TableName:
 
 
 def parse_name(text: object, where: str) -> TableName:
-    """Read ``schema.table``, either part in double quotes where it holds a dot or a quote."""
+    """Read ``schema.table``. A part that contains a dot or a quote must be in double quotes."""
     if not isinstance(text, str):
         raise SettingsError(f'{where}: expected "schema.table", got {text!r}')
     parts = re.fullmatch(r'(?:("(?:[^"]|"")+"|[^".]+)\.)?("(?:[^"]|"")+"|[^".]+)', text)
     if parts is None:
         raise SettingsError(
             f'{where}: cannot read {text!r} as "schema.table"',
-            hint="Put a part that holds a dot or a quote into double quotes, doubling quotes inside it.",
+            hint="Put a part that contains a dot or a quote into double quotes, and double the quotes "
+            "inside it.",
         )
     schema, name = (_unquote(part, where) if part else "public" for part in parts.groups())
     return TableName(check_name(schema, where), check_name(name, where))
 
 
 def parse_table(text: object, where: str) -> TableName:
-    """The same for a table of the application."""
+    """Read the name of a table of the application: not in a schema of PostgreSQL."""
     table = parse_name(text, where)
     if table.schema.startswith("pg_") or table.schema == "information_schema":
         raise SettingsError(
-            f"{where}: {text} is in a schema of PostgreSQL's own",
-            hint="Name a table of the application. Temporary tables (pg_temp) exist in one session only.",
+            f"{where}: {text} is in a system schema of PostgreSQL",
+            hint="Use a table of the application. Temporary tables (pg_temp) exist in one session only.",
         )
     return table
 
@@ -154,14 +154,14 @@ def _unquote(part: str, where: str) -> str:
     if part != part.strip():
         raise SettingsError(
             f"{where}: {part!r} begins or ends with a space",
-            hint="Remove it; or, if it is part of the name, put the name into double quotes.",
+            hint="Remove the space. If it is part of the name, put the name into double quotes.",
         )
     return part
 
 
 @dataclass(frozen=True)
 class Source:
-    """A column of the auth server's table, or a path inside one of its two JSON columns."""
+    """A column of the auth server's table, or a path in one of its two JSON columns."""
 
     column: str
     path: tuple[str, ...] = ()
@@ -177,7 +177,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the users table, and where its value comes from."""
+    """One column of the users table, and the source of its value."""
 
     name: str
     #: Empty for a constant and for an expression.
@@ -186,13 +186,13 @@ class Column:
     expression: str | None = None
     default: Default = None
     owner: Owner = "auth"
-    #: The type of the target column where it is not what the source delivers.
+    #: The type of the column if it differs from the source's type.
     type: str | None = None
     trusted: bool = False
     personal: bool = False
-    #: What becomes of the value where the column is unique, and another user has it.
+    #: What to store if the column is UNIQUE and another user has the value.
     on_conflict: OnConflict = "degrade"
-    #: What the column holds where the user has no value: the column's DEFAULT in the table, or null.
+    #: What to store if the user has no value: the column's DEFAULT in the table, or null.
     absent: Absent = "default"
 
     def describe(self) -> dict[str, Any]:
@@ -213,13 +213,13 @@ class Column:
 
     @property
     def takes_table_default(self) -> bool:
-        """Whether the column's DEFAULT in the table stands in where the user has no value."""
+        """Whether the column's DEFAULT in the table is stored if the user has no value."""
         absent = self.default is None and self.absent == "default"
         return absent and not self.is_computed and not self.is_tombstone
 
     @property
     def is_tombstone(self) -> bool:
-        """Whether this column says that, and when, the user was deleted."""
+        """Whether this column holds the time of the user's deletion."""
         return self.sources == (Source("deleted_at"),)
 
     @property
@@ -229,14 +229,14 @@ class Column:
 
     @property
     def origin(self) -> str:
-        """Where the value comes from, in words."""
+        """The source of the value, in words."""
         if self.expression is not None:
             return f"the expression {self.expression}"
         return " or ".join(map(str, self.sources)) or f"the constant {self.value!r}"
 
     @property
     def sql_type(self) -> str:
-        """The type that the expression for this column has. Text where only the database can tell."""
+        """The type of this column's SQL expression; ``text`` if only the database knows it."""
         if self.type is not None:
             return self.type
         if self.is_computed:
@@ -280,7 +280,7 @@ def _holds_personal_data(sources: tuple[Source, ...], expression: str | None) ->
 
 
 def usual_options(column: Column) -> Mapping[str, Any]:
-    """The options that an entry for this column leaves out, because they have these values anyway."""
+    """The default values of the options of this column, which an entry can leave out."""
     return {
         "owner": _usual_owner(is_computed=column.is_computed),
         "trusted": False,
@@ -289,7 +289,7 @@ def usual_options(column: Column) -> Mapping[str, Any]:
 
 
 def _usual_owner(*, is_computed: bool) -> Owner:
-    """What is computed is filled once."""
+    """The default owner: a constant or an expression is filled once."""
     return "app" if is_computed else "auth"
 
 
@@ -303,7 +303,8 @@ def _options(entry: object, where: str) -> Mapping[str, Any]:
     if not isinstance(entry, dict) or not _ORIGINS & set(entry):
         raise SettingsError(
             f'{where}: expected a source such as "email", or {{ from = "email", … }}',
-            hint='A constant is { value = "client" }, an expression { expression = "left(id::text, 8)" }.',
+            hint='For a constant: { value = "client" }. For an expression: { expression = "left(id::text, '
+            '8)" }.',
         )
     for option in entry:
         if option not in _OPTIONS:
@@ -313,7 +314,7 @@ def _options(entry: object, where: str) -> Mapping[str, Any]:
         raise SettingsError(f"{where}: {' and '.join(given)} exclude each other")
     if "default" in entry and "from" not in entry:
         raise SettingsError(
-            f"{where}: default belongs to from", hint="In an expression, write coalesce(…, 'the default')."
+            f"{where}: default requires from", hint="In an expression, write coalesce(…, 'the default')."
         )
     return entry
 
@@ -358,30 +359,33 @@ def _parse_choice(value: object, choices: Any, where: str) -> Any:
 
 
 def _refuse_suffix(column: Column, where: str) -> None:
-    """A value with something behind it is not the source's, and would be written back time and again."""
+    """A suffixed value differs from the source, so a mirrored column would be written at every sync."""
     if column.on_conflict != "suffix":
         return
     if column.owner != "app":
         raise SettingsError(
-            f'{where}.on_conflict: "suffix" makes a value that the auth server does not have',
-            hint='Add owner = "app": the column is filled when the row is made, and never touched again.',
+            f'{where}.on_conflict: "suffix" creates a value that the auth server does not have',
+            hint='Add owner = "app": the column is filled when the row is created, and not changed again.',
         )
     if column.sql_type != "text":
-        raise SettingsError(f'{where}.on_conflict: "suffix" is for text, and this is {column.sql_type}')
+        raise SettingsError(
+            f'{where}.on_conflict: "suffix" requires a text column, and this is {column.sql_type}'
+        )
 
 
 def _refuse_what_changes_by_itself(column: Column, where: str) -> None:
     changing = changes_by_itself(column.expression) if column.expression and column.owner == "auth" else None
     if changing:
         raise SettingsError(
-            f"{where}: the column would be kept equal to {changing}, which changes while the user stays "
-            "the same",
-            hint='Leave out owner = "auth": then the column is filled when the row is made, and never again.',
+            f"{where}: the column would be kept equal to {changing}, which changes without a change of the "
+            "user",
+            hint='Remove owner = "auth": then the column is filled when the row is created, and not '
+            "changed again.",
         )
 
 
 def parse_type(value: object, where: str) -> str | None:
-    """The name of a type as SQL, or None; raises ``SettingsError`` for what is not a name."""
+    """The name of a type as SQL, or None. Raises ``SettingsError`` for anything else."""
     if value is None:
         return None
     if isinstance(value, str) and value.endswith("[]") and not value.endswith("[][]"):
@@ -415,14 +419,14 @@ def _parse_constant(value: object, where: str) -> Default:
 
 def _check_text(value: str, where: str) -> None:
     if "$" in value:
-        raise SettingsError(f"{where}: {value!r} holds a $, which could end a function body")
-    # Half of a surrogate pair has no UTF-8, and PostgreSQL's text has no NUL.
+        raise SettingsError(f"{where}: {value!r} contains a $, which could end a function body")
+    # Half of a surrogate pair has no UTF-8 encoding, and text in PostgreSQL cannot contain NUL.
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise SettingsError(f"{where}: {value!r} holds a character that PostgreSQL cannot store")
+        raise SettingsError(f"{where}: {value!r} contains a character that PostgreSQL cannot store")
 
 
 def looks_like_a_privilege(name: str) -> bool:
-    """Whether a column of this name may decide what somebody is allowed to do."""
+    """Whether a column of this name may decide what a user is allowed to do."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name)
     return _PRIVILEGE.search(words.lower()) is not None
 
@@ -434,13 +438,13 @@ def _refuse_escalation(column: Column, where: str) -> None:
     if writable_by_user and looks_like_a_privilege(column.name) and not column.trusted:
         raise SettingsError(
             f"{where}: every signed-in user can write their own user_metadata, and {column.name!r} looks "
-            "like something that decides what they may do",
-            hint="Take it from app_metadata, which only your server can write; or, if this is meant, "
-            "say trusted = true.",
+            "like a privilege",
+            hint="Use app_metadata, which only your server can write. If this is intended, set trusted = "
+            "true.",
         )
 
 
-#: The mapping when nothing is configured, and the columns of the table when usersync creates it.
+#: The default mapping, and the columns of a table that usersync creates.
 DEFAULT_COLUMNS: Mapping[str, Any] = {
     "email": "email",
     "phone": "phone",

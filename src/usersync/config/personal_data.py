@@ -1,7 +1,7 @@
-"""Which keys of an event hold what is personal, and a document without that.
+"""Finds and erases personal data in an event, by the words in its keys.
 
-A key counts that has one of the words in it as a word: ``email`` is in ``userEmail`` and in ``old-emails``,
-``ip`` is in ``client_ip`` and not in ``description``. ``erase_keys.sql`` does the same in the database.
+The word ``email`` matches the keys ``userEmail`` and ``old-emails``; ``ip`` matches ``client_ip`` and not
+``description``. ``erase_keys.sql`` does the same in the database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ERASED = "[erased]"
 
-#: What ``[audit] personal`` is where nobody says anything.
+#: The default of ``[audit] personal``.
 PERSONAL = (
     *("email", "e_mail", "mail", "phone", "mobile", "address", "ip", "user_agent", "useragent"),
     *(
@@ -39,7 +39,7 @@ PERSONAL = (
     ),
 )
 
-#: Fields of an event that always are; where the table has no column for them they are in its metadata.
+#: Fields of an event that are always personal. If the table has no column for them, they are in ``metadata``.
 _ALWAYS = ("ip", "user_agent")
 
 _ACRONYM = re.compile(r"([A-Z]+)([A-Z][a-z])")
@@ -52,19 +52,19 @@ _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+|\+?[0-9]{7,15}")
 
 
 def spelt(key: str) -> str:
-    """A key in lower case, with an underscore round each of its words."""
+    """A key in lower case, with an underscore around each word."""
     parted = _HUMP.sub(r"\1_\2", _ACRONYM.sub(r"\1_\2", key)).translate(_LOWER)
     return f"_{_SEPARATORS.sub('_', parted)}_"
 
 
 def words_of(names: Iterable[str]) -> list[str]:
-    """What is looked for in a key, in the singular and the plural."""
+    """The strings to search for in ``spelt()`` keys, singular and plural."""
     found = (spelt(name).strip("_") for name in (*names, *_ALWAYS))
     return sorted({f"_{each}{end}_" for each in found if each for end in ("", "s")})
 
 
 def erase_keys(document: Any, words: Iterable[str], *, personal: bool = False, depth: int = 0) -> Any:
-    """The document without what is under personal keys."""
+    """The document with ``[erased]`` in place of the values under personal keys."""
     if isinstance(document, dict):
         if personal or depth >= _DEEPEST:
             return ERASED
@@ -82,7 +82,7 @@ def erase_keys(document: Any, words: Iterable[str], *, personal: bool = False, d
 
 
 def personal_values(document: Any, words: Iterable[str], *, personal: bool = False) -> Iterator[str]:
-    """The texts below personal keys of a document."""
+    """The strings under personal keys of a document."""
     if isinstance(document, dict):
         for key, value in document.items():
             is_personal = personal or any(each in spelt(key) for each in words)
@@ -95,5 +95,5 @@ def personal_values(document: Any, words: Iterable[str], *, personal: bool = Fal
 
 
 def is_address(text: str | None) -> bool:
-    """Whether a text is an e-mail address or a phone number: found in an event, it tells one person."""
+    """Whether a text is an e-mail address or a phone number, which identifies one person."""
     return text is not None and _ADDRESS.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Where ``http://`` is allowed: keys must not cross a network in plain text."""
+"""Decides where ``http://`` is allowed: keys must not be sent unencrypted over a public network."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _PRIVATE_NETWORKS = tuple(
     map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )
 
-#: Suffixes of names that only a private network resolves, as ``host.docker.internal``.
+#: Suffixes of names that only a private network resolves, such as ``host.docker.internal``.
 _PRIVATE_SUFFIXES = (".internal", ".local", ".lan", ".svc", ".home.arpa")
 
 
 def plain_http_is_refused(host: str, *, insecure_http: bool = False) -> bool:
     """Whether ``http://`` is refused for a host.
 
-    It is allowed on this machine; with a warning in a private network (a private address, or a name without a
-    dot such as a container's); and elsewhere only if the caller says so.
+    It is allowed on this machine, and with a warning in a private network (a private address, or a name
+    without a dot, such as a container's). Elsewhere it requires ``insecure_http``.
     """
     if is_loopback(host):
         return False

@@ -1,7 +1,7 @@
-"""Settings of earlier releases: those that have no effect any more, and those that moved.
+"""Settings of earlier releases: those without effect, and those with a new name.
 
-Every reader of settings uses ``translate()``: the file, Django's settings, and what a database remembers
-of the settings that it was set up with.
+Every reader of settings uses ``translate()``: the file, Django's settings, and the settings stored in a
+database.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from usersync.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The setting, and why it is ignored.
+#: Ignored settings, and the reasons.
 RETIRED: Mapping[str, str] = {
     "sign_up_trigger": "the sign-up trigger fires for each row, and syncs all rows of a statement at once",
     "removal_cap": "a sync removes no rows unless it is told to (usersync sync --remove-orphans)",
 }
 
-#: The setting, and the section and name that it has now.
+#: Moved settings, and their new section and name.
 MOVED: Mapping[str, tuple[str, str]] = {
     "audit_table": ("audit", "table"),
 }
 
 
 class RetiredSettingWarning(FutureWarning):
-    """A setting of an earlier release is used: it has no effect any more, or another name."""
+    """A setting of an earlier release is used. It has no effect any more, or a new name."""
 
 
 def translate(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The settings under the names of this release, and a warning for each that is retired or moved.
+    """The settings under the names of this release, and a warning for each retired or moved one.
 
     Raises ``SettingsError`` for a setting that is given under both names.
     """
@@ -49,7 +49,7 @@ def translate(data: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
 
 def _moved(name: str, value: object, section: object, where: str, key: str) -> object:
     if not isinstance(section, dict):
-        # Whoever reads the section has the words for this.
+        # The parser of the section reports this error.
         return section
     if key in section:
         raise SettingsError(f"{name}: also set as {where}", hint=f"Keep {where}, and remove {name}.")

@@ -1,7 +1,7 @@
-"""What can be set, checked when it is read.
+"""The settings, which are checked when they are read.
 
-The fields of ``Settings`` are the one table of settings: the file, its error messages and
-``docs/settings.md`` all follow them.
+The fields of ``Settings`` define all settings: the file, its error messages and ``docs/settings.md`` follow
+from them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FILE_NAME = "usersync.toml"
 
 SOURCE_COPY = TableName("usersync", "auth_users")
-#: What its columns hold, the admin API tells; see ``migrations/0004_source_copy.up.sql``.
+#: Its columns hold the fields of the admin API; see ``migrations/0004_source_copy.up.sql``.
 COPIED_COLUMNS = frozenset(SOURCE_TYPES) - {"instance_id", "is_sso_user", "is_super_admin"}
 
 OnDelete = Literal["anonymize", "soft", "keep", "delete"]
@@ -158,7 +158,7 @@ class Settings:
 
     @property
     def copies_source(self) -> bool:
-        """Whether the auth server's users are read from a copy that usersync keeps."""
+        """Whether the auth server's users are read from the copy, ``usersync.auth_users``."""
         return self.source_table == SOURCE_COPY
 
     @property
@@ -183,41 +183,41 @@ def _check_columns(settings: Settings) -> None:
         if column.name in {settings.key, *names}:
             raise SettingsError(
                 f"users_where.{column.name}: this column is the key, or mapped in [columns]",
-                hint="It can be one or the other: a user's row always holds the constant of users_where.",
+                hint="Remove it from one of the two: a user's row always has the constant of users_where.",
             )
     if settings.users_table == settings.source_table:
         raise SettingsError(
-            "users_table: must not be the auth server's own table",
-            hint="Nothing is ever written to that one.",
+            "users_table: must not be the auth server's table",
+            hint="usersync never writes to the auth server's table.",
         )
     if settings.source_table.schema == "usersync" and not settings.copies_source:
         raise SettingsError(
-            f"source_table: of usersync's own tables only {SOURCE_COPY} holds the auth server's users",
-            hint="It is the copy that usersync sync --from-api keeps.",
+            f"source_table: the only table of usersync with the auth server's users is {SOURCE_COPY}",
+            hint="It is the copy that usersync sync --from-api updates.",
         )
     if settings.users_table.schema == "usersync":
         raise SettingsError(
-            "users_table: the schema usersync is usersync's own, and goes with it",
-            hint="Keep the application's users in a schema of the application.",
+            "users_table: usersync rollback removes the schema usersync",
+            hint="Use a schema of the application.",
         )
     for name in ("on_delete", "on_soft_delete"):
         if getattr(settings, name) == "soft" and settings.tombstone is None:
             raise SettingsError(
-                f'{name}: "soft" needs a column to keep the time of deletion in',
-                hint='Map one, for instance deleted_at = "deleted_at".',
+                f'{name}: "soft" requires a column for the time of deletion',
+                hint='Map one, for example: deleted_at = "deleted_at"',
             )
 
 
 def parse_settings(data: Mapping[str, Any]) -> Settings:
-    """Read settings from the parsed TOML, or raise ``SettingsError`` naming the key.
+    """Read settings from parsed TOML. Raises ``SettingsError``, which names the invalid key.
 
-    Settings of earlier releases are understood, with a ``RetiredSettingWarning``.
+    Settings of earlier releases are accepted, with a ``RetiredSettingWarning``.
     """
     return _warned(*_parse(data))
 
 
 def _parse(data: Mapping[str, Any]) -> tuple[Settings, tuple[str, ...]]:
-    """The settings, and a warning for each that is retired or moved."""
+    """The settings, and a warning for each retired or moved one."""
     if not isinstance(data, dict):
         raise SettingsError(f"expected a table of settings, got {data!r}")
     data, outdated = translate(data)
@@ -227,7 +227,7 @@ def _parse(data: Mapping[str, Any]) -> tuple[Settings, tuple[str, ...]]:
             raise SettingsError(f"unknown setting {key!r}", hint=did_you_mean(key, known))
     parsed = {key: _PARSERS[key](value, key) for key, value in data.items()}
     if "on_delete" in parsed:
-        # One setting of an earlier release was for both kinds of deletion.
+        # In an earlier release, on_delete was for both kinds of deletion.
         parsed.setdefault("on_soft_delete", parsed["on_delete"])
     return Settings(**parsed), outdated
 
@@ -239,10 +239,10 @@ def _warned(settings: Settings, outdated: tuple[str, ...]) -> Settings:
 
 
 def parse_remembered(stored: Mapping[str, Any]) -> Settings:
-    """The settings that a database was set up with, by this release or by another.
+    """Read the settings that this or another release has stored in a database.
 
-    What is not known here is left out: ``plan`` says where a newer release was. There is no warning for
-    settings of earlier releases: the next ``apply`` writes them anew.
+    Unknown settings are left out; ``plan`` reports a newer release. Settings of earlier releases cause no
+    warning, because the next ``apply`` replaces them.
     """
     data, _ = translate(stored)
     data = {each.name: data[each.name] for each in fields(Settings) if each.name in data}
@@ -309,8 +309,8 @@ def _parse_flag(value: object, where: str) -> bool:
 def _parse_users_table(value: object, where: str) -> TableName:
     if not value and isinstance(value, str):
         raise SettingsError(
-            f"{where}: it is empty, because which table holds your users is not decided yet",
-            hint="Write its name, or run: usersync init --force --table NAME",
+            f"{where}: is empty, because it is not decided which table holds your users",
+            hint="Write the table's name, or run: usersync init --force --table NAME",
         )
     return parse_table(value, where)
 
@@ -333,10 +333,11 @@ _PARSERS = {
 
 
 def load_settings(path: Path | None = None, *, directory: Path | None = None) -> Settings:
-    """Read ``path``; or ``usersync.toml``, else ``[tool.usersync]`` of ``pyproject.toml``, in ``directory``.
+    """Read the settings from a file.
 
-    Without any of them, the defaults. Raises ``SettingsError`` for a file that is named and missing,
-    is not TOML, or holds what cannot be.
+    The file is ``path``, or ``usersync.toml`` in ``directory`` (default: the current directory), or the
+    section ``[tool.usersync]`` of ``pyproject.toml`` there. If none exists, returns the defaults. Raises
+    ``SettingsError`` if ``path`` is missing, or if the file is not TOML or contains an invalid setting.
     """
     if path is not None:
         return _named(path.name, _read_toml(path))
@@ -368,11 +369,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"cannot read {path}: {error.strerror}", hint="Check the name, and who may read it."
         ) from error
     if len(content) > _MAX_FILE_BYTES:
-        raise SettingsError(f"{path} is larger than {_MAX_FILE_BYTES >> 10} KiB: not a file of settings")
+        raise SettingsError(
+            f"{path} is larger than {_MAX_FILE_BYTES >> 10} KiB, so it is not a settings file"
+        )
     try:
-        # utf-8-sig: editors on Windows begin a file with a byte-order mark.
+        # utf-8-sig: some editors on Windows write a byte-order mark.
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not text in UTF-8: {error}") from error
+        raise SettingsError(f"{path} is not UTF-8 text: {error}") from error
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error

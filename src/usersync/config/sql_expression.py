@@ -1,6 +1,6 @@
-"""An SQL expression in the settings: what can be checked without a database.
+"""Checks an SQL expression in the settings without a database.
 
-PostgreSQL checks the rest: ``usersync plan`` has it plan the expression before anything is installed.
+PostgreSQL checks the rest: ``usersync plan`` has PostgreSQL plan the expression before anything is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PIECE = re.compile(r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")|(?P<other>.)""
 
 _CLOSES = {"(": ")", "[": "]"}
 
-#: Values that change while the user stays the same. A mirrored column would differ at every comparison.
+#: Values that change without a change of the user. A mirrored column would differ at every comparison.
 _CHANGES_BY_ITSELF = re.compile(
     r"\b(now|random|random_normal|gen_random_\w+|uuid_generate_\w+|uuidv[47]|nextval|clock_timestamp|statement_timestamp"
     r"|transaction_timestamp|timeofday|current_(?:date|time|timestamp|user|role)|localtime(?:stamp)?"
@@ -34,7 +34,7 @@ _SECRET = re.compile(
 
 
 def check_expression(text: object, where: str) -> str:
-    """Return ``text`` if it can be one SQL expression; raises ``SettingsError``."""
+    """Return ``text`` if it can be a single SQL expression; otherwise raise ``SettingsError``."""
     if not isinstance(text, str) or not text.strip():
         raise SettingsError(
             f"{where}: expected an SQL expression such as {'left(id::text, 8)'!r}, got {text!r}"
@@ -42,7 +42,7 @@ def check_expression(text: object, where: str) -> str:
     if len(text) > _MAX_CHARACTERS:
         raise SettingsError(
             f"{where}: the expression is longer than {_MAX_CHARACTERS} characters",
-            hint="Put it into a function of your own, and call that with its schema.",
+            hint="Create a function with it, and call the function with its schema.",
         )
     for sign, why in _REFUSED.items():
         if sign in (text if sign in "$\\" else _without_strings(text)):
@@ -68,7 +68,9 @@ _REFUSED = {
 
 
 def _check_brackets(text: str, where: str) -> None:
-    """Every bracket and quote is closed, so that what comes after the expression stays outside of it."""
+    """Check that all brackets and quotes are closed, so that the SQL after the expression is not part of
+    it.
+    """
     expected: list[str] = []
     for piece in _PIECE.finditer(text):
         character = piece["other"]
@@ -79,13 +81,13 @@ def _check_brackets(text: str, where: str) -> None:
         ):
             raise SettingsError(f"{where}: the expression has an unpaired {character}")
         elif character == "," and not expected:
-            raise SettingsError(f"{where}: expected one expression, got several, separated by commas")
+            raise SettingsError(f"{where}: expected one expression, got several separated by commas")
     if expected:
         raise SettingsError(f"{where}: the expression lacks a closing {expected[-1]}")
 
 
 def changes_by_itself(text: str) -> str | None:
-    """A part of the expression whose value changes while the user stays the same, or None."""
+    """A part of the expression whose value changes without a change of the user, or None."""
     found = _CHANGES_BY_ITSELF.search(_without_strings(text))
     return found[0] if found else None
 
@@ -96,7 +98,7 @@ def is_personal(text: str) -> bool:
 
 
 def reads_user_metadata(text: str) -> bool:
-    """Whether the expression reads what every user can write for themselves."""
+    """Whether the expression reads user_metadata, which users can write themselves."""
     return "raw_user_meta_data" in _without_strings(text).lower()
 
 

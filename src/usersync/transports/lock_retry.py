@@ -1,7 +1,7 @@
-"""Changing tables that other sessions use: one installer at a time, and no session waits behind it for long.
+"""Changes tables that other sessions use: one installer at a time, with short waits for locks.
 
-A statement that waits for a lock also blocks all later statements on the table. So a statement waits for at
-most a tenth of a second, then gives up, and tries again later. It reports this, and who holds the lock.
+A statement that waits for a lock also blocks all later statements on the table. So a statement waits at most
+0.1 seconds and is retried later. Waits are reported, with the sessions that hold the lock.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _INSTALLER = """
 
 
 def take_lock(lock_timeout: str) -> Steps[None]:
-    """Be the only installer until the transaction ends, and wait for other locks no longer than this."""
+    """Lock out other installers until the transaction ends, and set the ``lock_timeout`` for other locks."""
     yield from query(f"{PINNED_SESSION}; set local lock_timeout = '120s'")
     row = yield from query_row("select pg_try_advisory_xact_lock(%(key)s) as taken", key=LOCK_KEY)
     if not row["taken"]:
@@ -59,9 +59,9 @@ def take_lock(lock_timeout: str) -> Steps[None]:
 def retry_while_locked(
     attempt: Callable[[], Steps[T]], table: str, who: Callable[[], Steps[Sequence[object]]]
 ) -> Steps[T]:
-    """Try until ``table``, and whatever else the attempt locks, is available; raises ``BusyError``.
+    """Repeat ``attempt`` until it gets its locks, on ``table`` and others. Raises ``BusyError``.
 
-    ``who`` finds the sessions that hold the lock.
+    ``who`` finds the sessions that hold the locks.
     """
     attempts = 1
     while True:
@@ -72,13 +72,13 @@ def retry_while_locked(
                 named = "; ".join(map(str, (yield from who()))) or _LOOK
                 raise BusyError(
                     f"{table} could not be locked in {_ATTEMPTS} attempts: other sessions hold locks on it",
-                    hint=f"{named}. Wait for it, or end it. Then run the command again: it continues.",
+                    hint=f"{named}. Wait for it, or end it. Then run the command again; it continues.",
                     sqlstate=error.sqlstate,
                 ) from error
         why = None
         if attempts == _SILENT_ATTEMPTS:
             named = "; ".join(map(str, (yield from who())))
             why = f"{table} is locked{f': {named}' if named else ''}. Trying again, for up to a minute."
-        # Jittered, so that several installers, or we and a regular job, do not meet again and again.
+        # Random, so that two installers, or an installer and a periodic job, do not collide again and again.
         yield Pause(random.uniform(0.05, min(_MAX_PAUSE_S, 0.1 * attempts)), why)  # noqa: S311
         attempts += 1

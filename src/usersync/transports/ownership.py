@@ -1,16 +1,15 @@
-"""Whose connection it is, and whose transaction: decided here, and nowhere else.
+"""Decides who owns a connection and its transaction: usersync or the application.
 
-A connection is usersync's own (opened for a connection string, or taken out of a pool for the time of an
-operation) or borrowed. On a borrowed one the transaction is the application's, unless the connection is in
-autocommit mode and idle. That is decided while the driver's lock is held, and the statement runs before the
-lock is released: other threads and tasks may use the connection at the same time.
+A connection belongs to usersync (opened for a connection string, or taken from a pool for one operation) or
+is borrowed. On a borrowed connection, the transaction is the application's, unless the connection is in
+autocommit mode and idle. This is decided, and the statement runs, while the driver's lock is held, because
+other threads and tasks may use the connection at the same time.
 
-In the application's transaction a statement runs in a savepoint, so that its failure leaves the transaction
-usable. The savepoint, the statement and the release are one message to the server: a cancelled call cannot
-leave a part of them behind.
+In the application's transaction, a statement runs in a savepoint, so that the transaction stays usable after
+a failure. The savepoint, the statement and the release are one message to the server, so that a cancelled
+call cannot leave only some of them executed.
 
-What is done on the connection is a generator of the driver's kind, which the blocking connection and the
-asyncio one both wait for.
+The steps are generators in psycopg's protocol, which both blocking and asyncio connections can run.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _RELEASE = "release savepoint usersync"
 
 @dataclass
 class _Origin:
-    """Where a connection was first used: it cannot be used in another process, or in two event loops."""
+    """The process and the event loop of a connection's first use. It cannot be used in others."""
 
     pid: int
     loop: ref[asyncio.AbstractEventLoop] | None
@@ -55,7 +54,7 @@ _origins: WeakKeyDictionary[object, _Origin] = WeakKeyDictionary()
 def check_origin(shared: object) -> None:
     """Raise ``ConnectionFailedError`` for a connection or a pool of another process or event loop.
 
-    The first call notes where it is used.
+    The first call stores its process and event loop.
     """
     origin = _origins.get(shared)
     loop = _running_loop()
@@ -65,15 +64,15 @@ def check_origin(shared: object) -> None:
     kind = type(shared).__name__
     if origin.pid != os.getpid():
         raise ConnectionFailedError(
-            f"this {kind} was made in process {origin.pid}, and cannot be used in process {os.getpid()}",
-            hint="Make it after the fork, or pass a connection string.",
+            f"this {kind} was created in process {origin.pid} and cannot be used in process {os.getpid()}",
+            hint="Create it after the fork, or pass a connection string.",
         )
     if loop is None or not _is_tied(shared, origin.loop, loop):
         origin.loop = ref(loop) if loop else origin.loop
         return
     raise ConnectionFailedError(
         f"this {kind} is used in another event loop",
-        hint="Make one in each event loop, or pass a connection string.",
+        hint="Create one in each event loop, or pass a connection string.",
     )
 
 
@@ -85,7 +84,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _is_tied(shared: object, before: ref[asyncio.AbstractEventLoop] | None, now: object) -> bool:
-    """Whether it cannot be used in this loop. A connection can, once the other loop has ended."""
+    """Whether it cannot be used in this event loop. A connection can be, after the other loop has ended."""
     if before is None or before() is now:
         return False
     earlier = before()
@@ -95,22 +94,22 @@ def _is_tied(shared: object, before: ref[asyncio.AbstractEventLoop] | None, now:
 
 
 def other_loop(error: RuntimeError) -> ConnectionFailedError:
-    """The error for a lock of the driver's that another event loop has waited for."""
+    """The error for a driver's lock that was used in another event loop."""
     return ConnectionFailedError(
         f"the connection belongs to another event loop: {error}",
-        hint="Make one in each event loop, or pass a connection string.",
+        hint="Create one in each event loop, or pass a connection string.",
     )
 
 
 class Turn:
-    """What one operation does on a connection, statement by statement."""
+    """One operation's use of a connection, statement by statement."""
 
     def __init__(self, connection: AnyConnection) -> None:
         check_origin(connection)
         self._connection = connection
         #: Whether a transaction that the operation began is open. The driver's lock is held meanwhile.
         self.is_open = False
-        #: Whether every statement so far was committed when it had run.
+        #: Whether every statement so far committed by itself.
         self.committed = True
 
     @property
@@ -135,7 +134,7 @@ class Turn:
             self.is_open = self._status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 
     def end(self) -> PQGen[None]:
-        """Roll back what the operation began and did not end, because it was interrupted."""
+        """Roll back the transaction of an interrupted operation."""
         self.is_open = False
         with suppress(psycopg.Error):
             yield from self._run(psycopg.Cursor, "rollback")
@@ -143,19 +142,20 @@ class Turn:
     def _check_joined(self, status: TransactionStatus, statement: Statement) -> None:
         if statement is BEGIN:
             raise UsersyncError(
-                "this needs a transaction of its own, and would become part of the application's",
-                hint="Pass a connection string, a pool, or a connection in autocommit mode that is idle.",
+                "this requires a transaction of its own, and the connection is in the application's "
+                "transaction",
+                hint="Pass a connection string, a pool, or an idle connection in autocommit mode.",
             )
         if status == TransactionStatus.INERROR:
             raise DatabaseError(
                 "the transaction on this connection has failed already (SQLSTATE 25P02)",
-                hint="Roll it back, or roll back to a savepoint, and call again.",
+                hint="Roll back the transaction, or roll back to a savepoint. Then call again.",
                 sqlstate="25P02",
             )
         if status == TransactionStatus.ACTIVE:
             raise UsersyncError(
                 "the connection is busy: a statement or a COPY of the application has not ended",
-                hint="End it first, or pass a connection string.",
+                hint="Wait until it has ended, or pass a connection string.",
             )
 
     def _nested(self, statement: Statement) -> PQGen[list[Row]]:
@@ -165,21 +165,22 @@ class Turn:
             text = f"{_SAVEPOINT};\n{statement.sql}\n;{_RELEASE}"
             return (yield from self._run(psycopg.ClientCursor, text, statement.params))[-2]
         except Exception:
-            # What failed before it was sent has left no savepoint, and no failed transaction.
+            # A statement that failed before it was sent has left neither a savepoint nor a failed
+            # transaction.
             yield from self._settle()
             if self._status == TransactionStatus.INERROR:
                 yield from self._back_to_savepoint()
             raise
 
     def _one_by_one(self, statement: Statement) -> PQGen[list[Row]]:
-        """A pipeline takes one statement at a time."""
+        """In a pipeline, a message can contain only one statement."""
         yield from self._run(psycopg.Cursor, _SAVEPOINT)
         results = yield from self._run(psycopg.Cursor, statement.sql, statement.params)
         yield from self._run(psycopg.Cursor, _RELEASE)
         return results[-1]
 
     def _settle(self) -> PQGen[None]:
-        """In a pipeline: read what is still on its way, or the status is that of before the failure."""
+        """In a pipeline: read the outstanding results. Until then, the status does not show the failure."""
         pipeline: Any = self._connection._pipeline  # noqa: SLF001 - as in _run
         if pipeline is not None:
             with suppress(psycopg.Error):
@@ -191,10 +192,10 @@ class Turn:
             yield from self._run(psycopg.Cursor, _RELEASE)
 
     def _run(self, kind: type[psycopg.Cursor[Any]], sql: str, params: Any = None) -> PQGen[list[list[Row]]]:
-        """Run one message; the rows of each of its statements."""
+        """Run one message, and return the rows of each of its statements."""
         connection: Any = self._connection
         cursor = kind(connection, row_factory=dict_row)
-        # These two are what execute() and sync() do once they have the driver's lock, which is held here.
+        # execute() and sync() call these two generators after taking the driver's lock, which is held here.
         yield from cursor._execute_gen(sql.encode(connection.info.encoding), params, prepare=False)  # noqa: SLF001
         if connection._pipeline is not None:  # noqa: SLF001
             yield from connection._pipeline._sync_gen()  # noqa: SLF001
@@ -209,9 +210,8 @@ def _rows(cursor: psycopg.Cursor[Any]) -> list[Row]:
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:
-    """In pipeline mode: wait for the results of what the application has sent so far.
-
-    Raises what its own statements fail with, which is not ours to swallow.
+    """In pipeline mode: wait for the results of the application's statements so far, and raise their
+    errors.
     """
     if connection.info.pipeline_status != PipelineStatus.OFF:
         with connection.pipeline() as pipeline:
@@ -219,7 +219,7 @@ def settle(connection: psycopg.Connection[Any]) -> None:
 
 
 async def settle_async(connection: psycopg.AsyncConnection[Any]) -> None:
-    """The same for a connection of asyncio."""
+    """``settle()`` for asyncio."""
     if connection.info.pipeline_status != PipelineStatus.OFF:
         async with connection.pipeline() as pipeline:
             await pipeline.sync()

@@ -1,4 +1,4 @@
-"""What a forked process must not take over: its parent's connections, and locks that other threads hold."""
+"""Resets connections and locks in a forked process, which must not use those of its parent."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 class Inherited(Protocol):
-    """Something that a forked process starts afresh."""
+    """An object with state that a forked process must reset."""
 
     def forget(self) -> None:
-        """Called in the forked process: leave alone what is the parent's."""
+        """Called in the forked process: drop the parent's state."""
 
 
 _inherited: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def renew_in_child(each: Inherited) -> None:
-    """Have ``forget`` called in every process that is forked from now on."""
+    """Call ``forget`` in every process that is forked from now on."""
     _inherited.add(each)
 
 
 def leave_alone(inherited: object, descriptors: Iterable[int]) -> None:
-    """Never free what a child has inherited: that would end the parent's connections.
+    """Keep an inherited object for ever: freeing it would end the parent's connections.
 
-    ``descriptors`` are closed; sockets and locks in them would outlive the parent otherwise.
+    Closes ``descriptors``, so that their sockets and file locks do not outlive the parent.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
     for fd in descriptors:
@@ -40,7 +40,7 @@ def leave_alone(inherited: object, descriptors: Iterable[int]) -> None:
 
 
 class ForkSafeLock:
-    """A reentrant lock that a forked process finds free, even if another thread held it in the parent."""
+    """A reentrant lock that is free in a forked process, even if another thread of the parent held it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

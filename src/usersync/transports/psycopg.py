@@ -1,6 +1,6 @@
-"""What a blocking client runs its plans over: an address, a connection, a pool, or the Data API.
+"""The transports of blocking clients: a connection string, a connection, a pool, or the Data API.
 
-``usersync.transports.psycopg_async`` is the same for asyncio.
+``usersync.transports.psycopg_async`` has those for asyncio.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from usersync.errors import SettingsError
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.api import KEY_VARIABLES
 from usersync.transports.data_api.exchange import run_over_api
-from usersync.transports.gate import GatedConnection
+from usersync.transports.fork_gate import GatedConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import ForkSafeLock, leave_alone, renew_in_child
 from usersync.transports.run import run, run_reporting_commit, translate
@@ -48,44 +48,47 @@ Source = str | psycopg.Connection[Any] | ConnectionPool[Any] | DataApi
 
 
 def find_source(*, directory: Path | None = None) -> str | DataApi:
-    """The database's address if there is one, else the Data API; raises ``SettingsError``.
+    """The connection string from the environment if there is one, else the Data API. Raises
+    ``SettingsError``.
 
-    An address wins, wherever it was found, because it can do everything.
+    A connection string has priority, because it supports every operation.
     """
     if found := look_up(*VARIABLES, directory=directory):
         return check_dsn(found.value, found.variable)
-    # The URL alone says nothing: it is set to check tokens, too.
+    # Not for the URL alone: it may be set only to verify access tokens.
     if look_up(*KEY_VARIABLES, directory=directory):
         return DataApi.from_env(directory=directory)
     raise SettingsError(
-        "no database address: none was given, and there is no SUPABASE_DB_URL or DATABASE_URL, nor "
-        "SUPABASE_URL with SUPABASE_SECRET_KEY, in the environment, .env.local or .env",
+        "no connection string: none was given, and neither SUPABASE_DB_URL or DATABASE_URL, nor SUPABASE_URL "
+        "with SUPABASE_SECRET_KEY, is in the environment, .env.local or .env",
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )
 
 
 class Transport(Protocol):
-    """Runs plans, from any thread."""
+    """Runs operations, from any thread."""
 
     def run(self, operation: Steps[T]) -> T:
-        """Drive an operation to its end. Blocks."""
+        """Run an operation and return its result. Blocks."""
 
     def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
-        """The same, and whether no rollback of the application's can undo what was done and seen."""
+        """``run()``. Also returns whether the result is committed, so that no later rollback can undo it."""
 
     def run_separately(self, operation: Steps[T]) -> T:
-        """The same for what takes long, so that nobody else waits for it where that can be helped."""
+        """``run()`` for a long operation: on a connection of its own if possible, so that other calls do not
+        wait.
+        """
 
     def parallelism(self, workers: int) -> int:
-        """How many of these can work at once; raises ``SettingsError`` where several cannot."""
+        """The number of workers that can run in parallel. Raises ``SettingsError`` if only one can."""
 
     def close(self) -> None:
-        """Close what was opened here. What came from outside stays open."""
+        """Close the connections that the transport has opened."""
 
 
 def transport_for(source: object) -> Transport:
-    """The transport for whatever a client was made from; raises ``SettingsError``."""
+    """The transport for the ``source`` of a client. Raises ``SettingsError``."""
     source = sealed(source)
     if isinstance(source, Sealed):
         return DsnTransport(source)
@@ -96,13 +99,14 @@ def transport_for(source: object) -> Transport:
     if isinstance(source, DataApi):
         return ApiTransport(source)
     raise SettingsError(
-        f"expected an address, a Connection, a ConnectionPool or a DataApi; got {type(source).__name__}",
-        hint="AsyncUserSync takes the asyncio kinds.",
+        "expected a connection string, a Connection, a ConnectionPool or a DataApi; got "
+        f"{type(source).__name__}",
+        hint="For AsyncConnection and AsyncConnectionPool, use AsyncUserSync.",
     )
 
 
 class DsnTransport:
-    """One connection, opened when it is first needed and reopened when it was lost."""
+    """One connection, opened at the first call and reopened after it was lost."""
 
     def __init__(self, dsn: Sealed) -> None:
         self._dsn = Sealed(check_dsn(dsn))
@@ -136,21 +140,21 @@ class DsnTransport:
                 self._own = None
 
     def _drop_interrupted(self, connection: psycopg.Connection[Any]) -> None:
-        """Ctrl-C came between sending a statement and waiting for its answer: end both."""
+        """After Ctrl-C between a statement and its answer: cancel the statement, close the connection."""
         if connection.info.transaction_status == TransactionStatus.ACTIVE:
             with suppress(psycopg.Error):
                 connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
             connection.close()
 
     def forget(self) -> None:
-        """Called in a forked process, which opens a connection of its own."""
+        """Called in a forked process, which opens its own connection."""
         own, self._own = self._own, None
         if own is not None:
             leave_alone(own, [] if own.closed else [own.fileno()])
 
 
 class ConnectionTransport:
-    """A connection of the application's, maybe in a transaction of its own."""
+    """A connection of the application, which may be in a transaction."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         check_origin(connection)
@@ -166,15 +170,17 @@ class ConnectionTransport:
 
     def parallelism(self, workers: int) -> int:
         if workers > 1:
-            raise SettingsError("several workers need an address or a pool, not one connection")
+            raise SettingsError(
+                "several workers require a connection string or a pool, not a single connection"
+            )
         return 1
 
     def close(self) -> None:
-        """It is the caller's."""
+        """Leave the connection open: it belongs to the application."""
 
 
 class PoolTransport:
-    """A pool of the application's."""
+    """A pool of the application."""
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         check_origin(pool)
@@ -190,15 +196,15 @@ class PoolTransport:
         return self.run(operation), True
 
     def parallelism(self, workers: int) -> int:
-        # A worker keeps its connection to the end, so more than the pool has would wait in vain.
+        # A worker keeps its connection, so more workers than connections would wait for ever.
         return min(workers, self._pool.max_size)
 
     def close(self) -> None:
-        """It is the caller's."""
+        """Leave the pool open: it belongs to the application."""
 
 
 class ApiTransport:
-    """The Data API, over as many connections as there are threads that call."""
+    """The Data API."""
 
     def __init__(self, api: DataApi) -> None:
         from usersync.transports.data_api.http import BlockingWire  # noqa: PLC0415 - httpx, which a database can do without
@@ -223,7 +229,7 @@ class ApiTransport:
 
 @contextmanager
 def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """A connection of a pool, in autocommit mode as long as it is ours."""
+    """A connection of a pool, in autocommit mode until it is returned."""
     check_origin(pool)
     try:
         connection = pool.getconn()
@@ -240,7 +246,7 @@ def _from_pool(pool: ConnectionPool[Any]) -> Iterator[psycopg.Connection[Any]]:
 
 
 def connect(dsn: str | Sealed) -> psycopg.Connection[Any]:
-    """Open a connection the way usersync does; raises ``ConnectionFailedError``."""
+    """Open a connection with usersync's options. Raises ``ConnectionFailedError``."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
         connection: psycopg.Connection[Any] = opened(GatedConnection.connect, dsn, connection_options())

@@ -1,4 +1,4 @@
-"""What an asyncio client runs its plans over; see ``usersync.transports.psycopg``."""
+"""The transports of asyncio clients; see ``usersync.transports.psycopg``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from usersync.config.dsn import (
 from usersync.errors import SettingsError
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.exchange import run_over_api
-from usersync.transports.gate import GatedAsyncConnection
+from usersync.transports.fork_gate import GatedAsyncConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import leave_alone, renew_in_child
 from usersync.transports.run import run_async, run_reporting_commit_async, translate
@@ -40,7 +40,7 @@ AsyncSource = str | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | Da
 
 
 class AsyncTransport(Protocol):
-    """Runs plans, from any task."""
+    """Runs operations, from any task."""
 
     async def run(self, operation: Steps[T]) -> T: ...
 
@@ -54,7 +54,7 @@ class AsyncTransport(Protocol):
 
 
 def async_transport_for(source: object) -> AsyncTransport:
-    """The transport for whatever a client was made from; raises ``SettingsError``."""
+    """The transport for the ``source`` of a client. Raises ``SettingsError``."""
     source = sealed(source)
     if isinstance(source, Sealed):
         return AsyncDsnTransport(source)
@@ -65,14 +65,14 @@ def async_transport_for(source: object) -> AsyncTransport:
     if isinstance(source, DataApi):
         return AsyncApiTransport(source)
     raise SettingsError(
-        "expected an address, an AsyncConnection, an AsyncConnectionPool or a DataApi; "
+        "expected a connection string, an AsyncConnection, an AsyncConnectionPool or a DataApi; "
         f"got {type(source).__name__}",
-        hint="UserSync takes the blocking kinds.",
+        hint="For Connection and ConnectionPool, use UserSync.",
     )
 
 
 class AsyncDsnTransport:
-    """One connection in each event loop that asks: neither it nor its lock can be used in two."""
+    """One connection for each event loop, because connections and locks cannot be shared by event loops."""
 
     def __init__(self, dsn: Sealed) -> None:
         self._dsn = Sealed(check_dsn(dsn))
@@ -104,14 +104,14 @@ class AsyncDsnTransport:
                 slot.connection = None
 
     def forget(self) -> None:
-        """Called in a forked process, which opens connections of its own."""
+        """Called in a forked process, which opens its own connections."""
         slots, self._slots = self._slots, {}
         for connection in (slot.connection for slot in slots.values()):
             if connection is not None:
                 leave_alone(connection, [] if connection.closed else [connection.fileno()])
 
     def _slot(self) -> _Slot:
-        """The running loop's. Connections of loops that have ended are closed, without their loops."""
+        """The slot of the running event loop. Closes the connections of ended event loops."""
         for loop in [each for each in tuple(self._slots) if each.is_closed()]:
             ended = self._slots.pop(loop, None)
             if ended is not None and ended.connection is not None:
@@ -140,11 +140,13 @@ class AsyncConnectionTransport:
 
     def parallelism(self, workers: int) -> int:
         if workers > 1:
-            raise SettingsError("several workers need an address or a pool, not one connection")
+            raise SettingsError(
+                "several workers require a connection string or a pool, not a single connection"
+            )
         return 1
 
     async def close(self) -> None:
-        """It is the caller's."""
+        """Leave it open: it belongs to the application."""
 
 
 class AsyncPoolTransport:
@@ -165,7 +167,7 @@ class AsyncPoolTransport:
         return min(workers, self._pool.max_size)
 
     async def close(self) -> None:
-        """It is the caller's."""
+        """Leave it open: it belongs to the application."""
 
 
 class AsyncApiTransport:
@@ -210,7 +212,7 @@ async def _from_pool(pool: AsyncConnectionPool[Any]) -> AsyncIterator[psycopg.As
 
 
 async def connect_async(dsn: str | Sealed) -> psycopg.AsyncConnection[Any]:
-    """Open a connection the way usersync does; raises ``ConnectionFailedError``."""
+    """Open a connection with usersync's options. Raises ``ConnectionFailedError``."""
     dsn = dsn if isinstance(dsn, Sealed) else Sealed(dsn)
     try:
         connection = await opened_async(GatedAsyncConnection.connect, dsn, connection_options())

@@ -1,7 +1,6 @@
-"""Drives an operation over a connection, blocking or with asyncio, and says in our words what went wrong.
+"""Runs an operation on a connection, blocking or with asyncio, and translates the driver's errors.
 
-The two drivers differ in ``await`` and in nothing else. What they share is in
-``usersync.transports.ownership``.
+The two variants differ only in ``await``. Their common code is in ``usersync.transports.ownership``.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ T = TypeVar("T")
 
 
 def run(operation: Steps[T], connection: psycopg.Connection[Any]) -> T:
-    """Drive ``operation`` to its end and return its result. Blocks.
+    """Run ``operation`` and return its result. Blocks.
 
-    In a transaction of the application's, each statement runs in a savepoint, so that a failure leaves the
-    transaction usable; else each statement commits by itself. Raises ``UsersyncError``, and in pipeline
-    mode what the application's own statements have failed with.
+    In a transaction of the application, each statement runs in a savepoint, so that the transaction stays
+    usable after a failure. Otherwise each statement commits by itself. Raises ``UsersyncError``, and in
+    pipeline mode also errors of the application's own statements.
     """
     return run_reporting_commit(operation, connection)[0]
 
 
 def run_reporting_commit(operation: Steps[T], connection: psycopg.Connection[Any]) -> tuple[T, bool]:
-    """``run()``, and whether no rollback of the application's can undo what was done and seen."""
+    """``run()``. Also returns whether the result is committed, so that no later rollback can undo it."""
     with _Blocking(connection) as driver:
         settle(connection)
         try:
@@ -53,13 +52,13 @@ def run_reporting_commit(operation: Steps[T], connection: psycopg.Connection[Any
 
 
 def execute(connection: psycopg.Connection[Any], statement: Statement) -> list[Row]:
-    """Run one statement and return its rows; raises what the driver raises."""
+    """Run one statement and return its rows. Raises the driver's errors."""
     with _Blocking(connection) as driver:
         return driver.take(statement)
 
 
 class _Blocking:
-    """Holds the driver's lock for each statement, and throughout a transaction that the operation began."""
+    """Holds the driver's lock for each statement, and during a transaction that the operation began."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -90,7 +89,7 @@ class _Blocking:
 
 
 async def run_async(operation: Steps[T], connection: psycopg.AsyncConnection[Any]) -> T:
-    """Drive ``operation`` to its end and return its result; see ``run()``."""
+    """See ``run()``."""
     return (await run_reporting_commit_async(operation, connection))[0]
 
 
@@ -159,10 +158,10 @@ class _Awaiting:
 
 
 def translate(error: psycopg.Error) -> UsersyncError:
-    """Our error for one of the driver's, which stays reachable as ``__cause__``.
+    """The error of usersync for an error of the driver, which becomes its ``__cause__``.
 
-    DETAIL is left out: it quotes values, e-mail addresses among them. An error of the driver's that has one
-    is only reachable as ``__context__``, because tracebacks show a cause in full.
+    DETAIL is left out, because it quotes values such as e-mail addresses. A driver's error with DETAIL
+    becomes ``__context__`` instead, because tracebacks print a cause in full.
     """
     ours = _translated(error)
     if error.diag.message_detail:
@@ -176,12 +175,12 @@ def _translated(error: psycopg.Error) -> UsersyncError:
     state, message = error.sqlstate, (error.diag.message_primary or str(error)).strip()
     if isinstance(error, PoolTimeout | TooManyRequests):
         return ConnectionFailedError(
-            f"the pool had no connection to give: {message}",
-            hint="Make it larger, or look for what holds its connections.",
+            f"the connection pool had no free connection: {message}",
+            hint="Make the pool larger, or find out what holds its connections.",
         )
     if _is_connection_failure(error):
         return ConnectionFailedError(
-            f"the database connection failed: {message}", hint="Check the server, and try again."
+            f"the database connection failed: {message}", hint="Check the server, then try again."
         )
     return refused(state, message, error.diag.message_hint)
 

@@ -1,8 +1,7 @@
-"""What an operation is: a generator that yields statements and is sent their rows.
+"""Operations: generators that yield statements and are sent the rows.
 
-An operation does no input or output of its own, so the blocking and the asyncio client share it. It runs over
-one connection from beginning to end. A statement that fails raises inside the operation, as one of
-``usersync.errors``.
+An operation does no input or output, so the blocking and the asyncio client share it. It runs on one
+connection from beginning to end. A statement that fails raises one of ``usersync.errors`` in the operation.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Statement:
-    """SQL to run, and what to bind in it. Without ``params`` it may be several statements at once."""
+    """SQL to run, and its parameters. Without ``params``, the SQL may be several statements."""
 
     sql: str
     params: Mapping[str, Any] | None = None
 
     def in_own_transaction(self) -> Statement:
-        """The statement to run where no transaction of the application's can be open."""
+        """The statement to run when no transaction of the application is open."""
         return self
 
 
 @dataclass(frozen=True)
 class Call(Statement):
-    """A function of ours in ``public``, which the Data API can call as well as a connection can.
+    """A call of one of usersync's functions in ``public``, which also works over the Data API.
 
     ``sql`` is a SELECT without FROM.
     """
@@ -50,18 +49,18 @@ class Call(Statement):
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def in_own_transaction(self) -> Statement:
-        """The call, after the database was told that the transaction ends with it."""
+        """The call, after telling the database that the transaction ends with this statement."""
         return Statement(OWN_TRANSACTION + self.sql + " from told", self.params)
 
 
-#: What names and values look like as text, where an operation compares or reads them, whatever the session
-#: says. And no compilation: for a query of the catalog it takes seconds, and the query milliseconds.
+#: Fixes the text form of names and values for operations that compare or parse them, independent of the
+#: session's settings. Disables JIT: compiling a query of the catalog takes seconds, running it milliseconds.
 PINNED_SESSION = (
     "set local search_path = pg_catalog; set local quote_all_identifiers = off; "
     "set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; set local jit = off"
 )
 
-#: Before a SELECT without FROM, whose FROM ``told`` then is: ``usersync.owns_transaction()`` reads it.
+#: Goes before a SELECT without FROM, which then gets ``from told``. ``usersync.owns_transaction()`` reads it.
 OWN_TRANSACTION = (
     "with told as materialized (select pg_catalog.set_config('usersync.transaction', 'own', true)) "
 )
@@ -69,19 +68,19 @@ OWN_TRANSACTION = (
 
 @dataclass(frozen=True)
 class Pause:
-    """Wait for so many seconds."""
+    """Wait for a number of seconds."""
 
     seconds: float
-    #: The reason for the wait, as a text for people; see ``ON_WAIT``.
+    #: The reason, for people; see ``ON_WAIT``.
     why: str | None = None
 
 
-#: Called with the reason for a wait that takes long enough to be reported.
+#: Is called with the reason of a wait that is long enough to report.
 ON_WAIT: ContextVar[Callable[[str], None] | None] = ContextVar("usersync_on_wait", default=None)
 
 
 def report_wait(pause: Pause) -> None:
-    """Tell ``ON_WAIT`` what is waited for. Called by what drives an operation."""
+    """Call ``ON_WAIT`` with the reason of a wait."""
     tell = ON_WAIT.get()
     if pause.why is not None and tell is not None:
         tell(pause.why)
@@ -89,17 +88,17 @@ def report_wait(pause: Pause) -> None:
 
 Steps = Generator[Statement | Pause, list[Row], T]
 
-#: What an answer has to look like, see ``fits()``.
+#: The expected structure of an answer, see ``fits()``.
 Shape = Any
 
-#: Whatever the default of the role or the database is. Above READ COMMITTED, a row that others change is an
-#: error.
+#: The isolation level is set, because the role or the database may have another default. Above READ
+#: COMMITTED, a row that another session changes is an error.
 BEGIN = Statement("begin isolation level read committed")
 COMMIT, ROLLBACK = Statement("commit"), Statement("rollback")
 
 
-#: Before statements that call functions without naming their schema: a function of the same name in a schema
-#: on the session's path could fit better than PostgreSQL's own. Until the transaction ends.
+#: For statements that call functions without their schema: a function of the same name in the session's
+#: search_path could be chosen instead of PostgreSQL's. Lasts until the transaction ends.
 PINNED = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
 
 
@@ -109,16 +108,16 @@ def query(sql: str, **params: Any) -> Steps[list[Row]]:
 
 
 def query_row(sql: str, **params: Any) -> Steps[Row]:
-    """Run one statement that returns exactly one row, and return that."""
+    """Run one statement that returns exactly one row, and return the row."""
     rows = yield from query(sql, **params)
     return rows[0]
 
 
 def call(function: str, *, returns: Shape, **arguments: Any) -> Steps[Any]:
-    """Call a function of ours in ``public`` and return its answer, which is plain JSON data.
+    """Call one of usersync's functions in ``public`` and return its answer, which is plain JSON data.
 
-    An operation that does nothing but this runs over the Data API, too. There somebody else may have
-    answered, so the answer is held against ``returns``; raises ``ConnectionFailedError``.
+    An operation of calls only also runs over the Data API. There a proxy may have answered, so an answer that
+    does not match ``returns`` raises ``ConnectionFailedError``.
     """
     places, params = [], {}
     for name, value in arguments.items():
@@ -131,7 +130,7 @@ def call(function: str, *, returns: Shape, **arguments: Any) -> Steps[Any]:
 
 
 def _timed(statement: Statement) -> Steps[list[Row]]:
-    """Run a statement; an error of the database says how long it took."""
+    """Run a statement. A ``DatabaseError`` gets its duration in ``seconds``."""
     began = time.monotonic()
     try:
         return (yield statement)
@@ -141,7 +140,7 @@ def _timed(statement: Statement) -> Steps[list[Row]]:
 
 
 def operate(operation: str, *, returns: Shape, **arguments: Any) -> Steps[Any]:
-    """Ask ``public.usersync`` for an operation; ids may be given as such."""
+    """Call ``public.usersync`` with the name and the arguments of an operation. Arguments may be UUIDs."""
     return (yield from call("usersync", returns=returns, operation=operation, arguments=_plain(arguments)))
 
 
@@ -154,17 +153,17 @@ def _plain(value: Any) -> Any:
 
 
 def checked(answer: Any, shape: Shape) -> Any:
-    """The answer, if it has the shape; raises ``ConnectionFailedError``."""
+    """Return the answer if it has the shape; otherwise raise ``ConnectionFailedError``."""
     if not fits(answer, shape):
         raise ConnectionFailedError(
             "the answer is not what usersync's function returns",
-            hint="Somebody else answered: a proxy, or another server than the project's. Check SUPABASE_URL.",
+            hint="A proxy or another server may have answered. Check SUPABASE_URL.",
         )
     return answer
 
 
 def fits(answer: Any, shape: Shape) -> bool:
-    """Whether the answer has the shape: a type, a test, a list of one shape, or a mapping of them."""
+    """Whether the answer has the shape: a type, a predicate, a list of one shape, or a mapping of shapes."""
     if isinstance(shape, dict):
         return isinstance(answer, dict) and all(
             key in answer and fits(answer[key], each) for key, each in shape.items()
@@ -177,7 +176,7 @@ def fits(answer: Any, shape: Shape) -> bool:
 
 
 def anything(_: Any) -> bool:
-    """The shape of what nobody looks at."""
+    """The shape of an answer that is not used."""
     return True
 
 
@@ -187,7 +186,7 @@ def uuid_text(answer: Any) -> bool:
 
 
 def time_text(answer: Any) -> bool:
-    """The shape of a moment."""
+    """The shape of a time with its zone."""
     try:
         return datetime.fromisoformat(answer).tzinfo is not None
     except (TypeError, ValueError):
@@ -195,7 +194,7 @@ def time_text(answer: Any) -> bool:
 
 
 def optional(shape: Shape) -> Shape:
-    """The shape of what may be null."""
+    """A shape, or null."""
     return lambda answer: answer is None or fits(answer, shape)
 
 
@@ -211,7 +210,7 @@ def in_transaction(body: Steps[T]) -> Steps[T]:
     try:
         result = yield from body
     except Exception:
-        # Where the connection is gone, so is the transaction, and the reason is the error that is here.
+        # If the connection was lost, ROLLBACK fails too. The first error is the reason.
         with suppress(UsersyncError):
             yield ROLLBACK
         raise
@@ -220,9 +219,9 @@ def in_transaction(body: Steps[T]) -> Steps[T]:
 
 
 def read_only(body: Steps[T]) -> Steps[T]:
-    """Run ``body`` in a transaction of its own that the server lets write nothing, on a pinned search path.
+    """Run ``body`` in a read-only transaction of its own, with a fixed search_path.
 
-    A table that others have locked is waited for as long as ``COMMAND_LOCK_TIMEOUT`` says.
+    Waits at most ``COMMAND_LOCK_TIMEOUT`` for a locked table.
     """
 
     def guarded() -> Steps[T]:

@@ -268,7 +268,7 @@ def test_users_tables_give_a_warning_with_any_column_names(tracker):
         ("", "audit_logs", SettingsError, "again, without end"),
         ("", "usersync.audit_logs_default", SettingsError, "again, without end"),
         ("", "usersync.sync_failures", SettingsError, "again, without end"),
-        ("create table money ($$ int)".replace("$$", '"a$b"'), "money", SettingsError, "holds a $"),
+        ("create table money ($$ int)".replace("$$", '"a$b"'), "money", SettingsError, "contains a $"),
         ("create table none ()", "none", SettingsError, "no column is left"),
     ],
 )

@@ -216,7 +216,7 @@ def test_what_is_missing_is_said_when_the_application_is_made(monkeypatch, tmp_p
     with pytest.raises(SettingsError, match="no SUPABASE_URL"):
         users.init_app(Flask("app"))
     monkeypatch.setenv("SUPABASE_URL", "https://project.supabase.co")
-    with pytest.raises(SettingsError, match="no database address"):
+    with pytest.raises(SettingsError, match="no connection string"):
         users.init_app(Flask("app"))
     monkeypatch.setenv("SUPABASE_DB_URL", "postgresql://postgres@localhost/postgres")
     with pytest.raises(SettingsError, match="trusted_proxies"):

@@ -22,7 +22,7 @@ from usersync.core.position import Position
 from usersync.errors import redact_message
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.answers import NoReply, Refusal, read_answer
-from usersync.transports.data_api.exchange import Request, heard, rpc_path
+from usersync.transports.data_api.exchange import Request, read_reply, rpc_path
 from usersync.transports.steps import fits
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class ApiSender:
         reply = self._exchange(Request("POST", _PATH, self._timeout, body, headers))
         problem: Exception
         try:
-            answer = heard(self._api, reply, read_answer, self._timeout)
+            answer = read_reply(self._api, reply, read_answer, self._timeout)
         except Refusal as refusal:
             problem = _explain(refusal, reply)
         else:

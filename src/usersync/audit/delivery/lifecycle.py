@@ -13,11 +13,11 @@ import time
 import weakref
 from typing import Any, Protocol
 
-from usersync.transports.gate import gate
+from usersync.transports.fork_gate import gate
 
 _DEADLINE_S = 5.0
 
-#: In order: ``usersync.transports.gate.gate``; a log's lock; its intake's lock; its spool file's lock.
+#: In order: ``usersync.transports.fork_gate.gate``; a log's lock; its intake's lock; its spool file's lock.
 ORDER = ("gate", "log", "intake", "spool")
 
 

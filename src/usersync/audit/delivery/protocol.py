@@ -15,7 +15,7 @@ import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from usersync.errors import redact_message
-from usersync.transports.gate import gate
+from usersync.transports.fork_gate import gate
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult

@@ -15,7 +15,7 @@ from usersync.audit.delivery.protocol import RefusedError, UnavailableError, exc
 from usersync.audit.spool.belonging import ElsewhereError
 from usersync.config.dsn import Sealed, connection_options, opened
 from usersync.core.position import Position
-from usersync.transports.gate import GatedConnection
+from usersync.transports.fork_gate import GatedConnection
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn

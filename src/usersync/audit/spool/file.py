@@ -23,7 +23,7 @@ from usersync.audit.spool.belonging import Belonging, Home, Origin
 from usersync.audit.spool.private import connect, create_file
 from usersync.audit.spool.source import fitting
 from usersync.audit.spool.window import Keep, Window
-from usersync.transports.gate import gate
+from usersync.transports.fork_gate import gate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from usersync.audit.spool.file import Spool, is_damaged, remove_files
 from usersync.audit.spool.memory import MemoryQueue
-from usersync.transports.gate import gate
+from usersync.transports.fork_gate import gate
 
 if TYPE_CHECKING:
     from usersync.audit.delivery.stats import Tally

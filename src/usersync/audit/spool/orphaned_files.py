@@ -17,7 +17,7 @@ from usersync.audit.spool.belonging import ElsewhereError, belongs, is_expected
 from usersync.audit.spool.directory import files_in, take_over
 from usersync.audit.spool.file import Spool, is_damaged, put_away
 from usersync.audit.spool.private import NotPrivateError, connect
-from usersync.transports.gate import gate
+from usersync.transports.fork_gate import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from usersync.audit.spool.directory import survey
 from usersync.audit.spool.file_format import origin_of
 from usersync.audit.spool.private import connect
 from usersync.audit.spool.source import fitting
-from usersync.transports.gate import gate
+from usersync.transports.fork_gate import gate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,11 +1,11 @@
-"""The project's Data API: the same functions in ``public``, called over HTTPS with a secret key.
+"""The project's Data API: usersync's functions in ``public``, called over HTTPS with a secret key.
 
 ::
 
-    keys.py      which keys there are, and which one will do
-    api.py       DataApi: a URL and a key, checked
-    exchange.py  what is sent, sent again, and when it is given up; no input or output
-    answers.py   what a reply means
+    keys.py      the kinds of API key, and which ones are usable
+    api.py       DataApi: a checked URL and key
+    exchange.py  requests, retries and time limits; no input or output
+    answers.py   parses replies
     http.py      sends and receives, with httpx
     admin.py     the auth server's list of users
 

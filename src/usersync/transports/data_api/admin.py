@@ -1,8 +1,8 @@
-"""The auth server's list of users: GET /admin/users, in both of its forms.
+"""The auth server's list of users: GET /admin/users, with both kinds of pagination.
 
-Pages by number are what every auth server has: the newest first, ``X-Total-Count``, and ``Link`` with the
-next page. They shift while people sign up and are deleted. Pages by cursor are behind a flag of the auth
-server's (GOTRUE_EXPERIMENTAL_CURSOR_PAGINATION_ENABLED), and do not. Source: supabase/auth, pagination.go.
+Every auth server supports page numbers: the newest users first, with the headers ``X-Total-Count`` and
+``Link``. These pages shift when users are created or deleted. Pages by cursor do not shift, and require a
+flag of the auth server (GOTRUE_EXPERIMENTAL_CURSOR_PAGINATION_ENABLED). Source: supabase/auth, pagination.go.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ User = dict[str, Any]
 
 @dataclass(frozen=True)
 class UserPage:
-    """Some users, how many there are in all where that is said, and how to ask for the next."""
+    """One page of users, the total number if the server sends it, and the query for the next page."""
 
     users: tuple[User, ...]
     total: int | None
@@ -46,16 +46,16 @@ class UserPage:
 
 @dataclass(frozen=True)
 class AuthServer:
-    """Where the admin API is: behind a project's gateway, or by itself."""
+    """The admin API: behind a project's gateway, or an auth server without a gateway."""
 
     api: DataApi
     prefix: str = _BEHIND_GATEWAY
 
     @classmethod
     def from_env(cls) -> Self:
-        """From ``SUPABASE_AUTH_URL`` if it is set, else from ``SUPABASE_URL``; raises ``ApiKeyError``.
+        """Create one from ``SUPABASE_AUTH_URL``, else from ``SUPABASE_URL``. Raises ``ApiKeyError``.
 
-        The key is that of the Data API; an auth server without a gateway knows the ``service_role`` key only.
+        Uses the key of the Data API. An auth server without a gateway accepts only the ``service_role`` key.
         """
         url, key = look_up(AUTH_URL_VARIABLE), look_up(*KEY_VARIABLES)
         if url is None or key is None:
@@ -64,22 +64,22 @@ class AuthServer:
         return cls(DataApi(url.value, key.value), _BEHIND_GATEWAY if behind else "")
 
     def first_page(self, size: int = PAGE_SIZE) -> Exchange[UserPage]:
-        """The first page, by cursor if the server can do that, else by number; raises ``Refusal``."""
-        # A server that pages by number takes no notice of the limit.
+        """The first page, by cursor if the server supports it, else by number. Raises ``Refusal``."""
+        # A server without cursors ignores the limit.
         found = yield from self.page(f"limit={size}")
         if found.next_query is None or found.next_query.startswith("limit="):
             return found
         return (yield from self.page(f"page=1&per_page={size}"))
 
     def page(self, query: str) -> Exchange[UserPage]:
-        """One page; raises ``Refusal``."""
+        """One page. Raises ``Refusal``."""
         path = f"{self.prefix}/admin/users?{query}"
         return (
             yield from ask(self.api, "GET", path, read=lambda reply, host: _read_page(reply, host, query))
         )
 
     def find(self, user_id: UUID | str) -> Exchange[User | None]:
-        """One user, or None if the server knows nobody of this id; raises ``Refusal``."""
+        """One user, or None if the server has no user with this id. Raises ``Refusal``."""
         return (yield from ask(self.api, "GET", f"{self.prefix}/admin/users/{user_id}", read=_read_user))
 
 
@@ -100,7 +100,9 @@ def _read_page(reply: Reply, host: str, query: str) -> UserPage:
 
 
 def _next_number(reply: Reply, query: str, users: tuple[User, ...]) -> str | None:
-    """The next page, of which the header says the number. Its host and path are the server's own idea."""
+    """The query for the next page, by the number in the header. The header's host and path may be
+    internal.
+    """
     asked = {key: values[0] for key, values in parse_qs(query).items()}
     size = asked.get("per_page", str(PAGE_SIZE))
     link = re.search(r'<([^<>]{1,2000})>;\s*rel="?next"?', reply.headers.get("link", ""))
@@ -109,12 +111,12 @@ def _next_number(reply: Reply, query: str, users: tuple[User, ...]) -> str | Non
         return f"page={page}&per_page={size}" if re.fullmatch(r"\d{1,9}", page) else None
     if "link" in reply.headers or not users:
         return None
-    # Somebody in between has dropped the header: there are more until there are none.
+    # A proxy has removed the header: read on until a page is empty.
     return f"page={int(asked.get('page', 1)) + 1}&per_page={size}"
 
 
 def _read_user(reply: Reply, host: str) -> User | None:
-    # Not any 404: a wrong path would make everybody gone.
+    # Only this 404: with a wrong path, all users would seem to be deleted.
     if reply.status == 404 and re.search(rb"user_not_found|User not found", reply.body):  # noqa: PLR2004
         return None
     said = _read(reply, host)
@@ -135,9 +137,9 @@ def _read(reply: Reply, host: str) -> Any:
 def _nobodys_answer(reply: Reply, host: str) -> Refusal:
     return Refusal(
         ConnectionFailedError(
-            f"what {host} answered is not what an auth server says of its users",
-            hint="SUPABASE_AUTH_URL is for an auth server that stands by itself; behind a gateway, set "
-            "SUPABASE_URL.",
+            f"the answer of {host} is not an auth server's list of users",
+            hint="For an auth server behind a gateway, set SUPABASE_URL. SUPABASE_AUTH_URL is for one "
+            "without a gateway.",
         ),
         again=True,
         status=reply.status,

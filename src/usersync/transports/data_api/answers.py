@@ -1,4 +1,4 @@
-"""What a reply means: an answer, a refusal by the database, or something that is in the way."""
+"""Parses replies: an answer, an error of the database, or an error of a gateway or a proxy."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from usersync.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# PT429 and the like is how a function of the project has PostgREST answer with that status.
+# With SQLSTATE PT429, a function of the project has PostgREST answer with HTTP 429.
 _SQLSTATE = re.compile(r"(?!PT\d)[0-9A-Z]{5}")
 _MOST_SHOWN = 300
 
-#: SQLSTATEs of a database that is starting, stopping, full or in conflict: it may be otherwise in a moment.
+#: SQLSTATEs worth a retry: the database is starting, stopping, out of connections or in conflict.
 _PASSING = re.compile(r"08|53|57P0|40")
 
-#: What gateways mean by numbers of their own.
+#: Hints for HTTP status codes, including those that only gateways use.
 _STATUS_HINTS = {
     402: "The organization's quota is used up: see Billing in the dashboard.",
-    404: "Is the URL that of a Supabase project, without anything after the host?",
-    413: "Send less at once.",
-    429: "The gateway limits how often it is asked: ask less often, or connect to the database.",
+    404: "Check that the URL is that of a Supabase project, without a path.",
+    413: "Send less data per request.",
+    429: "The gateway limits the rate of requests: ask less often, or connect to the database.",
     522: "The project may be paused or starting: see the dashboard.",
     540: "The project is paused: restore it in the dashboard.",
 }
 
-_LATER = "Try again in a moment. If it lasts, look at the project's health in the dashboard."
-_ELSEWHERE = "Is the URL that of a Supabase project, and does nothing stand between?"
+_LATER = "Try again in a moment. If it persists, check the project's health in the dashboard."
+_ELSEWHERE = "Check the project's URL, and whether a proxy answers instead."
 
 _TIME_LIMIT = (
-    "The Data API ends what takes longer than its role may (8 s on Supabase). Connect to the database for "
+    "The role's statement_timeout ends longer statements (8 s on Supabase). Connect to the database for "
     "this (SUPABASE_DB_URL), or raise the limit: alter role service_role set statement_timeout = '60s'; "
     "notify pgrst, 'reload config';"
 )
@@ -53,7 +53,7 @@ _TIME_LIMIT = (
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back, whole."""
+    """A complete reply."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -62,17 +62,17 @@ class Reply:
 
 @dataclass(frozen=True)
 class NoReply:
-    """Nothing came back, or not all of it."""
+    """There was no reply, or an incomplete one."""
 
     reason: str
-    #: Whether it may be otherwise in a moment.
+    #: Whether a retry may succeed.
     passing: bool = True
-    #: Whether it was given up because it took too long.
+    #: Whether the time limit was exceeded.
     slow: bool = False
 
 
 class Refusal(Exception):  # noqa: N818 - not an error yet: it may be tried again
-    """There is no answer. ``error`` says so in our words; ``again`` whether it is worth another attempt."""
+    """A request without an answer. ``error`` is the error to raise; ``again`` says whether to retry."""
 
     def __init__(
         self,
@@ -86,16 +86,16 @@ class Refusal(Exception):  # noqa: N818 - not an error yet: it may be tried agai
         super().__init__(str(error))
         self.error = error
         self.again = again
-        #: Seconds that the server asks us to wait.
+        #: The seconds that the server asks the client to wait.
         self.wait = wait
-        #: HTTP's; None where there was no reply.
+        #: The HTTP status; None without a reply.
         self.status = status
-        #: PostgREST's own code; empty for any other reply.
+        #: PostgREST's error code; empty for other replies.
         self.code = code
 
     @classmethod
     def unreachable(cls, host: str, reason: str, *, passing: bool) -> Self:
-        """Nobody answered."""
+        """The error for a request without a reply."""
         hint = next(
             (hint for mark, hint in _CONNECTION_HINTS if mark in reason), "Check the URL and the network."
         )
@@ -105,17 +105,17 @@ class Refusal(Exception):  # noqa: N818 - not an error yet: it may be tried agai
 _CONNECTION_HINTS = (
     (
         "CERTIFICATE",
-        "Whose certificate is it: a proxy's? SSL_CERT_FILE names the authorities that are trusted.",
+        "The certificate may be a proxy's. SSL_CERT_FILE names the trusted certificate authorities.",
     ),
-    ("in time", "Is the project paused, or does a firewall or a proxy stand between?"),
+    ("in time", "Check that the project is not paused, and for a firewall or a proxy."),
     ("name", "Check the host name, and that this machine has DNS."),
-    ("refused", "Is the server running, and is the port right?"),
-    ("proxy", "Look at HTTPS_PROXY and NO_PROXY in the environment."),
+    ("refused", "Check that the server is running, and the port."),
+    ("proxy", "Check HTTPS_PROXY and NO_PROXY in the environment."),
 )
 
 
 def read_answer(reply: Reply, host: str) -> Any:
-    """The JSON that our function returned; raises ``Refusal``."""
+    """The JSON that the function returned. Raises ``Refusal``."""
     if reply.status in {200, 204}:
         return _read_json(reply, host)
     raise refusal_of(reply, host)
@@ -128,11 +128,11 @@ def _read_json(reply: Reply, host: str) -> Any:
         return json.loads(reply.body)
     except (ValueError, RecursionError):
         pass
-    # Cut off on the way, or a page that somebody put in between. It does no harm to ask once more.
+    # A truncated reply, or the page of a proxy. A retry is harmless.
     raise Refusal(
         ConnectionFailedError(
             f"{host} answered with {_described(reply)}, which is not the answer of a Data API",
-            hint="Does a proxy, a firewall or a sign-in page stand between?",
+            hint="Check for a proxy, a firewall or a sign-in page that answers instead.",
         ),
         again=True,
         status=reply.status,
@@ -140,7 +140,7 @@ def _read_json(reply: Reply, host: str) -> Any:
 
 
 def refusal_of(reply: Reply, host: str) -> Refusal:
-    """What a reply means that is no success."""
+    """The ``Refusal`` for an unsuccessful reply."""
     said = _said(reply)
     code = _line(said.get("code") or "")
     message = _line(said.get("message") or said.get("msg") or said.get("error") or "")
@@ -191,7 +191,7 @@ def _of_database(code: str, message: str, hint: str | None, reply: Reply, host: 
 
 
 def _of_postgrest(code: str, message: str, host: str) -> UsersyncError | None:
-    """PostgREST's own errors; None for those that pass (PGRST000 to 003: no connection, no schema yet)."""
+    """PostgREST's errors; None for temporary ones (PGRST000 to 003: no connection, no schema yet)."""
     if code == "PGRST202":
         return NotInstalledError(
             f"usersync is not installed behind {host} ({message})",
@@ -227,7 +227,7 @@ def _redirected(reply: Reply, host: str) -> ConnectionFailedError:
 
 
 def _described(reply: Reply) -> str:
-    """``HTTP 503``, and what a page is titled."""
+    """``HTTP 503``, and the title of a web page."""
     title = re.search(rb"<title[^>]*>(.{1,200}?)</title>", reply.body[:20_000], re.IGNORECASE | re.DOTALL)
     name = f"HTTP {reply.status}"
     if title:
@@ -238,13 +238,13 @@ def _described(reply: Reply) -> str:
 
 
 def _line(text: object) -> str:
-    """One line of printable text, and not too long a one."""
+    """The text as one line of printable characters, shortened."""
     clean = "".join(each if each.isprintable() else " " for each in str(text)[: 4 * _MOST_SHOWN])
     return " ".join(clean.split())[:_MOST_SHOWN]
 
 
 def _retry_after(reply: Reply) -> float | None:
-    """Seconds that ``Retry-After`` asks for, which is a number or a date."""
+    """The seconds of ``Retry-After``, which is a number or a date."""
     text = reply.headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)

@@ -1,4 +1,4 @@
-"""Where the Data API is, and the key to it: checked before anything is sent."""
+"""The URL and the key of the Data API, which are checked before any request."""
 
 from __future__ import annotations
 
@@ -21,34 +21,33 @@ KEY_VARIABLES = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 
 _PROJECT = re.compile(r"([a-z0-9]{20})\.supabase\.(?:co|in|red)")
 
-# The part of a URL that is the path of one of the services behind the gateway, and not of the gateway.
+# The path of a service behind the gateway, which is removed from the URL.
 _SERVICE = re.compile(r"/(rest|auth)/v1$")
 
 _WHERE = "In the dashboard: Project settings, API keys."
 
 
 class DataApi:
-    """A project's URL and a secret key, for ``usersync.UserSync``, its asyncio twin and ``AuditLog``.
+    """A project's URL and secret key, for ``UserSync``, ``AsyncUserSync`` and ``AuditLog``.
 
-    ``key`` is a secret key (``sb_secret_…``) or the older ``service_role`` key; all others are refused, with
-    the reason. ``timeout`` is how many seconds one call may take, all its attempts together. ``http://`` is
-    allowed on this machine, in a private network with a warning, and elsewhere with ``insecure_http``. Raises
-    ``ApiKeyError``; sends nothing. ``repr`` does not show the key, and it cannot be
-    pickled.
+    ``key`` is a secret key (``sb_secret_…``) or a ``service_role`` key; other keys raise ``ApiKeyError`` with
+    the reason. ``timeout`` is the number of seconds for one call with all its retries. ``http://`` is allowed
+    on this machine, with a warning in a private network, and elsewhere only with ``insecure_http``. Creating
+    an object sends no request. ``repr`` does not show the key, and the object cannot be pickled.
     """
 
     __slots__ = ("_key", "host", "timeout", "url")
 
     def __init__(self, url: str, key: str, *, timeout: float = 30.0, insecure_http: bool = False) -> None:
         self._key = Key(key)
-        # Whatever is raised from here on, a traceback that shows local variables shows no key.
+        # From here on, tracebacks with local variables do not show the key.
         del key
         if lacking := missing("api", "the Data API"):
             raise lacking
         if timeout <= 0:
             raise SettingsError(f"timeout: expected more than 0 seconds, got {timeout}")
         parts = _checked_url(url, insecure_http=insecure_http)
-        #: The gateway's address, without a slash at the end.
+        #: The gateway's URL, without a slash at the end.
         self.url: str = f"{parts.scheme}://{parts.netloc}{_SERVICE.sub('', parts.path.rstrip('/'))}"
         self.host: str = parts.netloc
         self.timeout: float = timeout
@@ -57,9 +56,9 @@ class DataApi:
 
     @classmethod
     def from_env(cls, *, directory: Path | None = None) -> Self:
-        """Make one from ``SUPABASE_URL`` and ``SUPABASE_SECRET_KEY`` or ``SUPABASE_SERVICE_ROLE_KEY``.
+        """Create one from ``SUPABASE_URL`` and ``SUPABASE_SECRET_KEY`` or ``SUPABASE_SERVICE_ROLE_KEY``.
 
-        They are looked for in the environment, ``.env.local`` and ``.env``.
+        Reads the environment, then ``.env.local``, then ``.env``. Raises ``ApiKeyError`` if one is missing.
         """
         url = look_up(URL_VARIABLE, directory=directory)
         key = look_up(*KEY_VARIABLES, directory=directory)
@@ -70,17 +69,17 @@ class DataApi:
 
     @property
     def project(self) -> str | None:
-        """The project's ref, where the URL is that of a hosted project."""
+        """The project's ref; None if the URL is not that of a hosted project."""
         found = _PROJECT.fullmatch(self.host)
         return found[1] if found else None
 
     @property
     def target(self) -> str:
-        """What may be shown of it."""
+        """The URL as text for people, without the key."""
         return f"{self.url.partition('://')[2]} (Data API)"
 
     def headers(self) -> dict[str, str]:
-        """What identifies us. Never to be printed."""
+        """The headers with the key. Never print them."""
         return self._key.headers()
 
     def scrub(self, text: bytes) -> bytes:
@@ -102,34 +101,35 @@ class DataApi:
 
 def _hint(reason: str) -> str:
     if "browser" in reason:
-        return f"This is for servers, and needs a key that must not leave them. {_WHERE}"
+        return f"usersync needs a server-side key: a secret key or the service_role key. {_WHERE}"
     if "database" in reason:
-        return "A database's address goes into SUPABASE_DB_URL, and needs no key."
+        return "Put a connection string into SUPABASE_DB_URL; it needs no key."
     return f"Use a secret key (sb_secret_…) or the service_role key of this project. {_WHERE}"
 
 
 def _checked_url(url: object, *, insecure_http: bool) -> SplitResult:
-    """The URL's parts; raises ``ApiKeyError``, which repeats no more of it than its host."""
+    """The URL's parts. Raises ``ApiKeyError``, which contains only the host of the URL."""
     if problem := url_problem(url):
         raise ApiKeyError(
             f"the project's URL {problem}",
-            hint="Expected https://<project-ref>.supabase.co, or the address of your own gateway. A "
-            "database's goes into SUPABASE_DB_URL.",
+            hint="Expected https://<project-ref>.supabase.co, or the URL of your own gateway. Put a "
+            "connection "
+            "string into SUPABASE_DB_URL.",
         )
     parts = urlsplit(str(url).strip())
     if parts.scheme == "http" and plain_http_is_refused(parts.hostname or "", insecure_http=insecure_http):
         raise ApiKeyError(
             f"the project's URL {_PLAIN_HTTP}",
-            hint="Use https://, or pass insecure_http=True if the network is yours.",
+            hint="Use https://. In a trusted network, pass insecure_http=True.",
         )
     return parts._replace(netloc=parts.netloc.lower())
 
 
-_PLAIN_HTTP = "begins with http://: everybody on the way could read the key"
+_PLAIN_HTTP = "begins with http://, which would send the key unencrypted"
 
 
 def plain_http_problem(url: str) -> str | None:
-    """Why a URL that can be read is refused without ``insecure_http``; None if it is not."""
+    """Why a valid URL requires ``insecure_http``; None if it does not."""
     parts = urlsplit(url.strip())
     return _PLAIN_HTTP if parts.scheme == "http" and is_public(parts.hostname or "") else None
 
@@ -144,16 +144,16 @@ def url_problem(url: object) -> str | None:
     return next((problem for problem, applies in _URL_PROBLEMS.items() if applies(parts, host or "")), None)
 
 
-#: In the order in which they are looked for.
+#: In the order in which they are read.
 _URL_PROBLEMS: dict[str, Callable[[SplitResult, str], bool]] = {
     "is empty": lambda parts, _: not any(parts),
-    "is the address of a database": lambda parts, _: parts.scheme.startswith("postgres"),
+    "is a connection string": lambda parts, _: parts.scheme.startswith("postgres"),
     "does not begin with https://": lambda parts, _: parts.scheme not in {"http", "https"},
     "has no host": lambda _, host: not host,
-    "holds a user, a password or characters that no host has": lambda parts, _: (
+    "contains a user, a password or characters that no host has": lambda parts, _: (
         re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", parts.netloc) is None
     ),
-    "holds more than an address": lambda parts, _: (
+    "contains more than a host and a path": lambda parts, _: (
         bool(parts.query or parts.fragment) or re.fullmatch(r"[A-Za-z0-9_./~-]*", parts.path) is None
     ),
     "is that of the dashboard": lambda _, host: host.removeprefix("www.") == "supabase.com",

@@ -1,8 +1,8 @@
-"""What is sent, when it is sent again, and when it is given up. No input or output of its own.
+"""Requests, retries and time limits of the Data API. No input or output.
 
-Everything may be sent again: each of our functions can be called twice without harm. Users are brought in
-line with what the auth server's table holds, events are stored once by their ids, a reconciling run keeps its
-place and its id is the caller's. So a reply that was lost, or a gateway that was busy, is no reason to fail.
+Every request may be repeated, because usersync's functions are idempotent: users are synced with the auth
+server's table, events are stored once by their ids, and a run has the caller's id and stores its position. So
+a request is retried after a lost reply or a busy gateway.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ T = TypeVar("T")
 ATTEMPTS = 4
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
-# Of a call's time, what one attempt may take: enough for the eight seconds that Supabase gives a statement,
-# and not so much that a connection that has gone silent leaves none for another.
+# One attempt may take this share of a call's time: more than the eight seconds that Supabase allows a
+# statement, and little enough for a second attempt if a connection does not respond.
 _SHARE = 0.4
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, and how many seconds may pass until its reply has arrived whole."""
+    """One request. ``timeout`` is the number of seconds until its complete reply."""
 
     method: str
     path: str
@@ -43,7 +43,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Yields what is to be sent or waited for, is sent the reply, and returns what came of it.
+#: A generator that yields requests and pauses, is sent the replies, and returns the result.
 Exchange = Generator[Request | Pause, Reply | NoReply | None, T]
 
 
@@ -55,9 +55,8 @@ def ask(
     *,
     read: Callable[[Reply, str], T],
 ) -> Exchange[T]:
-    """Send a request until there is an answer, and return what ``read`` makes of it.
-
-    Raises ``Refusal``.
+    """Send a request until there is an answer, and return the result of ``read`` for it. Raises
+    ``Refusal``.
     """
     began = time.monotonic()
     deadline = began + api.timeout
@@ -66,9 +65,9 @@ def ask(
             method, path, min(api.timeout * _SHARE, max(0.01, deadline - time.monotonic())), body
         )
         try:
-            return heard(api, reply, read, time.monotonic() - began)
+            return read_reply(api, reply, read, time.monotonic() - began)
         except Refusal as refusal:
-            # Who says 0, or a time that has passed, is not to be asked without any pause.
+            # Retry-After may be 0 or in the past. There is a pause all the same.
             pause = max(_pause(number), refusal.wait or 0.0)
             if not refusal.again or number >= ATTEMPTS or time.monotonic() + pause >= deadline:
                 raise
@@ -76,8 +75,10 @@ def ask(
     raise AssertionError("unreachable")
 
 
-def heard(api: DataApi, reply: Reply | NoReply | None, read: Callable[[Reply, str], T], seconds: float) -> T:
-    """What ``read`` makes of a reply, for which ``seconds`` were waited; raises ``Refusal``."""
+def read_reply(
+    api: DataApi, reply: Reply | NoReply | None, read: Callable[[Reply, str], T], seconds: float
+) -> T:
+    """The result of ``read`` for a reply that arrived after ``seconds``. Raises ``Refusal``."""
     if isinstance(reply, Reply):
         return read(reply, api.host)
     reason, passing = (reply.reason, reply.passing) if reply else ("nothing was sent", False)
@@ -87,7 +88,9 @@ def heard(api: DataApi, reply: Reply | NoReply | None, read: Callable[[Reply, st
 
 
 def _pause(number: int) -> float:
-    """Longer each time, and never the same, so that many clients do not come back at once."""
+    """The seconds until the next attempt. They grow, and are random, so that clients do not retry
+    together.
+    """
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**number) * random.uniform(0.5, 1)  # noqa: S311
 
 
@@ -98,12 +101,12 @@ def call_function(api: DataApi, function: str, arguments: Mapping[str, Any]) -> 
 
 
 def rpc_path(function: str) -> str:
-    """Where the Data API has a function."""
+    """The path of a function in the Data API."""
     return f"/rest/v1/rpc/{function}"
 
 
 def run_over_api(operation: Steps[T], api: DataApi) -> Exchange[T]:
-    """Drive ``operation`` to its end and return its result; raises ``UsersyncError``."""
+    """Run ``operation`` and return its result. Raises ``UsersyncError``."""
     try:
         step = next(operation)
         while True:
@@ -120,7 +123,7 @@ def run_over_api(operation: Steps[T], api: DataApi) -> Exchange[T]:
                 answer = yield from call_function(api, step.function, step.arguments)
             except Refusal as refusal:
                 refused = refusal.error
-            # Outside of the block above, so that the one error does not drag the other along.
+            # Outside of the block above, so that Refusal does not become the context of the error.
             step = operation.throw(refused) if refused is not None else operation.send([{"answer": answer}])
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
@@ -130,6 +133,6 @@ def run_over_api(operation: Steps[T], api: DataApi) -> Exchange[T]:
 
 def _needs_database() -> NeedsDatabaseError:
     return NeedsDatabaseError(
-        "this needs a connection to the database, and there is only the Data API",
+        "this requires a database connection, and the client uses the Data API",
         hint="Set SUPABASE_DB_URL, or pass --dsn.",
     )

@@ -1,7 +1,7 @@
-"""Sends and receives, with httpx. Nothing else imports it.
+"""Sends and receives with httpx. No other module imports httpx.
 
-Written once, for asyncio: there a deadline holds whatever the other side does, a byte a minute included, and
-giving up closes the connection. Who calls from blocking code waits for a thread that runs an event loop.
+The code is for asyncio only, because there a time limit also ends a connection on which the server sends one
+byte a minute. Blocking callers wait for a thread that runs an event loop.
 """
 
 from __future__ import annotations
@@ -37,19 +37,18 @@ _CONNECT_S = 10.0
 
 _CONNECTIONS = 32  # as many as a run may have workers
 
-#: What is known of httpx's and the system's words, and that waiting changes nothing about it.
+#: Messages of httpx and the system for errors that a retry cannot fix.
 _LASTING = re.compile(r"CERTIFICATE|certificate|WRONG_VERSION|unsupported protocol", re.IGNORECASE)
 
 
 class Wire:
-    """Connections to one Data API.
-
-    Those of an event loop that is no more are left; another loop has its own.
+    """Connections to one Data API. Each event loop has its own; those of an ended event loop are
+    abandoned.
     """
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        # At once, for it may raise.
+        # Here rather than at the first request, so that errors are raised early.
         self._client = _client(api)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scrub = api.scrub
@@ -62,7 +61,7 @@ class Wire:
         return self._client
 
     async def send(self, request: Request) -> Reply | NoReply:
-        """Exchange one request for its reply, in which no key is. Raises nothing but what cancels it."""
+        """Send one request and return its reply, with the key removed. Raises only on cancellation."""
         try:
             async with asyncio.timeout(request.timeout):
                 return await self._exchange(request)
@@ -72,7 +71,7 @@ class Wire:
             pass
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
             return self._no_reply(error)
-        # Anew: the first one's traceback runs through frames that hold the headers.
+        # A new exception: the traceback of the first one has frames with the headers.
         raise asyncio.CancelledError
 
     async def _exchange(self, request: Request) -> Reply | NoReply:
@@ -81,7 +80,7 @@ class Wire:
         ) as response:
             headers = {name.lower(): self._clean(value) for name, value in response.headers.items()}
             if headers.get("content-encoding", "identity") != "identity":
-                return NoReply("it compresses what it was asked not to", passing=False)
+                return NoReply("its reply is compressed, against the request", passing=False)
             parts, size = [], 0
             async for part in response.aiter_raw():
                 parts.append(part)
@@ -113,7 +112,7 @@ def _client(api: DataApi) -> httpx.AsyncClient:
             headers={
                 **api.headers(),
                 "accept": "application/json",
-                # What is not compressed cannot be a bomb.
+                # Without compression, a reply cannot be a decompression bomb.
                 "accept-encoding": "identity",
                 "content-type": "application/json",
                 "content-profile": "public",
@@ -122,23 +121,23 @@ def _client(api: DataApi) -> httpx.AsyncClient:
             timeout=httpx.Timeout(None, connect=_CONNECT_S),
             limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=30),
             follow_redirects=False,
-            # Without TLS it is this machine that is called (see api.py), and a proxy would be given the key.
+            # Without TLS the host is this machine (see api.py), and a proxy would receive the key.
             trust_env=api.url.startswith("https:"),
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
         problem = _without_login(str(error))
     raise SettingsError(
-        f"HTTPS cannot be used here: {problem}", hint="Look at HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE."
+        f"HTTPS is not available: {problem}", hint="Check HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE."
     )
 
 
 def _without_login(text: str) -> str:
-    """Without what stands before the @ of a URL."""
+    """A URL without the part before the @."""
     return re.sub(r"//[^@/\s]*@", "//", text)
 
 
 def _innermost(error: BaseException) -> str:
-    """What went wrong at the bottom: "all connection attempts failed" is no reason."""
+    """The innermost error: "all connection attempts failed" does not say why."""
     said, seen = str(error), error.__cause__ or error.__context__
     while seen is not None:
         seen = seen.exceptions[0] if isinstance(seen, BaseExceptionGroup) else seen
@@ -148,7 +147,7 @@ def _innermost(error: BaseException) -> str:
 
 
 async def drive_async(exchange: Exchange[T], wire: Wire) -> T:
-    """Drive an exchange to its end and return what came of it."""
+    """Run an exchange and return its result."""
     reply: Reply | NoReply | None = None
     try:
         while True:
@@ -165,7 +164,7 @@ async def drive_async(exchange: Exchange[T], wire: Wire) -> T:
 
 
 class BlockingWire:
-    """``Wire`` for code that blocks; from any thread, and from a forked process, which has its own."""
+    """``Wire`` for blocking code. Safe to use from threads; a forked process opens its own connections."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
@@ -176,7 +175,7 @@ class BlockingWire:
         self._pid = 0
 
     def drive(self, exchange: Exchange[T]) -> T:
-        """Drive an exchange to its end in this thread, and return what came of it. Blocks."""
+        """Run an exchange and return its result. Blocks."""
         reply: Reply | NoReply | None = None
         try:
             while True:
@@ -201,7 +200,7 @@ class BlockingWire:
                 self._wire = Wire(self._api)
                 self._loop = asyncio.new_event_loop()
                 self._pid = os.getpid()
-                # A daemon: whoever forgets to close this is not kept from ending.
+                # A daemon thread, so that a program that does not call close() can end.
                 self._thread = threading.Thread(
                     target=self._loop.run_forever, name="usersync-http", daemon=True
                 )
@@ -209,7 +208,7 @@ class BlockingWire:
             return self._loop, self._wire
 
     def close(self) -> None:
-        """Close the connections and end the thread; another call opens others."""
+        """Close the connections and end the thread. The next call opens new ones."""
         with self._lock:
             loop, wire, self._loop, self._wire = self._loop, self._wire, None, None
         if loop is None or wire is None or self._pid != os.getpid():
@@ -226,6 +225,6 @@ def _wait_for(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
     try:
         return future.result()
     except BaseException:
-        # Ctrl-C, most likely: nobody waits for the answer any more.
+        # Probably Ctrl-C: the answer is not needed any more.
         future.cancel()
         raise

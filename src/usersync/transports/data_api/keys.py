@@ -1,11 +1,10 @@
-"""The kinds of key that a Supabase project has, and why one will not do.
+"""The kinds of API key of a Supabase project, and why a key is not usable.
 
-A secret key (``sb_secret_…``) is no JWT: it goes into the header ``apikey`` and nowhere else, and the gateway
-refuses it as a Bearer token. The older ``service_role`` key is a JWT and goes into both.
+A secret key (``sb_secret_…``) is not a JWT: it belongs in the header ``apikey`` only, and the gateway rejects
+it as a Bearer token. The older ``service_role`` key is a JWT and belongs in both headers.
 Source: Supabase's guide "Understanding API keys".
 
-Nothing here raises while it has a key in its hands, and nobody else is given one as plain text: what a frame
-holds, a traceback may show.
+No function raises while a local variable contains a key, because tracebacks may show local variables.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from typing import Any, NoReturn
 
 _SECRET, _JWT = "a secret key", "a service_role key"
 
-# In the order in which they are tried.
-_STRANGERS = (
+# Unusable keys, in the order of the checks.
+_UNUSABLE = (
     (r"\A\Z", "it is empty"),
-    (r"(?s)\A.{8192}", "it is longer than any key is"),
-    (r"(?i)your[-_ ]|<.*>|\[.*\]|\.\.\.|…", "it is still the placeholder of an example"),
-    (r"\Asb_publishable_", "it is a publishable key, which everybody's browser has"),
-    (r"\A(sbp_|sbat_)", "it is an access token for Supabase's own management API"),
-    (r"\Apostgres(ql)?://", "it is the address of a database"),
+    (r"(?s)\A.{8192}", "it is too long for a key"),
+    (r"(?i)your[-_ ]|<.*>|\[.*\]|\.\.\.|…", "it is a placeholder"),
+    (r"\Asb_publishable_", "it is a publishable key, which every browser has"),
+    (r"\A(sbp_|sbat_)", "it is an access token for Supabase's management API"),
+    (r"\Apostgres(ql)?://", "it is a connection string"),
     (r"\Ahttps?://", "it is a URL"),
     (
         r"[^A-Za-z0-9_.=-]",
-        "it holds characters that no key has: was it copied whole, and nothing else with it?",
+        "it contains characters that no key has: copy the whole key and nothing else",
     ),
     (r"\Asb_secret_.{0,9}\Z", "it is cut off"),
 )
 
 
 class Key:
-    """An API key that no ``repr`` shows and no pickle takes along."""
+    """An API key that is not shown by ``repr`` and cannot be pickled."""
 
     __slots__ = ("_text",)
 
@@ -47,24 +46,24 @@ class Key:
 
     @property
     def kind(self) -> str:
-        """What it is called: ``a secret key`` or ``a service_role key``."""
+        """The kind of key: ``a secret key`` or ``a service_role key``."""
         return _SECRET if self._text.startswith("sb_secret_") else _JWT
 
     def headers(self) -> dict[str, str]:
-        """The headers that this kind of key goes into."""
+        """The request headers for this kind of key."""
         headers = {"apikey": self._text}
         if self.kind == _JWT:
             headers["authorization"] = f"Bearer {self._text}"
         return headers
 
     def scrub(self, text: bytes) -> bytes:
-        """``text`` without the key, which a server may throw back at us."""
+        """``text`` without the key, because a server's reply may contain it."""
         return text.replace(self._text.encode(), b"[key]") if self._text else text
 
     def why_not(self, project: str | None) -> str | None:
-        """Why it cannot be used for this project; None if it can. Asks nobody."""
+        """Why the key cannot be used for this project; None if it can. Sends no request."""
         text = self._text
-        for pattern, reason in _STRANGERS:
+        for pattern, reason in _UNUSABLE:
             if re.search(pattern, text):
                 return reason
         if text.startswith("sb_secret_"):
@@ -78,7 +77,7 @@ class Key:
         return "<key>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not to be pickled; make the client anew where it is needed")
+        raise TypeError("an API key cannot be pickled; create a client in each process")
 
     def __copy__(self) -> Key:
         return self
@@ -88,7 +87,7 @@ class Key:
 
 
 def _claims(text: str) -> dict[str, Any] | None:
-    """What a JWT says of itself. Not verified: that is for the server, which has the means."""
+    """The claims of a JWT. The signature is not verified; the server does that."""
     parts = text.split(".")
     if len(parts) != 3:  # noqa: PLR2004 - header, claims, signature
         return None
@@ -104,9 +103,9 @@ def _why_not_claims(claims: dict[str, Any], project: str | None) -> str | None:
     if claims.get("sub") or role == "authenticated":
         return "it is the token of a signed-in user"
     if role == "anon":
-        return "it is the anon key, which everybody's browser has"
+        return "it is the anon key, which every browser has"
     if role != "service_role":
-        return "it is a JWT for another role than service_role"
+        return "it is a JWT for a role other than service_role"
     if project and isinstance(ref, str) and ref != project:
         return f"it is the key of another project ({ref[:40]}), and the URL is that of {project}"
     if isinstance(expires, int | float) and expires <= time.time():

@@ -1,7 +1,7 @@
-"""Connecting and closing that no fork can come between.
+"""Prevents a fork while another thread connects or closes.
 
-A child that is born while another thread is inside libpq or SQLite, and has one of their locks or OpenSSL's,
-would wait for that lock for ever.
+A child process that was forked while another thread held a lock of libpq, SQLite or OpenSSL would wait for
+that lock for ever.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Held by a thread while it is inside SQLite or libpq, and by a thread that forks. Never held while it
-#: waits for the network.
+#: Held by a thread that runs code of SQLite or libpq, and by a thread that forks. Never held during a wait
+#: for the network.
 gate = threading.RLock()
 
 
 class GatedConnection(psycopg.Connection[Any]):
-    """A connection whose connecting and closing a fork waits for."""
+    """A connection that holds the gate while it connects or closes, so that a fork waits."""
 
     @classmethod
     def _connect_gen(cls, *arguments: Any, **options: Any) -> Generator[Any, Any, Any]:
@@ -36,7 +36,7 @@ class GatedConnection(psycopg.Connection[Any]):
 
 
 class GatedAsyncConnection(psycopg.AsyncConnection[Any]):
-    """The same for asyncio."""
+    """``GatedConnection`` for asyncio."""
 
     @classmethod
     def _connect_gen(cls, *arguments: Any, **options: Any) -> Generator[Any, Any, Any]:
@@ -44,7 +44,7 @@ class GatedAsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 def _gated(steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """The same steps. The gate is shut while one is taken, and open while the next is waited for."""
+    """Run the steps. The gate is held during each step, and released between two steps."""
     ready = None
     try:
         while True:
