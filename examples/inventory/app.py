@@ -3,13 +3,13 @@
 ============== ================= ============================================================================
 operation      recorded with     because
 ============== ================= ============================================================================
-create_product ``record``        it was committed; whatever the log's state, the caller is not to wait for it
-report_count   ``record``        a shelf is counted while the database is away, too
-adjust_stock   ``record_in``     the stock and the event that explains it commit together, or neither does
-delete_product ``action``        who tried and was refused is as interesting as who succeeded
+create_product ``record``        the change is committed; the caller does not wait for the log
+report_count   ``record``        works while the database is unavailable
+adjust_stock   ``record_in``     the stock and its event commit together, or neither does
+delete_product ``action``        refused attempts are recorded, too
 ============== ================= ============================================================================
 
-Who is acting is said once, around all of it: ``with audit.context(actor_id=user.id): …``
+The actor is set once, around all operations: ``with audit.context(actor_id=user.id): …``
 """
 
 from __future__ import annotations

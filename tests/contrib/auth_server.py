@@ -1,4 +1,4 @@
-"""An auth server's side of tokens: it signs them as GoTrue does, and publishes its keys over HTTP."""
+"""An auth server that signs tokens as GoTrue does, and publishes its keys over HTTP."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Key:
 
 
 class AuthServer:
-    """``answer`` is what a request for the keys is answered with; None holds the request until the end."""
+    """``answer`` is the response to a request for the keys; None holds the request until the end."""
 
     def __init__(self) -> None:
         self.key = Key()
@@ -71,7 +71,7 @@ class AuthServer:
         return self.key
 
     def claims(self, user_id: UUID | None = None, **changed: Any) -> dict[str, Any]:
-        """The claims of an access token of GoTrue's; those given as None are left out."""
+        """The claims of an access token of GoTrue, without those given as None."""
         now = int(time.time())
         claims = {
             "iss": self.issuer,
@@ -98,7 +98,7 @@ class AuthServer:
         return jwt.encode(claims, signer.private, signer.algorithm, headers={"kid": signer.id})
 
     def shared_token(self, user_id: UUID | None = None, *, secret: str = SECRET, **changed: Any) -> str:
-        """A token of a project that signs with a shared secret; hosted ones name a key all the same."""
+        """A token of a project that signs with a shared secret; on the platform it has a key id, too."""
         claims = self.claims(user_id, **changed)
         return jwt.encode(claims, secret, "HS256", headers={"kid": "k3YsXyZ"})
 
@@ -125,7 +125,7 @@ class AuthServer:
                 self.wfile.write(content)
 
             def log_message(self, *_: Any) -> None:
-                """A test's output is the test's."""
+                """Log nothing into the test's output."""
 
         return Handler
 

@@ -1,4 +1,4 @@
-"""An auth server that signs tokens, and a database with usersync in it, as a web application sees them."""
+"""An auth server that signs tokens, and a database with usersync, for web applications."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def auth_server() -> Iterator[AuthServer]:
 
 @dataclass(frozen=True)
 class Backend:
-    """A project: its database, who owns it, and its auth server, which has two sides."""
+    """A project: its database, its owner's connection, and its auth server's statements and tokens."""
 
     database: SupabaseDatabase
     owner: psycopg.Connection[Any]
@@ -46,11 +46,11 @@ class Backend:
         return self.database.dsn()
 
     def sign_up(self) -> UUID:
-        """A user who has a row."""
+        """A user with a row."""
         return self.auth.sign_up_email()
 
     def sign_up_unseen(self) -> UUID:
-        """A user without a row, as a restore with triggers off leaves them."""
+        """A user without a row, as after a restore without triggers."""
         user_id = uuid4()
         with self.database.connect("supabase_admin") as superuser:
             superuser.execute("set session_replication_role = replica")
@@ -65,7 +65,7 @@ class Backend:
         return found.fetchone() is not None
 
     def bearer(self, user_id: UUID | None = None, **claims: Any) -> dict[str, str]:
-        """The header of a request of this user's."""
+        """The headers of a request of this user."""
         return {"Authorization": f"Bearer {self.tokens.token(user_id or self.sign_up(), **claims)}"}
 
     def events(self) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def audit(backend: Backend, tmp_path: Path) -> Iterator[AuditLog]:
 
 @pytest.fixture
 def events(audit: AuditLog, backend: Backend) -> Callable[[], list[dict[str, Any]]]:
-    """What was recorded, once it is in the database."""
+    """The events, once they are in the database."""
 
     def read() -> list[dict[str, Any]]:
         assert audit.flush()
@@ -119,7 +119,7 @@ def _eventually() -> Callable[..., Any]:
 
 @pytest.fixture
 def _tidy(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No thread outlives the test, and nothing below a warning is kept."""
+    """No thread outlives the test, and only warnings are kept."""
     caplog.set_level(logging.WARNING, "usersync")
     yield
     ours = {"usersync-audit", "usersync-background"}

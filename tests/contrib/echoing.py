@@ -1,4 +1,4 @@
-"""Applications that answer with the audit context of their request, to be run by real servers."""
+"""Applications that answer with the audit context of their request, for real servers."""
 
 from __future__ import annotations
 

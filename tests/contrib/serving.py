@@ -1,4 +1,4 @@
-"""A web application in a process of its own, behind a socket that outlives it."""
+"""A web application in a separate process, behind a socket that outlives it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Served:
-    """``module:app`` of a directory, served by uvicorn; started when it is entered, and as often as wanted.
+    """``module:app`` of a directory, served by uvicorn; can be started repeatedly.
 
-    The listening socket is the test's: a client that comes while no worker is there waits for the next one,
-    as it does behind a supervisor.
+    The test owns the listening socket: a client that connects while no worker runs waits for the next one, as
+    behind a supervisor.
     """
 
     def __init__(self, directory: Path, app: str, environment: dict[str, str], *options: str) -> None:
@@ -40,7 +40,7 @@ class Served:
         )
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait; returns how the process ended."""
+        """Send a signal and wait; returns the exit code."""
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(by)
@@ -59,7 +59,7 @@ class Served:
 
 
 def environment(backend: Any, home: Path) -> dict[str, str]:
-    """What an application finds in its environment."""
+    """The environment of the application."""
     return {
         "HOME": str(home),
         "SUPABASE_URL": backend.tokens.url,

@@ -1,4 +1,4 @@
-"""What docs/frameworks.md shows, run as it is shown; and that what it says is tested is."""
+"""The blocks of docs/frameworks.md, run as written; and the tests that the page names exist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Order(Base):
 
 @pytest.fixture
 def shown(backend, monkeypatch, tmp_path):
-    """A module with the first piece of Python of a section in it."""
+    """A module with the first Python block of a section."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_URL", backend.tokens.url)
     monkeypatch.setenv("SUPABASE_DB_URL", backend.dsn)

@@ -1,8 +1,7 @@
-"""No request has anything of another one's context, though a server handles both on one connection.
+"""Requests on one connection do not share their contexts.
 
-A proxy keeps connections open and sends requests of all clients over them. uvicorn starts a request inside of
-the context of the one before it: where requests are pipelined, and after an upload for which it had to stop
-reading.
+A proxy keeps connections open and sends requests of all clients over them. uvicorn starts a request inside
+the context of the previous one if requests are pipelined, or after an upload for which it stopped reading.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ UPLOAD = b"x" * 400_000
 
 @contextmanager
 def served(command: tuple[str, ...], home: Path) -> Iterator[tuple[str, int]]:
-    """The address at which a server serves. The listening socket is the test's."""
+    """The host and port of a server. The test owns the listening socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
         environment = {
@@ -79,7 +78,7 @@ def request(actor: str | None = None, body: bytes = b"") -> bytes:
 
 
 def answers(connection: socket.socket, count: int) -> list[dict[str, Any]]:
-    """The next answers on a connection; one file object, so that nothing that was read ahead is lost."""
+    """The next answers on a connection; one file object, so that no buffered data is lost."""
     found = []
     with connection.makefile("rb") as stream:
         for _ in range(count):
@@ -138,7 +137,7 @@ def behind_nginx(address: tuple[str, int], home: Path) -> Iterator[Path]:
 
 
 def is_served(path: Path) -> bool:
-    """Whether somebody listens: the file of a socket is there a moment earlier."""
+    """Whether a server listens: the socket's file exists a moment earlier."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
 
@@ -152,10 +151,10 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 
 @pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
-def test_clients_of_a_proxy_are_told_apart(tmp_path, command):
+def test_clients_of_a_proxy_have_their_own_contexts(tmp_path, command):
     with (
         served(command, tmp_path) as address,
-        # Not tmp_path: the path of a socket has room for a hundred characters.
+        # Not tmp_path: the path of a socket has at most about a hundred characters.
         tempfile.TemporaryDirectory(prefix="usersync-") as home,
         behind_nginx(address, Path(home)) as proxy,
     ):
@@ -175,7 +174,7 @@ def through(proxy: Path, sent: bytes) -> dict[str, Any]:
     return context
 
 
-def test_a_request_after_an_upload_is_nobodys(connection):
+def test_a_request_after_an_upload_is_anonymous(connection):
     connection.sendall(request("ada", UPLOAD))
     (first,) = answers(connection, 1)
     assert first["actor_id"] == "ada"
@@ -191,7 +190,7 @@ def test_a_request_after_an_upload_is_nobodys(connection):
     assert len(seen) == 4
 
 
-def test_pipelined_requests_are_told_apart(connection):
+def test_pipelined_requests_have_their_own_contexts(connection):
     connection.sendall(request("ada") + request() + request("bob") + request())
     found = answers(connection, 4)
     assert [context.get("actor_id") for context in found] == ["ada", None, "bob", None]

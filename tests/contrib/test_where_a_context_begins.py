@@ -42,7 +42,7 @@ def answer_wsgi(_: Any, start_response: Any) -> list[bytes]:
 
 
 def naming(app: Any) -> Any:
-    """Something of the outer application's that knows who is asking before the mounted one is called."""
+    """A part of the outer application that names the actor before the mounted application is called."""
 
     def called(*arguments: Any) -> Any:
         assert amend({"actor_id": "bob", "tenant": "b"})
@@ -106,7 +106,7 @@ def test_a_mounted_application_of_wsgi_keeps_the_outer_context(sent):
 
 
 def assert_kept(sent_back: list[str], fields: dict[str, Any], sent: dict[str, str]) -> None:
-    """What the outer application has found out: the id that it made or took, the address, and the actor."""
+    """The outer application's context: the request id, the address and the actor."""
     assert sent_back == [fields["request_id"]]
     assert fields["request_id"] == "r-1" if sent.get("X-Request-ID") == "r-1" else UUID(fields["request_id"])
     assert (fields["actor_id"], fields["ip"], fields["metadata"]) == ("bob", "192.0.2.7", {"tenant": "b"})

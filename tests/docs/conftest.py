@@ -1,4 +1,4 @@
-"""A page of procedures, and where its blocks are run."""
+"""A page of procedures, and the project on which its blocks run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sync(database):
 
 @pytest.fixture
 def shell(database, server, monkeypatch, tmp_path):
-    """An empty directory, an environment that knows the database, and the server's own programs."""
+    """An empty directory, an environment with the connection string, and PostgreSQL's programs."""
     for variable in ("DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
@@ -58,7 +58,7 @@ def dumps(server):
 
 @pytest.fixture
 def there(cluster, regime):
-    """Another project, with nothing in it."""
+    """Another, empty project."""
     database = cluster.create(regime=regime)
     yield database
     cluster.drop(database)

@@ -1,7 +1,7 @@
 """Pages of procedures, run as they are written.
 
-The test of a procedure has the name of its heading. It sets the stage, runs the blocks in their order, and
-may look around or play somebody else's part between two of them.
+The test of a procedure has the name of its heading. It prepares the project, runs the blocks in their order,
+and may check results or act as another person between two blocks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TABLES = """
 """
 
 
-#: What an application closes, and opens for some. The last two are used by tables of other schemas.
+#: Privileges that an application revokes and grants. Tables of other schemas use the last two.
 CLOSED = """
     revoke all on public.orders from anon, authenticated, service_role;
     grant select on public.orders to authenticated;
@@ -73,7 +73,7 @@ CLOSED = """
 
 
 def privileges(database):
-    """Who may use which object in public and usersync, and what is granted on new ones."""
+    """The privileges on objects in public and usersync, and the default privileges."""
     schemas = ("public.", "usersync.", "public ", "usersync ")
     defaults = """
         select defaclrole::regrole::text, defaclnamespace::regnamespace::text, defaclobjtype, defaclacl::text
@@ -124,13 +124,13 @@ class Procedure:
     database: object
     server: AuthServer
     capsys: object
-    #: What stands in angle brackets on the page, and what it is here.
+    #: The placeholders in angle brackets on the page, with their values.
     names: dict = field(default_factory=dict)
-    #: The names that Python blocks use: the reader's own, and those of earlier blocks.
+    #: The names that Python blocks use: the reader's, and those of earlier blocks.
     python: dict = field(default_factory=dict)
 
     def run(self, count=None):
-        """Run the next blocks, or all that are left."""
+        """Run the next blocks, or all remaining ones."""
         for _ in range(len(self.blocks) if count is None else count):
             language, text = self.blocks.popleft()
             text = re.sub(r"<[\w-]+>", lambda name: str(self.names[name[0]]), text)
@@ -200,10 +200,10 @@ def record(database, user, **fields):
 
 @dataclass
 class Page(Procedure):
-    """A page that explains, block by block, run in a directory of its own.
+    """A page of explanations, run block by block in a new directory.
 
-    What a reader replaces is replaced: values of the environment by ``environment``, texts by ``names``.
-    Commands that install packages or run for long are checked without being run.
+    Texts that a reader replaces are replaced: values of the environment by ``environment``, others by
+    ``names``. Commands that install packages or run for long are checked, not run.
     """
 
     environment: dict = field(default_factory=dict)
@@ -225,7 +225,7 @@ class Page(Procedure):
     def usersync(self, line):
         if "--serve" in line:
             return self._until_it_serves(line)
-        # No terminal is here: the question is answered beforehand.
+        # There is no terminal: the question is answered beforehand.
         asks = r"^usersync (?:audit enable|apply|erase(?!.*--dry-run))\b"
         follows = r"^usersync audit tail\b"
         return super().usersync(re.sub(asks, r"\g<0> --yes", re.sub(follows, r"\g<0> --no-follow", line)))

@@ -54,7 +54,7 @@ def test_back_up(procedure, auth, database):
 
 @pytest.fixture
 def moved(pair, capsys, monkeypatch, tmp_path, request):
-    """A section of the page, on a pair of servers behind one address."""
+    """A section of the page, on two servers behind one connection string."""
     for variable in ("DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("SUPABASE_DB_URL", pair.dsn)
@@ -129,7 +129,7 @@ def restoring(shell):
 
 
 @pytest.mark.usefixtures("dumps")
-def test_a_restore_that_fails_is_given_up_with_apply(restoring, auth, postgres, database, capsys):
+def test_a_failed_restore_is_abandoned_with_apply(restoring, auth, postgres, database, capsys):
     restore = Procedure(restoring, database, None, capsys)
     before = auth.sign_up_email("before@example.com")
     record(database, before)

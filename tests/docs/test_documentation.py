@@ -21,11 +21,11 @@ CODES = {
 }
 
 
-#: Whoever takes the name on PyPI is installed by such a line. To be removed with the first release.
+#: Another owner of the name on PyPI could be installed by such a line. Remove this with the first release.
 INSTALLS = re.compile(r"(?:pip|uv pip|pipx|uv tool) (?:install|add) [^\n`#]*\busersync\b(?!\.)|uvx usersync")
 
 
-def test_nothing_tells_people_to_install_from_pypi_before_the_first_release():
+def test_no_page_installs_from_pypi_before_the_first_release():
     places = [*PAGES, *ROOT.glob("src/**/*.py"), *ROOT.glob("deploy/**/*.*"), *ROOT.glob("examples/**/*.*")]
     rule = "no text in this repository may tell users to `pip install usersync`"
     found = {
@@ -69,7 +69,7 @@ def test_the_tests_that_the_documentation_names_exist():
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that a page's headings have, as GitHub makes them."""
+    """The anchors of a page's headings, as on GitHub."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

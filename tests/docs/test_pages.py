@@ -1,7 +1,7 @@
-"""The pages that explain: every block is run in its order, in a directory of its own.
+"""Pages of explanations: every block runs in its order, in a new directory.
 
-The test of a page has its name. It sets the stage and plays the reader: what the page leaves to them (an
-id of a user, a table of theirs) is here.
+The test of a page has its name. It prepares the project and provides what the reader would: the id of a user,
+a table of the application.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def test_readme(page, database, postgres, monkeypatch):
     actions = "select action from public.audit_logs where source = 'app' order by 1"
     assert postgres.execute(actions).fetchall() == [("product.created",)]
 
-    # The longer way begins with another project, and with a file instead of a variable.
+    # The longer way begins with another project, and a file instead of a variable.
     assert page.usersync("usersync rollback --yes")[0] == 0
     postgres.execute("drop table public.users, public.audit_logs cascade")
     Path("usersync.toml").unlink()
@@ -159,7 +159,7 @@ def test_audit(page, database, postgres, superuser):
         page.run(1)
     assert page.python["audit"].flush()
     page.run(3)
-    # What follows is about a project with usersync's own table again.
+    # The rest is for a project with usersync's own table again.
     Path("usersync.toml").unlink()
     page.names["my_app"] = role = f"my_app_{uuid4().hex}"
     superuser.execute(f"create role {role}")

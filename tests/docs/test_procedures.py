@@ -135,7 +135,7 @@ def test_move_to_another_project(procedure, auth, postgres, there, monkeypatch):
 
 @pytest.fixture
 def paused(cluster, database):
-    """Nobody new gets in until the end of the block."""
+    """Refuse new sign-ups until the end of the block."""
 
     @contextmanager
     def paused():
@@ -200,7 +200,7 @@ RECIPE = """
 
 @pytest.fixture
 def bare(cluster):
-    """A project with a recipe, and without usersync."""
+    """A project with a hand-written trigger, without usersync."""
     database = cluster.create()
     with database.connect() as owner:
         owner.execute(RECIPE)

@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, links lead somewhere, a browser shows every page."""
+"""The documentation site: it builds without a warning, links work, a browser shows every page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built site; the builder leaves its cache beside what it reads."""
+    """The built site, from a copy: the builder writes its cache beside its sources."""
     place = tmp_path_factory.mktemp("site")
     shutil.copy(ROOT / "mkdocs.yml", place)
     shutil.copytree(ROOT / "docs", place / "docs")

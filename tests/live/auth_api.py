@@ -9,7 +9,7 @@ from uuid import UUID
 
 import httpx
 
-#: What a server says that does not offer a way to sign up: by these the test is skipped, and says so.
+#: Errors of a server without this way to sign up: the test is skipped with this reason.
 NOT_OFFERED = {
     "anonymous_provider_disabled",
     "email_address_invalid",
@@ -24,12 +24,12 @@ NOT_OFFERED = {
 
 
 class NotOfferedError(Exception):
-    """The server does not offer this, by its settings."""
+    """The settings of the server do not allow this."""
 
 
 @dataclass
 class AuthApi:
-    """``url`` is where the auth server's own paths begin. Remembers who was made, to be cleaned up."""
+    """``url`` is the auth server's base URL. Keeps the ids of the created users for the cleanup."""
 
     url: str
     admin_key: str
@@ -47,7 +47,7 @@ class AuthApi:
         return self._ask("GET", "/settings", self._public())
 
     def sign_up(self, **fields: Any) -> dict[str, Any]:
-        """The session, or the user where the address has to be confirmed first; ``{}`` is anonymous."""
+        """The session, or the user if the e-mail has to be confirmed first; ``{}`` is anonymous."""
         return self._made(self._ask("POST", "/signup", self._public(), fields))
 
     def sign_in(self, **fields: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class AuthApi:
         return self._made(self._ask("POST", "/admin/users", self._admin(), fields))
 
     def generate_link(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Makes the user whom the link is for, and sends no mail."""
+        """Creates the user of the link, and sends no mail."""
         return self._made(self._ask("POST", "/admin/generate_link", self._admin(), {"type": kind, **fields}))
 
     def update(self, user_id: UUID, **fields: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class AuthApi:
         return f"usersync-live-{secrets.token_hex(6)}@{self.domain}"
 
     def number(self) -> str:
-        # 555-01xx is set aside for fiction; the rest tells one run from another.
+        # 555-01xx is reserved for fiction; the other digits differ for each run.
         return f"1555{secrets.randbelow(10**7):07}"
 
     def _made(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -101,5 +101,5 @@ class AuthApi:
 
 
 def _headers(key: str) -> dict[str, str]:
-    # The keys of today are no tokens: they go into a header of their own and nowhere else.
+    # The current keys are not tokens: they are sent only in their own header.
     return {"apikey": key} if key.startswith("sb_") else {"apikey": key, "Authorization": f"Bearer {key}"}

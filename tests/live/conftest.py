@@ -1,6 +1,6 @@
-"""A real project, from the outside. Nothing here runs unless ``make live`` asks for it.
+"""A real project. Runs only with ``make live``.
 
-Where usersync is not there yet, it is installed, and taken back at the end. Who was signed up is deleted.
+If usersync is not installed, it is installed, and removed at the end. Users created by the tests are deleted.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _key() -> str | None:
 
 @dataclass
 class Live:
-    """The project: its auth server, its database, and usersync in it."""
+    """The project: its auth server, its database, and usersync."""
 
     auth: AuthApi
     postgres: psycopg.Connection[Any]
@@ -75,7 +75,7 @@ class Live:
     settings: Settings
 
     def row(self, user_id: UUID) -> dict[str, Any] | None:
-        """The user's row, with ``written_by``, the transaction that wrote it."""
+        """The user's row, with ``written_by``: the transaction that wrote it."""
         statement = (
             f"select *, xmin::text as written_by from {self.settings.users_table.quoted} "
             f'where "{self.settings.key}" = %s'
@@ -84,14 +84,14 @@ class Live:
             return cursor.execute(statement, [user_id]).fetchone()
 
     def mirrored(self, user_id: UUID, source: str) -> Any:
-        """What the row has in the column that a field of ``auth.users`` is mapped to; None without one."""
+        """The row's value for a field of ``auth.users``; None if no column is mapped to it."""
         row = self.row(user_id)
         assert row is not None, f"{user_id} has no row"
         column = next((each.name for each in self.settings.columns if str(each.sources[0]) == source), None)
         return row[column] if column else None
 
     def maps(self, source: str) -> bool:
-        """Whether a column follows that field."""
+        """Whether a column mirrors that field."""
         return any(str(each.sources[0]) == source for each in self.settings.columns)
 
 
@@ -125,7 +125,7 @@ def live() -> Iterator[Live]:
 
 def _clean_up(auth: AuthApi, postgres: psycopg.Connection[Any], settings: Settings) -> None:
     for user_id in auth.made:
-        # Some tests delete theirs.
+        # Some tests delete their user.
         if postgres.execute("select true from auth.users where id = %s", [user_id]).fetchone():
             auth.delete(user_id)
     with postgres.transaction():
@@ -139,7 +139,7 @@ def _clean_up(auth: AuthApi, postgres: psycopg.Connection[Any], settings: Settin
 
 @pytest.fixture
 def data_api() -> DataApi:
-    """The Data API, where there is one: an auth server alone has none before it."""
+    """The Data API, if the project has one."""
     if not os.environ.get("SUPABASE_URL"):
         pytest.skip("SUPABASE_URL is not set: there is no Data API")
     return DataApi(os.environ["SUPABASE_URL"], _key() or "")
@@ -147,7 +147,7 @@ def data_api() -> DataApi:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """What the server does not offer is skipped, with its own words."""
+    """Skip a test whose feature the server does not offer, with the server's message."""
     try:
         return (yield)
     except NotOfferedError as error:

@@ -1,4 +1,4 @@
-"""The whole product against a real auth server: who signs up there, and what becomes of them here."""
+"""usersync with a real auth server: sign-ups, changes, deletions, events, privileges."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def user(live):
 
 
 @pytest.mark.parametrize("way", SIGN_UPS)
-def test_whoever_signs_up_has_a_row(live, way):
+def test_a_new_user_has_a_row(live, way):
     user = SIGN_UPS[way](live.auth)["user"]
     user_id = UUID(user["id"])
     assert live.row(user_id) is not None
@@ -64,7 +64,7 @@ def test_a_sign_in_and_a_refresh_write_nothing(live, user):
     assert live.row(user_id) == before
 
 
-def test_what_changes_there_changes_here(live, user):
+def test_changes_of_the_user_are_copied(live, user):
     user_id, _ = user
     email = live.auth.address()
     live.auth.update(user_id, email=email, email_confirm=True, user_metadata={"full_name": "Ada King"})
@@ -85,7 +85,7 @@ def test_a_ban(live, user):
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_whoever_is_deleted_is_treated_by_the_policy(live, user, soft):
+def test_a_deletion_follows_the_settings(live, user, soft):
     user_id, email = user
     live.auth.delete(user_id, soft=soft)
     row = live.row(user_id)
@@ -97,13 +97,13 @@ def test_whoever_is_deleted_is_treated_by_the_policy(live, user, soft):
     if policy == "anonymize":
         assert email not in {str(value) for value in row.values()}
         assert not any("Lovelace" in str(value) for value in row.values())
-    # The address is free again, and belongs to somebody else.
+    # The e-mail is free again, and another user gets it.
     again = UUID(live.auth.create(email=email, password=PASSWORD, email_confirm=True)["user"]["id"])
     assert again != user_id
     assert live.row(again) is not None
 
 
-def test_a_row_that_was_lost_comes_back(live, user):
+def test_a_lost_row_is_created_again(live, user):
     user_id, _ = user
     before = live.row(user_id)
     live.postgres.execute(
@@ -115,7 +115,7 @@ def test_a_row_that_was_lost_comes_back(live, user):
     assert {**after, "written_by": None} == {**before, "written_by": None}
 
 
-def test_nothing_of_ours_differs_and_nobody_new_stands_in_the_ledger(live, user):
+def test_test_users_are_in_sync_without_new_failures(live, user):
     user_id, _ = user
     assert user_id not in {failure.user_id for failure in live.sync.failures()}
     assert live.sync.status().missing == 0
@@ -132,7 +132,7 @@ def recorded(live, event_id):
     ).fetchall()
 
 
-def test_events_arrive_and_survive_whoever_did_it(live, user, tmp_path):
+def test_events_remain_after_their_user_is_deleted(live, user, tmp_path):
     if not takes_events(live):
         pytest.skip("there is no audit log of usersync's")
     user_id, _ = user
@@ -145,7 +145,7 @@ def test_events_arrive_and_survive_whoever_did_it(live, user, tmp_path):
     assert actor == str(user_id)
 
 
-def test_the_data_api_does_the_same(live, user, data_api, tmp_path):
+def test_the_data_api(live, user, data_api, tmp_path):
     user_id, _ = user
     with UserSync(data_api) as sync:
         assert sync.user_exists(user_id)
@@ -169,7 +169,7 @@ def test_the_data_api_does_the_same(live, user, data_api, tmp_path):
         ("ensure_user_exists", {"user_id": "00000000-0000-0000-0000-000000000000"}),
     ],
 )
-def test_nobody_gets_in(live, user, data_api, who, call, arguments):  # noqa: PLR0917 - fixtures
+def test_anon_and_authenticated_are_refused(live, user, data_api, who, call, arguments):  # noqa: PLR0917 - fixtures
     public = os.environ.get("SUPABASE_PUBLISHABLE_KEY") or os.environ.get("SUPABASE_ANON_KEY")
     if not public:
         pytest.skip("needs SUPABASE_PUBLISHABLE_KEY or SUPABASE_ANON_KEY")
@@ -198,14 +198,14 @@ def test_a_public_key_is_refused_before_anything_is_sent(data_api):
         type(data_api)(data_api.url, public)
 
 
-def test_the_doctor_finds_no_problem(live):
-    # The order of the columns is not remembered in the database, so texts are not compared.
+def test_doctor_finds_no_problem(live):
+    # The database does not store the order of the columns, so texts are not compared.
     checks = run(doctor.examine(live.settings, order_known=False), live.postgres)
     assert [check for check in checks if check.status == "problem"] == []
 
 
-def test_how_long_a_sign_up_takes_is_for_people_to_read(live, record_property):
-    """No limit is asserted: the network is between us. The figure is in the report."""
+def test_report_the_time_of_a_sign_up(live, record_property):
+    """No limit is asserted, because the time includes the network."""
     began = time.perf_counter()
     live.auth.create(email=live.auth.address(), password=PASSWORD)
     record_property("sign_up_seconds", round(time.perf_counter() - began, 3))

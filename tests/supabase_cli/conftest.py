@@ -1,4 +1,4 @@
-"""The real Supabase CLI, from npm, in a project folder of its own."""
+"""The real Supabase CLI, from npm, in a new project folder."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SupabaseProject:
-    """A project folder, and the command in it. Nothing needs Docker or an account."""
+    """A project folder and its command. Needs neither Docker nor an account."""
 
     command: str
     folder: Path
 
     def __call__(self, *arguments: str, at: SupabaseDatabase | None = None) -> str:
-        """Run the command, against a database if one is named; returns what it printed."""
+        """Run the command, with a database if one is named; returns its output."""
         remote = [f"--remote={self.url(at)}"] if at else []
         done = subprocess.run(
             [self.command, *arguments, *remote, "--yes"],
@@ -39,18 +39,18 @@ class SupabaseProject:
         return done.stdout
 
     def usersync(self, *arguments: str) -> str:
-        """Run ours in the same folder."""
+        """Run usersync in the same folder."""
         return subprocess.run(
             [sys.executable, "-m", "usersync", *arguments],
             cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 
     def url(self, database: SupabaseDatabase) -> str:
-        """The address in the form that the CLI reads: it insists on TLS otherwise."""
+        """The connection string for the CLI, without which it requires TLS."""
         return database.dsn() + "?sslmode=disable"
 
     def advice(self, at: SupabaseDatabase) -> list[dict[str, Any]]:
-        """What the advisors say, of any kind and from the lowest level on."""
+        """All findings of the advisors, from the lowest level on."""
         out = self("db", "advisors", "--level", "info", "--output-format", "json", at=at)
         return json.loads(out)["results"]
 

@@ -1,4 +1,4 @@
-"""What ``usersync sql --supabase`` writes, in the hands of the real Supabase CLI."""
+"""The migration of ``usersync sql --supabase``, with the real Supabase CLI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from usersync.testing.install import install
 
 @pytest.fixture
 def pushed(supabase, database):
-    """The database, with usersync in it by the CLI's hand."""
+    """The database, with usersync installed by the CLI."""
     supabase.usersync("sql", "--supabase")
     supabase("db", "push", at=database)
     return database
@@ -28,7 +28,7 @@ def pushed(supabase, database):
 
 @contextmanager
 def another(cluster, settings):
-    """Another database, with usersync in it by our own hand."""
+    """Another database, with usersync installed by usersync."""
     database = cluster.clone(cluster.template("supabase_old", regime="old"))
     install(database, settings)
     yield database
@@ -56,16 +56,16 @@ def test_the_history_has_what_the_folder_has(supabase, pushed):
     version = file.name.partition("_")[0]
     (line,) = (line for line in supabase("migration", "list", at=pushed).splitlines() if version in line)
     assert line.count(version) == 2, "in the folder and in the database"
-    # Another project's push would be refused if the history held what no folder has.
+    # A push would be refused if the history had a migration that the folder lacks.
     assert supabase("db", "push", "--dry-run", at=pushed).count(version) == 0
 
 
 @pytest.mark.newest_server
-def test_usersync_writes_nothing_into_the_clis_history(supabase, applied):
+def test_usersync_does_not_write_to_the_migration_history(supabase, applied):
     supabase.usersync("sql", "--supabase")
     with applied.connect("supabase_admin") as superuser, pytest.raises(psycopg.errors.UndefinedTable):
         superuser.execute("select from supabase_migrations.schema_migrations")
-    # And a push over our own installation changes nothing.
+    # A push over usersync's own installation changes nothing.
     supabase("db", "push", at=applied)
     planned = json.loads(supabase.usersync("plan", "--dsn", applied.dsn(), "--json"))
     assert planned["state"] == "up to date"
@@ -73,7 +73,7 @@ def test_usersync_writes_nothing_into_the_clis_history(supabase, applied):
 
 @pytest.mark.newest_server
 def test_both_ways_to_install_give_the_same_schema(supabase, pushed, applied, cluster):
-    # The history itself is the CLI's.
+    # The history belongs to the CLI.
     schemas = ("--schema", "public", "--schema", "usersync", "--schema", "auth")
     assert (
         supabase(
@@ -92,9 +92,9 @@ def test_both_ways_to_install_give_the_same_schema(supabase, pushed, applied, cl
 
 @pytest.mark.parametrize("regime", ["old", "new"])
 @pytest.mark.newest_server
-def test_the_advisors_have_nothing_to_say(supabase, pushed):
+def test_the_advisors_find_nothing(supabase, pushed):
     said = supabase.advice(pushed)
-    # Of a table that was made a moment ago no index has been used.
+    # The indexes of a new table have not been used yet.
     assert [each for each in said if each["name"] != "unused_index"] == []
     with pushed.connect("supabase_admin") as superuser:
         superuser.execute("create table public.open (id int primary key); grant all on public.open to anon")
@@ -102,7 +102,7 @@ def test_the_advisors_have_nothing_to_say(supabase, pushed):
 
 
 def test_the_linter_finds_nothing_in_our_functions(supabase, pushed, cluster):
-    """It needs plpgsql_check, which not every PostgreSQL has."""
+    """Requires plpgsql_check, which not every PostgreSQL has."""
     with pushed.connect("supabase_admin") as superuser:
         if not superuser.execute(
             "select true from pg_available_extensions where name = 'plpgsql_check'"
@@ -116,7 +116,7 @@ def test_the_linter_finds_nothing_in_our_functions(supabase, pushed, cluster):
     linted = json.loads(supabase("db", "lint", "--level", "warning", at=pushed))
     said = [(each["function"], issue["message"]) for each in linted for issue in each["issues"]]
     assert said.pop(0)[0] == "public.f"
-    # It looks into the branch for servers that have this function on those that do not, too.
+    # It also checks the branch for newer servers, on servers without this function.
     newer = [("usersync.is_valid_input", "function pg_input_is_valid(text, text) does not exist")]
     assert said == (newer if server < 160000 else [])
 
@@ -131,7 +131,7 @@ DESCRIPTION = """
 
 @pytest.fixture
 def restored(cluster):
-    """Another project: usersync with its log, and nobody in it."""
+    """Another project: usersync with its log, without users."""
     with another(cluster, logged()) as database:
         yield database
 

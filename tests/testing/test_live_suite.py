@@ -93,7 +93,7 @@ def test_it_fails_where_users_do_not_arrive(live_suite, project):
             SUPABASE_DB_URL=project.database.dsn(),
         )
     assert not passed
-    assert "test_whoever_signs_up_has_a_row[link to sign up]" in said
+    assert "test_a_new_user_has_a_row[link to sign up]" in said
 
 
 def test_without_settings_it_says_what_is_missing(live_suite):

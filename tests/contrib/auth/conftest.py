@@ -1,4 +1,4 @@
-"""Both verifiers behind one face."""
+"""Both verifiers with one interface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["blocking", "asyncio"])
 def make_verifier(request: pytest.FixtureRequest, auth_server: Any) -> Iterator[Callable[..., Any]]:
-    """Make a verifier for the auth server, and return its ``verify``, which blocks."""
+    """Create a verifier for the auth server; return its blocking ``verify``."""
     with asyncio.Runner() as runner:
 
         def make(**options: Any) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""How often the auth server is asked for its keys, and what becomes of tokens while it does not answer."""
+"""How often the keys are fetched, and how tokens are checked while the auth server does not answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from usersync.errors import SettingsError
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time as the keys see it; ``clock.now += 60`` lets a minute pass."""
+    """The clock of the keys; ``clock.now += 60`` advances it by a minute."""
 
     class Clock:
         now = 1000.0
@@ -36,7 +36,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def held(monkeypatch):
-    """A fetch that has begun, and goes on when it is told to."""
+    """A fetch that has started, and continues when released."""
 
     class Held:
         begun, go = threading.Event(), threading.Event()
@@ -66,7 +66,7 @@ def test_keys_are_fetched_once(auth_server, verify):
     assert auth_server.requests == 1
 
 
-def test_a_crowd_that_comes_first_asks_once(auth_server):
+def test_concurrent_first_requests_fetch_once(auth_server):
     blocking, asyncio_ = TokenVerifier(auth_server.url), AsyncTokenVerifier(auth_server.url)
     token = auth_server.token()
     with ThreadPoolExecutor(16) as pool:
@@ -81,7 +81,7 @@ def test_a_crowd_that_comes_first_asks_once(auth_server):
     assert len({user.id for user in users}) == 1
 
 
-def test_a_key_that_comes_into_use_is_found(auth_server, clock):
+def test_a_new_key_is_found(auth_server, clock):
     verifier = TokenVerifier(auth_server.url)
     verifier.verify(auth_server.token())
     old = auth_server.key
@@ -92,21 +92,21 @@ def test_a_key_that_comes_into_use_is_found(auth_server, clock):
     assert auth_server.requests == 2
 
 
-def test_a_key_that_is_withdrawn_is_forgotten(auth_server, clock):
+def test_a_revoked_key_is_no_longer_accepted(auth_server, clock):
     verifier = TokenVerifier(auth_server.url)
     stolen = auth_server.token()
     verifier.verify(stolen)
     auth_server.key = Key()
     auth_server.published = [auth_server.key.public]
     clock.now += keys_module.FRESH_S + 1
-    verifier.verify(stolen)  # with what is known; the fetch that this begins is in the background
+    verifier.verify(stolen)  # with the known keys; this starts a fetch in the background
     settled(verifier)
     with pytest.raises(InvalidTokenError, match="does not publish"):
         verifier.verify(stolen)
     assert auth_server.requests == 2
 
 
-def test_a_flood_of_unknown_keys_does_not_reach_the_auth_server(auth_server, clock):
+def test_tokens_with_unknown_keys_do_not_flood_the_auth_server(auth_server, clock):
     verifier = TokenVerifier(auth_server.url)
     verifier.verify(auth_server.token())
     forged = [auth_server.token(key=Key()) for _ in range(20)]
@@ -126,7 +126,7 @@ def test_a_flood_of_unknown_keys_does_not_reach_the_auth_server(auth_server, clo
     verifier.verify(auth_server.token())
 
 
-def test_a_flood_while_the_auth_server_fails_does_not_reach_it_either(auth_server, clock):
+def test_tokens_do_not_flood_a_failing_auth_server(auth_server, clock):
     auth_server.answer = (500, "text/plain", b"no")
     verifier = TokenVerifier(auth_server.url)
 
@@ -142,7 +142,7 @@ def test_a_flood_while_the_auth_server_fails_does_not_reach_it_either(auth_serve
     assert auth_server.requests == 2
 
 
-def test_keys_that_are_known_outlive_an_outage_and_not_for_ever(auth_server, clock):
+def test_known_keys_are_used_during_an_outage_for_a_limited_time(auth_server, clock):
     verifier = TokenVerifier(auth_server.url)
     verifier.verify(auth_server.token())
     auth_server.answer = (503, "text/html", b"<html>down</html>")
@@ -173,7 +173,7 @@ def test_keys_that_are_known_outlive_an_outage_and_not_for_ever(auth_server, clo
     ],
     ids=range(9),
 )
-def test_an_answer_that_is_none(auth_server, verify, answer, words):
+def test_an_invalid_answer(auth_server, verify, answer, words):
     auth_server.answer = answer
     with pytest.raises(KeysUnavailableError, match=words) as caught:
         verify(auth_server.token())
@@ -181,15 +181,15 @@ def test_an_answer_that_is_none(auth_server, verify, answer, words):
     assert auth_server.requests == 1
 
 
-def test_nobody_there(make_verifier):
+def test_no_auth_server(make_verifier):
     with AuthServer() as gone:
         token = gone.token()
     with pytest.raises(KeysUnavailableError, match="refused"):
         make_verifier(url=gone.url)(token)
 
 
-def test_an_answer_that_goes_on_arriving_is_not_listened_to_for_ever(auth_server, make_verifier, monkeypatch):
-    """Nobody waits for it, but each such fetch is a thread and a connection, and another begins soon."""
+def test_an_endless_answer_is_cut_off(auth_server, make_verifier, monkeypatch):
+    """Each such fetch holds a thread and a connection, and another one starts soon."""
     monkeypatch.setattr(keys_module, "_ARRIVES_S", 0.1)
     gone = threading.Event()
 
@@ -211,7 +211,7 @@ def test_an_answer_that_goes_on_arriving_is_not_listened_to_for_ever(auth_server
         assert gone.wait(20)
 
 
-def test_headers_that_go_on_arriving_are_not_listened_to_for_ever(auth_server, make_verifier, monkeypatch):
+def test_endless_headers_are_cut_off(auth_server, make_verifier, monkeypatch):
     monkeypatch.setattr(keys_module, "_ARRIVES_S", 0.2)
     gone = threading.Event()
 
@@ -243,7 +243,7 @@ JSON = st.recursive(
 
 
 @given(st.binary(max_size=2_000) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_whatever_a_server_answers_is_keys_or_a_reason(content):
+def test_any_answer_gives_keys_or_a_reason(content):
     try:
         found = keys_module._read_keys(content)
     except ValueError:
@@ -252,7 +252,7 @@ def test_whatever_a_server_answers_is_keys_or_a_reason(content):
 
 
 @pytest.mark.parametrize("url", ["http://project.example", "http://203.0.113.5:8000"])
-def test_plain_http_is_refused_elsewhere(url):
+def test_plain_http_is_refused_on_public_hosts(url):
     with pytest.raises(SettingsError, match="begins with http://"):
         TokenVerifier(url)
     TokenVerifier(url, insecure_http=True)
@@ -278,7 +278,7 @@ def test_this_machine_and_tls_need_no_warning(url, caplog):
     assert not caplog.records
 
 
-def test_keys_that_cannot_be_read_cost_no_others(auth_server, verify):
+def test_unreadable_keys_do_not_affect_others(auth_server, verify):
     good = auth_server.published
     bad = [
         None,
@@ -294,20 +294,20 @@ def test_keys_that_cannot_be_read_cost_no_others(auth_server, verify):
     verify(auth_server.token())
 
 
-def test_a_project_without_key_pairs_has_no_keys_and_that_is_an_answer(auth_server, verify):
+def test_a_project_without_key_pairs_has_no_keys(auth_server, verify):
     auth_server.published = []
     with pytest.raises(InvalidTokenError, match="does not publish"):
         verify(auth_server.token())
 
 
-def test_a_key_for_something_else_is_not_used(auth_server, verify):
+def test_a_key_of_another_use_is_not_used(auth_server, verify):
     auth_server.key.public["use"] = "enc"
     with pytest.raises(InvalidTokenError, match="does not publish"):
         verify(auth_server.token())
 
 
-def test_the_loop_turns_while_keys_are_fetched(auth_server, held):
-    """The auth server does not answer until the loop, were it blocked, has done other work."""
+def test_fetching_keys_does_not_block_the_event_loop(auth_server, held):
+    """The auth server answers only after the event loop has done other work."""
     verifier = AsyncTokenVerifier(auth_server.url)
 
     async def main():
@@ -321,7 +321,7 @@ def test_the_loop_turns_while_keys_are_fetched(auth_server, held):
 
 
 @pytest.mark.parametrize("flavour", ["blocking", "asyncio"])
-def test_an_auth_server_that_hangs_is_waited_for_as_long_as_was_said(auth_server, monkeypatch, flavour):
+def test_waiting_for_a_hanging_auth_server_is_limited(auth_server, monkeypatch, flavour):
     monkeypatch.setattr("usersync.contrib.auth.verifier.WAIT_S", 0.05)
     auth_server.answer = None
     token = auth_server.token()
@@ -332,7 +332,7 @@ def test_an_auth_server_that_hangs_is_waited_for_as_long_as_was_said(auth_server
         asyncio.run(verifier.verify(token)) if flavour == "asyncio" else verifier.verify(token)
 
 
-def test_a_waiter_who_is_cancelled_takes_nobody_along(auth_server, held):
+def test_a_cancelled_caller_does_not_cancel_the_fetch(auth_server, held):
     verifier, token = AsyncTokenVerifier(auth_server.url), auth_server.token()
 
     async def main():
@@ -348,8 +348,8 @@ def test_a_waiter_who_is_cancelled_takes_nobody_along(auth_server, held):
     assert auth_server.requests == 1
 
 
-def test_a_fetch_that_was_lost_is_begun_again(auth_server, clock):
-    """As in a child that was forked in the middle of one: the thread is the parent's."""
+def test_a_lost_fetch_is_started_again(auth_server, clock):
+    """As in a forked child, which does not have the parent's thread."""
     verifier = TokenVerifier(auth_server.url)
     verifier._keys._begun_at, verifier._keys._fetch = clock.now, Future()
     clock.now += keys_module._LOST_S

@@ -1,4 +1,4 @@
-"""Which tokens are accepted, and how each of the others is refused."""
+"""Which tokens are accepted, and why others are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from usersync.errors import SettingsError
 
 
 def refusal(verify, token) -> str:
-    """Why it is refused. Whatever is wrong with a token, nothing that comes of it repeats it."""
+    """Why the token is refused. No error contains the token."""
     with pytest.raises(InvalidTokenError) as caught:
         verify(token)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.hint)
@@ -39,7 +39,7 @@ def b64(data: object) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def test_a_token_of_the_auth_server_says_who_asks(auth_server, verify):
+def test_a_valid_token_gives_its_user(auth_server, verify):
     user_id, session_id = uuid4(), str(uuid4())
     user = verify(auth_server.token(user_id, session_id=session_id))
     assert user.id == user_id
@@ -50,21 +50,21 @@ def test_a_token_of_the_auth_server_says_who_asks(auth_server, verify):
     assert "ada@example.com" not in repr(user)
 
 
-def test_an_anonymous_user_is_known_as_one(auth_server, verify):
+def test_an_anonymous_user(auth_server, verify):
     assert verify(auth_server.token(is_anonymous=True)).is_anonymous
     assert not verify(auth_server.token(is_anonymous=None)).is_anonymous
     assert not verify(auth_server.token(is_anonymous="true")).is_anonymous
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512", "RS256", "RS512", "EdDSA"])
-def test_every_algorithm_that_the_auth_server_signs_with(auth_server, algorithm):
+def test_every_algorithm_of_the_auth_server(auth_server, algorithm):
     key = Key(algorithm)
     auth_server.published = [key.public]
     verify = TokenVerifier(auth_server.url).verify
     assert isinstance(verify(auth_server.token(key=key)), VerifiedUser)
 
 
-def test_a_key_that_does_not_say_its_algorithm_has_that_of_its_type(auth_server, verify):
+def test_a_key_without_alg_has_the_algorithm_of_its_type(auth_server, verify):
     del auth_server.key.public["alg"]
     assert isinstance(verify(auth_server.token()), VerifiedUser)
 
@@ -130,7 +130,7 @@ def test_other_roles_where_the_application_says_so(auth_server, make_verifier):
 
 
 def test_an_api_key_is_not_a_user(auth_server, make_verifier):
-    """The older anon and service keys are tokens, signed with the project's own secret."""
+    """The older anon and service keys are tokens signed with the project's secret."""
     verify = make_verifier(secret=SECRET)
     now = int(time.time())
     for role in ("anon", "service_role"):
@@ -138,7 +138,7 @@ def test_an_api_key_is_not_a_user(auth_server, make_verifier):
         assert refusal(verify, jwt.encode(claims, SECRET, "HS256"))
 
 
-def test_another_projects_token(auth_server, verify):
+def test_a_token_of_another_project(auth_server, verify):
     with AuthServer() as other:
         assert "does not publish" in refusal(verify, other.token())
         # The token of another project is refused even if both publish the key.
@@ -172,7 +172,7 @@ def test_claims_that_were_changed_after_signing(auth_server, verify):
 
 @pytest.mark.parametrize("secret", [None, SECRET])
 def test_hs256_with_a_public_key_as_the_secret(auth_server, make_verifier, secret):
-    """The classic confusion: a public key is known to everybody, and to HS256 it is but bytes."""
+    """The classic attack: the public key is used as the secret of HS256."""
     verify = make_verifier(**({"secret": secret} if secret else {}))
     public = auth_server.key.private.public_key()
     for written in (
@@ -188,8 +188,8 @@ def test_hs256_with_a_public_key_as_the_secret(auth_server, make_verifier, secre
         assert refusal(verify, f"{signed}.{b64(signature)}")
 
 
-def test_an_algorithm_that_is_not_the_keys(auth_server, verify):
-    """The key says what it is for; a token that says otherwise is refused before it is looked at."""
+def test_an_algorithm_that_does_not_match_the_key(auth_server, verify):
+    """A token whose algorithm differs from its key's is refused before its signature is checked."""
     rsa = Key("RS256")
     auth_server.published.append(rsa.public)
     claims = auth_server.claims()
@@ -201,20 +201,20 @@ def test_an_algorithm_that_is_not_the_keys(auth_server, verify):
     assert refusal(verify, padded) == "its algorithm is not accepted"
 
 
-def test_a_key_that_comes_with_the_token_is_not_looked_at(auth_server, verify):
+def test_a_key_inside_the_token_is_ignored(auth_server, verify):
     thief = Key()
     headers = {"kid": thief.id, "jwk": thief.public, "jku": "https://attacker.example/jwks.json"}
     token = jwt.encode(auth_server.claims(), thief.private, "ES256", headers=headers)
     assert "does not publish" in refusal(verify, token)
 
 
-def test_what_must_be_understood_and_is_not(auth_server, verify):
+def test_a_critical_extension_is_refused(auth_server, verify):
     headers = {"kid": auth_server.key.id, "crit": ["exp"], "exp": 1}
     token = jwt.encode(auth_server.claims(), auth_server.key.private, "ES256", headers=headers)
     assert refusal(verify, token) == "it is not a JSON Web Token of an auth server"
 
 
-def test_a_symmetric_key_that_is_published_is_not_used(auth_server, make_verifier):
+def test_a_published_symmetric_key_is_not_used(auth_server, make_verifier):
     auth_server.published.append({"kty": "oct", "kid": "shared", "alg": "HS256", "k": b64(SECRET.encode())})
     token = jwt.encode(auth_server.claims(), SECRET, "HS256", headers={"kid": "shared"})
     assert "shared secret" in refusal(make_verifier(), token)
@@ -271,7 +271,7 @@ def test_huge(auth_server, verify):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
-def test_one_bit_of_a_token_is_enough(auth_server, data):
+def test_a_single_changed_bit_is_refused(auth_server, data):
     verify = TokenVerifier(auth_server.url, secret=SECRET).verify
     token = auth_server.shared_token()
     at = data.draw(st.integers(0, len(token) - 1))
@@ -303,8 +303,8 @@ def test_any_text_is_refused(auth_server, token):
         NAMES | st.sampled_from(["email", "app_metadata", "is_anonymous"]), JSON, max_size=4
     )
 )
-def test_claims_of_any_type_are_a_user_or_a_reason(auth_server, changed):
-    """The signature is right: these are claims that an auth server's hook has changed."""
+def test_claims_of_any_type_give_a_user_or_a_reason(auth_server, changed):
+    """The signature is valid: a hook of the auth server may have changed the claims."""
     signed = f"{b64({'alg': 'HS256', 'typ': 'JWT'})}.{b64(auth_server.claims(None, **changed))}"
     token = f"{signed}.{b64(hmac.digest(SECRET.encode(), signed.encode(), hashlib.sha256))}"
     with suppress(InvalidTokenError):
@@ -342,7 +342,7 @@ def test_nothing_of_a_token_is_logged(auth_server, verify, caplog):
         ({"roles": "authenticated"}, "expected a list"),
     ],
 )
-def test_settings_that_cannot_be(kind, options, words):
+def test_invalid_settings(kind, options, words):
     url = {} if "url" in options or not options or "issuer" in options else {"url": "https://p.supabase.co"}
     with pytest.raises(SettingsError, match=words) as caught:
         kind(**url, **options)
@@ -364,8 +364,8 @@ def test_from_the_environment(auth_server, tmp_path, monkeypatch):
     assert AsyncTokenVerifier.from_env(roles=["editor"])
 
 
-def test_an_auth_server_by_two_names(auth_server):
-    """In a private network it is reached by one name, and calls itself by another."""
+def test_an_auth_server_with_another_issuer(auth_server):
+    """In a private network its host name differs from its issuer."""
     verify = TokenVerifier(auth_server.url, issuer="https://auth.example.com").verify
     assert verify(auth_server.token(iss="https://auth.example.com"))
     assert refusal(verify, auth_server.token()) == "it is from another issuer"

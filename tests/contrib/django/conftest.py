@@ -1,4 +1,4 @@
-"""A Django project on a database of the test's own."""
+"""A Django project on the test's database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def django_project() -> None:
-    """The framework, set up once a process and for all of it: another test may have configured it before."""
+    """Django, set up once a process: another test may have configured it already."""
     if not django_settings.configured:
         django_settings.configure()
     django.setup()
@@ -37,7 +37,7 @@ def django_project() -> None:
 
 @pytest.fixture
 def use(django_project: None) -> Iterator[Callable[..., None]]:
-    """Have aliases mean these databases, until the test ends."""
+    """Point the aliases to these databases until the test ends."""
     before = dict(connections.settings)
 
     def point(**databases: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ def use(django_project: None) -> Iterator[Callable[..., None]]:
 
 
 def _close_connections() -> None:
-    """Those of this thread, and of the one in which asgiref runs what blocks. The next are made anew."""
+    """Close the connections of this thread and of asgiref's thread for blocking code."""
 
     def close() -> None:
         for each in connections.all(initialized_only=True):
@@ -67,7 +67,7 @@ def _close_connections() -> None:
 
 @pytest.fixture
 def database(cluster: SupabaseCluster, use: Callable[..., None]) -> Iterator[SupabaseDatabase]:
-    """With usersync, and with the tables of Django's own applications."""
+    """A database with usersync and the tables of Django's own applications."""
 
     def build(database: SupabaseDatabase) -> None:
         install(database, logged())

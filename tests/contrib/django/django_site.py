@@ -1,4 +1,4 @@
-"""The project that the tests serve, as its servers see it."""
+"""The project of the tests, as its servers call it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROJECT = {
 }
 
 
-#: Who connects.
+#: The peer's address.
 PEER = "203.0.113.9"
 
 
@@ -61,7 +61,7 @@ def described(database: SupabaseDatabase, **options: Any) -> dict[str, Any]:
 
 @dataclass
 class Answer:
-    """What came back."""
+    """The response."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Site:
-    """The project as its servers see it, and what it has recorded."""
+    """The project as its servers call it, and its events."""
 
     database: SupabaseDatabase
     owner: psycopg.Connection[Any]
@@ -131,7 +131,7 @@ class Site:
         }
 
     def events(self, fields: str = "action, actor_id") -> list[Any]:
-        """These fields of all events in the order in which they were made; single values if it is one."""
+        """These fields of all events in their order; single values for one field."""
         from usersync.contrib.django import audit  # noqa: PLC0415 - once the project is set up
 
         assert audit.flush()
@@ -144,7 +144,7 @@ class Site:
         return User.objects.create_user(name)
 
     def cookie(self, user: Any) -> str:
-        """What the browser of somebody sends who is signed in."""
+        """The cookies of a signed-in user."""
         from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY  # noqa: PLC0415
         from django.contrib.sessions.backends.db import SessionStore  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The views of the project that the tests serve."""
+"""The views of the tests' project."""
 
 from __future__ import annotations
 

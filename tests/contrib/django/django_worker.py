@@ -1,6 +1,6 @@
 """A worker that is killed while it serves a request: ``python django_worker.py DSN SPOOL wsgi|asgi``.
 
-It says ``recorded`` once the view has recorded, and then waits in the view for ever.
+It prints ``recorded`` once the view has recorded, then waits in the view.
 """
 
 from __future__ import annotations

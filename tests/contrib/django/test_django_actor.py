@@ -1,4 +1,4 @@
-"""Who is acting in a request, found out when an event is recorded."""
+"""The actor of a request, looked up when an event is recorded."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_the_user_of_the_session(site, ada, how, view):
     assert site.events(ACTOR) == [(str(ada.pk), "user", {})]
 
 
-def test_nobody_is_asked_for_where_nothing_is_recorded(site, ada):
+def test_the_user_is_not_loaded_if_nothing_is_recorded(site, ada):
     cookie = site.cookie(ada)
     with counted() as queries:
         answer = site.wsgi("nothing", cookie=cookie)
     assert (queries, "Vary" in answer.headers) == ([], False)
 
 
-def test_they_are_asked_for_once_and_the_response_says_so(site, ada):
+def test_the_user_is_loaded_once_and_the_response_varies_by_cookie(site, ada):
     cookie = site.cookie(ada)
     with counted() as queries:
         answer = site.wsgi("record_twice", cookie=cookie)
@@ -70,7 +70,7 @@ def test_in_an_async_view_a_user_who_was_loaded(site, ada):
     assert site.events(ACTOR) == [(str(ada.pk), "user", {})]
 
 
-def test_in_an_async_view_a_user_who_was_not_loaded_leaves_the_reason(site, ada):
+def test_in_an_async_view_without_a_loaded_user_the_event_has_the_reason(site, ada):
     site.asgi("record_async", cookie=site.cookie(ada))
     site.asgi("record_async")
     assert site.events(ACTOR) == [
@@ -79,7 +79,7 @@ def test_in_an_async_view_a_user_who_was_not_loaded_leaves_the_reason(site, ada)
     ]
 
 
-def test_who_signs_in_and_out_is_who_acts_from_then_on(site, ada):
+def test_signing_in_and_out_changes_the_actor(site, ada):
     assert site.wsgi(f"sign_in_and_out?name={ada.username}").status == 200
     assert site.events("action, actor_id") == [
         ("step.before", None),
@@ -98,7 +98,7 @@ def test_in_an_atomic_block(site, ada):
     assert site.events(ACTOR) == [(str(ada.pk), "user", {})]
 
 
-def test_a_user_who_cannot_be_loaded_does_not_spoil_the_transaction(site, ada):
+def test_a_failure_to_load_the_user_does_not_abort_the_transaction(site, ada):
     cookie = site.cookie(ada)
     site.owner.execute("alter table django_session rename to gone")
     assert site.wsgi("record_in_an_atomic_block", cookie=cookie).body == b"True"
@@ -114,7 +114,7 @@ def test_in_a_transaction_that_has_failed(site, ada):
     assert metadata["actor_unreadable"]
 
 
-def test_while_the_database_is_away_the_event_is_kept_without_an_actor(site, ada, use):
+def test_while_the_database_is_unavailable_the_event_has_no_actor(site, ada, use):
     cookie = site.cookie(ada)
     use(default=described(site.database, HOST="127.0.0.1", PORT="1"))
     assert site.wsgi("record", cookie=cookie).status == 200
@@ -139,7 +139,7 @@ def failing(request):
         (failing, (None, "anonymous", {"actor_unreadable": "LookupError"})),
     ],
 )
-def test_a_project_may_know_better(site, configure, actor, expected):
+def test_a_function_of_the_project_gives_the_actor(site, configure, actor, expected):
     configure(ACTOR=actor)
     site.wsgi("record", x_service="cron")
     assert site.events(ACTOR) == [expected]
@@ -155,7 +155,7 @@ WAYS = [("wsgi", "whose_token"), ("asgi", "whose_token"), ("asgi", "whose_token_
 
 
 @pytest.mark.parametrize(("how", "view"), WAYS)
-def test_the_user_of_a_token_goes_before_that_of_the_session(site, ada, tokens, how, view):
+def test_the_user_of_a_token_takes_precedence_over_the_session(site, ada, tokens, how, view):
     user_id = uuid4()
     bearer = f"Bearer {tokens.token(user_id)}"
     answer = site.get(how, view, authorization=bearer, cookie=site.cookie(ada))
@@ -165,7 +165,7 @@ def test_the_user_of_a_token_goes_before_that_of_the_session(site, ada, tokens, 
 
 @pytest.mark.parametrize(("how", "view"), WAYS)
 @pytest.mark.parametrize("kind", ["expired", "none", "garbage", "basic", "nothing", "other's"])
-def test_a_token_that_is_not_good_is_nobodys(site, tokens, how, view, kind):
+def test_an_invalid_token_gives_no_user(site, tokens, how, view, kind):
     headers = {
         "expired": {"authorization": f"Bearer {tokens.token(exp=1)}"},
         "none": {"authorization": "Bearer"},
@@ -179,7 +179,7 @@ def test_a_token_that_is_not_good_is_nobodys(site, tokens, how, view, kind):
     assert site.events("actor_id, actor_type") == [(None, "anonymous")]
 
 
-def test_while_tokens_cannot_be_checked_they_are_nobodys_and_that_is_said(site, tokens, caplog):
+def test_while_tokens_cannot_be_checked_there_is_no_user_and_a_warning(site, tokens, caplog):
     token = tokens.token()
     tokens.answer = (500, "text/html", b"<html>")
     with caplog.at_level(logging.WARNING, "usersync.django"):

@@ -25,16 +25,16 @@ def shell(capfd, *arguments):
     return end.value.code, captured.out, captured.err
 
 
-def test_it_is_about_the_database_of_the_project(site):
+def test_it_uses_the_database_of_the_project(site):
     found = json.loads(call("status", "--json"))
     assert found["database"].endswith(site.database.name)
     assert found["in_step"]
 
 
-def test_its_settings_are_those_of_the_project(site, configure):
+def test_it_uses_the_settings_of_the_project(site, configure):
     configure(SETTINGS={"on_delete": "keep"})
     assert json.loads(call("plan", "--json"))["settings"]["source"] == 'USERSYNC["SETTINGS"]'
-    with pytest.raises(CommandError, match="exit code 1"):  # deletions would be different
+    with pytest.raises(CommandError, match="exit code 1"):  # deletions would differ
         call("apply", "--yes", "--json", "--no-sync")
     applied = json.loads(call("apply", "--yes", "--accept-changes", "--json", "--no-sync"))
     assert applied["state"] == "applied"
@@ -43,10 +43,10 @@ def test_its_settings_are_those_of_the_project(site, configure):
 
 
 @pytest.mark.parametrize("where", ['USERSYNC["SETTINGS"]', "usersync.toml"])
-def test_it_shows_where_the_projects_settings_come_from(site, configure, tmp_path, monkeypatch, where):
+def test_it_shows_the_source_of_the_settings(site, configure, tmp_path, monkeypatch, where):
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody@else/where")
     if where == "usersync.toml":
-        # Of the project: the command may be given anywhere.
+        # The project's file: the command may run in any directory.
         (tmp_path / where).write_text('on_delete = "keep"')
         configure(django={"BASE_DIR": tmp_path})
     else:
@@ -58,7 +58,7 @@ def test_it_shows_where_the_projects_settings_come_from(site, configure, tmp_pat
     assert not [each for each in document["variables"] if each["used"] and each["name"] == "DATABASE_URL"]
 
 
-def test_what_is_not_well_raises_in_python(site):
+def test_a_nonzero_exit_code_raises_in_python(site):
     with site.database.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")
         superuser.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'ada@example.com')")
@@ -83,7 +83,7 @@ def test_another_database_can_be_named_before_or_after(site, use, cluster, capfd
         cluster.drop(other)
 
 
-def test_dsn_and_config_go_before_what_django_says(site, use, tmp_path, capfd):
+def test_dsn_and_config_take_precedence_over_django(site, use, tmp_path, capfd):
     dsn = site.database.dsn()
     use(default=described(site.database, PORT="1"))
     assert shell(capfd, "usersync", "status", "--dsn", dsn)[0] == 0
@@ -103,23 +103,23 @@ def test_dsn_and_config_go_before_what_django_says(site, use, tmp_path, capfd):
         (["status", "--database", "nowhere"], 2, "no database 'nowhere'"),
     ],
 )
-def test_it_is_the_command_with_another_name(site, capfd, arguments, code, expected):
+def test_usage_names_manage_py(site, capfd, arguments, code, expected):
     found, out, errors = shell(capfd, "usersync", *arguments)
     assert (found, expected in out + errors) == (code, True)
 
 
-def test_django_helps_too(site, capfd):
+def test_help_of_django(site, capfd):
     ManagementUtility(["manage.py", "help", "usersync"]).execute()
     assert "Usage: manage.py usersync" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", [{"DATABASE": None}, {"SETTINGS": {"on_delete": "burn"}}, {"NONSENSE": 1}])
-def test_what_is_wrong_is_said_as_the_command_says_it(site, configure, capfd, wrong):
+def test_errors_are_those_of_the_command(site, configure, capfd, wrong):
     configure(**wrong)
     code, _, errors = shell(capfd, "usersync", "plan")
     assert (code, "usersync: error US101: " in errors) == (2, True)
 
 
-def test_what_needs_no_database_needs_none(site, configure):
+def test_commands_without_a_database(site, configure):
     configure(DATABASE=None)
     assert "create schema" in call("sql")

@@ -1,4 +1,4 @@
-"""examples/django, as its README says: migrated, and served by Django's own server."""
+"""examples/django as in its README: migrated, and served by Django's own server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples/django"
 
 
 class Project:
-    """The example on a database of the test's own, in processes of its own."""
+    """The example on the test's database, in separate processes."""
 
     def __init__(self, database, tokens, spool):
         self.tokens = tokens
@@ -45,7 +45,7 @@ class Project:
 
     @contextmanager
     def served(self):
-        """Django's own server on a free port; yields its address."""
+        """Django's own server on a free port; yields its URL."""
         command = [sys.executable, EXAMPLE / "manage.py", "runserver", "--noreload", "127.0.0.1:0"]
         with subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

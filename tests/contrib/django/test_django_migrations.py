@@ -1,4 +1,4 @@
-"""Migrations that bring usersync, and the check that says when the database is behind."""
+"""Migrations that install usersync, and the system check for an outdated database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = {"columns": {"email": "email"}}
 
 @pytest.fixture
 def database(cluster):
-    """Without usersync in it."""
+    """A database without usersync."""
     database = cluster.clone(cluster.template("supabase_old", regime="old"))
     yield database
     cluster.drop(database)
@@ -47,7 +47,7 @@ def warnings(alias="default"):
     return [(each.id, each.msg) for each in checks.run_checks(tags=["usersync"], databases=[alias])]
 
 
-def test_migrate_installs_on_the_tables_that_are_there(shop):
+def test_migrate_installs_on_existing_tables(shop):
     assert "Applying django_shop.0002_usersync" in migrate()
     with GoTrue(shop.database.dsn("supabase_auth_admin")) as auth:
         user_id = auth.sign_up_email("ada@example.com")
@@ -57,7 +57,7 @@ def test_migrate_installs_on_the_tables_that_are_there(shop):
     assert warnings() == []
 
 
-def test_what_is_there_already_stays_as_it_is(shop):
+def test_an_existing_installation_is_not_changed(shop):
     migrate()
     before = shop.owner.execute("select xmin, oid from pg_proc order by oid").fetchall()
     migrate("django_shop", "0003", fake=True)
@@ -66,7 +66,7 @@ def test_what_is_there_already_stays_as_it_is(shop):
     assert shop.owner.execute("select xmin, oid from pg_proc order by oid").fetchall() == before
 
 
-def test_an_upgrade_is_taken_back_by_nothing_and_the_first_one_by_all(shop):
+def test_only_reversing_the_first_migration_removes_usersync(shop):
     migrate()
     with GoTrue(shop.database.dsn("supabase_auth_admin")) as auth:
         auth.sign_up_email("ada@example.com")
@@ -81,7 +81,7 @@ def test_an_upgrade_is_taken_back_by_nothing_and_the_first_one_by_all(shop):
         assert sync.sync_all_missing_users().synced == 1
 
 
-def test_what_it_would_run_can_be_read_and_run_by_hand(shop):
+def test_the_sql_can_be_read_and_run_by_hand(shop):
     migrate("django_shop", "0001")
     script = io.StringIO()
     call_command("sqlmigrate", "django_shop", "0002", stdout=script)
@@ -93,7 +93,7 @@ def test_what_it_would_run_can_be_read_and_run_by_hand(shop):
     assert "usersync rollback" in script.getvalue()
 
 
-def test_a_migration_that_is_one_transaction_is_refused_and_changes_nothing(site, configure):
+def test_an_atomic_migration_is_refused_and_changes_nothing(site, configure):
     configure(django={"INSTALLED_APPS": ["usersync.contrib.django", "django_atomic"]})
     with pytest.raises(SettingsError, match="transactions of its own") as raised:
         migrate()
@@ -101,7 +101,7 @@ def test_a_migration_that_is_one_transaction_is_refused_and_changes_nothing(site
     assert not installed(site)
 
 
-def test_what_stands_in_the_way_fails_the_migration_with_the_reason(shop):
+def test_an_obstacle_fails_the_migration_with_the_reason(shop):
     shop.owner.execute(
         "create function public.ensure_user_exists(uuid) returns int language sql as 'select 1'"
     )
@@ -113,7 +113,7 @@ def test_what_stands_in_the_way_fails_the_migration_with_the_reason(shop):
     assert installed(shop)
 
 
-def test_another_database_is_not_concerned(shop, use, cluster):
+def test_another_database_is_not_changed(shop, use, cluster):
     other = cluster.clone(cluster.template("supabase_old", regime="old"))
     try:
         use(default=described(shop.database), other=described(other))
@@ -127,51 +127,51 @@ def test_another_database_is_not_concerned(shop, use, cluster):
         cluster.drop(other)
 
 
-def test_where_there_is_no_database_with_usersync_nothing_is_installed(shop, configure):
+def test_without_a_database_of_usersync_nothing_is_installed(shop, configure):
     configure(DATABASE=None)
     assert "Applying django_shop.0003_upgrade" in migrate()
     assert not installed(shop)
     assert warnings() == []
 
 
-def test_no_model_and_so_nothing_for_makemigrations(shop):
+def test_makemigrations_finds_no_changes(shop):
     migrate()
     output = io.StringIO()
     call_command("makemigrations", "usersync", check=True, dry_run=True, stdout=output)
     assert "No changes detected" in output.getvalue()
 
 
-def test_the_check_is_silent_while_a_migration_is_about_to_mend_it(shop):
+def test_the_check_is_silent_if_a_pending_migration_fixes_it(shop):
     assert warnings() == []
     assert "usersync.W" not in migrate()
 
 
-def test_the_check_says_when_the_database_is_behind(shop):
+def test_the_check_reports_an_outdated_database(shop):
     migrate()
     shop.owner.execute("alter function public.ensure_user_exists(uuid) security invoker")
     ((number, message),) = warnings()
     assert (number, "function public.ensure_user_exists(uuid)" in message) == ("usersync.W001", True)
     migrate("django_shop", "0002")
-    # Unapplied now, so that migrating is what mends it.
+    # Now a pending migration fixes it.
     assert warnings() == []
     migrate()
     assert warnings() == []
 
 
-def test_the_check_says_when_usersync_is_not_installed(site, configure):
+def test_the_check_reports_a_missing_installation(site, configure):
     configure(django={"INSTALLED_APPS": ["usersync.contrib.django"]})
     ((number, message),) = warnings()
     assert (number, "schema usersync" in message) == ("usersync.W001", True)
 
 
-def test_the_check_says_when_it_cannot_be_installed(shop):
+def test_the_check_reports_an_obstacle(shop):
     migrate("django_shop", "0001")
     shop.owner.execute("alter table users drop column email")
     ((number, message),) = warnings()
     assert (number, "no column email" in message) == ("usersync.W002", True)
 
 
-def test_the_check_says_when_the_database_is_newer(shop):
+def test_the_check_reports_a_newer_database(shop):
     migrate()
     shop.owner.execute('update usersync.settings set settings = settings || \'{"library_version": "99.0"}\'')
     ((number, message),) = warnings()
@@ -179,7 +179,7 @@ def test_the_check_says_when_the_database_is_newer(shop):
 
 
 @pytest.mark.parametrize("wrong", [{"PORT": "1"}, {"USER": "authenticator"}])
-def test_the_check_says_when_it_cannot_look(shop, use, wrong):
+def test_the_check_reports_that_it_cannot_connect(shop, use, wrong):
     migrate()
     options = {"PASSWORD": shop.database.passwords["authenticator"]} if "USER" in wrong else {}
     use(default=described(shop.database, **wrong, **options))
@@ -187,6 +187,6 @@ def test_the_check_says_when_it_cannot_look(shop, use, wrong):
     assert number == "usersync.W002"
 
 
-def test_without_a_database_to_look_at_nothing_is_asked(shop, use):
+def test_without_a_database_nothing_is_checked(shop, use):
     use(default=described(shop.database, PORT="1"))
     assert checks.run_checks(tags=["usersync"]) == []

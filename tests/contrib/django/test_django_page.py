@@ -1,4 +1,4 @@
-"""What docs/frameworks.md shows for Django, run as it is shown and in that order."""
+"""The Django blocks of docs/frameworks.md, run in their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PASS_CONTEXT: row tracking knows who is acting in Django's transactions, and in its autocommit."""
+"""PASS_CONTEXT: row tracking has the actor in Django's transactions and in autocommit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def users():
 
 
 def actors(site):
-    """What became of whom, and who did it."""
+    """Of each event: the action, the row, the actor."""
     found = site.owner.execute(
         "select coalesce(changes -> 'username' ->> 1, changes -> 'username' ->> 0), actor_id "
         "from audit_logs where source = 'trigger' order by occurred_at, id"
@@ -49,7 +49,7 @@ def actors(site):
 
 @contextmanager
 def sent_statements():
-    """What is sent, as it is sent: the last of the wrappers is the innermost."""
+    """The statements as sent: the last wrapper is the innermost."""
     connection.ensure_connection()
     sent = []
 
@@ -85,7 +85,7 @@ def test_in_autocommit_and_in_a_transaction(site):
     assert not left()
 
 
-def test_it_costs_no_statement_and_reading_none_at_all(site):
+def test_it_sends_no_extra_message_and_nothing_when_reading(site):
     with audit.context(actor_id="ada"), sent_statements() as sent:
         users().create(username="a")
         list(users().all())
@@ -99,7 +99,7 @@ def test_without_a_context_nothing_is_sent(site):
     assert actors(site) == [("a", "postgres")]
 
 
-def test_a_transaction_is_not_told_what_the_one_before_it_was(site):
+def test_a_transaction_does_not_inherit_the_settings_of_the_previous_one(site):
     with audit.context(actor_id="ada"), transaction.atomic():
         users().create(username="a")
     with sent_statements() as sent, transaction.atomic():
@@ -169,7 +169,7 @@ def test_raw_statements_of_every_kind(site):
     assert len(actors(site)) == 6
 
 
-def test_where_the_server_binds_it_is_a_statement_of_its_own(site, use):
+def test_with_server_side_binding_it_is_a_separate_statement(site, use):
     use(default=described(site.database, OPTIONS={"server_side_binding": True}))
     with audit.context(actor_id="ada"):
         with transaction.atomic():
@@ -191,7 +191,7 @@ def test_in_requests(site):
     assert not left()
 
 
-def test_who_signs_in_and_out(site):
+def test_signing_in_and_out(site):
     user = site.user("ada")
     assert site.wsgi("sign_in_and_out?name=ada").status == 200
     assert site.events("action, actor_id")[-3:] == [
@@ -212,7 +212,7 @@ def test_through_a_transaction_pooler(site, use):
         assert len(actors(site)) == 9
 
 
-def test_another_database_is_told_nothing(site, use, cluster):
+def test_nothing_is_sent_to_another_database(site, use, cluster):
     other = cluster.clone(cluster.template("django"))
     try:
         use(default=described(site.database), other=described(other))
@@ -226,7 +226,7 @@ def test_another_database_is_told_nothing(site, use, cluster):
         cluster.drop(other)
 
 
-def test_a_switch_that_is_none_is_refused(site, configure):
+def test_an_invalid_switch_is_refused(site, configure):
     configure(PASS_CONTEXT=1)
     with pytest.raises(SettingsError, match="PASS_CONTEXT"):
         site.wsgi("nothing")

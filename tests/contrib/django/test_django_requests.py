@@ -39,7 +39,7 @@ def test_asgi(site):
 
 @pytest.mark.parametrize("how", ["wsgi", "asgi"])
 def test_a_request_begins_with_an_empty_context(site, how):
-    """A server may start a request inside of the context of another one."""
+    """A server may start a request inside the context of another one."""
     with entered({"actor_id": "ada", "actor_type": "user", "request_id": "of-another", "tenant": "t"}):
         answer = site.get(how, "record")
     assert site.events(f"{FACTS}, metadata") == [
@@ -47,7 +47,7 @@ def test_a_request_begins_with_an_empty_context(site, how):
     ]
 
 
-def test_django_that_is_mounted_into_another_application_keeps_its_request_id(site):
+def test_a_mounted_django_keeps_the_outer_request_id(site):
     answer = asyncio.run(
         site.asgi_request(asgi.AuditContextMiddleware(ASGIHandler()), "record", x_request_id="not <harmless>")
     )
@@ -68,13 +68,13 @@ def test_an_id_that_is_not_harmless_is_replaced(site):
     assert "script" not in answer.headers["X-Request-ID"]
 
 
-def test_a_spoofed_address_is_not_believed(site):
+def test_a_spoofed_address_is_not_used(site):
     site.wsgi("record", x_forwarded_for="10.0.0.1")
     site.asgi("record", x_forwarded_for="10.0.0.1")
     assert site.events("host(ip)") == ["203.0.113.9"] * 2
 
 
-def test_behind_proxies_it_is_as_far_as_they_vouch_for_it(site, configure):
+def test_behind_trusted_proxies_the_address_is_the_clients(site, configure):
     configure(TRUSTED_PROXIES=["203.0.113.0/24", "10.0.0.0/8"])
     forwarded = "127.0.0.1, 10.9.9.9, 198.51.100.7, 10.0.0.1"
     site.wsgi("record", x_forwarded_for=forwarded)
@@ -98,7 +98,7 @@ def test_a_failed_request_is_answered_and_leaves_no_context(site, how, view):
     ]
 
 
-def test_requests_at_the_same_time_keep_apart(site):
+def test_concurrent_requests_have_their_own_contexts(site):
     ids = [f"r{n}" for n in range(24)]
 
     def request(each):
@@ -140,7 +140,7 @@ def test_a_streamed_response_has_its_context_to_the_last_chunk(site, how, view):
     assert found == [*expected, ("stream.closed", *expected[0][1:])]
 
 
-def test_between_chunks_the_context_is_not_the_servers(site):
+def test_between_chunks_the_server_does_not_have_the_context(site):
     body = WSGIHandler()(site.environ("stream"), lambda *_: None)
     chunks = iter(body)
     for _ in range(3):
@@ -150,7 +150,7 @@ def test_between_chunks_the_context_is_not_the_servers(site):
     assert current() == {}
 
 
-def test_a_client_that_goes_away_closes_the_stream_in_its_context(site):
+def test_a_disconnect_closes_the_stream_in_its_context(site):
     body = WSGIHandler()(site.environ("stream", HTTP_X_REQUEST_ID="r"), lambda *_: None)
     next(iter(body))
     body.close()
@@ -158,7 +158,7 @@ def test_a_client_that_goes_away_closes_the_stream_in_its_context(site):
 
 
 @pytest.mark.parametrize("at", ["a chunk that is being made", "a chunk that is being sent"])
-def test_a_client_that_goes_away_closes_an_async_stream_in_its_context(site, at):
+def test_a_disconnect_closes_an_async_stream_in_its_context(site, at):
     async def main():
         begun = asyncio.Event()
         messages = [{"type": "http.request", "body": b""}]
@@ -181,7 +181,7 @@ def test_a_client_that_goes_away_closes_an_async_stream_in_its_context(site, at)
     assert {request_id for _, request_id in found} == {"r"}
 
 
-def test_a_file_is_left_to_the_server(site):
+def test_the_server_sends_a_file(site):
     sent = []
 
     def wrapper(file, _size):
@@ -201,7 +201,7 @@ def test_on_commit(site, how):
     assert site.events("action, request_id, changes") == [("order.placed", "r", {"total": [None, 5]})]
 
 
-def test_recording_costs_a_request_no_query(site, configure):
+def test_recording_runs_no_query_in_the_request(site, configure):
     configure()
     with connection.execute_wrapper(_refuse):
         assert site.wsgi("record").status == 200

@@ -1,4 +1,4 @@
-"""USERSYNC, and where the database is."""
+"""The setting USERSYNC, and the connection string of the database."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("given", "message"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_an_error_of_the_system_check(site, configure, given, message):
+def test_invalid_settings_are_an_error_of_the_system_check(site, configure, given, message):
     configure(django={"USERSYNC": given})
     (error,) = checks.run_checks(tags=["usersync"], databases=["default"])
     assert (error.id, error.level) == ("usersync.E001", checks.ERROR)
@@ -53,7 +53,7 @@ def test_tokens_without_the_package_that_checks_them_are_an_error_of_the_system_
 
 
 @pytest.mark.parametrize("given", [{"DATABASE": "defualt"}, {"TOKENS": {"url": "nowhere"}}])
-def test_what_is_wrong_stops_the_server_and_no_request(site, configure, given):
+def test_invalid_settings_stop_the_server_at_its_start(site, configure, given):
     configure(**given)
     with pytest.raises(SettingsError):
         site.wsgi("nothing")
@@ -67,7 +67,7 @@ def test_another_kind_of_database_is_refused_by_name(site, use):
         dsn_of("other")
 
 
-def test_the_address_is_that_of_djangos_own_connection(site, use):
+def test_the_connection_string_is_that_of_django(site, use):
     password = "it's; a 'pass\\word' =%20"  # noqa: S105
     name = psycopg.sql.Literal(password)
     with site.database.connect("supabase_admin") as superuser:
@@ -116,7 +116,7 @@ def test_without_a_database_events_are_kept_in_memory_alone(site, configure):
     assert (audit.stats().in_memory, audit.stats().spooled, audit.stats().writer) == (1, 0, "not started")
 
 
-def test_the_file_beside_manage_py_counts_where_the_dict_says_nothing(site, configure, tmp_path):
+def test_the_file_beside_manage_py_is_read_without_settings_in_the_dict(site, configure, tmp_path):
     (tmp_path / "usersync.toml").write_text('on_delete = "keep"')
     configure(django={"BASE_DIR": tmp_path})
     assert (config().schema_settings().on_delete, config().settings_source) == ("keep", "usersync.toml")

@@ -51,7 +51,7 @@ def test_an_event_that_cannot_be_stored_leaves_the_block_usable(site):
     assert audit.stats().dropped == 1
 
 
-def test_in_a_block_that_has_failed_an_event_changes_nothing(site):
+def test_recording_in_a_failed_block_changes_nothing(site):
     def work():
         users().create(username="a")
         with pytest.raises(IntegrityError):
@@ -66,7 +66,7 @@ def test_in_a_block_that_has_failed_an_event_changes_nothing(site):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_in_a_request_that_is_one_transaction(site, use, fails):
+def test_with_atomic_requests(site, use, fails):
     use(default=described(site.database, ATOMIC_REQUESTS=True))
     answer = site.wsgi("record_in" + "?fail" * fails)
     if fails:
@@ -89,12 +89,12 @@ def test_with_autocommit_off(site, use):
 
 
 def record_on_commit_or_refuse():
-    # Django itself knows no end of such a transaction.
+    # Django does not notice the end of such a transaction.
     with pytest.raises(TransactionManagementError):
         record_on_commit("user.made")
 
 
-def test_a_connection_that_is_kept_brings_nothing_into_the_next_request(site, use):
+def test_a_persistent_connection_keeps_no_settings_for_the_next_request(site, use):
     use(default=described(site.database, CONN_MAX_AGE=None))
     for n in range(3):
         site.wsgi(f"record_in_an_atomic_block?n={n}", x_request_id=f"r{n}")

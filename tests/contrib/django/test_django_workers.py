@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a request."""
+"""A worker that is killed during a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORKER = Path(__file__).with_name("django_worker.py")
 
 
 @pytest.mark.parametrize("how", ["wsgi", "asgi"])
-def test_what_it_had_accepted_arrives_once_and_its_transaction_does_not(site, tmp_path, how):
+def test_an_accepted_event_arrives_once_and_the_transaction_is_rolled_back(site, tmp_path, how):
     spool = tmp_path / "spool"
     with subprocess.Popen(
         [sys.executable, WORKER, site.database.dsn(), str(spool), how],

@@ -1,4 +1,4 @@
-"""An application of FastAPI's with everything in it, and clients of it."""
+"""A FastAPI application with all of usersync's parts, and its clients."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 @pytest.fixture
 def client_from(app: FastAPI) -> Callable[..., TestClient]:
-    """A client at an address, of an application whose lifespan ``client`` holds open."""
+    """A client with an IP address, of an application whose lifespan ``client`` holds open."""
     return lambda address, **options: TestClient(app, client=(address, 50000), **options)

@@ -1,6 +1,6 @@
-"""Handlers that run in every way in which FastAPI can run one; each records an event of its name.
+"""Handlers in every form that FastAPI supports; each records an event with its name.
 
-Annotations are read by FastAPI where they are written, so they are not left to be strings.
+No `annotations` future import: FastAPI reads the annotations.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ def add_lasting(app: FastAPI, audit: AuditLog, current_user: CurrentUser) -> Non
 
 
 def add_together(app: FastAPI, audit: AuditLog, current_user: CurrentUser, size: int) -> None:
-    """A handler that goes on once so many requests have come to it."""
+    """A handler that continues once this many requests have arrived."""
     everybody = asyncio.Barrier(size)
 
     @app.get("/together")

@@ -1,4 +1,4 @@
-"""An application with a request that is never done: what a worker is in the middle of when it is ended."""
+"""An application with a request that never ends, to stop a worker during it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Every event of a request says in which one it happened, and who asked: however the handler runs."""
+"""Every event of a request has its request id and actor, in every form of handler."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ACTIONS = {
 def test_every_event_of_a_request_has_its_context(client_from, backend, events, path, wrapped):
     client = client_from("10.0.0.1")
     if wrapped:
-        # Starlette's own base class runs what is below it in another task, and so in another context.
+        # Starlette's base class runs the inner application in another task, and so in another context.
         client.app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, call_next: call_next(request))
     user_id = backend.sign_up()
     with client:
@@ -56,7 +56,7 @@ def test_every_event_of_a_request_has_its_context(client_from, backend, events, 
     assert sorted(each["action"] for each in found) == sorted(f"handled.{name}" for name in ACTIONS[path])
     for each in found:
         assert (each["request_id"], each["ip"], each["user_agent"]) == ("r-1", "203.0.113.9", "Netscape/4")
-        # What runs before the token is looked at has nobody to name yet.
+        # Code that runs before the token is verified has no actor yet.
         asked_by = None if each["action"] == "handled.dependency_before" else str(user_id)
         assert (each["actor_id"], each["user_id"]) == (asked_by, asked_by)
 
@@ -74,8 +74,8 @@ def test_a_handler_that_raises_leaves_nothing_behind(client, client_from, backen
 
 
 @pytest.mark.usefixtures("routes")
-def test_around_everything_it_gives_its_id_to_the_answer_to_a_bug_as_well(app, backend):
-    """What Starlette answers to an exception comes from outside of every middleware that is added to it."""
+def test_as_the_outermost_layer_it_adds_the_id_to_error_responses(app, backend):
+    """Starlette's answer to an exception comes from outside every middleware that is added to it."""
     client = TestClient(AuditContextMiddleware(app), raise_server_exceptions=False)
     response = client.get("/raises", headers=HEADERS | backend.bearer())
     assert (response.status_code, response.headers["x-request-id"]) == (500, "r-1")
@@ -97,7 +97,7 @@ def test_a_websocket_has_one_context_from_end_to_end(client, backend, events):
 
 
 @pytest.mark.usefixtures("routes")
-def test_a_websocket_without_a_token_is_refused_before_it_is_open(client, events):
+def test_a_websocket_without_a_token_is_refused_before_it_opens(client, events):
     with (
         pytest.raises(WebSocketDenialResponse) as caught,
         client.websocket_connect("/socket", headers=HEADERS),
@@ -108,7 +108,7 @@ def test_a_websocket_without_a_token_is_refused_before_it_is_open(client, events
 
 
 @pytest.mark.usefixtures("routes")
-def test_a_websocket_that_breaks_off_leaves_nothing_behind(client, backend, events):
+def test_a_disconnected_websocket_leaves_nothing_behind(client, backend, events):
     socket = client.websocket_connect("/socket", headers=backend.bearer())
     with pytest.raises(WebSocketDisconnect), socket:
         socket.send_text("one")
@@ -119,7 +119,7 @@ def test_a_websocket_that_breaks_off_leaves_nothing_behind(client, backend, even
     ]
 
 
-def test_five_hundred_requests_at_once_keep_their_contexts_apart(app, audit, backend, events, current_user):
+def test_five_hundred_concurrent_requests_have_their_own_contexts(app, audit, backend, events, current_user):
     handlers.add_plain(app, audit, current_user)
     handlers.add_together(app, audit, current_user, 250)
 
@@ -130,7 +130,7 @@ def test_five_hundred_requests_at_once_keep_their_contexts_apart(app, audit, bac
             "X-Forwarded-For": f"203.0.113.{number % 250}",
             "User-Agent": f"agent {number}",
         }
-        # Users whom nobody knows, so that each of them is looked up, too.
+        # Unknown users, so that each is looked up, too.
         return client.get(path, headers=headers | backend.bearer(uuid4()), timeout=90)
 
     async def main():
@@ -152,7 +152,7 @@ def test_five_hundred_requests_at_once_keep_their_contexts_apart(app, audit, bac
 
 @pytest.mark.usefixtures("routes")
 def test_a_client_cannot_choose_its_address(client, client_from, events):
-    """Neither who connects directly, nor who comes through the proxy with a header of their own making."""
+    """Neither with a direct connection, nor with a forged header through the proxy."""
     invented = {"X-Forwarded-For": "127.0.0.1, 10.0.0.5"}
     client_from("198.51.100.7").get("/nobody", headers=invented)
     several = [
@@ -168,7 +168,7 @@ def test_a_client_cannot_choose_its_address(client, client_from, events):
 
 @pytest.mark.parametrize("bad", ["x" * 129, "a b", "<script>", "é", "' or 1=1"])
 @pytest.mark.usefixtures("routes")
-def test_an_id_that_is_not_sane_is_replaced(client, events, bad):
+def test_a_harmful_id_is_replaced(client, events, bad):
     response = client.get("/nobody", headers={"X-Request-ID": bad.encode()})
     given = response.headers["x-request-id"]
     assert UUID(given)
@@ -176,7 +176,7 @@ def test_an_id_that_is_not_sane_is_replaced(client, events, bad):
 
 
 @pytest.mark.usefixtures("routes")
-def test_headers_that_no_text_is_made_of(client, events):
+def test_headers_that_are_not_text(client, events):
     client.get("/nobody", headers={"User-Agent": b"\xff\x00\xfe", "X-Forwarded-For": b"\xff"})
     (event,) = events()
     assert event["user_agent"]
@@ -185,6 +185,6 @@ def test_headers_that_no_text_is_made_of(client, events):
     assert len(events()[1]["user_agent"]) <= 2_000
 
 
-def test_what_cannot_be_trusted_is_refused_when_the_application_is_made(app):
+def test_invalid_trusted_proxies_are_refused_when_the_application_is_created(app):
     with pytest.raises(SettingsError):
         AuditContextMiddleware(app, trusted_proxies=["*"])

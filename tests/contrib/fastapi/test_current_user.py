@@ -1,6 +1,6 @@
-"""Who is asking has a row before the handler runs; and a request never fails, or waits long, for that."""
+"""The user has a row before the handler runs; a request never fails or waits long for it."""
 
-# FastAPI reads annotations where they are written, so they are not left to be strings.
+# No `annotations` future import: FastAPI reads the annotations.
 import asyncio
 import gc
 import logging
@@ -56,7 +56,7 @@ def make_client(backend):
 
 
 def nowhere(backend) -> str:
-    """An address at which no server listens."""
+    """A connection string without a server."""
     return make_conninfo(backend.dsn, port=1)
 
 
@@ -69,7 +69,7 @@ def test_a_user_without_a_row_has_one_when_the_handler_runs(backend, make_client
     assert backend.has_row(user_id)
 
 
-def test_a_user_who_was_seen_costs_nothing(backend, make_client):
+def test_a_known_user_needs_no_query(backend, make_client):
     user_id = backend.sign_up()
     with make_client(required=True) as client:
         headers = backend.bearer(user_id)
@@ -82,7 +82,7 @@ def test_a_user_who_was_seen_costs_nothing(backend, make_client):
 @pytest.mark.parametrize(
     "authorization", [None, "", "Bearer", "Bearer ", "Basic YTpi", "Token x", "bearer\tx", "x" * 9000]
 )
-def test_without_a_token_nobody_is_asking(make_client, authorization):
+def test_without_a_token_there_is_no_user(make_client, authorization):
     with make_client() as client:
         response = client.get("/whoami", headers={"Authorization": authorization} if authorization else {})
     assert response.status_code == 401
@@ -118,7 +118,7 @@ def test_the_scheme_is_read_in_any_case(backend, make_client, scheme):
         assert client.get("/whoami", headers={"Authorization": f"{scheme}  {token} "}).status_code == 200
 
 
-def test_while_the_auth_server_has_no_keys_to_give_tokens_are_neither_good_nor_bad(backend, make_client):
+def test_without_keys_of_the_auth_server_the_answer_is_503(backend, make_client):
     backend.tokens.answer = (500, "text/html", b"<html>")
     with make_client() as client:
         response = client.get("/whoami", headers=backend.bearer())
@@ -126,7 +126,7 @@ def test_while_the_auth_server_has_no_keys_to_give_tokens_are_neither_good_nor_b
     assert backend.tokens.url not in response.text
 
 
-def test_while_the_database_is_away_requests_go_on(backend, make_client, caplog):
+def test_while_the_database_is_unavailable_requests_continue(backend, make_client, caplog):
     with make_client(nowhere(backend)) as client:
         for _ in range(5):
             assert client.get("/whoami", headers=backend.bearer()).status_code == 200
@@ -134,10 +134,10 @@ def test_while_the_database_is_away_requests_go_on(backend, make_client, caplog)
 
 
 @pytest.mark.parametrize("waits", ["to the end", "for a moment"])
-def test_while_the_database_is_away_one_warning_is_all_that_is_logged(
+def test_while_the_database_is_unavailable_there_is_one_warning(
     backend, caplog, monkeypatch, eventually, waits
 ):
-    """Nothing is said of errors that nobody retrieved, though they come after the requests have gone on."""
+    """asyncio logs no unretrieved error, though the errors come after the requests have continued."""
     monkeypatch.setattr(ensuring, "PAUSE_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         slow = make_conninfo(backend.dsn, port=silent.getsockname()[1], connect_timeout=2)
@@ -155,27 +155,27 @@ def test_while_the_database_is_away_one_warning_is_all_that_is_logged(
     assert [(each.name, each.levelname) for each in caplog.records] == [("usersync.ensure", "WARNING")]
 
 
-def test_where_the_row_is_required_they_do_not(backend, make_client):
+def test_while_the_database_is_unavailable_a_required_row_answers_503(backend, make_client):
     with make_client(nowhere(backend), required=True) as client:
         response = client.get("/whoami", headers=backend.bearer())
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
 
 
-def test_without_usersync_in_the_database_requests_go_on(backend, make_client):
+def test_without_usersync_in_the_database_requests_continue(backend, make_client):
     backend.owner.execute("drop function public.ensure_user_exists(uuid)")
     with make_client() as client:
         assert client.get("/whoami", headers=backend.bearer()).status_code == 200
 
 
 @pytest.mark.parametrize("required", [False, True])
-def test_a_user_whom_the_auth_server_does_not_know(backend, make_client, required):
-    """As one who was deleted, and whose token is good for a while yet."""
+def test_a_user_unknown_to_the_auth_server(backend, make_client, required):
+    """Such as a deleted user whose token is still valid."""
     with make_client(required=required) as client:
         response = client.get("/whoami", headers=backend.bearer(uuid4()))
         assert response.status_code == (503 if required else 200)
 
 
-def test_a_user_whose_row_cannot_be_made_is_not_tried_with_every_request(backend, make_client):
+def test_a_row_that_cannot_be_created_is_not_tried_with_every_request(backend, make_client):
     backend.owner.execute("alter table public.users add column team text not null")
     user_id = backend.sign_up_unseen()
     with make_client() as client:
@@ -198,10 +198,10 @@ def hasty(monkeypatch):
 
 
 @pytest.mark.usefixtures("hasty")
-def test_a_connection_that_goes_silent_holds_up_one_request_and_is_left(
+def test_a_connection_without_answers_delays_one_request_and_is_replaced(
     backend, make_client, proxy, caplog, eventually
 ):
-    """And then users are looked up again, though nobody restarts anything."""
+    """Then users are looked up again, without a restart."""
     with make_client(proxy.through(backend.dsn), timeout=0.1) as client:
         assert client.get("/whoami", headers=backend.bearer()).status_code == 200
         proxy.silent.set()
@@ -218,8 +218,8 @@ def test_a_connection_that_goes_silent_holds_up_one_request_and_is_left(
         eventually(ensured)
 
 
-def test_requests_of_one_user_that_come_together_share_an_attempt(backend, make_client):
-    """As from a page that asks for six things at once."""
+def test_concurrent_requests_of_one_user_share_an_attempt(backend, make_client):
+    """As from a page that sends six requests at once."""
     headers = backend.bearer(backend.sign_up_unseen())
     with make_client() as client, backend.database.connect() as holder, ThreadPoolExecutor(6) as threads:
         # The attempt fails after the lock time-out, and records a sync failure.
@@ -230,8 +230,8 @@ def test_requests_of_one_user_that_come_together_share_an_attempt(backend, make_
     assert backend.owner.execute("select attempts from usersync.sync_failures").fetchall() == [(1,)]
 
 
-def test_a_crowd_that_nobody_has_seen_before_is_ensured_in_full(backend):
-    """As when a busy process has just started."""
+def test_many_unknown_users_at_once_all_get_a_row(backend):
+    """As after the start of a busy process."""
     with backend.database.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")
         rows = superuser.execute(
@@ -254,14 +254,14 @@ def test_a_crowd_that_nobody_has_seen_before_is_ensured_in_full(backend):
     assert backend.owner.execute("select count(*) from public.users").fetchone() == (200,)
 
 
-def test_the_documentation_page_knows_how_to_sign_in(backend, make_client):
+def test_the_openapi_page_has_the_bearer_scheme(backend, make_client):
     with make_client() as client:
         schema = client.get("/openapi.json").json()
     assert schema["components"]["securitySchemes"]["Supabase"]["scheme"] == "bearer"
     assert schema["paths"]["/whoami"]["get"]["security"] == [{"Supabase": []}]
 
 
-def test_without_the_middleware_the_actor_is_missing_and_that_is_said_once(backend, sync, caplog):
+def test_without_the_middleware_the_actor_is_missing_with_one_warning(backend, sync, caplog):
     current_user = CurrentUser(AsyncTokenVerifier(backend.tokens.url), sync)
     app = FastAPI(lifespan=lifespan(sync), dependencies=[Depends(current_user)])
     app.get("/")(lambda: None)
@@ -271,7 +271,7 @@ def test_without_the_middleware_the_actor_is_missing_and_that_is_said_once(backe
     assert caplog.text.count("add AuditContextMiddleware") == 1
 
 
-def test_a_required_row_needs_somebody_who_makes_it(backend):
+def test_a_required_row_needs_a_client(backend):
     verifier = AsyncTokenVerifier(backend.tokens.url)
     assert CurrentUser(verifier)
     with pytest.raises(SettingsError, match="required=True needs a sync"):

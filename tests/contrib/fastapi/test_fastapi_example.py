@@ -19,7 +19,7 @@ def test_the_inventory(inventory, backend):
     user_id = backend.sign_up_unseen()
     admin = backend.bearer(app_metadata={"role": "admin"})
     with inventory.client(headers=backend.bearer(user_id)) as client:
-        # Nobody had a row for the foreign key; who asks has one.
+        # The request has created the row that the foreign key needs.
         created = client.post("/products", json={"name": "bolt", "stock": 10})
         assert (created.status_code, created.json()["stock"]) == (201, 10)
         product = created.json()["id"]
@@ -33,7 +33,7 @@ def test_the_inventory(inventory, backend):
         assert client.get("/user-sync/status").status_code == 403
         assert client.get("/user-sync/status", headers=admin).json()["in_step"]
         assert client.post("/user-sync/sync", headers=admin).json()["errors"] == 0
-    # The worker sends what waits before it is gone.
+    # The worker sends waiting events before it ends.
     inventory.end()
     created_event, moved_event = backend.events()
     assert created_event["action"] == "product.created"

@@ -1,4 +1,4 @@
-"""What is opened and closed with the application, and what becomes of events when a worker is."""
+"""The lifespan: opening and closing, and the events of an ending worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.newest_server
 HERE = Path(__file__).parent
 
 
-def test_what_it_is_given_is_open_while_the_application_runs(backend, tmp_path):
+def test_arguments_are_open_while_the_application_runs(backend, tmp_path):
     pool = AsyncConnectionPool(backend.dsn, open=False, min_size=1)
     sync, audit = AsyncUserSync(pool), AuditLog(backend.dsn, spool_dir=tmp_path)
     app = FastAPI(lifespan=lifespan(pool, sync, audit))
@@ -41,12 +41,12 @@ def test_what_it_is_given_is_open_while_the_application_runs(backend, tmp_path):
         assert not pool.closed
     assert pool.closed
     assert [each["action"] for each in backend.events()] == ["a.b"]
-    # What is still at work when the worker ends may record: the next worker sends it.
+    # Work that continues when the worker ends may record: the next worker sends the event.
     assert audit.record("a.c")
     audit.close()
 
 
-def test_they_are_closed_in_reverse_and_whatever_happens():
+def test_arguments_are_closed_in_reverse_even_after_errors():
     said = []
 
     class Resource:
@@ -68,8 +68,8 @@ def test_they_are_closed_in_reverse_and_whatever_happens():
     assert said == ["a opens", "b opens", "b closes", "a closes"]
 
 
-def test_what_cannot_be_closed_does_not_hold_up_the_end(monkeypatch, caplog):
-    """As a client whose connection has gone silent, and who is being waited for."""
+def test_an_argument_that_does_not_close_does_not_delay_the_end(monkeypatch, caplog):
+    """As a client whose connection does not answer."""
     monkeypatch.setattr(starlette, "_CLOSE_TIMEOUT_S", 0.1)
 
     @contextlib.asynccontextmanager
@@ -98,9 +98,9 @@ def test_a_worker_that_ends_in_the_middle_of_a_request_loses_no_accepted_event(
             ids = list(itertools.islice(response.iter_lines(), 50))
             worker.end(by)
         if by == signal.SIGTERM:
-            # The request was told, and what it said then is sent before the worker is gone.
+            # The request was cancelled, and its last event is sent before the worker ends.
             assert backend.events()[-1]["action"] == "work.broken_off"
-        # Nothing is recorded from here on: that a worker starts is enough for the last one's events.
+        # Nothing is recorded from here on: the start of a worker sends the events of the last one.
         worker.start()
         eventually(lambda: len(backend.events()) >= len(ids))
     done = [each for each in backend.events() if each["action"] == "work.done"]
@@ -108,8 +108,8 @@ def test_a_worker_that_ends_in_the_middle_of_a_request_loses_no_accepted_event(
     assert {each["request_id"] for each in backend.events()} == {"r"}
 
 
-def test_what_fails_after_it_was_not_waited_for_is_no_error_of_asyncio(monkeypatch):
-    """The one warning says it; asyncio would log an error with a traceback as well."""
+def test_a_late_failure_of_closing_is_not_logged_by_asyncio(monkeypatch):
+    """There is one warning. asyncio would also log an error with a traceback."""
     monkeypatch.setattr(starlette, "_CLOSE_TIMEOUT_S", 0.01)
     complaints = []
 

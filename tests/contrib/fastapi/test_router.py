@@ -1,6 +1,6 @@
-"""The router: what it answers, and that nobody gets at it who should not."""
+"""The router: its answers and its protection."""
 
-# FastAPI reads annotations where they are written, so they are not left to be strings.
+# No `annotations` future import: FastAPI reads the annotations.
 import asyncio
 from typing import Annotated
 
@@ -82,7 +82,7 @@ ROUTES = [("get", "/user-sync/status"), ("post", "/user-sync/sync"), ("get", "/u
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_only_who_the_application_lets_in(client, backend, admin, method, path):
+def test_only_callers_that_the_application_allows(client, backend, admin, method, path):
     missing = backend.sign_up_unseen()
     call = getattr(client, method)
     assert call(path).status_code == 401
@@ -93,8 +93,8 @@ def test_only_who_the_application_lets_in(client, backend, admin, method, path):
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_page_of_somebody_elses_cannot_have_it_done(app, sync, backend, method, path):
-    """Where the application knows its users by a cookie, the browser would send that along."""
+def test_a_page_of_another_site_cannot_start_a_sync(app, sync, backend, method, path):
+    """The browser would send the cookie of an application that uses one."""
     app.include_router(user_sync_router(sync, protected_by=lambda: None))
     call, missing = getattr(TestClient(app), method), backend.sign_up_unseen()
     for site in ("cross-site", "same-site"):
@@ -103,7 +103,7 @@ def test_a_page_of_somebody_elses_cannot_have_it_done(app, sync, backend, method
     assert not backend.has_row(missing)
     for site in ("none", "same-origin"):
         assert call(path, headers={"Sec-Fetch-Site": site}).status_code == 200
-    # A token is sent by a page's own code only, which the application has to allow (CORS).
+    # Only a page's own code sends a token, which the application has to allow (CORS).
     assert call(path, headers={"Sec-Fetch-Site": "cross-site"} | backend.bearer()).status_code == 200
 
 
@@ -122,7 +122,7 @@ def test_without_protection_there_is_no_router(sync, nothing):
         user_sync_router(sync)
 
 
-def test_that_somebody_is_signed_in_protects_nothing(sync, current_user):
+def test_being_signed_in_is_no_protection(sync, current_user):
     with pytest.raises(SettingsError, match="every user who has signed up"):
         user_sync_router(sync, protected_by=current_user)
 
@@ -139,7 +139,7 @@ def test_one_run_at_a_time(administered, backend, admin):
     assert later.status_code == 200
 
 
-def test_an_option_that_is_misspelt_does_not_do_the_opposite(client, backend, admin):
+def test_a_misspelt_option_is_refused(client, backend, admin):
     missing = backend.sign_up_unseen()
     assert client.post("/user-sync/sync", headers=admin, params={"dryrun": "1"}).status_code == 422
     assert client.post("/user-sync/sync", headers=admin, params={"dry_run": "perhaps"}).status_code == 422
@@ -147,7 +147,7 @@ def test_an_option_that_is_misspelt_does_not_do_the_opposite(client, backend, ad
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_without_usersync_in_the_database_it_says_so(client, backend, admin, method, path):
+def test_without_usersync_in_the_database_the_answer_is_503(client, backend, admin, method, path):
     client.get("/user-sync/status", headers=admin)
     backend.owner.execute("drop schema usersync cascade; drop function public.user_sync_status()")
     response = getattr(client, method)(path, headers=admin)
@@ -156,7 +156,7 @@ def test_without_usersync_in_the_database_it_says_so(client, backend, admin, met
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_without_the_database_it_says_so(app, backend, method, path):
+def test_without_the_database_the_answer_is_503(app, backend, method, path):
     dsn = backend.dsn.replace(f":{backend.database.port}/", ":1/")
     app.include_router(user_sync_router(AsyncUserSync(dsn), protected_by=lambda: None))
     response = getattr(TestClient(app), method)(path)
@@ -165,8 +165,8 @@ def test_without_the_database_it_says_so(app, backend, method, path):
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_the_router_does_what_its_schema_says(administered, backend, mode):
-    """Called in every way that the schema allows, and in many that it does not allow."""
+def test_the_router_matches_its_schema(administered, backend, mode):
+    """Called with valid and invalid requests, generated from the schema."""
     token = backend.tokens.token(backend.sign_up(), app_metadata={"role": "admin"})
     schema = schemathesis.openapi.from_asgi("/openapi.json", administered)
 

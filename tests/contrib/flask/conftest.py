@@ -1,4 +1,4 @@
-"""An application of Flask's with everything in it."""
+"""A Flask application with all of usersync's parts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def make_app(backend: Any) -> Iterator[Callable[..., tuple[Flask, FlaskUserSync]]]:
-    """Make an application, and its extension for ``backend``; its connection is closed in the end."""
+    """Create an application and its extension for ``backend``; closes its connection at the end."""
     made: list[tuple[Flask, FlaskUserSync]] = []
 
     def make(dsn: str | None = None, **options: Any) -> tuple[Flask, FlaskUserSync]:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def inventory(backend, tmp_path):
-    """The address at which it is served."""
+    """The URL at which it is served."""
     backend.owner.execute((EXAMPLES / "flask/schema.sql").read_bytes())
     with subprocess.Popen(
         [sys.executable, "-m", "flask", "--app", EXAMPLES / "flask/app.py", "run", "--port", "0"],
@@ -33,7 +33,7 @@ def inventory(backend, tmp_path):
 def test_the_inventory(inventory, backend, eventually):
     user_id = backend.sign_up_unseen()
     with httpx2.Client(base_url=inventory, headers=backend.bearer(user_id), timeout=60) as client:
-        # Nobody had a row for the foreign key; who asks has one.
+        # The request has created the row that the foreign key needs.
         created = client.post("/products", json={"name": "bolt", "stock": 10})
         assert (created.status_code, created.json()["stock"]) == (201, 10)
         product = created.json()["id"]

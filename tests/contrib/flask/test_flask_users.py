@@ -1,4 +1,4 @@
-"""Who is asking has a row before the view runs; and a request never fails, or waits long, for that."""
+"""The user has a row before the view runs; a request never fails or waits long for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def make_client(make_app):
-    """A client of an application whose view says who is asking, once as ``def`` and once as ``async def``."""
+    """A client of an application whose view returns its user, as ``def`` and as ``async def``."""
 
     def make(**options):
         app, users = make_app(**options)
@@ -44,7 +44,7 @@ def make_client(make_app):
 
 
 def nowhere(backend) -> str:
-    """An address at which no server listens."""
+    """A connection string without a server."""
     return make_conninfo(backend.dsn, port=1)
 
 
@@ -57,7 +57,7 @@ def test_a_user_without_a_row_has_one_when_the_view_runs(backend, make_client, p
     assert backend.has_row(user_id)
 
 
-def test_a_user_who_was_seen_costs_nothing(backend, make_client):
+def test_a_known_user_needs_no_query(backend, make_client):
     client, headers = make_client(required=True), backend.bearer()
     assert client.get("/whoami", headers=headers).status_code == 200
     backend.owner.execute("drop function public.ensure_user_exists(uuid)")
@@ -67,7 +67,7 @@ def test_a_user_who_was_seen_costs_nothing(backend, make_client):
 
 @pytest.mark.parametrize("path", ["/whoami", "/whoami-async"])
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic YTpi", "Token x"])
-def test_without_a_token_nobody_is_asking(make_client, path, authorization):
+def test_without_a_token_there_is_no_user(make_client, path, authorization):
     headers = {"Authorization": authorization} if authorization is not None else {}
     response = make_client().get(path, headers=headers)
     assert response.status_code == 401
@@ -95,34 +95,34 @@ def test_tokens_that_are_refused(backend, make_client, caplog):
             assert len(part) < 8 or part not in response.text + str(response.headers) + caplog.text
 
 
-def test_while_the_auth_server_has_no_keys_to_give_tokens_are_neither_good_nor_bad(backend, make_client):
+def test_without_keys_of_the_auth_server_the_answer_is_503(backend, make_client):
     backend.tokens.answer = (500, "text/html", b"<html>")
     response = make_client().get("/whoami", headers=backend.bearer())
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
 
-def test_while_the_database_is_away_requests_go_on(backend, make_client, caplog):
+def test_while_the_database_is_unavailable_requests_continue(backend, make_client, caplog):
     client = make_client(dsn=nowhere(backend))
     for _ in range(5):
         assert client.get("/whoami", headers=backend.bearer()).status_code == 200
     assert caplog.text.count("users cannot be looked up at the moment") == 1
 
 
-def test_where_the_row_is_required_they_do_not(backend, make_client):
+def test_while_the_database_is_unavailable_a_required_row_answers_503(backend, make_client):
     response = make_client(dsn=nowhere(backend), required=True).get("/whoami", headers=backend.bearer())
     assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
 
 
 @pytest.mark.parametrize("required", [False, True])
-def test_a_user_whom_the_auth_server_does_not_know(backend, make_client, required):
+def test_a_user_unknown_to_the_auth_server(backend, make_client, required):
     response = make_client(required=required).get("/whoami", headers=backend.bearer(uuid4()))
     assert response.status_code == (503 if required else 200)
 
 
-def test_a_connection_that_goes_silent_holds_up_one_request_and_is_left(
+def test_a_connection_without_answers_delays_one_request_and_is_replaced(
     backend, make_client, caplog, eventually, monkeypatch
 ):
-    """And then users are looked up again, though nobody restarts anything."""
+    """Then users are looked up again, without a restart."""
     monkeypatch.setattr(ensuring, "PAUSE_S", 0.2)
     monkeypatch.setattr(ensuring, "_LOST_S", 0.5)
     with Proxy(backend.database.host, backend.database.port) as proxy:
@@ -141,7 +141,7 @@ def test_a_connection_that_goes_silent_holds_up_one_request_and_is_left(
         eventually(ensured)
 
 
-def test_requests_of_one_user_that_come_together_share_an_attempt(backend, make_client):
+def test_concurrent_requests_of_one_user_share_an_attempt(backend, make_client):
     client, headers = make_client(), backend.bearer(backend.sign_up_unseen())
     with backend.database.connect() as holder, ThreadPoolExecutor(6) as threads:
         holder.execute("begin; lock table public.users in share mode")
@@ -154,8 +154,8 @@ def test_requests_of_one_user_that_come_together_share_an_attempt(backend, make_
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_process_that_was_forked_has_a_connection_of_its_own(backend, make_client):
-    """As under a server that loads the application once, and serves a request before it forks."""
+def test_a_forked_process_has_its_own_connection(backend, make_client):
+    """As with a server that serves a request before it forks."""
     client = make_client(required=True)
     assert client.get("/whoami", headers=backend.bearer()).status_code == 200
     unseen, later = backend.bearer(backend.sign_up_unseen()), backend.bearer(backend.sign_up_unseen())
@@ -182,14 +182,14 @@ def test_a_blueprint_for_users_only(backend, make_app):
     assert client.get("/private", headers=backend.bearer(user_id)).text == str(user_id)
 
 
-def test_a_user_is_that_of_the_request_and_not_of_the_application_context(backend, make_client):
+def test_the_user_belongs_to_the_request_not_to_the_application_context(backend, make_client):
     client = make_client()
     with client.application.app_context():
         assert client.get("/whoami", headers=backend.bearer()).status_code == 200
         assert client.get("/whoami").status_code == 401
 
 
-def test_a_view_that_asks_for_nobody_has_no_current_user(make_app):
+def test_a_view_that_requires_no_user_has_no_current_user(make_app):
     app, users = make_app()
     with app.test_request_context(), pytest.raises(SettingsError, match="no current user"):
         _ = users.current_user
@@ -208,7 +208,7 @@ def test_one_extension_may_serve_several_applications(backend, monkeypatch, tmp_
         users.close(app)
 
 
-def test_what_is_missing_is_said_when_the_application_is_made(monkeypatch, tmp_path):
+def test_missing_settings_raise_when_the_application_is_created(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("SUPABASE_URL", "SUPABASE_JWT_SECRET", "SUPABASE_DB_URL", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -227,7 +227,7 @@ def test_what_is_missing_is_said_when_the_application_is_made(monkeypatch, tmp_p
         FlaskUserSync(app)
 
 
-def test_an_application_without_the_extension_is_told(make_app):
+def test_an_application_without_the_extension_raises(make_app):
     _, users = make_app()
     app = Flask("other")
     app.get("/")(users.user_required(lambda: "a"))

@@ -1,4 +1,4 @@
-"""Every event of a request says in which one it happened, and who asked: however the view runs."""
+"""Every event of a request has its request id and actor, in every form of view."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FROM_PROXY = {"REMOTE_ADDR": "10.0.0.1"}
 
 @pytest.fixture
 def app(make_app, audit):
-    """An application with a view for each way in which one can run; each records an event of its name."""
+    """An application with a view of each form; each records an event with its name."""
     application, users = make_app()
     add_views(application, users, audit)
     add_streams(application, users, audit)
@@ -124,7 +124,7 @@ def test_every_event_of_a_request_has_its_context(app, backend, events, path, ac
 
 @pytest.mark.parametrize("path", ["/sync", "/async", "/stream", "/stream-with-context"])
 def test_a_test_may_hold_the_request_open(app, backend, events, path):
-    """Flask's own test client does, in a with block, to look at what belongs to the request."""
+    """Flask's test client does so in a with block."""
     with app.test_client() as client:
         assert client.get(path, headers=HEADERS | backend.bearer()).text
         assert request.path == path
@@ -155,7 +155,7 @@ def test_a_view_that_raises_leaves_nothing_behind(app, backend, events, propagat
     assert nobody["request_id"] != "r-1"
 
 
-def test_a_stream_that_is_broken_off_leaves_nothing_behind(app, backend, events):
+def test_an_interrupted_stream_leaves_nothing_behind(app, backend, events):
     client = app.test_client()
     response = client.get("/stream", headers=HEADERS | backend.bearer(), buffered=False)
     assert next(response.iter_encoded()) == b"a"
@@ -168,8 +168,8 @@ def test_a_stream_that_is_broken_off_leaves_nothing_behind(app, backend, events)
     ]
 
 
-def test_streams_that_one_thread_serves_in_turn_are_kept_apart(app, backend, events):
-    """As a server of greenlets does it: the thread goes from one body to the next and back."""
+def test_streams_on_one_thread_have_their_own_contexts(app, backend, events):
+    """As in a server with greenlets: the thread switches between bodies."""
     client = app.test_client()
     streams = {
         str(user_id): client.get(
@@ -185,7 +185,7 @@ def test_streams_that_one_thread_serves_in_turn_are_kept_apart(app, backend, eve
     assert all(each["request_id"] == f"r{each['actor_id']}" for each in found)
 
 
-def test_five_hundred_requests_at_once_keep_their_contexts_apart(make_app, backend, audit, events):
+def test_five_hundred_concurrent_requests_have_their_own_contexts(make_app, backend, audit, events):
     app, users = make_app()
     together = Barrier(50)
 
@@ -208,7 +208,7 @@ def test_five_hundred_requests_at_once_keep_their_contexts_apart(make_app, backe
             "User-Agent": f"agent {number}",
         }
         path = "/sync" if number % 2 else "/async"
-        # Users whom nobody knows, so that each of them is looked up, too.
+        # Unknown users, so that each is looked up, too.
         headers |= backend.bearer(uuid4())
         return app.test_client().get(path, headers=headers, environ_base=FROM_PROXY).status_code
 
@@ -236,15 +236,15 @@ def test_a_client_cannot_choose_its_address(app, events):
     assert found == ["198.51.100.7", "203.0.113.9", "10.0.0.1", None]
 
 
-def test_an_id_that_is_not_sane_is_replaced(app, events):
+def test_a_harmful_id_is_replaced(app, events):
     response = app.test_client().get("/nobody", headers={"X-Request-ID": "a b;c"})
     given = response.headers["X-Request-ID"]
     assert UUID(given)
     assert {each["request_id"] for each in events()} == {given}
 
 
-def test_a_file_is_left_to_the_server_to_send(tmp_path):
-    """Which knows it by its class, and hands it to the kernel."""
+def test_the_server_sends_a_file_itself(tmp_path):
+    """The server recognizes its class, and uses sendfile."""
     (tmp_path / "file").write_bytes(b"content")
     body = FileWrapper((tmp_path / "file").open("rb"))
     environ = {"wsgi.file_wrapper": FileWrapper}
@@ -253,6 +253,6 @@ def test_a_file_is_left_to_the_server_to_send(tmp_path):
         assert AuditContextMiddleware(lambda *_: body)(environ, lambda *_: None) is body
 
 
-def test_what_cannot_be_trusted_is_refused_when_the_application_is_made():
+def test_invalid_trusted_proxies_are_refused_when_the_application_is_created():
     with pytest.raises(SettingsError):
         AuditContextMiddleware(lambda *_: [], trusted_proxies=["*"])

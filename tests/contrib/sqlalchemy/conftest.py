@@ -1,4 +1,4 @@
-"""A project whose table of products is tracked, and engines of SQLAlchemy's for it."""
+"""A project with a tracked table of products, and SQLAlchemy engines for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shop:
-    """A database with products in it, whose changes are tracked."""
+    """A database with a tracked table of products."""
 
     database: SupabaseDatabase
     owner: psycopg.Connection[Any]
@@ -37,14 +37,14 @@ class Shop:
         return (dsn or self.database.dsn()).replace("postgresql://", f"postgresql+{driver}://")
 
     def events(self, fields: str) -> list[Any]:
-        """These fields of all events in the order in which they happened; single values if it is one."""
+        """These fields of all events in their order; single values for one field."""
         rows = self.owner.execute(
             f"select {fields} from public.audit_logs order by occurred_at, id"
         ).fetchall()
         return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows
 
     def actors(self) -> list[tuple[str, str]]:
-        """Of each event, what became of which product, and who did it."""
+        """Of each event: the action, the product, the actor."""
         return self.events("changes -> 'name' ->> 1, actor_id")
 
 
@@ -69,14 +69,14 @@ def shop(shop_database: SupabaseDatabase) -> Iterator[Shop]:
 
 @pytest.fixture
 def audit(tmp_path: Path) -> Iterator[AuditLog]:
-    """A log that only records, in transactions of others."""
+    """A log that only records, in the transactions of its callers."""
     with AuditLog(None, spool_dir=tmp_path, exit_timeout=0) as log:
         yield log
 
 
 @pytest.fixture
 def make_engine(shop: Shop) -> Iterator[Callable[..., Engine]]:
-    """Make an engine, which is disposed of when the test ends."""
+    """Create an engine; it is disposed of at the end of the test."""
     engines: list[Engine] = []
 
     def make(url: str | None = None, **options: Any) -> Engine:
@@ -90,7 +90,7 @@ def make_engine(shop: Shop) -> Iterator[Callable[..., Engine]]:
 
 @pytest.fixture
 def statements() -> Callable[[Engine], list[str]]:
-    """What an engine sends from here on, other than what it begins and ends transactions with."""
+    """The statements of an engine from here on, except those that begin and end transactions."""
 
     def listen(engine: Engine) -> list[str]:
         sent: list[str] = []

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def models(shop, make_engine):
-    """Classes of this test's own, because what is tracked stays tracked."""
+    """New classes for each test, because tracking cannot be ended."""
 
     class Base(DeclarativeBase):
         pass
@@ -114,7 +114,7 @@ def test_nothing_is_recorded_of_what_is_rolled_back(shop, models, session, audit
     assert [change["called"][1] for _, _, change in changes(shop)] == ["a", "b"]
 
 
-def test_what_a_flush_had_gathered_when_it_failed_is_forgotten(shop, models, session, audit):
+def test_the_changes_of_a_failed_flush_are_discarded(shop, models, session, audit):
     track(models.Owner, audit)
     owner = models.Owner(name="lost", pets=[models.Pet(name=None)])
     session.add(owner)
@@ -145,7 +145,7 @@ def test_secrets_are_redacted_by_either_name_and_columns_left_out(shop, models, 
     ]
 
 
-def test_what_the_database_computes_is_recorded_as_unknown(shop, models, session, audit):
+def test_computed_values_are_recorded_as_unknown(shop, models, session, audit):
     track(models.Pet, audit)
     pet = models.Pet(name=func.initcap("rex"), age=1, notes=None)
     session.add(pet)
@@ -160,7 +160,7 @@ def test_what_the_database_computes_is_recorded_as_unknown(shop, models, session
     assert session.get(models.Pet, 1).age == 2
 
 
-def test_relationships_show_in_their_foreign_keys_and_cascades_are_seen(shop, models, session, audit):
+def test_relationships_and_cascades_are_recorded(shop, models, session, audit):
     track(models.Pet, audit)
     owner = models.Owner(name="Ada", pets=[models.Pet(name="Rex", age=1), models.Pet(name="Tom", age=1)])
     session.add(owner)
@@ -197,7 +197,7 @@ def test_a_key_of_several_columns_and_one_that_changes(shop, models, session, au
     assert changes(shop)[0][1] == written
 
 
-def test_subclasses_are_seen_and_may_have_their_own_options(shop, models, session, audit):
+def test_subclasses_are_recorded_and_may_have_their_own_options(shop, models, session, audit):
     track(models.Owner, audit)
     session.add(models.Shelter(name="first"))
     session.commit()
@@ -210,7 +210,7 @@ def test_subclasses_are_seen_and_may_have_their_own_options(shop, models, sessio
     ]
 
 
-def test_what_no_object_takes_part_in_is_not_seen(shop, models, session, audit):
+def test_changes_without_an_object_are_not_recorded(shop, models, session, audit):
     track(models.Pet, audit)
     session.execute(insert(models.Pet).values(name="Rex"))
     session.execute(update(models.Pet).values(name="Tom"))
@@ -234,7 +234,7 @@ def test_a_flush_of_many_objects_is_a_few_statements(shop, models, make_engine, 
     assert len(shop.events("id")) == 661
 
 
-def test_what_cannot_be_read_of_an_object_costs_the_flush_nothing(shop, models, session, audit, monkeypatch):
+def test_an_unreadable_attribute_does_not_fail_the_flush(shop, models, session, audit, monkeypatch):
     track(models.Pet, audit)
 
     def identity(*_):
@@ -248,7 +248,7 @@ def test_what_cannot_be_read_of_an_object_costs_the_flush_nothing(shop, models, 
     ]
 
 
-def test_an_event_that_cannot_be_stored_costs_the_flush_nothing(shop, models, session, audit):
+def test_an_event_that_cannot_be_stored_does_not_fail_the_flush(shop, models, session, audit):
     track(models.Pet, audit)
     shop.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     session.add_all([models.Pet(name="Rex"), models.Pet(name="Tom")])
@@ -257,7 +257,7 @@ def test_an_event_that_cannot_be_stored_costs_the_flush_nothing(shop, models, se
     assert audit.stats().dropped == 2
 
 
-def test_where_events_are_required_the_flush_fails_without_them(shop, models, session, audit):
+def test_with_required_events_the_flush_fails_without_them(shop, models, session, audit):
     track(models.Pet, audit, required=True)
     shop.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     session.add(models.Pet(name="Rex"))
@@ -302,7 +302,7 @@ def test_asyncio_sessions(shop, models, audit, driver):
                 pet = models.Pet(name=name)
                 session.add(pet)
                 await session.commit()
-                # What was loaded is no more: the old value would be a query, and those are awaited here.
+                # The object is expired: reading the old value would be a query, which asyncio has to await.
                 pet.name = f"{name}!"
                 await session.commit()
 
@@ -318,12 +318,12 @@ def test_asyncio_sessions(shop, models, audit, driver):
 
 
 @pytest.mark.parametrize("what", [None, object, "Pet", Session])
-def test_what_is_no_model_is_refused(audit, what):
+def test_only_models_are_accepted(audit, what):
     with pytest.raises(SettingsError, match="expected a mapped class"):
         track(what, audit)
 
 
-def test_an_attribute_that_is_none_and_a_second_time_are_refused(models, audit):
+def test_an_unknown_attribute_and_tracking_twice_are_refused(models, audit):
     with pytest.raises(SettingsError, match="no attribute 'note'") as raised:
         track(models.Pet, audit, exclude=["note"])
     assert "notes" in raised.value.hint

@@ -59,7 +59,7 @@ def test_the_database_knows_who_is_acting_and_in_which_request(shop, engine, aud
     assert shop.events("metadata ->> 'actor_source'") == ["setting"]
 
 
-def test_an_actor_who_is_looked_up_late_is_one_too(shop, engine, audit):
+def test_an_actor_that_is_looked_up_late(shop, engine, audit):
     with (
         audit.context(actor_id=lambda: {"actor_id": "cron", "actor_type": "service"}),
         Session(engine) as session,
@@ -77,7 +77,7 @@ def test_without_a_context_nothing_is_sent(shop, engine, statements):
     assert shop.events("metadata ->> 'actor_source'") == ["role"]
 
 
-def test_it_is_sent_once_a_transaction_and_before_what_may_change_something(engine, audit, statements):
+def test_it_is_sent_once_a_transaction_before_the_first_write(engine, audit, statements):
     sent = statements(engine)
     with audit.context(actor_id="ada"), Session(engine) as session:
         session.scalars(select(Product)).all()
@@ -113,7 +113,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", [*READS, *CHANGES])
-def test_what_cannot_change_anything_is_told_apart(what):
+def test_statements_that_cannot_write_are_recognized(what):
     statement = READS.get(what, CHANGES.get(what))
     assert passing._only_reads(statement) == (what in READS)
 
@@ -145,7 +145,7 @@ def test_a_context_that_changes_within_a_transaction_changes_the_actor(shop, eng
     assert shop.actors() == [("a", "ada"), ("b", "bea"), ("c", "ada"), ("d", "postgres")]
 
 
-def test_a_savepoint_that_is_rolled_back_takes_its_settings_along(shop, engine, audit):
+def test_a_rollback_to_a_savepoint_reverts_the_settings(shop, engine, audit):
     with engine.begin() as connection:
         with audit.context(actor_id="ada"):
             nested = connection.begin_nested()
@@ -166,7 +166,7 @@ def test_a_savepoint_that_is_rolled_back_takes_its_settings_along(shop, engine, 
 
 
 @pytest.mark.parametrize("how", ["driver", "text"])
-def test_a_savepoint_of_the_applications_own_making_does_too(shop, engine, audit, how):
+def test_a_rollback_to_a_savepoint_of_the_application_reverts_them_too(shop, engine, audit, how):
     with audit.context(actor_id="ada"), engine.begin() as connection:
 
         def run(statement):
@@ -190,7 +190,7 @@ def test_a_statement_that_fails_in_a_savepoint_leaves_the_transaction_usable(sho
     assert shop.actors() == [("a", "ada"), ("b", "ada")]
 
 
-def test_a_transaction_that_has_failed_says_so_in_its_own_words(engine, audit):
+def test_a_failed_transaction_keeps_its_own_error(engine, audit):
     with audit.context(actor_id="ada"), engine.connect() as connection:
         with pytest.raises(IntegrityError):
             connection.execute(ADD, {"name": None})
@@ -199,7 +199,7 @@ def test_a_transaction_that_has_failed_says_so_in_its_own_words(engine, audit):
         connection.rollback()
 
 
-def test_two_databases_are_told_each_by_itself(shop, cluster, engine, make_engine, audit):
+def test_each_of_two_databases_gets_the_settings(shop, cluster, engine, make_engine, audit):
     other = cluster.clone(cluster.template("logged_plain"))
     try:
         with other.connect() as owner:
@@ -214,7 +214,7 @@ def test_two_databases_are_told_each_by_itself(shop, cluster, engine, make_engin
         cluster.drop(other)
 
 
-def test_asking_twice_sends_once(engine, audit, statements):
+def test_calling_it_twice_sends_once(engine, audit, statements):
     pass_context(engine)
     sent = statements(engine)
     with audit.context(actor_id="ada"), engine.begin() as connection:
@@ -234,7 +234,7 @@ def test_a_connection_in_autocommit_is_warned_about_and_works(shop, make_engine,
     assert len(caplog.records) == 1
 
 
-def test_a_two_phase_transaction_is_told_too(engine, audit):
+def test_a_two_phase_transaction_gets_the_settings(engine, audit):
     with (
         audit.context(actor_id="ada"),
         engine.connect() as connection,
@@ -248,7 +248,7 @@ def test_a_two_phase_transaction_is_told_too(engine, audit):
 
 
 @pytest.mark.parametrize("what", [None, "postgresql://localhost", object()])
-def test_what_is_no_engine_is_refused(what):
+def test_only_engines_are_accepted(what):
     with pytest.raises(SettingsError, match="expected an Engine"):
         pass_context(what)
 
@@ -290,7 +290,7 @@ def test_asyncio_engines(shop, audit, driver):
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_behind_a_transaction_pooler(shop, audit, driver):
-    """Many transactions take turns on few servers: each knows its own actor, and none another's."""
+    """Many transactions share few server connections: each has its own actor."""
     options = {"psycopg": {"prepare_threshold": None}, "asyncpg": {"statement_cache_size": 0}}
 
     async def work(engine, n):
@@ -317,7 +317,7 @@ def test_behind_a_transaction_pooler(shop, audit, driver):
     assert all(name == actor for name, actor in actors)
 
 
-def test_record_in_joins_in(shop, engine, audit):
+def test_record_in_uses_the_same_settings(shop, engine, audit):
     with audit.context(actor_id="ada"), Session(engine) as session:
         session.add(Product(name="Bolt"))
         session.flush()

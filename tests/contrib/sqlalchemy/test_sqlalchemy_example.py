@@ -1,4 +1,4 @@
-"""examples/sqlalchemy, as its README says."""
+"""examples/sqlalchemy as in its README."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples/sqlalchemy"
 
 @pytest.fixture
 def run(shop_database, tmp_path):
-    """Run something of the README, as a user would; returns what it says."""
+    """Run a command of the README; returns its output."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """As makemigrations has written it."""
+    """As makemigrations writes it."""
 
     initial = True
     operations = [  # noqa: RUF012

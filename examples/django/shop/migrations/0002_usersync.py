@@ -1,4 +1,4 @@
-"""Users in sync with Supabase's, and the audit log."""
+"""Installs usersync and its audit log."""
 
 from django.db import migrations
 
@@ -6,7 +6,7 @@ from usersync.contrib.django.operations import ApplyUsersync
 
 
 class Migration(migrations.Migration):
-    """After the users table, had this application one of its own."""
+    """Put it after the users table if the application creates one."""
 
     atomic = False
     dependencies = [("shop", "0001_initial")]  # noqa: RUF012

@@ -1,1 +1,1 @@
-"""An application whose migrations bring usersync."""
+"""An application whose migrations install usersync."""
