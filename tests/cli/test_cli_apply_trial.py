@@ -183,7 +183,10 @@ def test_a_trigger_that_calls_another_server_is_not_run_unasked(usersync, projec
     done = usersync("apply", "--yes")
     said = words(done.out)
     assert "Not tried ! every kind of sign-up" in said
-    assert "the trigger tell on auth.users, in extensions.http_get(text), asks the network" in said
+    assert (
+        "the trigger tell on auth.users, in extensions.http_get(text), sends a request to another server"
+        in said
+    )
     assert "a rollback does not undo that" in said
     assert done.code == 0
 

@@ -39,7 +39,7 @@ def step(usersync, database, monkeypatch, postgres, directory):
 
 CHANGES = {
     "alter table public.users drop column full_name": "public.users has no column full_name, which is mapped",
-    "alter table public.users rename to users_old": "there is no table public.users, so it would be created",
+    "alter table public.users rename to users_old": "table public.users does not exist and would be created",
     "alter table public.users drop constraint users_pkey cascade": "has no primary key or unique constraint",
     "alter table public.users alter column id type text": "public.users.id is of type text",
     "alter table public.users alter column email type int using 1": "public.users.email is of type",

@@ -85,7 +85,7 @@ def test_set_null_where_null_is_refused_blocks(plan, project, user):
     )
     done = plan(user, "--json")
     assert effects(done)["public.notes"] == ("blocks", 1)
-    assert "owner refuses null" in plan(user).out
+    assert "owner is NOT NULL" in plan(user).out
 
 
 def test_circles_itself_composite_keys_and_partitions(plan, project, user):

@@ -138,7 +138,7 @@ def test_so_many_missing_rows_are_created_and_no_more(proposed, usersync, postgr
         + TOUCH.format("insert into public.outbox (what) values ('welcome');", "after insert"),
         row=False,
     )
-    assert any("sets off touch" in each and "--create-missing --max 10" in each for each in data["decisions"])
+    assert any("fires touch" in each and "--create-missing --max 10" in each for each in data["decisions"])
     assert usersync("apply", "--yes", "--no-sync", "--accept-changes").code == 0
     done = usersync("sync", "--create-missing", "--max", "1")
     assert done.code == 0, done.err

@@ -141,7 +141,7 @@ def test_rollback_says_that_what_has_changed_meanwhile_is_not_synced(paused, use
     paused.auth.sign_up_email("ada@example.com")
     done = usersync("rollback", "--yes")
     assert done.code == 0
-    assert "what has changed since is not synced" in flat(done)
+    assert "later changes are not synced" in flat(done)
     assert usersync("apply", "--yes", "--no-trial").code == 0
     assert paused.client.status().in_step
 

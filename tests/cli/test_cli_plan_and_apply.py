@@ -254,7 +254,7 @@ def test_what_plan_promises_apply_does_and_status_says(usersync, dsn, people, po
     columns = 'email = "email"\ndeleted_at = "deleted_at"\n'
     (directory / "usersync.toml").write_text(f"[columns]\n{columns}", "utf-8")
     said = " ".join(usersync("plan").out.split())
-    assert "the first run would make 5 rows; 15 rows whose user is soft-deleted stay as they are" in said
+    assert "the first run would create 5 rows; 15 rows whose user is soft-deleted stay as they are" in said
     done = usersync("apply", "--yes", "--json")
     assert done.code == 0
     assert (done.json["sync"]["missing"], done.json["sync"]["synced"]) == (5, 5)

@@ -248,7 +248,7 @@ def test_only_a_sequence_that_a_trigger_uses_is_named(checked, change, canary, r
     assert found.moved == ()
     check = verdicts(found)["D035"]
     assert check.status == "warning"
-    number = "a number of the sequence public.numbers_n_seq is used up for public.numbers.n"
+    number = "a number of the sequence public.numbers_n_seq is used for public.numbers.n"
     assert number in check.detail
     asked = canary(root, call_out=True)
     (moved,) = asked.moved
@@ -303,7 +303,7 @@ def test_calls_that_a_rollback_does_not_undo_need_call_out(checked, change, cana
     assert set(states(found).values()) == {"not tried"}
     checks = verdicts(found)
     assert [checks[code].status for code in ("D033", "D034", "D035")] == ["warning", "skipped", "warning"]
-    assert "in public.tell(), asks the network" in checks["D035"].detail
+    assert "in public.tell(), sends a request to another server" in checks["D035"].detail
     assert "--call-out" in checks["D035"].fix
     asked = canary(call_out=True)
     assert set(states(asked).values()) == {"ok"}

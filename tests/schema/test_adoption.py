@@ -106,7 +106,7 @@ def people(installer):
 def test_without_adopt_nothing_is_replaced_and_it_is_said_what_would_be(installer, catalog, plain):
     planned = installer.plan(SETTINGS)
     (error,) = planned.errors
-    assert "usersync apply --adopt takes its place" in error.hint
+    assert "usersync apply --adopt replaces it" in error.hint
     assert any(
         '"Follow the e-mail"' in each.message or "Follow the e-mail" in each.message
         for each in planned.findings

@@ -103,7 +103,7 @@ def test_on_conflict_of_another_column_is_more_than_a_copy(judged, does):
         trigger("make", "insert", "make"),
     )
     assert adopted == set()
-    wanted = "takes over the row of another user" if "update" in does else "makes no row"
+    wanted = "takes over the row of another user" if "update" in does else "creates no row"
     assert f"{wanted} that has the same email" in stays["make"]
 
 

@@ -1,4 +1,4 @@
-"""What the first run would do is announced: rows made, values written, triggers set off."""
+"""Findings about the first run: rows that it creates, values that it writes, triggers that fire."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_rows_that_set_off_a_trigger_are_announced(installer, auth):
     for _ in range(5):
         auth.sign_up_email()
     found = announced(installer)
-    assert "the first run would make 5 rows" in found.message
-    assert "each new row sets off welcome (public.send_mail())" in found.message
+    assert "the first run would create 5 rows" in found.message
+    assert "each new row fires welcome (public.send_mail())" in found.message
     assert "touch" not in found.message
     assert found.fix.splitlines()[-2:] == [
         "usersync apply --no-sync",
@@ -44,7 +44,7 @@ def test_rows_without_a_trigger_need_no_advice(installer, auth):
     installer.connection.execute(PROFILES)
     auth.sign_up_email()
     found = announced(installer)
-    assert found.message == "in public.profiles, the first run would make 1 row"
+    assert found.message == "in public.profiles, the first run would create 1 row"
     assert found.fix is None
 
 

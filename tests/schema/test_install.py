@@ -75,7 +75,7 @@ def test_a_users_table_that_usersync_did_not_make_is_not_its_to_drop(installer):
     installer.connection.execute("create table public.users (id uuid primary key, email text)")
     settings = logged({"columns": {"email": "email"}})
     installer.apply(settings)
-    with pytest.raises(SettingsError, match="not usersync's to drop"):
+    with pytest.raises(SettingsError, match="was not created by usersync"):
         installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
     installer.rollback(settings)
     assert installer.connection.execute("select count(*) from public.users").fetchone() == (0,)
@@ -184,7 +184,7 @@ def test_a_function_that_somebody_edited_is_noticed_and_replaced(project):
     ]
     assert (change.subject, change.reason) == (
         "function usersync.handle_new_user()",
-        "somebody edited it in the database",
+        "it was edited in the database",
     )
     run(installation.apply(project.settings), project.owner)
     assert run(installation.plan(project.settings), project.owner).changes == ()
@@ -283,7 +283,7 @@ def test_a_right_that_somebody_gave_away_is_noticed_and_taken_back(installer, gr
     installer.apply(logged())
     installer.connection.execute(grant)
     (change,) = installer.plan(logged()).changes
-    assert (change.subject, change.reason) == ("privileges", f"open to others: {named}")
+    assert (change.subject, change.reason) == ("privileges", f"other roles have rights: {named}")
     installer.apply(logged())
     assert installer.subjects(logged()) == []
 

@@ -45,7 +45,7 @@ def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[st
     return [error.message for error in errors]
 
 
-def test_a_pasted_recipe_is_explained_and_left_alone(installer, catalog):
+def test_a_hand_written_trigger_is_explained_and_not_changed(installer, catalog):
     installer.connection.execute(RECIPE)
     assert obstacles(installer, catalog) == [
         (
@@ -60,13 +60,13 @@ def test_a_pasted_recipe_is_explained_and_left_alone(installer, catalog):
     ]
 
 
-def test_a_pasted_recipe_can_be_cleared_with_what_the_hints_say(installer, catalog):
+def test_the_fixes_for_a_hand_written_trigger_work(installer, catalog):
     installer.connection.execute(RECIPE)
     obstacles(installer, catalog)
     fixes = [error.fix for error in installer.plan(EMAIL).errors]
     assert "alter function public.sync_existing_auth_users() rename to" in fixes[0]
     installer.connection.execute(fixes[0])
-    installer.connection.execute(fixes[1].rpartition("alter: ")[2])
+    installer.connection.execute(fixes[1].rpartition("with its function: ")[2])
     assert installer.plan(EMAIL).errors == ()
     installer.apply(EMAIL)
 
@@ -97,7 +97,7 @@ def test_a_function_of_our_name_is_a_conflict_whatever_it_takes(installer, catal
 def test_a_schema_of_our_name_is_a_conflict(installer, catalog):
     installer.connection.execute("create schema usersync; create table usersync.schema_version (n integer)")
     (message,) = obstacles(installer, catalog, logged())
-    assert message == "there is a schema usersync that is not usersync's"
+    assert message == "a schema usersync exists that usersync did not create"
 
 
 def test_a_source_table_that_is_not_there_is_said_to_be_missing(installer, catalog):

@@ -1,1 +1,1 @@
-"""Changing an application's database safely: what was tried on it before anything is installed."""
+"""Installing usersync into an application's database: inspection, proposal, trial, installation, removal."""

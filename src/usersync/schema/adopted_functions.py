@@ -1,4 +1,4 @@
-"""Functions of replaced triggers that the application has changed since: what they do now, nobody does."""
+"""Functions of replaced triggers that the application changed later: the change has no effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from usersync.schema.inspection import Inspection
     from usersync.transports.steps import Row, Steps
 
-#: What pg_get_functiondef gives is what adopt_trigger has kept first.
+#: adopt_trigger stored the output of pg_get_functiondef.
 _CHANGED = """
     select adopted.name, adopted.definition, adopted.function_name, nspname || '.' || proname as function,
         prosrc as body, lanname as language
@@ -33,7 +33,7 @@ _CHANGED = """
 
 
 def changed_functions(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ...]]:
-    """Those whose new text does what usersync does not do in their place."""
+    """A finding for each function whose new text does something that usersync does not do."""
     if inspection.noted is None or "usersync.adopted" not in inspection.catalog["installed_tables"]:
         return ()
     rows = yield from query(PINNED + _CHANGED)
@@ -41,7 +41,7 @@ def changed_functions(settings: Settings, inspection: Inspection) -> Steps[tuple
 
 
 def _findings(rows: list[Row], settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    # A trigger that was created again with its function runs it: the change has effect.
+    # A trigger that was created again runs its function, so the change has an effect.
     running = {
         (each["name"], each["function"])
         for each in inspection.catalog["source_triggers"] or ()
@@ -59,9 +59,9 @@ def _findings(rows: list[Row], settings: Settings, inspection: Inspection) -> It
                 f"function {row['function_name']}",
                 f"the function {row['function_name']} was changed after usersync had replaced its trigger "
                 f"{row['name']}, and the change has no effect. It {listed(does)}, and usersync does not",
-                "-- If the settings can say the same, change usersync.toml. Otherwise put the trigger "
-                "back, and let usersync decide anew what it replaces: usersync rollback, then usersync apply "
-                "--adopt. rollback also ends the recording of tracked tables and drops the failures table.",
+                "-- If the settings can say the same, change usersync.toml. Otherwise restore the trigger, "
+                "and let usersync decide again which triggers it replaces: usersync rollback, then usersync "
+                "apply --adopt. rollback also stops the tracking of tables and drops the failures table.",
             )
 
 

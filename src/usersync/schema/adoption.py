@@ -1,8 +1,8 @@
-"""Taking the place of a hand-written sync, and giving it back.
+"""Adoption: replacing hand-written triggers, and restoring them.
 
-A trigger that only copies a row into the users table is taken over: it goes, its definition is kept in
-``usersync.adopted``, and rollback brings it back. One that does more stays under its name, and what more it
-does is said.
+A trigger that only copies a row into the users table is replaced: its definition is stored in
+``usersync.adopted``, and rollback restores it. A trigger that does more stays under its name, and a finding
+says what it does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.models import Change
 from usersync.schema.third_party_triggers import third_party_triggers
-from usersync.schema.trigger_names import Surroundings, operations_of, trigger_names
+from usersync.schema.trigger_names import NamingContext, operations_of, trigger_names
 from usersync.sql.expressions import literal
 from usersync.transports.steps import PINNED, Steps, query
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adoption:
-    """What becomes of hand-written triggers, and the names that usersync's triggers have beside them."""
+    """Which hand-written triggers are replaced, and the names that usersync's triggers get."""
 
-    #: Those that usersync replaces.
+    #: The triggers that usersync replaces.
     replaced: tuple[ThirdPartyTrigger, ...]
-    #: Of usersync's triggers, by their usual names.
+    #: The names of usersync's triggers, by their usual names.
     names: Mapping[str, str]
-    #: What an earlier release had renamed, and gets its name back: that name, and the present one.
+    #: Triggers that an earlier release renamed: the original name, and the present one.
     returned: Mapping[str, str]
 
     def changes(self) -> Iterator[Change]:
-        """Keeping what is replaced; needs usersync's functions, so it comes after them."""
+        """Store and remove the replaced triggers. Needs usersync's functions, so it comes after them."""
         for each in self.replaced:
             sql = f"select usersync.adopt_trigger({literal(each.name)});"
             if each.name not in self.names.values():
@@ -51,19 +51,19 @@ class Adoption:
             )
 
     def returns(self) -> Iterator[Change]:
-        """Giving triggers their names back, once usersync's have left them."""
+        """Restore the names of renamed triggers, after usersync's triggers no longer have these names."""
         for name, present in self.returned.items():
             yield Change(
                 "alter",
                 f"trigger {present}",
-                f"it gets its name back: {name}",
+                f"gets its original name {name}",
                 f"select usersync.restore_adopted({literal(name)});",
                 busy=True,
             )
 
 
 def adoption(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> Adoption:
-    """Which hand-written triggers are replaced, and under which names usersync's then are."""
+    """Decide which hand-written triggers are replaced, and the names of usersync's triggers."""
     noted = {row["name"]: row for row in catalog["adopted"] if row["kind"] == "trigger"}
     present = {trigger["name"]: trigger for trigger in catalog["source_triggers"] or ()}
     others = third_party_triggers(settings, catalog) if present else ()
@@ -80,7 +80,7 @@ def adoption(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> 
     operations |= {each.name: operations_of(present[each.name]["definition"]) for each in replaced}
     returned = {name: row["moved_to"] for name, row in noted.items() if row["moved_to"]}
     original = {moved: name for name, moved in returned.items()}
-    around = Surroundings(
+    context = NamingContext(
         tuple(present.values()),
         {name: bits for name, bits in operations.items() if name not in staying},
         {
@@ -90,11 +90,11 @@ def adoption(settings: Settings, catalog: Mapping[str, Any], *, adopt: bool) -> 
         },
         returned,
     )
-    return Adoption(replaced, trigger_names(around), returned)
+    return Adoption(replaced, trigger_names(context), returned)
 
 
 def _was_adopted(trigger: Mapping[str, Any], noted: Mapping[str, Any] | None) -> bool:
-    """Whether it is a trigger that usersync has replaced before, created again."""
+    """Whether usersync replaced this trigger before, and it was created again."""
     return (
         noted is not None
         and trigger["definition"] == noted["definition"]
@@ -103,25 +103,25 @@ def _was_adopted(trigger: Mapping[str, Any], noted: Mapping[str, Any] | None) ->
 
 
 def users_triggers(bundle: Bundle) -> Steps[tuple[Row, ...]]:
-    """The triggers of the users table; ``names`` are what each finds by its caller's search path."""
+    """The triggers of the users table; ``names`` are the objects found by the caller's search path."""
     return tuple((yield from query(PINNED + bundle.search_path_dependencies)))
 
 
 def path_changes(triggers: tuple[Row, ...]) -> Iterator[Change]:
-    """Giving functions that rely on their caller's search path one of their own."""
+    """Set a search path for functions that rely on their caller's."""
     reliant = (row for row in triggers if row["names"] and row["is_ours"])
     for each in {row["function"]: row for row in reliant}.values():
         yield Change(
             "alter",
             f"search_path of {each['function']}",
-            f"it finds {', '.join(each['names'])} by it; rollback resets it",
+            f"the function finds {', '.join(each['names'])} by its caller's; rollback resets it",
             "select usersync.adopt_search_path("
             f"{literal(each['function'])}, {literal(each['search_path'])});",
         )
 
 
 def returned_change(catalog: Mapping[str, Any]) -> Steps[Change | None]:
-    """Bringing back what was adopted, once usersync's own triggers are gone; None if nothing was."""
+    """Restore what was adopted, after usersync's triggers are dropped; None if nothing was adopted."""
     if "usersync.adopted" not in catalog["installed_tables"]:
         return None
     rows = yield from query("select kind, name from usersync.adopted order by kind desc, name")

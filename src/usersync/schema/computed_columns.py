@@ -1,4 +1,4 @@
-"""Expressions of [columns] and constants of users_where: the database plans each, without running it."""
+"""Check expressions of [columns] and constants of users_where: the database plans each with EXPLAIN."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def computed_findings(settings: Settings, *, has_users_table: bool) -> Steps[tup
         try:
             yield from query(_planned(settings, column, has_users_table=has_users_table))
         except DatabaseError as error:
-            # One is enough: in a transaction, nothing more can be asked after an error.
+            # Only the first: an error aborts the transaction.
             return (
                 Finding(
                     "D012",
@@ -37,7 +37,7 @@ def computed_findings(settings: Settings, *, has_users_table: bool) -> Steps[tup
 
 
 def _planned(settings: Settings, column: Column, *, has_users_table: bool) -> str:
-    """EXPLAIN of what would write the column. The functions of usersync run with this search_path."""
+    """EXPLAIN of a statement that writes the column, with the search_path of usersync's functions."""
     into = f"insert into {settings.users_table.quoted} ({quote(column.name)}) " if has_users_table else ""
     value, table = expression(column, "source"), settings.source_table.quoted
     return f"{PINNED}explain {into}select {value} from {table} as source where false"

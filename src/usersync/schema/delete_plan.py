@@ -1,7 +1,7 @@
-"""What would go or change if a user were deleted from the auth server's table. Writes nothing.
+"""What would be deleted or changed if a user were deleted from the auth server's table. Writes nothing.
 
-Foreign keys are followed row by row, not table by table: only so is a row that would block told apart from
-one that goes itself. What is looked at is one snapshot, so that a row is known by its place.
+Foreign keys are followed row by row, not table by table, because a row that is deleted itself does not block.
+All queries use one snapshot, so that ``ctid`` identifies a row.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
 
 Effect = Literal["blocks", "deleted", "set null", "set default", "nothing", "unknown"]
 
-#: What it follows: the deletion in the auth server's table, or that of the row, which ``on_delete`` asks for.
+#: The deletion that causes it: of the auth user, or of the user's row (``on_delete``).
 Origin = Literal["auth", "users"]
 
-#: What becomes of the row of the users table.
+#: What happens to the row of the users table.
 RowFate = Literal["none", "emptied", "marked", "kept", "deleted", "cascaded"]
 _FATES: dict[str, RowFate] = {
     "anonymize": "emptied", "soft": "marked", "keep": "kept", "delete": "deleted"
 }  # fmt: skip
 
-#: So many rows of each foreign key are followed and counted.
+#: The maximum rows of each foreign key that are followed and counted.
 MOST_ROWS = 10_000
-_PATIENCE_S = 5
+_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
 class Consequence:
-    """What one foreign key makes of the rows that refer to rows which are deleted."""
+    """What one foreign key does to the rows that refer to deleted rows."""
 
     origin: Origin
     table: str
     constraint: str
     columns: tuple[str, ...]
-    #: The table that is referred to.
+    #: The referenced table.
     refers_to: str
     on_delete: str
     effect: Effect
-    #: None where they could not be counted; ``reason`` says why. Of those that block, the ones that do.
+    #: None if they could not be counted (see ``reason``). If they block: the number of rows that block.
     rows: int | None
-    #: Whether there are more than that.
+    #: Whether there are more rows than ``MOST_ROWS``.
     more: bool
-    #: Whether an index finds them: without one, each deleted row reads the whole table.
+    #: Whether an index finds the rows: without one, each deleted row reads the whole table.
     indexed: bool
     estimated_rows: int
     reason: str | None = None
@@ -65,7 +65,7 @@ class Consequence:
 
 @dataclass(frozen=True)
 class DeletionPlan:
-    """What deleting one user would do."""
+    """The effects of deleting one user."""
 
     user_id: UUID
     in_auth: bool
@@ -74,36 +74,36 @@ class DeletionPlan:
     on_delete: str
     on_soft_delete: str
     row: RowFate
-    #: What a soft deletion makes of the row.
+    #: What a soft deletion does to the row.
     soft_row: RowFate
     consequences: tuple[Consequence, ...]
-    #: How many events are linked to the user: more than ``MOST_ROWS`` is one more; None if that is not known.
+    #: Events that are linked to the user, at most ``MOST_ROWS + 1``; None if not known.
     linked_events: int | None
-    #: Objects in the storage that name the user as their owner; they stay.
+    #: Storage objects that name the user as their owner. They stay.
     storage_objects: int | None
-    #: Events linked to a user are unlinked by the deletion of the row.
+    #: Whether the deletion of the row unlinks the user's events.
     unlinks_events: bool
 
     @property
     def blocked(self) -> bool:
-        """Whether something stands in the way, of the deletion or of what ``on_delete`` asks for."""
+        """Whether a foreign key blocks the deletion of the auth user, or of the row (``on_delete``)."""
         return any(each.effect == "blocks" for each in self.consequences)
 
 
 def plan_deletion(settings: Settings, user_id: UUID) -> Steps[DeletionPlan]:
-    """Look at all that refers to a user. The connection must not be in a transaction.
+    """Follow all references to a user. The connection must not be in a transaction.
 
     Raises ``UserNotFoundError`` if neither table has the user.
     """
-    return (yield from in_transaction(_look(settings, user_id)))
+    return (yield from in_transaction(_read(settings, user_id)))
 
 
-def _look(settings: Settings, user_id: UUID) -> Steps[DeletionPlan]:
+def _read(settings: Settings, user_id: UUID) -> Steps[DeletionPlan]:
     yield from query("set transaction isolation level repeatable read, read only")
-    # Rows that a policy hides would be missing from a count: an error is what says so.
+    # With row_security off, rows that a policy would hide cause an error instead of a wrong count.
     yield from query(
         f"set local search_path = pg_catalog; set local row_security = off; set local lock_timeout = '2s'; "
-        f"set local statement_timeout = '{_PATIENCE_S}s'"
+        f"set local statement_timeout = '{_TIMEOUT_S}s'"
     )
     users, source = settings.users_table, settings.source_table
     is_row = settings.key_type.matches_bound(quote(settings.key))
@@ -122,7 +122,7 @@ def _look(settings: Settings, user_id: UUID) -> Steps[DeletionPlan]:
     keys = yield from foreign_keys(settings)
     walk = _Walk(keys.all)
     yield from walk.follow("auth", source, UUID_KEY.matches_bound(quote("id")), user_id)
-    cascaded = bool(walk.going.get(keys.users or 0))
+    cascaded = bool(walk.deleted.get(keys.users or 0))
     if settings.on_delete == "delete" and not cascaded:
         yield from walk.follow("users", users, is_row, user_id)
     row: RowFate = "cascaded" if cascaded else _fate(settings.on_delete, has_row=found["has_row"])
@@ -146,7 +146,7 @@ def _named(table: TableName) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text in a statement that values are bound in."""
+    """The text with percent signs doubled, for a statement with bound values."""
     return text.replace("%", "%%")
 
 
@@ -156,7 +156,7 @@ def _fate(policy: OnDelete, *, has_row: bool) -> RowFate:
 
 @dataclass
 class _Found:
-    """The rows that one foreign key reaches from rows which are deleted, by their places."""
+    """The rows that refer by one foreign key to deleted rows, by their places."""
 
     key: ForeignKey
     origin: Origin
@@ -166,16 +166,16 @@ class _Found:
 
 
 class _Walk:
-    """Follows foreign keys from row to row, each row once, in circles too."""
+    """Follows foreign keys from row to row, each row once, also in cycles."""
 
     def __init__(self, keys: tuple[ForeignKey, ...]) -> None:
         self._keys = keys
         self._found: dict[int, _Found] = {}
         #: The places of the rows that are deleted, by table.
-        self.going: dict[int, set[str]] = {}
+        self.deleted: dict[int, set[str]] = {}
 
     def follow(self, origin: Origin, table: TableName, is_of_user: str, user_id: UUID) -> Steps[None]:
-        """Follow what refers to the row of ``table`` that is this user's."""
+        """Follow the references to this user's row of ``table``."""
         oid = (yield from query_row("select to_regclass(%(name)s)::oid::bigint as oid", name=table.quoted))[
             "oid"
         ]
@@ -193,14 +193,14 @@ class _Walk:
                         waiting.append((key.child, more))
 
     def _wanted(self, table: int) -> str:
-        """A row's place, and as text whatever foreign keys refer to in it."""
+        """SQL: a row's place, and the values that foreign keys refer to, as text."""
         names = sorted({name for key in self._keys if key.parent == table for name in key.parent_columns})
         pairs = [f"'{name.replace(chr(39), chr(39) * 2)}', found.{quote(name)}::text" for name in names]
         values = f"jsonb_build_object({', '.join(pairs)})" if pairs else "'{}'::jsonb"
         return f"found.tableoid::text || found.ctid::text as place, {values} as given".replace("%", "%%")
 
     def _new(self, table: int, rows: list[Row]) -> list[Row]:
-        known = self.going.setdefault(table, set())
+        known = self.deleted.setdefault(table, set())
         new = [row for row in rows if row["place"] not in known]
         known.update(row["place"] for row in new)
         return new
@@ -222,7 +222,7 @@ class _Walk:
         found.more = found.more or len(rows) > MOST_ROWS
         rows = rows[:MOST_ROWS]
         found.places.update(row["place"] for row in rows)
-        if key.action != "c" or len(self.going.get(key.child, ())) > MOST_ROWS:
+        if key.action != "c" or len(self.deleted.get(key.child, ())) > MOST_ROWS:
             return []
         return self._new(key.child, rows)
 
@@ -245,13 +245,13 @@ class _Walk:
         return f"select {self._wanted(key.child)} {text}"
 
     def consequences(self) -> Iterator[Consequence]:
-        """One for each foreign key that was followed, once all rows are known that are deleted."""
+        """One consequence for each foreign key that was followed. Call it after all ``follow()``."""
         for found in self._found.values():
             key, rows = found.key, len(found.places)
             action = key.action
             if action == "a":
-                # Checked at the end of the statement, when whatever else it deletes is gone.
-                rows = len(found.places - self.going.get(key.child, set()))
+                # NO ACTION is checked at the end of the statement, when the other rows are deleted already.
+                rows = len(found.places - self.deleted.get(key.child, set()))
             yield Consequence(
                 found.origin,
                 key.child_name,
@@ -281,21 +281,21 @@ def _effect(key: ForeignKey, rows: int, reason: str | None) -> Effect:
 
 def _refusal(key: ForeignKey, rows: int) -> str | None:
     if key.action == "n" and rows and key.refusing:
-        return f"{', '.join(key.refusing)} refuses null"
+        return f"{', '.join(key.refusing)} is NOT NULL"
     return None
 
 
 def _reason(error: DatabaseError) -> str:
-    # SQLSTATE 57014 without that much time: an administrator cancelled the statement.
-    if error.sqlstate == "57014" and error.seconds >= _PATIENCE_S:
-        return f"not counted within {_PATIENCE_S} s"
+    # SQLSTATE 57014 after less time: an administrator cancelled the statement.
+    if error.sqlstate == "57014" and error.seconds >= _TIMEOUT_S:
+        return f"not counted within {_TIMEOUT_S} s"
     if isinstance(error, BusyError):
-        return "locked by others"
+        return "locked by another session"
     return str(error)
 
 
 def _guarded(sql: str, **params: Any) -> Steps[int | None]:
-    """A count; None where it could not be had."""
+    """A count; None if the query failed."""
     yield from query("savepoint counting")
     try:
         row = yield from query_row(sql, **params)
@@ -324,11 +324,11 @@ def _linked_events(settings: Settings, user_id: UUID) -> Steps[int | None]:
 
 
 def _storage_objects(user_id: UUID) -> Steps[int | None]:
-    there = yield from query_row(
+    found = yield from query_row(
         "select exists (select from pg_attribute where attrelid = to_regclass('storage.objects') "
-        "and attname = 'owner_id' and not attisdropped) as there"
+        "and attname = 'owner_id' and not attisdropped) as found"
     )
-    if not there["there"]:
+    if not found["found"]:
         return None
     return (
         yield from _guarded(

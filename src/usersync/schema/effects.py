@@ -1,4 +1,4 @@
-"""Which effects of a hand-written trigger usersync reproduces with given settings, on each operation."""
+"""Which effects of a hand-written trigger usersync reproduces with given settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def events(trigger: Mapping[str, Any]) -> frozenset[str]:
 
 
 def effects(trigger: Mapping[str, Any], parsed: ParsedFunction) -> tuple[Write, ...]:
-    """What the trigger writes, each with the operations on which it really does."""
+    """What the trigger writes, each with the operations on which it writes it."""
     when = read_when(trigger["definition"]) or ALWAYS
     fires = when & Condition(events(trigger))
     found = []
@@ -42,9 +42,9 @@ def effects(trigger: Mapping[str, Any], parsed: ParsedFunction) -> tuple[Write, 
 def unreproduced_effects(
     trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Settings, catalog: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What the trigger does that usersync would not do in its place, in words; nothing if it does no more."""
+    """The effects of the trigger that usersync would not reproduce, in words."""
     for each in parsed.other_effects:
-        # How it writes to another table does not matter.
+        # For another table, it does not matter how the trigger writes.
         is_own = f" {settings.users_table} " in each
         yield each if is_own else each.removesuffix(" in a way that usersync cannot read")
     if trigger["type"] & BEFORE and parsed.sets:
@@ -78,7 +78,7 @@ def _write(write: Write, settings: Settings, catalog: Mapping[str, Any]) -> Iter
 
 
 def _skipped(settings: Settings) -> frozenset[str]:
-    """Who gets no row by the settings, as the conditions of triggers call the others."""
+    """Users who get a row although the settings skip others: ``confirmed``, ``permanent``."""
     names = {"unconfirmed": "confirmed", "anonymous": "permanent"}
     return frozenset(names[each] for each in settings.skip if each in names)
 
@@ -87,7 +87,7 @@ def _insert(write: Write, settings: Settings, catalog: Mapping[str, Any]) -> Ite
     if write.values.get(settings.key) != Value(("id",)):
         yield f"does not write the user's id into {settings.key}"
     if write.conflict not in {(), (settings.key,)}:
-        does = "takes over the row of another user" if write.updated else "makes no row"
+        does = "takes over the row of another user" if write.updated else "creates no row"
         yield f"{does} that has the same {_and(write.conflict)}"
     for name, value in write.values.items():
         if name != settings.key:
@@ -99,7 +99,7 @@ def _insert(write: Write, settings: Settings, catalog: Mapping[str, Any]) -> Ite
 
 
 def _filled(name: str, value: Value | None, settings: Settings, catalog: Mapping[str, Any]) -> Iterator[str]:
-    """What a new row has in this column, if usersync would write something else."""
+    """The value of this column in a new row, in words, if usersync would write another value."""
     about = catalog["users_columns"].get(name)
     written = (*settings.users_where, *settings.columns)
     column = next((each for each in written if each.name == name), None)
@@ -107,7 +107,7 @@ def _filled(name: str, value: Value | None, settings: Settings, catalog: Mapping
         if column is None or not column.is_computed:
             yield f"computes {name}"
     elif column is None:
-        if not comes_by_itself(value, about):
+        if not is_table_default(value, about):
             yield f"fills {name}, which is not mapped"
     elif not _is_same(value, column, about):
         yield f"fills {name} from another source than the settings"
@@ -118,7 +118,7 @@ def _filled(name: str, value: Value | None, settings: Settings, catalog: Mapping
 def _followed(
     values: Mapping[str, Value | None], settings: Settings, catalog: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What an update of the user writes into the row, if usersync would not follow it."""
+    """What a change of the user writes into the row, in words, if usersync would not write it."""
     touched = set_by_triggers(catalog["users_triggers"], UPDATE)
     for name, value in values.items():
         column = next((each for each in settings.columns if each.name == name), None)
@@ -139,7 +139,7 @@ def _followed(
 
 
 def set_by_triggers(triggers: Iterable[Mapping[str, Any]], event: int) -> frozenset[str]:
-    """Columns that a BEFORE trigger of the users table sets by itself on this event."""
+    """Columns that a BEFORE trigger of the users table sets on this event."""
     found = set[str]()
     for trigger in triggers:
         if trigger["type"] & BEFORE and trigger["type"] & event and trigger["enabled"] != "D":
@@ -165,20 +165,20 @@ def _is_same(value: Value, column: Column, about: Mapping[str, Any] | None) -> b
             if value.expression or column.expression
             else value.default == column.value
         )
-    # A NOT NULL column takes no null from the trigger either: a default there is for users it refuses today.
+    # A NOT NULL column refuses the trigger's null too: a default is for users whose sign-up fails today.
     refuses_null = bool(about and about["refuses_null"])
     defaults = value.default == column.default or (value.default is None and refuses_null)
     return tuple(map(str, column.sources)) == value.sources and defaults
 
 
 def writes_null(value: Value, about: Mapping[str, Any]) -> bool:
-    """Whether null goes into a column that has a default, where the user has none of the sources."""
+    """Whether the trigger writes null into a column with a default if the user has no value."""
     has_default = about["default"] is not None and not about["refuses_null"]
     return bool(has_default and value.sources and value.default is None)
 
 
-def comes_by_itself(value: Value, about: Mapping[str, Any] | None) -> bool:
-    """Whether it is what the column's default in the table gives anyway."""
+def is_table_default(value: Value, about: Mapping[str, Any] | None) -> bool:
+    """Whether the column's default in the table gives this value."""
     if about is None or value.sources or value.expression:
         return False
     default = about["default"] or "NULL"

@@ -1,4 +1,4 @@
-"""What the first reconciling run would do: rows made, values written, triggers of the application set off."""
+"""Preview of the first sync: the rows that it creates, the values that it writes, the triggers that fire."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from usersync.sql.render import Bundle
     from usersync.transports.steps import Steps
 
-#: What tells whether a value fits its type is not there yet when usersync is not; PostgreSQL 16 has its like.
+#: This function exists only after the installation. PostgreSQL 16 has an equivalent, pg_input_is_valid.
 _IS_VALID, _HAS_INPUT_IS_VALID = "usersync.is_valid_input(", 160000
 
 
 def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Steps[Finding | None]:
-    """What the first reconciling run would do to rows that are there already, or None if nothing."""
+    """A finding about what the first sync would do; None if it changes nothing."""
     try:
         counted = yield from count_first_run(bundle, inspection)
     except DatabaseError as error:
-        return _of_first_run(settings, f"what a first run would change could not be counted: {error}")
+        return _of_first_run(settings, f"the changes of the first run could not be counted: {error}")
     if counted is None:
         return _of_first_run(
             settings,
-            "what a first run would overwrite cannot be counted before usersync is there "
-            "(on a PostgreSQL older than 16)",
+            "the values that the first run would overwrite cannot be counted before usersync is installed "
+            "(PostgreSQL older than 16)",
             "-- To count it, install without the first run, and compare:\n"
             "usersync apply --no-sync\nusersync sync --dry-run",
         )
@@ -43,29 +43,29 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Steps
         f"the first run would {', '.join(does)}" if does else "the first run would write nothing",
         *([f"{' and '.join(stays)} stay as they are"] if stays else []),
     ]
-    triggers = triggers_set_off(inspection) if counted["missing"] else ()
+    triggers = triggers_fired(inspection) if counted["missing"] else ()
     if triggers:
-        sentences.append(f"each new row sets off {listed(triggers)}, for old users too")
+        sentences.append(f"each new row fires {listed(triggers)}, for old users too")
     advice = []
     if triggers:
         advice.append(
             "-- If these triggers send mails to old users, for example: install without the first run, "
-            "create a few rows, and check what the triggers do. Then create the other rows in portions, or "
+            "create a few rows, and check what the triggers do. Then create the other rows in increments, or "
             "none:\n"
             "usersync apply --no-sync\n"
             "usersync sync --create-missing --max 10"
         )
     if counted["stale"]:
         advice.append(
-            '-- A column that your application writes itself is kept with owner = "app": it is filled when a '
-            "row is created, and never changed again. Rollback does not bring values back."
+            '-- If your application writes a column, set owner = "app": usersync fills the column when it '
+            "creates the row, and never changes it again. Rollback does not restore overwritten values."
         )
     message = f"in {settings.users_table}, {'; '.join(sentences)}"
     return _of_first_run(settings, message, "\n".join(advice) or None, decision=bool(triggers))
 
 
 def count_first_run(bundle: Bundle, inspection: Inspection) -> Steps[Mapping[str, Any] | None]:
-    """How many rows the first run would make and change, by column; None where that cannot be counted yet."""
+    """How many rows the first sync would create and change, by column; None if they cannot be counted yet."""
     sql = bundle.preview
     if inspection.noted is None and _IS_VALID in sql:
         if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
@@ -75,13 +75,13 @@ def count_first_run(bundle: Bundle, inspection: Inspection) -> Steps[Mapping[str
 
 
 def is_question(finding: Finding | None) -> bool:
-    """Whether a person has to decide about the first run: it sets off triggers of the application."""
+    """Whether a person has to decide about the first sync, because it fires triggers of the application."""
     return finding is not None and finding.decision
 
 
 def _first_run(counted: Mapping[str, Any]) -> Iterator[str]:
     if counted["missing"]:
-        yield f"make {_rows(counted['missing'])}"
+        yield f"create {_rows(counted['missing'])}"
     if counted["filled"]:
         yield f"fill empty values in {counted['filled']:,} ({_by_column(counted['filled_columns'])})"
     if counted["stale"]:
@@ -92,8 +92,8 @@ def _by_column(times: Mapping[str, int]) -> str:
     return ", ".join(f"{name} in {number:,}" for name, number in sorted(times.items()))
 
 
-def triggers_set_off(inspection: Inspection) -> tuple[str, ...]:
-    """The application's triggers that a new row of the users table sets off, and their functions."""
+def triggers_fired(inspection: Inspection) -> tuple[str, ...]:
+    """The application's triggers that a new row of the users table fires, and their functions."""
     return tuple(
         f"{each['name']} ({each['function']}())"
         for each in inspection.catalog["users_triggers"]

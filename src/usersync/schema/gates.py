@@ -1,4 +1,4 @@
-"""What refuses a sign-up today, by failing the hand-written trigger, and only the row afterwards."""
+"""Gates: rules that refuse a sign-up today, by failing the hand-written trigger; later only the row."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ _RULES = """
     )
     order by conname
 """
-#: Where a finding is about a gate, so that nobody decides it unasked.
+#: How the subject of a finding about a gate begins.
 SUBJECT = "gate "
 
 
 def is_gate(finding: Finding) -> bool:
-    """Whether a person has to decide about it."""
+    """Whether the finding is about a gate, so that a person has to decide."""
     return finding.subject.startswith(SUBJECT)
 
 
 def gates(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ...]]:
-    """The gates that go with the triggers that ``--adopt`` replaces, each a decision."""
+    """The gates that disappear with the triggers that ``--adopt`` replaces. Each needs a decision."""
     replaced = [each for each in third_party_triggers(settings, inspection.catalog) if each.is_replaceable]
-    makers = [each for each in replaced if _written(each, settings)]
-    if not makers or not inspection.has_users_table:
+    creators = [each for each in replaced if _written(each, settings)]
+    if not creators or not inspection.has_users_table:
         return ()
     names = {"table": settings.users_table.quoted, "source": settings.source_table.quoted}
     rules = yield from query(_RULES, **names)
-    return tuple(_findings(makers[0], rules, settings, inspection))
+    return tuple(_findings(creators[0], rules, settings, inspection))
 
 
 def _written(each: ThirdPartyTrigger, settings: Settings) -> frozenset[str]:
-    """The columns that it fills from the user when it makes the row."""
+    """The columns that the trigger fills from the user when it creates the row."""
     return frozenset(
         name
         for write in each.effects
@@ -61,32 +61,32 @@ def _written(each: ThirdPartyTrigger, settings: Settings) -> frozenset[str]:
 
 
 def _findings(
-    maker: ThirdPartyTrigger, rules: list[Row], settings: Settings, inspection: Inspection
+    creator: ThirdPartyTrigger, rules: list[Row], settings: Settings, inspection: Inspection
 ) -> Iterator[Finding]:
-    written, table = _written(maker, settings) - {settings.key}, settings.users_table
+    written, table = _written(creator, settings) - {settings.key}, settings.users_table
     for rule in rules:
         if written & set(rule["columns"]):
             yield _gate(
-                rule["name"], f"the constraint {rule['name']} of {table}, {rule['definition']},", maker
+                rule["name"], f"the constraint {rule['name']} of {table}, {rule['definition']},", creator
             )
     for column in settings.columns:
         if column.type and column.sources and column.name in written:
             yield _gate(
-                column.name, f"a value that does not fit {table}.{column.name} ({column.type})", maker
+                column.name, f"a value that does not fit {table}.{column.name} ({column.type})", creator
             )
     for trigger in inspection.catalog["users_triggers"]:
         fires = trigger["type"] & BEFORE and trigger["type"] & INSERT and trigger["enabled"] != "D"
         if fires and parse_function(trigger["body"], trigger["language"]).raises:
             what = f"the trigger {trigger['name']} of {table}, which raises errors,"
-            yield _gate(trigger["name"], what, maker)
+            yield _gate(trigger["name"], what, creator)
 
 
-def _gate(name: str, what: str, maker: ThirdPartyTrigger) -> Finding:
+def _gate(name: str, what: str, creator: ThirdPartyTrigger) -> Finding:
     return Finding(
         "D012",
         f"{SUBJECT}{name}",
-        f"{what} refuses a sign-up today, because {maker.name} then fails. With usersync in the place of "
-        f"{maker.name} it will not any more: the user can sign in, and has no complete row",
-        "-- Decide. To let such users in: usersync apply --adopt --accept-changes. To go on refusing them, "
-        "keep the trigger: usersync apply, without --adopt.",
+        f"{what} refuses a sign-up today, because {creator.name} then fails. If usersync replaces "
+        f"{creator.name}, the sign-up succeeds: the user can sign in, and has no complete row",
+        "-- Decide. To accept such sign-ups: usersync apply --adopt --accept-changes. To refuse them as "
+        "today, keep the trigger: usersync apply, without --adopt.",
     )

@@ -1,4 +1,4 @@
-"""What is in the database, and whether usersync fits into it."""
+"""Inspect a database, and find out whether usersync can be installed."""
 
 from __future__ import annotations
 
@@ -36,20 +36,19 @@ if TYPE_CHECKING:
 
 OLDEST_SERVER = 150000
 
-#: The code of what a role lacks.
+#: The code of a finding about missing privileges.
 LACKING = "D008"
 
-#: The code of a database that accepts no writes.
+#: The code of a finding about a database that accepts no writes.
 READ_ONLY = "D036"
 
-
-#: What the finding of a pause is about.
+#: The subject of the finding about a pause.
 PAUSED = "table usersync.pause"
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """The state of a database before a change: the catalog, our own notes, and objects in our way."""
+    """The state of a database: the catalog, what usersync has recorded there, and conflicting objects."""
 
     catalog: Mapping[str, Any]
     noted: Mapping[str, Any] | None
@@ -64,14 +63,14 @@ class Inspection:
 
 
 def inspect(bundle: Bundle) -> Steps[Inspection]:
-    """Look at the database; writes nothing."""
+    """Inspect the database. Writes nothing."""
     try:
         catalog = (yield from query_row(PINNED + bundle.inspect))["state"]
         catalog |= (yield from query_row(PINNED + bundle.inspect_audit_log))["state"]
     except PrivilegeMissingError as error:
-        # The only one that the catalog asks for: a schema without USAGE hides its tables.
+        # The catalog needs only this privilege: without USAGE on a schema, its tables are hidden.
         raise PrivilegeMissingError(
-            f"this role cannot look at the database: {error}",
+            f"this role cannot inspect the database: {error}",
             hint="It needs USAGE on the schemas of both tables. On Supabase connect as postgres.",
             sqlstate=error.sqlstate,
         ) from None
@@ -92,7 +91,7 @@ _ADOPTED = """
 
 
 def _gone(tables: Collection[TableName]) -> Steps[frozenset[TableName]]:
-    """Those of the tables that do not exist, in any schema: a function's search path may lead to another."""
+    """The tables that exist in no schema. All schemas count, because a function may have a search path."""
     rows = yield from query(
         "select name from unnest(%(names)s::text[]) as name "
         "where not exists (select from pg_class where relname = name)",
@@ -112,9 +111,9 @@ def _paused() -> Steps[Pause | None]:
 
 
 def find(settings: Settings, inspection: Inspection, *, adopt: bool = False) -> tuple[Finding, ...]:
-    """Everything that stands in the way, and what is worth knowing though it does not.
+    """All findings: errors, which prevent the installation, and warnings.
 
-    What ``adopt`` sees to does not stand in the way.
+    What ``adopt`` handles is no error.
     """
     if inspection.catalog["source_columns"] is None and settings.copies_source:
         catalog = {**inspection.catalog, "source_columns": sorted(COPIED_COLUMNS)}
@@ -223,7 +222,7 @@ def _foreign_objects(inspection: Inspection) -> Iterator[Finding]:
             yield Finding(
                 "D002",
                 "schema usersync",
-                "there is a schema usersync that is not usersync's",
+                "a schema usersync exists that usersync did not create",
                 "-- Rename it first.",
                 level="error",
             )
@@ -246,7 +245,7 @@ def _source(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             yield Finding(
                 "D012",
                 f"table {settings.source_table}",
-                f"skip: {settings.source_table} has no column {name}, so nobody is {kind} there",
+                f"skip: {settings.source_table} has no column {name}, so no user is {kind}",
                 f'-- This auth server is older. Leave "{kind}" out of skip.',
                 level="error",
             )
@@ -254,7 +253,7 @@ def _source(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
         yield Finding(
             "D012",
             f"column {settings.source_table}.deleted_at",
-            f"{settings.source_table} has no column deleted_at: too old an auth server",
+            f"{settings.source_table} has no column deleted_at: the auth server is too old",
             "-- Upgrade the auth server.",
             level="error",
         )
@@ -289,11 +288,11 @@ def _users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding
     yield from kept_addresses(settings, catalog)
     yield from _unfilled(settings, inspection)
     yield from _rules(settings, inspection)
-    yield from _trigger_makers(settings, inspection)
+    yield from _trigger_creators(settings, inspection)
 
 
 def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    """NOT NULL columns that neither usersync nor the table fills. A trigger may."""
+    """Findings for NOT NULL columns that neither usersync nor the table fills. A trigger may fill them."""
     if not settings.creates_rows:
         return  # The application creates the rows, and fills them.
     catalog, table = inspection.catalog, settings.users_table
@@ -325,9 +324,9 @@ def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             yield Finding(
                 "D012",
                 f"column {table}.{name}",
-                f"{what}: no user can get a row unless a trigger fills it ({', '.join(before)}); its text "
-                "does not show that",
-                f"-- To see it tried: usersync doctor --canary. If none fills it: {alter} set default …;",
+                f"{what}: no user can get a row unless a trigger fills it ({', '.join(before)}). The text "
+                "of the trigger does not show that",
+                f"-- To test it: usersync doctor --canary. If no trigger fills it: {alter} set default …;",
                 "warning",
             )
             continue
@@ -349,7 +348,7 @@ def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
 
 
 def _rules(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    """Rules of the table, which rewrite statements before any trigger sees them."""
+    """Findings for rules of the table, which rewrite statements before any trigger fires."""
     table = settings.users_table
     for rule in inspection.catalog["users_rules"]:
         subject = f"rule {rule['name']} on {table}"
@@ -380,36 +379,36 @@ def _some_metadata(name: str) -> str:
     return "app_metadata…" if looks_like_a_privilege(name) else "user_metadata…"
 
 
-def _trigger_makers(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    makers, table = inspection.catalog["users_trigger_makers"], settings.users_table
-    if makers:
+def _trigger_creators(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
+    roles, table = inspection.catalog["users_trigger_makers"], settings.users_table
+    if roles:
         yield Finding(
             "D012",
             f"table {table}",
-            f"{', '.join(makers)} may create triggers on {table}, which would run as the role that installs "
+            f"{', '.join(roles)} may create triggers on {table}, which would run as the role that installs "
             "usersync; by raw SQL only, not through the Data API",
-            f"revoke trigger, references, truncate on {table.quoted} from {', '.join(makers)};",
+            f"revoke trigger, references, truncate on {table.quoted} from {', '.join(roles)};",
             "warning",
         )
 
 
 def _no_users_table(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
-    """A slip in the name would make a second table of people, and copy everybody into it."""
+    """Findings for a misspelt table name, which would create a second users table."""
     table, others = settings.users_table, inspection.catalog["other_tables"]
     near = difflib.get_close_matches(f"{table.schema}.{table.name}", others, n=1, cutoff=0.7)
     if near and not inspection.catalog["has_users_schema"]:
         yield Finding(
             "D012",
             f"schema {table.schema}",
-            f"users_table: there is no schema {table.schema}; did you mean {near[0]}?",
-            f"-- Correct the name; or, if it is meant, make the schema: create schema {quote(table.schema)};",
+            f"users_table: schema {table.schema} does not exist. Did you mean {near[0]}?",
+            f"-- Correct the name. If it is correct: create schema {quote(table.schema)};",
             level="error",
         )
     elif near:
         yield Finding(
             "D012",
             f"table {table}",
-            f"there is no table {table}, so it would be created, beside {near[0]}",
+            f"table {table} does not exist and would be created, although {near[0]} exists",
             f"-- If {near[0]} is your table of users, set users_table to it.",
             "warning",
         )
@@ -423,7 +422,7 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             "D012",
             subject,
             f"{table} has no column {key}",
-            "-- Set key to the column that holds the auth id.",
+            "-- Set key to the column that holds the auth user's id.",
             level="error",
         )
     elif (misfit := type_misfit(settings, about["type"])) is not None:
@@ -435,8 +434,8 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             subject,
             f"{table}.{key} is only one of the columns of the primary key ({columns}): a user may have "
             "several rows there, and usersync keeps one for each",
-            "-- If it is a table of memberships, set users_table to the table of users. If a user has one "
-            f"row after all:\nalter table {table.quoted} add unique ({quote(key)});",
+            "-- If it is a table of memberships, set users_table to the table of users. If a user has only "
+            f"one row:\nalter table {table.quoted} add unique ({quote(key)});",
             level="error",
         )
     elif not inspection.catalog["key_is_unique"]:
@@ -476,7 +475,7 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             subject,
             f"columns.{column.name}: {table}.{column.name} is of type {about['type']}, and the source "
             f"delivers {column.sql_type}",
-            f'-- Say the type, and values that do not fit are reported: type = "{about["type"]}"',
+            f'-- Set the type: type = "{about["type"]}". Values that do not fit are reported.',
             level="error",
         )
     elif (
@@ -505,14 +504,14 @@ def _skip_hint(column: Column) -> str:
 
 
 def _fix_of_missing(column: Column, settings: Settings, inspection: Inspection) -> str:
-    """Add it. Where it may have been renamed, no name is proposed: the catalog does not keep the old one."""
+    """The fix for a missing column: add it, or change the mapping if the column was renamed or dropped."""
     catalog, table = inspection.catalog, settings.users_table
     mapped = {settings.key, *(each.name for each in settings.columns)}
     add = f"alter table {table.quoted} add column {quote(column.name)} {column.sql_type};"
     if any(name not in mapped and _holds(column, about) for name, about in catalog["users_columns"].items()):
         return (
             "-- If it was renamed, write its new name into [columns] of usersync.toml. If it was dropped, "
-            f"remove it there. If it is to come: {add}"
+            f"remove it there. If it will be created: {add}"
         )
     return (
         "-- Either write a [columns] section into usersync.toml that names only columns it has"
@@ -521,7 +520,7 @@ def _fix_of_missing(column: Column, settings: Settings, inspection: Inspection) 
 
 
 def _holds(column: Column, about: Mapping[str, Any]) -> bool:
-    """Whether a column has a type that the mapped one may have had."""
+    """Whether a column has the type of the mapped column, so that it may be the same, renamed."""
     if column.sql_type == "text":
         return bool(about["string"])
     return bool(about["type"] == _TYPE_NAMES.get(column.sql_type, column.sql_type))
@@ -547,7 +546,7 @@ _TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
 
 def _needs_cast(column: Column, about: Mapping[str, Any]) -> bool:
     if column.expression is not None and column.type is None:
-        return False  # computed_findings asks the database.
+        return False  # computed_findings checks it in the database.
     if column.sql_type == "text":
         return not about["string"]
     wanted = _TYPE_NAMES.get(column.sql_type, column.sql_type)

@@ -1,8 +1,8 @@
-"""Changing the schema: what would change, changing it, taking it back.
+"""``plan``, ``apply`` and ``rollback``.
 
-Two transactions. The first makes tables and functions. The second makes the triggers, and so locks the auth
-server's table against writes for a moment: it holds nothing else, gives up after a tenth of a second so
-that no sign-in queues behind it, and tries again.
+``apply`` uses two transactions. The first creates tables and functions. The second creates the triggers,
+which locks the auth server's table against writes. It waits a tenth of a second for this lock, so that no
+sign-in queues behind it, and is retried.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ if TYPE_CHECKING:
 
 
 def plan(settings: Settings, *, adopt: bool = False) -> Steps[SchemaPlan]:
-    """What ``apply()`` would change. Raises for what makes any change senseless.
+    """The changes that ``apply()`` would make. Raises if no change is possible.
 
     Writes nothing. The connection must not be in a transaction.
     """
     bundle = render_bundle(settings)
 
-    def look() -> Steps[SchemaPlan]:
+    def read() -> Steps[SchemaPlan]:
         inspection = yield from inspect(bundle)
         return (yield from plan_inspected(settings, bundle, inspection, adopt=adopt))
 
-    return (yield from read_only(look()))
+    return (yield from read_only(read()))
 
 
 def plan_inspected(
     settings: Settings, bundle: Bundle, inspection: Inspection, *, adopt: bool = False
 ) -> Steps[SchemaPlan]:
-    """The same for a database that was inspected already."""
+    """``plan()`` for a database that was inspected already."""
     _check_versions(bundle, inspection)
     renewal = yield from _renewal(settings, inspection)
     changes = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
@@ -87,12 +87,12 @@ def apply(
     adopt: bool = False,
     rehearse: Callable[[tuple[Change, ...]], None] | None = None,
 ) -> Steps[SchemaPlan]:
-    """Change the schema, and return what was changed; ``on_change`` hears of each step after it was done.
+    """Change the schema, and return the changes. ``on_change`` is called with each change after it was made.
 
-    ``adopt`` takes the place of a hand-written sync, which rollback then brings back. ``rehearse`` is called
-    with the changes that are left before any of them has an effect on the auth server: before the triggers
-    are made, and where usersync is installed already, before everything. What it raises ends this. Raises
-    the first finding that stops it, with nothing changed then.
+    ``adopt`` replaces hand-written triggers; rollback restores them. ``rehearse`` is called with the
+    remaining changes before any of them affects the auth server: before the triggers are created or, if
+    usersync is installed already, before the first change. An exception that it raises stops ``apply()``.
+    A finding of level error is raised before anything is changed.
     """
     bundle = render_bundle(settings)
     applied: list[Change] = []
@@ -111,20 +111,20 @@ def apply(
         applied.extend(changes)
         return *findings, *renewal.findings
 
-    def left() -> Steps[tuple[Change, ...]]:
+    def remaining() -> Steps[tuple[Change, ...]]:
         inspection = yield from inspect(bundle)
         renewal = yield from _renewal(settings, inspection)
         return (yield from _changes(settings, bundle, inspection, renewal, adopt=adopt))
 
-    # Nothing of a schema that was there before can be undone, even if parts of it are missing.
+    # A schema that existed before cannot be undone, even if parts of it are missing.
     installed = (yield from inspect(bundle)).catalog["has_schema"]
     if rehearse is not None and installed:
-        rehearse((yield from left()))
+        rehearse((yield from remaining()))
     findings = yield from in_transaction(step(busy=False))
     for change in applied:
         on_change(change)
     if rehearse is not None and not installed:
-        rehearse((yield from left()))
+        rehearse((yield from remaining()))
     before = len(applied)
     yield from retry_while_locked(
         lambda: in_transaction(step(busy=True)), "the auth server's table", lambda: blockers(settings)
@@ -141,7 +141,7 @@ def rollback(
     drop_audit_log: bool = False,
     on_change: Callable[[Change], None] = lambda _: None,
 ) -> Steps[SchemaPlan]:
-    """Take everything back. What holds data stays, unless usersync made it and it is to go."""
+    """Remove usersync. Tables with data stay, unless usersync created them and an option drops them."""
     planned = yield from plan_rollback(
         settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
@@ -151,30 +151,30 @@ def rollback(
 def plan_rollback(
     settings: Settings, *, drop_users_table: bool = False, drop_audit_log: bool = False
 ) -> Steps[SchemaPlan]:
-    """What ``rollback()`` would do. Raises ``NotInstalledError`` if there is nothing to take back."""
+    """The changes that ``rollback()`` would make. Raises ``NotInstalledError`` if not installed."""
     bundle = render_bundle(settings)
 
-    def look() -> Steps[tuple[Inspection, bool]]:
+    def read() -> Steps[tuple[Inspection, bool]]:
         inspection = yield from inspect(bundle)
         return inspection, (yield from is_unused(settings, inspection))
 
-    inspection, unused = yield from read_only(look())
+    inspection, unused = yield from read_only(read())
     if not inspection.catalog["has_schema"] and not inspection.catalog["functions"]:
-        raise NotInstalledError("usersync is not installed in this database, there is nothing to take back")
+        raise NotInstalledError("usersync is not installed in this database: there is nothing to remove")
     if drop_users_table and not inspection.catalog["users_created_by_usersync"]:
         raise SettingsError(
-            f"{settings.users_table} was not made by usersync, and is not usersync's to drop",
+            f"{settings.users_table} was not created by usersync, so usersync does not drop it",
             hint="Leave out --drop-users-table.",
         )
     has_own_log = inspection.catalog["audit_table_created_by_usersync"]
     if drop_audit_log and inspection.catalog["has_audit_table"] and not has_own_log:
         raise SettingsError(
-            f"{settings.audit_table} was not made by usersync, and is not usersync's to drop",
+            f"{settings.audit_table} was not created by usersync, so usersync does not drop it",
             hint="Leave out --drop-audit-log.",
         )
     if drop_users_table and has_own_log and not (drop_audit_log or unused):
         raise SettingsError(
-            f"{settings.audit_table} references {settings.users_table}, which therefore cannot go alone",
+            f"{settings.audit_table} references {settings.users_table}, which cannot be dropped alone",
             hint="Add --drop-audit-log, or leave out --drop-users-table.",
         )
     returned = yield from returned_change(inspection.catalog)
@@ -199,13 +199,13 @@ def _check_versions(bundle: Bundle, inspection: Inspection) -> None:
     newest = (noted["settings"] or {}).get("library_version", __version__)
     if set(noted["migrations"]) - set(known) or _version(newest) > _version(__version__):
         raise VersionMismatchError(
-            f"this database was set up by usersync {newest}, and this is {__version__}",
+            f"usersync {newest} installed this database, and this is usersync {__version__}",
             hint=f"Upgrade usersync on this machine to {newest} or newer.",
         )
     for number, checksum in noted["migrations"].items():
         if checksum != known[number].checksum:
             raise MigrationChangedError(
-                f"migration {number} ({known[number].name}) was changed after it had been applied here",
+                f"migration {number} ({known[number].name}) was changed after it was applied here",
                 hint="Install an unmodified usersync; migrations are never edited.",
             )
 
@@ -242,7 +242,7 @@ def _renewal(settings: Settings, inspection: Inspection) -> Steps[Renewal]:
 def _changes(
     settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal, *, adopt: bool
 ) -> Steps[tuple[Change, ...]]:
-    changes = list(_quiet_changes(settings, bundle, inspection))
+    changes = list(_object_changes(settings, bundle, inspection))
     adopting = adoption(settings, inspection.catalog, adopt=adopt)
     if adopt:
         changes += path_changes((yield from users_triggers(bundle)))
@@ -252,19 +252,19 @@ def _changes(
     return (*changes, *_trigger_changes(bundle, inspection, adopting), *adopting.returns())
 
 
-def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+def _object_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     noted = inspection.noted or {"migrations": {}, "functions": {}, "settings": None}
     if inspection.noted is None:
         yield Change("create", "schema usersync", "usersync's own tables and functions", bundle.bootstrap)
-    again = False
+    repeat = False
     for migration in bundle.migrations:
         lost = sorted(
             {*migration.tables, *migration.types}
             - {*inspection.catalog["installed_tables"], *inspection.catalog["installed_types"]}
         )
-        # A table that is made anew lacks what later migrations have added to it.
-        again = again or bool(lost)
-        if again or str(migration.version) not in noted["migrations"]:
+        # A re-created table lacks what later migrations added to it.
+        repeat = repeat or bool(lost)
+        if repeat or str(migration.version) not in noted["migrations"]:
             subject = f"migration {migration.version:04} {migration.name}"
             applied = str(migration.version) in noted["migrations"]
             gone = f"missing: {', '.join(lost)}" if lost else "tables that it alters are missing"
@@ -274,7 +274,7 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
         yield Change(
             "create",
             f"table {settings.users_table}",
-            "of the users, of which there is none",
+            "it does not exist",
             bundle.create_users_table,
         )
     yield from _users_table_closed(settings, inspection)
@@ -282,14 +282,14 @@ def _quiet_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
     yield from functions
     opened = [each.label for each in inspection.opened if each.direct]
     if functions or opened or inspection.noted is None:
-        reason = f"open to others: {', '.join(opened)}" if opened and not functions else _SECURED
+        reason = f"other roles have rights: {', '.join(opened)}" if opened and not functions else _SECURED
         yield Change("alter", "privileges", reason, bundle.set_privileges)
     if noted["settings"] != remembered(settings):
-        yield Change("alter", "settings", "remembered for doctor and rollback", bundle.save_settings)
+        yield Change("alter", "settings", "stored for doctor and rollback", bundle.save_settings)
 
 
 def _users_table_closed(settings: Settings, inspection: Inspection) -> Iterator[Change]:
-    """What default privileges have granted, in a restore for instance. Row-level security is no help."""
+    """Revoke what default privileges granted, for instance during a restore. Row-level security allows it."""
     grantees = ", ".join(inspection.catalog["users_granted_beyond_rows"])
     if grantees and inspection.catalog["users_created_by_usersync"]:
         yield Change(
@@ -301,18 +301,22 @@ def _users_table_closed(settings: Settings, inspection: Inspection) -> Iterator[
 
 
 def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
-    """It references the users table, so making it locks that against writes for a moment."""
+    """Create or alter the audit log. Its foreign key locks the users table against writes for a moment."""
     catalog, subject = inspection.catalog, f"table {settings.audit_table}"
     if settings.audit.enabled and not catalog["has_audit_log"]:
         reason = "the audit log, because of [audit] enabled = true"
         yield Change("create", subject, reason, bundle.create_audit_table, busy=True)
     elif catalog["audit_table_created_by_usersync"] and (lost := lost_protection(catalog)):
         yield Change(
-            "alter", subject, f"is to be again: {', '.join(lost)}", bundle.create_audit_table, busy=True
+            "alter",
+            subject,
+            f"restores its protection: {', '.join(lost)}",
+            bundle.create_audit_table,
+            busy=True,
         )
 
 
-_SECURED = "nobody but service_role may call anything"
+_SECURED = "EXECUTE is granted to service_role only"
 
 
 def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
@@ -329,9 +333,7 @@ def _function_changes(bundle: Bundle, inspection: Inspection) -> Iterator[Change
                 "replace", subject, "the settings or the release changed", _dropped_first(function) + sql
             )
         elif was["fingerprint"] != present[function.signature]:
-            yield Change(
-                "replace", subject, "somebody edited it in the database", _dropped_first(function) + sql
-            )
+            yield Change("replace", subject, "it was edited in the database", _dropped_first(function) + sql)
     known = {function.signature for function in bundle.functions}
     for signature in sorted(each for each in present if each not in known and not is_of_tracked_table(each)):
         forget = (
@@ -349,9 +351,9 @@ _RETURNS_COLUMNS = re.compile(r"\bout [a-z_]+ [a-z]|\breturns table\b")
 
 
 def _dropped_first(function: Function) -> str:
-    """What a function returns as columns cannot be replaced. No object depends on such a function.
+    """A DROP for a function that returns columns, which REPLACE does not change. No object depends on it.
 
-    A migration of the same transaction may have dropped it.
+    IF EXISTS, because a migration of the same transaction may have dropped it.
     """
     head = function.text.partition("as $usersync$")[0]
     return f"drop function if exists {function.signature};\n" if _RETURNS_COLUMNS.search(head) else ""
@@ -369,8 +371,8 @@ def _trigger_changes(bundle: Bundle, inspection: Inspection, adopting: Adoption)
         elif was["enabled"] != "O":
             yield Change("replace", subject, "it is disabled", sql, busy=True)
         elif not is_made_by(was["definition"], sql):
-            yield Change("replace", subject, "it is not as this release makes it", sql, busy=True)
+            yield Change("replace", subject, "its definition differs from this release's", sql, busy=True)
         for other in sorted(each for each in present if present[each]["function"] == own.function):
             if other not in adopting.names.values():
                 remove = f"select usersync.remove_trigger({literal(other)});"
-                yield Change("drop", f"trigger {other}", f"it is {name} now", remove, busy=True)
+                yield Change("drop", f"trigger {other}", f"{name} replaces it", remove, busy=True)

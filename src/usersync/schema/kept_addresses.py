@@ -1,4 +1,4 @@
-"""Addresses that a deletion leaves in the row, where no other row may have them."""
+"""Unique personal values, such as addresses, that stay in the row of a deleted user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAVES_THE_ROW_AS_IT_IS = {"soft", "keep"}
 
 
 def kept_addresses(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Finding]:
-    """What becomes of a user who signs up again with the address of a deleted user, and gets it no more."""
+    """Findings for UNIQUE columns that keep a deleted user's address, so that a new user cannot have it."""
     for column in settings.columns:
         if column.name not in catalog["users_unique_columns"] or not column.personal:
             continue
@@ -42,7 +42,7 @@ def _finding(
 
 
 def _outcome(settings: Settings, column: Column, catalog: Mapping[str, Any]) -> str:
-    """What a user gets who signs up with the same value: as usersync does it, if usersync creates the row."""
+    """What happens if a user signs up with the same value."""
     if creators := row_creators(settings, catalog):
         return (
             f"a sign-up with the same {column.name} again ends as today, because the trigger "

@@ -1,4 +1,4 @@
-"""Whether the column that holds the auth server's id can be the key, by its type, collation and values."""
+"""Check the key column: its type, its collation and its values."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def key_findings(settings: Settings) -> Steps[tuple[Finding, ...]]:
     """Findings about the values and the collation of a key that holds the id as text."""
     if settings.key_type.is_uuid:
         return ()
-    sorted_otherwise = yield from _sorted_otherwise(settings)
+    wrong_collation = yield from _wrong_collation(settings)
     in_upper_case = yield from _in_upper_case(settings)
-    return tuple(each for each in (sorted_otherwise, in_upper_case) if each)
+    return tuple(each for each in (wrong_collation, in_upper_case) if each)
 
 
 _COLLATION = """
@@ -71,8 +71,8 @@ _IS_ORDER_OF_IDS = """
 """
 
 
-def _sorted_otherwise(settings: Settings) -> Steps[Finding | None]:
-    """A page is a range of ids: the index on the key has to sort them as PostgreSQL sorts a uuid."""
+def _wrong_collation(settings: Settings) -> Steps[Finding | None]:
+    """A finding if the collation sorts ids differently from uuid: usersync compares ranges of ids."""
     table, key = settings.users_table, settings.key
     found = yield from query(_COLLATION, table=table.quoted, key=key)
     if not found or (yield from query_row(_IS_ORDER_OF_IDS.format(collation=found[0]["name"])))["same"]:
@@ -91,7 +91,7 @@ def _sorted_otherwise(settings: Settings) -> Steps[Finding | None]:
 
 
 def _in_upper_case(settings: Settings) -> Steps[Finding | None]:
-    """Rows of users with an id in upper case: usersync would create a second row."""
+    """A finding about rows with a user's id in upper case: usersync would create a second row."""
     table, column, kind = settings.users_table, quote(settings.key), settings.key_type
     key = f"target.{column}"
     in_upper_case = f"{kind.holds_id(f'lower({key}::text)')} and not ({kind.holds_id(key)})"

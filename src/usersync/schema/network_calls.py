@@ -1,4 +1,4 @@
-"""What triggers come to: the network, for which a sign-up waits and no rollback helps, and other tables."""
+"""Effects of triggers that a rollback does not undo: requests to other servers, and numbers of sequences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from usersync.transports.steps import Steps
 
-# What the text of the function ``caller`` names, and in which schema.
+# The names in the text of the function ``caller``, and their schemas.
 _WORDS = r"""
         cross join lateral (
             select lower(coalesce(pg_get_function_sqlbody(caller.oid), caller.prosrc)) as body
@@ -25,7 +25,7 @@ _WORDS = r"""
 
 
 def _writes(verb: str) -> str:
-    """Whether the text writes to the table that it names. SQL that is built at run time may do anything."""
+    """SQL: whether the text writes to the table that it names. Dynamic SQL may do anything."""
     pattern = rf"""'\m{verb}\s+(only\s+)?("?\w+"?\.)?"?' || part.name || '\M'"""
     return rf"(text.body ~ '\mexecute\M' or text.body ~ ({pattern}))"
 
@@ -33,9 +33,9 @@ def _writes(verb: str) -> str:
 _INSERTS, _DELETES = _writes(r"insert\s+into"), _writes(r"delete\s+from")
 _UPDATES = rf"({_writes('update')} or text.body ~ '\mdo\s+update\M')"
 
-# From the triggers to the functions that they name, and to the triggers of the tables that these write to. A
-# name that is put together at run time is missed. ``event`` is what happens to the first table; a deletion
-# there also fires triggers of tables whose foreign keys follow it.
+# From the triggers to the functions that they name, and to the triggers of the tables that these functions
+# write to. A name that is built at run time is missed. ``event`` is the operation on the first table. Its
+# deletions also fire triggers of tables whose foreign keys cascade.
 _WALK = rf"""
     with recursive fired (relation, happens, event) as (
         select to_regclass(name)::oid, event, event
@@ -97,7 +97,7 @@ _REACHED = f"""{_WALK}
     order by 3, 2, 4
 """
 
-# A number that a row takes is not given back. For a key that is no loss; another one may be an invoice's.
+# A rollback does not return a sequence's number. This matters for an invoice number, and not for a key.
 _NUMBERS = rf"""{_WALK},
     written as (
         select distinct each.event, pg_class.oid as relation, relkind
@@ -147,18 +147,18 @@ _NUMBERS = rf"""{_WALK},
 """
 
 _ASKS_PG_NET = re.compile(r"\bnet\.http_|\bsupabase_functions\.http_request\b", re.IGNORECASE)
-#: What ``network_use()`` says of a trigger whose request is made at once.
-WAITS = "asks the network and waits for the answer"
+#: The result of ``network_use()`` for a trigger whose request is made immediately.
+WAITS = "sends a request to another server and waits for the answer"
 _ASKS_HTTP = re.compile(r"\bhttp(_(get|post|put|patch|delete|head))?\s*\(|\bdblink", re.IGNORECASE)
 
 
 def network_use(trigger: Mapping[str, Any]) -> str | None:
-    """In words, how a trigger of the users table uses the network; None if it does not, as far as is seen."""
+    """How a trigger uses the network, in words; None if its text shows no use."""
     text = f"{trigger['function']} {trigger['body']}"
     if _ASKS_HTTP.search(_ASKS_PG_NET.sub("", text)):
         return WAITS
     if _ASKS_PG_NET.search(text):
-        return "sends a request through pg_net, which tries once and no more"
+        return "sends a request through pg_net, which tries it only once"
     return None
 
 
@@ -168,29 +168,29 @@ _AT = {"insert": "sign-ups", "update": "changes", "delete": "deletions"}
 
 @dataclass(frozen=True)
 class SequenceUse:
-    """A number of a sequence that a request uses up, which is data and not a key."""
+    """A sequence from which a request takes a number that is data and not a key."""
 
     sequence: str
-    #: Which column it is for; None if a function takes it.
+    #: The column that the number is for; None if a function takes it.
     column: str | None
     events: frozenset[str]
 
     def __str__(self) -> str:
         where = f" for {self.column}" if self.column else ""
-        return f"a number of the sequence {self.sequence} is used up{where}"
+        return f"a number of the sequence {self.sequence} is used{where}"
 
 
 @dataclass(frozen=True)
 class NetworkCall:
-    """A trigger that asks the network, and the function in which it does."""
+    """A trigger that uses the network, and the function that makes the request."""
 
     trigger: str
     table: str
     function: str
     what: str
-    #: Whether it is done at once, and not by a queue that is rolled back.
+    #: Whether the request is made immediately, not through a queue that is rolled back.
     is_immediate: bool
-    #: The events on the first table that lead to it: ``insert``, ``update``, ``delete``.
+    #: The events on the first table that cause it: ``insert``, ``update``, ``delete``.
     events: frozenset[str] = _EVERY_EVENT
 
     def __str__(self) -> str:
@@ -198,17 +198,17 @@ class NetworkCall:
 
     @property
     def waits_at(self) -> str:
-        """Which requests fire it, in words: ``sign-ups and deletions``."""
+        """The requests that cause it, in words: ``sign-ups and deletions``."""
         return " and ".join(words for event, words in _AT.items() if event in self.events)
 
 
 def network_calls(tables: Sequence[str]) -> Steps[tuple[NetworkCall, ...]]:
-    """Those of these tables, as far as their functions' texts show."""
+    """The network calls of these tables' triggers, as far as the text of their functions shows."""
     found = []
     for row in (yield from query(_REACHED, tables=list(tables))):
         use = network_use(row)
         if use is None and row["can_do_anything"]:
-            use = f"is written in {row['language']}, which can do anything"
+            use = f"is written in {row['language']}, which is not restricted"
         if use is not None:
             is_immediate = use == WAITS or row["can_do_anything"]
             place = (row["trigger"], row["table"], row["function"])
@@ -217,6 +217,6 @@ def network_calls(tables: Sequence[str]) -> Steps[tuple[NetworkCall, ...]]:
 
 
 def sequence_uses(tables: Sequence[str], users_table: str) -> Steps[tuple[SequenceUse, ...]]:
-    """Numbers that these tables' triggers, and each row of the users table, take from sequences as data."""
+    """Sequences from which these tables' triggers, or a row of the users table, take numbers as data."""
     rows = yield from query(_NUMBERS, tables=list(tables), users_table=users_table)
     return tuple(SequenceUse(row["sequence"], row["column"], frozenset(row["events"])) for row in rows)

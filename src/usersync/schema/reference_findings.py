@@ -1,4 +1,4 @@
-"""What foreign keys mean for the deletion of a user: D013 and D016."""
+"""Effects of foreign keys when a user is deleted: D013 and D016."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WITHOUT = "This is so without usersync, too."
 def reference_findings(
     settings: Settings, keys: ForeignKeys, catalog: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    """What the keys between the two tables do, and which keys to the users table block a deletion.
+    """What the foreign keys between the two tables do, and which keys to the users table block a deletion.
 
     A key that blocks the deletion of a user with or without usersync is a warning.
     """
@@ -37,7 +37,7 @@ def reference_findings(
 
 
 def _of_the_key(settings: Settings, key: ForeignKey, *, has_row: bool) -> Iterator[Finding]:
-    """A key by which each row refers to its own user in the auth server's table."""
+    """A foreign key from the key column, by which each row refers to its own user."""
     table, source = settings.users_table, settings.source_table
     keeps = settings.on_delete != "delete"
     if key.action == "c":
@@ -46,8 +46,8 @@ def _of_the_key(settings: Settings, key: ForeignKey, *, has_row: bool) -> Iterat
                 "D013",
                 key,
                 f"the foreign key {key.name} deletes a user's row in {table} with the user's row in "
-                f"{source}, so on_delete = {settings.on_delete!r} finds nothing to keep after a hard delete",
-                f'-- Set on_delete = "delete"; or drop the key, and the rows stay:\n{key.drop}',
+                f"{source}, so on_delete = {settings.on_delete!r} has no row to keep after a hard delete",
+                f'-- Set on_delete = "delete"; or drop the foreign key, and the rows stay:\n{key.drop}',
             )
         return
     if key.blocks:
@@ -61,7 +61,7 @@ def _of_the_key(settings: Settings, key: ForeignKey, *, has_row: bool) -> Iterat
             f"{table}.{settings.key} when the auth server deletes a user, or fails the deletion "
             "if the column is NOT NULL"
         )
-    # A row that outlives its user cannot refer to the user.
+    # A row that stays after its user is deleted cannot refer to the user.
     fix = key.drop if keeps else key.recreate("cascade")
     if key.blocks and has_row:
         yield _warning("D013", key, f"{what}. {_WITHOUT}", fix)
@@ -70,7 +70,7 @@ def _of_the_key(settings: Settings, key: ForeignKey, *, has_row: bool) -> Iterat
 
 
 def _of_another_column(settings: Settings, key: ForeignKey) -> Iterator[Finding]:
-    """A key by which a row names some user: who created it, who invited the user."""
+    """A foreign key from another column, for example to the user who created the row."""
     columns, table = ", ".join(key.columns), settings.users_table
     if key.blocks:
         what = (

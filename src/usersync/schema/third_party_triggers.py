@@ -1,4 +1,4 @@
-"""Triggers of others on the auth server's table: what each does, and what it means beside usersync's."""
+"""Third-party triggers on the auth server's table: what each does, and whether usersync can replace it."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
 
 OUR_TRIGGERS = tuple(own.name for own in OWN_TRIGGERS)
 
-#: Our trigger for sign-ups has this name at the latest where others insert the user's row themselves.
+#: The last name that our trigger for sign-ups gets if third-party triggers insert the user's row.
 LATE_NAME = OWN_TRIGGERS[0].late_names[-1]
 
 
 @dataclass(frozen=True)
 class ThirdPartyTrigger:
-    """A trigger on the auth server's table that is not usersync's."""
+    """A trigger on the auth server's table that usersync did not create."""
 
     name: str
     function: str
     parsed: ParsedFunction
-    #: What it writes, on the operations that it fires on.
+    #: What the trigger writes, on the operations that it fires on.
     effects: tuple[Write, ...]
-    #: What it does beyond copying what the mapping copies, in words; empty if it does no more.
+    #: What the trigger does that usersync would not do, in words.
     other_effects: tuple[str, ...]
-    #: What keeps it from being taken away and brought back as it was, in words, or None.
+    #: Why usersync cannot remove the trigger and restore it later, in words, or None.
     not_restorable: str | None
     has_our_name: bool
-    #: Inserts the user's row when somebody signs up, for each row after the INSERT.
+    #: Inserts the user's row at a sign-up, as an AFTER INSERT row trigger.
     creates_the_row: bool
-    #: Inserts into the users table where usersync has done that before, and then fails the sign-up.
+    #: Inserts a row that usersync has inserted before, and then fails the sign-up.
     conflicts_with_ours: bool
 
     @property
     def is_replaceable(self) -> bool:
-        """Whether usersync can take its place."""
+        """Whether usersync can replace the trigger."""
         return not self.other_effects and self.not_restorable is None
 
 
 def third_party_triggers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdPartyTrigger, ...]:
-    """The triggers of others on the auth server's table, and what each does."""
+    """The third-party triggers on the auth server's table."""
     found = (_third_party_trigger(trigger, settings, catalog) for trigger in _third_party(catalog))
     return _together(tuple(found), settings)
 
@@ -67,7 +67,7 @@ def row_creators(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdP
 
 
 def written_tables(settings: Settings, catalog: Mapping[str, Any]) -> frozenset[TableName]:
-    """The tables that the triggers of others write to, as far as their text can be read."""
+    """The tables that third-party triggers write to, as far as their text can be parsed."""
     return frozenset(
         write.table for each in third_party_triggers(settings, catalog) for write in _writes(each)
     )
@@ -153,18 +153,18 @@ def _makes_rows(trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Se
         each.kind == "insert" and each.table == settings.users_table and "INSERT" in each.condition.operations
         for each in effects(trigger, parsed)
     )
-    # A statement that is not understood may insert it, too.
+    # A statement that cannot be parsed may insert the row, too.
     return inserts or settings.users_table.name in parsed.names
 
 
 def _depends_on_rows(parsed: ParsedFunction, table: TableName) -> bool:
-    """Whether it makes rows of the table itself, or raises by what it finds there."""
-    makes = any(write.kind == "insert" and write.table == table for write in parsed.writes)
-    return makes or (parsed.raises and table.name in parsed.names)
+    """Whether the trigger creates rows of the table, or raises errors depending on its rows."""
+    creates = any(write.kind == "insert" and write.table == table for write in parsed.writes)
+    return creates or (parsed.raises and table.name in parsed.names)
 
 
 def _conflicts_with_ours(trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Settings) -> bool:
-    """Whether it inserts a row that usersync has made before, and then fails the request."""
+    """Whether the trigger inserts a row that usersync has inserted before, and then fails the request."""
     inserts = [
         each
         for each in effects(trigger, parsed)
@@ -179,10 +179,10 @@ def _not_restorable(trigger: Mapping[str, Any]) -> str | None:
     if trigger["is_constraint"]:
         return "is a constraint trigger, which only the owner of the auth server's table can remove"
     if trigger["enabled"] != "O":
-        return "is disabled, which only the owner of the auth server's table could bring back"
+        return "is disabled, which only the owner of the auth server's table could restore"
     if not trigger["executable"]:
         return (
-            f"runs {trigger['function']}(), which this role may not execute, and so could not make it again"
+            f"runs {trigger['function']}(), which this role may not execute: it could not restore the trigger"
         )
     return None
 
@@ -199,9 +199,9 @@ def _comes_after(trigger: Mapping[str, Any], ours: str) -> bool:
 def trigger_findings(
     settings: Settings, catalog: Mapping[str, Any], names: Mapping[str, str], replaced: Collection[str]
 ) -> Iterator[Finding]:
-    """What other triggers on the auth server's table mean for usersync, and usersync for them.
+    """Findings about third-party triggers on the auth server's table.
 
-    ``names`` are those of usersync's triggers, by their usual names; the triggers in ``replaced`` go.
+    ``names`` are the names of usersync's triggers, by their usual names. ``replaced`` are triggers to remove.
     """
     for each in third_party_triggers(settings, catalog):
         if each.name in replaced:
@@ -217,8 +217,8 @@ def trigger_findings(
                 "D005",
                 f"trigger {each.name}",
                 f"the trigger {each.name} on {settings.source_table} runs {each.function}, which copies what "
-                "usersync copies, and fails the sign-up when it fails",
-                "-- usersync apply --adopt takes its place, and rollback brings it back.",
+                "usersync copies. If it fails, the sign-up fails",
+                "-- usersync apply --adopt replaces it, and rollback restores it.",
                 "warning",
             )
 
@@ -228,8 +228,8 @@ def _in_our_place(each: ThirdPartyTrigger, settings: Settings) -> Finding:
         "D005",
         f"trigger {each.name}",
         f"the trigger {each.name} on {settings.source_table} is not usersync's: it runs {each.function}",
-        "-- It copies a row, as usersync does: usersync apply --adopt takes its place, and rollback brings "
-        "it back. Or drop it yourself, with its function because the table is not yours to alter: "
+        "-- It copies a row, as usersync does: usersync apply --adopt replaces it, and rollback restores it. "
+        "Only the table's owner can drop the trigger alone. To drop it with its function: "
         f"drop function {each.function} cascade;",
         level="error",
     )
@@ -241,7 +241,7 @@ def _collision(each: ThirdPartyTrigger, settings: Settings) -> Finding:
         f"trigger {each.name}",
         f"the trigger {each.name} on {settings.source_table} runs {each.function} after usersync's, and "
         "inserts the same row without ON CONFLICT, which fails",
-        "-- usersync apply --adopt takes its place, and rollback brings it back."
+        "-- usersync apply --adopt replaces it, and rollback restores it."
         if each.is_replaceable
         else f"-- Add on conflict ({quote(settings.key)}) do nothing to its INSERT, or drop it: "
         f"drop function {each.function} cascade;",

@@ -1,8 +1,8 @@
 """The names of usersync's triggers on the auth server's table.
 
-Triggers of a kind fire in the order of their names, and an application's next migration may create any of its
-triggers again. So a hand-written trigger that usersync replaces is replaced under its own name, and one that
-stays keeps its name: then usersync's trigger has another one.
+Triggers of one kind fire in the order of their names, and a migration of the application may create its
+triggers again. So usersync replaces a hand-written trigger under that trigger's name. A trigger that stays
+keeps its name, and usersync's trigger gets another name.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _OPERATIONS = {"INSERT": INSERT, "DELETE": DELETE, "UPDATE": UPDATE}
 
 @dataclass(frozen=True)
 class OwnTrigger:
-    """One of usersync's triggers: the name that it has where nothing is in its way, and what it runs."""
+    """One of usersync's triggers: the name that it has if that name is free, and its function."""
 
     name: str
     function: str
     operation: int
-    #: Names that sort later, in this order; the last one after nearly every name.
+    #: Alternative names that sort later, in order of preference. The last one sorts after nearly every name.
     late_names: tuple[str, ...]
 
 
@@ -46,60 +46,62 @@ OWN_TRIGGERS = (
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What decides about the names."""
+class NamingContext:
+    """What the names of usersync's triggers depend on."""
 
     #: The triggers on the auth server's table, from the catalog.
     triggers: Iterable[Mapping[str, Any]]
     #: Hand-written triggers that usersync replaces: the name, and the operations as bits of tgtype.
     replaced: Mapping[str, int]
     #: Triggers that stay and insert rows into the users table.
-    makers: Collection[str] = ()
-    #: Names that triggers get back which an earlier release had renamed.
+    row_creators: Collection[str] = ()
+    #: Original names of triggers that an earlier release renamed.
     returned: Collection[str] = ()
 
 
-def trigger_names(around: Surroundings) -> dict[str, str]:
+def trigger_names(context: NamingContext) -> dict[str, str]:
     """The name of each of usersync's triggers, by its usual name."""
     chosen = dict[str, str]()
     for own in OWN_TRIGGERS:
-        taken = {*chosen.values(), *around.returned, *_others(around)}
+        taken = {*chosen.values(), *context.returned, *_others(context)}
         candidates = (
-            *sorted(name for name, operations in around.replaced.items() if operations & own.operation),
-            *_after((*_present(around, own), *_usual(around, own), *own.late_names), own, around.makers),
+            *sorted(name for name, operations in context.replaced.items() if operations & own.operation),
+            *_after(
+                (*_present(context, own), *_usual(context, own), *own.late_names), own, context.row_creators
+            ),
         )
         free = (name for name in candidates if name not in taken)
         chosen[own.name] = next(free, own.late_names[-1])
     return chosen
 
 
-def _others(around: Surroundings) -> Iterator[str]:
+def _others(context: NamingContext) -> Iterator[str]:
     """The names of the triggers that stay."""
-    for trigger in around.triggers:
-        if not trigger["ours"] and trigger["name"] not in around.replaced:
+    for trigger in context.triggers:
+        if not trigger["ours"] and trigger["name"] not in context.replaced:
             yield trigger["name"]
 
 
-def _usual(around: Surroundings, own: OwnTrigger) -> Iterator[str]:
-    """The usual name, if no migration of the application is likely to take it away.
+def _usual(context: NamingContext, own: OwnTrigger) -> Iterator[str]:
+    """The usual name, unless a migration of the application is likely to use it.
 
-    Applications with triggers here get one for updates or deletions sooner or later, and call it so.
+    An application with triggers on this table may add one for updates or deletions under this name.
     """
-    is_shared = bool(around.replaced) or any(not trigger["ours"] for trigger in around.triggers)
+    is_shared = bool(context.replaced) or any(not trigger["ours"] for trigger in context.triggers)
     if own.operation == INSERT or not is_shared:
         yield own.name
 
 
-def _present(around: Surroundings, own: OwnTrigger) -> list[str]:
-    """The names that it has; the usual one comes first."""
-    names = {trigger["name"] for trigger in around.triggers if trigger["function"] == own.function}
+def _present(context: NamingContext, own: OwnTrigger) -> list[str]:
+    """The names that usersync's trigger has now, the usual name first."""
+    names = {trigger["name"] for trigger in context.triggers if trigger["function"] == own.function}
     return sorted(names, key=lambda name: (name != own.name, name))
 
 
-def _after(names: Iterable[str], own: OwnTrigger, makers: Collection[str]) -> Iterator[str]:
-    """Those that let triggers which insert the user's row come first, so that it is made as before."""
+def _after(names: Iterable[str], own: OwnTrigger, row_creators: Collection[str]) -> Iterator[str]:
+    """The names that sort after those of triggers that insert the user's row, so that these fire first."""
     for name in names:
-        if own.operation != INSERT or not any(maker > name for maker in makers):
+        if own.operation != INSERT or not any(creator > name for creator in row_creators):
             yield name
 
 
@@ -110,16 +112,16 @@ def operations_of(definition: str) -> int:
 
 
 def is_made_by(definition: str, sql: str) -> bool:
-    """Whether a trigger with this definition is what the statement makes."""
+    """Whether the statement creates a trigger with this definition."""
     return _normal(definition) == _normal(sql)
 
 
 def _normal(definition: str) -> str:
-    """The text without what does not matter: case, quotes, spaces, OR REPLACE."""
+    """The text without differences in case, quotes, spaces and OR REPLACE."""
     plain = definition.replace('"', "").rstrip("; \n")
     return re.sub(r"\s+", " ", re.sub(r"(?i)create or replace ", "create ", plain)).lower()
 
 
 def renamed(sql: str, usual: str, name: str) -> str:
-    """The statement that makes a trigger, under another name."""
+    """The statement that creates a trigger, with another name."""
     return sql.replace(f"trigger {usual}\n", f"trigger {quote(name)}\n", 1) if name != usual else sql

@@ -1,4 +1,4 @@
-"""What a rollback drops, in which order, and what stays."""
+"""Removal: what a rollback drops, in which order, and what stays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from usersync.schema.inspection import Inspection
     from usersync.sql.render import Bundle
 
-#: How the subject of a change begins that ends the recording of a table, and how many of these go at once.
+#: How the subject of a change begins that stops tracking of a table; how many of these one transaction makes.
 TRACKED = "triggers on "
 TABLES_AT_ONCE = 50
 
@@ -43,9 +43,9 @@ def plan_removal(
     log_is_unused: bool,
     created: Collection[str] | None = None,
 ) -> Steps[SchemaPlan]:
-    """Everything of usersync's that is there, and what holds data: that stays unless it is said to go.
+    """Changes that remove all objects of usersync. Tables with data stay, unless an option drops them.
 
-    With ``created``, functions whose change is not among these subjects stay, too.
+    With ``created``, a function whose creation is not among these subjects stays, too.
     """
     tracked = yield from tracked_functions()
     rejects = (yield from _count_rejects()) if inspection.noted is not None else 0
@@ -83,10 +83,10 @@ def plan_removal(
 
 
 def undo(settings: Settings, created: Collection[str]) -> Steps[SchemaPlan]:
-    """Remove what a first installation has created, and nothing else: ``created`` are subjects of changes."""
+    """Remove only what a first installation has created: ``created`` are subjects of its changes."""
     bundle = render_bundle(settings)
 
-    def look() -> Steps[SchemaPlan]:
+    def read() -> Steps[SchemaPlan]:
         inspection = yield from inspect(bundle)
         returned = yield from returned_change(inspection.catalog)
         return (
@@ -102,14 +102,14 @@ def undo(settings: Settings, created: Collection[str]) -> Steps[SchemaPlan]:
             )
         )
 
-    return (yield from remove(settings, (yield from read_only(look()))))
+    return (yield from remove(settings, (yield from read_only(read()))))
 
 
 def remove(
     settings: Settings, planned: SchemaPlan, on_change: Callable[[Change], None] = lambda _: None
 ) -> Steps[SchemaPlan]:
-    """Make the changes of a removal; ``on_change`` hears of each."""
-    # Each table costs several locks, of which the server has a limited number for all transactions.
+    """Make the changes of a removal. ``on_change`` is called with each change."""
+    # Each table needs several locks, and the server has a limited number for all transactions.
     tracked = [change for change in planned.changes if change.subject.startswith(TRACKED)]
     for start in range(0, len(tracked), TABLES_AT_ONCE):
         yield from _drop_all(settings, tracked[start : start + TABLES_AT_ONCE])
@@ -121,8 +121,8 @@ def remove(
 
 def _drop_all(settings: Settings, changes: Sequence[Change]) -> Steps[None]:
     def drop_all() -> Steps[None]:
-        # In one transaction, though it holds the auth server's table for all of it, which is milliseconds:
-        # with the triggers gone and something of ours still in use, nobody would be mirrored, and we stay.
+        # In one transaction, although it locks the auth server's table for some milliseconds: if the triggers
+        # were dropped and the rest failed, usersync would stay without syncing users.
         yield from take_lock(BUSY_LOCK_TIMEOUT)
         for change in changes:
             yield from query(change.sql)
@@ -134,14 +134,14 @@ def _drop_all(settings: Settings, changes: Sequence[Change]) -> Steps[None]:
 
 def _of_pause(inspection: Inspection) -> str:
     pause = inspection.catalog["paused"]
-    return f"usersync is paused {pause}: what has changed since is not synced" if pause else ""
+    return f"usersync is paused {pause}: later changes are not synced" if pause else ""
 
 
 def _functions(present: list[str], returned: Change | None) -> Iterator[Change]:
     of_triggers = [
         name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
     ]
-    reason = "with their functions, because the auth server's table is not ours to alter"
+    reason = "with their functions: only the owner of the auth server's table can drop a trigger alone"
     yield Change("drop", "triggers", reason, _drop(of_triggers) or "select;")
     if returned:
         yield returned
@@ -154,7 +154,7 @@ def _drop(functions: Iterable[str]) -> str:
 
 
 def is_unused(settings: Settings, inspection: Inspection) -> Steps[bool]:
-    """Whether usersync created the audit log, and nobody has recorded an event: rejected events count."""
+    """Whether usersync created the audit log, and it has no events. Rejected events count."""
     is_own = settings.audit.is_own and inspection.catalog["audit_table_created_by_usersync"]
     if not is_own or (yield from has_events(settings)):
         return False
@@ -162,7 +162,7 @@ def is_unused(settings: Settings, inspection: Inspection) -> Steps[bool]:
 
 
 def _drop_unused(settings: Settings, bundle: Bundle) -> str:
-    """Drops the log, unless an event was recorded after the look at it, or an object depends on it."""
+    """SQL that drops the log, unless an event was recorded meanwhile, or an object depends on it."""
     table = settings.audit_table.quoted
     return f"""do $drop$
 begin
@@ -187,32 +187,34 @@ def _audit_log(
     settings: Settings, bundle: Bundle, inspection: Inspection, *, drop: bool, rejects: int
 ) -> Iterator[Change]:
     table, catalog = settings.audit_table, inspection.catalog
-    put_aside, events = "table usersync.audit_rejects", f"{rejects:,} event{'' if rejects == 1 else 's'}"
+    rejects_table, events = "table usersync.audit_rejects", f"{rejects:,} event{'' if rejects == 1 else 's'}"
     if drop:
         sql = f"{_DROP_GUARD}\ndrop table {table.quoted};"
         yield Change("drop", f"table {table}", "with all its events", sql)
         if rejects:
-            yield Change("drop", put_aside, f"with {events} that could not be stored", "select;")
+            yield Change("drop", rejects_table, f"with {events} that could not be stored", "select;")
         return
     if catalog["audit_table_created_by_usersync"]:
         reason = (
-            "it is the log, and closed to anon and authenticated as before, but append-only no more; no "
-            "partitions are added"
+            "it keeps its events and its privileges, but is no longer append-only and gets no more partitions"
         )
         yield Change("keep", f"table {table}", reason, bundle.release_audit_table)
     elif catalog["has_audit_log"]:
-        yield Change("keep", f"table {table}", "it is the application's", bundle.release_audit_table)
+        yield Change("keep", f"table {table}", "it belongs to the application", bundle.release_audit_table)
     if rejects:
-        reason = f"{events} in it could not be stored; it moves to the schema {table.schema}"
+        reason = f"{events} in it could not be stored; the table moves to schema {table.schema}"
         yield Change(
-            "keep", put_aside, reason, "select;" if catalog["has_audit_log"] else bundle.release_audit_table
+            "keep",
+            rejects_table,
+            reason,
+            "select;" if catalog["has_audit_log"] else bundle.release_audit_table,
         )
 
 
 def _former_logs(bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
-    """Logs that usersync created, and that the settings do not name."""
+    """Keep logs that usersync created and that the settings do not name."""
     for name in inspection.catalog["former_audit_logs"]:
-        reason = "it was the audit log under another name, and keeps its events, but is append-only no more"
+        reason = "it was the audit log under another name; it keeps its events, but is no longer append-only"
         yield Change("keep", f"table {name}", reason, bundle.release_audit_table)
 
 

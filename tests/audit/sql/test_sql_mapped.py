@@ -281,7 +281,7 @@ def test_a_rollback_keeps_the_table_and_says_so(owner):
     before = rows(owner)
     planned = run(installation.rollback(settings_with()), owner).changes
     kept = {each.subject: each.reason for each in planned if each.kind == "keep"}
-    assert kept["table public.audit_logs"] == "it is the application's"
+    assert kept["table public.audit_logs"] == "it belongs to the application"
     assert rows(owner) == before
 
 

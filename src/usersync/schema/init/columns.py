@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.config.mapping import SOURCE_TYPES, check_name, looks_like_a_privilege, parse_column, quote
 from usersync.errors import SettingsError
-from usersync.schema.effects import comes_by_itself, writes_null
+from usersync.schema.effects import is_table_default, writes_null
 from usersync.schema.init.sources import (
     UNFIT,
     WHOLE,
@@ -173,7 +173,7 @@ def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     if value.sources:
         found = _as_found(column, Found(value.sources, why, value.default), evidence)
         return _seen_only(_with_its_null(found, column, value), value, evidence)
-    if comes_by_itself(value, column):
+    if is_table_default(value, column):
         return Proposed(name, None, "the table's own default gives what the trigger writes")
     return _readable(column, _guarded(column, _computed(column, value, evidence), why))
 

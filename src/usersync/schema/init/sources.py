@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.config.mapping import SOURCE_TYPES, TableName, looks_like_a_privilege, parse_type
 from usersync.errors import SettingsError
-from usersync.schema.effects import INSERT, comes_by_itself, set_by_triggers
+from usersync.schema.effects import INSERT, is_table_default, set_by_triggers
 from usersync.schema.trigger_parser import Value
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _is_written(value: Value | None, column: Mapping[str, Any]) -> bool:
     """Whether a trigger wrote it: neither nothing, nor what the table gives by itself."""
     if value is None:
         return not (column["default"] or column.get("generated") or column.get("by_itself"))
-    return value != Value() and not comes_by_itself(value, column)
+    return value != Value() and not is_table_default(value, column)
 
 
 def _is_fetched(value: Value | None) -> bool:
