@@ -157,11 +157,11 @@ REFUSED = {
         'alter table "public"."users" add unique ("id")',
     ),
     "create table public.users (id bigserial primary key, email text)": (
-        "public.users has no column that is unique for itself and can hold the auth id",
+        "public.users has no unique column that can hold the auth user's id",
         "add column auth_id uuid unique",
     ),
     "create table public.users (id uuid, n int); create unique index on public.users (id) where n > 1": (
-        "public.users has no column that is unique for itself and can hold the auth id",
+        "public.users has no unique column that can hold the auth user's id",
         "add column auth_id uuid unique",
     ),
 }
@@ -261,7 +261,7 @@ def test_names_that_would_break_a_file_do_not(proposed, usersync, postgres, auth
         "dot.ted",
         "do$$llar",
     }
-    assert "1 of 1 users tried would be refused by ch?eck" in data["toml"]
+    assert "1 of 1 users tried violate ch?eck" in data["toml"]
     done = usersync("plan")
     assert done.code == 1
     assert "This stops here: 4 errors" in done.out  # nothing fills the four columns
@@ -286,8 +286,8 @@ def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth)
     notes = proposed(code=1)["notes"]  # who makes the rows
     assert "2 of 5 users tried have a value that does not fit into age (public.positive)." in notes
     # "ada", and the default that who has none would get.
-    assert any("2 of 5 users tried would be refused by long_enough" in each for each in notes)
-    assert "1 of 5 users tried have a value for email that another row has, and it is unique." in notes
+    assert any("2 of 5 users tried violate long_enough" in each for each in notes)
+    assert "1 of 5 users tried have a value for email (UNIQUE) that another row has." in notes
 
 
 def test_no_code_of_another_roles_table_is_run(proposed, postgres, superuser, auth):
@@ -323,14 +323,14 @@ def test_a_check_that_cannot_be_tried_says_so(proposed, postgres, auth):
         alter table public.users add constraint strict check (public.strict(email))
     """)
     auth.sign_up_email()
-    assert any(each.startswith("strict could not be tried") for each in proposed()["notes"])
+    assert any(each.startswith("strict could not be checked") for each in proposed()["notes"])
 
 
 ON_DELETE = {
     "references auth.users on delete cascade": ("delete", "deletes the row with the user"),
     "references auth.users": ("anonymize", "Database error deleting user"),
-    "references auth.users on delete set null": ("anonymize", "the row has no user any more"),
-    "": ("keep", "the row of a deleted user stays as it is"),
+    "references auth.users on delete set null": ("anonymize", "before usersync can find the row"),
+    "": ("keep", "the row of a deleted user stays unchanged"),
 }
 
 

@@ -239,7 +239,7 @@ def test_each_column_that_an_anonymization_changes_is_named(proposed):
 def test_who_owns_a_constant_is_said(proposed, usersync):
     data = proposed(STAYS)
     assert entries(data)["plan"] == {"value": "free"}
-    assert 'So is a column with "value" or "expression"' in data["toml"].replace("\n# ", " ")
+    assert 'a column with "value" or "expression"' in data["toml"].replace("\n# ", " ")
     (line,) = [
         each
         for each in usersync("init", "--force", "--no-trial").out.splitlines()

@@ -59,7 +59,7 @@ def test_a_column_that_a_trigger_changes_is_filled_once(  # noqa: PLR0917 - fixt
         PROFILES.format("email text, updated_at timestamptz") + TOUCH.format(body, "before update")
     )
     (email,) = [each for each in data["columns"] if each["name"] == "email"]
-    assert ("a trigger of the table changes what is written there" in email["why"]) is is_changed
+    assert ("a trigger of the table changes the written value" in email["why"]) is is_changed
     assert email["entry"]["owner"] == "app"  # The application creates the rows, too.
     usersync("apply", "--yes")
     user = auth.sign_up_email("bea@example.com")

@@ -56,7 +56,7 @@ def test_a_function_that_cannot_be_read_is_seen_at_work(proposed):
     assert columns["plan"] == {"value": "free"}
     assert "seen" not in columns
     assert "handle" not in columns
-    assert "computes it in a way that usersync cannot repeat" in data["toml"]
+    assert "computes it in a way that usersync cannot reproduce" in data["toml"]
 
 
 def test_what_follows_is_what_was_seen_to_follow(proposed):

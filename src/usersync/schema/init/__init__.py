@@ -1,6 +1,6 @@
-"""``usersync init``: looking at a database, and proposing settings for it. Writes nothing.
+"""``usersync init``: inspect a database and propose settings for it. Writes nothing.
 
-First ``look_for_tables()``, then, with one of its choices, ``propose()``.
+Call ``look_for_tables()``, then ``propose()`` with one of its choices.
 """
 
 from __future__ import annotations
@@ -65,44 +65,44 @@ __all__ = ["Choice", "Proposal", "Proposed", "Tables", "look_for_tables", "propo
 
 @dataclass(frozen=True)
 class Proposal:
-    """Settings for a database, and what was seen on the way to them."""
+    """Proposed settings for a database, and the evidence for them."""
 
     #: As ``parse_settings()`` reads it.
     data: Mapping[str, Any]
     settings: Settings
     columns: tuple[Proposed, ...]
-    #: In words, by the name of the setting.
+    #: The reason for a setting, by its name.
     remarks: Mapping[str, str]
-    #: What only a person can decide, beside what is said at the columns.
+    #: What a person has to decide, except about columns.
     decisions: tuple[str, ...]
-    #: What the settings do not change, and is good to know.
+    #: Facts that the settings do not change.
     notes: tuple[str, ...]
-    #: What plan would say of these settings.
+    #: The findings of ``plan`` with these settings.
     findings: tuple[Finding, ...]
-    #: The users table as it is, and its key; None where there is none.
+    #: The existing users table, and its key; None if there is no table.
     about: Mapping[str, Any] | None
     key: Key | None
     third_party_triggers: tuple[ThirdPartyTrigger, ...]
-    #: Those of the users table.
+    #: The triggers of the users table.
     triggers: tuple[Row, ...]
     metadata: Metadata | None
     fit: Fit | None
-    #: What was seen of the auth server's flows, if they were tried.
+    #: The observations of the auth server's flows, if they were tried.
     trial: Trial | None = None
     #: Open questions; each answer is a setting.
     asked: tuple[Question, ...] = ()
-    #: What the trial leaves open.
+    #: Questions that the trial leaves open.
     questions: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
-        """Whether something is left to a person."""
+        """Whether a person has something to decide."""
         open_ones = (*self.asked, *self.questions, *self.decisions)
         return bool(open_ones or any(each.decide for each in self.columns))
 
     @property
     def needs_adoption(self) -> bool:
-        """Whether there is something that ``apply --adopt`` would take the place of."""
+        """Whether ``apply --adopt`` would replace or change something."""
         adopted = any(each.is_replaceable for each in self.third_party_triggers)
         return adopted or any(row["is_ours"] and row["names"] for row in self.triggers)
 
@@ -116,12 +116,11 @@ def propose(
     wants_log: bool = False,
     tries_writes: bool = True,
 ) -> Steps[Proposal]:
-    """Propose settings for this table of users; the defaults where there is none yet.
+    """Propose settings for this users table; the defaults if it does not exist.
 
-    ``trial`` is what was seen of the auth server's flows, if they were tried; ``answers`` are those to the
-    questions that are asked without them, by the setting. ``wants_log`` asks for an audit log. One that
-    exists stays. With ``tries_writes`` a row of the table is updated, and rolled back, where its triggers may
-    change what is written.
+    ``trial`` has the observations of the auth server's flows, if they were tried. ``answers`` are the answers
+    to questions, by setting. ``wants_log`` proposes an audit log; an existing log stays. With
+    ``tries_writes``, if triggers of the table may change written values, a row is updated and rolled back.
     """
     if not isinstance(chosen, Choice):
         return (yield from _propose_new(source, chosen, wants_log=wants_log))
@@ -134,7 +133,7 @@ def propose(
     base = parse_settings({**data, "columns": {}})
     about = yield from describe_table(base)
     if about is None:
-        raise ConflictError(f"there is no table {chosen.table} any more", hint="Run usersync init again.")
+        raise ConflictError(f"table {chosen.table} no longer exists", hint="Run usersync init again.")
     metadata = yield from sample_metadata(base)
     inspection = yield from inspect(render_bundle(base))
     stored = inspection.noted and inspection.noted["settings"]
@@ -142,7 +141,7 @@ def propose(
         data, columns = stored_settings(stored, about, chosen.key.name)
         data["columns"] = _entries(columns)
         data |= _key_type(chosen.key)
-        remark = "usersync is installed here, and these are the settings it was set up with."
+        remark = "usersync is installed in this database with these settings."
         return (
             yield from _conclude(
                 data,
@@ -177,7 +176,7 @@ def _named(skipped: Iterable[str]) -> str:
 
 @dataclass
 class _Draft:
-    """Settings for a table that is there, while they are put together."""
+    """Proposed settings for an existing table, step by step."""
 
     data: dict[str, Any]
     base: Settings
@@ -185,7 +184,7 @@ class _Draft:
     chosen: Choice
     answers: Mapping[str, Answer]
     tries_writes: bool
-    #: In words, by the name of the setting.
+    #: The reason for a setting, by its name.
     remarks: dict[str, str]
     asked: list[Question] = field(default_factory=list)
     columns: tuple[Proposed, ...] = ()
@@ -195,25 +194,25 @@ class _Draft:
         observed = Observed(trial, self.chosen.table)
         evidence = evidence_of(self.base, found, metadata, inspection.catalog, observed)
         self.columns = propose_columns(self.about, self.chosen.key.name, evidence)
-        yield from self._look_for_others(evidence)
+        yield from self._find_non_user_rows(evidence)
         self._set_deletion_policies(found, observed, evidence)
         if skipped := skipped_today(self.chosen.table, found, observed):
             self._set("skip", list(skipped), f"As today: {_named(skipped)} get no row.")
-        makers = yield from find_row_creation(self.base, self.chosen, found, observed)
-        self._ask(question_of_rows(self.base, makers, required(self.columns, self.about)))
+        creation = yield from find_row_creation(self.base, self.chosen, found, observed)
+        self._ask(question_of_rows(self.base, creation, required(self.columns, self.about)))
         if self.data.get("creates_rows") is False:
             self.columns = tuple(map(relieved, self.columns))
         changed: frozenset[str] = frozenset()
         if self.tries_writes:
             changed = yield from changed_on_write(self.base, self.about, self.columns, inspection)
         self.columns = tuple(
-            updated_elsewhere(changed_by_trigger(each, changed), makers.updated_elsewhere)
+            updated_elsewhere(changed_by_trigger(each, changed), creation.updated_elsewhere)
             for each in self.columns
         )
-        yield from self._keep_the_applications(inspection, evidence.followed)
+        yield from self._keep_application_values(inspection, evidence.followed)
 
-    def _keep_the_applications(self, inspection: Inspection, followed: frozenset[str]) -> Steps[None]:
-        """Overwrite no value that the application wrote, where no trigger keeps the column equal today."""
+    def _keep_application_values(self, inspection: Inspection, followed: frozenset[str]) -> Steps[None]:
+        """Overwrite no value of the application if no trigger keeps the column equal today."""
         names = {each.name for each in self.columns if is_mirrored(each) and each.name not in followed}
         if self.data.get("creates_rows") is False:
             reasons: Mapping[str, str] = dict.fromkeys(names, _CREATES_ROWS)
@@ -226,13 +225,13 @@ class _Draft:
             )
         self.columns = tuple(left_to_application(each, reasons.get(each.name)) for each in self.columns)
 
-    def _look_for_others(self, evidence: Evidence) -> Steps[None]:
-        """Look for rows that do not belong to users. A key that refers to auth.users allows none."""
+    def _find_non_user_rows(self, evidence: Evidence) -> Steps[None]:
+        """Find rows that do not belong to users. A foreign key to auth.users excludes them."""
         if self.chosen.key.refers:
             return
         division = yield from find_division(self.base, self.about)
-        if telling := division.telling(evidence.written):
-            self._set("users_where", telling, f"The rows of users have this value. {_OTHERS}")
+        if classifying := division.classifying(evidence.written):
+            self._set("users_where", classifying, f"The rows of users have this value. {_OTHERS}")
         else:
             self._ask(question_of_users_where(self.base, division))
         names = self.data.get("users_where", {})
@@ -255,7 +254,7 @@ class _Draft:
             self._set("on_soft_delete", soft, self._emptied(soft) + remark)
 
     def _emptied(self, policy: str) -> str:
-        """Each column that the policy empties, as a sentence; empty text if it empties none."""
+        """The columns that the policy empties, as a sentence; an empty text if it empties none."""
         if policy != "anonymize":
             return ""
         columns = parse_settings(self.data | {"columns": _entries(self.columns)}).columns
@@ -265,7 +264,7 @@ class _Draft:
         self.data[name], self.remarks[name] = value, remark
 
     def _ask(self, question: Question | None) -> None:
-        """Take the answer that was given; without one the first, and the question stays open."""
+        """Use the given answer. Without one, assume the first answer, and leave the question open."""
         if question is None:
             return
         if question.setting in self.answers:
@@ -281,15 +280,15 @@ _CREATES_ROWS = "your application creates the rows, so the values in them are it
 
 
 def _entries(columns: Iterable[Proposed]) -> dict[str, Any]:
-    """As in ``[columns]``."""
+    """The entries of ``[columns]``."""
     return {each.name: dict(each.entry) for each in columns if each.entry is not None}
 
 
-_OTHERS = "The other rows, which have no auth user, are never compared, counted or changed."
+_OTHERS = "usersync never compares, counts or changes the other rows, which have no auth user."
 
 
 def _key_type(key: Key) -> dict[str, str]:
-    """The setting, where it is not the usual one."""
+    """The setting ``key_type``, if it is not the default."""
     return {} if key.type.is_uuid else {"key_type": str(key.type)}
 
 
@@ -298,7 +297,7 @@ def _key_remark(data: Mapping[str, Any]) -> dict[str, str]:
         return {}
     return {
         "key_type": f"The column {data.get('key', 'id')} holds the id as text. Rows with any other text in "
-        "it do not belong to users, and stay as they are."
+        "it do not belong to users, and are not changed."
     }
 
 
@@ -314,7 +313,7 @@ def _propose_new(source: TableName, table: TableName | None, *, wants_log: bool)
         if all(source.column in present for source in each.sources)
     )
     data["columns"] = _entries(columns)
-    remark = "There is no such table: usersync makes it, with these columns."
+    remark = "This table does not exist: usersync creates it, with these columns."
     return (yield from _conclude(data, columns, {"users_table": remark}, None, None, wants_log=wants_log))
 
 
@@ -328,7 +327,7 @@ def _conclude(
     wants_log: bool,
     key: Key | None = None,
 ) -> Steps[Proposal]:
-    """Look at the database again with the settings proposed, as plan would."""
+    """Inspect the database with the proposed settings, as ``plan`` does."""
     data, remark = yield from _with_audit_log(data, wants_log=wants_log)
     if remark:
         remarks["audit"] = remark
@@ -374,7 +373,7 @@ def _conclude(
 def _with_audit_log(data: dict[str, Any], *, wants_log: bool) -> Steps[tuple[dict[str, Any], str | None]]:
     """The settings with the section for the audit log, and a remark about it.
 
-    The log is created when somebody asks for it. One that exists is in use.
+    A log is created only on request. An existing log is in use.
     """
     given: dict[str, Any] = data.get("audit", {})
     settings = parse_settings(data)
@@ -400,5 +399,5 @@ def _sentence(finding: Finding) -> str:
 
 
 def _ordered(data: Mapping[str, Any]) -> dict[str, Any]:
-    """With the tables last, as TOML has to have them."""
+    """The settings in the order that TOML requires: the tables last."""
     return {name: data[name] for name in sorted(data, key="columns".__eq__)}

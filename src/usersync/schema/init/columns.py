@@ -1,4 +1,4 @@
-"""What is proposed for each column of a users table."""
+"""The proposal for each column of a users table."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proposed:
-    """What is proposed for one column. ``entry`` is as in ``[columns]``, None if it is left out."""
+    """The proposal for one column. ``entry`` is as in ``[columns]``; None if the column is left out."""
 
     name: str
     entry: Mapping[str, Any] | None
-    #: In words: where this comes from.
+    #: The reason, in words.
     why: str
     #: What only a person can decide, or None.
     decide: str | None = None
-    #: An entry that is written as a comment, for the person to finish.
+    #: An entry that is written as a comment, for a person to complete.
     suggestion: Mapping[str, Any] | None = None
 
     @property
     def is_left_out(self) -> bool:
-        """Whether it is not mapped, and nobody has to think about that."""
+        """Whether the column is not mapped, with nothing to decide."""
         return self.entry is None and self.decide is None
 
 
 _FILLED_BY_TABLE = "a trigger of the table fills it"
 
-#: Filled when a row is made and the application's from there on: its own deletions would be undone otherwise.
+#: Filled only when a row is created. Otherwise usersync would undo the application's deletions.
 _OWN_TIMES = {"created_at", "deleted_at"}
 
 
 def left_out(proposed: Iterable[Proposed]) -> Mapping[str, tuple[str, ...]]:
-    """The columns that are left out, with nothing to decide, by the reason."""
+    """The columns that are left out with nothing to decide, by reason."""
     reasons: dict[str, tuple[str, ...]] = {}
     for each in proposed:
         if each.is_left_out:
@@ -68,32 +68,32 @@ def propose_columns(about: Mapping[str, Any], key: str, evidence: Evidence) -> t
 
 
 def required(proposed: Iterable[Proposed], about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The columns that every row needs a value for, and that nothing would fill."""
+    """The columns that require a value, and for which no source is known."""
     open_ones = {each.name for each in proposed if each.entry is None and each.decide}
     return [each for each in about["columns"] if each["name"] in open_ones and is_required(each)]
 
 
 def relieved(proposed: Proposed) -> Proposed:
-    """With no question, if the application creates the rows: it fills the column."""
+    """The proposal without a question: the application creates the rows, and fills the column."""
     if proposed.entry is not None or not proposed.decide:
         return proposed
     return Proposed(proposed.name, None, "your application fills it when it creates the row")
 
 
 def changed_by_trigger(proposed: Proposed, changed: frozenset[str]) -> Proposed:
-    """With owner = "app", if a trigger of the table changes the value that is written."""
+    """The proposal with owner = "app" if a trigger of the table changes the written value."""
     if proposed.name not in changed or proposed.entry is None:
         return proposed
-    why = f"{proposed.why}; a trigger of the table changes what is written there, so usersync fills it once"
+    why = f"{proposed.why}; a trigger of the table changes the written value, so usersync fills it once"
     return replace(proposed, entry={**proposed.entry, "owner": "app"}, why=why)
 
 
 def updated_elsewhere(proposed: Proposed, updated: Mapping[str, tuple[str, ...]]) -> Proposed:
-    """With owner = "app", if a function of the application updates the column."""
+    """The proposal with owner = "app" if a function of the application updates the column."""
     functions, entry = updated.get(proposed.name), proposed.entry
     if not functions or not entry or "from" not in entry or entry.get("owner") == "app":
         return proposed
-    why = f"{proposed.why}; {functions[0]} updates it, so it is your application's once it is filled"
+    why = f"{proposed.why}; {functions[0]} updates it, so usersync fills it once"
     return replace(proposed, entry={**entry, "owner": "app"}, why=why)
 
 
@@ -104,7 +104,7 @@ def is_mirrored(proposed: Proposed) -> bool:
 
 
 def left_to_application(proposed: Proposed, reason: str | None) -> Proposed:
-    """The same, but the application's once it is filled, where there is a ``reason`` to keep its values."""
+    """The proposal with owner = "app" if there is a ``reason`` to keep the application's values."""
     if reason is None or not is_mirrored(proposed):
         return proposed
     entry = {**(proposed.entry or {}), "owner": "app"}
@@ -126,12 +126,12 @@ def _propose(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
     return _as_found(column, find_sources(column, evidence), evidence)
 
 
-#: Flags that describe an address and grant nothing, with the time that each flag stands for.
+#: Flags that say whether an address is verified, and the auth server's time of it. They grant nothing.
 _VERIFIED = {"email_verified": "email_confirmed_at", "phone_verified": "phone_confirmed_at"}
 
 
 def _verified(column: Mapping[str, Any], evidence: Evidence) -> Proposed | None:
-    """A flag that says whether an address is confirmed: by the auth server's time of it."""
+    """The proposal for a flag that says whether an address is verified."""
     source = _VERIFIED.get(usual(column["name"]))
     if source not in evidence.source_columns or column["type"] != "boolean":
         return None
@@ -140,7 +140,7 @@ def _verified(column: Mapping[str, Any], evidence: Evidence) -> Proposed | None:
 
 
 def _as_found(column: Mapping[str, Any], found: Found, evidence: Evidence) -> Proposed:
-    """From a source that the column's name, its comment, the users' data or a trigger suggest."""
+    """The proposal for a source that the column's name, its comment, the users' data or a trigger suggest."""
     wanted = type_for(column, found.sources) if found.sources else None
     if not found.sources or wanted is UNFIT:
         return _left_out(column, found)
@@ -159,7 +159,7 @@ def _as_found(column: Mapping[str, Any], found: Found, evidence: Evidence) -> Pr
 
 
 def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
-    """As the hand-written trigger fills it; what it leaves alone is left alone."""
+    """The proposal to fill the column as the hand-written trigger does, or not at all."""
     name, function = column["name"], evidence.trigger_function
     if name not in evidence.written:
         return _not_filled(column, evidence)
@@ -168,25 +168,25 @@ def _as_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
         return _computed_otherwise(column, evidence)
     decides = looks_like_a_privilege(name) and usual(name) not in _VERIFIED
     if decides and (hole := _written_by_users(value)):
-        taken = f"{function} takes it from {hole}, which every user can write for themselves"
+        taken = f"{function} takes it from {hole}, which every user can change"
         return _left_out(column, Found((), taken, is_hole=True))
     if value.sources:
         found = _as_found(column, Found(value.sources, why, value.default), evidence)
         return _seen_only(_with_its_null(found, column, value), value, evidence)
     if is_table_default(value, column):
-        return Proposed(name, None, "the table's own default gives what the trigger writes")
+        return Proposed(name, None, "the table's default is the value that the trigger writes")
     return _readable(column, _guarded(column, _computed(column, value, evidence), why))
 
 
 def _with_its_null(proposed: Proposed, column: Mapping[str, Any], value: Value) -> Proposed:
-    """With absent = "null": the trigger writes null if the user has no value, not the table's DEFAULT."""
+    """The proposal with absent = "null" if the trigger writes null, not the DEFAULT, for a missing value."""
     if proposed.entry is None or not writes_null(value, column):
         return proposed
     return replace(proposed, entry={**proposed.entry, "absent": "null"})
 
 
 def _seen_only(proposed: Proposed, value: Value, evidence: Evidence) -> Proposed:
-    """What a trial saw of a value that depends on more: its users all had these keys in their metadata."""
+    """The proposal with a decision if the value is only known from a trial, whose users had all the keys."""
     has_keys = any("metadata" in source for source in value.sources)
     if proposed.name not in evidence.unread or not has_keys or proposed.entry is None:
         return proposed
@@ -199,10 +199,10 @@ def _seen_only(proposed: Proposed, value: Value, evidence: Evidence) -> Proposed
 
 
 def _computed_otherwise(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
-    """The answer for a value that no source and no expression gives."""
+    """The proposal for a value that no source and no expression can give."""
     if column["name"] in evidence.filled_by_table:
         return Proposed(column["name"], None, _FILLED_BY_TABLE)
-    why = f"{evidence.trigger_function} computes it in a way that usersync cannot repeat"
+    why = f"{evidence.trigger_function} computes it in a way that usersync cannot reproduce"
     return Proposed(column["name"], None, why, decide=why if is_required(column) else None)
 
 
@@ -219,13 +219,13 @@ def _computed(column: Mapping[str, Any], value: Value, evidence: Evidence) -> di
 
 
 def _written_by_users(value: Value) -> str:
-    """Which part of the value every user can write for themselves, in words; empty if none."""
+    """The part of the value that every user can change, in words; empty if none."""
     found = [each for each in value.sources if each.startswith("user_metadata")]
     return ", ".join(found) or ("user_metadata" if "raw_user_meta_data" in (value.expression or "") else "")
 
 
 def _not_filled(column: Mapping[str, Any], evidence: Evidence) -> Proposed:
-    """Left alone, with what it could be mapped from; unless every row needs a value for it."""
+    """The proposal for a column that the hand-written trigger does not fill."""
     name = column["name"]
     if name == evidence.tombstone:
         return _as_found(column, Found(("deleted_at",), "set when the user is deleted"), evidence)
@@ -254,7 +254,7 @@ def _follows(sources: tuple[str, ...]) -> bool:
 
 
 def constant(default: str | None) -> Any:
-    """The value of a column's default where that is a constant; else None."""
+    """The value of a column's default if it is a constant; else None."""
     if default in {"true", "false"}:
         return default == "true"
     number = re.fullmatch(r"-?\d{1,15}", default or "")
@@ -265,7 +265,7 @@ def constant(default: str | None) -> Any:
 
 
 def _guarded(column: Mapping[str, Any], entry: dict[str, Any], why: str) -> Proposed:
-    """What keeps a row from being refused: a default, and what becomes of a value that is taken."""
+    """The proposal with what prevents an error: a default, and a policy for duplicate values."""
     name, sources, decide = column["name"], entry.get("from", []), None
     is_text = column["category"] == "S" and not column["is_array"]
     by_user = all(source.startswith("user_metadata.") for source in sources)
@@ -290,13 +290,13 @@ def _guarded(column: Mapping[str, Any], entry: dict[str, Any], why: str) -> Prop
                 "recorded. Give it a default, or drop NOT NULL"
             )
     if usual(name) in _VERIFIED and any(source.startswith("user_metadata") for source in sources):
-        entry["trusted"] = True  # The auth server writes it there, and the hand-written trigger takes it.
+        entry["trusted"] = True  # The auth server writes this key, and the hand-written trigger uses it.
     ordered = {option: entry[option] for option in _ORDER if option in entry}
     return Proposed(name, ordered, why, decide)
 
 
 def advised_default(column: Mapping[str, Any]) -> str:
-    """A DEFAULT that a person may want for a column that has none, as SQL; "…" where only a person knows."""
+    """A suggested DEFAULT for a column, as SQL; "…" if a person has to choose it."""
     if column["is_array"]:
         return "'{}'"
     if column["labels"]:

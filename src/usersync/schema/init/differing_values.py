@@ -1,4 +1,4 @@
-"""Columns that no trigger keeps equal to the auth server's, and whose values in existing rows are others."""
+"""Columns whose values in existing rows differ from the auth server's, and that no trigger updates."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _KEPT = 'owner = "app" keeps the application\'s values'
 def differing_values(
     settings: Settings, inspection: Inspection, names: Collection[str], *, is_ours: bool
 ) -> Steps[Mapping[str, str]]:
-    """Why these columns of ``settings`` are to be the application's, by the column; none for the others.
+    """Why a column of ``settings`` gets owner = "app", by column.
 
-    The rows of a table of another role are not compared: that could run code of the role.
+    The rows of another role's table are not compared, because that could run code of the role.
     """
     if not names:
         return {}

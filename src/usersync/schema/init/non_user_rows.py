@@ -1,4 +1,4 @@
-"""Rows of the users table that do not belong to users: which column tells them apart."""
+"""Rows of the users table that do not belong to users, and the column that distinguishes them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row, Steps
 
-#: Names of columns that say what a row is. Another column may have one value for all users by chance.
+#: Names of columns that classify a row. Another column may have the same value for all users by chance.
 _KIND = re.compile(
     r"(^|_)(kind|type|personal|team|user|human|bot|system|service|organi[sz]ation|org|company|category)(_|$)"
 )
-#: The most answers to offer.
+#: The maximum number of answers.
 _MOST_ANSWERS = 3
 #: Booleans, enumerations and text.
 _CATEGORIES = {"B", "E", "S"}
-#: A function takes 100 arguments, and each column needs two.
+#: A function takes at most 100 arguments, and each column needs two.
 _MOST_COLUMNS = 40
 
 
 @dataclass(frozen=True)
 class Division:
-    """How the rows with the id of an auth user differ from the others."""
+    """How rows with the id of an auth user differ from other rows."""
 
     users: int = 0
     others: int = 0
-    #: Columns with one value in all rows of users, which no other row has.
+    #: Columns with the same value in all rows of users and in no other row, and the value.
     dividing: Mapping[str, Any] = field(default_factory=dict)
 
-    def telling(self, written: Mapping[str, Value | None]) -> dict[str, Any]:
-        """The columns that say what a row is: by their names, and by what a hand-written trigger writes."""
+    def classifying(self, written: Mapping[str, Value | None]) -> dict[str, Any]:
+        """The columns whose name classifies a row and that agree with what a hand-written trigger writes."""
         return {
             name: value
             for name, value in self.dividing.items()
@@ -51,7 +51,7 @@ class Division:
 
 
 def find_division(settings: Settings, about: Mapping[str, Any]) -> Steps[Division]:
-    """Look for columns that tell users' rows from others, on a sample of 1,000 rows of each kind."""
+    """Find columns that distinguish rows of users from other rows, in a sample of 1,000 rows of each."""
     names = [
         column["name"]
         for column in about["columns"]
@@ -75,7 +75,7 @@ def find_division(settings: Settings, about: Mapping[str, Any]) -> Steps[Divisio
 
 
 def _constant(values: Mapping[str, Any]) -> Any:
-    """The one value of the users' rows; None where they have several, or others have it too."""
+    """The only value of the users' rows; None if they have several, or other rows have it too."""
     users, others = values["users"] or [None], values["others"] or []
     return users[0] if len(users) == 1 and users[0] not in others else None
 
@@ -101,13 +101,13 @@ def _sampled(settings: Settings, names: list[str]) -> str:
 
 
 def question_of_users_where(settings: Settings, division: Division) -> Question | None:
-    """The question whether rows without an auth user are users; None if no column tells them apart."""
+    """The question whether rows without an auth user are users; None if no column distinguishes them."""
     if not division.dividing:
         return None
     rows = "1 row has" if division.others == 1 else f"{division.others:,} rows have"
     text = (
         f"In {settings.users_table}, {rows} no auth user. Did they belong to users who were deleted? Or do "
-        "they hold something else, for instance teams?"
+        "they contain something else, for instance teams?"
     )
     others = [
         Answer(f"Only rows with {name} = {toml(value)} are users", {"users_where": {name: value}})

@@ -1,4 +1,4 @@
-"""What is round a users table: what becomes of a row whose user goes, and what would refuse a row."""
+"""``on_delete``, ``on_soft_delete`` and ``skip`` as today's triggers and foreign keys imply; notes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def on_delete_for(
     observed: Observed,
     tombstone: str | None,
 ) -> tuple[str, str]:
-    """What is to become of the row of a deleted user, and in words why: as today.
+    """The setting ``on_delete`` that matches today's behaviour, and the reason in words.
 
-    ``tombstone`` is the column that takes the time of deletion, if there is one.
+    ``tombstone`` is the column for the time of deletion, if there is one.
     """
     value, why = _by_key(chosen, about) or _by_triggers(chosen, about, found, tombstone)
     seen = observed.fate("hard deletion", tombstone)
@@ -39,7 +39,7 @@ def on_delete_for(
 
 _SEEN = {
     "delete": "the row was deleted",
-    "keep": "the row stayed as it was",
+    "keep": "the row stayed unchanged",
     "soft": "the row got the time of deletion",
     "anonymize": "columns of the row were changed",
 }
@@ -50,23 +50,23 @@ def _others(value: str) -> str:
 
 
 def _by_key(chosen: Choice, about: Mapping[str, Any]) -> tuple[str, str] | None:
-    """By what the foreign key to the auth server's table does."""
+    """From the foreign key to the auth server's table."""
     table, key = chosen.table, chosen.key
     drop = f"alter table {table.quoted} drop constraint {key.reference};"
     if key.on_delete == "c":
         return "delete", (
-            f"As today: the foreign key {key.reference} deletes the row with the user. To keep a row "
-            f"without the person instead, drop that key ({drop}) and say anonymize.{_blocked(about)}"
+            f"As today: the foreign key {key.reference} deletes the row with the user. To keep the row "
+            f"without personal data instead, drop the foreign key ({drop}) and set anonymize.{_blocked(about)}"
         )
     if key.on_delete in _BLOCKING:
         return "anonymize", (
-            f"{_EMPTIED} But the foreign key {key.reference} keeps the auth server from deleting a user who "
-            f'has a row here ("Database error deleting user"). Drop it: {drop}'
+            f"{_EMPTIED} But the foreign key {key.reference} prevents the auth server from deleting a "
+            f'user who has a row ("Database error deleting user"). Drop it: {drop}'
         )
     if key.on_delete == "n":
         return "anonymize", (
-            f"{_EMPTIED} But the foreign key {key.reference} empties {key.name} when the auth server deletes "
-            f"a user: the row has no user any more before usersync can handle it. Drop it: {drop}"
+            f"{_EMPTIED} But the foreign key {key.reference} empties {key.name} when the auth server "
+            f"deletes a user, before usersync can find the row. Drop it: {drop}"
         )
     return None
 
@@ -74,7 +74,7 @@ def _by_key(chosen: Choice, about: Mapping[str, Any]) -> tuple[str, str] | None:
 def _by_triggers(
     chosen: Choice, about: Mapping[str, Any], found: tuple[ThirdPartyTrigger, ...], tombstone: str | None
 ) -> tuple[str, str]:
-    """By what a trigger does when a user is deleted."""
+    """From what a trigger does when a user is deleted."""
     writes = [
         (each.function, write)
         for each in found
@@ -88,7 +88,7 @@ def _by_triggers(
         if value is not None and value.is_now:
             return "soft", f"As today: {function} sets {tombstone}. Or: anonymize, keep, delete."
     return "keep", (
-        "As today: the row of a deleted user stays as it is. To empty its personal columns, say anonymize. "
+        "As today: the row of a deleted user stays unchanged. To empty its personal columns, set anonymize. "
         "Or: soft, delete."
     )
 
@@ -96,7 +96,7 @@ def _by_triggers(
 def on_soft_delete_for(
     observed: Observed, tombstone: str | None, followed: frozenset[str]
 ) -> tuple[str, str]:
-    """What is to become of the row of a soft-deleted user: as today.
+    """The setting ``on_soft_delete`` that matches today's behaviour, and the reason in words.
 
     ``followed`` are the columns that a hand-written trigger updates today.
     """
@@ -104,19 +104,19 @@ def on_soft_delete_for(
     if value == "anonymize":
         return value, (
             "A soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, overwrites "
-            "the address and empties the metadata there. Today a trigger changes the row with it. Or: soft, "
+            "the address and empties the metadata there. Today a trigger then changes the row too. Or: soft, "
             "keep, delete."
         )
     if value == "keep":
         return value, (
             "As today: a soft deletion (the admin API's should_soft_delete) keeps the user in auth.users, "
-            "and the row as it is. Or: anonymize, soft, delete."
+            "and the row stays unchanged. Or: anonymize, soft, delete."
         )
     return value, f"As today: a user was soft-deleted in the trial, and {_SEEN[value]}. Or: {_others(value)}."
 
 
 def anonymized(personal: Collection[str], about: Mapping[str, Any]) -> str:
-    """What ``anonymize`` does to each of the personal columns, as a sentence."""
+    """What ``anonymize`` does to the personal columns, as a sentence."""
     required = {each["name"] for each in about["columns"] if each["refuses_null"]}
     parts = []
     if names := tuple(name for name in personal if name not in required):
@@ -126,26 +126,26 @@ def anonymized(personal: Collection[str], about: Mapping[str, Any]) -> str:
     return f"anonymize {' and '.join(parts)}. " if parts else ""
 
 
-#: Who gets no row, by the condition under which a trigger makes one.
+#: The users who get no row, by the condition under which a trigger creates one.
 _SKIPPED = {"confirmed": "unconfirmed", "permanent": "anonymous"}
 
 
 def skipped_today(
     table: TableName, found: tuple[ThirdPartyTrigger, ...], observed: Observed
 ) -> tuple[str, ...]:
-    """Who gets no row today: as it was seen, else as the conditions of the triggers say."""
+    """The users who get no row today: as observed, or else by the conditions of the triggers."""
     if observed.is_known and observed.made:
         return observed.skipped()
-    makes = [each for one in found for each in one.effects if each.kind == "insert" and each.table == table]
-    if not makes:
+    inserts = [each for one in found for each in one.effects if each.kind == "insert" and each.table == table]
+    if not inserts:
         return ()
-    only = frozenset.intersection(*(each.condition.only for each in makes))
+    only = frozenset.intersection(*(each.condition.only for each in inserts))
     return tuple(sorted(_SKIPPED[each] for each in only))
 
 
 _EMPTIED = (
-    "The row of a deleted user stays, and its personal columns are emptied, as far as they are mapped; "
-    "others keep what is in them. Or: soft, keep, delete."
+    "The row of a deleted user stays, and its mapped personal columns are emptied. Other columns stay "
+    "unchanged. Or: soft, keep, delete."
 )
 
 
@@ -155,20 +155,24 @@ def _blocked(about: Mapping[str, Any]) -> str:
         for each in about["referrers"]
         if each["to"] == "users" and each["on_delete"] in _BLOCKING
     ]
-    return f" A user whom {listed(tuple(blocking))} refers to cannot be deleted so." if blocking else ""
+    return (
+        f" A user cannot be deleted if a row of {listed(tuple(blocking))} refers to the user's row."
+        if blocking
+        else ""
+    )
 
 
 def notes_on_users(
     settings: Settings, about: Mapping[str, Any], metadata: Metadata | None, fit: Fit | None
 ) -> Iterator[str]:
-    """What would refuse users, or cost them time; and how those who are there would fare."""
+    """Notes about constraints, and about the values of existing users."""
     for rule in about["constraints"]:
         if rule["deferred"]:
-            yield f"{rule['name']} is checked at COMMIT: usersync checks it earlier, in each sign-up."
+            yield f"{rule['name']} is checked at COMMIT: usersync checks it earlier, at each sign-up."
     if not about["is_ours"]:
-        yield "The table belongs to another role, whose code its checks would run: nothing was tried."
+        yield "The mapping was not tried: the table belongs to another role, whose code its checks would run."
     elif metadata is None or fit is None:
-        yield "The users who are there could not be looked at in time, so nothing was tried on them."
+        yield "The mapping was not tried: reading a sample of the users took too long or failed."
     if fit is not None and fit.tried:
         yield from _values(settings, about, fit)
         yield from _rules(about, fit)
@@ -183,15 +187,15 @@ def _values(settings: Settings, about: Mapping[str, Any], fit: Fit) -> Iterator[
             yield f"{times:,} {of_all} have a value that does not fit into {each.name} ({column['type']})."
         has_default = each.takes_table_default and column["default"] is not None
         if column["refuses_null"] and not has_default and (times := fit.times("absent", each.name)):
-            yield f"{times:,} {of_all} have nothing for {each.name}, which refuses null."
+            yield f"{times:,} {of_all} have no value for {each.name}, which is NOT NULL."
         if times := fit.times("taken", each.name):
-            yield f"{times:,} {of_all} have a value for {each.name} that another row has, and it is unique."
+            yield f"{times:,} {of_all} have a value for {each.name} (UNIQUE) that another row has."
 
 
 def _rules(about: Mapping[str, Any], fit: Fit) -> Iterator[str]:
     for rule in about["constraints"]:
         if times := fit.times("refused", rule["name"]):
             tried = f"{times:,} of {fit.tried:,} users tried"
-            yield f"{tried} would be refused by {rule['name']}: {rule['definition']}."
+            yield f"{tried} violate {rule['name']}: {rule['definition']}."
         if fit.times("untried", rule["name"]):
-            yield f"{rule['name']} could not be tried: {rule['definition']}."
+            yield f"{rule['name']} could not be checked: {rule['definition']}."

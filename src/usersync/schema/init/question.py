@@ -1,4 +1,4 @@
-"""What a person has to answer before the settings are right."""
+"""Questions that a person has to answer before the settings are complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """One of the answers, and the settings that it means."""
+    """An answer, and its settings."""
 
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -21,17 +21,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """A question. Until somebody has answered, the first answer holds."""
+    """A question. Until it is answered, the first answer is assumed."""
 
-    #: The setting that it is about.
+    #: The setting in question.
     setting: str
     text: str
     answers: tuple[Answer, ...]
-    #: Said of the setting while the first answer holds.
+    #: The remark at the setting while the first answer is assumed.
     remark: str = ""
 
     def __str__(self) -> str:
-        """In one text, as a comment of the file has it."""
+        """The question with its answers, as a comment of the settings file."""
         first, *others = self.answers
         return f"{self.text} Assumed: {_said(first)}. Or: {'; '.join(map(_said, others))}."
 

@@ -1,4 +1,4 @@
-"""Who creates the rows of the users table today, if no trigger on auth.users does."""
+"""Evidence that the application creates the rows of the users table, and the question about it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowCreation:
-    """What shows that the application makes rows, or changes what usersync would write."""
+    """Evidence that the application creates rows, or changes values that usersync would write."""
 
-    #: Whether a trigger on the auth server's table makes the row of a new user.
+    #: Whether a trigger on the auth server's table creates the row of a new user.
     has_trigger: bool = False
     #: Policies by which a signed-in user may insert a row.
     policies: tuple[str, ...] = ()
-    #: Functions that update a column, by the column.
+    #: Functions of the application that update a column, by column.
     updated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: The same without those that run as triggers of the auth server's table.
+    #: The same, without trigger functions of the auth server's table.
     updated_elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rows_of_users: int = 0
     rows_without_key: int = 0
@@ -41,12 +41,12 @@ class RowCreation:
 def find_row_creation(
     settings: Settings, chosen: Choice, found: tuple[ThirdPartyTrigger, ...], observed: Observed
 ) -> Steps[RowCreation]:
-    """Look for what else makes rows of the users table."""
+    """Collect the evidence."""
     names = {"users_table": settings.users_table.quoted, "source_table": settings.source_table.quoted}
     row = yield from read_only(query_row(read_sql("survey/row_creators.sql"), **names))
     presence = chosen.presence
     return RowCreation(
-        bool(observed.made) or any(_makes_rows(each, settings) for each in found),
+        bool(observed.made) or any(_creates_rows(each, settings) for each in found),
         tuple(row["policies"]) if row["may_insert"] else (),
         {name: _names(functions) for name, functions in row["updated"].items()},
         {name: _names(functions, elsewhere=True) for name, functions in row["updated"].items()},
@@ -59,27 +59,27 @@ def _names(functions: list[Mapping[str, Any]], *, elsewhere: bool = False) -> tu
     return tuple(each["name"] for each in functions if not (elsewhere and each["is_of_source"]))
 
 
-def _makes_rows(each: ThirdPartyTrigger, settings: Settings) -> bool:
+def _creates_rows(each: ThirdPartyTrigger, settings: Settings) -> bool:
     inserts = any(write.kind == "insert" and write.table == settings.users_table for write in each.effects)
     return inserts or each.creates_the_row
 
 
 def question_of_rows(
-    settings: Settings, makers: RowCreation, lacking: Sequence[Mapping[str, Any]]
+    settings: Settings, evidence: RowCreation, lacking: Sequence[Mapping[str, Any]]
 ) -> Question | None:
-    """The question who creates the row of a new user; None if nothing shows that the application does.
+    """The question who creates the row of a new user; None without evidence for the application.
 
     ``lacking`` are the columns that usersync could not fill.
     """
-    evidence = list(_evidence(settings, makers))
-    if not evidence:
+    sentences = list(_evidence(settings, evidence))
+    if not sentences:
         return None
-    if makers.rows_without_key or settings.key in makers.updated:
+    if evidence.rows_without_key or settings.key in evidence.updated:
         risk = "the user's earlier row stays without a key, and an UPDATE that sets its key fails"
     else:
         risk = "an INSERT of your application for the same user fails"
     text = (
-        f"Who creates the row of a new user in {settings.users_table}? {' '.join(evidence)} "
+        f"Who creates the row of a new user in {settings.users_table}? {' '.join(sentences)} "
         f"If usersync creates the row at the sign-up, {risk} (duplicate key).{_lacking(settings, lacking)}"
     )
     return Question(
@@ -93,19 +93,19 @@ def question_of_rows(
     )
 
 
-def _evidence(settings: Settings, makers: RowCreation) -> Iterator[str]:
-    if makers.has_trigger:
+def _evidence(settings: Settings, evidence: RowCreation) -> Iterator[str]:
+    if evidence.has_trigger:
         return
     key = settings.key
-    if makers.rows_without_key:
-        rows = "1 row has" if makers.rows_without_key == 1 else f"{makers.rows_without_key:,} rows have"
-        yield f"{rows} no value in {key}: they may be for users who have not signed up yet."
-    if functions := makers.updated.get(key):
+    if evidence.rows_without_key:
+        rows = "1 row has" if evidence.rows_without_key == 1 else f"{evidence.rows_without_key:,} rows have"
+        yield f"{rows} no value in {key} and may belong to users who have not signed up yet."
+    if functions := evidence.updated.get(key):
         yield f"{listed(functions)} {'updates' if len(functions) == 1 else 'update'} {key}."
-    if makers.rows_of_users:
+    if evidence.rows_of_users:
         yield f"Auth users have rows, and no trigger on {settings.source_table} creates them."
-    if makers.policies:
-        yield f"A signed-in user may insert a row (policy {listed(makers.policies)})."
+    if evidence.policies:
+        yield f"A signed-in user may insert a row (policy {listed(evidence.policies)})."
 
 
 def _lacking(settings: Settings, columns: Sequence[Mapping[str, Any]]) -> str:

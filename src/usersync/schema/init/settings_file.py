@@ -1,4 +1,4 @@
-"""A proposal as ``usersync.toml``, with a comment for each thing that somebody will ask about."""
+"""A proposal as ``usersync.toml``, with a comment for each setting that needs an explanation."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 
-#: What the file says while no audit log is asked for.
+#: The comment if no audit log is requested.
 NO_LOG = "No audit log is created. To create one, run: usersync audit enable"
 
 
 def settings_text(proposal: Proposal) -> str:
-    """The file. Read again it is the settings of the proposal."""
+    """The text of the file, which parses to the settings of the proposal."""
     return "\n".join(_lines(proposal)) + "\n"
 
 
 def question_text(tables: Tables, source: TableName) -> str:
-    """A file that asks which table it is, and is no valid settings until somebody has answered."""
+    """A file that asks for the users table. Its settings are invalid until the question is answered."""
     lines = [
         *comment(f"QUESTION: {tables_question(tables, source)}"),
-        *comment("To answer, run one of these; it writes this file anew:"),
+        *comment("To answer, run one of these commands, which writes this file again:"),
     ]
     for each in tables.choices:
         lines += [f"#   {inert(answer(each.table))}", *comment(shown(each), indent="      ")]
@@ -47,7 +47,7 @@ def question_text(tables: Tables, source: TableName) -> str:
 
 
 def answer(table: TableName) -> str:
-    """The command that decides for this table."""
+    """The command that chooses this table."""
     return f"usersync init --force --table {shlex.quote(str(table))}"
 
 
@@ -61,8 +61,8 @@ def tables_question(tables: Tables, source: TableName) -> str:
 
 def _lines(proposal: Proposal) -> Iterator[str]:
     data = proposal.data
-    yield from comment("Proposed by usersync init from what is in the database. It is yours to change.")
-    yield from comment("usersync plan shows what it would do; docs/settings.md has all settings.")
+    yield from comment("Proposed by usersync init from the contents of the database. Change it as needed.")
+    yield from comment("usersync plan shows the resulting changes; docs/settings.md explains all settings.")
     for line in (*map(str, proposal.asked), *proposal.questions, *proposal.decisions):
         yield from comment(f"DECIDE: {line}")
     for line in proposal.notes:
@@ -75,8 +75,8 @@ def _lines(proposal: Proposal) -> Iterator[str]:
             yield ""
     yield from _audit(data.get("audit", {}), proposal.remarks.get("audit", ""))
     yield from comment(
-        'owner = "app": filled when a row is created, and your application\'s from then on. '
-        'So is a column with "value" or "expression", unless it has owner = "auth". '
+        'owner = "app": usersync fills the column when it creates a row, and never changes it again. The '
+        'same holds for a column with "value" or "expression", unless it has owner = "auth". '
         "Every other column is kept equal to the auth server's."
     )
     yield "[columns]"
@@ -87,7 +87,7 @@ def _lines(proposal: Proposal) -> Iterator[str]:
     could = [each for each in proposal.columns if each.is_left_out and each.suggestion]
     if could:
         yield from comment(
-            "These could be mapped. They are left alone, because the trigger leaves them alone:"
+            "These columns could be mapped. They are not, because today's trigger does not write them:"
         )
         for each in could:
             yield f"# {inert(key(each.name))} = {entry(each.suggestion or {})}"
@@ -119,7 +119,7 @@ def _column(column: Proposed) -> Iterator[str]:
 
 
 def comment(text: str, *, indent: str = "") -> Iterator[str]:
-    """Lines of comment; nothing for no text."""
+    """The text as lines of a comment; none for an empty text."""
     wrapped = textwrap.wrap(
         inert(text.strip()),
         _WIDTH - 2,
@@ -132,12 +132,12 @@ def comment(text: str, *, indent: str = "") -> Iterator[str]:
 
 
 def inert(text: str) -> str:
-    """Text of unknown origin without what a comment may not hold, a line break above all."""
+    """The text with non-printable characters replaced, so that it cannot end the comment."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def entry(options: Mapping[str, Any]) -> str:
-    """A column as short as it can be written."""
+    """The shortest TOML for a column."""
     if "from" not in options:
         return toml(options)
     sources = options["from"]

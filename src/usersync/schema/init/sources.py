@@ -24,14 +24,14 @@ UNFIT = "unfit"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to go by, beside the table itself."""
+    """Evidence for the sources of columns, besides the table itself."""
 
     metadata: Metadata
-    #: What a hand-written trigger writes into the columns when a user is made, None where the settings cannot
-    #: say it; and which function that is.
+    #: What a hand-written trigger writes into the columns of a new row, None where the settings cannot
+    #: express it; and the function of the trigger.
     written: Mapping[str, Value | None] = field(default_factory=dict)
     trigger_function: str | None = None
-    #: Columns whose value was seen in a trial, and is written in a way that the trigger's text does not show.
+    #: Columns whose value was observed in a trial, because the trigger's text does not show it.
     unread: frozenset[str] = frozenset()
     #: Columns that a trigger keeps equal to the auth server's.
     followed: frozenset[str] = frozenset()
@@ -50,7 +50,7 @@ def evidence_of(
     catalog: Mapping[str, Any],
     observed: Observed | None = None,
 ) -> Evidence:
-    """What the hand-written triggers that write to this table say of its columns."""
+    """The evidence from hand-written triggers that write to this table."""
     written: dict[str, Value | None] = {}
     followed, function, tombstone = set[str](), None, None
     unread = frozenset[str]()
@@ -72,7 +72,7 @@ def evidence_of(
                     **written,
                 }
     if observed and observed.made:
-        # The text says more of where a value comes from; what was seen fills in what the text does not say.
+        # The trigger's text shows sources more precisely. The observations complete what it does not show.
         unread = frozenset(name for name, value in written.items() if value is None)
         values = _written_by_trigger(observed, catalog["users_columns"], frozenset(written))
         written = {**values, **{name: value for name, value in written.items() if value is not None}}
@@ -95,7 +95,7 @@ def evidence_of(
 def _written_by_trigger(
     observed: Observed, columns: Mapping[str, Any], named: frozenset[str]
 ) -> Mapping[str, Value | None]:
-    """What was seen in new rows, without what the table's own defaults give."""
+    """The values observed in new rows, without the table's defaults."""
     return {
         name: value
         for name, value in observed.values(columns).items()
@@ -104,7 +104,7 @@ def _written_by_trigger(
 
 
 def _is_written(value: Value | None, column: Mapping[str, Any]) -> bool:
-    """Whether a trigger wrote it: neither nothing, nor what the table gives by itself."""
+    """Whether a trigger wrote the value: it is neither null nor the table's default."""
     if value is None:
         return not (column["default"] or column.get("generated") or column.get("by_itself"))
     return value != Value() and not is_table_default(value, column)
@@ -131,7 +131,7 @@ _PLAIN = {
 }
 _BY_NAME = {name: source for source, names in _PLAIN.items() for name in names}
 
-#: Keys of the metadata under which the same thing is found, best first.
+#: Keys of the metadata with the same meaning, preferred first.
 _SYNONYMS = {
     "full_name": ("full_name", "name"),
     "name": ("name", "full_name"),
@@ -153,8 +153,8 @@ _SYNONYMS = {
 }
 
 _LEFT_ALONE = {
-    "updated_at": "each sign-in changes the auth server's, and this one is your application's",
-    "modified_at": "each sign-in changes the auth server's, and this one is your application's",
+    "updated_at": "each sign-in changes the auth server's, and this column belongs to your application",
+    "modified_at": "each sign-in changes the auth server's, and this column belongs to your application",
     "last_sign_in_at": "each sign-in would write a row",
     "last_login_at": "each sign-in would write a row",
     "last_login": "each sign-in would write a row",
@@ -162,21 +162,21 @@ _LEFT_ALONE = {
 
 
 class Found(NamedTuple):
-    """Where a column's value comes from and in words why; no sources, and why none."""
+    """The sources of a column's value and the reason; or no sources, and the reason."""
 
     sources: tuple[str, ...]
     why: str
     default: Any = None
-    #: A trigger does something here that it should not.
+    #: Whether today's trigger has a security hole here.
     is_hole: bool = False
 
 
 def find_sources(column: Mapping[str, Any], evidence: Evidence) -> Found:
-    """Where the value of a column comes from, by its comment, its name, and what users have."""
+    """The sources of a column, by its comment, its name, and the users' metadata."""
     name = usual(column["name"])
     found = _find(column, name, evidence)
     lacking = [each for each in found.sources if not _is_there(each, evidence)]
-    return Found((), f"{', '.join(lacking)} is not there in this auth server") if lacking else found
+    return Found((), f"{', '.join(lacking)} does not exist in this auth server") if lacking else found
 
 
 def _is_there(source: str, evidence: Evidence) -> bool:
@@ -196,7 +196,7 @@ def _find(column: Mapping[str, Any], name: str, evidence: Evidence) -> Found:
 
 
 def usual(name: str) -> str:
-    """A name as it is spelt without capitals: ``full_name`` for ``fullName``."""
+    """A name in snake case: ``full_name`` for ``fullName``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
@@ -226,7 +226,8 @@ def _metadata_sources(column: Mapping[str, Any], name: str, evidence: Evidence) 
         return Found(present, f"{_share(metadata, present)} have it in their app_metadata")
     if looks_like_a_privilege(name):
         return Found(
-            (), "it looks like a privilege, and app_metadata, which only your server can write, has none"
+            (),
+            "it looks like a privilege, and app_metadata, which only your server can write, has no such key",
         )
     from_user = [
         f"user_metadata.{key}" for key in dict.fromkeys((column["name"], *_SYNONYMS.get(name, (name,))))
@@ -236,7 +237,7 @@ def _metadata_sources(column: Mapping[str, Any], name: str, evidence: Evidence) 
         return Found(present, f"{_share(metadata, present)} have it in their user_metadata")
     expected = tuple(f"user_metadata.{key}" for key in _SYNONYMS.get(name, ()))
     if expected and (is_required(column) or not metadata.sampled):
-        return Found(expected, "by its name; no user has it so far")
+        return Found(expected, "by its name; no user has it yet")
     return Found((), "the auth server has nothing for it")
 
 
@@ -246,7 +247,7 @@ def _share(metadata: Metadata, keys: tuple[str, ...]) -> str:
 
 
 def type_for(column: Mapping[str, Any], sources: tuple[str, ...]) -> str | None:  # noqa: PLR0911
-    """The type to be said in the settings, None where none has to be, or ``UNFIT``."""
+    """The type for the settings; None if not needed, or ``UNFIT``."""
     delivered = {SOURCE_TYPES.get(WHOLE.get(source, source), "metadata") for source in sources}
     category, is_array = column["category"], column["is_array"]
     if len(delivered) > 1 and "uuid" in delivered:
@@ -284,5 +285,5 @@ def name_of_type(column: Mapping[str, Any]) -> str:
 
 
 def is_required(column: Mapping[str, Any]) -> bool:
-    """Whether a row needs a value for it."""
+    """Whether a row requires a value for the column."""
     return bool(column["refuses_null"]) and column["default"] is None and not column["by_itself"]

@@ -1,4 +1,4 @@
-"""The settings of a database that has usersync already, as a file: for whoever has lost theirs."""
+"""The settings that usersync stored in the database, as a proposal: for a lost settings file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def stored_settings(
     stored: Mapping[str, Any], about: Mapping[str, Any], key: str
 ) -> tuple[dict[str, Any], tuple[Proposed, ...]]:
-    """What is not as by default, and every column of the table; ``stored`` is what usersync remembers."""
+    """The ``stored`` settings that differ from the defaults, and every column of the table."""
     defaults = Settings().describe()
     settings = parse_remembered(stored)
     data = {
@@ -26,14 +26,14 @@ def stored_settings(
         if name == "users_table" or (name != "columns" and value != defaults[name])
     }
     if settings.on_soft_delete != settings.on_delete:
-        # Left out, it would be what on_delete is.
+        # Without it, on_soft_delete would equal on_delete.
         data["on_soft_delete"] = settings.on_soft_delete
     mapped = {column.name: column for column in settings.columns}
     names = [column["name"] for column in about["columns"] if column["name"] != key]
     return data, tuple(
-        Proposed(name, _short(mapped[name]), "as usersync was set up here")
+        Proposed(name, _short(mapped[name]), "as in the installed settings")
         if name in mapped
-        else Proposed(name, None, "not mapped so far")
+        else Proposed(name, None, "not mapped")
         for name in dict.fromkeys([*names, *mapped])
     )
 
@@ -43,7 +43,7 @@ def _changed(section: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str
 
 
 def _short(column: Column) -> dict[str, Any]:
-    """A column's entry without what goes without saying."""
+    """A column's entry without default options."""
     entry = column.describe()
     silent = usual_options(column)
     return {option: value for option, value in entry.items() if silent.get(option, ...) != value}

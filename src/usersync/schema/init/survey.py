@@ -1,4 +1,4 @@
-"""Getting to know a database: its tables of users, and what the auth server keeps. Writes nothing."""
+"""Queries about users tables and the auth server's metadata. Writes nothing."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.core.foreign_keys import ForeignKeys
 
-#: What tables of users are called, best first.
+#: Usual names of users tables, most likely first.
 USUAL_NAMES = ("users", "profiles", "user", "profile", "members", "accounts", "people", "user_profiles")
 
-#: No look at a table takes longer: what it would have said is then not known.
-_PATIENCE = "set local statement_timeout = '15s'"
+#: The time limit of a query. Its result is then unknown.
+_TIME_LIMIT = "set local statement_timeout = '15s'"
 
 
 @dataclass(frozen=True)
 class Key:
-    """A column that is unique for itself, and of a type that takes an id."""
+    """A unique column of a type that can hold an id."""
 
     name: str
     type: KeyType
     is_primary: bool
-    #: The foreign key by which it refers to the auth server's table, if it does; and as pg_constraint has it,
-    #: what that does when a user is deleted there.
+    #: The foreign key from the column to the auth server's table, if any, and its action on delete, as in
+    #: ``pg_constraint``.
     reference: str | None
     on_delete: str | None
     #: Other tables of the application that this column refers to.
@@ -62,42 +62,42 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Presence:
-    """How the values of a column and the ids of auth users agree, counted on a sample of each."""
+    """How many values of a column are ids of auth users, counted in a sample."""
 
     values: int
-    #: Those of them that are ids of auth users.
+    #: Values that are ids of auth users.
     known: int
     #: Rows without a value.
     without_key: int
     users: int
-    #: Those of them who have a row.
+    #: Auth users who have a row.
     with_row: int
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a sample of users has in the auth server's table."""
+    """What a sample of auth users has in its metadata."""
 
     sampled: int = 0
     without_email: int = 0
-    #: How many have each key, by the name that the settings know it by: ``user_metadata.full_name``.
+    #: How many users have each key, by its name in the settings: ``user_metadata.full_name``.
     keys: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a sample of users fared with a mapping: how many of ``tried`` each thing happened to."""
+    """How well a mapping fits a sample of users: how many of ``tried`` have each problem."""
 
     tried: int = 0
     tally: Mapping[str, int] = field(default_factory=dict)
 
     def times(self, what: str, name: str) -> int:
-        """How often: a column ``absent``, ``misfit``, ``taken``; a constraint ``refused``, ``untried``."""
+        """How often a column is ``absent``, ``misfit``, ``taken``; a constraint ``refused``, ``untried``."""
         return self.tally.get(f"{what} {name}", 0)
 
 
 def find_candidates(source: TableName, named: tuple[TableName, ...] = ()) -> Steps[tuple[Candidate, ...]]:
-    """The tables that may hold the application's users; ``named`` are looked at whatever they are called."""
+    """The tables that may hold the application's users, and the tables ``named``."""
 
     def look() -> Steps[tuple[Candidate, ...]]:
         rows = yield from query(
@@ -124,7 +124,7 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
 
 
 def _keys(rows: Iterable[Mapping[str, Any]]) -> Iterator[Key]:
-    """Those of a type that can hold an id of the auth server."""
+    """The columns of a type that can hold an id of the auth server."""
     for row in rows:
         with suppress(SettingsError):
             kind = parse_key_type(row["type"], "key_type")
@@ -134,7 +134,7 @@ def _keys(rows: Iterable[Mapping[str, Any]]) -> Iterator[Key]:
 def count_ids(
     source: TableName, keys: Sequence[tuple[TableName, Key]]
 ) -> Steps[Mapping[tuple[TableName, str], Presence]]:
-    """Which of these columns hold ids of auth users; those that could not be counted in time are left out."""
+    """How many ids of auth users each column holds. Columns that took too long are left out."""
     wanted = [{"table": table.quoted, "column": key.name, "type": key.type.sql} for table, key in keys]
 
     def look() -> Steps[list[Mapping[str, int] | None]]:
@@ -156,7 +156,7 @@ def count_ids(
 
 
 def describe_table(settings: Settings) -> Steps[Mapping[str, Any] | None]:
-    """The users table's columns, constraints, and what refers to it; None if there is none."""
+    """The users table's columns, constraints and referrers; None if it does not exist."""
 
     def look() -> Steps[Mapping[str, Any] | None]:
         rows = yield from query(
@@ -173,7 +173,7 @@ def describe_table(settings: Settings) -> Steps[Mapping[str, Any] | None]:
 
 
 def _referrers(keys: ForeignKeys) -> list[Mapping[str, Any]]:
-    """The foreign keys of the application that refer to a user in either table, those to the row first."""
+    """The application's foreign keys to the users table, then those to the auth server's table."""
     return [
         {
             "name": key.name,
@@ -189,7 +189,7 @@ def _referrers(keys: ForeignKeys) -> list[Mapping[str, Any]]:
 
 
 def sample_metadata(settings: Settings) -> Steps[Metadata | None]:
-    """What users have in the auth server's table, or None where that could not be read in time."""
+    """The metadata of a sample of auth users; None if the query failed or took too long."""
 
     def look() -> Steps[Metadata]:
         yield from set_time_limit()
@@ -205,11 +205,11 @@ def sample_metadata(settings: Settings) -> Steps[Metadata | None]:
 
 
 def try_mapping(settings: Settings) -> Steps[Fit | None]:
-    """How a sample of users would fare with these settings, or None where that could not be tried in time."""
+    """How well these settings fit a sample of users; None if the query failed or took too long."""
 
     def look() -> Steps[Fit]:
         yield from set_time_limit()
-        # None of our functions is installed here yet, as the one that reads a DEFAULT from the table.
+        # The function that reads a DEFAULT from the table is not installed yet.
         columns = tuple(replace(column, absent="null") for column in settings.columns)
         found = (yield from query_row(render_survey("mapping_check", replace(settings, columns=columns))))[
             "trial"
@@ -220,14 +220,14 @@ def try_mapping(settings: Settings) -> Steps[Fit | None]:
 
 
 def set_time_limit() -> Steps[None]:
-    """Give a look at data its time-out, in the transaction that is open."""
-    yield from query(_PATIENCE)
+    """Set the time limit in the current transaction."""
+    yield from query(_TIME_LIMIT)
 
 
-def or_none(plan: Steps[Any]) -> Steps[Any]:
-    """What a look found; None where the database refused it or took too long."""
+def or_none(steps: Steps[Any]) -> Steps[Any]:
+    """The result of the steps; None if the database refused a query or took too long."""
     try:
-        return (yield from plan)
+        return (yield from steps)
     except ConnectionFailedError:
         raise
     except UsersyncError:

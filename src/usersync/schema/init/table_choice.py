@@ -1,4 +1,4 @@
-"""Which table holds the application's users, and which of its columns the auth server's id: by evidence."""
+"""The choice of the users table, and of its column with the auth server's id, by evidence."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from usersync.config.mapping import TableName
     from usersync.schema.init.survey import Candidate, Key, Presence
 
-#: What the column with the auth server's id is called, best first, where no evidence says it.
+#: Usual names of the column with the auth server's id, most likely first, used without evidence.
 _USUAL_KEYS = ("auth_id", "auth_user_id", "supabase_id", "supabase_user_id", "user_id", "id", "uid", "uuid")
 
 
 @dataclass(frozen=True)
 class TableEvidence:
-    """What shows which columns hold ids of auth users, by table and column."""
+    """Evidence for the columns that hold ids of auth users, by table and column."""
 
-    #: The function of a trigger on the auth server's table that writes ``new.id`` there.
+    #: The function of a trigger on the auth server's table that writes ``new.id`` into the column.
     written: Mapping[tuple[TableName, str], str]
     presence: Mapping[tuple[TableName, str], Presence]
-    #: Tables that a trigger on the auth server's table inserts into, and its function.
+    #: Tables that a trigger on the auth server's table inserts into, and the trigger's function.
     filled: Mapping[TableName, str]
 
 
@@ -40,9 +40,9 @@ class Choice:
     #: The function of the trigger that writes ``new.id`` into the key.
     written_by: str | None = None
     presence: Presence | None = None
-    #: The function of the trigger that makes rows of this table, whatever it writes.
+    #: The function of the trigger that creates rows of this table, whatever it writes.
     filled_by: str | None = None
-    #: Columns that have a source, as they would be proposed.
+    #: Columns for which a source would be proposed.
     mapped: tuple[str, ...] = ()
 
     @property
@@ -51,14 +51,14 @@ class Choice:
 
     @property
     def evidence(self) -> frozenset[str]:
-        """What shows that ids of auth users are in the key."""
-        found = {
+        """The evidence that the key holds ids of auth users."""
+        evidence = {
             "foreign key": self.key.refers,
             "trigger": self.written_by is not None,
             "ids": self.presence is not None and self.presence.known > 0,
             "every user": self.has_every_user,
         }
-        return frozenset(name for name, is_there in found.items() if is_there)
+        return frozenset(name for name, is_there in evidence.items() if is_there)
 
     @property
     def has_every_user(self) -> bool:
@@ -66,13 +66,13 @@ class Choice:
 
     @property
     def is_proposable(self) -> bool:
-        """Whether it may be chosen without asking, if no other table has as much to show."""
+        """Whether the table may be chosen without a question, if no other has as much evidence."""
         return bool(self.evidence and self.mapped)
 
     def is_clearer_than(self, other: Choice) -> bool:
-        """Whether there is more to show for it; being referred to by the other's key counts.
+        """Whether it has more evidence. A foreign key from the other table's key counts.
 
-        Where users may be divided over both tables, neither is clearer.
+        If users may be divided over both tables, neither is clearer.
         """
         if f"{self.table.schema}.{self.table.name}" in other.key.parents:
             return self.evidence >= other.evidence
@@ -87,7 +87,7 @@ def choices(candidates: Iterable[Candidate], evidence: TableEvidence) -> tuple[C
 
 
 def _choice(candidate: Candidate, evidence: TableEvidence) -> Choice | None:
-    """With the column that has the most evidence; else the one that is called as keys are."""
+    """The table with the column that has the most evidence, or else a usual name."""
     table = candidate.table
 
     def rank(choice: Choice) -> tuple[object, ...]:
@@ -114,7 +114,7 @@ def _choice(candidate: Candidate, evidence: TableEvidence) -> Choice | None:
 
 
 def _may_be_key(candidate: Candidate, key: Key, evidence: TableEvidence) -> bool:
-    """Text that is unique is a name or an address more often than an id."""
+    """Whether the column may hold ids. Unique text is usually a name or an address."""
     presence = evidence.presence.get((candidate.table, key.name))
     holds_ids = (candidate.table, key.name) in evidence.written or (presence and presence.known)
     return bool(key.type.is_uuid or key.is_primary or holds_ids or usual(key.name) in _USUAL_KEYS)
@@ -134,23 +134,23 @@ def _rank(choice: Choice) -> tuple[object, ...]:
 
 
 def clearest(found: tuple[Choice, ...]) -> Choice | None:
-    """The one that has more to show than every other; None if there is none, and a person has to say."""
+    """The choice with more evidence than every other; None if a person has to decide."""
     able = [each for each in found if each.is_proposable]
     best = next(
         (each for each in able if all(each is other or each.is_clearer_than(other) for other in able)), None
     )
-    # A trigger that makes rows of another table is not passed over, even if that one shows nothing else.
+    # If a trigger creates rows of another table, a person decides.
     passed_over = best and not best.written_by and any(each.written_by for each in found)
     return None if passed_over else best
 
 
 def is_usual(table: TableName) -> bool:
-    """Whether it is called as tables of users are."""
+    """Whether the table has a usual name of a users table."""
     return usual(table.name) in USUAL_NAMES
 
 
 def shown(choice: Choice) -> str:
-    """What there is to show for a choice, and what is missing, as sentences."""
+    """The evidence for a choice, and the missing evidence, as sentences."""
     return " ".join([*_found(choice), *_missing(choice)])
 
 
@@ -177,26 +177,26 @@ def _missing(choice: Choice) -> Iterator[str]:
         elif presence.values:
             yield f"None of {presence.values:,} values of {key} is the id of an auth user."
         else:
-            yield "It has no rows."
+            yield "The table has no rows."
     elif not choice.mapped:
         yield "None of its other columns can be mirrored from the auth server."
 
 
 def refusal(candidate: Candidate) -> ConflictError:
-    """Why a table cannot be used as it is, and what to do about it."""
+    """The error for a table that usersync does not support as it is."""
     table = candidate.table
     if len(candidate.primary_key) > 1 and not candidate.keys:
         columns = ", ".join(candidate.primary_key)
         return ConflictError(
-            f"{table} has a primary key of several columns ({columns}), and none that is unique for itself: "
-            "a user may have several rows there, and usersync keeps one for each",
-            hint="If a user has one row after all, say so: alter table "
+            f"{table} has a primary key of several columns ({columns}), and no column that is unique alone: "
+            "a user may have several rows, and usersync keeps one row for each user",
+            hint="If a user has only one row: alter table "
             f"{table.quoted} add unique ({quote(candidate.primary_key[-1])}). If it holds memberships, name "
-            "your table of users: usersync init --table public.users, which usersync makes if there is none.",
+            "your users table: usersync init --table public.users. usersync creates it if it does not exist.",
         )
     return ConflictError(
-        f"{table} has no column that is unique for itself and can hold the auth id: one of type uuid, text, "
-        "varchar (of 36 or more), char(36) or citext",
-        hint="Add one, fill it for the users who are there, and run usersync init again: "
+        f"{table} has no unique column that can hold the auth user's id: the type uuid, text, varchar (of 36 "
+        "or more), char(36) or citext",
+        hint="Add such a column, fill it for existing users, and run usersync init again: "
         f"alter table {table.quoted} add column auth_id uuid unique;",
     )

@@ -1,4 +1,4 @@
-"""The tables that may hold the application's users, and what there is to show for each."""
+"""The tables that may hold the application's users, and the evidence for each."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ if TYPE_CHECKING:
     from usersync.schema.trial.observation import Trial
     from usersync.transports.steps import Steps
 
-#: More tables than this are not looked into column by column.
+#: The maximum number of tables whose columns are examined.
 _MOST_TABLES = 20
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Where the application's users may be, the most evidence first."""
+    """The tables that may hold the application's users, the most evidence first."""
 
     choices: tuple[Choice, ...]
-    #: Tables that are called as tables of users are, and cannot be used as they are.
+    #: Tables with a usual name of a users table that usersync does not support as they are.
     unfit: tuple[Candidate, ...]
-    #: The one that the evidence shows, or that usersync was set up with here; None if a person has to say.
+    #: The table that the evidence shows, or of the installed settings; None if a person has to decide.
     settled: Choice | None
-    #: A table that usersync would make: there is none of that name.
+    #: The table that usersync would create; None if a table of that name exists.
     new: TableName | None
 
     @property
     def is_question(self) -> bool:
-        """Whether a person has to say which table it is."""
+        """Whether a person has to choose the table."""
         return self.settled is None and any(map(_is_likely, self.choices))
 
     def choose(self, table: TableName | None) -> Choice | TableName | None:
-        """The one that was named, else the one that the evidence shows; a name where there is no such table.
+        """The named table, or else the table that the evidence shows; a name if the table does not exist.
 
-        None where nothing is known to be one. Raises ``ConflictError`` for one that cannot be used.
+        None without evidence. Raises ``ConflictError`` for a table that usersync does not support.
         """
         if table is None and self.settled:
             return self.settled
@@ -72,24 +72,23 @@ class Tables:
 
 
 def _is_likely(choice: Choice) -> bool:
-    """Whether a person would want to be asked about it."""
+    """Whether the table belongs into the question which table it is."""
     return bool(choice.is_proposable or choice.filled_by or choice.written_by or is_usual(choice.table))
 
 
 def look_for_tables(
     source: TableName, table: TableName | None = None, trial: Trial | None = None
 ) -> Steps[Tables]:
-    """Find the tables that may hold the application's users; ``table`` whatever it is called.
+    """Find the tables that may hold the application's users, and ``table``, whatever its name.
 
-    ``trial`` is what was seen of the auth server's flows.
-
-    Raises ``ConflictError`` where there is no auth server's table.
+    ``trial`` has the observations of the auth server's flows. Raises ``ConflictError`` if the auth server's
+    table does not exist.
     """
     settings = replace(Settings(), source_table=source)
     inspection = yield from inspect(render_bundle(settings))
     if inspection.catalog["source_columns"] is None:
         raise ConflictError(
-            f"there is no table {source} in this database",
+            f"table {source} does not exist in this database",
             hint="Is this the project's database? If the auth server keeps its users elsewhere, write "
             "source_table into usersync.toml, and run usersync init again.",
         )
@@ -119,7 +118,7 @@ def _filled(found: Iterable[ThirdPartyTrigger]) -> dict[TableName, str]:
 
 
 def _seen(trial: Trial | None) -> dict[TableName, str]:
-    """The tables that a sign-up was seen to make rows in."""
+    """The tables in which a sign-up created rows in the trial."""
     names = trial.tables_of_users("sign-up", "change") if trial else {}
     return {_table(name): "today's trigger" for name in names}
 
@@ -154,7 +153,7 @@ def _with_mapped(
     catalog: Mapping[str, Any],
     trial: Trial | None,
 ) -> Steps[tuple[Choice, ...]]:
-    """With the columns that would be mapped, for those that have any evidence."""
+    """The choices with the columns that would be mapped. Choices without evidence have none."""
     metadata = (yield from sample_metadata(replace(Settings(), source_table=source))) or Metadata()
 
     def evidence(settings: Settings, about: Mapping[str, Any]) -> Evidence:
@@ -174,7 +173,7 @@ def _with_mapped(
 def _mapped(
     source: TableName, choice: Choice, evidence: Callable[[Settings, Mapping[str, Any]], Evidence]
 ) -> Steps[tuple[str, ...]]:
-    """The columns that would get a value from the auth server, beside the id."""
+    """The columns that would get a value from the auth server, except the id."""
     settings = parse_settings(
         {
             "users_table": str(choice.table),
@@ -199,7 +198,7 @@ def _tells_of_user(entry: Mapping[str, Any]) -> bool:
 
 
 def _installed(found: tuple[Choice, ...]) -> Steps[Choice | None]:
-    """The table that usersync was set up with in this database."""
+    """The users table of the settings that are stored in this database."""
     stored = yield from settings_in_database()
     if stored is None:
         return None

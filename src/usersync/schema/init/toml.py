@@ -7,12 +7,12 @@ import re
 
 
 def key(name: str) -> str:
-    """A key of TOML, in quotes where it has to be."""
+    """A TOML key, in quotes if required."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml(name)
 
 
 def toml(value: object) -> str:
-    """A value of TOML."""
+    """A TOML value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -21,5 +21,5 @@ def toml(value: object) -> str:
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key(name)} = {toml(each)}' for name, each in value.items())} }}"
-    # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
+    # JSON's escapes are valid in TOML. JSON does not escape DEL, but TOML requires it.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

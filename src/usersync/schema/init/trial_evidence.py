@@ -1,4 +1,4 @@
-"""What a trial shows of one table: who gets a row, with which values, and what becomes of it."""
+"""Evidence of a trial about one table: which users get a row, its values, and how it changes."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _SIGN_UPS_CONFIRMED = (
 
 
 def name_in_trial(table: TableName) -> str:
-    """A table's name as observations have it."""
+    """A table's name, as in observations."""
     return f"{table.schema}.{table.name}"
 
 
 @dataclass(frozen=True)
 class Observed:
-    """The observations of one table; of none if nothing was tried, or if no sign-up was accepted."""
+    """The observations of one table; empty if nothing was tried, or if no sign-up was accepted."""
 
     trial: Trial | None
     table: TableName
 
     @property
     def is_known(self) -> bool:
-        """Whether today's triggers were seen at work."""
+        """Whether the effect of today's triggers was observed."""
         return self.trial is not None and self.trial.obstacle is None and not self.trial.observed_nothing
 
     def _of(self, flow: str) -> Observation | None:
@@ -51,35 +51,35 @@ class Observed:
         table: TableSeen | None = seen.tables.get(name_in_trial(self.table)) if seen else None
         return table.of_kind(*kinds) if table else ()
 
-    def makes_row(self, *flows: str) -> bool | None:
-        """Whether any of these flows makes the user's row; None if none was accepted."""
+    def creates_row(self, *flows: str) -> bool | None:
+        """Whether any of these flows creates the user's row; None if none was accepted."""
         accepted = [seen for seen in map(self._of, flows) if seen]
         return any(self._rows(seen, "made") for seen in accepted) if accepted else None
 
     @property
     def made(self) -> tuple[RowSeen, ...]:
-        """The rows that sign-ups and confirmations make."""
+        """The rows that sign-ups and confirmations create."""
         seen = self.trial.accepted if self.trial else ()
         return tuple(row for each in seen if each.kind != "hard deletion" for row in self._rows(each, "made"))
 
     def skipped(self) -> tuple[str, ...]:
-        """Who gets no row today, as the setting ``skip`` calls them."""
+        """The users who get no row today, in the terms of the setting ``skip``."""
         return tuple(self._skipped()) if self.is_known and self.made else ()
 
     def _skipped(self) -> Iterator[str]:
-        if self.makes_row("sign-up by e-mail") is False and self.makes_row("confirmation"):
-            yield "unconfirmed"  # anonymous users among them
-        elif self.makes_row("anonymous sign-up") is False and self.makes_row(*_SIGN_UPS_CONFIRMED):
-            by_phone = self.makes_row("sign-up by phone with autoconfirm")
+        if self.creates_row("sign-up by e-mail") is False and self.creates_row("confirmation"):
+            yield "unconfirmed"  # includes anonymous users
+        elif self.creates_row("anonymous sign-up") is False and self.creates_row(*_SIGN_UPS_CONFIRMED):
+            by_phone = self.creates_row("sign-up by phone with autoconfirm")
             yield "without_email" if by_phone is False else "anonymous"
 
     def values(self, names: Iterable[str]) -> Mapping[str, Value | None]:
-        """What new rows hold in these columns, as far as it can be told; None where it cannot."""
+        """The values of these columns in new rows; None for a value that cannot be described."""
         rows = self.made
         return {name: _value([row.values.get(name) for row in rows]) for name in names} if rows else {}
 
     def followed(self) -> frozenset[str] | None:
-        """The columns that changes of the user change in the row; None if no change was accepted."""
+        """The columns of the row that follow changes of the user; None if no change was accepted."""
         changes = [
             each for each in (self.trial.of_kind("change") if self.trial else ()) if each.state == "accepted"
         ]
@@ -94,7 +94,7 @@ class Observed:
         )
 
     def tombstone(self) -> str | None:
-        """The column that a hard deletion sets to the time, and no other."""
+        """The only column that a hard deletion changes, if it sets the time of deletion."""
         for row in self._rows(self._of("hard deletion"), "changed"):
             names = sorted(row.changed_columns)
             if len(names) == 1 and row.values[names[0]] == NOW:
@@ -102,7 +102,7 @@ class Observed:
         return None
 
     def fate(self, flow: str, tombstone: str | None) -> str | None:
-        """What ``flow``, a deletion, does to the row, as the settings call it; None if it was not seen."""
+        """The effect of a deletion on the row, in the terms of ``on_delete``; None if not observed."""
         seen = self._of(flow)
         if seen is None or not self.is_known:
             return None
@@ -117,17 +117,17 @@ class Observed:
 
 
 def _is_emptied(value: Any) -> bool:
-    """Whether nothing is left, or the hash that the auth server puts in the place of an address."""
+    """Whether the value is null, or the hash by which the auth server replaces an address."""
     return value is None or source_of(value) in {"email", "phone"}
 
 
 def _value(seen: list[Any]) -> Value | None:
-    """One way to say what is in a column of these rows."""
+    """One description of a column's value in all of these rows; None if there is none."""
     present = [value for value in seen if value is not None]
     if not present:
         return Value()
     if all(value == NOW for value in present):
-        # Where some rows have no time, something else than the creation of the row decides.
+        # If some rows have no time, it does not depend on the creation alone.
         return Value(is_now=True) if len(present) == len(seen) else None
     sources = Counter(source for value in present if (source := source_of(value)))
     constants = {
@@ -148,7 +148,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def open_questions(trial: Trial | None) -> Iterator[str]:
-    """What the trial leaves open, for a person to decide."""
+    """Questions that the trial leaves open, for a person to decide."""
     if trial is None:
         return
     if trial.obstacle:
@@ -156,17 +156,17 @@ def open_questions(trial: Trial | None) -> Iterator[str]:
     elif trial.observed_nothing:
         first = next(iter(trial.of_kind("sign-up")), None)
         why = f" ({first.flow}: {first.fault or first.reason})" if first else ""
-        yield f"No sign-up was accepted in the trial{why}: what a new user gets is not known. {_READ}"
+        yield f"No sign-up was accepted in the trial{why}: the values of a new row are not known. {_READ}"
     elif untried := [each for each in trial.not_tried if each.blocked_by is None]:
         names = ", ".join(each.flow for each in untried)
         yield f"Not tried: {names}: {untried[0].reason}."
 
 
-_READ = "What the triggers do was read from their text"
+_READ = "The effects of the triggers were read from their text"
 
 
 def faults(trial: Trial | None) -> Mapping[str, tuple[str, ...]]:
-    """Why requests of the auth server fail today, and which."""
+    """The flows of the auth server that fail today, by their fault."""
     found: dict[str, tuple[str, ...]] = {}
     for each in trial.refused if trial else ():
         fault = str(each.fault)
@@ -175,7 +175,7 @@ def faults(trial: Trial | None) -> Mapping[str, tuple[str, ...]]:
 
 
 def trigger_names(source: TableName) -> Steps[tuple[str, ...]]:
-    """The application's triggers on the auth server's table that fire: what a trial is worth running for."""
+    """The enabled triggers on the auth server's table. Without any, a trial is not needed."""
     rows = yield from query(
         "select tgname from pg_catalog.pg_trigger join pg_catalog.pg_proc on pg_proc.oid = tgfoid "
         "where tgrelid = pg_catalog.to_regclass(%(source)s) and not tgisinternal and tgenabled <> 'D' "

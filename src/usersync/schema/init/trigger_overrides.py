@@ -1,4 +1,4 @@
-"""Whether triggers of the users table change a written value: tested on one row, and rolled back."""
+"""Columns whose written values triggers of the users table change: tested on one row, and rolled back."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from usersync.schema.inspection import Inspection
     from usersync.transports.steps import Steps
 
-#: What is written, by the category of the column's type. In lower case, as the auth server keeps addresses.
+#: The test values, by category of the column's type. In lower case, as the auth server stores addresses.
 _VALUES = {"S": "'usersync-trial@example.invalid'", "D": "timestamptz '2001-01-01 00:00:00+00'", "B": "true"}
 
 
 def changed_on_write(
     settings: Settings, about: Mapping[str, Any], columns: Iterable[Proposed], inspection: Inspection
 ) -> Steps[frozenset[str]]:
-    """The mirrored columns that do not keep what an UPDATE writes.
+    """The mirrored columns in which a trigger changes the value that an UPDATE writes.
 
-    Nothing is tried where no trigger fires on UPDATE, where one of them calls another server, which no
-    rollback undoes, or where the table belongs to a role whose code we do not run.
+    Nothing is tested if no trigger fires on UPDATE, if an effect of a trigger is not rolled back (a call to
+    another server), or if the table belongs to another role, whose code we do not run.
     """
     triggers = [each for each in inspection.catalog["users_triggers"] if _fires(each)]
-    if not triggers or not about["is_ours"] or (yield from _lasts(settings)):
+    if not triggers or not about["is_ours"] or (yield from _has_lasting_effects(settings)):
         return frozenset()
     categories = {each["name"]: each["category"] for each in about["columns"] if not each["is_array"]}
     wanted = list(_wanted(settings, categories, columns))
@@ -51,8 +51,8 @@ def changed_on_write(
     return frozenset((yield from or_none(in_transaction(look()))) or ())
 
 
-def _lasts(settings: Settings) -> Steps[bool]:
-    """Whether an UPDATE does something that no rollback undoes."""
+def _has_lasting_effects(settings: Settings) -> Steps[bool]:
+    """Whether an UPDATE has an effect that a rollback does not undo."""
     table = settings.users_table.quoted
     calls = yield from network_calls([table])
     numbers = yield from sequence_uses([table], table)
