@@ -141,8 +141,8 @@ def test_a_table_can_be_named_there_or_not(proposed, postgres):
     assert data["settings"]["users_table"] == "app.folks"
     assert data["settings"]["key"] == "who"
     assert entries(data) == {"n": None, "mail": {"from": ["email"]}}
-    assert "usersync makes it" in proposed("--table", "app.members")["toml"]
-    assert "usersync makes it" in proposed()["toml"]  # app.folks has no rows, and no usual name
+    assert "usersync creates it" in proposed("--table", "app.members")["toml"]
+    assert "usersync creates it" in proposed()["toml"]  # app.folks has no rows, and no usual name
 
 
 @pytest.mark.parametrize("name", ["a.b.c", "", "we$ird", "x" * 70])

@@ -327,7 +327,7 @@ def test_a_read_only_database(checked, canary):
     with checked.project.database.connect("postgres", **options) as connection:
         check = verdicts(canary(connection))["D033"]
     assert check.status == "problem"
-    assert "takes no writes at the moment" in check.detail
+    assert "does not accept writes" in check.detail
 
 
 @pytest.mark.newest_server

@@ -1,4 +1,4 @@
-"""What is read from the text of a trigger function that somebody pasted."""
+"""The parser for hand-written trigger functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def does(statements: str):
 
 
 def written(expression: str) -> Value | None:
-    """What is read of a value that goes into a column."""
+    """The parsed value of a column."""
     parsed = does(f"insert into users (x) values ({expression})")
     assert parsed.other_effects == ()
     return parsed.writes[0].values["x"]
@@ -66,7 +66,7 @@ def written(expression: str) -> Value | None:
         ("current_timestamp", Value(is_now=True)),
     ],
 )
-def test_a_value_that_is_only_fetched(expression, value):
+def test_a_copied_value(expression, value):
     assert written(expression) == value
 
 
@@ -102,7 +102,7 @@ def test_a_value_that_is_computed(expression):
         ("delete from public.users where id = old.id", "delete", False),
     ],
 )
-def test_statements_that_copy(statements, kind, fails):
+def test_copying_statements(statements, kind, fails):
     parsed = does(statements)
     assert parsed.other_effects == ()
     assert [(each.kind, each.table, each.fails_on_conflict) for each in parsed.writes] == [
@@ -110,7 +110,7 @@ def test_statements_that_copy(statements, kind, fails):
     ]
 
 
-def test_a_whole_recipe_with_comments_cases_and_a_handler():
+def test_a_whole_function_with_comments_cases_and_a_handler():
     parsed = parse_function("""
         declare  -- nothing; 'really'
         BEGIN
@@ -151,7 +151,7 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
         ("select make_team(new.id) into x", "calls make_team()"),
         ("raise exception 'no'", "raises errors of its own"),
         ("raise 'no'", "raises errors of its own"),
-        ("execute 'drop table ' || x", "runs SQL that it puts together"),
+        ("execute 'drop table ' || x", "runs dynamic SQL"),
         ("x := 1", "has statements of its own"),
         (f"if new.email like '%@corp.com' then {INSERT}; end if", "acts only under a condition of its own"),
         (f"if new.email is null then return new; end if; {INSERT}", "acts only under a condition of its own"),
@@ -189,7 +189,7 @@ def test_a_whole_recipe_with_comments_cases_and_a_handler():
         ("return x", "has statements of its own"),
     ],
 )
-def test_what_is_more_than_copying_is_said(statements, beyond):
+def test_other_effects_are_described(statements, beyond):
     assert does(statements).other_effects == (beyond,)
 
 
@@ -203,13 +203,13 @@ def test_what_is_more_than_copying_is_said(statements, beyond):
         "begin " + "x " * 50_000,
     ],
 )
-def test_a_text_that_cannot_be_read_counts_as_more(body):
+def test_a_text_that_cannot_be_parsed_is_another_effect(body):
     (beyond,) = parse_function(body).other_effects
     assert beyond.startswith("cannot be read")
     assert len(beyond) < 100
 
 
-def test_another_language_counts_as_more():
+def test_another_language_is_another_effect():
     assert parse_function("whatever", "plv8").other_effects == ("is written in plv8",)
 
 
@@ -244,7 +244,7 @@ def test_each_branch_of_tg_op_has_its_operation():
         "old.confirmed_at IS NULL AND new.confirmed_at IS NOT NULL and tg_op = 'UPDATE'",
     ],
 )
-def test_a_row_at_confirmation_is_understood(condition):
+def test_a_row_created_at_confirmation(condition):
     assert conditions(f"if {condition} then {INSERT}; end if") == [("insert", CONFIRMED)]
 
 
@@ -252,7 +252,7 @@ def test_a_row_at_confirmation_is_understood(condition):
     "condition",
     ["not new.is_anonymous", "new.is_anonymous is not true", "coalesce(new.is_anonymous, false) = false"],
 )
-def test_no_row_for_anonymous_users_is_understood(condition):
+def test_no_row_for_anonymous_users(condition):
     (found,) = conditions(f"if {condition} then {INSERT}; end if")
     assert found[1].only == {"permanent"}
 
@@ -272,7 +272,7 @@ def test_values_in_variables_are_followed():
     }
 
 
-def test_a_variable_that_depends_is_not():
+def test_a_conditional_variable_is_not_followed():
     parsed = does("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
     assert "has a condition of its own" in parsed.other_effects
 
@@ -285,7 +285,7 @@ def test_a_variable_that_depends_is_not():
         f"if new.phone is null then perform public.make_team(new.id); end if; {INSERT}",
     ],
 )
-def test_a_condition_that_the_insert_does_not_stand_under_keeps_no_user_from_a_row(statements):
+def test_a_condition_that_does_not_include_the_insert(statements):
     parsed = parse_function(f"declare v text; begin {statements}; return new; end;")
     assert "has a condition of its own" in parsed.other_effects
     assert "acts only under a condition of its own" not in parsed.other_effects
@@ -299,7 +299,7 @@ def test_a_condition_that_the_insert_does_not_stand_under_keeps_no_user_from_a_r
         f"if new.email like '%x' then begin {INSERT}; end; end if",
     ],
 )
-def test_a_condition_that_the_insert_stands_under_is_said_once(statements):
+def test_a_condition_that_includes_the_insert_is_described_once(statements):
     parsed = parse_function(f"declare v text; begin {statements}; return new; end;")
     assert parsed.other_effects == ("acts only under a condition of its own",)
 
@@ -320,7 +320,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("statements", CHOICES)
-def test_an_if_that_chooses_a_value_is_read(statements):
+def test_an_if_that_chooses_a_value_becomes_coalesce(statements):
     parsed = parse_function(
         f"declare v text; begin {statements} insert into users (x) values (v); return new; end;"
     )
@@ -342,7 +342,7 @@ def test_an_if_that_chooses_a_value_is_read(statements):
         "if v is null then v := 'x'; elsif w is null then v := 'y'; end if;",
     ],
 )
-def test_an_if_that_depends_on_more_is_not_read(statements):
+def test_an_if_with_another_condition_is_not_parsed(statements):
     parsed = parse_function(
         f"declare v text; w text; begin {statements} insert into users (x) values (v); return new; end;"
     )
@@ -350,7 +350,7 @@ def test_an_if_that_depends_on_more_is_not_read(statements):
     assert parsed.writes[0].values["x"] is None
 
 
-def test_what_it_does_to_new_is_told():
+def test_columns_set_on_new():
     parsed = does(
         "new.raw_user_meta_data = coalesce(new.raw_user_meta_data, '{}') || '{\"a\": 1}'; new.role := 'x'"
     )

@@ -26,7 +26,7 @@ COLUMNS = {
 #: Columns whose values are random.
 RANDOM = ("code",)
 
-#: When the row is made, if not for everybody and at once.
+#: The condition for the row, if it is not created for every user at the sign-up.
 CONDITIONS = {
     "always": "true",
     "confirmed": "old.email_confirmed_at is null and new.email_confirmed_at is not null",
@@ -38,7 +38,7 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class Application:
-    """What is created before usersync comes."""
+    """The SQL of the application before usersync is installed."""
 
     sql: str
     table: str
@@ -56,7 +56,7 @@ class Application:
 
 
 def function(name: str, body: str) -> str:
-    """A trigger function as people write it."""
+    """A hand-written trigger function."""
     return (
         f"create or replace function public.{name}() returns trigger language plpgsql security definer"
         f" set search_path = '' as $$\nbegin\n    {body}\n    return new;\nend $$;"
@@ -105,7 +105,7 @@ def applications(draw: st.DrawFn) -> Application:
 
 @st.composite
 def _making(draw: st.DrawFn, key: str, filled: list[str]) -> tuple[str, list[str]]:
-    """The body that makes a user's row."""
+    """The body of a function that creates a user's row."""
     names = ", ".join([key, *filled])
     values = ", ".join(["new.id", *(str(COLUMNS[name][1]) for name in filled)])
     sets = [f"{name} = excluded.{name}" for name in filled if COLUMNS[name][2]]
@@ -197,7 +197,7 @@ def _around(draw: st.DrawFn) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True)
 class Migration:
-    """One that the application gets after usersync was installed."""
+    """A trigger that the application adds after usersync was installed."""
 
     kind: str
     statements: tuple[str, ...]

@@ -36,14 +36,14 @@ class Command:
 
 @dataclass
 class Installation:
-    """What installing usersync in one of two clones came to."""
+    """The result of installing usersync in one of two clones."""
 
     twins: Twins
     usersync: Command
-    #: What was printed by init and by apply.
+    #: The output of init and of apply.
     init: Done
     apply: Done
-    #: What was in the tables before apply and after it.
+    #: The rows of the tables before apply and after it.
     changed: list[str]
 
     @property
@@ -51,7 +51,7 @@ class Installation:
         return f"{self.usersync.config.read_text()}\n{self.init}\n{self.apply}"
 
     def leave_out_first_run(self) -> None:
-        """Take no notice of rows that the first run has made or changed; it must have been announced."""
+        """Ignore rows that the first run created or changed, which must have been announced."""
         assert not self.changed or self._first_run_is_announced, self.said
         for line in self.changed:
             users = {id_ for id_, name in self.twins.names.items() if f"<{name}>" in line}
@@ -70,7 +70,7 @@ class Installation:
 
     @property
     def differences(self) -> list[dict[str, Any]]:
-        """What apply has said to be different."""
+        """The differences that apply announced."""
         trial = self.apply.json.get("trial") or {}
         return list(trial.get("differences", ()))
 

@@ -17,7 +17,7 @@ from installed import act, install
 
 from real_schemas import PROJECTS, SCHEMAS
 from usersync.config.settings import load_settings
-from usersync.schema.trial.flows import FLOWS, Person, requests_before
+from usersync.schema.trial.flows import FLOWS, Person, flows_before
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "differences"
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(900)]
 
 
 def people(side, twins):
-    """Some users who are there already."""
+    """Some existing users."""
     for kind, arguments in (
         ("sign_up_email", ["ada@example.com"]),
         ("sign_up_oauth", ["google", "bea@example.com"]),
@@ -59,10 +59,10 @@ def requests(twins, flow, number):
         other = FLOWS[flow.address_of]
         first = person(twins, f"first of {flow.name}", number + 500)
         email = first.email
-        for each in (*requests_before(other), other):
+        for each in (*flows_before(other), other):
             yield each, first
     user = person(twins, flow.name, number, email)
-    for each in (*requests_before(flow), flow):
+    for each in (*flows_before(flow), flow):
         yield each, user
 
 
@@ -107,7 +107,7 @@ def announced(done, flow, lines):
 
 
 @pytest.mark.parametrize("name", PROJECTS)
-def test_what_is_different_was_said(cluster, tmp_path, name):
+def test_every_difference_was_announced(cluster, tmp_path, name):
     project = PROJECTS[name]
     with ExitStack() as stack:
         done = install(

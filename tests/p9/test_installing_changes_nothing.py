@@ -40,7 +40,7 @@ ADDRESSES = ("{}@example.com", "{}@example.org", "{}@blocked.example")
 
 
 def people(side, twins):
-    """The users who are there before usersync comes. What the application refuses, it refuses."""
+    """The users before usersync is installed. The application may refuse some."""
     auth, know = side.request, twins.know
     auth(act("sign_up_email", "ada@example.com", data=METADATA[0], user_id=know("ada")))
     auth(act("sign_up_email", "ben@example.com", user_id=know("ben"), autoconfirm=False))
@@ -96,7 +96,7 @@ class Application(RuleBasedStateMachine):
         self.same()
 
     def hear(self, apply):
-        """Take note of what apply has said to be different."""
+        """Record the differences that apply announced."""
         trial = apply.json.get("trial") or {}
         for each in trial.get("differences", ()):
             assert each["effect"] != "refused", apply
@@ -112,7 +112,7 @@ class Application(RuleBasedStateMachine):
         return self.done.twins
 
     def same(self):
-        """Every row is the same, or somebody was told."""
+        """Every row is the same, or the difference was announced."""
         found = self.twins.differences()
         assert not found, "\n".join(found)
 

@@ -36,7 +36,7 @@ class Schema:
         return run(installation.rollback(settings, **options), self.connection)
 
     def subjects(self, settings: Settings) -> list[str]:
-        """What would change, in words."""
+        """The planned changes, in words."""
         return [f"{change.kind} {change.subject}" for change in self.plan(settings).changes]
 
 

@@ -1,4 +1,4 @@
-"""A function that was replaced and that the application changes later has no effect, and that is said."""
+"""If the application changes the function of a replaced trigger, the change has no effect and is reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def findings(installer):
     return [each for each in found if each.subject == "function public.make()"]
 
 
-def test_a_second_insert_has_no_effect_and_that_is_said(adopted):
+def test_a_second_insert_has_no_effect_and_is_reported(adopted):
     """Input: create or replace function make() with a second INSERT: no effect, and nothing was said."""
     adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
     (found,) = findings(adopted)
@@ -59,7 +59,7 @@ def test_a_second_insert_has_no_effect_and_that_is_said(adopted):
     assert all(line.startswith("--") for line in found.fix.splitlines()), "rollback is not to be pasted"
 
 
-def test_what_is_said_to_do_does_it(adopted, auth):
+def test_the_reported_fix_works(adopted, auth):
     adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
     adopted.rollback(SETTINGS, drop_audit_log=True)
     run(installation.apply(SETTINGS, adopt=True), adopted.connection)
@@ -69,12 +69,12 @@ def test_what_is_said_to_do_does_it(adopted, auth):
     assert findings(adopted) == []
 
 
-def test_a_change_that_usersync_follows_anyway_is_no_finding(adopted):
+def test_a_change_that_usersync_reproduces_is_no_finding(adopted):
     adopted.connection.execute(make(f"{INSERT} on conflict (id) do nothing"))
     assert findings(adopted) == []
 
 
-def test_a_function_whose_trigger_was_created_again_has_effect(adopted, superuser):
+def test_a_trigger_created_again_makes_its_function_effective(adopted, superuser):
     adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
     adopted.connection.execute(
         "create or replace trigger on_auth_user_created after insert on auth.users "
@@ -86,7 +86,7 @@ def test_a_function_whose_trigger_was_created_again_has_effect(adopted, superuse
     assert "the change has no effect" in found.message
 
 
-def test_another_trigger_of_the_function_is_not_the_one_that_was_replaced(adopted):
+def test_another_trigger_of_the_function_does_not_hide_the_finding(adopted):
     adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
     adopted.connection.execute(
         "create trigger zz_deleted after delete on auth.users for each row execute function public.make()"

@@ -1,4 +1,4 @@
-"""``apply --adopt``: a hand-written sync is replaced where it only copies, and comes back with rollback."""
+"""``apply --adopt`` replaces hand-written triggers that only copy, and rollback restores them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLE = """
     create table public.teams (owner uuid);
 """
 
-#: Everything about it that there is to be brought back.
+#: Everything that rollback must restore.
 RECIPE = """
     create function public.handle_new_user() returns trigger language plpgsql security definer
     set search_path = '' as $$
@@ -57,19 +57,19 @@ def run_sql(installer, *scripts):
 
 @pytest.fixture
 def plain(installer, catalog):
-    """A project that lives on a recipe, and what its catalog holds."""
+    """A project with a hand-written trigger, and its catalog."""
     run_sql(installer, TABLE, RECIPE, TRIGGERS)
     return catalog()
 
 
 def made_by_us(catalog, before):
-    """What is there now and was not before, but for what usersync leaves: its own schema and the log."""
+    """Objects that were added, except what rollback leaves: the schema and the log."""
     changed = {key: body for key, body in catalog().items() if before.get(key) != body}
     lost = before.keys() - catalog().keys()
     return {key for key in changed if "audit_logs" not in key[1]} | lost
 
 
-def test_a_recipe_that_copies_is_replaced_and_comes_back_exactly(installer, catalog, auth, plain):
+def test_a_copying_trigger_is_replaced_and_restored_exactly(installer, catalog, auth, plain):
     old = auth.sign_up_email("old@example.com", data={"full_name": "Old"})
     applied = schema_of(installer, adopt=True)
     assert [f"{each.kind} {each.subject}" for each in applied.changes if "handle" in each.subject][-1] == (
@@ -103,7 +103,7 @@ def people(installer):
     return set(installer.connection.execute("select id, email, full_name from public.users").fetchall())
 
 
-def test_without_adopt_nothing_is_replaced_and_it_is_said_what_would_be(installer, catalog, plain):
+def test_without_adopt_nothing_is_replaced_and_the_error_names_the_trigger(installer, catalog, plain):
     planned = installer.plan(SETTINGS)
     (error,) = planned.errors
     assert "usersync apply --adopt replaces it" in error.hint
@@ -119,7 +119,7 @@ def test_without_adopt_nothing_is_replaced_and_it_is_said_what_would_be(installe
 
 
 @pytest.mark.parametrize("name", ["on_auth_user_created", "mine"])
-def test_what_does_more_is_kept_and_goes_on(installer, catalog, auth, name):
+def test_a_trigger_that_does_more_stays_and_works(installer, catalog, auth, name):
     run_sql(installer, TABLE, MORE, TRIGGERS.replace("on_auth_user_created", name))
     before = catalog()
     notes = [each for each in schema_of(installer, adopt=True).findings if "handle_new_user" in each.message]
@@ -144,7 +144,7 @@ NOT_COPIES = {
 
 
 @pytest.mark.parametrize("how", NOT_COPIES)
-def test_what_the_mapping_does_not_cover_is_more_than_a_copy(installer, how):
+def test_an_unmapped_column_prevents_replacement(installer, how):
     run_sql(installer, TABLE, NOT_COPIES[how], TRIGGERS)
     planned = run(installation.plan(SETTINGS, adopt=True), installer.connection)
     assert not [each for each in planned.changes if "on_auth_user_created of" in each.subject]
@@ -153,7 +153,7 @@ def test_what_the_mapping_does_not_cover_is_more_than_a_copy(installer, how):
     ] or (how == "another table")
 
 
-def test_a_when_clause_of_its_own_is_more_than_a_copy(installer):
+def test_a_when_clause_prevents_replacement(installer):
     run_sql(installer, TABLE, RECIPE)
     run_sql(
         installer,
@@ -165,8 +165,8 @@ def test_a_when_clause_of_its_own_is_more_than_a_copy(installer):
     assert "who does not meet its condition may have no row today, and gets one from usersync" in said
 
 
-def test_a_disabled_trigger_stays_as_it_is(installer, catalog, superuser, auth):
-    """Only the owner of the table could bring it back as it was."""
+def test_a_disabled_trigger_stays_unchanged(installer, catalog, superuser, auth):
+    """Only the owner of the table could restore it."""
     run_sql(installer, TABLE, RECIPE, TRIGGERS)
     superuser.execute("alter table auth.users disable trigger on_auth_user_created")
     before = catalog()
@@ -212,8 +212,8 @@ def test_a_trigger_that_would_insert_the_row_again_stops_the_installation(instal
     assert catalog() == before
 
 
-def test_that_such_a_trigger_fails_is_so(installer, auth):
-    """What the finding above says, seen happening: the triggers come after the installation."""
+def test_such_a_trigger_really_fails_the_sign_up(installer, auth):
+    """The failure that the finding above announces. The triggers are created after the installation."""
     statement_level = RECIPE.replace("values (new", "select (new").replace(
         "now());", "now() from new_users as new;"
     )
@@ -238,7 +238,7 @@ def test_that_such_a_trigger_fails_is_so(installer, auth):
         auth.sign_up_email("bea@example.com")
 
 
-def test_what_somebody_did_meanwhile_is_left_alone(installer, catalog, auth, plain):
+def test_rollback_keeps_later_changes_of_the_application(installer, catalog, auth, plain):
     schema_of(installer, adopt=True)
     run_sql(
         installer,
@@ -277,7 +277,7 @@ RELIANT = """
 """
 
 
-def test_a_trigger_that_relies_on_a_search_path_is_given_one_and_loses_it_again(installer, catalog, auth):
+def test_a_function_gets_a_search_path_and_rollback_resets_it(installer, catalog, auth):
     run_sql(installer, TABLE, RELIANT)
     before = catalog()
     installer.apply(SETTINGS)
@@ -296,7 +296,7 @@ def test_a_trigger_that_relies_on_a_search_path_is_given_one_and_loses_it_again(
     assert catalog() == before
 
 
-def test_a_function_that_is_not_ours_to_alter_is_left_alone(installer, superuser):
+def test_a_function_of_another_role_is_not_altered(installer, superuser):
     run_sql(installer, TABLE, RELIANT)
     superuser.execute("alter function public.watch() owner to supabase_admin")
     assert run(installation.plan(SETTINGS, adopt=True), installer.connection).errors == ()
@@ -304,8 +304,8 @@ def test_a_function_that_is_not_ours_to_alter_is_left_alone(installer, superuser
     assert run(installation.plan(SETTINGS, adopt=True), installer.connection).changes == ()
 
 
-def test_nobody_who_signs_up_meanwhile_is_left_out(installer, database, plain):
-    """The recipe goes and ours comes in one transaction, so each sign-up meets the one or the other."""
+def test_sign_ups_during_adoption_all_get_a_row(installer, database, plain):
+    """One transaction replaces the trigger, so each sign-up fires either the old or the new one."""
     done = threading.Event()
     signed_up = []
 

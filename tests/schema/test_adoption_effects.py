@@ -29,7 +29,7 @@ def trigger(name, on, of, condition=""):
 
 @pytest.fixture
 def judged(installer):
-    """What usersync would not do in the place of each trigger; nothing where it would do all."""
+    """The effects of each trigger that usersync would not reproduce."""
 
     def judge(columns, *scripts, **settings):
         for script in scripts:
@@ -49,7 +49,7 @@ UPSERT = f"{INSERT} on conflict (id) do update set full_name = excluded.full_nam
 
 
 @pytest.mark.parametrize("owner", ["auth", "app"])
-def test_a_column_that_it_keeps_equal_has_to_be_mirrored(judged, owner):
+def test_a_column_that_the_trigger_keeps_equal_must_be_mirrored(judged, owner):
     """Input: AFTER INSERT OR UPDATE, on conflict do update set full_name = excluded.full_name."""
     adopted, stays = judged(
         {"full_name": {"from": "user_metadata.full_name", "owner": owner}},
@@ -62,7 +62,7 @@ def test_a_column_that_it_keeps_equal_has_to_be_mirrored(judged, owner):
         assert "keeps full_name equal to the auth server's, and the settings do not" in stays["make"]
 
 
-def test_an_insert_alone_follows_nothing(judged):
+def test_an_insert_trigger_alone_keeps_no_column_equal(judged):
     adopted, _ = judged(
         FULL_NAME,
         PROFILES.format("full_name text"),
@@ -91,7 +91,7 @@ def test_two_triggers_that_work_together_stay_together(judged):
 
 
 @pytest.mark.parametrize("does", ["do update set id = excluded.id", "do nothing"])
-def test_on_conflict_of_another_column_is_more_than_a_copy(judged, does):
+def test_on_conflict_of_another_column_prevents_replacement(judged, does):
     """Input: on conflict (email) do update set id = excluded.id takes over an invited row."""
     adopted, stays = judged(
         {"email": "email"},
@@ -124,7 +124,7 @@ def test_the_time_of_writing_is_an_effect(judged):
 @pytest.mark.parametrize(
     ("sets", "entry"), [("now()", {"expression": "now()"}), ("'active'", {"value": "active"})]
 )
-def test_what_an_update_of_the_user_writes_is_not_what_a_new_row_gets(judged, sets, entry):
+def test_a_value_written_by_updates_differs_from_the_initial_value(judged, sets, entry):
     """Input: last_login_at = now() at each sign-in, mapped as a value that only a new row gets."""
     adopted, _ = judged(
         {"last": entry},
@@ -194,7 +194,7 @@ def test_constants_and_expressions_are_compared(judged, how):
         ("update public.profiles set deleted_at = now() where id = old.id", "keep", False),
     ],
 )
-def test_what_becomes_of_a_deleted_user_has_to_be_what_the_settings_do(judged, statement, on_delete, is_copy):
+def test_the_effect_of_a_deletion_must_equal_on_delete(judged, statement, on_delete, is_copy):
     adopted, _ = judged(
         {"deleted_at": {"from": "deleted_at", "owner": "app"}},
         "create table public.profiles (id uuid primary key, deleted_at timestamptz)",
@@ -205,7 +205,7 @@ def test_what_becomes_of_a_deleted_user_has_to_be_what_the_settings_do(judged, s
     assert adopted == ({"gone"} if is_copy else set())
 
 
-def test_a_row_at_confirmation_collides_with_ours(judged):
+def test_a_row_inserted_at_confirmation_conflicts_with_ours(judged):
     """Input: AFTER UPDATE, when the address is confirmed: a plain INSERT, which would be a duplicate key."""
     _, stays = judged(
         FULL_NAME,

@@ -1,4 +1,4 @@
-"""[audit.columns] onto columns of types that the application has made."""
+"""[audit.columns] with columns of types that the application created."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_an_enum_takes_the_action(database, postgres):
 
 
 @pytest.mark.parametrize("given", [None, "text", "other.activity_type"])
-def test_the_fix_that_plan_prints_is_taken(postgres, given):
+def test_the_fix_that_plan_prints_works(postgres, given):
     postgres.execute(TABLE)
     columns = COLUMNS | {"action": {"column": "type", "type": given} if given else "type"}
     settings = logged({"audit": {"table": "public.activities", "columns": columns}})

@@ -1,4 +1,4 @@
-"""The audit log is created when somebody asks for it; one that exists stays in use."""
+"""The audit log is created on request only; an existing log stays in use."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WAYS = pytest.mark.parametrize("how", ["apply", "script"])
 
 
 @WAYS
-def test_nobody_has_asked(installer, how):
+def test_no_log_is_created_without_a_request(installer, how):
     install(installer, Settings(), how)
     assert not has_log(installer)
     assert installer.plan(Settings()).changes == ()
@@ -58,7 +58,7 @@ def test_nobody_has_asked(installer, how):
 
 
 @pytest.mark.newest_server
-def test_a_name_without_a_request_makes_no_log_and_that_is_said(installer):
+def test_a_log_name_without_enabled_creates_no_log_and_is_reported(installer):
     """Input: [audit] table = "public.events", without enabled."""
     named = parse_settings({"audit": {"table": "public.events"}})
     (finding,) = installer.plan(named).findings
@@ -88,7 +88,7 @@ def test_a_log_under_another_name_is_named(installer, table):
 
 
 @WAYS
-def test_somebody_asks_later(installer, how):
+def test_a_later_request_creates_the_log(installer, how):
     install(installer, Settings(), how)
     install(installer, logged(), how)
     assert record(installer)["stored"] == 1
@@ -142,7 +142,7 @@ def test_nothing_is_recorded_in_the_table_of_the_application(installer):
 
 
 @WAYS
-def test_a_table_of_the_name_is_a_conflict_for_who_asks(installer, how):
+def test_an_existing_table_of_the_name_is_a_conflict(installer, how):
     installer.connection.execute(APPLICATION.partition(";")[0])
     error = ConflictError if how == "apply" else psycopg.errors.DuplicateTable
     with pytest.raises(error) as caught:
@@ -156,7 +156,7 @@ def test_a_table_of_the_name_is_a_conflict_for_who_asks(installer, how):
     assert has_log(installer, "public.audit_events")
 
 
-def test_a_log_without_events_goes_with_rollback(installer, catalog):
+def test_rollback_drops_a_log_without_events(installer, catalog):
     before = catalog()
     installer.apply(logged())
     assert "drop table public.audit_logs" in [
@@ -167,11 +167,11 @@ def test_a_log_without_events_goes_with_rollback(installer, catalog):
     assert catalog() == before
 
 
-def test_a_log_of_which_a_dump_left_the_definition_is_reported(installer):
+def test_a_partly_restored_log_is_reported(installer):
     installer.apply(logged())
     record(installer)
     assert installer.plan(logged()).findings == ()
-    # What is left by restoring the schema public alone.
+    # The state after a restore of the schema public alone.
     installer.connection.execute("drop schema usersync cascade")
     (finding,) = [each for each in installer.plan(logged()).findings if each.code == "D027"]
     assert "pg_dump -n" in finding.message
@@ -197,7 +197,7 @@ def test_a_log_with_rejected_events_stays(installer):
     assert has_log(installer, "public.audit_rejects")
 
 
-def test_a_log_that_something_depends_on_stays(installer):
+def test_a_log_with_dependent_objects_stays(installer):
     installer.apply(logged())
     installer.connection.execute("create view public.recent as select * from public.audit_logs")
     installer.rollback(logged())
@@ -206,7 +206,7 @@ def test_a_log_that_something_depends_on_stays(installer):
 
 
 @pytest.mark.parametrize("settings", [Settings(), logged()], ids=["unasked", "asked"])
-def test_the_users_table_goes_without_a_word_of_an_unused_log(installer, catalog, settings):
+def test_the_users_table_is_dropped_with_an_unused_log(installer, catalog, settings):
     before = catalog()
     installer.apply(settings)
     installer.rollback(settings, drop_users_table=True)

@@ -17,7 +17,7 @@ def announced(installer):
     return found
 
 
-def test_rows_that_set_off_a_trigger_are_announced(installer, auth):
+def test_rows_that_fire_a_trigger_are_reported(installer, auth):
     """Input: an AFTER INSERT trigger on profiles that writes to an outbox, five users without a row."""
     installer.connection.execute(
         PROFILES + "create table public.outbox (mail text);"

@@ -79,16 +79,16 @@ def installed(installer, catalog):
 SCHEMA = GOLDEN / "schema.sql"
 
 
-def test_the_schema_is_the_one_on_record(installed):
+def test_the_schema_equals_the_golden_file(installed):
     compare(installed({}), SCHEMA)
 
 
-def test_other_settings_change_the_lines_on_record(installed):
+def test_other_settings_change_the_recorded_lines(installed):
     found = difference(SCHEMA.read_text("utf-8"), installed(ELSEWHERE), 0)
     compare(without_line_numbers(found), GOLDEN / "schema_elsewhere.diff")
 
 
-def test_a_database_on_record_is_one_that_nobody_else_gets_into(installer, catalog):
+def test_other_roles_have_no_access_to_the_recorded_schema(installer, catalog):
     installer.apply(logged())
     granted = {
         key: value

@@ -1,4 +1,4 @@
-"""plan, apply and rollback, as the role `postgres`, who is no superuser and does not own auth.users."""
+"""plan, apply and rollback, as the role `postgres`, which is not a superuser and does not own auth.users."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def triggers(connection) -> dict[str, tuple[str, int]]:
     return {name: (enabled, kind) for name, enabled, kind in rows.fetchall()}
 
 
-def test_a_plan_writes_nothing_and_says_what_apply_then_does(installer, catalog, settings):
+def test_plan_writes_nothing_and_lists_the_changes_of_apply(installer, catalog, settings):
     before = catalog()
     planned = installer.plan(settings)
     assert catalog() == before
@@ -48,7 +48,7 @@ def test_applying_again_changes_nothing(project):
     assert run(installation.apply(project.settings), project.owner).changes == ()
 
 
-def test_rollback_leaves_what_was_there_before(installer, catalog, settings):
+def test_rollback_restores_the_previous_state(installer, catalog, settings):
     if settings.users_table.schema != "public":
         installer.connection.execute('create schema "we""ird; schema"')
     before = catalog()
@@ -60,7 +60,7 @@ def test_rollback_leaves_what_was_there_before(installer, catalog, settings):
 
 
 @pytest.mark.newest_server
-def test_rollback_keeps_the_users_table_and_its_rows_unless_told_otherwise(project):
+def test_rollback_keeps_the_users_table_without_the_option(project):
     user = project.auth.sign_up_email("ada@example.com")
     taken_back = run(installation.rollback(project.settings), project.owner)
     assert taken_back.changes[-1].kind == "keep"
@@ -71,7 +71,7 @@ def test_rollback_keeps_the_users_table_and_its_rows_unless_told_otherwise(proje
 
 
 @pytest.mark.newest_server
-def test_a_users_table_that_usersync_did_not_make_is_not_its_to_drop(installer):
+def test_a_users_table_of_the_application_cannot_be_dropped(installer):
     installer.connection.execute("create table public.users (id uuid primary key, email text)")
     settings = logged({"columns": {"email": "email"}})
     installer.apply(settings)
@@ -83,7 +83,7 @@ def test_a_users_table_that_usersync_did_not_make_is_not_its_to_drop(installer):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("left", ["schema", "tables"])
-def test_what_is_half_installed_can_be_taken_back_and_completed(installer, catalog, left):
+def test_a_partial_installation_can_be_removed_or_completed(installer, catalog, left):
     before = catalog()
     bundle = render_bundle(logged())
     installer.connection.execute(bundle.bootstrap)
@@ -106,7 +106,7 @@ def test_twenty_installers_at_once_install_once(database, installer, settings):
 
     with ThreadPoolExecutor(20) as threads:
         changes = list(threads.map(install, range(20)))
-    # Tables and functions are one installer's, and so are the triggers, though it may be another's.
+    # One installer creates the tables and functions; one, perhaps another, the triggers.
     subjects = [change.subject for each in changes for change in each]
     assert len(subjects) == len(set(subjects))
     assert {f"trigger {name}" for name in TRIGGERS} <= set(subjects)
@@ -162,7 +162,7 @@ def test_a_newer_schema_is_refused(installer, catalog, newer):
 
 
 @pytest.mark.newest_server
-def test_an_older_release_is_followed_by_this_one(installer):
+def test_an_older_release_is_upgraded(installer):
     installer.apply(logged())
     installer.connection.execute(
         """update usersync.settings set settings = settings || '{"library_version": "0.0.9"}'"""
@@ -172,7 +172,7 @@ def test_an_older_release_is_followed_by_this_one(installer):
     assert installer.subjects(logged()) == []
 
 
-def test_a_function_that_somebody_edited_is_noticed_and_replaced(project):
+def test_an_edited_function_is_detected_and_replaced(project):
     project.owner.execute(
         "create or replace function usersync.handle_new_user() returns trigger language plpgsql as "
         "'begin return null; end'"
@@ -193,7 +193,7 @@ def test_a_function_that_somebody_edited_is_noticed_and_replaced(project):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("change", ["security invoker", "set search_path = public", "volatile"])
-def test_a_function_that_was_altered_and_not_rewritten_is_noticed_too(installer, change):
+def test_an_altered_function_is_detected_and_replaced(installer, change):
     installer.apply(logged())
     name = "usersync.user_exists(uuid)" if change == "volatile" else "public.ensure_user_exists(uuid)"
     installer.connection.execute(f"alter function {name} {change}")
@@ -215,7 +215,7 @@ DAMAGES = (
 )
 
 
-def test_a_trigger_that_is_gone_disabled_or_another_is_repaired(project, superuser_of):
+def test_a_missing_disabled_or_changed_trigger_is_repaired(project, superuser_of):
     for damage in DAMAGES:
         superuser_of(project).execute(damage)
         (change,) = run(installation.apply(project.settings), project.owner).changes
@@ -238,11 +238,11 @@ def superuser_of():
 
 
 @pytest.mark.newest_server
-def test_a_table_of_ours_that_is_gone_is_made_again(project):
+def test_a_dropped_table_of_usersync_is_created_again(project):
     project.owner.execute("drop table usersync.sync_failures")
     made, *later = run(installation.apply(project.settings), project.owner).changes
     assert (made.subject, made.reason) == ("migration 0001 core", "missing: usersync.sync_failures")
-    # What they have added to it since is added again.
+    # Columns that later migrations added are added again.
     assert "migration 0006 deletions" in [each.subject for each in later]
     assert all(each.subject.startswith("migration ") for each in later)
     assert {each.reason for each in later} == {"tables that it alters are missing"}
@@ -253,7 +253,7 @@ def test_a_table_of_ours_that_is_gone_is_made_again(project):
 
 
 @pytest.mark.newest_server
-def test_migrations_that_run_again_leave_the_kind_of_a_failure(project):
+def test_migrations_that_run_again_keep_the_kind_of_a_failure(project):
     project.owner.execute(
         "insert into usersync.sync_failures (user_id, kind, outcome, sqlstate, message) "
         "values (gen_random_uuid(), 'event', 'failed', '23503', 'made up')"
@@ -279,7 +279,7 @@ def test_migrations_that_run_again_leave_the_kind_of_a_failure(project):
         ("grant select on usersync.sync_failures to anon", "table usersync.sync_failures"),
     ],
 )
-def test_a_right_that_somebody_gave_away_is_noticed_and_taken_back(installer, grant, named):
+def test_a_granted_privilege_is_detected_and_revoked(installer, grant, named):
     installer.apply(logged())
     installer.connection.execute(grant)
     (change,) = installer.plan(logged()).changes
@@ -289,7 +289,7 @@ def test_a_right_that_somebody_gave_away_is_noticed_and_taken_back(installer, gr
 
 
 @pytest.mark.newest_server
-def test_changed_settings_replace_the_functions_that_they_are_in(installer):
+def test_changed_settings_replace_the_affected_functions(installer):
     installer.apply(logged())
     settings = replace(logged(), lock_timeout_ms=100)
     subjects = installer.subjects(settings)
@@ -301,7 +301,7 @@ def test_changed_settings_replace_the_functions_that_they_are_in(installer):
 
 
 @pytest.mark.newest_server
-def test_a_function_of_an_older_release_is_dropped_and_a_strangers_is_not(installer, superuser):
+def test_obsolete_functions_of_usersync_are_dropped_and_others_are_not(installer, superuser):
     installer.apply(logged())
     installer.connection.execute(
         "create function usersync.old() returns void language sql as ''; "
@@ -327,7 +327,7 @@ def test_a_function_of_an_older_release_is_dropped_and_a_strangers_is_not(instal
 
 
 @pytest.mark.newest_server
-def test_a_change_of_schema_is_refused_inside_a_transaction(database, catalog):
+def test_apply_is_refused_inside_a_transaction(database, catalog):
     before = catalog()
     with database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.newest_server
 
 
 def struck(plan: Steps, at: int, strike: Callable[[], None]) -> Steps:
-    """The plan, with something happening right before its statement of this number."""
+    """The operation, with an interruption before the statement of this number."""
     number, step = 0, next(plan)
     try:
         while True:
@@ -72,7 +72,7 @@ def interruption(database, superuser) -> Interruption:
 
 
 @pytest.mark.timeout(600)  # as many installations as one has statements
-def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interruption, installer, catalog):
+def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, installer, catalog):
     bare, steps, states = catalog(), 0, []
     installer.apply(logged())
     complete = catalog()
@@ -80,7 +80,7 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
     assert catalog() == bare
     while not interruption.survived(installation.apply(logged()), at=(steps := steps + 1)):
         state = catalog()
-        # Triggers of usersync's own tables lock nobody out.
+        # Triggers of usersync's own tables block no sign-in.
         made = [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
         assert state == bare or not [name for name in made if " on usersync." not in name]
         states.append(state == bare)
@@ -104,8 +104,8 @@ def test_apply_stopped_at_any_statement_leaves_nothing_or_is_completed(interrupt
 
 
 @pytest.mark.timeout(600)  # likewise
-def test_rollback_stopped_at_any_statement_can_be_repeated(interruption, installer, catalog):
-    """Each of the first dozen, which has all of dropping the triggers, then every sixth."""
+def test_an_interrupted_rollback_can_be_repeated(interruption, installer, catalog):
+    """The first twelve statements, which drop all triggers, then every sixth."""
     bare, steps = catalog(), 0
     while True:
         installer.apply(logged())
@@ -123,7 +123,7 @@ def test_rollback_stopped_at_any_statement_can_be_repeated(interruption, install
     assert catalog() == bare
 
 
-def test_an_error_in_the_middle_leaves_nothing(installer, catalog, superuser):
+def test_an_error_during_apply_leaves_nothing(installer, catalog, superuser):
     before = catalog()
     superuser.execute(
         "create function refuse() returns event_trigger language plpgsql as $$ begin "
@@ -138,7 +138,7 @@ def test_an_error_in_the_middle_leaves_nothing(installer, catalog, superuser):
 
 
 def waits(plan: Steps, notice: Callable[[], None]) -> Steps:
-    """The plan, not waiting where it would, but telling."""
+    """The operation, which reports waits instead of waiting."""
     step = next(plan)
     try:
         while True:
@@ -171,7 +171,7 @@ def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
     assert installer.subjects(logged()) == []
 
 
-def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database, installer, monkeypatch):
+def test_apply_gives_up_on_a_locked_table_with_an_explanation(database, installer, monkeypatch):
     monkeypatch.setattr(lock_retry, "_ATTEMPTS", 3)
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
@@ -184,8 +184,8 @@ def test_a_table_that_is_never_free_is_given_up_on_with_an_explanation(database,
     assert installer.subjects(logged()) == []
 
 
-def test_nobody_queues_behind_us_for_longer_than_the_lock_time_out(database, installer):
-    """A sign-in that comes while we wait for our lock waits for a tenth of a second, not for the other."""
+def test_sign_ins_queue_no_longer_than_the_lock_time_out(database, installer):
+    """A sign-in that queues behind our lock request waits for a tenth of a second, not for the blocker."""
     longest = []
     stop = threading.Event()
 
@@ -217,7 +217,7 @@ def test_nobody_queues_behind_us_for_longer_than_the_lock_time_out(database, ins
     assert len(longest) > 8
 
 
-def test_nothing_is_held_between_two_attempts(database, installer):
+def test_no_lock_is_held_between_two_attempts(database, installer):
     seen = []
     with database.connect("supabase_auth_admin") as other, database.connect("supabase_admin") as watcher:
         other.execute("begin; lock table auth.users in row exclusive mode")

@@ -31,7 +31,7 @@ OLD, NEW = 16, 18
 
 @pytest.fixture
 def root(servers):
-    """A directory that the account that runs the servers may reach."""
+    """A directory that the servers' account may access."""
     root = Path(tempfile.mkdtemp(prefix="upgrade", dir=servers._root))
     root.chmod(0o711)
     yield root
@@ -57,7 +57,7 @@ def fill(database):
 
 
 def assert_works(dsn, auth_dsn, user):
-    """Everything is as installed, nothing is lost, and what happens now is synced and recorded."""
+    """The installation is complete, nothing is lost, and new changes are synced and recorded."""
     with psycopg.connect(dsn, autocommit=True) as owner, GoTrue(auth_dsn) as auth:
         assert not run(installation.plan(logged()), owner).changes
         assert [table.state for table in run(tracked(logged()), owner)] == ["current"]
@@ -77,7 +77,7 @@ def assert_works(dsn, auth_dsn, user):
 
 
 def as_server(root, command, **env):
-    """Run a program of the server as the account that runs the server; it refuses to run as root."""
+    """Run a program of the server as the server's account, because it refuses to run as root."""
     owner = (root / "old" / "pgdata").stat()
     way = {}
     if os.geteuid() == 0:
@@ -113,7 +113,7 @@ def test_pg_upgrade(root):
         old_bin, passwords = old.bin_dir, database.passwords
         login = psycopg.conninfo.conninfo_to_dict(old.dsn())
         old.stop()
-        # A cluster of 18 has checksums, and both have to have them.
+        # A cluster of 18 has checksums, so both clusters need them.
         as_server(root, [old_bin / "pg_checksums", "--enable", "-D", root / "old" / "pgdata"])
     with EmbeddedPostgres(data_dir=root / "new", version=NEW) as new:
         new_bin, own = new.bin_dir, psycopg.conninfo.conninfo_to_dict(new.dsn())
@@ -146,7 +146,7 @@ def test_pg_upgrade(root):
 
 
 def test_a_dump_of_18_is_restored_into_17(servers):
-    """Tracked tables go on being recorded: no text of a function has what only 18 has."""
+    """Tracking continues: no function uses features of 18."""
     programs = servers.server(NEW).bin_dir
     if not (programs / "pg_dump").exists():
         skip_without("pg_dump", f"none in {programs}")
@@ -159,7 +159,7 @@ def test_a_dump_of_18_is_restored_into_17(servers):
             [programs / "pg_dump", *schemas, database.dsn("supabase_admin")],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        # What only 18 knows; what is there already, and the platform's.
+        # Settings of 18 only, existing objects, and objects of the platform.
         ahead = (
             "SET transaction_timeout",
             "CREATE SCHEMA public;",

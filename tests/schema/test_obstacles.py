@@ -1,4 +1,4 @@
-"""What stops plan and apply: each obstacle is named with its way out, and nothing is changed."""
+"""Obstacles of plan and apply: each is reported with a fix, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EMAIL = logged({"columns": {"email": "email"}})
 
 
 def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[str]:
-    """What plan says; apply says the first of it, and neither changes anything."""
+    """The errors of plan. apply raises the first one, and neither changes anything."""
     before = catalog()
     errors = installer.plan(settings).errors
     with pytest.raises(kind) as caught:
@@ -71,7 +71,7 @@ def test_the_fixes_for_a_hand_written_trigger_work(installer, catalog):
     installer.apply(EMAIL)
 
 
-def test_a_handle_new_user_in_public_without_our_triggers_names_is_nobodys_business(installer):
+def test_a_handle_new_user_under_other_trigger_names_is_no_obstacle(installer):
     installer.connection.execute(
         "create function public.handle_new_user() returns trigger language plpgsql as 'begin return new; end'"
     )
@@ -86,7 +86,7 @@ def test_a_handle_new_user_in_public_without_our_triggers_names_is_nobodys_busin
 
 
 @pytest.mark.parametrize("arguments", ["", "uuid", "text"])
-def test_a_function_of_our_name_is_a_conflict_whatever_it_takes(installer, catalog, arguments):
+def test_a_function_of_our_name_is_a_conflict_with_any_arguments(installer, catalog, arguments):
     installer.connection.execute(
         f"create function public.ensure_user_exists({arguments}) returns text language sql as $$ select '' $$"
     )
@@ -100,7 +100,7 @@ def test_a_schema_of_our_name_is_a_conflict(installer, catalog):
     assert message == "a schema usersync exists that usersync did not create"
 
 
-def test_a_source_table_that_is_not_there_is_said_to_be_missing(installer, catalog):
+def test_a_missing_source_table_is_reported(installer, catalog):
     settings = logged({"source_table": "auth.people"})
     assert obstacles(installer, catalog, settings) == ["there is no table auth.people"]
     assert "source_table" in installer.plan(settings).errors[0].hint
@@ -192,7 +192,7 @@ USERS = [
 
 
 @pytest.mark.parametrize(("made", "messages"), USERS, ids=lambda value: str(value)[:60])
-def test_a_users_table_that_cannot_be_used_is_explained(installer, catalog, made, messages):
+def test_an_unsupported_users_table_is_explained(installer, catalog, made, messages):
     installer.connection.execute(made)
     assert obstacles(installer, catalog) == messages
     assert all(error.hint for error in installer.plan(EMAIL).errors)
@@ -214,7 +214,7 @@ PARTITIONED = (
         "create domain address as text; create table public.users (id uuid primary key, email address)",
     ],
 )
-def test_a_users_table_that_can_be_used_is_adopted_as_it_is(installer, catalog, database, made):
+def test_a_supported_users_table_is_used_unchanged(installer, catalog, database, made):
     installer.connection.execute(made)
     old = "insert into public.users (id, email) values (gen_random_uuid(), 'old@example.com')"
     installer.connection.execute(old)
@@ -231,7 +231,7 @@ def test_a_users_table_that_can_be_used_is_adopted_as_it_is(installer, catalog, 
 
 
 @pytest.mark.parametrize("on_delete", ["delete", "anonymize"])
-def test_a_rule_that_rewrites_deletions_is_noted(installer, on_delete):
+def test_a_rule_that_rewrites_deletions_is_a_warning(installer, on_delete):
     installer.connection.execute(
         "create table public.users (id uuid primary key, email text, deleted_at timestamptz);"
         "create rule softly as on delete to public.users do instead "
@@ -248,7 +248,7 @@ def test_a_rule_that_rewrites_deletions_is_noted(installer, on_delete):
         assert "DO INSTEAD UPDATE public.users SET deleted_at = now()" in each.hint
 
 
-def test_a_column_that_would_refuse_every_user_stops_an_installation(installer):
+def test_a_column_that_prevents_every_row_stops_an_installation(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key, email text, tenant text not null)"
     )
@@ -259,7 +259,7 @@ def test_a_column_that_would_refuse_every_user_stops_an_installation(installer):
     assert not installer.connection.execute("select from pg_namespace where nspname = 'usersync'").rowcount
 
 
-def test_a_column_that_would_refuse_every_user_stops_no_upgrade(installer):
+def test_a_column_that_prevents_every_row_stops_no_upgrade(installer):
     installer.connection.execute("create table public.users (id uuid primary key, email text)")
     installer.apply(EMAIL)
     installer.connection.execute("alter table public.users add tenant text not null")
@@ -267,7 +267,7 @@ def test_a_column_that_would_refuse_every_user_stops_no_upgrade(installer):
     assert note.level == "problem"
 
 
-def test_a_column_that_a_trigger_on_auth_users_fills_is_no_problem(installer, auth):
+def test_a_column_that_a_trigger_on_auth_users_fills_is_a_warning(installer, auth):
     """Input: a trigger that stays computes the value of a NOT NULL column, and creates every row."""
     installer.connection.execute("""
         create table public.users (id uuid primary key, email text, slug text not null);
@@ -286,7 +286,7 @@ def test_a_column_that_a_trigger_on_auth_users_fills_is_no_problem(installer, au
     assert installer.connection.execute("select * from usersync.sync_failures").fetchall() == []
 
 
-def test_a_foreign_key_that_takes_the_row_along_is_noted(installer):
+def test_a_cascading_foreign_key_is_reported(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key references auth.users on delete cascade, email text)"
     )
@@ -297,7 +297,7 @@ def test_a_foreign_key_that_takes_the_row_along_is_noted(installer):
 
 @dataclass(frozen=True)
 class Limited:
-    """A role that may do all that is needed to install, and nothing else."""
+    """A role with the privileges that installing needs, and no others."""
 
     name: str
     dsn: str
@@ -308,7 +308,7 @@ class Limited:
 
 @pytest.fixture
 def limited(superuser, database):
-    # Roles are the whole server's: another worker runs the same test beside this one.
+    # Roles belong to the whole server, and another worker may run the same test.
     login = f"Limited {database.name}"
     name = f'"{login}"'
     superuser.execute(f"create role {name} login password 'x' bypassrls")
@@ -360,7 +360,7 @@ def test_each_missing_privilege_is_named(limited, database, superuser, catalog, 
     assert catalog() == before
 
 
-def test_a_schema_that_the_role_cannot_look_into_is_named(limited, superuser):
+def test_a_schema_without_usage_is_named(limited, superuser):
     superuser.execute(f"revoke usage on schema auth from {limited.name}")
     with limited.connect() as connection:
         for attempt in (installation.plan, installation.apply):
@@ -369,7 +369,7 @@ def test_a_schema_that_the_role_cannot_look_into_is_named(limited, superuser):
             assert "USAGE" in caught.value.hint
 
 
-def test_what_a_first_run_would_overwrite_is_counted_where_types_have_to_be_tried(installer, auth):
+def test_values_that_the_first_run_overwrites_are_counted_for_typed_columns(installer, auth):
     user = auth.sign_up_email(data={"age": 36})
     odd = auth.sign_up_email(data={"age": "old"})
     installer.connection.execute("create table public.users (id uuid primary key, age integer)")

@@ -1,4 +1,4 @@
-"""Upgrades: what a released form of usersync left in a database comes along, by apply and by the script.
+"""Upgrades: apply and the script upgrade a database of an earlier release.
 
 ``released/VERSION.sql`` is what ``usersync sql`` of that release printed with its default settings.
 """
@@ -30,7 +30,7 @@ CURRENT = [
 
 @pytest.fixture(params=RELEASED, ids=[path.stem for path in RELEASED])
 def released(request, installer):
-    """The text of the release's script, which was run."""
+    """Run the release's script, and return its text."""
     text = request.param.read_text(encoding="utf-8")
     installer.connection.execute(text)
     return text
@@ -57,7 +57,7 @@ def test_an_installation_is_upgraded(installer, auth, released, how):
 
 
 def rename_as_it_did(installer, released):
-    """0.1.0 let a trigger that had one of its names, and did more, run on under another one."""
+    """0.1.0 renamed a trigger that had one of its names and that it could not replace."""
     installer.connection.execute("select usersync.remove_trigger('on_auth_user_created')")
     installer.connection.execute("""
         create table public.teams (owner uuid);
@@ -84,7 +84,7 @@ def rename_as_it_did(installer, released):
 DEFINITION = "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_auth_user_created'"
 
 
-def test_a_trigger_that_was_renamed_gets_its_name_back(installer, auth, released):
+def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
     theirs = rename_as_it_did(installer, released)
     auth.sign_up_email("before@example.com")
     installer.apply(logged())

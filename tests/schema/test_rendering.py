@@ -1,4 +1,4 @@
-"""SQL files and what they are filled with."""
+"""Rendering of SQL files and their placeholders."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ FILES = sorted(
 )
 
 
-def test_a_placeholder_that_nobody_fills_is_an_error():
+def test_a_placeholder_without_a_value_is_an_error():
     for text in ('"@no_such_name"', "'@no_such_value'"):
         with pytest.raises(UnknownPlaceholderError, match=text):
             Renderer(Settings()).render(f"select {text}")
 
 
-def test_a_filling_that_no_file_asks_for_is_an_error():
+def test_a_value_without_a_placeholder_is_an_error():
     renderer = Renderer(Settings())
     renderer.render("select '@key'")
     with pytest.raises(UnusedPlaceholderError, match='"@users_table"'):
         renderer.check_all_used()
 
 
-def test_every_file_is_rendered_and_nothing_is_left_to_fill():
+def test_every_file_is_rendered_without_leftover_placeholders():
     bundle = render_bundle(Settings())
     everything = repr(bundle)
     assert not re.search(r"""["']@[a-z_]+["']""", everything)
@@ -52,7 +52,7 @@ def test_every_file_is_rendered_and_nothing_is_left_to_fill():
         assert '"@' not in Renderer(Settings()).render(read_sql(path)), path
 
 
-def test_what_is_filled_in_is_not_filled_again():
+def test_inserted_values_are_not_rendered_again():
     settings = parse_settings({"users_table": "\"'@key'\".\"'@settings'\"", "columns": {'"@key"': "email"}})
     assert json.dumps("'@settings'")[1:-1] in render_bundle(settings).create_users_table
 
@@ -90,7 +90,7 @@ def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
                 f"create or replace function usersync.block() returns void language plpgsql as $b${block}$b$"
             )
         if path.startswith("functions/"):
-            # The one literal that the server looks at before the function is called.
+            # The only literal that the server parses before the function is called.
             superuser.execute(re.sub(r"set lock_timeout = '@\w+'\n", "", text))
 
 
@@ -99,12 +99,12 @@ def _parsed(body: str) -> str:
 
 
 @pytest.mark.newest_server
-def test_a_file_that_is_no_sql_would_be_noticed(superuser):
+def test_an_invalid_sql_file_is_detected(superuser):
     with pytest.raises(psycopg.errors.SyntaxError):
         superuser.execute(_parsed("selec '@key';"))
 
 
-#: Each with its reason.
+#: Each exception with its reason.
 EXCEPTIONS = {
     "adding-field-with-default": "usersync.settings has one row, so that writing it anew takes no time",
     "prefer-bigint-over-int": "numbers of migrations, parts, attempts and rows of a page stay small",

@@ -1,4 +1,4 @@
-"""The offline script: the same result as apply, by any road, as often as one likes."""
+"""The offline script: the same result as apply, with any client, also if repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from logged import logged
 from usersync.sql.script import install_script
 
 
-def test_the_script_makes_what_apply_makes(installer, catalog, settings):
+def test_the_script_creates_the_same_schema_as_apply(installer, catalog, settings):
     installer.apply(settings)
     online = catalog()
     installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
@@ -29,7 +29,7 @@ def test_the_script_makes_what_apply_makes(installer, catalog, settings):
 
 
 def statements(script: str) -> list[str]:
-    """What psql would send one by one: split at semicolons outside quotes, dollar quotes and comments."""
+    """The statements that psql would send: split at semicolons outside quotes, dollar quotes and comments."""
     found, start = [], 0
     tokens = r"\$usersync\$.*?\$usersync\$|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|;"
     for token in re.finditer(tokens, script, re.DOTALL):
@@ -50,14 +50,14 @@ def test_the_script_can_be_run_statement_by_statement(installer, catalog, settin
 
 
 @pytest.mark.newest_server
-def test_the_script_can_be_run_in_somebody_elses_transaction(installer, settings):
+def test_the_script_can_run_in_an_open_transaction(installer, settings):
     with installer.connection.transaction():
         installer.connection.execute(install_script(settings, transaction=False))
     assert installer.plan(settings).changes == ()
 
 
 @pytest.mark.parametrize("encoding", ["UTF8", "LATIN1"])
-def test_psql_takes_the_script(installer, server, settings, tmp_path, encoding):
+def test_psql_runs_the_script(installer, server, settings, tmp_path, encoding):
     psql = server.bin_dir / "psql"
     if not psql.exists():
         skip_without("psql", f"none in {server.bin_dir}")
@@ -83,7 +83,7 @@ def test_psql_takes_the_script(installer, server, settings, tmp_path, encoding):
         ),
     ],
 )
-def test_the_script_stops_at_what_is_somebody_elses(installer, catalog, obstacle, says):
+def test_the_script_stops_at_conflicting_objects(installer, catalog, obstacle, says):
     installer.connection.execute(obstacle)
     before = catalog()
     with pytest.raises(psycopg.errors.RaiseException, match=re.escape(says)) as caught:

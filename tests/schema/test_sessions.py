@@ -1,4 +1,4 @@
-"""What a session's settings make of times, names and numbers changes nothing that usersync does."""
+"""usersync does not depend on a session's settings for times, names and numbers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_installing_reading_and_pruning(other_defaults):
         assert client.failures() == []
 
 
-def test_a_tracked_change_says_the_same_whoever_writes(database):
+def test_a_tracked_change_does_not_depend_on_the_session(database):
     install(database, logged())
     with database.connect() as owner:
         owner.execute(MEASURES)

@@ -1,4 +1,4 @@
-"""usersync's triggers beside an application's: whatever its next migration creates again, sign-ups go on."""
+"""Sign-ups succeed after any migration of the application that creates triggers again."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def profiles(installer):
 
 
 def sign_ups(auth):
-    """Six kinds of sign-up; each one that the auth server refuses raises."""
+    """Six kinds of sign-up. Raises if one is refused."""
     return {
         auth.sign_up_email(data={"full_name": "Ada"}),
         auth.sign_up_phone(),
@@ -94,7 +94,7 @@ def test_a_second_trigger_that_needs_the_row_works_as_before(installer, auth, ta
 
 
 def test_an_adopted_trigger_is_replaced_under_its_own_name(installer, catalog, auth):
-    """So whatever fires after it, fires after usersync's."""
+    """So a trigger that fires after it also fires after usersync's."""
     run_sql(
         installer,
         PROFILES,
@@ -123,7 +123,7 @@ def faults(installer, settings=SETTINGS):
     return [finding.message for check in checks for finding in check.findings]
 
 
-#: What an application's next migration may do to a trigger that was adopted or stayed.
+#: Changes that a migration may make to a trigger that was adopted or stayed.
 LATER = {
     "create or replace": [trigger()],
     "the function, too": [function(INSERT), trigger()],
@@ -153,7 +153,7 @@ def test_an_adopted_trigger_that_is_created_again(installer, auth, catalog, migr
 def test_an_adopted_trigger_that_was_dropped_and_created_again(installer, auth, superuser):
     run_sql(installer, PROFILES, function(INSERT), trigger())
     apply(installer, adopt=True)
-    # On the platform postgres may drop triggers of this table.
+    # On Supabase, postgres may drop triggers of this table.
     superuser.execute("drop trigger if exists on_auth_user_created on auth.users")
     run_sql(installer, trigger(how="create"))
     assert sign_ups(auth) == set(profiles(installer))
@@ -197,7 +197,7 @@ STAYS = f"{INSERT}; insert into public.credits values (new.id)"
 def test_a_trigger_that_stays_keeps_its_name_and_its_place(  # noqa: PLR0917 - fixtures
     installer, catalog, auth, name, usersyncs, again
 ):
-    """Whatever is created again, it runs once for each sign-up, and first."""
+    """Also if triggers are created again, it runs once for each sign-up, and first."""
     run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
     run_sql(installer, function(STAYS), trigger(name))
     before = catalog()

@@ -1,4 +1,4 @@
-"""What a restore grants on the users table that usersync created, where row-level security does not help."""
+"""Grants that a restore adds to the users table of usersync. Row-level security does not restrict them."""
 
 from __future__ import annotations
 

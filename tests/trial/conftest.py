@@ -1,4 +1,4 @@
-"""A project whose sign-ups are tried."""
+"""A project for trials."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tried(postgres) -> Callable[..., Trial]:
 
 @pytest.fixture
 def install(postgres) -> Callable[..., tuple[Change, ...]]:
-    """Create tables and functions, and return the changes that are left: the triggers."""
+    """Create tables and functions, and return the remaining changes: the triggers."""
 
     class StopError(Exception):
         pass

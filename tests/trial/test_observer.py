@@ -1,4 +1,4 @@
-"""What the trial sees of the flows of the auth server, and that it leaves nothing behind."""
+"""The observations of a trial, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_trigger_that_copies(tried):
     assert (kept.kind, kept.values["full_name"]) == ("kept", "<user_metadata.full_name before>")
 
 
-def test_rows_beyond_the_first_table(tried):
+def test_rows_of_dependent_tables(tried):
     trial = tried((SCHEMAS / "marketplace.sql").read_text())
     seen = trial[SIGN_UP]
     assert set(seen.written) == {"public.users", "public.wallets"}
@@ -72,7 +72,7 @@ def test_rows_beyond_the_first_table(tried):
     assert (followed.before["email"], followed.values["email"]) == ("<email before>", "<email>")
 
 
-def test_a_row_that_no_key_of_the_user_leads_to(tried):
+def test_a_row_without_a_key_of_the_user(tried):
     """The table's key is random, and its name and address are the user's."""
     sql = (
         "create table public.teams (id uuid primary key default gen_random_uuid(), name text, email text,"
@@ -91,7 +91,7 @@ def test_a_row_that_no_key_of_the_user_leads_to(tried):
     assert trial["hard deletion"].written == {}
 
 
-def test_a_row_made_once_the_address_is_confirmed(tried):
+def test_a_row_created_at_the_confirmation(tried):
     sql = "create table public.people (id uuid primary key, email text);" + trigger(
         "if old.email_confirmed_at is null and new.email_confirmed_at is not null then "
         "insert into public.people values (new.id, new.email); end if;",
@@ -126,7 +126,7 @@ def test_constants_and_computed_values(tried):
     assert {name for name, value in row.items() if is_constant(value)} == {"role", "bio", "tenant"}
 
 
-def test_rows_that_other_tables_keys_lead_to(tried):
+def test_rows_found_through_other_tables(tried):
     """From the user to the account, from the account to its settings, from there to a log without keys."""
     sql = (
         "create table public.accounts (number bigint generated always as identity primary key,"
@@ -151,7 +151,7 @@ def test_rows_that_other_tables_keys_lead_to(tried):
     }
 
 
-def test_a_large_table_is_reached_by_an_index_and_not_searched(tried):
+def test_a_large_table_is_read_by_an_index_only(tried):
     sql = (
         "create table public.people (id uuid primary key, email text, filler text);"
         "create table public.notes (about uuid, filler text);"
@@ -188,7 +188,7 @@ def test_metadata_that_a_trigger_requires_or_cannot_read(tried):
     assert trial["sign-up by wallet (Web3)"].fault.column == "handle"
 
 
-def test_metadata_that_have_to_be_a_number(tried):
+def test_metadata_that_must_be_a_number(tried):
     sql = "create table public.people (id uuid primary key, age integer);" + trigger(
         "insert into public.people values (new.id, (new.raw_user_meta_data ->> 'age')::integer);"
     )
@@ -197,7 +197,7 @@ def test_metadata_that_have_to_be_a_number(tried):
     assert trial.metadata_keys[SIGN_UP] == ("full_name", "name")
 
 
-def test_a_trial_in_which_every_sign_up_fails_has_observed_nothing(tried):
+def test_a_trial_without_an_accepted_sign_up_shows_nothing(tried):
     trial = tried(trigger("raise exception 'no invitation';"))
     assert trial.observed_nothing
     assert {each.state for each in trial.of_kind("sign-up")} <= {"refused", "not tried"}
@@ -215,7 +215,7 @@ def test_a_trigger_left_over_from_a_table_that_was_dropped(tried):
     assert [each.fault.sqlstate for each in trial.refused] == ["42P01"]
 
 
-def test_an_auth_server_from_before_anonymous_users_existed(tried, superuser):
+def test_an_older_auth_server_without_anonymous_users(tried, superuser):
     superuser.execute(
         "alter table auth.users drop column is_anonymous, drop column is_sso_user cascade;"
         "drop table auth.one_time_tokens, auth.mfa_factors"
@@ -226,7 +226,7 @@ def test_an_auth_server_from_before_anonymous_users_existed(tried, superuser):
     assert trial["soft deletion"].state == "accepted"
 
 
-def test_a_flow_that_takes_too_long_is_not_tried_and_ends_nothing(tried):
+def test_a_slow_flow_is_not_tried_and_the_trial_goes_on(tried):
     sql = trigger("if new.is_anonymous then perform pg_sleep(30); end if;")
     trial = tried(sql, "anonymous sign-up", SIGN_UP)
     assert (trial["anonymous sign-up"].state, trial[SIGN_UP].state) == ("not tried", "accepted")
@@ -242,7 +242,7 @@ def test_a_table_that_another_session_has_locked(tried, superuser):
         superuser.execute("lock table public.people")
         trial = tried("select", SIGN_UP)
     assert trial[SIGN_UP].state == "not tried"
-    assert "another session was in the way" in trial[SIGN_UP].reason
+    assert "another session blocked it" in trial[SIGN_UP].reason
 
 
 def test_it_leaves_no_row_no_setting_and_no_lock(tried, postgres, superuser):
@@ -270,7 +270,7 @@ def test_as_the_auth_servers_role(tried, superuser):
     assert (trial.tried_as, trial.was_assumed) == ("supabase_auth_admin", True)
 
 
-def test_users_who_are_there_are_not_touched(tried, database, superuser):
+def test_existing_users_are_not_changed(tried, database, superuser):
     with GoTrue(database.dsn("supabase_auth_admin")) as auth:
         user_id = auth.sign_up_email("ada@example.com")
     before = superuser.execute("select xmin, * from auth.users where id = %s", [user_id]).fetchone()

@@ -1,4 +1,4 @@
-"""What a rollback does not undo is not done unasked, and only the flows that would do it are left out."""
+"""Flows with effects that a rollback does not undo are tried only on request; other flows are tried."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_calls_through_pg_net_are_rows_and_are_tried(tried):
     assert seen.written["net.http_request_queue"].inserted == 1
 
 
-def test_numbers_that_are_data_are_not_used_up_unasked(tried, postgres):
-    """Each member has a number, which nobody may miss; keys are numbers that anybody may."""
+def test_sequence_numbers_that_are_data_are_used_only_on_request(tried, postgres):
+    """Member numbers must have no gaps; keys may have gaps."""
     sql = (
         "create table public.users (id uuid primary key, member_no bigserial);"
         "create table public.noted (id bigserial primary key, about uuid);"
@@ -96,7 +96,7 @@ def test_a_sequence_that_a_function_draws_from(tried):
     assert trial[SIGN_UP].state == "not tried"
 
 
-def test_a_machine_that_is_too_busy_to_prepare_ends_nothing(tried, monkeypatch):
+def test_a_time_out_before_the_first_flow_raises_nothing(tried, monkeypatch):
     """A time-out before the first flow: nothing was tried, and nothing is raised."""
     slow = "set local statement_timeout = '1ms'; select pg_sleep(1)"
     monkeypatch.setattr(observer, "_SHORT", slow)

@@ -1,9 +1,9 @@
-"""Triggers as people write them."""
+"""Hand-written triggers."""
 
 from __future__ import annotations
 
 
-def trigger(body: str, *, name: str = "recipe", when: str = "after insert") -> str:
+def trigger(body: str, *, name: str = "handwritten", when: str = "after insert") -> str:
     """A row trigger on auth.users, and its function."""
     return f"""
         create function public.{name}() returns trigger language plpgsql security definer

@@ -56,7 +56,8 @@ def _by_key(chosen: Choice, about: Mapping[str, Any]) -> tuple[str, str] | None:
     if key.on_delete == "c":
         return "delete", (
             f"As today: the foreign key {key.reference} deletes the row with the user. To keep the row "
-            f"without personal data instead, drop the foreign key ({drop}) and set anonymize.{_blocked(about)}"
+            f"without personal data instead, drop the foreign key ({drop}) and set anonymize."
+            f"{_blocked(about)}"
         )
     if key.on_delete in _BLOCKING:
         return "anonymize", (

@@ -1,4 +1,4 @@
-"""``usersync doctor --canary``: flows tried where usersync is installed, and the users' rows looked at."""
+"""``usersync doctor --canary``: try the flows with the installed usersync, and check the users' rows."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _INSTALLED = "select to_regclass('usersync.sync_failures') is not null as installed"
 
-# Within the transaction of a flow, usersync's triggers do nothing, and those that it has replaced are back.
-# Where none was replaced, their table is not locked.
+# In the transaction of a flow, disables usersync's triggers and restores the replaced triggers. If no trigger
+# was replaced, the table is not locked.
 _WITHOUT = (
     *(
         f"create or replace function usersync.{name}() returns trigger language plpgsql "
@@ -49,11 +49,11 @@ _WITHOUT = (
 
 
 def run_canary(connection: psycopg.Connection[Any], settings: Settings, *, call_out: bool = False) -> Trial:
-    """Try every flow, and look at the row of each user. Blocks; rolls everything back.
+    """Try every flow, and check the row of each user. Blocks; rolls everything back.
 
-    A flow that is refused is tried again with usersync's triggers doing nothing: is it refused without them,
-    too? The connection must be in autocommit mode and in no transaction. Raises ``UsersyncError``
-    only where the connection is lost.
+    A refused flow is tried again without usersync's triggers, to find out whether they cause it. The
+    connection must be in autocommit mode and in no transaction. Raises ``UsersyncError`` only if the
+    connection is lost.
     """
     if not run(query_row(_INSTALLED), connection)["installed"]:
         why = "usersync is not installed in this database"
@@ -81,13 +81,13 @@ def _fails(without: Trial, flow: str) -> bool | None:
 
 
 def row_outcome(settings: Settings, user_id: UUID) -> Steps[RowOutcome]:
-    """What a request that was accepted has left of its user in the users table and among the failures."""
-    noted = yield from query(
-        _NOTED.format(source=settings.source_table.quoted.replace("%", "%%")), id=user_id
+    """The state of the user's row after an accepted request, and the sync failure."""
+    failures = yield from query(
+        _FAILURE.format(source=settings.source_table.quoted.replace("%", "%%")), id=user_id
     )
-    failure = noted[0] if noted else None
-    # Of a user who was deleted the failures may tell what was: it counts if the row is not as it should be.
-    if failure is not None and failure["exists"] and _is_asked_for(settings, failure):
+    failure = failures[0] if failures else None
+    # A deleted user may still have a sync failure. It counts only if the row is out of sync.
+    if failure is not None and failure["exists"] and _is_intended(settings, failure):
         return RowOutcome("ok")
     if failure is not None and failure["exists"]:
         return RowOutcome(failure["outcome"], (yield from fault_of_failure(failure)))
@@ -104,8 +104,8 @@ def row_outcome(settings: Settings, user_id: UUID) -> Steps[RowOutcome]:
     return RowOutcome("failed" if missing else "differs", fault)
 
 
-def _is_asked_for(settings: Settings, failure: Row) -> bool:
-    """Whether the settings themselves leave the column empty: another user has the value."""
+def _is_intended(settings: Settings, failure: Row) -> bool:
+    """Whether the settings ask for an empty column, because another user has the value."""
     empties = {column.name for column in settings.columns if column.on_conflict == "null"}
     is_duplicate = failure["outcome"] == "degraded" and failure["sqlstate"] == UNIQUE_VIOLATION
     return is_duplicate and failure["column_name"] in empties
@@ -113,7 +113,7 @@ def _is_asked_for(settings: Settings, failure: Row) -> bool:
 
 UNIQUE_VIOLATION = "23505"
 
-_NOTED = """
+_FAILURE = """
     select failure.*, exists (select from {source} as source where source.id = failure.user_id) as exists
     from usersync.sync_failures as failure
     where failure.user_id = %(id)s

@@ -1,4 +1,4 @@
-"""Two trials compared, before and after: what got worse, and what is different."""
+"""The comparison of two trials, before and after usersync's triggers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: tried again.
 Effect = Literal["refused", "different", "accepted", "admitted", "untried"]
 
-#: What is said of a user who gets no row any more.
+#: The message about a user who no longer gets a row.
 NO_ROW = "the user has a row today, and none with usersync"
 
 #: The SQLSTATEs of rules that may decide who can sign up: foreign keys, CHECK constraints, RAISE.
@@ -27,10 +27,10 @@ _RULES = frozenset({"23503", "23514", "P0001"})
 
 @dataclass(frozen=True)
 class Difference:
-    """What is different afterwards, and in which flows."""
+    """A difference between two trials, and its flows."""
 
     effect: Effect
-    #: The table or the column that it is about; ``auth.users`` for an outcome.
+    #: The table or the column; ``auth.users`` for accepted or refused.
     subject: str
     message: str
     flows: tuple[str, ...] = ()
@@ -42,9 +42,9 @@ class Difference:
 
 
 def compare(before: Trial, after: Trial, users_table: str) -> tuple[Difference, ...]:
-    """What is different, flow by flow; the same difference of several flows once.
+    """The differences; the same difference of several flows once.
 
-    A row of the users table that no flow made before is what usersync is installed for, and no difference.
+    If no flow created rows of the users table before, its new rows are no difference.
     """
     flows: dict[Difference, list[str]] = defaultdict(list)
     fills = any(_makes_row(each, users_table) for each in before.accepted)
@@ -70,7 +70,7 @@ def _of_flow(before: Observation, after: Observation, new_table: str | None) -> 
     if after.state == "refused":
         yield Difference("refused", "auth.users", f"accepted today, refused with usersync: {after.fault}")
     elif after.state == "not tried" and after.blocked_by is not None:
-        return  # said of the flow that fails
+        return  # the failed flow has the difference
     elif after.state == "not tried":
         yield Difference("untried", "auth.users", f"accepted today, not tried with usersync: {after.reason}")
     else:
@@ -125,15 +125,15 @@ def _removed(table: TableSeen | None) -> int:
 
 
 def _pairs(rows: Sequence[RowSeen], others: Sequence[RowSeen]) -> Iterator[tuple[RowSeen, RowSeen]]:
-    """Each row with the one that is most like it."""
+    """Each row with the most similar row."""
     left = list(others)
     for row in rows:
-        best = max(left, key=lambda other: _likeness(row, other))
+        best = max(left, key=lambda other: _similarity(row, other))
         left.remove(best)
         yield row, best
 
 
-def _likeness(row: RowSeen, other: RowSeen) -> int:
+def _similarity(row: RowSeen, other: RowSeen) -> int:
     return sum(_same(value, other.values.get(name)) for name, value in row.values.items())
 
 
@@ -146,7 +146,7 @@ def _same(value: Any, then: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as people read it: what stands for a value of the user's in words."""
+    """A value for people: placeholders in words."""
     if value is None:
         return "null"
     if not isinstance(value, str) or is_constant(value):

@@ -1,4 +1,4 @@
-"""Where the flows are tried, by whom, and what keeps them from being tried. Changes nothing."""
+"""The environment of a trial: its role, the auth server's tables, and obstacles. Changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from usersync.schema.network_calls import NetworkCall, SequenceUse
     from usersync.transports.steps import Row, Steps
 
-#: What a database must have for the requests to be those that its auth server sends.
+#: The table that the auth server's requests require.
 AUTH_SERVERS_TABLE = '"auth"."users"'
 
 _ENVIRONMENT = """
@@ -51,13 +51,13 @@ _ENVIRONMENT = """
 """
 
 _NEEDED = ("users", "identities", "sessions", "refresh_tokens")
-#: Tables of the auth server's whose triggers run in a flow.
+#: The auth server's tables whose triggers run in a flow.
 TRIED_TABLES = (*_NEEDED, "one_time_tokens", "mfa_factors")
 
 
 @dataclass(frozen=True)
 class TrialEnvironment:
-    """Where the requests are made, and by whom."""
+    """The roles, tables and constraints that a trial depends on."""
 
     role: str = ""
     auth_role: str = ""
@@ -65,9 +65,9 @@ class TrialEnvironment:
     search_path: str = ""
     #: The columns of each of the auth server's tables.
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: The constraints that wait for COMMIT, quoted.
+    #: The deferred constraints, quoted.
     deferred: tuple[str, ...] = ()
-    #: What a rollback does not undo: calls to another server, and numbers of sequences that are data.
+    #: Effects that a rollback does not undo: calls to another server, and used sequence numbers.
     lasting: tuple[NetworkCall | SequenceUse, ...] = ()
     obstacle: Finding | None = None
 
@@ -77,11 +77,11 @@ class TrialEnvironment:
 
 
 def prepare(settings: Settings) -> Steps[TrialEnvironment]:
-    """Look whether the requests can be made here, and as whom."""
+    """Inspect whether the requests can be made, and by which role."""
     if settings.source_table.quoted != AUTH_SERVERS_TABLE:
-        there = f"the auth server has a database of its own, and users come here from {settings.source_table}"
+        there = f"the auth server uses another database, and users are copied from {settings.source_table}"
         return TrialEnvironment(
-            obstacle=_cannot(there, "-- Watch what arrives with: usersync doctor --only D017")
+            obstacle=_cannot(there, "-- Check the copied users: usersync doctor --only D017")
         )
     rows = yield from query(_ENVIRONMENT, source_table=settings.source_table.quoted)
     if not rows:
@@ -112,14 +112,14 @@ def _cannot(why: str, fix: str) -> Finding:
 
 def _obstacle(row: Row) -> Finding | None:
     if row["standby"] or row["read_only"]:
-        what = "this server is a standby" if row["standby"] else "this database takes no writes at the moment"
+        what = "this server is a standby" if row["standby"] else "this database does not accept writes"
         return _cannot(
-            f"{what}, so nobody can sign up in it", "-- Examine the primary, or wait until it can be written."
+            f"{what}, so no user can sign up", "-- Connect to the primary, or wait until writes are accepted."
         )
     if missing := [name for name in _NEEDED if name not in row["tables"]]:
         return _cannot(
             f"the auth server's schema has no table {', '.join(missing)}",
-            "-- Start the auth server, which makes its tables.",
+            "-- Start the auth server, which creates its tables.",
         )
     if row["own_lacks"] and not row["may_assume"]:
         return _cannot(
@@ -143,7 +143,7 @@ _TEXTS = r"""
 
 
 def keys_in_triggers(settings: Settings) -> Steps[Mapping[str, tuple[str, ...]]]:
-    """The metadata keys that the texts of triggers on the auth server's table name, by column."""
+    """The metadata keys in the texts of triggers on the auth server's table, by column."""
     rows = yield from query(_TEXTS, source_table=settings.source_table.quoted)
     found: dict[str, list[str]] = {"raw_user_meta_data": [], "raw_app_meta_data": []}
     for row in sorted(rows, key=lambda row: row["key"]):

@@ -1,4 +1,4 @@
-"""Why the database refused something: what it says, the function that raised, and the trigger that ran it."""
+"""Faults: the error of a refused statement, the function that raised it, and the function's trigger."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _TRIGGER = """
 """
 
 
-#: The signatures in a context, the innermost first. It is in the server's language, and has a line for each
-#: function in PL/pgSQL, PL/Python and so on.
+#: The signatures in an error context, the innermost first. The context is localized. It has a line for each
+#: function in a procedural language.
 _FUNCTION = re.compile(r"^.*\bPL/[a-zA-Z0-9]+.*?([\w.$\"]+\([^()\n]*\))", re.MULTILINE)
 
 
 def fault_of(cause: psycopg.Error) -> Steps[Fault]:
-    """Of an error that a statement of the auth server's met."""
+    """The fault of an error in a statement of the auth server."""
     said = cause.diag
     functions = _FUNCTION.findall(said.context or "")
     return Fault(
@@ -47,7 +47,7 @@ def fault_of(cause: psycopg.Error) -> Steps[Fault]:
 
 
 def fault_of_failure(row: Row) -> Steps[Fault]:
-    """Of a row of usersync.sync_failures."""
+    """The fault of a row of usersync.sync_failures."""
     raised_in = _signature(row["raised_in"]) if row["raised_in"] else None
     return Fault(
         row["sqlstate"],
@@ -60,7 +60,7 @@ def fault_of_failure(row: Row) -> Steps[Fault]:
 
 
 def _signature(raised_in: str) -> str:
-    """The signature, of what a context says: ``public.f() line 3 at RAISE``."""
+    """The signature in a context such as ``public.f() line 3 at RAISE``."""
     return raised_in.partition(") ")[0].rstrip(")") + ")"
 
 

@@ -1,4 +1,4 @@
-"""The flows that are tried: every kind of sign-up, every kind of change, and both deletions."""
+"""The flows of a trial: every kind of sign-up, every kind of change, and both deletions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Person:
-    """A user of the trial's. Nobody can take the address for a person's, and no mail reaches it."""
+    """A test user. The address belongs to no person, and receives no mail."""
 
     id: UUID
-    #: In the address and in all metadata, so that each value tells where it comes from.
+    #: Part of the address and of all metadata values, so that the source of a value is visible.
     token: str
     email: str
     phone: str
@@ -35,14 +35,14 @@ class Person:
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of the metadata that the trial's users have."""
+    """The metadata keys of a test user."""
 
     user: tuple[str, ...] = ()
     app: tuple[str, ...] = ()
 
 
 def make_person(keys: Keys, *, email: str | None = None) -> Person:
-    """Make up a user, whose metadata have these keys."""
+    """Create a test user with these metadata keys."""
     user_id, token = uuid4(), secrets.token_hex(4)
     return Person(
         user_id,
@@ -64,16 +64,16 @@ Act = Callable[["TrialSession", Person], object]
 
 @dataclass(frozen=True)
 class Flow:
-    """One request, and those that come before it."""
+    """One request, and the requests that it requires."""
 
     name: str
     kind: Kind
     act: Act
-    #: The flow whose requests the same user has made before.
+    #: The flow that the same user completes before.
     after: str | None = None
-    #: The flow that another user has gone through, whose address this one has.
+    #: The flow that another user with the same address completes before.
     address_of: str | None = None
-    #: Columns of auth.users without which the auth server does not have this flow yet.
+    #: Columns of auth.users that this flow requires. An older auth server has neither.
     needs: tuple[str, ...] = ()
 
 
@@ -229,19 +229,19 @@ _DELETIONS = (
     ),
 )
 
-#: By name, in the order in which they are tried and shown.
+#: By name, in the order of the trial.
 FLOWS: Mapping[str, Flow] = {flow.name: flow for flow in (*_SIGN_UPS, *_CHANGES, *_DELETIONS)}
 
 
-def requests_before(flow: Flow) -> tuple[Flow, ...]:
-    """What the same user has done before, the first request first."""
+def flows_before(flow: Flow) -> tuple[Flow, ...]:
+    """The flows of the same user before this flow, in order."""
     if flow.after is None:
         return ()
     previous = FLOWS[flow.after]
-    return *requests_before(previous), previous
+    return *flows_before(previous), previous
 
 
 def events_of(flow: Flow) -> frozenset[str]:
-    """The events on auth.users that a flow causes, with those of the requests before it."""
+    """The events on auth.users that a flow and the requests before it cause."""
     deletes = flow.kind == "hard deletion" or flow.address_of == "hard deletion"
     return frozenset({"insert", "update", "delete"} if deletes else {"insert", "update"})

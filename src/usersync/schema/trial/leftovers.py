@@ -1,4 +1,4 @@
-"""What a rollback does not undo: numbers drawn from sequences, and advisory locks of the session."""
+"""Effects that a rollback does not undo: used sequence numbers, and advisory locks of the session."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SEQUENCES = """
 
 
 def sequences() -> Steps[Mapping[str, Row]]:
-    """Where each sequence is that this role can see."""
+    """The positions of the sequences that this role can read."""
     return {row["name"]: row for row in (yield from query(_SEQUENCES))}
 
 
 _TWO_KEYS = "(%(key)s::bigint >> 32)::integer, %(key)s::bigint::bit(32)::integer"
-# Of the session itself: those of a transaction are gone with the savepoint that they were taken in.
+# Locks of the session only: locks of a transaction end with its savepoint.
 _ADVISORY_LOCKS = """
     select classid::bigint << 32 | objid::bigint as key, objsubid as parts, mode = 'ShareLock' as shared
     from pg_locks
@@ -42,7 +42,7 @@ def advisory_locks() -> Steps[set[tuple[int, int, bool]]]:
 
 
 def release_advisory_locks(kept: set[tuple[int, int, bool]]) -> Steps[None]:
-    """Release those that triggers have taken for the session, which no rollback does."""
+    """Release the advisory locks that triggers have taken for the session. A rollback does not."""
     while left := (yield from advisory_locks()) - kept:
         for key, parts, shared in left:
             function = f"pg_advisory_unlock{'_shared' if shared else ''}"
@@ -53,9 +53,9 @@ def release_advisory_locks(kept: set[tuple[int, int, bool]]) -> Steps[None]:
 
 
 def drawn_from(before: Mapping[str, Row], name: str, now: Row) -> Steps[MovedSequence | None]:
-    """What this session has drawn from a sequence that moved; raises where it has drawn nothing."""
+    """The numbers that this session has used of a sequence; raises if it has used none."""
     own = (yield from query_row("select currval(%(name)s::regclass) as value", name=name))["value"]
     was = before.get(name, {"value": None})["value"]
     drawn = (own - (now["start"] - now["step"] if was is None else was)) // now["step"]
-    # A pooler's session may have drawn from it long ago, and others do all the time.
+    # A pooled session may have used the sequence long ago, and other sessions use it at any time.
     return MovedSequence(name, drawn) if drawn > 0 else None

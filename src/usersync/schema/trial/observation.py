@@ -1,4 +1,4 @@
-"""What a trial has seen. Data only, which every part of usersync may use."""
+"""The observations of a trial. Data only, so that all modules can use it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from usersync.models import Finding
 
-#: Stands for a value that differs from user to user, and that comes from none of the auth server's columns.
+#: The placeholder of a value that differs between users and comes from no column of the auth server.
 VARIES = "<varies>"
-#: Stands for the time of the transaction.
+#: The placeholder of the time of the transaction.
 NOW = "<now>"
 
 Kind = Literal["sign-up", "change", "soft deletion", "hard deletion"]
 State = Literal["accepted", "refused", "not tried"]
-#: ``failed``: no row. ``degraded``: less than the whole row. ``differs``: not what the mapping says.
+#: ``failed``: no row. ``degraded``: a row with fewer columns. ``differs``: out of sync with the mapping.
 RowState = Literal["ok", "failed", "degraded", "differs"]
 RowKind = Literal["made", "changed", "removed", "kept"]
 
@@ -26,15 +26,15 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a request was refused, or a row is not what it should be. Holds no value of anybody's row."""
+    """Why a request was refused, or a row is out of sync. Contains no value of a row."""
 
     sqlstate: str | None
     message: str
     constraint: str | None = None
     column: str | None = None
-    #: The function that raised, where it was one.
+    #: The function that raised the error, if any.
     raised_in: str | None = None
-    #: The trigger that ran it, and the table that it is on.
+    #: The trigger that ran the function, and the trigger's table.
     trigger: str | None = None
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class RowOutcome:
-    """What became of the user's row in the users table, where usersync is installed."""
+    """The state of the user's row after a request, if usersync is installed."""
 
     state: RowState
     fault: Fault | None = None
@@ -55,16 +55,16 @@ class RowOutcome:
 
 @dataclass(frozen=True)
 class RowSeen:
-    """A row that belongs to the user, after the request; for one that was removed, as it was before."""
+    """A row of the user after the request; for a removed row, before it."""
 
     kind: RowKind
     values: Values
-    #: As it was before the request, if it was there.
+    #: The values before the request, if the row existed.
     before: Values | None = None
 
     @property
     def changed_columns(self) -> frozenset[str]:
-        """Those that the request changed."""
+        """The columns that the request changed."""
         if self.kind != "changed" or self.before is None:
             return frozenset()
         return frozenset(name for name, value in self.values.items() if self.before.get(name) != value)
@@ -72,13 +72,13 @@ class RowSeen:
 
 @dataclass(frozen=True)
 class TableSeen:
-    """What a request did to one table. Counts include rows that triggers of triggers wrote."""
+    """The effects of a request on one table. The counts include rows that nested triggers wrote."""
 
     name: str
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    #: The user's rows. None if no key leads from the user to them, so that only the counts are known.
+    #: The user's rows. None if no key refers to the user, so that only the counts are known.
     rows: tuple[RowSeen, ...] | None = None
 
     @property
@@ -86,35 +86,35 @@ class TableSeen:
         return bool(self.inserted or self.updated or self.deleted)
 
     def of_kind(self, *kinds: RowKind) -> tuple[RowSeen, ...]:
-        """The user's rows that were made, changed, removed or kept."""
+        """The user's rows of these kinds."""
         return tuple(row for row in self.rows or () if row.kind in kinds)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One flow: whether the auth server's request was accepted, and what it left."""
+    """One flow: whether the auth server's request was accepted, and its effects."""
 
     flow: str
     kind: Kind
     state: State
-    #: Of a flow that was not tried: why.
+    #: Why the flow was not tried.
     reason: str = ""
-    #: Of a flow that was not tried because a request before it fails: the flow of that request.
+    #: The flow before it that fails, if it was not tried for that reason.
     blocked_by: str | None = None
-    #: Whether it was not tried because this auth server does not have it.
+    #: Whether it was not tried because this auth server does not support it.
     not_needed: bool = False
-    #: Whether it was not tried because a rollback would not undo what it does.
+    #: Whether it was not tried because a rollback would not undo its effects.
     lasts: bool = False
-    #: Of one that was refused.
+    #: Why the flow was refused.
     fault: Fault | None = None
-    #: The statement of the auth server's that failed, as in ``INSERT into auth.users``.
+    #: The auth server's statement that failed, as in ``INSERT into auth.users``.
     failed_statement: str | None = None
-    #: By name, ``auth.users`` included; other tables of the auth server and of usersync are left out.
+    #: By name, with ``auth.users``, without other tables of the auth server and of usersync.
     tables: Mapping[str, TableSeen] = field(default_factory=dict)
-    #: Of an accepted flow, where usersync is installed and was asked: what became of the user's row.
+    #: The state of the user's row after an accepted flow, if usersync is installed (canary).
     row_state: RowState | None = None
     row_fault: Fault | None = None
-    #: Of a refused flow: whether it is refused without usersync, too. None if that was not tried.
+    #: Whether a refused flow is refused without usersync, too. None if not tried.
     fails_without: bool | None = None
     #: The statements that the request sent to ``auth.users``: ``INSERT``, ``UPDATE``, ``DELETE``.
     statements: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class MovedSequence:
-    """A sequence that the flows drew from: a rollback does not put it back."""
+    """A sequence whose numbers the flows used. A rollback does not reset it."""
 
     name: str
     by: int
@@ -135,11 +135,11 @@ class MovedSequence:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the auth server's statements of a flow take in the server, in milliseconds: medians."""
+    """The median durations, in milliseconds, of a flow's statements on the server."""
 
     flow: str
     total: float
-    #: What usersync's triggers take of it.
+    #: The part of usersync's triggers.
     usersync: float
 
 
@@ -148,21 +148,21 @@ class Trial:
     """All flows, each in a transaction that was rolled back."""
 
     observations: Mapping[str, Observation] = field(default_factory=dict)
-    #: Who owns the auth server's table, and so makes its requests.
+    #: The owner of the auth server's table, which is the role of the auth server.
     auth_role: str = ""
-    #: Who made them here.
+    #: The role of the trial.
     tried_as: str = ""
     seconds: float = 0.0
-    #: What the auth server's role may not do, and a trigger does in its name.
+    #: Privileges that the auth server's role lacks for triggers that run as this role.
     lacking: tuple[Finding, ...] = ()
     moved: tuple[MovedSequence, ...] = ()
-    #: What a rollback does not undo, in words: ``the trigger … on …, in …, asks the network …``.
+    #: Effects that a rollback does not undo, in words.
     lasting: tuple[str, ...] = ()
-    #: Why nothing was tried, and what to do.
+    #: Why nothing was tried, and the fix.
     obstacle: Finding | None = None
-    #: What came of recording an event, or why none was recorded: what D037 judges.
+    #: The result of recording an event, for D037; or why none was recorded.
     event: object = None
-    #: Keys of the metadata that the trial's users had, by flow: with them the flow was accepted.
+    #: The metadata keys of the test users with which each flow was accepted.
     metadata_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __getitem__(self, flow: str) -> Observation:
@@ -180,7 +180,7 @@ class Trial:
 
     @property
     def was_assumed(self) -> bool:
-        """Whether the requests were made with the auth server's role."""
+        """Whether the trial ran with the auth server's role."""
         return self.tried_as == self.auth_role
 
     @property
@@ -189,7 +189,7 @@ class Trial:
 
     @property
     def refused(self) -> tuple[Observation, ...]:
-        """What fails already, before anything is changed (or, in the second half, with the triggers)."""
+        """The refused flows."""
         return tuple(each for each in self if each.state == "refused")
 
     @property
@@ -198,16 +198,16 @@ class Trial:
 
     @property
     def held_back(self) -> tuple[Observation, ...]:
-        """Those that were not tried because a rollback would not undo what they do."""
+        """The flows that were not tried because a rollback would not undo their effects."""
         return tuple(each for each in self.not_tried if each.lasts)
 
     @property
     def observed_nothing(self) -> bool:
-        """No sign-up was accepted, so nothing is known of what a user is given here."""
+        """Whether no sign-up was accepted, so that the trial shows nothing."""
         return not any(each.state == "accepted" for each in self.of_kind("sign-up"))
 
     def tables_of_users(self, *kinds: Kind) -> Mapping[str, frozenset[str]]:
-        """Tables in which a flow of these kinds made a row with the user's id, and in which columns."""
+        """Tables in which a flow of these kinds created a row with the user's id, and the columns with it."""
         found: dict[str, set[str]] = {}
         for each in self.accepted:
             if kinds and each.kind not in kinds:
@@ -220,14 +220,14 @@ class Trial:
         return {name: frozenset(columns) for name, columns in found.items()}
 
 
-#: What stands for a value of the user's.
+#: The placeholder of a user's value.
 PLACEHOLDER = re.compile(r"<([^<>]+)>")
 
 
 def source_of(value: Any) -> str | None:
-    """The source that a value was copied from, as the settings name it: ``id``, ``user_metadata.name``.
+    """The source of a copied value, as in the settings: ``id``, ``user_metadata.name``.
 
-    None for a constant, for one that varies, and for one that was put together.
+    None for a constant, for a value that varies, and for a composed value.
     """
     if not isinstance(value, str) or value in (VARIES, NOW):
         return None

@@ -1,4 +1,4 @@
-"""Trying the flows on a database, each in a transaction that is rolled back, and looking at what they do."""
+"""Try the flows on a database, each in a transaction that is rolled back, and observe their effects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usersync.models import Finding
 from usersync.schema.trial import leftovers
 from usersync.schema.trial.environment import TrialEnvironment, keys_in_triggers, prepare
 from usersync.schema.trial.faults import fault_of
-from usersync.schema.trial.flows import FLOWS, Flow, Keys, Person, events_of, make_person, requests_before
+from usersync.schema.trial.flows import FLOWS, Flow, Keys, Person, events_of, flows_before, make_person
 from usersync.schema.trial.observation import (
     Fault,
     MovedSequence,
@@ -39,26 +39,26 @@ if TYPE_CHECKING:
     from usersync.schema.trial.rows import Counts, Found, Table
     from usersync.transports.steps import Steps
 
-#: After so many seconds no flow is begun any more.
+#: After this time, no further flow starts.
 MOST_SECONDS = 60.0
 
-# A client that is gone takes its transaction with it, at the latest when it has been silent for so long.
+# If the client dies, the server ends its transaction, at the latest after this idle time.
 _SHORT = """
     select set_config('statement_timeout', '3s', true), set_config('lock_timeout', '1s', true),
         set_config('idle_in_transaction_session_timeout', '5s', true),
         set_config('search_path', 'pg_catalog', true)
 """
-#: A lock was not to be acquired, a time-out, a deadlock: another session was in the way.
+#: A lock that could not be acquired, a time-out, a deadlock: another session blocks.
 _BUSY = ("55P03", "57014", "40P01")
 
-#: How often a transaction tries to begin.
+#: The maximum number of attempts to begin a transaction.
 _MOST_WAITS = 5
 
-#: What identity providers tell of everybody, and what sign-up forms mostly send.
+#: The keys that identity providers and sign-up forms usually send.
 _USUAL_KEYS = ("full_name", "name")
 
 
-# The trial tests usersync without a pause. This is rolled back, like the rest of the trial.
+# The trial ends a pause of usersync. This is rolled back, like the rest of the trial.
 _MAY_UNPAUSE = "select coalesce(has_table_privilege(to_regclass('usersync.pause'), 'delete'), false) as may"
 _UNPAUSE = "delete from usersync.pause"
 
@@ -74,15 +74,15 @@ def observe(
     metadata_keys: Mapping[str, tuple[str, ...]] | None = None,
     row_outcome: Callable[[UUID], Steps[RowOutcome]] | None = None,
 ) -> Trial:
-    """Try the flows, roll each of them back, and tell what was seen. Blocks.
+    """Try the flows, roll each of them back, and return the observations. Blocks.
 
-    The connection must be in autocommit mode and in no transaction. Each flow is tried ``times`` times with
-    another user, so that constants can be told from what varies; ``first`` are statements that each
-    transaction begins with. A flow in which a trigger does what a rollback does not undo is not tried,
-    unless ``call_out``; nor is one that waits for another session, or too long. ``metadata_keys`` are those
-    of an earlier trial; ``row_outcome`` tells what became of a user's row.
+    The connection must be in autocommit mode and in no transaction. Each flow is tried ``times`` times, each
+    time with another user, to distinguish constants from values that vary. Each transaction begins with the
+    statements ``first``. A flow with effects that a rollback does not undo is tried only with ``call_out``. A
+    flow that waits too long is not tried. ``metadata_keys`` are those of an earlier trial. ``row_outcome``
+    returns the state of a user's row.
 
-    Raises ``UsersyncError`` only where the connection is lost.
+    Raises ``UsersyncError`` only if the connection is lost.
     """
     started = time.monotonic()
     observer = Observer(connection, tuple(first), dict(metadata_keys or {}), row_outcome)
@@ -94,17 +94,20 @@ def observe(
         if connection.closed or isinstance(error, ConnectionFailedError):
             raise (translate(error) if isinstance(error, psycopg.Error) else error) from error
         why = Finding(
-            "D033", "trial", f"the trial was not finished: {error}", "-- At a quieter hour, try again."
+            "D033",
+            "trial",
+            f"the trial was not finished: {error}",
+            "-- Try again when the database is less busy.",
         )
         found = Trial(obstacle=why)
     return replace(found, seconds=time.monotonic() - started)
 
 
 def variants(named: Mapping[str, Sequence[str]], *, usual_first: bool) -> tuple[Keys, ...]:
-    """The keys that users of the trial may have, to be tried in this order until a sign-up is accepted.
+    """The metadata keys to try, in this order, until a sign-up is accepted.
 
-    A trigger may require a key, or may accept only a number in it. With all keys that triggers name, more can
-    be seen; with the usual ones, less depends on what the trial made up.
+    A trigger may require a key, or accept only a number as its value. All keys that triggers name show more
+    effects. The usual keys depend less on invented values.
     """
     user, app = tuple(named["raw_user_meta_data"]), tuple(named["raw_app_meta_data"])
     every = Keys(tuple(dict.fromkeys((*_USUAL_KEYS, *user))), app)
@@ -112,8 +115,8 @@ def variants(named: Mapping[str, Sequence[str]], *, usual_first: bool) -> tuple[
     return tuple(dict.fromkeys((usual, every, Keys()) if usual_first else (every, usual, Keys())))
 
 
-def _looked_up(settings: Settings, environment: TrialEnvironment) -> Steps[tuple[Finding, ...]]:
-    """What cannot be tried in the auth server's name."""
+def _missing_rights(settings: Settings, environment: TrialEnvironment) -> Steps[tuple[Finding, ...]]:
+    """Missing rights of the auth server's role, if the trial cannot use this role."""
     if environment.may_assume or not environment.auth_role:
         return ()
     return (yield from lacking_rights(settings))
@@ -147,18 +150,18 @@ def _moved(connection: psycopg.Connection[Any], before: Mapping[str, Any]) -> It
         except ConnectionFailedError:
             raise
         except UsersyncError:
-            continue  # this session drew nothing from it: somebody else did
+            continue  # another session used it
         if moved is not None:
             yield moved
 
 
 def not_tried(flow: Flow, reason: str, blocked_by: str | None = None) -> Observation:
-    """What is said of a flow that was not tried."""
+    """The observation of a flow that was not tried."""
     return Observation(flow.name, flow.kind, "not tried", reason, blocked_by)
 
 
 class _NotTriedError(Exception):
-    """A flow cannot be tried; ``blocked_by`` is the flow before it that fails."""
+    """A flow cannot be tried. ``blocked_by`` is the flow before it that fails, if any."""
 
     def __init__(self, reason: str, blocked_by: str | None = None) -> None:
         super().__init__(reason)
@@ -167,7 +170,7 @@ class _NotTriedError(Exception):
 
 @dataclass
 class _Snapshot:
-    """What a transaction has written so far, and what it sees of a user."""
+    """The rows that a transaction has written, and a user's rows."""
 
     counts: Mapping[int, Counts]
     rows: Found
@@ -176,7 +179,7 @@ class _Snapshot:
 
 
 class Observer:
-    """Tries flow after flow."""
+    """Tries flows one by one."""
 
     def __init__(
         self,
@@ -195,11 +198,11 @@ class Observer:
         self._tables: dict[int, Table] = {}
 
     def prepare(self, settings: Settings) -> Trial:
-        """Look where the flows are tried, and by whom; and what keeps them from being tried."""
+        """Inspect the environment of the trial. The result has an obstacle if nothing can be tried."""
         with self.connection.transaction(force_rollback=True):
             self.connection.execute(_SHORT)
             environment = self._environment = run(prepare(settings), self.connection)
-            lacking = run(_looked_up(settings, environment), self.connection)
+            lacking = run(_missing_rights(settings, environment), self.connection)
             named = run(keys_in_triggers(settings), self.connection)
             self._may_unpause = run(query_row(_MAY_UNPAUSE), self.connection)["may"]
         self._variants = variants(named, usual_first=self.row_outcome is not None)
@@ -214,23 +217,23 @@ class Observer:
         )
 
     def missing(self, flow: Flow) -> str | None:
-        """Why this auth server does not have the flow, if it does not."""
+        """Why this auth server does not support the flow, or None."""
         names = [name for name in flow.needs if name not in self._environment.tables["users"]]
         return f"this auth server has no column {', '.join(names)} yet" if names else None
 
     def lasting(self, flow: Flow) -> str | None:
-        """What of it a rollback would not undo, if anything."""
+        """An effect of the flow that a rollback would not undo, or None."""
         for each in self._environment.lasting:
             if events_of(flow) & each.events:
                 return f"{each}, and a rollback does not undo that"
         return None
 
     def observe(self, flow: Flow, times: int) -> Observation:
-        """Try a flow, with other metadata if it is refused, and put together what was seen each time."""
+        """Try a flow, with other metadata if it is refused, and combine the observations."""
         keys, seen = self._accepted_keys(flow)
         if seen.state != "accepted":
             return seen
-        # Without rows there are no values, and so none that vary. Requests before the flow made some of them.
+        # Without rows there are no values to compare. Rows of requests before the flow count, too.
         for _ in range(times - 1 if _has_rows(seen) else 0):
             again = self._once(flow, keys)
             if again.state == "accepted":
@@ -238,7 +241,7 @@ class Observer:
         return seen
 
     def _accepted_keys(self, flow: Flow) -> tuple[Keys, Observation]:
-        """The first of the variants with which the flow is accepted; if none is, what the usual keys give."""
+        """The first variant with which the flow is accepted, or else the first refusal."""
         refusals: list[tuple[Keys, Observation]] = []
         for keys in self._variants_of(flow):
             seen = self._once(flow, keys)
@@ -267,10 +270,10 @@ class Observer:
         except (psycopg.Error, UsersyncError) as error:
             if self.connection.closed or isinstance(error, ConnectionFailedError):
                 raise
-            return not_tried(flow, f"it could not be looked at: {error}")
+            return not_tried(flow, f"it could not be observed: {error}")
 
     def begin(self) -> None:
-        """What each transaction begins with; waits for no lock longer than half a second."""
+        """Begin a transaction's work. Waits at most half a second for a lock."""
         for number in range(_MOST_WAITS):
             try:
                 with self.connection.transaction():
@@ -289,7 +292,7 @@ class Observer:
                 return
 
     def describe(self, ids: Iterable[int]) -> Sequence[Table]:
-        """Tables by id, which are looked up once."""
+        """The tables with these ids; each is queried only once."""
         wanted = set(ids)
         if unknown := wanted - self._tables.keys():
             self._tables |= run(describe(unknown), self.connection)
@@ -300,7 +303,7 @@ class Observer:
 
 
 class _Attempt:
-    """One flow with one user, in a transaction that is open."""
+    """One flow with one user, in an open transaction."""
 
     def __init__(self, observer: Observer, flow: Flow, keys: Keys) -> None:
         self._observer = observer
@@ -316,7 +319,7 @@ class _Attempt:
         self._auth.recorder.sent.clear()
         try:
             with self._connection.transaction():
-                # Once more: a trigger may have set others for the rest of the transaction.
+                # Again, because a trigger may have changed them for the transaction.
                 self._connection.execute(_SHORT)
                 self._flow.act(self._auth, person)
         except (GoTrueError, psycopg.Error) as error:
@@ -324,15 +327,15 @@ class _Attempt:
         return self._seen(person, before, self._look(person, baseline))
 
     def _prepare(self) -> Person:
-        """Make the requests that come before, and return whose request is the flow's."""
+        """Send the requests before the flow, and return the flow's user."""
         email = None
         if self._flow.address_of is not None:
             other = FLOWS[self._flow.address_of]
             first = make_person(self._keys)
             email = first.email
-            self._make((*requests_before(other), other), first)
+            self._make((*flows_before(other), other), first)
         person = make_person(self._keys, email=email)
-        self._make(requests_before(self._flow), person)
+        self._make(flows_before(self._flow), person)
         return person
 
     def _make(self, flows: Sequence[Flow], person: Person) -> None:
@@ -343,7 +346,7 @@ class _Attempt:
             except (GoTrueError, psycopg.Error) as error:
                 if self._connection.closed:
                     raise
-                raise _NotTriedError(f"it comes after: {flow.name}, which fails", flow.name) from error
+                raise _NotTriedError(f"it requires: {flow.name}, which fails", flow.name) from error
 
     def _look(self, person: Person, baseline: Mapping[int, Counts]) -> _Snapshot:
         counts = minus(run(written_tables(), self._connection), baseline)
@@ -384,7 +387,7 @@ class _Attempt:
         except ConnectionFailedError:
             raise
         except UsersyncError as error:
-            fault = Fault(getattr(error, "sqlstate", None), f"the row could not be looked at: {error}")
+            fault = Fault(getattr(error, "sqlstate", None), f"the row could not be read: {error}")
             return RowOutcome("differs", fault)
 
     def _statements(self) -> tuple[str, ...]:
@@ -419,10 +422,10 @@ _AUTH_ROW = """
 def _busy(cause: psycopg.Error) -> str:
     if cause.sqlstate == "57014":
         return "it took longer than 3 s"
-    return f"another session was in the way ({(cause.diag.message_primary or str(cause)).strip()})"
+    return f"another session blocked it ({(cause.diag.message_primary or str(cause)).strip()})"
 
 
-#: Of a row of auth.users, what an application can see and a trigger may change.
+#: Columns of auth.users that an application can read and a trigger may change.
 _OWN_COLUMNS = ("id", "email", "phone", "aud", "role", "is_anonymous", "is_sso_user", *METADATA, *TIMES)
 
 
@@ -467,12 +470,12 @@ def _key(table: Table, row: Mapping[str, Any]) -> str:
 
 
 def _order(row: RowSeen) -> str:
-    """Rows in the same order each time: by what is the user's in them."""
+    """A stable order of rows, by their placeholders."""
     return repr((row.kind, sorted((k, str(v)) for k, v in row.values.items() if "<" in str(v))))
 
 
 def combined(one: Observation, two: Observation) -> Observation:
-    """What two users went through: what both have in common, and where they differ."""
+    """The combined observations of two users: values that differ become ``<varies>``."""
     tables = dict(one.tables)
     for name, table in one.tables.items():
         other = two.tables.get(name)

@@ -1,4 +1,4 @@
-"""Values of a user made comparable: what comes from the user is replaced by the name of its source."""
+"""Placeholders: a value that comes from a user is replaced by the name of its source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from usersync.schema.trial.flows import Person
 
-#: Columns of auth.users. Where two have the same value, the first one gives the name.
+#: Columns of auth.users. If two have the same value, the first gives the name.
 TIMES = (
     "created_at",
     "email_confirmed_at",
@@ -25,15 +25,15 @@ TIMES = (
     "updated_at",
 )
 METADATA = {"raw_user_meta_data": "user_metadata", "raw_app_meta_data": "app_metadata"}
-#: Shorter ones are found in values that have nothing to do with them.
+#: The minimum length of a value. Shorter values occur in unrelated values by chance.
 _SHORTEST = 8
 
 
 class Placeholders:
-    """The values of one user before and after a request, and what stands for each."""
+    """The placeholders of one user's values before and after a request."""
 
     def __init__(self, person: Person, before: Mapping[str, Any], after: Mapping[str, Any], now: str) -> None:
-        """``before`` and ``after`` are rows of auth.users as JSON, empty where there is none."""
+        """``before`` and ``after`` are rows of auth.users as JSON, empty if there is none."""
         self._exact: dict[str, str] = {now: NOW}
         self._parts: dict[str, str] = {}
         self._name(str(person.id), "id")
@@ -50,13 +50,13 @@ class Placeholders:
     def _name(self, value: str, name: str) -> None:
         self._exact.setdefault(value, f"<{name}>")
         if name.partition(" ")[0] in TIMES:
-            # A column without a zone has the same text without it.
+            # A column without a time zone has the same text without the zone.
             self._exact.setdefault(value.rpartition("+")[0] or value, f"<{name}>")
         elif len(value) >= _SHORTEST:
             self._parts.setdefault(value, f"<{name}>")
 
     def of_row(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with placeholders for what is the user's."""
+        """The row with placeholders for the user's values."""
         return {name: self._of(value) for name, value in row.items()}
 
     def _of(self, value: Any) -> Any:
@@ -94,7 +94,7 @@ def _texts(data: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
 
 
 def merged(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of two users: where both have the same value it is a constant, else it varies."""
+    """The merged rows of two users: an equal value is a constant, other values become ``<varies>``."""
     return [
         {name: _merged(value, other.get(name)) for name, value in row.items()}
         for row, other in zip(first, second, strict=True)

@@ -1,4 +1,4 @@
-"""The two halves of a trial: the flows as they are today, and with usersync's triggers."""
+"""The second half of a trial: the flows with usersync's triggers, compared with those of today."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What both halves saw, and what is different between them."""
+    """The observations of both halves, and the differences."""
 
     before: Trial
     after: Trial
@@ -30,7 +30,7 @@ class Rehearsal:
 
     @property
     def to_accept(self) -> tuple[Difference, ...]:
-        """The differences that somebody has to agree to."""
+        """The differences that a person has to accept."""
         return tuple(each for each in self.differences if each.must_be_accepted)
 
 
@@ -44,8 +44,8 @@ def rehearse(
 ) -> Rehearsal:
     """Try the flows again, each in a transaction that makes the changes first, and compare. Blocks.
 
-    ``before`` is what ``observe()`` saw. The connection must be in
-    autocommit mode and in no transaction. While a flow runs, the auth server's table is closed to writers.
+    ``before`` is the result of ``observe()``. The connection must be in autocommit mode and in no
+    transaction. Each flow locks the auth server's table against writes.
     """
     tried = [each.flow for each in before if each.state != "not tried"]
     keys = {flow: keys for flow, keys in before.metadata_keys.items() if before[flow].state == "accepted"}
@@ -64,7 +64,7 @@ def rehearse(
 
 
 def _explained(difference: Difference, settings: Settings) -> Difference:
-    """With the setting that causes the difference, where it is one for who gets a row."""
+    """The difference with its cause, if the setting ``skip`` causes it."""
     if difference.message != NO_ROW or difference.subject != str(settings.users_table) or not settings.skip:
         return difference
     kinds = ", ".join(f'"{kind}"' for kind in settings.skip)

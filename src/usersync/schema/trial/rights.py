@@ -1,4 +1,4 @@
-"""What the auth server's role may not do, and triggers do in its name: looked up where it is not tried."""
+"""Missing privileges of the auth server's role, from the catalog: for a trial that runs as another role."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Steps
 
-# By the words that stand before a name: what is built together at run time is missed.
+# By the keywords before a name in the text. Dynamic SQL is missed.
 _LACKING = r"""
     with auth_server as (
         select relowner as role from pg_class where oid = to_regclass(%(source_table)s)
@@ -63,7 +63,7 @@ _LACKING = r"""
     )
     select
         'trigger ' || tgname as subject,
-        format('the trigger %%s runs %%s with the rights of %%s, who %%s', tgname, function, role, case
+        format('the trigger %%s runs %%s with the privileges of %%s, who %%s', tgname, function, role, case
             when not reaches then format('lacks USAGE on schema %%s', home)
             when not may then format('lacks %%s on table %%s', upper(verb), relation)
             else format('no policy of %%s lets %%s', relation, upper(verb)) end
@@ -80,7 +80,7 @@ _LACKING = r"""
 
 
 def lacking_rights(settings: Settings) -> Steps[tuple[Finding, ...]]:
-    """What the auth server's role may not do, as far as the catalog and the triggers' texts show."""
+    """Privileges that the auth server's role lacks, as far as the catalog and the triggers' texts show."""
     missing = yield from missing_privileges(settings)
     of_triggers = yield from query(_LACKING, source_table=settings.source_table.quoted)
     return (

@@ -1,4 +1,4 @@
-"""Settings that the database or a role brings along, and how each is taken back."""
+"""PostgreSQL settings of the database and of roles, and the statement that resets each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row, Steps
 
-# Of a role in this database before of the role, of the database, of the server. A role that logs in to the
-# auth server's database owns its table; the other one that matters is ours.
+# The order: a role in this database, the role, the database, the server. For the auth server's role, which
+# owns its table, and for ours.
 _IN_FORCE = """
     select distinct on (login.oid)
         login.rolname as role,
@@ -63,5 +63,5 @@ _IN_FORCE = """
 
 
 def settings_in_force(settings: Settings, name: str) -> Steps[list[Row]]:
-    """The value of a setting that the auth server's role, and ours, start with here; where it is from."""
+    """The initial value of a setting for the auth server's role and for ours, and its origin."""
     return (yield from query(_IN_FORCE, name=name, source_table=settings.source_table.quoted))

@@ -1,4 +1,4 @@
-"""Which tables a transaction has written to so far, and the rows in them that belong to a user."""
+"""The tables that a transaction has written to, and a user's rows in them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Counts = tuple[int, int, int]
 
-# Within a transaction this shows what its statements have inserted, updated and deleted so far, those of
-# triggers included. What the session did before may still be in it: subtract a baseline.
+# Within a transaction, this shows the rows that its statements and their triggers have inserted, updated and
+# deleted. It may include earlier work of the session: subtract a baseline.
 _WRITTEN = """
     select coalesce(pg_partition_root(relid)::oid, relid)::bigint as id,
         sum(n_tup_ins)::bigint as inserted, sum(n_tup_upd)::bigint as updated,
@@ -26,11 +26,11 @@ _WRITTEN = """
     group by 1
 """
 
-#: A table of at most so many bytes is searched where no index leads to the user's rows.
+#: The maximum size in bytes of a table that is searched without an index.
 _SMALL = 1024 * 1024
-#: The rows of one table that are looked at.
+#: The maximum number of rows that are read from one table.
 _MOST_ROWS = 50
-#: From the user to a row of theirs, to a row of that row, and so on.
+#: The maximum length of a chain of references from a row to the user.
 _MOST_STEPS = 3
 
 _TABLES = """
@@ -63,11 +63,11 @@ _TABLES = """
         ) as primary_key,
         (
             select coalesce(jsonb_agg(jsonb_build_object(
-                'column', own.attname, 'table', confrelid::bigint, 'referenced', theirs.attname
+                'column', own.attname, 'table', confrelid::bigint, 'referenced', parent.attname
             )), '[]')
             from pg_constraint
             join pg_attribute as own on own.attrelid = conrelid and own.attnum = conkey[1]
-            join pg_attribute as theirs on theirs.attrelid = confrelid and theirs.attnum = confkey[1]
+            join pg_attribute as parent on parent.attrelid = confrelid and parent.attnum = confkey[1]
             where conrelid = pg_class.oid and contype = 'f' and cardinality(conkey) = 1
         ) as references
     from pg_class
@@ -78,14 +78,14 @@ _TABLES = """
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the application's."""
+    """A table of the application."""
 
     id: int
     name: str
     quoted: str
     small: bool
     readable: bool
-    #: By name: the type, ``kind`` and whether an index leads to it.
+    #: By name: the type, ``kind`` and whether the column has an index.
     columns: Mapping[str, Row]
     primary_key: tuple[str, ...]
     references: tuple[Row, ...]
@@ -93,12 +93,12 @@ class Table:
 
 @dataclass(frozen=True)
 class User:
-    """By what a user's rows are found."""
+    """The values by which a user's rows are found."""
 
     id: str
-    #: The user's addresses and phones.
+    #: The user's e-mail addresses and phone numbers.
     contacts: tuple[str, ...]
-    #: What is in all values that the trial made up for the user.
+    #: Part of all values that the trial invents for the user.
     token: str
 
     @property
@@ -106,18 +106,18 @@ class User:
         return [self.id, *self.contacts]
 
 
-#: A table's rows; None where no key leads to them.
+#: A user's rows by table; None if no key refers to the user.
 Found = dict[int, list[dict[str, Any]] | None]
 
 
 def written_tables() -> Steps[Mapping[int, Counts]]:
-    """How many rows the session has inserted, updated and deleted, by table."""
+    """The numbers of rows that the session has inserted, updated and deleted, by table."""
     rows = yield from query(_WRITTEN)
     return {row["id"]: (row["inserted"], row["updated"], row["deleted"]) for row in rows}
 
 
 def minus(now: Mapping[int, Counts], then: Mapping[int, Counts]) -> dict[int, Counts]:
-    """What was written since."""
+    """The counts since ``then``."""
     none = (0, 0, 0)
     difference = {
         table: (
@@ -131,7 +131,7 @@ def minus(now: Mapping[int, Counts], then: Mapping[int, Counts]) -> dict[int, Co
 
 
 def describe(ids: Iterable[int]) -> Steps[dict[int, Table]]:
-    """The tables of these ids."""
+    """The tables with these ids."""
     rows = yield from query(_TABLES, ids=list(ids), small=_SMALL)
     return {row["id"]: _table(row) for row in rows}
 
@@ -150,9 +150,9 @@ def _table(row: Row) -> Table:
 
 
 def rows_of(user: User, tables: Sequence[Table]) -> Steps[Found]:
-    """The user's rows in these tables: by a key that holds the user's id or address, or a key to such a row.
+    """The user's rows in these tables, by the user's id or address, or by a reference to such a row.
 
-    A table without such an index is searched if it is small.
+    A table without a suitable index is searched if it is small.
     """
     found: Found = {}
     for _ in range(_MOST_STEPS):
@@ -184,7 +184,7 @@ def _rows(user: User, table: Table, found: Found) -> Steps[list[dict[str, Any]] 
 
 
 def _conditions(user: User, table: Table, found: Found) -> Iterator[tuple[str, str, Any]]:
-    """What stands before a value, what stands after it, and the value."""
+    """The SQL before a value, the SQL after it, and the value."""
     if table.small:
         parts = [f"%{value}%" for value in (*user.texts, user.token)]
         yield "to_jsonb(each)::text like any(", "::text[])", parts

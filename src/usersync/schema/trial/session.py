@@ -1,4 +1,4 @@
-"""The auth server's requests within a transaction of the trial's, as if each had one of its own."""
+"""The auth server's requests within one transaction of the trial, each as a savepoint."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _WRITE = re.compile(r"\s*(insert into|update|delete from) \"?auth\"?\.\"?(\w+)",
 
 
 class Recorder:
-    """A connection that remembers what was written to the auth server's tables."""
+    """A connection that records writes to the auth server's tables."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         #: ``("UPDATE", "users")``, in order; the last one may have failed.
         self.sent: list[tuple[str, str]] = []
-        #: If it is set, gets what each statement on auth.users took.
+        #: If set, receives the EXPLAIN output of each statement on auth.users.
         self.times: list[Mapping[str, Any]] | None = None
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -55,11 +55,10 @@ class Recorder:
 
 
 class TrialSession(GoTrue):
-    """A request is a savepoint here, and ends in what COMMIT would have checked.
+    """A request is a savepoint here, and ends with the checks of COMMIT.
 
-    It is made on the auth server's search path, and as its role where that may be taken. Draws from no
-    sequence of the auth server's: refresh tokens are numbered from -1 down. Leaves out what an older auth
-    server lacks.
+    It uses the auth server's search path, and its role if allowed. It uses no sequence of the auth server:
+    refresh tokens are numbered from -1 down. It omits columns and tables that an older auth server lacks.
     """
 
     def __init__(self, connection: psycopg.Connection[Any], environment: TrialEnvironment) -> None:

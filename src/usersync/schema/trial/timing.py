@@ -1,7 +1,7 @@
-"""How much of a flow is usersync's: what PostgreSQL says that the triggers took.
+"""The share of usersync's triggers in the duration of a flow.
 
-``EXPLAIN ANALYZE`` runs a statement and says how long it took and how much of that each trigger did. So both
-figures come from the same statement, and neither the network nor a busy machine is between them.
+``EXPLAIN ANALYZE`` runs a statement and returns its duration and that of each trigger. Both numbers come from
+the same run, so the network and other load do not affect their ratio.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import psycopg
 
 from usersync.errors import ConnectionFailedError, UsersyncError
 from usersync.gotrue import GoTrueError
-from usersync.schema.trial.flows import FLOWS, Keys, make_person, requests_before
+from usersync.schema.trial.flows import FLOWS, Keys, flows_before, make_person
 from usersync.schema.trial.observation import Timing
 from usersync.schema.trial.observer import Observer
 from usersync.transports.run import run
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from usersync.schema.trial.flows import Flow
     from usersync.schema.trial.observation import Trial
 
-#: Flows that happen often, or that people wait for.
+#: Frequent flows, and flows that people wait for.
 TIMED_FLOWS = ("sign-up by e-mail with autoconfirm", "sign-in", "change of e-mail", "hard deletion")
-#: The first one is not counted: a server process reads and plans a function when it first runs it.
+#: The first round is not counted: a server process plans a function when it first runs it.
 ROUNDS = 6
 
 _OURS = """
@@ -41,7 +41,7 @@ _OURS = """
 def measure(
     connection: psycopg.Connection[Any], settings: Settings, trial: Trial, first: Sequence[str]
 ) -> tuple[Timing, ...]:
-    """The times of the flows that were accepted in the trial; none of a flow that fails meanwhile. Blocks."""
+    """The durations of the flows that the trial accepted, without flows that fail now. Blocks."""
     observer = Observer(connection, tuple(first), {}, None)
     if observer.prepare(settings).obstacle is not None:
         return ()
@@ -69,10 +69,10 @@ def _timed(observer: Observer, flow: Flow, keys: Keys) -> Timing | None:
 
 
 def _once(observer: Observer, flow: Flow, keys: Keys) -> tuple[float, float]:
-    """The time of the request's statements on auth.users, and usersync's part of it, in milliseconds."""
+    """The duration of the request's statements on auth.users, and of usersync's triggers, in milliseconds."""
     names = {row["tgname"] for row in run(query(_OURS), observer.connection)}
     auth, person = observer.session(), make_person(keys)
-    for before in requests_before(flow):
+    for before in flows_before(flow):
         before.act(auth, person)
     times: list[Mapping[str, Any]] = []
     auth.recorder.times = times

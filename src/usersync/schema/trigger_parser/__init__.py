@@ -1,4 +1,4 @@
-"""What a hand-written trigger function does, read from its text, as far as it only copies a row."""
+"""Parser for hand-written trigger functions: what they write, and in words what else they do."""
 
 from usersync.schema.trigger_parser.conditions import ALWAYS, OPERATIONS, Condition, read_when
 from usersync.schema.trigger_parser.statements import ParsedFunction, Write, parse_function

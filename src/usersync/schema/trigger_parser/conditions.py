@@ -1,4 +1,4 @@
-"""Under which conditions a trigger acts, as far as usersync knows them."""
+"""The conditions under which a trigger acts, as far as usersync supports them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from usersync.schema.trigger_parser.tokens import Token, UnreadableError, inner,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What the auth server does to its table, as TG_OP spells it.
+#: The operations on the auth server's table, as in TG_OP.
 OPERATIONS = frozenset({"INSERT", "UPDATE", "DELETE"})
 
 
 @dataclass(frozen=True)
 class Condition:
-    """On which operations, and for which users only: ``confirmed``, ``permanent`` (not anonymous)."""
+    """The operations, and the users: only ``confirmed``, only ``permanent`` (not anonymous)."""
 
     operations: frozenset[str] = OPERATIONS
     only: frozenset[str] = frozenset()
@@ -45,7 +45,7 @@ _ONLY = {
 
 
 def read_condition(words: Sequence[Token]) -> Condition | None:
-    """What a condition says, or None where it says something else than usersync knows."""
+    """The parsed condition, or None if usersync does not support it."""
     found = ALWAYS
     for part in split_words(inner(words), "and"):
         one = _read(inner(part))
@@ -61,7 +61,7 @@ def _read(words: Sequence[Token]) -> Condition | None:
     parts = split_words(words, "or")
     if len(parts) == 1:
         return _read_one(words)
-    # usersync acts on each change by itself: "inserted, or the address changed" is no condition.
+    # usersync copies each change, so "inserted, or the address changed" is no restriction.
     alternatives = [_read(inner(part)) for part in parts]
     if any(each is None or each.only for each in alternatives):
         return None
@@ -88,7 +88,7 @@ _NO_CALLS = {"and", "distinct", "from", "is", "not", "or"}
 
 
 def _without_casts(words: Sequence[Token]) -> list[Token]:
-    """As PostgreSQL prints a WHEN clause, with each value cast and in parentheses."""
+    """The words without the casts and parentheses that PostgreSQL prints in a WHEN clause."""
     kept = [
         token
         for number, token in enumerate(words)

@@ -1,4 +1,4 @@
-"""A computed value of a hand-written trigger as an SQL expression of the settings."""
+"""Computed values of a hand-written trigger as SQL expressions for the settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from usersync.schema.trigger_parser.tokens import Token
 
-#: Functions of PostgreSQL itself that only compute. They mean the same on every search path.
+#: Built-in functions of PostgreSQL that only compute. They are the same on every search path.
 COMPUTING = frozenset(
     re.findall(
         r"\w+",
@@ -52,7 +52,7 @@ _TYPES = frozenset(
 
 
 def read_expression(words: Sequence[Token]) -> str | None:
-    """The value as an expression over the columns of the auth server's table; None if it needs more."""
+    """The value as an expression over the auth server's columns; None if it depends on more."""
     text = _joined(_parts(words))
     if text is None:
         return None

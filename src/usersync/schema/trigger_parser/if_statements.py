@@ -1,4 +1,4 @@
-"""An IF that chooses what a variable holds, as COALESCE: where both mean the same for every user."""
+"""Rewrites an IF that sets a variable as COALESCE, if both mean the same for every user."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from usersync.schema.trigger_parser.tokens import Token, closes, find, inner, sp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Functions that give null where their first argument is null.
+#: Functions that return null if their first argument is null.
 _STRICT = {"split_part", "lower", "upper", "initcap", "trim", "btrim", "ltrim", "rtrim", "left", "right"}
 _ENDS = ["end", "if"]
 
 
-def chosen(words: Sequence[Token]) -> list[Token]:
+def replace_ifs(words: Sequence[Token]) -> list[Token]:
     """The statements, with ``v := coalesce(v, x);`` for ``if v is null then v := x; end if;``."""
     found, number = list[Token](), 0
     while number < len(words):
@@ -30,7 +30,7 @@ def chosen(words: Sequence[Token]) -> list[Token]:
 
 
 def _choice(words: Sequence[Token]) -> tuple[list[Token], int] | None:
-    """The assignment that an IF stands for, and how many words the IF has."""
+    """The assignment that an IF is equivalent to, and the number of words of the IF."""
     then = find(words, "then")
     if then is None:
         return None
@@ -51,7 +51,7 @@ def _choice(words: Sequence[Token]) -> tuple[list[Token], int] | None:
 
 
 def _assigned(words: Sequence[Token]) -> tuple[list[Token], str]:
-    """What a variable is set to, and its name; empty for any other statement."""
+    """The assigned value and the variable's name; empty for any other statement."""
     if len(words) < 3 or not words[0].word or words[1].text not in {":=", "="}:  # noqa: PLR2004 - v := x
         return [], ""
     return list(words[2:]), words[0].word
@@ -72,7 +72,7 @@ def _coalesced(
 
 
 def _tested(words: Sequence[Token], ending: list[str]) -> list[Token] | None:
-    """What stands before ``is null`` or ``is not null``."""
+    """The operand of ``is null`` or ``is not null``."""
     size = len(ending)
     if [each.word for each in words[-size:]] != ending:
         return None

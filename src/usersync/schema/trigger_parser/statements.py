@@ -1,4 +1,4 @@
-"""A trigger function's statements: those that write a row from the user, and in words what else it does."""
+"""A trigger function's statements: those that write a row, and in words its other effects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from usersync.config.mapping import TableName
 from usersync.schema.trigger_parser.conditions import ALWAYS, OPERATIONS, Condition, read_condition
 from usersync.schema.trigger_parser.expressions import COMPUTING
-from usersync.schema.trigger_parser.if_statements import chosen
+from usersync.schema.trigger_parser.if_statements import replace_ifs
 from usersync.schema.trigger_parser.tokens import Token, UnreadableError, find, split, tokens
 from usersync.schema.trigger_parser.values import Value, read_value
 
@@ -19,47 +19,47 @@ if TYPE_CHECKING:
 
 Kind = Literal["insert", "update", "delete"]
 
-#: What is said of a function that does something else for some users.
+#: Part of the text about a function that behaves differently for some users.
 CONDITIONAL = "under a condition of its own"
 _CONDITION = f"acts only {CONDITIONAL}"
-#: What is said if no statement that writes a row stands under the condition.
+#: The text if no statement that writes a row is under the condition.
 _CHOICE = "has a condition of its own"
 _VERBS = {"insert": "inserts into", "update": "updates", "delete": "deletes from"}
 
 
 @dataclass(frozen=True)
 class Write:
-    """One statement that writes: the columns and what goes in, None where the settings cannot say it."""
+    """A statement that writes: the columns and their values, None if the settings cannot express one."""
 
     kind: Kind
     table: TableName
     values: Mapping[str, Value | None] = field(default_factory=dict)
     condition: Condition = ALWAYS
-    #: Whether a row that is there already makes it fail.
+    #: Whether an existing row makes it fail.
     fails_on_conflict: bool = False
     #: The columns that ON CONFLICT names.
     conflict: tuple[str, ...] = ()
-    #: What ON CONFLICT DO UPDATE sets.
+    #: The columns that ON CONFLICT DO UPDATE sets, and their values.
     updated: Mapping[str, Value | None] = field(default_factory=dict)
-    #: The column that an UPDATE or a DELETE finds the row by.
+    #: The column in the WHERE clause of an UPDATE or a DELETE.
     where: str | None = None
 
     def under(self, condition: Condition) -> Write:
-        """The same under a condition."""
+        """The same statement under a condition."""
         return replace(self, condition=condition)
 
 
 @dataclass(frozen=True)
 class ParsedFunction:
-    """What a function does; nothing but writing rows if ``other_effects`` is empty."""
+    """What a function does. It only writes rows if ``other_effects`` is empty."""
 
     writes: tuple[Write, ...] = ()
     other_effects: tuple[str, ...] = ()
-    #: Columns of ``new`` that it changes, which has an effect in a BEFORE trigger.
+    #: Columns of ``new`` that it changes (effective in a BEFORE trigger).
     sets: tuple[str, ...] = ()
-    #: Tables that a statement names which is not understood.
+    #: All names in the text.
     names: frozenset[str] = frozenset()
-    #: Statements that write and are not understood: the table, and nothing of the columns.
+    #: Statements that write and cannot be parsed: only the table is known.
     unread: tuple[Write, ...] = ()
 
     @property
@@ -84,7 +84,7 @@ def parse_function(body: str, language: str = "plpgsql") -> ParsedFunction:
         return ParsedFunction(other_effects=("cannot be read by usersync (it has no BEGIN)",))
     reader = _Reader()
     reader.declare(words[:begin])
-    for statement in split(chosen(words[begin + 1 :]), ";"):
+    for statement in split(replace_ifs(words[begin + 1 :]), ";"):
         reader.read(statement)
     if _CONDITION in reader.other_effects:
         reader.other_effects = [each for each in reader.other_effects if each != _CHOICE]
@@ -96,15 +96,15 @@ def parse_function(body: str, language: str = "plpgsql") -> ParsedFunction:
 
 @dataclass
 class _Scope:
-    """A block of IF, BEGIN or an exception's handler."""
+    """A block of IF, BEGIN or an exception handler."""
 
     kind: str
     condition: Condition = ALWAYS
-    #: The operations that the branches before this one have taken.
+    #: The operations of the branches before this one.
     taken: frozenset[str] = frozenset()
-    #: Whether a branch before this one has another condition than the operation.
+    #: Whether a branch before this one has a condition other than the operation.
     is_partial: bool = False
-    #: Whether this branch, or one before it, has a condition that is not understood.
+    #: Whether this branch, or one before it, has a condition that cannot be parsed.
     is_own: bool = False
 
 
@@ -115,9 +115,9 @@ class _Reader:
         self.other_effects: list[str] = []
         self.sets: list[str] = []
         self._scopes: list[_Scope] = []
-        #: The operations that have not returned yet.
+        #: The operations for which the function has not returned yet.
         self._left = OPERATIONS
-        #: Variables, and what is in them; None where that depends.
+        #: Variables and their values; None if a value depends on a condition.
         self._variables: dict[str, list[Token] | None] = {}
 
     def declare(self, words: Sequence[Token]) -> None:
@@ -133,7 +133,7 @@ class _Reader:
             )
 
     def read(self, words: list[Token]) -> None:
-        """One statement, with the beginnings of blocks before it."""
+        """Read one statement, and the beginnings of blocks before it."""
         while words:
             first = words[0].word
             if first == "begin":
@@ -193,7 +193,7 @@ class _Reader:
         return found
 
     def _return(self) -> None:
-        """What comes after it is for the other operations only."""
+        """Read a RETURN: the following statements apply to the other operations only."""
         branches = [scope for scope in self._scopes if scope.kind == "if"]
         if not branches:
             self._left = frozenset() if not self._is_handling() else self._left
@@ -212,7 +212,7 @@ class _Reader:
         elif first == "null" or not self._condition().operations:
             return
         elif first == "raise":
-            # What a handler raises fails the sign-up as the error itself would.
+            # An error raised by a handler fails the sign-up, as the original error would.
             if second not in {"warning", "notice", "info", "log", "debug"} and not self._is_handling():
                 self.other_effects.append(_RAISES)
         elif first == "new" and len(words) > 4 and words[3].text in {":=", "="}:  # noqa: PLR2004 - new . x := value
@@ -231,7 +231,7 @@ class _Reader:
         self._note_calls(words)
 
     def _filled(self, words: Sequence[Token]) -> list[Token]:
-        """With what the variables hold instead of their names."""
+        """The words with variables replaced by their values."""
         filled = list[Token]()
         for number, word in enumerate(words):
             held = self._variables.get(word.text) if word.is_name else None
@@ -252,7 +252,7 @@ class _Reader:
         if called:
             self.other_effects.append(f"calls {called}")
         elif first == "execute":
-            self.other_effects.append("runs SQL that it puts together")
+            self.other_effects.append("runs dynamic SQL")
         else:
             self.other_effects.append("has statements of its own")
 
@@ -275,11 +275,11 @@ _RETURNED = {"return", "new", "old", "null", "coalesce"}
 
 
 def _is_of_operations(condition: Sequence[Token]) -> bool:
-    """Whether a condition is about TG_OP and nothing else."""
+    """Whether a condition depends only on TG_OP."""
     return all(word.word not in {"new", "old"} for word in condition)
 
 
-#: Words that stand before a parenthesis and call nothing.
+#: Words that can precede a parenthesis without a function call.
 _NO_CALLS = {
     "all", "and", "any", "as", "by", "case", "check", "else", "exists", "filter", "from", "if", "in",
     "into", "is", "not", "on", "or", "over", "row", "select", "set", "some", "then", "using", "values",
@@ -289,7 +289,7 @@ _NO_CALLS = {
 
 
 def calls(words: Sequence[Token]) -> str | None:
-    """The first function that is called and does more than compute, with its schema."""
+    """The first called function that does more than compute, with its schema."""
     for number in range(len(words) - 1):
         word = words[number]
         if not word.is_name or words[number + 1] != ("mark", "("):
@@ -301,7 +301,7 @@ def calls(words: Sequence[Token]) -> str | None:
 
 
 def _table(words: Sequence[Token]) -> tuple[TableName, Sequence[Token]] | None:
-    """A table's name at the beginning, and what comes after it."""
+    """The table's name at the beginning, and the words after it."""
     if len(words) > 2 and words[0].is_name and words[1] == ("mark", ".") and words[2].is_name:  # noqa: PLR2004
         return TableName(words[0].text, words[2].text), words[3:]
     if words and words[0].is_name:
@@ -354,7 +354,7 @@ def _insert(table: TableName, rest: Sequence[Token], filled: Filler) -> Write | 
 
 
 def _row(keyword: Token, words: Sequence[Token]) -> list[list[Token]] | None:
-    """The values of one row, by VALUES or by a SELECT that reads no table."""
+    """The values of one row, from VALUES or from a SELECT without a table."""
     if keyword.word == "select":
         return None if find(words, "from", "where", "union") is not None else split(words, ",")
     rows = split(words, ",")
@@ -362,7 +362,7 @@ def _row(keyword: Token, words: Sequence[Token]) -> list[list[Token]] | None:
 
 
 def _conflict(write: Write, words: Sequence[Token], filled: Filler) -> Write | None:
-    """With what ON CONFLICT does; None where it is not understood."""
+    """The statement with its ON CONFLICT clause; None if the clause cannot be parsed."""
     do = find(words, "do")
     if do is None:
         return None
@@ -405,7 +405,7 @@ def _update(table: TableName, rest: Sequence[Token], filled: Filler) -> Write | 
 
 
 def _own_row(words: Sequence[Token], *records: str) -> str | None:
-    """The column of ``column = new.id``, with or without the table's name before it; nothing else."""
+    """The column of ``column = new.id``, with or without the table's name; None for other conditions."""
     sides = split([word for word in words if word.text not in {"(", ")"}], "=")
     if len(sides) != 2:  # noqa: PLR2004 - of an equality
         return None

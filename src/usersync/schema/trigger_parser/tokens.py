@@ -1,4 +1,4 @@
-"""PL/pgSQL cut into words. What is not understood here is not guessed at: it raises."""
+"""Tokenizer for PL/pgSQL. Raises ``UnreadableError`` for text that it does not support."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _TOKEN = re.compile(
 
 
 class UnreadableError(ValueError):
-    """A text with something in it that is not understood."""
+    """The text contains something that the tokenizer does not support."""
 
 
 class Token(NamedTuple):
-    """A word: ``text`` is what it stands for, names folded and quotes gone."""
+    """A token. ``text`` is without quotes, names in lower case."""
 
     kind: str
     text: str
@@ -46,28 +46,28 @@ class Token(NamedTuple):
 def tokens(body: str) -> list[Token]:
     """The words of a function's body, without comments; raises ``UnreadableError``."""
     if len(body) > _MAX_CHARACTERS:
-        raise UnreadableError("it is very long")
-    return list(_cut(body))
+        raise UnreadableError("it is too long")
+    return list(_tokenize(body))
 
 
-def _cut(body: str) -> Iterator[Token]:
+def _tokenize(body: str) -> Iterator[Token]:
     place = 0
     while place < len(body):
         match = _TOKEN.match(body, place)
         if match is None:
-            raise UnreadableError(f"it holds {body[place]!r}")
+            raise UnreadableError(f"it contains {body[place]!r}")
         place, kind, text = match.end(), match.lastgroup or "", match[0]
         if (
             kind == "text"
             and place < len(body)
             and body[place - len(text) - 1 : place - len(text)] in {"e", "E"}
         ):
-            raise UnreadableError("it holds a text with escapes")
+            raise UnreadableError("it contains a string with escapes")
         if kind != "space":
-            yield Token(kind, _meant(kind, text))
+            yield Token(kind, _unquoted(kind, text))
 
 
-def _meant(kind: str, text: str) -> str:
+def _unquoted(kind: str, text: str) -> str:
     if kind == "name":
         return text.lower()
     quote = {"text": "'", "quoted": '"'}.get(kind)
@@ -75,7 +75,7 @@ def _meant(kind: str, text: str) -> str:
 
 
 def split(words: Sequence[Token], separator: str) -> list[list[Token]]:
-    """Cut at a mark, wherever it is outside of parentheses."""
+    """Split at a mark outside of parentheses."""
     parts: list[list[Token]] = [[]]
     depth = 0
     for token in words:
@@ -89,7 +89,7 @@ def split(words: Sequence[Token], separator: str) -> list[list[Token]]:
 
 
 def find(words: Sequence[Token], *wanted: str, start: int = 0) -> int | None:
-    """Where the first of these keywords stands outside of parentheses."""
+    """The index of the first of these keywords outside of parentheses."""
     depth = 0
     for number, token in enumerate(words):
         if token.kind == "mark":
@@ -100,7 +100,7 @@ def find(words: Sequence[Token], *wanted: str, start: int = 0) -> int | None:
 
 
 def split_words(words: Sequence[Token], keyword: str) -> list[list[Token]]:
-    """Cut at a keyword, wherever it is outside of parentheses."""
+    """Split at a keyword outside of parentheses."""
     parts: list[list[Token]] = [[]]
     depth = 0
     for token in words:
@@ -114,7 +114,7 @@ def split_words(words: Sequence[Token], keyword: str) -> list[list[Token]]:
 
 
 def closes(words: Sequence[Token], opened: int) -> int:
-    """Where the parenthesis that opens at this place is closed."""
+    """The index of the closing parenthesis for the opening one at ``opened``."""
     depth = 0
     for number in range(opened, len(words)):
         if words[number].kind == "mark":
@@ -125,7 +125,7 @@ def closes(words: Sequence[Token], opened: int) -> int:
 
 
 def inner(words: Sequence[Token]) -> Sequence[Token]:
-    """Without parentheses around all of it."""
+    """The words without enclosing parentheses."""
     while len(words) > 1 and words[0] == ("mark", "(") and closes(words, 0) == len(words) - 1:
         words = words[1:-1]
     return words

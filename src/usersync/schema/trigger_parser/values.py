@@ -1,4 +1,4 @@
-"""What a recipe writes into a column, in the words of the mapping."""
+"""The value that a hand-written trigger writes into a column, in terms of the mapping."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 _METADATA = {"raw_user_meta_data": "user_metadata", "raw_app_meta_data": "app_metadata"}
 _CLOCKS = {"now", "clock_timestamp", "statement_timestamp", "transaction_timestamp"}
-#: What the name of a type may hold, beside names and numbers.
+#: Marks that can occur in the name of a type.
 _OF_TYPES = {"::", ".", "(", ")", "[", "]", ","}
 _CONSTANTS: dict[str, Default] = {"true": True, "false": False, "null": None}
 
 
 @dataclass(frozen=True)
 class Value:
-    """Sources as the settings name them, the first that is present wins; ``id`` is the user's id."""
+    """Sources as in the settings, of which the first present value is used; ``id`` is the user's id."""
 
     sources: tuple[str, ...] = ()
     default: Default = None
-    #: The time at which the row is written.
+    #: Whether the value is the time at which the row is written.
     is_now: bool = False
-    #: An SQL expression of the settings, where the value is computed.
+    #: An SQL expression for the settings, if the value is computed.
     expression: str | None = None
 
 
 def read_value(words: Sequence[Token]) -> Value | None:
-    """What goes into a column; None where the settings have no way to say it."""
+    """The value of a column; None if the settings cannot express it."""
     words = flattened(words)
     fetched = _fetched(words)
     if fetched is not None:
@@ -61,7 +61,7 @@ def _fetched(words: Sequence[Token]) -> Value | None:
 
 
 def _bare(words: list[Token]) -> list[Token]:
-    """Without the casts behind it and the parentheses round it: both are the column's business."""
+    """The words without final casts and enclosing parentheses: the column determines the type."""
     while True:
         cast = next(
             (n for n in range(len(words)) if words[n] == ("mark", "::") and not _depth(words[:n])), None
@@ -109,7 +109,7 @@ def _called(name: str, inside: list[Token]) -> Value | None:
 
 
 def _source(words: Sequence[Token]) -> str | None:
-    """``.column``, and for metadata the way to a key: ``-> 'a' ->> 'b'`` or ``#>> '{a,b}'``."""
+    """``.column``, and for metadata the path to a key: ``-> 'a' ->> 'b'`` or ``#>> '{a,b}'``."""
     if len(words) < 2 or words[0] != ("mark", ".") or not words[1].is_name:  # noqa: PLR2004 - a dot and a name
         return None
     column, way = words[1].text, words[2:]
