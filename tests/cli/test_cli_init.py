@@ -264,7 +264,7 @@ def test_names_that_would_break_a_file_do_not(proposed, usersync, postgres, auth
     assert "1 of 1 users tried violate ch?eck" in data["toml"]
     done = usersync("plan")
     assert done.code == 1
-    assert "This stops here: 4 errors" in done.out  # nothing fills the four columns
+    assert "fix 4 errors first" in done.out  # nothing fills the four columns
 
 
 def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth):

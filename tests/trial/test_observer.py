@@ -202,7 +202,7 @@ def test_a_trial_without_an_accepted_sign_up_shows_nothing(tried):
     assert trial.observed_nothing
     assert {each.state for each in trial.of_kind("sign-up")} <= {"refused", "not tried"}
     assert trial[SIGN_UP].fault.message == "no invitation"
-    assert trial["confirmation"].reason == "it comes after: sign-up by e-mail, which fails"
+    assert trial["confirmation"].reason == "it requires: sign-up by e-mail, which fails"
 
 
 def test_a_trigger_left_over_from_a_table_that_was_dropped(tried):
