@@ -1,4 +1,4 @@
-"""What usersync does because somebody asked for it, in the audit log: who, when, how much."""
+"""Records administrative actions of usersync in the audit log: who, when, how many rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def record_admin_action(
     settings: Settings, action: str, *, by: str, begins_log: bool = False, **details: Any
 ) -> Steps[bool]:
-    """Record it if there is an audit log with events; returns whether it is recorded.
+    """Record the action if the audit log has events. Returns whether it was recorded.
 
-    A log without events was made a moment ago, or goes with ``rollback``: it gets none of usersync's own,
-    unless the act puts the log to use (``begins_log``).
+    A log without events is new, or is about to be removed by ``rollback``: usersync records nothing in it,
+    unless the action itself starts its use (``begins_log``).
     """
     there = yield from query_row(
         "select to_regprocedure('usersync.record_admin_action(text, jsonb)') is not null as found"

@@ -1,4 +1,4 @@
-"""Brings the copy of the auth server's users up to date, over its admin API."""
+"""Updates the copy of the auth server's users from its admin API."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: How often the list is read, where pages shift so that there were fewer users in them than there are.
+#: How often the list is read. Pages shift, so that one pass may return fewer users than exist.
 PASSES = 3
 
-#: How many users who were not listed are asked for by id, where nobody is to be removed.
+#: The maximum of users who were not listed and are then looked up by id, if none is to be removed.
 ASK_UP_TO = 1_000
 
 
 @dataclass(frozen=True)
 class CopyUpdate:
-    """How many users the auth server listed, how many rows of the copy were written, who is not listed."""
+    """The result: listed users, written rows of the copy, users who were not listed."""
 
     listed: int
     written: int
-    #: How many users of the copy the auth server does not list.
+    #: The number of users of the copy who were not listed.
     unlisted: int
-    #: Those of them whom it does not know by id either; nobody, where they were too many to ask for.
+    #: The ids of those whom the auth server does not have. Empty if they were too many to look up.
     gone: tuple[str, ...]
-    #: When the list was begun: a user who was seen later is not gone.
+    #: The start of the update. Users who were seen later are not deleted.
     seen_at: str
 
 
 OnPage = Callable[[int, int | None], None]
-"""Called after each page with how many users were listed and how many there are, where that is known."""
+"""Called after each page with the number of users listed so far, and the total if the server sends it."""
 
 
 def update_copy(
@@ -52,11 +52,11 @@ def update_copy(
     ask_up_to: int = ASK_UP_TO,
     on_listed: OnPage = lambda *_: None,
 ) -> CopyUpdate:
-    """List all users of the auth server and write them to the copy, from which nobody is removed. Blocks.
+    """List all users of the auth server and write them to the copy. Deletes no user of the copy. Blocks.
 
-    Nobody counts as gone for not being listed: pages shift, and an auth server lists some users under
-    another audience. Each is asked for by id, if they are not more than ``ask_up_to``. Raises
-    ``SettingsError`` where the database keeps no copy. Interrupted, it leaves whole pages.
+    A user who is not listed may still exist: pages shift, and an auth server lists some users under another
+    audience. So up to ``ask_up_to`` users are looked up by id. Raises ``SettingsError`` if the database has
+    no copy. An interruption leaves whole pages.
     """
     wire = BlockingWire(server.api)
     try:
@@ -91,14 +91,14 @@ def _pages(wire: BlockingWire, server: AuthServer) -> Iterator[UserPage]:
         if page.next_query in asked:
             raise ConnectionFailedError(
                 f"{server.api.host} lists the same page of users again and again",
-                hint="Does a cache stand between?",
+                hint="Check for a cache between this machine and the auth server.",
             )
         asked.add(page.next_query)
         page = _answer(wire, server.page(page.next_query))
 
 
 def delete_gone(transport: Transport, received: CopyUpdate) -> None:
-    """Delete those who are gone from the copy, whose trigger applies ``on_delete`` to their rows."""
+    """Delete the users who are gone from the copy. The copy's trigger applies ``on_delete`` to their rows."""
     for user_id in received.gone:
         transport.run(users_copy.delete_user(user_id, received.seen_at))
 
@@ -106,7 +106,9 @@ def delete_gone(transport: Transport, received: CopyUpdate) -> None:
 def _look_for_unseen(
     transport: Transport, wire: BlockingWire, server: AuthServer, seen_at: str
 ) -> tuple[tuple[str, ...], int]:
-    """Ask for each who was not listed; who is gone, and how many rows were written for the others."""
+    """Look up each user who was not listed. Returns the ids who are gone, and the rows written for the
+    others.
+    """
     gone, written = list[str](), 0
     after: str | None = None
     while ids := transport.run(users_copy.unseen_ids(seen_at, after)):

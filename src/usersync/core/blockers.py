@@ -1,4 +1,4 @@
-"""Who holds a lock that something of ours waited for in vain."""
+"""The sessions that hold a lock for which usersync has waited too long."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Blocker:
     state: str
     #: When its transaction began.
     since: datetime
-    #: The first 200 characters of what it ran last.
+    #: The first 200 characters of its last statement.
     query: str
 
     def __str__(self) -> str:
@@ -53,9 +53,9 @@ def blockers(settings: Settings, *tables: TableName) -> Steps[tuple[Blocker, ...
 
 
 def advice(found: tuple[Blocker, ...]) -> str:
-    """What to do about them, as prose."""
+    """A hint: wait for these sessions, or end them."""
     if not found:
-        return "The lock was released meanwhile. Run this again."
+        return "The lock was released meanwhile. Run the command again."
     return (
         f"{'; '.join(map(str, found))}. Wait for it, or end it: select pg_terminate_backend({found[0].pid}); "
         "then run this again."

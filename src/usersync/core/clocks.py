@@ -1,4 +1,4 @@
-"""This machine's clock and the database server's, which decides what is old."""
+"""Compares this machine's clock with the database server's, which decides how old an event is."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class Clocks:
     """The times of both clocks. The time that the query takes does not count as a difference."""
 
     server: datetime
-    #: This machine's, before and after the server was asked.
+    #: This machine's time before and after the query.
     before: datetime
     after: datetime
 
     @property
     def apart(self) -> timedelta:
-        """The smallest possible difference of the clocks."""
+        """The minimum difference of the clocks."""
         return max(self.before - self.server, self.server - self.after, timedelta(0))
 
     @property
     def is_behind(self) -> bool:
-        """Whether this machine's is the one that is behind."""
+        """Whether this machine's clock is behind the server's."""
         return self.server > self.after
 
 
 def compare_clocks() -> Steps[Clocks]:
-    """Ask the server."""
+    """Read both clocks."""
     before = datetime.now(UTC)
     server = (yield from query_row("select clock_timestamp() as now"))["now"]
     return Clocks(server, before, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Rows of deleted users: found and counted by everybody, removed only where somebody asks for it.
+"""Rows of deleted users. Every run counts them; only explicit commands remove them.
 
 ``orphaned``: the auth server has no such user; ``on_delete`` says what a removal does. ``deleted_upstream``:
 the auth server has soft-deleted the user; ``on_soft_delete`` says it.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 500
 
-#: The setting that says what a removal does.
+#: The setting that defines the removal.
 POLICY_OF: dict[LeftAlone, str] = {"orphaned": "on_delete", "deleted_upstream": "on_soft_delete"}
 OPTION_OF: dict[LeftAlone, str] = {"orphaned": "--remove-orphans", "deleted_upstream": "--apply-deletions"}
 _WORDS: dict[LeftAlone, str] = {
@@ -34,13 +34,13 @@ _WORDS: dict[LeftAlone, str] = {
 
 
 def removal_policy(kind: LeftAlone) -> Steps[str]:
-    """What a removal does to such rows; raises ``SettingsError`` where the setting keeps them."""
+    """What a removal does to such rows. Raises ``SettingsError`` if the setting is ``keep``."""
     setting = POLICY_OF[kind]
     policies = yield from operate("removal_policies", returns={"on_delete": str, "on_soft_delete": str})
     policy: str = policies[setting]
     if policy == "keep":
         raise SettingsError(
-            f'{setting} is "keep": {_WORDS[kind]} stay as they are, there is nothing to apply',
+            f'{setting} is "keep", so {_WORDS[kind]} are not changed',
             hint=f"To remove them, set {setting} to another value, and run: usersync apply",
         )
     return policy
@@ -49,7 +49,7 @@ def removal_policy(kind: LeftAlone) -> Steps[str]:
 def find_deleted(
     kind: LeftAlone, *, page_size: int = PAGE_SIZE, on_page: Callable[[Counts], None] = lambda _: None
 ) -> Steps[tuple[UUID, ...]]:
-    """The users who have such a row, by id. Writes nothing."""
+    """The ids of the users with such a row. Writes nothing."""
     found: list[UUID] = []
 
     def add(row: Row) -> None:
@@ -61,7 +61,7 @@ def find_deleted(
 
 
 def check_limit(found: int, limit: int, what: str) -> None:
-    """Raise ``RemovalLimitError`` if these are more than may be removed. Writes nothing."""
+    """Raise ``RemovalLimitError`` if there are more rows than ``limit``. Writes nothing."""
     if found > limit:
         raise RemovalLimitError(
             f"there are {found:,} {what}, and --max allows {limit:,}. Nothing was removed",
@@ -71,9 +71,10 @@ def check_limit(found: int, limit: int, what: str) -> None:
 
 
 def remove_deleted(kind: LeftAlone, ids: Sequence[UUID], *, by: str | None = None) -> Steps[Removal]:
-    """Apply the setting to the rows of these users. Each batch is a transaction, and looks at the auth
-    server's table again: the row of a user who is there by now stays as it is. Where there is an audit log,
-    it says how many rows there were, and ``by`` whom they were removed.
+    """Apply the setting to the rows of these users, in batches that commit by themselves.
+
+    Each batch checks the auth server's table again: the row of a user who exists by then is not changed. The
+    audit log, if there is one, gets an event with the number of rows and ``by``.
     """
     started = time.monotonic()
     removed, failed = yield from _remove(kind, ids)
@@ -100,7 +101,7 @@ def _remove(kind: LeftAlone, ids: Sequence[UUID]) -> Steps[tuple[int, int]]:
 
 
 def remove_all(kind: LeftAlone, limit: int) -> Steps[Removal]:
-    """Find such rows and remove them, if they are not more than ``limit``."""
+    """Find such rows and remove them, unless there are more than ``limit``."""
     yield from removal_policy(kind)
     ids = yield from find_deleted(kind)
     check_limit(len(ids), limit, _WORDS[kind])

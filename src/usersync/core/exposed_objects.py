@@ -1,4 +1,4 @@
-"""What of usersync's own objects others than their owner may use."""
+"""The objects of usersync that roles other than their owner may use."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExposedObject:
-    """An object of usersync that roles of the Data API, or everybody, may use."""
+    """An object of usersync that PUBLIC or roles of the Data API may use."""
 
     #: ``schema``, ``table``, ``function``.
     kind: str
     name: str
     of_schema: str
     roles: tuple[str, ...]
-    #: Whether a REVOKE takes it away. Otherwise a role has it as a member of another one.
+    #: Whether a REVOKE removes the privilege. Otherwise the role has it as a member of another role.
     direct: bool
 
     @property
@@ -32,7 +32,9 @@ class ExposedObject:
 
     @property
     def revoke(self) -> str:
-        """SQL that revokes it. service_role may have it from PUBLIC alone, and keeps its EXECUTE."""
+        """SQL that revokes the privilege. service_role keeps EXECUTE, which it may have only through
+        PUBLIC.
+        """
         grantees = ", ".join(self.roles)
         if not self.direct:
             return (
@@ -47,7 +49,7 @@ class ExposedObject:
 
 
 def find_exposed_objects(settings: Settings) -> Steps[tuple[ExposedObject, ...]]:
-    """Ask the server, object by object."""
+    """Read the privileges of every object from the catalog."""
     rows = yield from query(PINNED + render_catalog("exposed_objects", settings))
     return tuple(
         ExposedObject(row["kind"], row["name"], row["of_schema"], tuple(row["roles"]), row["direct"])

@@ -1,4 +1,4 @@
-"""The foreign keys that lead to a user: which there are, and what each does when a row is deleted."""
+"""The foreign keys that lead to a user, and what each does when a row is deleted."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ class ForeignKey:
 
     @property
     def blocks(self) -> bool:
-        """Whether a row that refers to the deleted one makes the deletion fail."""
+        """Whether a deletion fails if a row refers to the deleted one."""
         return self.action in {"a", "r"} or (self.action == "n" and bool(self.refusing))
 
     @property
     def drop(self) -> str:
-        """SQL that drops it."""
+        """SQL that drops the foreign key."""
         return f"alter table {self.child_name} drop constraint {quote(self.name)};"
 
     def recreate(self, on_delete: str) -> str:
-        """SQL that gives it another action. Writes go on while the existing rows are checked."""
+        """SQL that changes the action. Existing rows are checked without blocking writes."""
         columns, parents = (", ".join(map(quote, names)) for names in (self.columns, self.parent_columns))
         return (
             f"alter table {self.child_name} drop constraint {quote(self.name)}, "
@@ -75,7 +75,7 @@ class ForeignKey:
         )
 
     def set_null(self) -> str:
-        """SQL that makes it empty its columns, and lets them be null."""
+        """SQL that changes the action to SET NULL, and drops NOT NULL from its columns."""
         relax = (
             f"alter table {self.child_name} alter column {quote(each)} drop not null;\n"
             for each in self.not_null
@@ -106,9 +106,9 @@ class ForeignKeys:
         return any(each.action == "c" for each in self.between(self.users, self.source))
 
     def blocking(self, parent: int | None) -> Iterator[tuple[ForeignKey, ...]]:
-        """The keys that make deleting a row of this table fail if rows refer to it, as paths.
+        """The paths of keys because of which deleting a row of this table can fail.
 
-        The keys of a path cascade, but for the last one, which blocks.
+        All keys of a path cascade, except for the last one, which blocks.
         """
         waiting, seen = [(parent, tuple[ForeignKey, ...]())], {parent}
         while waiting:

@@ -1,4 +1,4 @@
-"""What is installed in this database: the settings it was installed with, and who may look at them."""
+"""The installation in a database: the settings it was installed with, and who may read them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WHO = """
 def require_membership() -> Steps[None]:
     """Raise ``PrivilegeMissingError`` unless this role is a member of the installation's owner.
 
-    To other roles an installation looks like none, and the advice to apply would be wrong.
+    Other roles cannot see the installation, and would get the wrong advice to run ``apply``.
     """
     for row in (yield from query(_WHO)):
         if row["is_foreign"]:
@@ -46,9 +46,9 @@ _HAS_SETTINGS = """
 
 
 def settings_in_database() -> Steps[Settings | None]:
-    """The settings that usersync was last applied with here, or None where it is not installed.
+    """The settings of the last ``apply`` to this database; None if usersync is not installed.
 
-    Raises ``SettingsError`` if somebody edited them.
+    Raises ``SettingsError`` if the stored settings are invalid.
     """
     installed = yield from query_row(PINNED + _HAS_SETTINGS)
     if not installed["found"]:

@@ -1,4 +1,4 @@
-"""Migrations of the application, as files below the current directory."""
+"""The application's migration files below the current directory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from usersync.config.mapping import TableName
 
-#: Where tools keep them.
+#: The usual folders.
 DIRECTORIES = ("supabase/migrations", "migrations", "db/migrations", "drizzle", "prisma/migrations")
 
 _MAX_BYTES = 4 << 20
 
 
 def creators_of(table: TableName) -> tuple[Path, ...]:
-    """The migration files that create a table of this name; those that usersync wrote do not count."""
+    """The migration files that create a table of this name, without those that usersync wrote."""
     name = rf'"?{re.escape(table.name)}"?(?![\w"])'
     schema = rf'"?{re.escape(table.schema)}"?\s*\.\s*'
     schema = f"({schema})?" if table.schema == "public" else schema

@@ -1,6 +1,6 @@
-"""Going through both tables in pages that get smaller where one takes longer than a statement may.
+"""Reads both tables in pages, which get smaller if one exceeds the statement timeout.
 
-The Data API ends a statement after eight seconds, and any role may have a limit of its own.
+The Data API ends a statement after eight seconds, and every role can have its own ``statement_timeout``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
-#: The numbers of ``public.user_sync_status()``, without those of the ledger.
+#: The numbers of ``public.user_sync_status()``, without those of the failures table.
 COUNTED: Shape = {
     "auth_users": int,
     "users": int,
@@ -44,7 +44,7 @@ _PAGE: Shape = {
     "differences": optional([{"user_id": uuid_text, "class": str, "columns": [str]}]),
 }
 
-#: A line of ``usersync.sync_runs``.
+#: A row of ``usersync.sync_runs``.
 RUN_PART: Shape = {
     "run_id": uuid_text,
     "part": int,
@@ -56,7 +56,7 @@ RUN_PART: Shape = {
 
 
 def ran_out_of_time(error: DatabaseError) -> Steps[bool]:
-    """Whether a statement was ended by its time limit, and was not cancelled by an administrator.
+    """Whether a statement was ended by its timeout, and not cancelled by an administrator.
 
     Both have SQLSTATE 57014. Only their messages differ, in the language of the server.
     """
@@ -67,7 +67,7 @@ def ran_out_of_time(error: DatabaseError) -> Steps[bool]:
 
 
 def halved(error: DatabaseError, size: int) -> Steps[int]:
-    """Half as many; raises ``error`` if a time limit was not the reason, or if nothing is left to halve."""
+    """Half of ``size``. Raises ``error`` if the timeout was not the reason, or if ``size`` is 1."""
     if size <= 1 or not (yield from ran_out_of_time(error)):
         raise error
     return size // 2
@@ -81,7 +81,7 @@ def compare_pages(
     last_id: UUID = LAST_ID,
     create: bool = False,
 ) -> Steps[None]:
-    """Compare both tables and write nothing; ``on_page`` is given each page as the database returns it."""
+    """Compare both tables without writing. ``on_page`` is called with each page."""
     next_id: str | None = str(first_id)
     while next_id is not None:
         page_size, after = yield from compare_page(
@@ -98,7 +98,7 @@ def compare_page(
     last_id: UUID = LAST_ID,
     create: bool = False,
 ) -> Steps[tuple[int, str | None]]:
-    """Compare one page; returns the size that a statement had time for, and the first id of the next page."""
+    """Compare one page. Returns the page size that met the timeout, and the first id of the next page."""
     while True:
         try:
             row = yield from operate(
@@ -117,7 +117,7 @@ def compare_page(
 
 
 def next_after(before: str | None, after: str | None) -> str | None:
-    """``after``, if it is: what never comes to an end is no answer of ours."""
+    """Return ``after`` if it is greater than ``before``; otherwise raise, because paging would never end."""
     return checked(after, lambda _: before is None or after is None or after > before)  # type: ignore[no-any-return]
 
 
@@ -129,9 +129,9 @@ def failed_ids(
     sqlstate: str | None = None,
     due: bool = False,
 ) -> Steps[list[str]]:
-    """The users of the failures table; those that are there for one reason, or whose next try is due.
+    """One page of ids of the failures table: those greater than ``after``, at most ``page_size``.
 
-    By id, after one, so many.
+    ``sqlstate`` and ``due`` restrict it to one reason, and to users whose next attempt is due.
     """
     ids: list[str] = yield from operate(
         "failed_ids",
@@ -148,7 +148,7 @@ def failed_ids(
 
 
 def count_by_pages(page_size: int) -> Steps[dict[str, Any]]:
-    """What ``COUNTED`` says."""
+    """Count the numbers of ``COUNTED`` page by page."""
     total: dict[str, Any] = {name: 0 for name, shape in COUNTED.items() if shape is int}
     oldest: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Pausing the triggers: paused triggers only record the users who change, and sync none of them."""
+"""Pausing the triggers: paused triggers record which users change, and sync no user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSE = {"paused_at": time_text, "by": str}
 
 @dataclass(frozen=True)
 class Ended:
-    """The pause that was ended; None if there was none."""
+    """The pause that was ended, or None if there was none."""
 
     pause: Pause | None
     #: Set if a transaction that began during the pause has not ended: its recorded users are not visible.

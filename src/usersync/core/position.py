@@ -1,4 +1,4 @@
-"""Where a database is: which installation, in which cluster, on which timeline."""
+"""The position of a database: its installation, cluster and timeline."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _TEXT = re.compile(r"([0-9a-f-]{36}) (\d+/\d+)(?: ([0-9A-F]{8}))?")
 
 @dataclass(frozen=True)
 class Position:
-    """Where a database is: ``cluster`` is the system identifier and the database's oid.
+    """The position of a database. ``cluster`` is the system identifier and the database's oid.
 
-    A failover and a restore to a point in time begin another timeline. A standby does not say its timeline.
+    A failover or a restore to a point in time begins a new timeline. A standby does not report its timeline.
     """
 
     installation: str

@@ -1,4 +1,4 @@
-"""The privileges that are missing, of each role that usersync or the auth server needs them for."""
+"""The missing privileges of the roles that usersync and the auth server use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MissingPrivilege:
-    """Something that a role has no privilege for."""
+    """A privilege that a role lacks."""
 
     #: This role installs and reconciles. The functions run as the owner of the schema ``usersync``.
     part: Literal["this role", "owner", "auth server"]
@@ -32,6 +32,6 @@ class MissingPrivilege:
 
 
 def missing_privileges(settings: Settings) -> Steps[tuple[MissingPrivilege, ...]]:
-    """Look them up in the catalog."""
+    """Find missing privileges in the catalog."""
     rows = yield from query(PINNED + render_catalog("privileges", settings))
     return tuple(MissingPrivilege(**row) for row in rows)

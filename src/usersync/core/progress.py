@@ -1,4 +1,4 @@
-"""What both clients keep in memory: which users are known, and how far a run has come."""
+"""The state that both clients keep in memory: users with a row, and the progress of a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class RunStoppedError(Exception):
-    """Ends a worker between two pages because another one failed. Never leaves the client."""
+    """Ends a worker between two pages because another worker failed. The client does not raise it."""
 
 
 class RunCounter:
-    """Adds up what the workers of a run report, and passes the sum on. Safe to use from threads."""
+    """Adds up the counts of a run's workers and reports the sum. Safe to use from threads."""
 
     def __init__(self, on_progress: OnProgress | None, run: Run | None = None) -> None:
         self.counts = run.before if run else Counts()
@@ -45,19 +45,19 @@ class RunCounter:
             raise RunStoppedError
 
     def stop(self) -> None:
-        """Have every worker end after the page that it is at."""
+        """End every worker after its current page."""
         self._stopped = True
 
 
 class PositiveCache:
-    """Users who are known to have a row, for ten minutes each. Only positive answers are kept.
+    """A cache of users who have a row, for ten minutes each. Negative answers are not cached.
 
-    A row may be removed meanwhile by ``on_delete = "delete"``; the other policies keep the row. A failover
-    and a restore to a point in time may lose it: both begin another timeline, or lead to another cluster.
+    In that time, ``on_delete = "delete"`` may remove the row; other policies keep it. A failover or a restore
+    to a point in time may lose the row, but changes the timeline or the cluster, which clears the cache.
     """
 
     SIZE, SECONDS = 10_000, 600.0
-    #: How often the database is asked for its position.
+    #: The interval between two queries of the database's position.
     LOOK_SECONDS = 30.0
 
     def __init__(self) -> None:
@@ -68,11 +68,13 @@ class PositiveCache:
 
     @property
     def wants_position(self) -> bool:
-        """Whether it is time to ask the database for its position, and to call ``update_position()``."""
+        """Whether the position is due: query it and call ``update_position()``."""
         return time.monotonic() >= self._look_at
 
     def update_position(self, position: Position | None) -> None:
-        """Forget all users if the database has moved. ``position`` is None if the database did not answer."""
+        """Clear the cache if the position has changed. ``position`` is None if the database did not
+        answer.
+        """
         with self._lock:
             self._look_at = time.monotonic() + self.LOOK_SECONDS
             # A standby, and a database that did not answer, have no timeline.
@@ -95,6 +97,6 @@ class PositiveCache:
                 self._until.popitem(last=False)
 
     def forget(self, user_id: UUID) -> None:
-        """Ask again next time."""
+        """Remove the user from the cache."""
         with self._lock:
             self._until.pop(user_id, None)

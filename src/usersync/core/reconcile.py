@@ -1,7 +1,7 @@
-"""Syncing both tables, page by page.
+"""Syncs both tables, page by page.
 
-Each page is one statement and so a transaction of its own: it compares, writes what differs, and keeps the
-place. Stopping between two pages, or in one, loses nothing.
+Each page is one statement, and so one transaction: it compares, writes the differences, and stores the run's
+position. An interruption loses at most the current page.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ MAX_WORKERS = 32
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come. ``total`` was counted when it began, so ``counts.examined`` may pass it."""
+    """The progress of a run. ``total`` was counted at its start, so ``counts.examined`` may exceed it."""
 
     counts: Counts
     total: int
 
 
 OnProgress = Callable[[Progress], None]
-"""Called after each page, in the thread or task that did it. Must not block for long."""
+"""Called after each page, in the worker's thread or task. Must not block for long."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was opened: its parts can be driven one after the other or side by side."""
+    """An open run. Its parts can be executed one after the other or in parallel."""
 
     run_id: UUID
     parts: tuple[int, ...]
     total: int
-    #: What had been counted before, where the run was begun earlier and is resumed.
+    #: The counts so far, for a run that is resumed.
     before: Counts = field(default_factory=Counts)
-    #: Whether rows are created though the settings leave that to the application.
+    #: Whether rows are created even with ``creates_rows = false``.
     create: bool = False
 
 
 def check_options(*, page_size: int, workers: int, difference_limit: int = 0) -> None:
-    """Raise ``SettingsError`` for an option that cannot be."""
+    """Raise ``SettingsError`` for an invalid option."""
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise SettingsError(f"page size: expected 1 to {MAX_PAGE_SIZE}, got {page_size}")
     if not 1 <= workers <= MAX_WORKERS:
@@ -71,9 +71,9 @@ def check_options(*, page_size: int, workers: int, difference_limit: int = 0) ->
 def open_run(
     *, workers: int, page_size: int, create: bool = False, retry_failures: bool = False
 ) -> Steps[Run]:
-    """Open a run of as many parts as there are workers; with nothing to write, it is finished at once.
+    """Open a run with one part for each worker. If nothing differs, the run is finished at once.
 
-    ``retry_failures``: it also tries users whose next try would be later.
+    ``retry_failures`` also tries users whose next attempt is not due yet.
     """
     found = yield from _compared_at_once(create=create)
     total = (yield from count_users()) if found is None else found.examined
@@ -102,7 +102,7 @@ _AT_ONCE = {
 
 
 def _compared_at_once(*, create: bool) -> Steps[Counts | None]:
-    """What was counted, if there is nothing to write; None where pages have to find that out."""
+    """The counts, if nothing differs; None if the tables must be compared page by page."""
     try:
         row = yield from operate("compare_at_once", returns=_AT_ONCE, create=create or None)
     except DatabaseError as error:
@@ -117,13 +117,13 @@ def _compared_at_once(*, create: bool) -> Steps[Counts | None]:
 
 
 def count_users() -> Steps[int]:
-    """How many users the longer side has."""
+    """The number of users in the larger of both tables."""
     row = yield from operate("count_users", returns={"users": int, "auth_users": int})
     return int(max(row["users"], row["auth_users"]))
 
 
 def resume_run(*, create: bool = False) -> Steps[Run | None]:
-    """The newest run that was not finished, or None."""
+    """The newest unfinished run, or None."""
     rows = yield from operate("unfinished_run", returns=[RUN_PART])
     if not rows:
         return None
@@ -141,9 +141,9 @@ def resume_run(*, create: bool = False) -> Steps[Run | None]:
 def drive_part(
     run_id: UUID, part: int, on_page: Callable[[Counts], None], *, create: bool = False
 ) -> Steps[Counts]:
-    """Do the pages of one part until it is finished. ``on_page`` is given what each page found.
+    """Execute the pages of one part until it is finished. ``on_page`` is called with the counts of each page.
 
-    A page that takes longer than a statement may is tried again in halves.
+    A page that exceeds the statement timeout is tried again with half its size.
     """
     row = yield from operate("run_part", returns=RUN_PART, run_id=run_id, part=part)
     seen, page_size, next_id = counts_of(row), row["page_size"], row["next_id"]
@@ -165,7 +165,7 @@ def drive_part(
 
 
 def interrupt_run(run_id: UUID) -> Steps[None]:
-    """Note that a run was stopped, so that it can be told from one that is under way."""
+    """Mark a run as interrupted, to distinguish it from one in progress."""
     yield from operate("interrupt_run", returns=anything, run_id=run_id)
 
 
@@ -178,7 +178,7 @@ def compare(
     last_id: UUID = LAST_ID,
     create: bool = False,
 ) -> Steps[tuple[Counts, tuple[Difference, ...]]]:
-    """Compare both tables and write nothing. Returns what differs, the first ``limit`` by name."""
+    """Compare both tables without writing. Returns the counts and the first ``limit`` differences."""
     counts, found = Counts(), list[Difference]()
 
     def add(row: Row) -> None:
@@ -193,7 +193,7 @@ def compare(
 
 
 def missing_users(limit: int, without: Collection[UUID] = ()) -> Steps[tuple[UUID, ...]]:
-    """The first users by id who have no row and could get one, at most so many."""
+    """The ids of missing users, in order, at most ``limit``."""
     found, first_id = list[UUID](), FIRST_ID
 
     def add(row: Row) -> None:
@@ -211,7 +211,7 @@ def missing_users(limit: int, without: Collection[UUID] = ()) -> Steps[tuple[UUI
 def compare_users(
     user_ids: Iterable[UUID], *, create: bool = False
 ) -> Steps[tuple[Counts, tuple[Difference, ...]]]:
-    """Compare the two rows of each of these users, and write nothing."""
+    """Compare the rows of these users without writing."""
     counts, found = Counts(), list[Difference]()
     for user_id in dict.fromkeys(user_ids):
         one, differing = yield from compare(
@@ -230,7 +230,7 @@ _COUNTS = tuple(Counts.__dataclass_fields__)
 
 
 def counts_of(row: Row) -> Counts:
-    """What a page, or a part of a run, has counted."""
+    """The counts in a row that describes a page or a part of a run."""
     return Counts(**{name: row[name] for name in _COUNTS})
 
 

@@ -42,10 +42,11 @@ def missing_columns(settings: Settings) -> Steps[tuple[str, ...]]:
 
 
 def user_id_of(user: object) -> UUID:
-    """The id of a user given as an id, or as any object or mapping with an ``id`` or a ``user`` with one.
+    """The id of a user: given as an id, as an object or a mapping with an ``id``, or with a ``user`` with
+    one.
 
-    The latter is what supabase-py's methods return. Raises ``SettingsError`` for anything else, without
-    repeating the value: it may be personal.
+    supabase-py's methods return the last form. Raises ``SettingsError`` for anything else. The error does not
+    contain the value, which may be personal data.
     """
     found = _part(user, "id")
     if found is None:
@@ -65,9 +66,9 @@ def user_id_of(user: object) -> UUID:
 
 
 def user_data_of(user: object) -> dict[str, Any] | None:
-    """What an object or a mapping says of a user, as the admin API would; None for an id alone."""
+    """The user's fields from an object or a mapping, in the form of the admin API; None for an id alone."""
     whole = user if _part(user, "id") is not None else _part(user, "user")
-    # An object without these is no user of the auth server's, whatever else it may be.
+    # An object without these fields is not a user of the auth server.
     if whole is None or any(_part(whole, name) is None for name in ("id", "created_at", "updated_at")):
         return None
     told = {name: _part(whole, name) for name in _TOLD}
@@ -76,7 +77,7 @@ def user_data_of(user: object) -> dict[str, Any] | None:
     return found
 
 
-#: What the admin API, and so supabase-py, says of a user.
+#: The fields of a user in the admin API and in supabase-py.
 _TOLD = (
     *("aud", "role", "email", "email_confirmed_at", "invited_at", "last_sign_in_at", "app_metadata", "phone"),
     *("user_metadata", "created_at", "updated_at", "phone_confirmed_at", "confirmed_at", "banned_until"),
@@ -94,7 +95,7 @@ def user_exists(user_id: UUID) -> Steps[bool]:
 
 
 def position() -> Steps[Position | None]:
-    """Where the database is."""
+    """The position of the database."""
     return Position.read((yield from operate("position", returns=str)))
 
 
@@ -113,8 +114,8 @@ _SYNCED = {**_REMOVED, "copied": bool}
 def sync_auth_user(user: object, *, create: bool = False) -> Steps[bool]:
     """Sync one user; True if the failures table does not have the user afterwards.
 
-    What is said of the user besides the id is used where the database keeps a copy of the auth server's.
-    Raises ``UserNotFoundError`` if neither side knows the user.
+    Other fields than the id are used only if the database keeps a copy of the auth server's users. Raises
+    ``UserNotFoundError`` if neither table has the user.
     """
     user_id, told = user_id_of(user), user_data_of(user)
     row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id, create=create or None)
@@ -127,7 +128,7 @@ def sync_auth_user(user: object, *, create: bool = False) -> Steps[bool]:
 
 
 def is_known(user_id: UUID) -> Steps[bool]:
-    """Whether one of the tables has the user, who is then synced."""
+    """Sync the user. Returns whether one of the tables has the user."""
     row = yield from operate("sync_user", returns=_SYNCED, user_id=user_id)
     return bool(row["known"])
 
@@ -142,10 +143,10 @@ def _not_found(user_id: UUID) -> UserNotFoundError:
 def remove_user(user_id: UUID) -> Steps[bool]:
     """Apply ``on_delete`` or ``on_soft_delete`` to a deleted user; True if nothing is left to do.
 
-    Raises ``UserStillExistsError`` while the auth server knows the user, and ``UserNotFoundError``
-    if neither side does, nor did before.
+    Raises ``UserStillExistsError`` if the auth server still has the user, and ``UserNotFoundError`` if
+    neither table has, or had, the user.
     """
-    # Asked before: of a row that is deleted now nothing is left to be known by.
+    # Before the removal, which may delete the row.
     existed = yield from user_exists(user_id)
     row = yield from operate("remove_user", returns=_REMOVED, user_id=user_id)
     if not (existed or row["known"]):
@@ -159,7 +160,9 @@ def remove_user(user_id: UUID) -> Steps[bool]:
 
 
 def status() -> Steps[SyncStatus]:
-    """Count both sides and what differs. Reads both tables once, page by page where one statement may not."""
+    """Count users, rows and differences. Reads both tables, page by page if one statement exceeds its
+    timeout.
+    """
     try:
         found = yield from call("user_sync_status", returns=COUNTED | _LEDGER_STATUS)
     except DatabaseError as error:
@@ -181,7 +184,9 @@ _LEDGER_STATUS = {
 
 
 def only_failures_remain(status: SyncStatus) -> bool:
-    """Whether all differing users are in the failures table: syncing them again would fail as before."""
+    """Whether all users who differ are in the failures table, so that another sync would fail in the same
+    way.
+    """
     return 0 < status.missing + status.stale <= status.failed + status.degraded
 
 
@@ -226,8 +231,10 @@ _LEFT = {"degraded": int, "failed": int, "removal_failed": int}
 def retry(
     user_id: UUID | None = None, *, sqlstate: str | None = None, due: bool = False
 ) -> Steps[SyncResult]:
-    """Try the users of the failures table again: one of them, those that are there for one reason, or those
-    whose next try is due. In batches that commit by themselves.
+    """Sync users of the failures table again, in batches that commit by themselves.
+
+    ``user_id``, ``sqlstate`` and ``due`` restrict it to one user, one reason, or users whose next attempt is
+    due.
     """
     started = datetime.now(UTC)
     yield from unlink_deleted_users()

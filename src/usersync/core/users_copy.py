@@ -1,4 +1,4 @@
-"""Keeping a copy of the auth server's users, for an auth server that has a database of its own."""
+"""The copy of the auth server's users, for an auth server with a database of its own."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ UNSEEN_PAGE = 1_000
 
 
 def start_update() -> Steps[str]:
-    """The moment from which on users are seen again; raises ``SettingsError`` where no copy is kept."""
+    """The time at which the update starts. Raises ``SettingsError`` if the database has no copy."""
     return (yield from operate("start_receiving", returns=time_text))  # type: ignore[no-any-return]
 
 
 def write_users(users: Sequence[dict[str, Any]], seen_at: str) -> Steps[int]:
-    """Take users into the copy, and return how many were new there or differed."""
+    """Write users to the copy, and return how many were new or changed."""
     return (  # type: ignore[no-any-return]
         yield from operate("receive_users", returns=int, users=list(users), seen_at=seen_at)
     )
 
 
 def count_unseen(since: str) -> Steps[int]:
-    """How many users of the copy were not seen since."""
+    """The number of users of the copy who were not seen since then."""
     row = yield from operate("count_unseen", returns={"unseen": int, "users": int}, since=since)
     return int(row["unseen"])
 
 
 def unseen_ids(since: str, after: str | None) -> Steps[list[str]]:
-    """The next users who were not seen since, by id."""
+    """The next page of users who were not seen since then, by id."""
     ids: list[str] = yield from operate(
         "unseen_ids", returns=[uuid_text], since=since, after_id=after, page_size=UNSEEN_PAGE
     )
@@ -42,5 +42,5 @@ def unseen_ids(since: str, after: str | None) -> Steps[list[str]]:
 
 
 def delete_user(user_id: str, since: str) -> Steps[None]:
-    """Delete a user who is gone from the copy, whose trigger applies ``on_delete``; unless seen meanwhile."""
+    """Delete a user from the copy, unless seen meanwhile. The copy's trigger applies ``on_delete``."""
     yield from operate("forget_user", returns=anything, user_id=user_id, since=since)

@@ -1,4 +1,4 @@
-"""Everything that is known of one user: both rows, where they differ, and what a sync would do now."""
+"""Explains one user: both rows, their differences, and what a sync would do now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Prospect = Literal["nothing", "skipped", "written", "orphaned", "deleted_upstrea
 
 _MOST_FOUND = 20
 
-#: What of the auth server's row says how the user is, beside what is mapped.
+#: Columns of the auth server's row that describe the user's state, besides the mapped ones.
 _FACTS = (
     "created_at", "last_sign_in_at", "email_confirmed_at", "phone_confirmed_at", "banned_until", "deleted_at",
     "is_anonymous", "is_sso_user",
@@ -34,28 +34,28 @@ _FACTS = (
 
 @dataclass(frozen=True)
 class ColumnReport:
-    """One mapped column: what the auth server has for it, and what the users table holds, as text."""
+    """One mapped column: the auth server's value and the stored value, as text."""
 
     name: str
     owner: Owner
-    #: Each place that is looked at for the value, in this order, with what is there.
+    #: Each source of the value, in order, with its content.
     sources: Mapping[str, str | None]
-    #: What comes of them, the default included; null where there is none, or the user is deleted.
+    #: The resulting value, with the default; null if there is none or the user is deleted.
     wanted: str | None
     stored: str | None
     differs: bool
-    #: What a sync would store now; equal to ``stored`` where it would not.
+    #: The value after a sync; equal to ``stored`` if a sync would not change it.
     would_be: str | None
-    #: Whether the users table has no such column: it was renamed or dropped, or another table has the name.
+    #: Whether the users table lacks the column: it was renamed or dropped, or the table is a different one.
     missing: bool = False
 
 
 @dataclass(frozen=True)
 class UserReport:
-    """What is known of a user."""
+    """Both rows of a user, the failure, and the effect of a sync."""
 
     user_id: UUID
-    #: What the auth server knows; None if it has no such user.
+    #: The auth server's columns; None if it has no such user.
     auth: Mapping[str, Any] | None
     has_row: bool
     #: The transaction that wrote the row last; and when, where the server keeps that
@@ -65,12 +65,12 @@ class UserReport:
     columns: tuple[ColumnReport, ...]
     failure: Failure | None
     prospect: Prospect
-    #: Why it would be less than a whole row.
+    #: Why a sync would not write a complete row.
     prospective_failure: Failure | None
 
     @property
     def in_step(self) -> bool:
-        """Whether there is nothing to do and no failure."""
+        """Whether the user is in sync and has no failure."""
         return self.prospect in {"nothing", "skipped"} and self.failure is None and not self.missing
 
     @property
@@ -80,7 +80,7 @@ class UserReport:
 
 
 def find_users(settings: Settings, text: str) -> Steps[list[UUID]]:
-    """The ids of those whom an id, an e-mail address or a phone number means, oldest first, 20 at most."""
+    """The ids of users with this id, e-mail address or phone number, the oldest first, at most 20."""
     try:
         return [UUID(text)]
     except ValueError:
@@ -95,10 +95,9 @@ def find_users(settings: Settings, text: str) -> Steps[list[UUID]]:
 
 
 def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
-    """Everything known of a user. What a sync would do is tried in a transaction that is rolled back.
+    """Report on a user. Tries a sync in a transaction that is rolled back.
 
-    The connection must not be in a transaction. Raises ``UserNotFoundError`` if neither side knows the
-    user.
+    The connection must not be in a transaction. Raises ``UserNotFoundError`` if neither table has the user.
     """
     missing = yield from missing_columns(settings)
     before = yield from _look(settings, user_id, missing)
@@ -168,13 +167,13 @@ def _report(
     )
 
 
-#: Where the user's id goes. No name can hold this character.
+#: The placeholder of the user's id. No name can contain this character.
 _ID = "\0"
 
 
 def _look(settings: Settings, user_id: UUID, missing: Collection[str]) -> Steps[dict[str, Any]]:
-    """Both rows, as they are for this transaction."""
-    # A name or a default may hold a %, which is the mark of a parameter here.
+    """Both rows, as this transaction sees them."""
+    # A name or a default may contain a %, which begins a parameter.
     statement = _looking(settings, missing).replace("%", "%%").replace(_ID, "%(id)s::uuid")
     return dict((yield from query_row(statement, id=user_id)))
 

@@ -1,1 +1,1 @@
-"""The SQL that usersync installs and calls, one file each, and what fills the names in."""
+"""The SQL files that usersync installs and calls, and the renderer that fills in names."""
