@@ -79,8 +79,11 @@ def test_a_user_without_a_row_is_not_reported_in_sync(read_only, superuser, caps
     ).fetchall()
     assert run(["sync", "--user", str(user)]) == 1
     assert "US205" in capsys.readouterr().err
-    with UserSync(read_only.dsn()) as sync, pytest.raises(ReadOnlyDatabaseError):
-        sync.sync_auth_user(user)
+    with UserSync(read_only.dsn()) as sync:
+        with pytest.raises(ReadOnlyDatabaseError):
+            sync.sync_auth_user(user)
+        with pytest.raises(ReadOnlyDatabaseError):
+            sync.ensure_user_exists(user)  # False would say that there is no such user
 
 
 def test_a_writable_database(project):

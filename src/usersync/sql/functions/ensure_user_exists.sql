@@ -9,6 +9,8 @@ begin
     if usersync.user_exists(user_id) then
         return true;
     end if;
+    -- False would say that there is no such user.
+    perform usersync.refuse_read_only();
     perform usersync.sync_on_request(array[user_id]);
     return usersync.user_exists(user_id);
 exception when undefined_table or undefined_column then
