@@ -24,7 +24,7 @@ from usersync.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries,
 from usersync.embedded import server as server_module
 
 FAST = {"fsync": "off"}
-PATIENCE = 20.0
+TIMEOUT_S = 20.0
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason=lacks("Linux"))
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason=lacks("root"))
@@ -66,7 +66,7 @@ class Application:
         self.home = Path(self.says["home"])
 
     def end(self):
-        _, errors = self.process.communicate("\n", timeout=PATIENCE)
+        _, errors = self.process.communicate("\n", timeout=TIMEOUT_S)
         assert (self.process.returncode, errors) == (0, "")
 
     def kill(self):
@@ -115,8 +115,8 @@ def public_place():
     shutil.rmtree(place)
 
 
-def until(condition, patience=PATIENCE):
-    deadline = time.monotonic() + patience
+def until(condition, timeout=TIMEOUT_S):
+    deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
@@ -320,15 +320,15 @@ def test_says_so_when_it_was_not_started():
 def test_ends_cleanly_within_a_second_of_a_killed_owner(application, tmp_path):
     app = application(data_dir=str(tmp_path / "kept"))
     app.kill()
-    until(lambda: not answers(app.dsn), patience=3)
-    until(lambda: not (app.home / "pgdata" / "postmaster.pid").exists(), patience=3)
+    until(lambda: not answers(app.dsn), timeout=3)
+    until(lambda: not (app.home / "pgdata" / "postmaster.pid").exists(), timeout=3)
     assert "database system is shut down" in (app.home / "server.log").read_text()
 
 
 def test_a_temporary_directory_goes_with_a_killed_owner(application):
     app = application()
     app.kill()
-    until(lambda: gone(app), patience=3)
+    until(lambda: gone(app), timeout=3)
 
 
 def test_survives_the_interrupt_of_a_terminal(application):
@@ -422,7 +422,7 @@ def test_a_fork_neither_ends_the_server_nor_keeps_it(application):
     assert answers(app.dsn)
     try:
         app.process.kill()
-        until(lambda: gone(app), patience=3)
+        until(lambda: gone(app), timeout=3)
         assert any(processes.alive(pid) for pid in app.says["child"])
     finally:
         for pid in app.says["child"]:
@@ -490,7 +490,7 @@ def test_the_second_goes_on_when_the_first_is_killed(application, tmp_path):
         assert connection.execute("select 1 from pg_sleep(1.5)").fetchone() == (1,)
     assert answers(second.dsn)
     second.kill()
-    until(lambda: not answers(second.dsn), patience=3)
+    until(lambda: not answers(second.dsn), timeout=3)
 
 
 def test_many_who_start_at_once_get_one_server(tmp_path):
@@ -499,7 +499,7 @@ def test_many_who_start_at_once_get_one_server(tmp_path):
     crowd = [subprocess.Popen(command, **pipes) for _ in range(4)]
     said = {json.loads(one.stdout.readline())["dsn"] for one in crowd}
     for one in crowd:
-        one.communicate("\n", timeout=PATIENCE)
+        one.communicate("\n", timeout=TIMEOUT_S)
     assert len(said) == 1
     assert {one.returncode for one in crowd} == {0}
 
@@ -631,7 +631,7 @@ def test_an_ordinary_user_runs_it(public_place, application):
     assert Path(f"/proc/{postmaster(app.home)}").stat().st_uid == nobody.pw_uid
     assert answers(app.dsn)
     app.kill()
-    until(lambda: gone(app), patience=3)
+    until(lambda: gone(app), timeout=3)
 
 
 def reachable_interpreter(become, environ):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row, Steps
 
-#: As pg_constraint has it.
+#: ``confdeltype`` of pg_constraint, in words.
 ON_DELETE = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 
 
@@ -85,7 +85,7 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class ForeignKeys:
-    """All that lead to the auth server's table or to the users table, directly or through other tables."""
+    """The foreign keys that lead to the auth server's table or the users table, also through other tables."""
 
     all: tuple[ForeignKey, ...] = ()
     #: The two tables, as the catalog numbers them; None for one that does not exist.

@@ -21,8 +21,8 @@ class Position:
 
     @classmethod
     def read(cls, text: object) -> Position | None:
-        """What ``usersync.database_position()`` returned. None for anything else, and for a database whose
-        ``usersync.settings`` has no row: it cannot say which installation it is."""
+        """Parse the result of ``usersync.database_position()``. None for anything else, and for a database
+        without a row in ``usersync.settings``, whose installation is unknown."""
         found = _TEXT.fullmatch(text) if isinstance(text, str) else None
         return cls(found[1], found[2], found[3] or "") if found else None
 

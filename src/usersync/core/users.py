@@ -100,8 +100,8 @@ def position() -> Steps[Position | None]:
 
 
 def ensure_user_exists(user_id: UUID, *, create: bool = False) -> Steps[bool]:
-    """Whether the user has a row, created now if need be; with ``create`` though the settings leave that to
-    the application."""
+    """Create the user's row if it is missing, with ``create`` even with ``creates_rows = false``. Returns
+    whether the user has a row."""
     if create:
         return bool((yield from operate("ensure_user_exists", returns=bool, user_id=user_id, create=True)))
     return bool((yield from call("ensure_user_exists", returns=bool, user_id=str(user_id))))
@@ -258,9 +258,9 @@ def retry(
 def retry_on_request(
     user_id: UUID | None = None, *, due: bool = False, by: str | None = None
 ) -> Steps[SyncResult]:
-    """``retry()``, and record in the audit log, where there is one, that somebody asked for it.
+    """``retry()``, recorded in the audit log if there is one.
 
-    Those that are ``due`` are tried by a job that runs every few minutes: that is not recorded.
+    With ``due`` nothing is recorded, because a periodic job does that every few minutes.
     """
     result = yield from retry(user_id, due=due)
     if result.counts.examined and not due:

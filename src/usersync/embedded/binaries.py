@@ -1,4 +1,4 @@
-"""Which PostgreSQL servers this machine has."""
+"""Finds the PostgreSQL servers of this machine."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def installed_versions() -> dict[int, Path]:
 
 
 def find(version: int | None) -> tuple[int, Path]:
-    """The major version and directory to use; the newest where ``version`` is None."""
+    """The major version and directory to use; the newest if ``version`` is None."""
     installed = installed_versions()
     if not installed:
         raise EmbeddedPostgresError("No PostgreSQL server was found on this machine.", hint=_INSTALL)

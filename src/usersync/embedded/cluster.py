@@ -1,4 +1,4 @@
-"""Makes, starts and stops one PostgreSQL server. Runs inside the supervisor, which is its parent."""
+"""Creates, starts and stops one PostgreSQL server. Runs in the supervisor, which is its parent process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .identity import Identity
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0  # seconds for a start with crash recovery, or for a clean shutdown
+TIMEOUT_S = 60.0  # seconds for a start with crash recovery, or for a clean shutdown
 _TICK = 0.005
 _IPC_RMID = 0
 _SEGMENTS = Path("/proc/sysvipc/shm")
@@ -35,7 +35,7 @@ _STATUS_LINE = slice(7, 8)
 
 
 class FailedError(Exception):
-    """What failed and why, and what to do: it travels to the application as text."""
+    """What failed, why, and what to do. The supervisor sends it to the application as text."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class Cluster:
         return self._server.pid if self._server else None
 
     def make(self, superuser: str, version: int, *, durable: bool) -> None:
-        """Make the cluster where there is none. It appears by a rename, so there is never half of one."""
+        """Create the cluster if there is none. A rename makes it appear complete."""
         if self._home.pgdata.exists():
             return
         fresh = self._home.root / "pgdata.new"
@@ -80,11 +80,11 @@ class Cluster:
         fresh.rename(self._home.pgdata)
 
     def start(self) -> None:
-        """Start the server and wait until it accepts connections. Keeps its port where that is still free."""
+        """Start the server and wait until it accepts connections. Keeps its port if it is still free."""
         if self.pid:
             return
         _end_orphan(self._home.pgdata)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_S
         for port in _ports(self.port):
             if self._started(port, deadline):
                 self.port = port
@@ -92,13 +92,13 @@ class Cluster:
         raise FailedError(f"No free TCP port was found on {HOST}.")
 
     def stop(self) -> None:
-        """Shut down cleanly: sessions are cut off, what was committed is written. Harder after a minute."""
-        for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGQUIT, 5.0), (signal.SIGKILL, None)):
+        """Shut down cleanly: end sessions, write committed data. After a minute, shut down immediately."""
+        for number, timeout in ((signal.SIGINT, TIMEOUT_S), (signal.SIGQUIT, 5.0), (signal.SIGKILL, None)):
             if self._server is None:
                 return
             self._server.send_signal(number)
             try:
-                self._server.wait(patience)
+                self._server.wait(timeout)
             except subprocess.TimeoutExpired:
                 continue
             self._server = None
@@ -131,14 +131,14 @@ class Cluster:
             raise FailedError(f"initdb could not make a cluster in {self._home.root}:\n{output}")
 
     def _run(self, command: Sequence[str | Path]) -> str | None:
-        """None when the command succeeded, else the end of what it said."""
+        """None if the command succeeded, else the end of its output."""
         process = self._popen(command, subprocess.PIPE)
         said, _ = process.communicate()
         lines = said.decode(errors="replace").splitlines()[-15:]
         return None if process.returncode == 0 else "\n".join(lines)
 
     def _started(self, port: int, deadline: float) -> bool:
-        """Whether it runs on this port; False when the port is taken."""
+        """Whether the server runs on this port; False if the port is in use."""
         while True:
             start_of_log = self._home.log.stat().st_size
             self._spawn(port)
@@ -173,7 +173,7 @@ class Cluster:
         )
 
     def _await_ready(self, deadline: float) -> bool:
-        """Whether the server became ready; False when it ended instead."""
+        """Whether the server became ready; False if it ended instead."""
         while pid := self.pid:
             lines = _pid_file(self._home.pgdata)
             if lines[:1] == [str(pid)] and lines[_STATUS_LINE] == ["ready"]:
@@ -181,14 +181,14 @@ class Cluster:
             if time.monotonic() > deadline:
                 self.stop()
                 raise FailedError(
-                    f"PostgreSQL did not become ready in {PATIENCE:.0f} s.\n{tail(self._home.log)}"
+                    f"PostgreSQL did not become ready in {TIMEOUT_S:.0f} s.\n{tail(self._home.log)}"
                 )
             time.sleep(_TICK)
         return False
 
 
 def remove(home: Home) -> None:
-    """Delete the directory of a server, and what an unclean end left in the kernel."""
+    """Delete the directory of a server, and the shared memory that a killed server left."""
     _end_orphan(home.pgdata)
     deadline = time.monotonic() + 5
     while processes.any_serving(home.pgdata) and time.monotonic() < deadline:
@@ -208,7 +208,7 @@ def _child_setup(identity: Identity) -> Callable[[], None]:
 
 
 def _ports(preferred: int) -> Iterator[int]:
-    """Ports to try: the one that was used, then free ones. Another process may be faster to any of them."""
+    """Ports to try: the previous one, then free ones. Another process may take any of them first."""
     if preferred:
         yield preferred
     for _ in range(50):
@@ -219,7 +219,7 @@ def _ports(preferred: int) -> Iterator[int]:
 
 
 def _environment() -> dict[str, str]:
-    """The caller's environment without what would change the server: PG* and the locale."""
+    """The caller's environment without variables that would change the server: PG* and the locale."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": _utf8_locale()}
 
@@ -248,7 +248,7 @@ def _recorded_pid(pgdata: Path) -> int | None:
 
 
 def _end_orphan(pgdata: Path) -> None:
-    """End a server whose supervisor was killed, and clear a pid file that only seems to be in use."""
+    """End a server whose supervisor was killed, and remove a stale pid file."""
     pid = _recorded_pid(pgdata)
     if pid is None:
         return
@@ -265,8 +265,8 @@ def _end_orphan(pgdata: Path) -> None:
 
 
 def _shut_down(pid: int) -> None:
-    for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, 5.0)):
-        deadline = time.monotonic() + patience
+    for number, timeout in ((signal.SIGINT, TIMEOUT_S), (signal.SIGKILL, 5.0)):
+        deadline = time.monotonic() + timeout
         os.kill(pid, number)
         while processes.alive(pid):
             if time.monotonic() > deadline:
@@ -296,5 +296,5 @@ def _segments() -> dict[str, tuple[str, str]]:
 
 
 def described(error: Exception) -> dict[str, Any]:
-    """An error as the application reads it."""
+    """An error in the form that the application reads."""
     return {"message": str(error), "hint": getattr(error, "hint", None)}

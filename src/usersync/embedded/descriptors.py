@@ -1,4 +1,4 @@
-"""File descriptors that must not live on in a forked child.
+"""File descriptors that a forked child must not keep.
 
 ``close-on-exec`` covers programs that are started; a bare fork keeps everything open, and a child that
 holds the pipe would keep the server alive after its parent is gone.
@@ -18,7 +18,7 @@ _private: set[int] = set()
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file for this process alone; created, if at all, for this user alone."""
+    """Open a file that a forked child closes. A new file is accessible to this user only."""
     fd = os.open(path, flags, 0o600)
     _private.add(fd)
     return fd

@@ -1,4 +1,4 @@
-"""The directory of one server: what is where, and who is there.
+"""The directory of one server: its files, and the processes that use it.
 
 ::
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Home:
-    """Paths below ``root``, and the small files that application and supervisor talk through."""
+    """Paths below ``root``, and the files through which application and supervisor communicate."""
 
     root: Path
 
@@ -67,7 +67,7 @@ class Home:
 
 
 def try_lock(fd: int) -> bool:
-    """Whether the exclusive lock was to be had; does not block."""
+    """Whether the exclusive lock was acquired. Does not block."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -76,7 +76,7 @@ def try_lock(fd: int) -> bool:
 
 
 def read_pipe(fd: int) -> bytes | None:
-    """What is in a non-blocking pipe; ``b""`` when nobody holds its other end, None when it is idle."""
+    """The content of a non-blocking pipe; ``b""`` if its other end is closed, None if it is empty."""
     try:
         return os.read(fd, select.PIPE_BUF)
     except BlockingIOError:
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Replace a file in one step. It holds a password: nobody else may read it at any moment."""
+    """Replace a file atomically. It contains a password, so only this user can read it at any time."""
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""Temporary servers whose users and supervisor were all killed at once, as a container's end does."""
+"""Removes temporary servers whose processes were all killed at once, such as at the end of a container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OLD = 600.0
 
 
 def sweep(folder: Path) -> None:
-    """Remove what nobody uses any more; whatever cannot be decided or removed stays."""
+    """Remove the directories of unused servers. A directory that cannot be checked or removed stays."""
     for root in folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if _old_and_ours(root):

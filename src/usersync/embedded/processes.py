@@ -1,4 +1,4 @@
-"""What is known of processes that are not our children."""
+"""The state of processes that are not children of this one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PROC = Path("/proc")
 
 
 def exists(pid: int) -> bool:
-    """Whether the number is taken, be it by a zombie."""
+    """Whether a process has this id; a zombie counts."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -21,7 +21,7 @@ def exists(pid: int) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs. A zombie does not: where process 1 reaps nobody it stays for ever."""
+    """Whether the process runs. A zombie does not count: if process 1 does not reap, it stays for ever."""
     return exists(pid) and _status(pid)[:1] not in {"Z", "X", ""}
 
 

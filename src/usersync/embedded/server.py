@@ -1,4 +1,4 @@
-"""What applications use: start a server, or join the one that runs on the same directory."""
+"""The public API: start a server, or join the one that runs on the same directory."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _log = logging.getLogger("usersync.embedded")
 class EmbeddedPostgres:
     """A PostgreSQL server on a loopback port with a random password.
 
-    It ends when the last process that uses it ends, in whatever way; a temporary one takes its directory
-    along. Processes that name the same ``data_dir`` share one server: the first starts it, the others
-    join. Forks of a using process may connect to it and do not count as users.
+    The server ends when the last process that uses it ends, also by ``kill -9``. Processes with the same
+    ``data_dir`` share one server: the first starts it, the others join. Forked children may connect to it,
+    and do not keep it running.
 
-    ``data_dir`` is a directory for this server alone, made if need be; the cluster is inside it. ``None``
-    is a temporary one. ``version`` is a major version; default is that of the existing cluster, else the
-    newest found. ``superuser`` and its password are fixed when the cluster is made. ``settings`` are
-    postgresql.conf values, which win over ALTER SYSTEM.
+    ``data_dir`` is a directory for this server alone, created if missing; ``None`` is a temporary directory,
+    which is removed at the end. ``version`` is a major version (default: that of the existing cluster, else
+    the newest one found). ``superuser`` and its password are fixed when the cluster is created. ``settings``
+    are postgresql.conf values, which override ALTER SYSTEM.
 
-    Every method may raise EmbeddedPostgresError. An object is for one thread at a time.
+    Every method may raise ``EmbeddedPostgresError``. Use an object from one thread at a time.
     """
 
     def __init__(
@@ -94,18 +94,18 @@ class EmbeddedPostgres:
 
     @property
     def bin_dir(self) -> Path:
-        """Where psql, pg_dump and the like are, if the distribution has them."""
+        """The directory of psql, pg_dump and other programs, if the distribution has them."""
         return Path(self._known("bin_dir"))
 
     @property
     def log_path(self) -> Path:
-        """The server's log; a temporary server takes it along."""
+        """The server's log, which is removed with a temporary server."""
         if self._session is None:
             raise EmbeddedPostgresError("The server was not started.", hint="call start() first")
         return self._session.home.log
 
     def dsn(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
-        """A libpq URL. For the superuser the password is filled in; for others it is yours to give."""
+        """A connection string. It contains the superuser's password; for other users, pass a password."""
         name = self.superuser if user is None else user
         if password is None and name == self.superuser:
             password = self.password
@@ -126,20 +126,24 @@ class EmbeddedPostgres:
         weakref.finalize(self, self._session.abandon).atexit = False
 
     def stop(self) -> None:
-        """Shut the server down cleanly, for everybody who uses it, and keep its data for ``start``."""
+        """Shut the server down cleanly, for all processes that use it. Keeps its data for ``start``.
+        Blocks.
+        """
         if self._session is not None and self._session.mine:
             self._command("stop")
 
     def restart(self) -> None:
-        """Stop, start, and wait until the server is ready."""
+        """Stop and start the server. Blocks until it accepts connections."""
         self._state = self._command("restart")
 
     def kill(self) -> None:
-        """SIGKILL the postmaster, as a crash would; ``start`` recovers."""
+        """Kill the postmaster with SIGKILL, like a crash. ``start`` runs crash recovery."""
         self._command("kill")
 
     def close(self) -> None:
-        """Let go of the server. The last user ends it, waits for that, and removes a temporary one."""
+        """Stop using the server. The last process that uses it shuts it down and blocks until that is
+        done.
+        """
         if self._session is not None:
             with self._explained():
                 self._session.close()
@@ -157,7 +161,7 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """A directory that cannot be used, or that somebody removed, is an error of ours."""
+        """Turn an OSError of a directory into EmbeddedPostgresError."""
         try:
             yield
         except OSError as error:

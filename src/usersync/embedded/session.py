@@ -1,4 +1,4 @@
-"""One process's hold on a server: joins or starts the supervisor, speaks to it, lets go."""
+"""One process's use of a server: joins or starts the supervisor, sends it commands, and leaves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from usersync.errors import EmbeddedPostgresError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Longer than the supervisor's own patience, so that its explanation arrives.
+# Longer than the supervisor's own timeout, so that its error message arrives first.
 _PATIENCE = 90.0
 _TICK = 0.004
 
@@ -67,7 +67,7 @@ class Session:
             return self._command(verb)
 
     def close(self) -> None:
-        """Let go. The last one to do so waits until the server has ended."""
+        """Leave the server. The last process waits until the server has ended."""
         if not self.mine:
             return
         last = False
@@ -82,7 +82,7 @@ class Session:
         self._part()
 
     def abandon(self) -> None:
-        """Let go without waiting for anything."""
+        """Leave the server without waiting."""
         self._release()
         self._part()
 
@@ -108,7 +108,9 @@ class Session:
             self._pipe = None
 
     def _others(self) -> bool:
-        """Whether anybody else holds the pipe. Asked under the lock, so no command can be in it."""
+        """Whether another process holds the pipe. Call it under the lock, so that no command is in the
+        pipe.
+        """
         with descriptors.opened(self.home.control, os.O_RDONLY | os.O_NONBLOCK) as pipe:
             return read_pipe(pipe) is None
 
@@ -128,7 +130,7 @@ class Session:
         return self._pipe
 
     def _supervised(self) -> bool:
-        """Whether a supervisor lives. Asked under the lock, so none can be on its way."""
+        """Whether a supervisor runs. Call it under the lock, so that none is just starting."""
         with descriptors.opened(self.home.supervisor_lock, os.O_RDWR | os.O_CREAT) as lock:
             return not try_lock(lock)
 

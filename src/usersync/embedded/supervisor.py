@@ -33,7 +33,7 @@ _LOOK = 1.0
 
 
 def main() -> None:
-    """Serve the request on standard input until nobody needs the server."""
+    """Serve the request on standard input until no process uses the server."""
     request = json.loads(sys.stdin.readline())
     os.set_inheritable(request["lock_fd"], False)
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""What happens to a user who exists, time and again: signing in, and being changed in place."""
+"""Requests of existing users: signing in, and changes in place."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Accounts(Identities):
                 self._set_identity_data(identity["id"], data)
 
     def _set_temporary_password(self, user_id: UUID) -> None:
-        """One UPDATE that also takes back every token that was sent (models/user.go, UpdatePassword)."""
+        """One UPDATE that also revokes every token that was sent (models/user.go, UpdatePassword)."""
         sent = ("confirmation", "recovery", "email_change", "phone_change", "reauthentication")
         times = {f"{name}_sent_at": None for name in sent}
         with answering("Error storing password"):

@@ -1,4 +1,4 @@
-"""Users that do not come one by one: imports by SQL and by COPY."""
+"""Imports of many users by SQL and by COPY."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROVIDER = '{"provider": "email", "providers": ["email"]}'
 
 
 class Imports(AuthSession):
-    """Many users in one statement. Neither way is a request of GoTrue's; both are how people move to it."""
+    """Many users in one statement. Neither is a request of GoTrue; both are used to migrate to Supabase."""
 
     def import_users(self, count: int, *, domain: str = "import.example.com") -> list[UUID]:
         """Insert ``count`` users by one INSERT … SELECT, and return their ids in order of their addresses.

@@ -1,4 +1,4 @@
-"""How a user's address, phone and identities change: over several requests, of which the last one counts."""
+"""Changes of a user's e-mail address, phone and identities, some of them over several requests."""
 
 from __future__ import annotations
 

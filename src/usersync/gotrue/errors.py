@@ -1,4 +1,4 @@
-"""What GoTrue answers when something goes wrong."""
+"""GoTrue's error answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNEXPECTED = "Unexpected failure, please check server logs for more information"
 class GoTrueError(Exception):
     """The HTTP answer of the auth server to a request that failed.
 
-    Where the database was the reason, its error is the ``__cause__``; the server keeps it to itself.
+    An error of the database is the ``__cause__``; the real server does not send it.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:

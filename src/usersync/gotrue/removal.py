@@ -1,4 +1,4 @@
-"""The three ways in which a user goes."""
+"""The three ways to delete a user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Removals(Identities):
         return user_id
 
     def soft_delete(self, user_id: UUID) -> UUID:
-        """Keep the row, without the person: 3 UPDATEs. A second call does nothing.
+        """Keep the row without personal data: 3 UPDATEs. A second call does nothing.
 
         E-mail and phone become hashes, also where there were none before; both metadata columns become {};
         ``deleted_at`` is set; no ban. Identities stay, emptied and with a hash for the provider's id.

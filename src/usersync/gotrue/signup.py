@@ -1,4 +1,4 @@
-"""How users come into being: each flow's INSERT, and the UPDATEs that follow it."""
+"""Sign-ups: the INSERT of each flow, and the UPDATEs that follow it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user, as a test wants to look at one."""
+"""A user of ``auth.users``, for tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AuthUser:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Make one of what ``GoTrue.user`` returns."""
+        """Create one from the result of ``GoTrue.user``."""
         metadata = {"user_metadata": row["raw_user_meta_data"], "app_metadata": row["raw_app_meta_data"]}
         named = {**row, **metadata}
         return cls(**{field.name: named[field.name] for field in fields(cls)})

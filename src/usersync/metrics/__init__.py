@@ -1,7 +1,6 @@
-"""What can be watched: every figure with its name and unit, for whichever system collects them.
+"""The metrics with their names and units, independent of the monitoring system.
 
-``usersync.metrics.prometheus`` and ``usersync.metrics.opentelemetry`` hand them on. Nothing here does
-any I/O.
+``usersync.metrics.prometheus`` and ``usersync.metrics.opentelemetry`` export them. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Kind = Literal["gauge", "counter"]
 
 @dataclass(frozen=True)
 class Definition:
-    """A figure, with its name as Prometheus writes it (a counter without ``_total``) and its unit in UCUM."""
+    """A metric: its name in Prometheus (a counter without ``_total``), and its unit in UCUM."""
 
     name: str
     help: str
@@ -32,7 +31,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Sample:
-    """One value of a figure; ``labels`` in the order of the definition's."""
+    """One value of a metric. ``labels`` are in the order of the definition."""
 
     definition: Definition
     value: float
@@ -105,7 +104,7 @@ SPOOLING = Definition(
 
 
 def of_status(status: SyncStatus) -> Iterator[Sample]:
-    """What ``usersync status`` knows. Reading it reads both tables of users."""
+    """The metrics of ``usersync status``."""
     yield Sample(WRITABLE, status.read_only is None)
     yield Sample(PAUSED, status.paused is not None)
     yield Sample(AUTH_USERS, status.auth_users)
@@ -125,7 +124,7 @@ def of_status(status: SyncStatus) -> Iterator[Sample]:
 
 
 def of_spools(spools: Iterable[SpoolSurvey], now: float) -> Iterator[Sample]:
-    """What waits on this machine, of every process, living or dead; ``now`` in seconds since 1970."""
+    """The metrics of all spools on this machine. ``now`` is in seconds since 1970."""
     for spool in spools:
         where = (spool.directory.name,)
         oldest = min((file.oldest_at.timestamp() for file in spool.files if file.oldest_at), default=now)
@@ -137,7 +136,7 @@ def of_spools(spools: Iterable[SpoolSurvey], now: float) -> Iterator[Sample]:
 
 
 def of_audit_log(stats: AuditStats) -> Iterator[Sample]:
-    """What one process's audit log has done."""
+    """The metrics of one process's audit log."""
     results: Mapping[str, int] = {
         "accepted": stats.accepted,
         "stored": stats.stored,
@@ -158,5 +157,5 @@ def of_audit_log(stats: AuditStats) -> Iterator[Sample]:
 
 
 def definitions() -> tuple[Definition, ...]:
-    """Every figure there is."""
+    """All metrics."""
     return tuple(each for each in globals().values() if isinstance(each, Definition))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 def observe(meter: Meter, **sources: Any) -> Reading:
-    """Make an instrument for each figure, observed when a reader asks; takes what
-    ``Reading`` takes, and returns it.
+    """Create an observable instrument for each metric. Takes the arguments of ``Reading``, and returns
+    one.
     """
     reading = Reading(**sources)
     for definition in definitions():

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class UsersyncCollector(Reading, Collector):
-    """To be registered; takes what ``Reading`` takes."""
+    """A collector for ``REGISTRY.register()``. Takes the arguments of ``Reading``."""
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry, once a scrape."""
+        """Called by the registry at each scrape. Blocks while it queries the database."""
         families: dict[str, Family] = {}
         for sample in self.samples():
             name = sample.definition.name
@@ -43,9 +43,9 @@ class UsersyncCollector(Reading, Collector):
         yield from families.values()
 
     def describe(self) -> Iterable[Metric]:
-        """Every metric that ``collect()`` may give, without asking the database.
+        """All metrics that ``collect()`` may return, without querying the database.
 
-        The registry refuses a second collector by these names, and answers ``name[]=`` with them.
+        The registry uses the names to reject a second collector, and for queries with ``name[]=``.
         """
         return map(_family, definitions())
 

@@ -1,4 +1,4 @@
-"""Reads the figures where they are, for a collector that asks now and then."""
+"""Reads the metrics for a collector that asks periodically."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ _log = logging.getLogger("usersync.metrics")
 
 
 class Reading:
-    """The figures of what it is given: both tables of users (``sync``), what this process's audit log has
-    done (``audit``), and what waits on this machine, of whichever process (``spool_dir``).
+    """The metrics of both tables of users (``sync``), of this process's audit log (``audit``), and of all
+    spools on this machine (``spool_dir``).
 
-    The tables are read again only when the last answer is older than ``max_age`` seconds, since that reads
-    all of them. While the database cannot be asked, ``usersync_up`` is 0 and the other figures of the tables
-    are left out.
+    Reading the tables is slow, so they are read again only after ``max_age`` seconds. While the database is
+    unavailable, ``usersync_up`` is 0 and the other metrics of the tables are left out.
     """
 
     def __init__(
@@ -46,11 +45,13 @@ class Reading:
         self._lock = ForkSafeLock()
         self._of_tables: list[Sample] = []
         self._asked_at = float("-inf")
-        #: Why the database could not be asked, if it could not.
+        #: Why the last query of the database failed; None if it succeeded.
         self.error: UsersyncError | None = None
 
     def samples(self) -> Iterator[Sample]:
-        """Every figure. Blocks while it asks the database, and raises nothing because of it."""
+        """All metrics. Blocks while it queries the database. Does not raise if the database is
+        unavailable.
+        """
         if self._sync is not None:
             yield from self._tables(self._sync)
         if self._audit is not None:

@@ -1,7 +1,7 @@
 """A database shaped like Supabase's, the statements GoTrue sends to it, and a pytest plugin.
 
-For the tests of applications that use usersync, and for usersync's own. Importing this package imports no
-driver: pytest loads the plugin in every run of everybody who has usersync installed.
+For tests of applications that use usersync, and for usersync's own tests. Importing this package imports no
+driver, because pytest loads the plugin in every run if usersync is installed.
 """
 
 from __future__ import annotations

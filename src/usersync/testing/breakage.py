@@ -1,6 +1,7 @@
 """Ways in which an application's users table refuses a user, each of which can be undone.
 
-For tests that want to see a sign-up succeed all the same, the reason in the ledger, and a repair.
+For tests that check that the sign-up succeeds, that the failures table has the reason, and that a retry
+works.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ USERS = TableName("public", "users")
 
 @dataclass(frozen=True, slots=True)
 class Breakage:
-    """Two scripts, and what the first one makes of an ordinary INSERT of a user.
+    """Two scripts, to break and to repair, and the result of a user's INSERT in between.
 
     In a script ``{table}`` is the qualified table, ``{bare}`` its name alone, ``{column}`` the
     column with the address, ``{kept}`` and ``{hook}`` names that are free.

@@ -1,7 +1,7 @@
 """The pytest plugin for applications that use usersync.
 
-It is loaded in every pytest run of everybody who has usersync installed. Nothing is imported here, and no
-server is started, until a test asks for one of the fixtures.
+pytest loads it in every run if usersync is installed. It imports nothing and starts no server until a test
+uses one of the fixtures.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def usersync_server() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def usersync_settings() -> Settings:
-    """What usersync is installed with. Override it in your conftest.py, with ``scope="session"``."""
+    """The settings for the installation. Override it in your conftest.py, with ``scope="session"``."""
     from usersync.config.settings import Settings  # noqa: PLC0415 - see the module's docstring
 
     return Settings()

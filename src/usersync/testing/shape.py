@@ -38,7 +38,7 @@ API_ROLES: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class SupabaseDatabase:
-    """Where one such database is, and how each role gets in."""
+    """The connection parameters of such a database for each role."""
 
     name: str
     host: str
@@ -144,7 +144,7 @@ class SupabaseCluster:
 
 
 def create_supabase_roles(superuser: psycopg.Connection[Any], passwords: Mapping[str, str]) -> None:
-    """Create the roles of a project on a whole cluster, or bring existing ones back in line.
+    """Create the roles of a project in a cluster, or reset existing ones.
 
     Can be repeated, and called by several processes at once: a lock on the shared catalogue of roles, which
     unlike an advisory lock holds across databases, makes one wait for the other. Roles without a password in
