@@ -1,4 +1,4 @@
-"""The command: called in this process where that is enough, else as the process that people start."""
+"""Fixtures that call the command in this process, or start it as a process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Usersync = "Callable[..., Done]"
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory to be in, and an environment that says nothing."""
+    """An empty working directory, and an environment without usersync's variables."""
     monkeypatch.chdir(tmp_path)
     for name in _OURS:
         monkeypatch.delenv(name, raising=False)
@@ -37,7 +37,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def usersync(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Call the command in this process; nothing here is a terminal."""
+    """Call the command in this process, without a terminal."""
 
     def call(*arguments: object) -> Done:
         capsys.readouterr()
@@ -50,7 +50,7 @@ def usersync(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command as a process of its own; whatever is left of it ends with the test."""
+    """Start the command as a process, which is killed at the end of the test."""
     started = []
 
     def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""A terminal of our own, to see what people see."""
+"""A pseudo terminal for the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """The command on a pseudo terminal of 80 columns. What it has shown is in ``seen``."""
+    """The command on a pseudo terminal of 80 columns. Its output is in ``seen``."""
 
     def __init__(self, *arguments: object, **env: str) -> None:
         self._screen, inside = pty.openpty()
@@ -38,11 +38,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was shown, without colours."""
+        """The output, without colours."""
         return _ESCAPES.sub("", self.seen).replace("\r\n", "\n")
 
     def wait_for(self, words: str, *, seconds: float = 30) -> None:
-        """Read until ``words`` were shown."""
+        """Read until ``words`` appear in the output."""
         deadline = time.monotonic() + seconds
         while words not in self.text:
             if not self._read(deadline):
@@ -52,11 +52,11 @@ class Terminal:
         os.write(self._screen, text.encode())
 
     def interrupt(self, *, seconds: float = 30) -> int:
-        """Press Ctrl-C until that ends it, and return the exit code: one that comes too early gets lost."""
+        """Press Ctrl-C until the command ends, and return its exit code. An early Ctrl-C has no effect."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < deadline:
             self.process.send_signal(2)
-            # Pressed again while it is tidying up, it would end in another way.
+            # A second Ctrl-C during the clean-up would give another exit code.
             patience = time.monotonic() + 5
             while self._read(patience):
                 pass

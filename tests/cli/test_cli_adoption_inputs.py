@@ -1,4 +1,4 @@
-"""Small applications, ``init`` and ``apply`` without an answer, and then their users: as before usersync."""
+"""Small applications after ``init`` and ``apply`` without answers: their users work as before."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PEOPLE = """
 """
 
 
-def test_an_invited_row_is_taken_over_at_the_sign_up(adopted, postgres, auth):
+def test_a_sign_up_claims_the_invited_row(adopted, postgres, auth):
     """Input: on conflict (email) do update set id = excluded.id; the first run anonymized the invitation."""
     postgres.execute(
         PEOPLE
@@ -66,7 +66,7 @@ def test_an_invited_row_is_taken_over_at_the_sign_up(adopted, postgres, auth):
     assert ids == {old, user}
 
 
-def test_times_of_a_consent_and_of_a_sign_in_are_written_as_before(adopted, postgres, auth):
+def test_consent_and_sign_in_times_are_written_as_before(adopted, postgres, auth):
     """Input: terms_accepted_at = now() at the sign-up, last_login_at = now() at each sign-in."""
     postgres.execute(
         PROFILES.format("terms_accepted_at timestamptz, last_login_at timestamptz")
@@ -89,7 +89,7 @@ def test_times_of_a_consent_and_of_a_sign_in_are_written_as_before(adopted, post
 
 
 @pytest.mark.parametrize("null", ["", "not null"])
-def test_a_soft_deletion_frees_the_address_as_before(adopted, postgres, auth, null):
+def test_a_soft_deletion_frees_the_email_as_before(adopted, postgres, auth, null):
     """Input: email is UNIQUE, and a trigger AFTER UPDATE OF email follows it."""
     postgres.execute(
         PROFILES.format(f"email text {null} unique")
@@ -107,7 +107,7 @@ def test_a_soft_deletion_frees_the_address_as_before(adopted, postgres, auth, nu
     assert rows(postgres, f"select email from public.profiles where id = '{user}'") == [("ada@example.com",)]
 
 
-def test_a_column_that_the_trigger_leaves_alone_keeps_its_default_and_its_values(adopted, postgres, auth):
+def test_a_column_that_the_trigger_does_not_fill_keeps_default_and_values(adopted, postgres, auth):
     """Input: a role with a default, a user with app_metadata.role, and values that the application wrote."""
     postgres.execute(
         PROFILES.format("role text default 'member', banned_until timestamptz, phone text, email text")

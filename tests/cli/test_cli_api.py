@@ -13,7 +13,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def over_api(usersync, gateway, monkeypatch):
-    """Call the command where only a Data API is known; returns its exit code and what it says as JSON."""
+    """Call the command with only a Data API configured. Returns the exit code and the JSON document."""
     monkeypatch.setenv("SUPABASE_URL", gateway.url)
     monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
 
@@ -25,7 +25,7 @@ def over_api(usersync, gateway, monkeypatch):
     return call
 
 
-def test_the_commands_of_every_day_run_over_the_api(project, over_api, appear, usersync):
+def test_daily_commands_run_over_the_data_api(project, over_api, appear, usersync):
     user, other = appear(2)
     assert over_api("status")[1]["missing"] == 2
     assert "(Data API)  out of sync" in usersync("status").out
@@ -43,7 +43,7 @@ def test_the_commands_of_every_day_run_over_the_api(project, over_api, appear, u
     "command",
     ["doctor", "plan", "apply --yes", "rollback --yes", "audit tail", "audit search", "audit tracked"],
 )
-def test_the_others_say_that_they_need_a_database(over_api, command):
+def test_other_commands_say_that_they_require_a_database(over_api, command):
     code, said = over_api(*command.split())
     assert (code, said["error"]["code"]) == (2, "US103")
     assert "SUPABASE_DB_URL" in said["error"]["hint"]
@@ -54,11 +54,11 @@ class TestWithALog:
     def asks_for_log(self):
         return True
 
-    def test_what_waits_in_a_spool_is_delivered_over_the_api(self, over_api, tmp_path):
+    def test_spooled_events_are_delivered_over_the_data_api(self, over_api, tmp_path):
         assert over_api("audit", "spool", "--drain", "--dir", tmp_path)[0] == 0
 
 
-def test_an_address_wins_over_the_api(project, usersync, monkeypatch):
+def test_a_connection_string_takes_precedence_over_the_data_api(project, usersync, monkeypatch):
     monkeypatch.setenv("SUPABASE_URL", "https://abc.supabase.co")
     monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_publishable_which_would_not_do")
     monkeypatch.setenv("DATABASE_URL", project.database.dsn())
@@ -78,7 +78,7 @@ def test_an_address_wins_over_the_api(project, usersync, monkeypatch):
         ({}, "US101", "no connection string"),
     ],
 )
-def test_what_is_missing_is_named(usersync, monkeypatch, variables, code, says):
+def test_a_missing_variable_is_named(usersync, monkeypatch, variables, code, says):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     done = usersync("status", "--json")

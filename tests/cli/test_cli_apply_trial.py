@@ -1,4 +1,4 @@
-"""``usersync apply`` tries the auth server's flows before and after, and installs nothing unasked."""
+"""``usersync apply`` tries the auth server's flows before and after, and installs nothing without consent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIGGER = """
     create trigger {name} {when} on auth.users for each row execute function public.{name}();
 """
 
-#: Once the address is confirmed, a plain INSERT: with usersync the row is there already.
+#: A plain INSERT when the address is confirmed. With usersync, the row already exists.
 CONFIRMED = USERS + TRIGGER.format(
     name="when_confirmed",
     when="after update",
@@ -50,7 +50,7 @@ def test_an_installation_that_changes_nothing_that_worked(usersync, project):
     assert "Unchanged: 31 flows of the auth server, tried as postgres and rolled back." in words(done.out)
 
 
-def test_what_is_up_to_date_is_not_tried(usersync, project):
+def test_an_up_to_date_database_is_not_tried(usersync, project):
     project(USERS)
     usersync("apply", "--yes", "--no-trial")
     done = usersync("apply", "--yes")
@@ -73,7 +73,7 @@ def test_a_flow_that_would_fail_is_shown_and_nothing_is_installed(usersync, proj
     auth.sign_up_email("ada@example.com")
 
 
-def test_what_was_there_before_the_installation_is_not_undone_with_it(usersync, project, catalog):
+def test_objects_from_before_the_installation_are_not_undone(usersync, project, catalog):
     """`drop schema usersync cascade` leaves the log, without partitions, and the functions in `public`."""
     project(USERS, SETTINGS + "[audit]\nenabled = true\n")
     assert usersync("apply", "--yes", "--no-trial").code == 0
@@ -94,7 +94,7 @@ def test_a_damaged_installation_is_tried_before_anything_is_changed(usersync, pr
     assert catalog() == before
 
 
-def test_all_the_same(usersync, project, auth):
+def test_accept_changes_installs_despite_differences(usersync, project, auth):
     project(CONFIRMED)
     done = usersync("apply", "--yes", "--accept-changes", "--json")
     assert done.code == 0
@@ -114,7 +114,7 @@ def test_an_installation_that_could_not_sync_a_user_says_why_it_ends_with_1(user
         assert f"{state}. {said}" in words(done.out)
 
 
-def test_a_person_is_asked(project, catalog):
+def test_on_a_terminal_apply_asks_about_differences(project, catalog):
     project(CONFIRMED)
     before = catalog()
     with Terminal("apply") as terminal:
@@ -126,7 +126,7 @@ def test_a_person_is_asked(project, catalog):
     assert catalog() == before
 
 
-def test_what_fails_already_is_said_first_of_all(usersync, project, database):
+def test_flows_that_fail_already_are_printed_first(usersync, project, database):
     project(USERS + "create table public.old (id uuid);" + TRIGGER.format(
         name="left_over", when="after insert", body="insert into public.old values (new.id);"
     ) + "drop table public.old;")  # fmt: skip
@@ -142,8 +142,8 @@ def test_what_fails_already_is_said_first_of_all(usersync, project, database):
     assert done.code == 0
 
 
-def test_what_an_adoption_mends_is_said(usersync, project):
-    """Single sign-on brings an address twice, which the table refuses; with usersync the row goes without."""
+def test_a_flow_that_adoption_fixes_is_printed(usersync, project):
+    """Single sign-on sends an address twice, which the table refuses. usersync leaves it out of the row."""
     project("create table public.users (id uuid primary key, email text unique);" + TRIGGER.format(
         name="on_auth_user_created",
         when="after insert",
@@ -171,7 +171,7 @@ def test_an_upgrade_is_tried_before_anything_is_changed(usersync, project, postg
     assert usersync("apply", "--yes", "--accept-changes").code == 0
 
 
-def test_a_trigger_that_calls_another_server_is_not_run_unasked(usersync, project):
+def test_a_trigger_that_calls_another_server_is_not_run_without_consent(usersync, project):
     project(USERS + """
         create schema if not exists extensions;
         create table public.asked (url text);
@@ -199,7 +199,7 @@ def test_a_database_whose_flows_cannot_be_tried(usersync, project, superuser):
     assert done.code == 0
 
 
-#: What keeps strangers out, behind the row that a hand-written trigger inserts.
+#: Rules that refuse unknown users when a hand-written trigger inserts their row.
 RULES = {
     "raises": "if not exists (select from public.invited where email = new.email) then"
     " raise exception 'no invitation'; end if;",
@@ -208,7 +208,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rule_that_keeps_people_out_is_a_decision(usersync, project, catalog, rule):
+def test_a_rule_that_refuses_sign_ups_requires_a_decision(usersync, project, catalog, rule):
     project(
         USERS
         + "create table public.invited (email text primary key);"
@@ -232,7 +232,7 @@ def test_a_rule_that_keeps_people_out_is_a_decision(usersync, project, catalog, 
     assert catalog() == before
 
 
-def test_what_failed_before_the_adoption_is_told_from_what_usersync_breaks(usersync, project):
+def test_failures_from_before_the_adoption_are_separate_from_new_ones(usersync, project):
     """The replaced trigger refuses a user without a name, and so does another one, which stays."""
     project(
         "create table public.users (id uuid primary key, name text not null, updated_at timestamptz);"

@@ -1,4 +1,4 @@
-"""Somebody else's migrations, between any two steps of ours: each step says so, and nothing is half done."""
+"""The application's migrations between the steps of an installation: each step reports them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROJECT = """
 
 @pytest.fixture
 def step(usersync, database, monkeypatch, postgres, directory):
-    """Call the command and return how it ended; ``init`` was called already."""
+    """Call the command and return its result. ``init`` was called before."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     postgres.execute(PROJECT)
 
@@ -61,10 +61,10 @@ def test_between_init_and_apply(step, postgres, catalog, change):
         assert catalog() == before
 
 
-#: Changing the type of the key is refused by PostgreSQL by then: the audit log refers to it.
+#: PostgreSQL then refuses to change the key's type, because the audit log refers to it.
 @pytest.mark.parametrize("change", [each for each in CHANGES if "column id" not in each])
 def test_after_apply_sign_ups_go_on_and_doctor_says_what_is_wrong(step, postgres, auth, catalog, change):
-    """And rollback takes everything back, whatever has become of the table."""
+    """rollback then removes usersync, whatever the table looks like."""
     step("apply", "--adopt", "--yes")
     postgres.execute(change)
     user = auth.sign_up_email("ada@example.com")
@@ -78,7 +78,7 @@ def test_after_apply_sign_ups_go_on_and_doctor_says_what_is_wrong(step, postgres
 
 
 @pytest.mark.parametrize("kind", ["text", "varchar(200)"])
-def test_no_new_column_is_taken_for_the_renamed_one(step, postgres, kind):
+def test_a_new_column_is_not_mistaken_for_the_renamed_one(step, postgres, kind):
     """The application renames a mapped column and adds one of another meaning: only the first is the same."""
     step("apply", "--adopt", "--yes")
     postgres.execute(
@@ -93,7 +93,7 @@ def test_no_new_column_is_taken_for_the_renamed_one(step, postgres, kind):
 
 
 @pytest.mark.parametrize("name", ["surname", "full name"])
-def test_commands_that_compare_name_a_mapped_column_that_is_gone(step, postgres, auth, directory, name):
+def test_commands_that_compare_name_a_missing_mapped_column(step, postgres, auth, directory, name):
     """Input: the application renames a mapped column, and a user is deleted afterwards."""
     config = directory / "usersync.toml"
     config.write_text(f'[columns]\nemail = "email"\n"{name}" = "user_metadata.full_name"\n')
@@ -119,8 +119,8 @@ def test_commands_that_compare_name_a_mapped_column_that_is_gone(step, postgres,
     step("status")
 
 
-def test_the_recipe_is_pasted_again_after_it_was_adopted(step, postgres, auth, catalog):
-    """It was agreed to once: apply adopts it again without being told to."""
+def test_a_hand_written_trigger_is_created_again_after_its_adoption(step, postgres, auth, catalog):
+    """The user has consented before, so apply adopts it again without --adopt."""
     before = catalog()
     step("apply", "--adopt", "--yes")
     again = PROJECT[PROJECT.index("create trigger") :].replace("create trigger", "create or replace trigger")
@@ -143,5 +143,5 @@ def test_the_function_that_was_adopted_is_changed_before_rollback(step, postgres
     )
     auth.sign_up_email("ada@example.com")
     step("rollback", "--yes")
-    with pytest.raises(GoTrueError):  # theirs, as it is by now
+    with pytest.raises(GoTrueError):  # the application's function, as it is now
         auth.sign_up_email("bea@example.com")

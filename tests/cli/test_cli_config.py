@@ -1,4 +1,4 @@
-"""What is set, where it was said, and what wins."""
+"""``usersync config``: values, their sources, and their precedence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ URL = "https://abcdefghijklmnopqrst.supabase.co"
 
 @pytest.fixture
 def shown(usersync):
-    """Call the command and return its exit code and its document; no secret is in either form of it."""
+    """Call the command and return exit code and document. Checks that neither form contains a secret."""
 
     def call(*arguments, code=0):
         done = [usersync("config", *arguments, *form) for form in ((), ("--json",))]
@@ -36,7 +36,7 @@ def used(document):
     return {(each["name"], each["source"]) for each in document["variables"] if each["used"]}
 
 
-def test_where_nothing_is_set_it_says_so(shown):
+def test_without_any_setting_config_says_so(shown):
     document = shown(code=1)
     assert document["target"] is None
     assert "no connection string" in document["problem"]
@@ -44,7 +44,7 @@ def test_where_nothing_is_set_it_says_so(shown):
     assert {each["source"] for each in document["settings"]} == {"default"}
 
 
-def test_the_environment_wins_over_the_nearer_file_and_that_over_the_other(shown, directory, monkeypatch):
+def test_precedence_is_environment_then_env_local_then_env(shown, directory, monkeypatch):
     (directory / ".env").write_text(f"# the team's\n\nDATABASE_URL={DSN}\nSUPABASE_URL={URL}\n")
     assert used(shown()) == {("DATABASE_URL", ".env:3")}
     (directory / ".env.local").write_text(f'\nexport SUPABASE_DB_URL="{DSN}"\n')
@@ -57,7 +57,7 @@ def test_the_environment_wins_over_the_nearer_file_and_that_over_the_other(shown
     assert ("--dsn", "command line") in used(shown("--dsn", DSN))
 
 
-def test_without_an_address_the_api_is_used(shown, directory):
+def test_without_a_connection_string_the_data_api_is_used(shown, directory):
     (directory / ".env.local").write_text(f"SUPABASE_URL={URL}\nSUPABASE_SECRET_KEY={SECRET_KEY}\n")
     document = shown()
     assert document["target"] == "abcdefghijklmnopqrst.supabase.co (Data API)"
@@ -66,7 +66,7 @@ def test_without_an_address_the_api_is_used(shown, directory):
     assert values["SUPABASE_URL"] == URL
 
 
-def test_the_secret_of_tokens_is_shown_beside_an_address(shown, directory):
+def test_the_jwt_secret_is_used_beside_a_connection_string(shown, directory):
     (directory / ".env").write_text(f"DATABASE_URL={DSN}\nSUPABASE_JWT_SECRET={PASSWORD}\n")
     assert ("SUPABASE_JWT_SECRET", ".env:2") in used(shown())
 
@@ -82,20 +82,20 @@ def test_the_secret_of_tokens_is_shown_beside_an_address(shown, directory):
         (f"SUPABASE_URL=https://u:hunter2@h\nSUPABASE_SECRET_KEY={SECRET_KEY}", "a password"),
     ],
 )
-def test_what_cannot_be_used_is_a_problem(shown, directory, line, problem):
+def test_an_invalid_value_is_a_problem(shown, directory, line, problem):
     (directory / ".env").write_text(line)
     document = shown(code=1)
     assert any(problem in (each["problem"] or "") for each in document["variables"])
 
 
 @pytest.mark.parametrize("host", ["kong", "localhost:54321", "10.0.0.5", "db.internal"])
-def test_plain_http_is_no_problem_where_it_is_allowed(shown, directory, host):
+def test_plain_http_is_accepted_for_allowed_hosts(shown, directory, host):
     (directory / ".env").write_text(f"SUPABASE_URL=http://{host}\nSUPABASE_SECRET_KEY={SECRET_KEY}")
     values = {each["name"]: each["value"] for each in shown()["variables"]}
     assert values["SUPABASE_URL"] == f"http://{host}"
 
 
-def test_a_file_that_cannot_be_read_is_named(usersync, directory):
+def test_an_unreadable_file_is_named(usersync, directory):
     (directory / ".env").write_bytes(b"A=\xff\xfe")
     assert "cannot read .env" in usersync("config").err
 
@@ -144,8 +144,8 @@ VALUES = st.sampled_from(
 
 
 @given(st.lists(st.tuples(KEYS, VALUES), max_size=6, unique_by=lambda each: each[0]), st.integers(0, 3))
-def test_a_line_is_where_the_key_is_written(entries, blanks):
-    """Whatever stands in values: what looks like a key or a table in a text is none."""
+def test_the_line_of_a_key_is_found(entries, blanks):
+    """A key or table inside a string value is not one."""
     gap = "\n# c = 1\n" * blanks
     text = "".join(f"{gap}{key} = {value}\n" for key, value in entries)
     tomllib.loads(text)

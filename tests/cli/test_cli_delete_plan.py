@@ -37,7 +37,7 @@ def user(project):
     return project.auth.sign_up_email("ada@example.com")
 
 
-def test_a_user_to_whom_nothing_refers(plan, project, user):
+def test_a_user_without_references(plan, project, user):
     before = project.row(user)
     done = plan("ada@example.com")
     assert done.code == 0
@@ -50,7 +50,7 @@ def test_a_user_to_whom_nothing_refers(plan, project, user):
     assert (done.code, "is deleted" in done.out, "TRUNCATE" in done.out) == (0, True, False)
 
 
-def test_somebody_whom_nobody_knows(plan):
+def test_an_unknown_user(plan):
     unknown = plan(uuid.uuid4())
     assert (unknown.code, "US401" in unknown.err) == (1, True)
     assert "has this e-mail address" in plan("nobody@example.com").err
@@ -78,7 +78,7 @@ def test_each_action_of_a_foreign_key(plan, project, user, action, effect):
         assert "cannot be deleted" in plan(user).out
 
 
-def test_set_null_where_null_is_refused_blocks(plan, project, user):
+def test_set_null_on_a_not_null_column_blocks(plan, project, user):
     project.owner.execute(
         "create table public.notes (owner uuid not null references auth.users on delete set null);"
         f"insert into public.notes values ('{user}')"
@@ -88,7 +88,7 @@ def test_set_null_where_null_is_refused_blocks(plan, project, user):
     assert "owner is NOT NULL" in plan(user).out
 
 
-def test_circles_itself_composite_keys_and_partitions(plan, project, user):
+def test_cycles_self_references_composite_keys_and_partitions(plan, project, user):
     project.owner.execute(f"""
         create table public.teams (id int, part int, owner uuid references auth.users on delete cascade,
             boss int, primary key (id, part)) partition by list (part);
@@ -115,12 +115,12 @@ def test_circles_itself_composite_keys_and_partitions(plan, project, user):
     assert found["public.teams", "cascade", "public.teams"]["rows"] == 2
     assert found[weird, "cascade", "public.teams"]["rows"] == 1
     assert found["public.posts", "cascade", weird]["rows"] == 1
-    # What would block goes itself.
+    # The blocking row is deleted too.
     assert found[weird, "no action", "public.posts"]["effect"] == "nothing"
     assert done.code == 0
     project.owner.execute("""update public."we""ird %s" set last_post = 1 where id = 3""")
     assert plan(user).code == 1
-    # And the server says the same.
+    # The server agrees.
     with pytest.raises(Exception, match="Database error deleting user"):
         project.auth.hard_delete(user)
     project.owner.execute("""update public."we""ird %s" set last_post = null where id = 3""")
@@ -128,8 +128,8 @@ def test_circles_itself_composite_keys_and_partitions(plan, project, user):
     assert project.owner.execute("select count(*) from public.posts").fetchone() == (2,)
 
 
-def test_tables_that_may_not_be_read_are_said(project, user):
-    """As the auth server, who reads a table of the application's only by accident."""
+def test_unreadable_tables_are_named(project, user):
+    """As the auth server's role, which can read few of the application's tables."""
     project.owner.execute(f"""
         create table public.secrets (owner uuid references auth.users on delete restrict);
         create table public.hidden (owner uuid references auth.users on delete restrict);
@@ -166,7 +166,7 @@ def test_more_rows_than_are_counted_and_no_index(plan, project, user, monkeypatc
 
 
 @pytest.mark.parametrize("policy", ["delete"], indirect=True)
-def test_what_stands_in_the_way_of_the_row_alone(plan, project, user):
+def test_a_key_that_blocks_only_the_deletion_of_the_row(plan, project, user):
     project.owner.execute(
         f"create table public.notes (owner uuid references {project.users});"
         f"insert into public.notes values ('{user}')"

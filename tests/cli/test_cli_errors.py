@@ -1,4 +1,4 @@
-"""Everything that can be wrong with an address, and with where the output goes."""
+"""Errors of connection strings and of the output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def addresses(database):
-    """Wrong in each way; the right one is the database's."""
+    """Connection strings, each with another error."""
     right = f"postgresql://postgres:{database.passwords['postgres']}@{database.host}:{database.port}"
     return {
         "password": f"postgresql://postgres:{SECRET}@{database.host}:{database.port}/{database.name}",
@@ -34,7 +34,7 @@ def addresses(database):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("command", ["status", "plan", "sync", "failures", "retry"])
-def test_where_nobody_answers_the_exit_code_is_3(usersync, addresses, command):
+def test_an_unreachable_database_gives_exit_code_3(usersync, addresses, command):
     for address in addresses.values():
         done = usersync(command, "--dsn", address)
         assert done.code == 3, done.err
@@ -62,7 +62,7 @@ def test_verbose_shows_the_cause_and_no_password(usersync, addresses):
         ("   ", "--dsn is empty"),
     ],
 )
-def test_an_address_that_is_none_is_refused_with_exit_code_2(usersync, monkeypatch, address, words):
+def test_an_invalid_connection_string_gives_exit_code_2(usersync, monkeypatch, address, words):
     monkeypatch.setenv("DATABASE_URL", "postgresql://never@used.invalid/x")
     done = usersync("status", "--dsn", address)
     assert done.code == 2
@@ -74,14 +74,14 @@ def test_an_address_that_is_none_is_refused_with_exit_code_2(usersync, monkeypat
     assert SECRET not in in_json.out
 
 
-def test_without_an_address_it_says_where_it_was_looked_for(usersync):
+def test_without_a_connection_string_the_error_names_its_sources(usersync):
     done = usersync("status")
     assert done.code == 2
     assert "SUPABASE_DB_URL" in done.err
     assert ".env.local" in done.err
 
 
-def test_settings_that_are_wrong_are_refused_with_exit_code_2(usersync, directory):
+def test_invalid_settings_give_exit_code_2(usersync, directory):
     (directory / "usersync.toml").write_text('on_delet = "keep"')
     done = usersync("sql")
     assert done.code == 2
@@ -91,7 +91,7 @@ def test_settings_that_are_wrong_are_refused_with_exit_code_2(usersync, director
 
 
 @pytest.mark.newest_server
-def test_where_usersync_is_not_installed_it_says_so(usersync, database):
+def test_without_an_installation_the_error_says_so(usersync, database):
     for command in ("status", "failures", "retry", "sync"):
         done = usersync(command, "--dsn", database.dsn())
         assert done.code == 1
@@ -100,13 +100,13 @@ def test_where_usersync_is_not_installed_it_says_so(usersync, database):
 
 
 @pytest.mark.newest_server
-def test_as_the_wrong_role_it_says_so(usersync, project):
+def test_a_role_without_privileges_gets_an_error(usersync, project):
     done = usersync("status", "--dsn", project.database.dsn("anon"), "--json")
     assert done.code == 1
     assert done.json["error"]["code"] in {"US202", "US301"}
 
 
-def test_a_mistake_of_ours_is_reported_without_a_traceback(usersync, monkeypatch):
+def test_a_bug_is_reported_without_a_traceback(usersync, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oh \x1b[2J no")
 
@@ -119,7 +119,7 @@ def test_a_mistake_of_ours_is_reported_without_a_traceback(usersync, monkeypatch
     assert "Traceback" in usersync("sql", "--verbose").err
 
 
-def test_a_closed_pipe_ends_it_quietly(spawn):
+def test_a_closed_pipe_ends_the_command_quietly(spawn):
     process = spawn("sql")
     process.stdout.close()
     assert process.stderr.read() == ""
@@ -127,7 +127,7 @@ def test_a_closed_pipe_ends_it_quietly(spawn):
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_no_trouble(closed, tmp_path):
+def test_closed_streams_cause_no_error(closed, tmp_path):
     for arguments, code in (("sql", 0), ("apply --dsn postgresql://h/d", 2)):
         done = subprocess.run(
             ["/bin/sh", "-c", f'exec "$0" -m usersync {arguments} {closed}', sys.executable],
@@ -137,19 +137,19 @@ def test_closed_streams_are_no_trouble(closed, tmp_path):
         assert "Traceback" not in done.stderr
 
 
-def test_letters_that_the_terminal_does_not_have_are_written_out(spawn):
+def test_characters_outside_the_terminals_encoding_are_escaped(spawn):
     process = spawn("failures", "--dsn", "ünï", env={"PYTHONIOENCODING": "ascii"})
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "Traceback" not in err
 
 
-def test_ctrl_c_while_it_connects_ends_it_quietly(spawn):
+def test_ctrl_c_while_connecting_ends_the_command_quietly(spawn):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         process = spawn("status", "--dsn", f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
-        accepted, _ = silent.accept()  # it is waiting for an answer that never comes
+        accepted, _ = silent.accept()  # the command waits for a response that never comes
         os.kill(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=30)
         accepted.close()
@@ -157,7 +157,7 @@ def test_ctrl_c_while_it_connects_ends_it_quietly(spawn):
     assert "Traceback" not in err
 
 
-def test_ctrl_c_whose_tidying_up_failed_is_no_error(usersync, monkeypatch):
+def test_an_error_during_clean_up_after_ctrl_c_is_not_reported(usersync, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         try:
             raise KeyboardInterrupt

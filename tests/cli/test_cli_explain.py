@@ -1,4 +1,4 @@
-"""What the documentation says of a code, at the prompt."""
+"""``usersync explain`` prints the documentation of a code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What refuses a sign-up today, and would refuse only the row afterwards, is a decision."""
+"""A rule that refuses sign-ups today, and with usersync would refuse only the row, requires a decision."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dsn(database, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", GATES)
-def test_a_gate_is_named_and_not_decided_unasked(usersync, postgres, catalog, kind):
+def test_a_gate_is_named_and_requires_a_decision(usersync, postgres, catalog, kind):
     script, name = GATES[kind]
     postgres.execute(script)
     done = usersync("init", "--yes", "--no-trial")
@@ -63,7 +63,7 @@ def test_a_gate_is_named_and_not_decided_unasked(usersync, postgres, catalog, ki
     assert "gate " not in str(usersync("plan", "--json").json["findings"])
 
 
-def test_a_trigger_that_stays_goes_on_refusing(usersync, postgres):
+def test_a_kept_trigger_still_refuses_sign_ups(usersync, postgres):
     postgres.execute(GATES["check"][0])
     assert usersync("init", "--yes", "--no-trial").code == 1
     assert "gate " not in str(usersync("plan", "--json").json["findings"])

@@ -11,7 +11,7 @@ from usersync import __version__
 from usersync.cli.group import usersync as command
 from usersync.cli.lazy import LazyGroup, walk
 
-#: Every command there is, by the words that call it.
+#: Every command, by its path.
 ENTRIES = {" ".join(words): entry for words, entry in walk(command)}
 COMMANDS = {words: entry for words, entry in ENTRIES.items() if not isinstance(entry.load(), LazyGroup)}
 GROUPS = {words: entry.load() for words, entry in ENTRIES.items() if words not in COMMANDS}

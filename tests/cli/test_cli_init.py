@@ -1,4 +1,4 @@
-"""``usersync init``: what it finds, what it writes, and what it leaves alone."""
+"""``usersync init``: what it finds, what it writes, and what it does not change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dsn(database, monkeypatch):
 
 @pytest.fixture
 def proposed(usersync, dsn, directory):
-    """What is proposed, as data; the file is as good as the data."""
+    """The proposal as data. Checks that the file has the same settings."""
 
     def call(*arguments, code=0):
         done = usersync("init", "--json", "--force", *arguments)
@@ -42,7 +42,7 @@ def about(data, name):
     return next(each for each in data["columns"] if each["name"] == name)
 
 
-def test_it_explains_writes_and_changes_nothing(usersync, dsn, directory, postgres, catalog):
+def test_init_explains_writes_the_file_and_changes_no_object(usersync, dsn, directory, postgres, catalog):
     postgres.execute(
         USERS + "; create table public.orders (id int primary key, buyer uuid references public.users)"
     )
@@ -60,7 +60,7 @@ def test_it_explains_writes_and_changes_nothing(usersync, dsn, directory, postgr
     assert usersync("plan").code == 0
 
 
-def test_a_file_that_is_there_is_not_overwritten_unasked(usersync, dsn, directory, postgres):
+def test_an_existing_file_is_not_overwritten_without_consent(usersync, dsn, directory, postgres):
     postgres.execute(USERS)
     path = directory / "usersync.toml"
     path.write_text("# mine\n")
@@ -77,7 +77,7 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(usersync, dsn, director
 
 
 @pytest.mark.parametrize("answer", ["n", "y"])
-def test_on_a_terminal_it_asks_before_it_overwrites(dsn, directory, postgres, answer):
+def test_on_a_terminal_init_asks_before_it_overwrites(dsn, directory, postgres, answer):
     postgres.execute(USERS)
     path = directory / "usersync.toml"
     path.write_text("# mine\n")
@@ -102,7 +102,7 @@ def test_stdout_is_the_file_and_nothing_else(usersync, dsn, directory, postgres)
 SEVERAL = f"{USERS}; create table public.profiles (id uuid primary key references auth.users, mail text)"
 
 
-def test_several_tables_are_asked_about_where_there_is_somebody_to_ask(usersync, dsn, directory, postgres):
+def test_on_a_terminal_init_asks_about_several_tables(usersync, dsn, directory, postgres):
     postgres.execute(SEVERAL)
     with Terminal("init") as terminal:
         terminal.wait_for("Which one holds your users? [1]")
@@ -135,18 +135,18 @@ def test_leaving_the_question_writes_nothing(dsn, directory, postgres, key):
     assert not (directory / "usersync.toml").exists()
 
 
-def test_a_table_can_be_named_there_or_not(proposed, postgres):
+def test_a_table_can_be_named_whether_it_exists_or_not(proposed, postgres):
     postgres.execute("create schema app; create table app.folks (n int, who uuid unique, mail text)")
     data = proposed("--table", "app.folks")
     assert data["settings"]["users_table"] == "app.folks"
     assert data["settings"]["key"] == "who"
     assert entries(data) == {"n": None, "mail": {"from": ["email"]}}
     assert "usersync creates it" in proposed("--table", "app.members")["toml"]
-    assert "usersync creates it" in proposed()["toml"]  # app.folks has no rows, and no usual name
+    assert "usersync creates it" in proposed()["toml"]  # app.folks has no rows, and an unusual name
 
 
 @pytest.mark.parametrize("name", ["a.b.c", "", "we$ird", "x" * 70])
-def test_a_name_that_is_none_is_wrong_usage(usersync, dsn, directory, name):
+def test_an_invalid_table_name_is_wrong_usage(usersync, dsn, directory, name):
     assert usersync("init", "--table", name or '""').code == 2
     assert not (directory / "usersync.toml").exists()
 
@@ -188,7 +188,7 @@ def test_a_table_that_cannot_be_used_does_not_hide_one_that_can(proposed, postgr
     assert (data["users_table"], data["key"]) == ("public.profiles", "user_id")
 
 
-def test_the_table_that_a_recipe_writes_to_comes_first(proposed, postgres):
+def test_the_table_that_a_hand_written_trigger_fills_comes_first(proposed, postgres):
     postgres.execute(SEVERAL)
     postgres.execute(
         "create function public.f() returns trigger language plpgsql as "
@@ -240,7 +240,7 @@ HOSTILE = (
 )
 
 
-def test_names_that_would_break_a_file_do_not(proposed, usersync, postgres, auth):
+def test_special_characters_in_names_are_escaped_in_the_file(proposed, usersync, postgres, auth):
     quoted = {name: '"' + name.replace('"', '""') + '"' for name in HOSTILE}
     columns = ", ".join(f"{name} text not null" for name in quoted.values())
     postgres.execute(
@@ -283,9 +283,9 @@ def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth)
         "select id, 'taken@example.com', 'theirs' from auth.users where email is distinct from "
         "'taken@example.com' limit 1"
     )
-    notes = proposed(code=1)["notes"]  # who makes the rows
+    notes = proposed(code=1)["notes"]  # Question: who creates the rows
     assert "2 of 5 users tried have a value that does not fit into age (public.positive)." in notes
-    # "ada", and the default that who has none would get.
+    # "ada", and the default for a user without a value.
     assert any("2 of 5 users tried violate long_enough" in each for each in notes)
     assert "1 of 5 users tried have a value for email (UNIQUE) that another row has." in notes
 
@@ -304,7 +304,7 @@ def test_no_code_of_another_roles_table_is_run(proposed, postgres, superuser, au
     assert not any("runs" in each.split() for each in notes)
 
 
-def test_what_is_checked_at_commit_is_named(proposed, postgres):
+def test_deferred_constraints_are_named(proposed, postgres):
     postgres.execute(
         "create table public.teams (id int primary key);"
         "create table public.users (id uuid primary key references auth.users, "
@@ -335,7 +335,7 @@ ON_DELETE = {
 
 
 @pytest.mark.parametrize("reference", ON_DELETE)
-def test_what_becomes_of_a_deleted_user_is_as_it_was(proposed, postgres, reference):
+def test_on_delete_is_proposed_from_the_foreign_key(proposed, postgres, reference):
     postgres.execute(f"create table public.users (id int, auth_id uuid unique {reference}, email text)")
     data = proposed("--table", "public.users")
     value, words = ON_DELETE[reference]
@@ -343,7 +343,7 @@ def test_what_becomes_of_a_deleted_user_is_as_it_was(proposed, postgres, referen
     assert words in data["toml"].replace("\n# ", " ")
 
 
-def test_triggers_of_the_users_table_are_looked_into(proposed, usersync, postgres):
+def test_triggers_of_the_users_table_are_explained(proposed, usersync, postgres):
     postgres.execute(
         USERS
         + ";"
@@ -373,7 +373,7 @@ def test_an_audit_table_of_the_applications_own_is_left_alone(proposed, usersync
     assert usersync("plan").code == 0
 
 
-def test_large_and_odd_metadata_are_no_obstacle(proposed, postgres, auth):
+def test_large_and_unusual_metadata_cause_no_error(proposed, postgres, auth):
     postgres.execute("create table public.users (id uuid primary key references auth.users, nickname text)")
     statement = "insert into auth.users (id, raw_user_meta_data) values (gen_random_uuid(), %s)"
     for value in ([1], "text", None, {"nickname": None}, {"nickname": "x" * 5_000_000}, {"k" * 5000: 1}):
@@ -384,7 +384,7 @@ def test_large_and_odd_metadata_are_no_obstacle(proposed, postgres, auth):
     assert entries(data)["nickname"]["from"] == ["user_metadata.nickname"]
 
 
-def test_without_the_auth_servers_table_it_says_where_to_look(usersync, dsn, directory, superuser):
+def test_without_the_auth_servers_table_the_error_names_the_setting(usersync, dsn, directory, superuser):
     superuser.execute("drop schema auth cascade")
     done = usersync("init", "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "US303")
@@ -399,37 +399,35 @@ def test_the_auth_servers_table_is_the_one_that_the_file_names(usersync, dsn, di
     assert str(load_settings(path).source_table) == "auth.people"
     path.write_text("not toml at all")
     assert usersync("init", "--stdout").code == 2
-    assert usersync("init", "--force").code == 1  # for want of auth.users, and not for the file
+    assert usersync("init", "--force").code == 1  # because auth.users is missing, not because of the file
 
 
-def test_settings_that_are_not_read_any_more_are_pointed_out(usersync, dsn, directory):
+def test_settings_that_are_no_longer_read_are_reported(usersync, dsn, directory):
     (directory / "pyproject.toml").write_text('[tool.usersync]\non_delete = "keep"\n')
     assert "the settings in pyproject.toml are no longer read" in usersync("init").out
 
 
-def test_a_role_that_may_not_look_is_told_so(usersync, database, directory, monkeypatch):
+def test_a_role_without_privileges_gets_an_error_from_init(usersync, database, directory, monkeypatch):
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn("authenticator"))
     done = usersync("init", "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "US202")
     assert not (directory / "usersync.toml").exists()
 
 
-def test_a_directory_that_cannot_be_written_to_is_named(usersync, dsn, directory):
+def test_an_unwritable_directory_is_named(usersync, dsn, directory):
     done = usersync("init", "--config", directory / "missing" / "usersync.toml")
     assert done.code == 2
     assert "cannot write" in done.err
 
 
-def test_a_table_that_others_have_locked_is_waited_for_no_longer_than_it_takes(
-    usersync, dsn, postgres, superuser
-):
+def test_init_does_not_wait_long_for_a_locked_table(usersync, dsn, postgres, superuser):
     postgres.execute(USERS)
     with superuser.transaction():
         superuser.execute("lock table public.users in access exclusive mode")
         assert usersync("init").code == 0
 
 
-def test_who_has_lost_the_file_gets_it_back(usersync, dsn, directory, postgres, proposed):
+def test_a_lost_file_can_be_written_again(usersync, dsn, directory, postgres, proposed):
     postgres.execute("create table public.users (id uuid primary key, mail text, nick text, at timestamptz)")
     path = directory / "usersync.toml"
     path.write_text("""

@@ -1,4 +1,4 @@
-"""Where there is a hand-written trigger, ``usersync init`` maps what the trigger fills, as it fills it."""
+"""With a hand-written trigger, ``usersync init`` maps the columns that the trigger fills, in the same way."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_column_that_the_trigger_leaves_alone_is_left_alone(proposed, auth):
     assert '# email = { from = "email", owner = "app" }' in data["toml"]
 
 
-def test_what_the_application_filled_is_not_mapped_by_name(proposed):
+def test_a_column_that_the_application_fills_is_not_mapped_by_name(proposed):
     """Input: users(id, full_name, banned_until, phone), insert of id and full_name."""
     data = proposed(
         PROFILES.format(
@@ -56,13 +56,13 @@ def test_what_the_application_filled_is_not_mapped_by_name(proposed):
     assert entries(data) == {"full_name": {"from": ["user_metadata.full_name"], "owner": "app"}}
 
 
-def test_what_is_written_once_is_the_applications_from_there_on(proposed):
-    """Input: the trigger inserts the e-mail once, people edit theirs."""
+def test_a_column_that_is_written_once_is_app_owned(proposed):
+    """Input: the trigger inserts the e-mail once, and users edit it."""
     data = proposed(PROFILES.format("email text"), MAKE.format("id, email", "new.id, new.email"))
     assert entries(data) == {"email": {"from": ["email"], "owner": "app"}}
 
 
-def test_what_the_trigger_follows_is_mirrored(proposed):
+def test_a_column_that_the_trigger_updates_is_mirrored(proposed):
     data = proposed(
         PROFILES.format("email text, full_name text"),
         MAKE.format("id, email, full_name", "new.id, new.email, new.raw_user_meta_data->>'full_name'"),
@@ -102,7 +102,7 @@ def test_constants_and_computed_values_are_mapped_as_they_are(proposed, usersync
     assert "usersync does what it did" in str(planned["changes"])
 
 
-def test_a_column_that_a_trigger_of_the_table_fills_is_no_question(proposed):
+def test_a_column_that_a_trigger_of_the_table_fills_needs_no_decision(proposed):
     """Input: slug text not null, set by a BEFORE INSERT trigger."""
     data = proposed(
         PROFILES.format("full_name text, slug text not null"),
@@ -121,7 +121,7 @@ def test_a_not_null_column_without_a_source_is_a_question(proposed):
     assert any(each.startswith("tenant: NOT NULL and without a default") for each in data["decisions"])
 
 
-def test_a_table_of_prisma_is_taken_and_its_time_of_update_is_a_question(proposed):
+def test_a_prisma_table_is_accepted_and_updated_at_needs_a_decision(proposed):
     """Input: "id" text, "createdAt" with a default, "updatedAt" NOT NULL without one."""
     data = proposed(
         'create table public.profiles ("id" text primary key, "email" text unique, '
@@ -148,7 +148,7 @@ def test_a_new_table_has_no_column_that_the_auth_server_lacks(usersync, database
     assert usersync("plan").code == 0
 
 
-def test_words_of_the_language_are_not_calls(proposed):
+def test_sql_keywords_are_not_function_calls(proposed):
     """Input: "it calls exists()", "it calls when()"."""
     data = proposed(
         PROFILES.format("email text"),
@@ -178,7 +178,7 @@ NAMED = PROFILES.format("name text default 'Anonymous'") + MAKE.format(
 )
 
 
-def test_null_that_the_trigger_writes_is_no_default(proposed, usersync, auth, postgres):
+def test_null_that_the_trigger_writes_is_not_a_default(proposed, usersync, auth, postgres):
     """Input: a column with a default, and a trigger that fills it from a key that a user may lack."""
     data = proposed(NAMED)
     assert entries(data) == {"name": {"from": ["user_metadata.name"], "owner": "app", "absent": "null"}}
@@ -236,7 +236,7 @@ def test_each_column_that_an_anonymization_changes_is_named(proposed):
     assert remark in data["toml"].replace("\n# ", " ")
 
 
-def test_who_owns_a_constant_is_said(proposed, usersync):
+def test_the_owner_of_a_constant_is_explained(proposed, usersync):
     data = proposed(STAYS)
     assert entries(data)["plan"] == {"value": "free"}
     assert 'a column with "value" or "expression"' in data["toml"].replace("\n# ", " ")
@@ -248,7 +248,7 @@ def test_who_owns_a_constant_is_said(proposed, usersync):
     assert line.endswith("app-owned")
 
 
-def test_what_a_second_sign_up_gets_is_said_of_usersync_only(proposed, auth, postgres):
+def test_the_effect_on_a_second_sign_up_is_described_for_usersync_only(proposed, auth, postgres):
     """Input: a trigger that stays inserts a UNIQUE address, and a soft deletion leaves it in the row."""
     (message,) = [each["message"] for each in proposed(STAYS)["findings"] if "UNIQUE" in each["message"]]
     assert "gets a row without it" not in message

@@ -1,4 +1,4 @@
-"""``usersync init`` chooses a users table by evidence, and asks where there is none."""
+"""``usersync init`` chooses a users table by evidence, and asks if there is none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dsn(database, monkeypatch):
 
 @pytest.fixture
 def looked(usersync, dsn, postgres, auth):
-    """What init says of a schema, with two users in it."""
+    """The output of init for a schema with two users."""
 
     def look(*scripts, rows=(), users=2, code=0):
         for script in scripts:
@@ -78,11 +78,11 @@ def test_a_candidate_without_evidence_is_named_and_asked_about(looked, usersync,
     assert (str(settings.users_table), settings.key) == ("public.members", "memberid")
 
 
-def test_the_values_are_evidence(looked):
+def test_values_are_evidence(looked):
     data = looked(
         "create table public.folk (who uuid primary key, email text)",
         rows=["insert into public.folk values (%s)"],
-        code=1,  # who makes the rows
+        code=1,  # Question: who creates the rows
     )
     assert data["settings"]["users_table"] == "public.folk"
     assert data["settings"]["key"] == "who"
@@ -96,7 +96,7 @@ def test_text_that_holds_ids_is_evidence_too(looked, directory, kind, setting):
     data = looked(
         f'create table public."User" ("id" {kind} primary key, "email" text unique)',
         rows=['insert into public."User" (id) values (%s)'],
-        code=1,  # who makes the rows
+        code=1,  # Question: who creates the rows
     )
     assert (data["settings"]["users_table"], data["settings"].get("key", "id")) == ("public.User", "id")
     assert data["settings"]["key_type"] == setting
@@ -116,7 +116,7 @@ def test_a_private_table_without_a_mirrored_column_is_not_proposed(looked):
     assert "None of its other columns can be mirrored from the auth server." in about["about"]
 
 
-def test_users_divided_over_two_tables_are_a_question(looked, auth, postgres):
+def test_users_in_two_tables_are_a_question(looked, auth, postgres):
     """Input: coaches and invited clients, each table with a foreign key to auth.users."""
     data = looked(
         "create table public.coaches (id uuid primary key references auth.users, email text);"
@@ -133,7 +133,7 @@ def test_users_divided_over_two_tables_are_a_question(looked, auth, postgres):
 
 
 def test_rows_for_some_users_only_beside_another_table_are_a_question(looked, postgres, auth):
-    """The trigger shows one of them, and still not every user is in it."""
+    """The trigger fills one of the tables, but not for every user."""
     data = looked(
         "create table public.coaches (id uuid primary key references auth.users, email text);"
         "create table public.clients (id uuid primary key, email text)",
@@ -169,7 +169,7 @@ def test_the_table_that_another_ones_key_refers_to_is_the_clearer_one(looked):
     ],
     ids=["wallets", "user_roles", "global_settings"],
 )
-def test_what_a_trigger_fills_beside_the_users_table_is_not_taken_for_it(looked, beside, insert):
+def test_a_second_table_that_the_trigger_fills_is_not_the_users_table(looked, beside, insert):
     data = looked(
         beside
         + "; create table public.people (id bigserial primary key, auth_user_id uuid unique, email text)",

@@ -26,7 +26,7 @@ def emails(postgres):
 
 
 def test_an_address_that_the_application_wrote_survives_the_first_run(proposed, usersync, auth, postgres):
-    """Input: no trigger, rows that the application made, one of them with an address of its own."""
+    """Input: no trigger, rows that the application created, one of them with another address."""
     postgres.execute(USERS)
     for address, own in (("ada@example.com", "ada@work.example"), ("bea@example.com", "bea@example.com")):
         user = auth.sign_up_email(address)
@@ -49,7 +49,7 @@ FOLLOW = """
 """
 
 
-def test_a_column_that_a_trigger_keeps_equal_is_mirrored_all_the_same(proposed, auth, postgres):
+def test_a_column_that_a_trigger_keeps_equal_is_mirrored(proposed, auth, postgres):
     """Input: as above, with a trigger on UPDATE that sets the address."""
     postgres.execute(USERS + ";" + FOLLOW)
     user = auth.sign_up_email("ada@example.com")

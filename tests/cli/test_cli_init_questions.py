@@ -1,4 +1,4 @@
-"""What ``usersync init`` asks: who makes the rows, and which rows are users."""
+"""Questions of ``usersync init``: who creates the rows, and which rows are users."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACCOUNTS = "create table public.accounts (id uuid primary key, {} name text, ema
 
 @pytest.fixture
 def asked(usersync, database, monkeypatch, postgres, auth):
-    """What init says of a schema with two users, whose rows the statement makes."""
+    """The output of init for a schema with two users, whose rows the statement creates."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
     def ask(sql, row=None, code=1):
@@ -83,7 +83,7 @@ def test_a_policy_by_which_users_insert_their_own_row_is_a_question(asked, users
 
 
 def test_defaults_that_the_application_has_are_no_columns_to_map(asked, usersync, auth, postgres):
-    """Input: id and role have their defaults in Python, and the application makes the rows."""
+    """Input: id and role have their defaults in Python, and the application creates the rows."""
     data = asked(
         MEMBERS.format("uuid primary key", "role varchar(20) not null"),
         "insert into public.members (id, user_id, role) values (gen_random_uuid(), %s, 'user')",
@@ -103,7 +103,7 @@ def test_defaults_that_the_application_has_are_no_columns_to_map(asked, usersync
 
 
 def test_a_key_that_nothing_fills_may_not_be_null(asked):
-    """No row yet, so nothing shows who makes the rows."""
+    """Without any row, nothing shows who creates the rows."""
     data = asked(
         "create table public.members (id uuid primary key, "
         "user_id uuid unique references auth.users, email text)"
@@ -148,7 +148,7 @@ MAKES = """
 
 
 @pytest.mark.parametrize("script", ["", MAKES], ids=["application", "trigger"])
-def test_teams_in_the_table_of_users_are_told_apart(asked, usersync, postgres, auth, script):
+def test_team_rows_in_the_users_table_are_excluded(asked, usersync, postgres, auth, script):
     """Input: accounts with personal rows and team rows."""
     data = asked(
         ACCOUNTS.format("is_personal boolean not null,")

@@ -1,4 +1,4 @@
-"""Triggers of the users table are tried: what they do to a value or a row decides what init proposes."""
+"""``init`` tries the triggers of the users table. Their effect on values and rows decides the proposal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def proposed(usersync, database, monkeypatch, postgres, auth):
     [
         ("new.email = upper(new.email);", True),
         ("new.email = old.email;", True),
-        # What changes nothing that the auth server keeps is no change.
+        # A change of values that are not mirrored does not count.
         ("new.email = lower(new.email);", False),
         ("new.updated_at = now();", False),
     ],
@@ -70,12 +70,12 @@ def test_a_column_that_a_trigger_changes_is_filled_once(  # noqa: PLR0917 - fixt
     assert usersync("status").code == 0
 
 
-def test_trying_leaves_the_row_as_it_was(proposed, postgres):
+def test_trying_a_write_leaves_the_row_unchanged(proposed, postgres):
     proposed(PROFILES.format("email text") + TOUCH.format("new.email = upper(new.email);", "before update"))
     assert postgres.execute("select distinct email from public.profiles").fetchall() == [(None,)]
 
 
-def test_users_whom_a_trigger_gives_no_row_are_skipped(proposed, usersync, auth):
+def test_users_without_a_row_because_of_a_trigger_are_skipped(proposed, usersync, auth):
     """Input: a BEFORE INSERT trigger that returns null for users without an e-mail."""
     skips = "if new.email is null then return null; end if;"
     data = proposed(PROFILES.format("email text") + MAKE + TOUCH.format(skips, "before insert"), row=False)
@@ -89,7 +89,7 @@ def test_users_whom_a_trigger_gives_no_row_are_skipped(proposed, usersync, auth)
     assert "the settings skip this user" in why.out
 
 
-def test_a_value_that_the_table_computes_for_the_trigger_is_no_question(proposed, usersync):
+def test_a_value_that_a_table_trigger_sets_needs_no_decision(proposed, usersync):
     """Input: slug is NOT NULL, and a BEFORE INSERT trigger sets it from the id."""
     data = proposed(
         PROFILES.format("email text, slug text not null")
@@ -129,7 +129,7 @@ def test_a_flag_that_the_hand_written_trigger_takes_from_metadata_stays_as_it_is
     assert data["decisions"] == [] or "privilege" not in str(data["decisions"])
 
 
-def test_so_many_missing_rows_are_created_and_no_more(proposed, usersync, postgres):
+def test_create_missing_with_max_creates_at_most_that_many_rows(proposed, usersync, postgres):
     """Input: an AFTER INSERT trigger on profiles that writes to an outbox, five users without a row."""
     outbox = "create table public.outbox (id uuid primary key default gen_random_uuid(), what text);"
     data = proposed(

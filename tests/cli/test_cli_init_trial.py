@@ -1,4 +1,4 @@
-"""``usersync init`` proposes what the application's triggers are seen to do in a trial."""
+"""``usersync init`` proposes what the application's triggers did in a trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def trigger(body, on="insert", name="make", declare="", when=""):
 
 @pytest.fixture
 def proposed(usersync, database, monkeypatch, postgres, catalog):
-    """What init proposes after the trial, which leaves nothing behind."""
+    """The proposal after the trial. Checks that the trial leaves no change."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
     def propose(*scripts, code=0):
@@ -35,8 +35,8 @@ def proposed(usersync, database, monkeypatch, postgres, catalog):
     return propose
 
 
-def test_a_function_that_cannot_be_read_is_seen_at_work(proposed):
-    """Dynamic SQL, a look-up, and a value that is put together."""
+def test_an_unreadable_function_is_observed_in_the_trial(proposed):
+    """Dynamic SQL, a look-up, and a concatenated value."""
     data = proposed(
         PROFILES.format("email text, full_name text, plan text, handle text, seen timestamptz default now()"),
         "create table public.plans (name text); insert into public.plans values ('free')",
@@ -59,7 +59,7 @@ def test_a_function_that_cannot_be_read_is_seen_at_work(proposed):
     assert "computes it in a way that usersync cannot reproduce" in data["toml"]
 
 
-def test_what_follows_is_what_was_seen_to_follow(proposed):
+def test_mirrored_columns_are_those_that_the_trial_saw_change(proposed):
     data = proposed(
         PROFILES.format("email text, full_name text"),
         trigger(
@@ -85,7 +85,7 @@ def test_what_follows_is_what_was_seen_to_follow(proposed):
         ("", "execute 'update public.people set email = null where id = $1' using old.id;", "anonymize"),
     ],
 )
-def test_what_becomes_of_a_deleted_user_is_as_it_was_seen(proposed, reference, body, on_delete):
+def test_on_delete_is_proposed_from_the_trial(proposed, reference, body, on_delete):
     scripts = [
         f"create table public.people (id uuid primary key {reference}, email text, deleted_at timestamptz)",
         trigger("insert into public.people values (new.id, new.email);"),
@@ -96,7 +96,7 @@ def test_what_becomes_of_a_deleted_user_is_as_it_was_seen(proposed, reference, b
     assert data["settings"]["on_delete"] == on_delete
 
 
-def test_what_fails_today_is_shown_first_of_all(proposed, usersync):
+def test_flows_that_fail_today_are_shown_first(proposed, usersync):
     """Input: a trigger left over from a users table that was dropped: every sign-up fails."""
     data = proposed(
         PROFILES.format("email text"),
@@ -111,7 +111,7 @@ def test_what_fails_today_is_shown_first_of_all(proposed, usersync):
     assert lines[lines.index("") + 1] == "Fails today, before usersync"
 
 
-def test_a_trial_that_has_seen_nothing_says_so(proposed):
+def test_a_trial_without_an_accepted_sign_up_says_so(proposed):
     """Input: a trigger that raises where there is no invitation."""
     data = proposed(
         PROFILES.format("email text"),
@@ -165,7 +165,7 @@ def test_no_row_for_anonymous_users_is_proposed_as_it_is(proposed):
     assert data["settings"]["skip"] == ["anonymous"]
 
 
-def test_a_column_that_a_soft_deletion_changes_is_no_address(proposed):
+def test_a_column_that_a_soft_deletion_changes_is_not_an_email(proposed):
     """Input: a trigger keeps a flag, whether the user has a password, which a soft deletion empties."""
     data = proposed(
         PROFILES.format("email text, has_password boolean"),

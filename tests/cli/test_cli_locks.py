@@ -1,4 +1,4 @@
-"""A table that another session has locked: every command gives up soon, and says who holds the lock."""
+"""A table that another session has locked: each command stops soon, and names the session with the lock."""
 
 from __future__ import annotations
 
@@ -88,15 +88,15 @@ def until(condition):
         (["audit", "track", "public.orders"], "public.orders"),
     ],
 )
-def test_a_command_that_tries_again_says_so_and_goes_on(locked, database, capsys, command, table):
-    """The lock is released when the command has said who holds it."""
+def test_a_command_that_retries_says_so_and_continues(locked, database, capsys, command, table):
+    """The lock is released when the command has named its holder."""
     with psycopg.connect(database.dsn(), autocommit=True) as owner:
         owner.execute("create table public.orders (id int primary key)")
     with psycopg.connect(database.dsn("supabase_admin"), autocommit=True) as superuser:
         superuser.execute("drop trigger on_auth_user_created on auth.users")
     said, codes = [], []
     with psycopg.connect(database.dsn("supabase_admin")) as other:
-        # Readers are let through: only what changes the table waits.
+        # Reads are possible; only changes of the table wait.
         other.execute(f"lock table {table} in share row exclusive mode")
         pid = other.info.backend_pid
         thread = threading.Thread(target=lambda: codes.append(run(command)))

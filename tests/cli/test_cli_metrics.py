@@ -21,7 +21,7 @@ def values(text):
     }
 
 
-def test_they_are_printed_as_prometheus_reads_them(usersync, project, directory):
+def test_metrics_are_printed_in_prometheus_format(usersync, project, directory):
     project.auth.sign_up_email()
     done = usersync("metrics", "--dsn", project.database.dsn(), "--dir", directory)
     assert done.code == 0
@@ -31,7 +31,7 @@ def test_they_are_printed_as_prometheus_reads_them(usersync, project, directory)
     assert found["error"] is None
 
 
-def test_a_file_is_replaced_as_a_whole(usersync, project, directory):
+def test_the_text_file_is_replaced_atomically(usersync, project, directory):
     file = directory / "usersync.prom"
     file.write_text("old")
     done = usersync("metrics", "--dsn", project.database.dsn(), "--dir", directory, "--textfile", file)
@@ -40,7 +40,7 @@ def test_a_file_is_replaced_as_a_whole(usersync, project, directory):
     assert list(directory.iterdir()) == [file]
 
 
-def test_while_the_database_is_away_the_rest_is_there_all_the_same(usersync, directory):
+def test_spool_metrics_are_printed_while_the_database_is_unavailable(usersync, directory):
     file = directory / "usersync.prom"
     done = usersync("metrics", "--dsn", NOWHERE, "--dir", directory / "none", "--textfile", file)
     assert done.code == 3
@@ -58,13 +58,13 @@ def test_while_the_database_is_away_the_rest_is_there_all_the_same(usersync, dir
         (["--textfile", "missing/x.prom"], "cannot write missing/x.prom"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(usersync, directory, options, says):
+def test_invalid_options_are_refused_with_a_reason(usersync, directory, options, says):
     done = usersync("metrics", "--dsn", NOWHERE, "--dir", directory, *options)
     assert done.code == 2
     assert says in done.err + done.out
 
 
-def test_they_are_served_until_ctrl_c(project, directory):
+def test_metrics_are_served_until_ctrl_c(project, directory):
     with Terminal("metrics", "--dsn", project.database.dsn(), "--dir", directory, "--serve", "0") as terminal:
         terminal.wait_for("/metrics")
         url = re.search(r"http://\S+/metrics", terminal.text)[0]

@@ -1,4 +1,4 @@
-"""A working directory that was removed: the environment has all that is needed."""
+"""A working directory that was removed: the environment has all required settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What usersync does because somebody asked for it is in the audit log: who, when, how much."""
+"""Administrative actions of usersync are in the audit log: actor, time, counts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def acts(connection):
     return {action: (by, metadata) for action, by, metadata in rows}
 
 
-def test_a_log_without_events_gets_none_of_its_own(installed):
+def test_an_empty_log_gets_no_administrative_event(installed):
     assert acts(installed) == {}
 
 
@@ -63,7 +63,7 @@ def test_apply_and_retry_and_rollback(usersync, installed):
 def test_tracking_and_rejected_events(usersync, installed):
     installed.execute("create table public.products (id int primary key)")
     assert usersync("audit", "track", "products").code == 0
-    # It changes nothing: it is not recorded again.
+    # It changes nothing, so it is not recorded again.
     assert usersync("audit", "track", "products").code == 0
     installed.execute("select public.record_audit_events('[{}]')")
     assert usersync("audit", "rejects", "--retry").code == 1
@@ -92,7 +92,7 @@ def test_a_retry_from_python(installed, database):
     ]
 
 
-def test_an_erasure_says_by_whom(usersync, installed, auth):
+def test_an_erasure_is_recorded_with_its_actor(usersync, installed, auth):
     user = auth.sign_up_email("ada@example.com")
     auth.hard_delete(user)
     assert usersync("erase", user, "--yes").code == 0
@@ -116,7 +116,7 @@ def test_fixes_of_doctor(usersync, installed):
     record(installed)
     installed.execute("alter function usersync.handle_new_user() reset search_path")
     assert usersync("doctor", "--fix", "--yes").code == 0
-    # There is nothing to fix: it is not recorded again.
+    # There is nothing to fix, so it is not recorded again.
     assert usersync("doctor", "--fix", "--yes").code == 0
     ((action, (by, metadata)),) = acts(installed).items()
     assert action == "usersync.fixes_run"

@@ -1,4 +1,4 @@
-"""A dump of the schema public alone holds the audit log's definition and no event: every command says so."""
+"""A dump of the schema public holds the audit log's definition and no event: each command reports it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def dump(server, usersync, database, directory, monkeypatch):
 
 @pytest.fixture
 def restored(cluster, server, dump, monkeypatch):
-    """What is left of it in another database."""
+    """The dump, restored into another database."""
     other = cluster.create(regime="new")
-    # As people do it: what fails is passed over.
+    # psql continues after errors, as by default.
     subprocess.run(
         [server.bin_dir / "psql", other.dsn("supabase_admin"), "--quiet"],
         input=dump, capture_output=True, text=True, check=True,

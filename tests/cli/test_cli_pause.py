@@ -1,4 +1,4 @@
-"""``usersync pause`` and ``resume``, and what every other command says meanwhile."""
+"""``usersync pause`` and ``resume``, and the output of every other command during a pause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def settings():
-    """Those that a command without a settings file has, whatever the names."""
+    """The settings of a command without a settings file, with any names."""
     return Settings()
 
 
@@ -73,7 +73,7 @@ def test_every_command_says_that_it_is_paused(paused, usersync, vanish):
     assert "To end the pause and sync: usersync resume" in failures
 
 
-def test_doctor_tells_deleted_users_whose_row_is_there_from_users_without_a_row(paused, usersync):
+def test_doctor_separates_deleted_users_with_a_row_from_users_without_one(paused, usersync):
     paused.client.resume()
     gone = paused.auth.sign_up_email("gone@example.com")
     usersync("pause")
@@ -92,9 +92,9 @@ def doctor_causes(usersync):
     return check["detail"].splitlines()[1:]
 
 
-def test_resume_makes_up_for_it_and_says_so(paused, usersync):
+def test_resume_syncs_the_recorded_users(paused, usersync):
     user = paused.auth.sign_up_email("ada@example.com")
-    # Another failure is no matter of the pause.
+    # A failure that the pause did not cause stays.
     paused.owner.execute(
         "insert into usersync.sync_failures (user_id, outcome, sqlstate, message, next_try_at) "
         "values (gen_random_uuid(), 'failed', '23505', 'made up', now() + interval '1 day')"
@@ -108,7 +108,7 @@ def test_resume_makes_up_for_it_and_says_so(paused, usersync):
     assert usersync("doctor").code == 0
 
 
-def test_resume_names_who_has_not_ended_since(paused, usersync):
+def test_resume_names_sessions_that_have_not_ended(paused, usersync):
     paused.owner.execute("alter function public.usersync(text, jsonb) set lock_timeout = '100ms'")
     with paused.database.connect("supabase_auth_admin") as auth_server, auth_server.transaction():
         auth_server.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
@@ -121,7 +121,7 @@ def test_resume_names_who_has_not_ended_since(paused, usersync):
     assert paused.client.status().in_step
 
 
-def test_apply_while_it_is_paused_changes_the_schema_and_syncs_nobody(paused, usersync):
+def test_apply_during_a_pause_changes_the_schema_and_syncs_no_user(paused, usersync):
     paused.auth.sign_up_email("ada@example.com")
     paused.owner.execute("drop function public.ensure_user_exists(uuid)")
     done = usersync("apply", "--yes")
@@ -131,13 +131,13 @@ def test_apply_while_it_is_paused_changes_the_schema_and_syncs_nobody(paused, us
     assert (status.missing, bool(status.paused)) == (1, True)
 
 
-def test_the_canary_tries_what_happens_without_the_pause(paused, usersync):
+def test_the_canary_ignores_the_pause(paused, usersync):
     done = usersync("doctor", "--canary", "--only", "D033,D034")
     assert done.code == 0, done.out
     assert paused.client.status().paused
 
 
-def test_rollback_says_that_what_has_changed_meanwhile_is_not_synced(paused, usersync):
+def test_rollback_warns_that_changes_during_the_pause_are_not_synced(paused, usersync):
     paused.auth.sign_up_email("ada@example.com")
     done = usersync("rollback", "--yes")
     assert done.code == 0

@@ -55,7 +55,7 @@ def test_plan_counts_functions_and_names_them_if_asked(usersync, dsn):
     assert "sync_existing_auth_users" in usersync("plan", "--verbose").out
 
 
-def test_plan_with_nothing_but_notes_does_not_say_that_all_is_well(usersync, dsn, postgres):
+def test_plan_with_warnings_only_refers_to_them(usersync, dsn, postgres):
     usersync("apply", "--yes", "--no-trial")
     postgres.execute(
         "create function public.other() returns trigger language plpgsql as 'begin return new; end';"
@@ -95,7 +95,7 @@ def test_the_sql_that_plan_prints_installs_everything(usersync, dsn, postgres):
     assert usersync("plan", "--json").json["state"] == "up to date"
 
 
-def test_what_stands_in_the_way_stops_plan_and_apply(usersync, dsn, postgres):
+def test_an_obstacle_stops_plan_and_apply(usersync, dsn, postgres):
     postgres.execute("create function public.ensure_user_exists() returns int language sql return 1")
     postgres.execute("create table public.users (id uuid primary key)")
     for arguments in (["plan"], ["apply", "--yes"]):
@@ -107,7 +107,7 @@ def test_what_stands_in_the_way_stops_plan_and_apply(usersync, dsn, postgres):
     assert run(settings_in_database(), postgres) is None
 
 
-def test_apply_installs_and_brings_in_who_is_there(usersync, dsn, auth, database):
+def test_apply_installs_and_syncs_existing_users(usersync, dsn, auth, database):
     auth.sign_up_email("ada@example.com")
     done = usersync("apply", "--yes")
     assert done.code == 0, done.err
@@ -118,14 +118,14 @@ def test_apply_installs_and_brings_in_who_is_there(usersync, dsn, auth, database
     assert (again["state"], again["changes"], again["sync"]["missing"]) == ("up to date", [], 0)
 
 
-def test_apply_without_sync_leaves_users_for_later(usersync, dsn, auth):
+def test_apply_with_no_sync_syncs_no_user(usersync, dsn, auth):
     auth.sign_up_email("ada@example.com")
     assert usersync("apply", "--yes", "--no-trial", "--no-sync", "--json").json["sync"] is None
     status = usersync("status", "--json")
     assert (status.code, status.json["missing"], status.json["in_step"]) == (1, 1, False)
 
 
-def test_apply_says_who_could_not_be_synced(usersync, dsn, auth, postgres):
+def test_apply_reports_users_that_could_not_be_synced(usersync, dsn, auth, postgres):
     auth.sign_up_email("ada@example.com")
     assert usersync("apply", "--yes", "--no-trial", "--no-sync").code == 0
     postgres.execute("alter table public.users add column team text not null")
@@ -135,7 +135,7 @@ def test_apply_says_who_could_not_be_synced(usersync, dsn, auth, postgres):
 
 
 @pytest.mark.parametrize("command", ["apply", "rollback"])
-def test_where_nobody_can_be_asked_yes_is_demanded(usersync, dsn, postgres, command):
+def test_without_a_terminal_yes_is_required(usersync, dsn, postgres, command):
     for arguments in ([], ["--json"]):
         done = usersync(command, *arguments)
         assert done.code == 2
@@ -159,7 +159,7 @@ def test_apply_asks_on_a_terminal(dsn, database, postgres):
 
 
 @pytest.mark.parametrize(("key", "code"), [("\x04", 1), ("\x03", 130)])
-def test_leaving_the_question_changes_nothing(dsn, postgres, key, code):
+def test_aborting_the_question_changes_nothing(dsn, postgres, key, code):
     with Terminal("apply") as terminal:
         terminal.wait_for("[y/N]")
         if key == "\x03":
@@ -172,7 +172,7 @@ def test_leaving_the_question_changes_nothing(dsn, postgres, key, code):
     assert run(settings_in_database(), postgres) is None
 
 
-def test_other_settings_than_those_applied_are_pointed_out(usersync, dsn, directory):
+def test_settings_that_differ_from_the_applied_ones_are_reported(usersync, dsn, directory):
     assert usersync("apply", "--yes", "--no-trial").code == 0
     (directory / "usersync.toml").write_text('on_delete = "keep"\nlock_timeout_ms = 100')
     names = ["on_delete", "on_soft_delete", "lock_timeout_ms"]
@@ -195,7 +195,7 @@ def test_settings_come_from_pyproject_too(usersync, dsn, directory):
     assert usersync("plan", "--config", "other.toml", "--json").json["settings"]["source"] == "other.toml"
 
 
-def test_rollback_takes_everything_back_and_leaves_the_users(usersync, dsn, auth, postgres):
+def test_rollback_removes_usersync_and_keeps_the_users(usersync, dsn, auth, postgres):
     auth.sign_up_email("ada@example.com")
     usersync("apply", "--yes", "--no-trial")
     done = usersync("rollback", "--yes")
@@ -207,14 +207,14 @@ def test_rollback_takes_everything_back_and_leaves_the_users(usersync, dsn, auth
     assert (again.code, again.json["error"]["code"]) == (1, "US301")
 
 
-def test_rollback_drops_a_table_that_usersync_made_if_told_so(usersync, dsn, postgres):
+def test_rollback_drops_the_users_table_only_on_request(usersync, dsn, postgres):
     usersync("apply", "--yes", "--no-trial")
     data = usersync("rollback", "--yes", "--drop-users-table", "--drop-audit-log", "--json").json
     assert data["changes"][-1]["subject"] == "table public.users"
     assert postgres.execute("select to_regclass('public.users')").fetchone() == (None,)
 
 
-def test_rollback_goes_by_the_settings_that_were_applied(usersync, dsn, directory, postgres):
+def test_rollback_uses_the_applied_settings(usersync, dsn, directory, postgres):
     (directory / "usersync.toml").write_text('users_table = "app.members"')
     usersync("apply", "--yes", "--no-trial")
     (directory / "usersync.toml").unlink()
@@ -222,7 +222,7 @@ def test_rollback_goes_by_the_settings_that_were_applied(usersync, dsn, director
     assert postgres.execute("select to_regclass('app.members')").fetchone() == (None,)
 
 
-def test_colours_only_on_a_terminal_that_wants_them(usersync, dsn):
+def test_colours_are_printed_only_on_a_terminal(usersync, dsn):
     assert "\x1b" not in usersync("plan").out
     with Terminal("plan") as terminal:
         assert terminal.end() == 0
@@ -234,7 +234,7 @@ def test_colours_only_on_a_terminal_that_wants_them(usersync, dsn):
 
 @pytest.fixture
 def people(auth, superuser):
-    """Forty users: fifteen soft-deleted ones with rows, five without a row, twenty as they should be."""
+    """Forty users: fifteen soft-deleted ones with rows, five without a row, twenty in sync."""
     users = auth.import_users(40)
     superuser.execute("set session_replication_role = replica")
     superuser.execute(
@@ -249,8 +249,8 @@ def people(auth, superuser):
     return users
 
 
-def test_what_plan_promises_apply_does_and_status_says(usersync, dsn, people, postgres, directory):
-    """Rows of users who were soft-deleted long ago stay as they are, and nothing stops for them."""
+def test_apply_and_status_agree_with_plan(usersync, dsn, people, postgres, directory):
+    """Rows of users who were soft-deleted long ago stay as they are, and cause no error."""
     columns = 'email = "email"\ndeleted_at = "deleted_at"\n'
     (directory / "usersync.toml").write_text(f"[columns]\n{columns}", "utf-8")
     said = " ".join(usersync("plan").out.split())
@@ -276,7 +276,7 @@ def test_what_plan_promises_apply_does_and_status_says(usersync, dsn, people, po
 
 
 @pytest.mark.parametrize("options", [["--no-sync"], []])
-def test_with_a_copy_of_the_auth_server_the_next_step_is_to_fill_it(usersync, dsn, directory, options):
+def test_with_a_copy_of_the_auth_server_the_next_step_is_from_api(usersync, dsn, directory, options):
     (directory / "usersync.toml").write_text('source_table = "usersync.auth_users"\n', "utf-8")
     done = usersync("apply", "--yes", *options)
     assert done.code == 0

@@ -1,4 +1,4 @@
-"""Projects as they are found: each is looked at, installed, hammered, upgraded, and given back as it was.
+"""Realistic projects: init, apply, many users, an upgrade, and rollback to the original state.
 
 A schema is ``tests/schemas/NAME.sql``; what ``usersync init`` proposes for it is beside it as ``NAME.toml``.
 To refresh those after a change that is meant: make golden
@@ -24,7 +24,7 @@ from usersync.testing import GoTrueError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Another number is another sequence of events.
+#: The seed of the sequence of events.
 SEED = int(os.environ.get("USERSYNC_SEED", "1"))
 
 
@@ -68,7 +68,7 @@ def living(superuser):
 
 
 def hammer(auth, superuser, *, seed, steps):
-    """Let people come, change and go, and return how often what was refused."""
+    """Create, change and delete users, and return the number of errors by kind."""
     choice, refused = random.Random(f"{SEED} {seed}"), Counter()  # noqa: S311 - the same each time
     for n in range(steps):
         users = living(superuser)
@@ -80,14 +80,14 @@ def hammer(auth, superuser, *, seed, steps):
             elif users:
                 CHANGES[kind](auth, choice.choice(users), seed * 1000 + n)
         except GoTrueError as error:
-            if error.status == 500:  # what the database refused, not what the auth server itself does
+            if error.status == 500:  # an error of the database, not of the auth server
                 refused[kind] += 1
     return refused
 
 
 @dataclass
 class Run:
-    """One project on its way."""
+    """One project during the test."""
 
     name: str
     usersync: object
@@ -120,7 +120,7 @@ class Run:
         return {user: (sqlstate, column) for user, sqlstate, column in self.superuser.execute(query)}
 
     def in_step(self):
-        """Reconcile: everybody has a row or a reason, and a second run writes nothing."""
+        """Reconcile: each user has a row or a sync failure, and a second run writes nothing."""
         codes = (0, 1) if self.project.ledger else (0,)
         self.call("sync", "--json", codes=codes)
         assert set(self.ledger().values()) <= self.project.ledger
@@ -140,7 +140,7 @@ def run(request, usersync, postgres, superuser, auth, database, directory, monke
     postgres.prepare_threshold = None
     postgres.execute((SCHEMAS / f"{request.param}.sql").read_text())
     for n, kind in enumerate(BEFORE):
-        with suppress(GoTrueError):  # the recipe's own, which is why people come to us
+        with suppress(GoTrueError):  # the failure of the hand-written trigger
             SIGN_UPS[kind](auth, n)
     return Run(request.param, usersync, postgres, superuser, auth, directory)
 
@@ -199,7 +199,7 @@ def test_a_real_project_from_init_to_rollback(run, catalog):
 
 
 def upgrade(run):
-    """A column comes to the table and is mapped: plan counts what would be overwritten, apply does it."""
+    """A new column is mapped: plan counts the values that would be overwritten, apply overwrites them."""
     table, key = run.settings.users_table.quoted, run.settings.key
     run.postgres.execute(f"alter table {table} add column auth_confirmed_at timestamptz")
     path = run.directory / "usersync.toml"

@@ -14,7 +14,7 @@ def asks_for_log():
 
 @pytest.fixture
 def remember(project):
-    """Have the database remember settings as an earlier release did."""
+    """Store settings in the database in an earlier release's form."""
 
     def remember(**changed: object) -> None:
         (stored,) = project.owner.execute("select settings from usersync.settings").fetchone()
@@ -37,7 +37,7 @@ MAKE_HISTORY = """
 
 
 def test_every_command_reads_what_an_earlier_release_remembered(project, remember, usersync):
-    """audit search and rollback among them: each goes to the log of then, and not to the default."""
+    """Including audit search and rollback, which use the log's stored name."""
     dsn = project.database.dsn()
     project.owner.execute(MAKE_HISTORY)
     remember(**OLD_LOG)
@@ -54,7 +54,7 @@ def test_every_command_reads_what_an_earlier_release_remembered(project, remembe
     assert "app.history" in done.out
 
 
-def test_a_setting_that_is_new_in_this_release_is_not_another_projects(project, remember, usersync):
+def test_a_new_setting_is_not_reported_as_different(project, remember, usersync):
     """It has its default, in the database as in the file."""
     dsn = project.database.dsn()
     remember(**OLD_LOG | {"audit_table": "public.audit_logs", "lock_timeout_ms": None})
@@ -64,13 +64,13 @@ def test_a_setting_that_is_new_in_this_release_is_not_another_projects(project, 
 
 
 def differing(usersync, dsn) -> list[str]:
-    """The settings of which plan says that another project may have set them."""
+    """The settings that plan reports as different from the applied ones."""
     found = usersync("plan", "--json", "--dsn", dsn).json["settings"]["differing"]
     assert "audit" not in found
     return found
 
 
-def test_the_command_passes_the_warning_on(usersync, tmp_path, project):
+def test_the_command_prints_the_warning(usersync, tmp_path, project):
     (tmp_path / "usersync.toml").write_text('removal_cap = 0.1\naudit_table = "app.history"\n')
     done = usersync("config", "--dsn", project.database.dsn())
     assert done.code == 0

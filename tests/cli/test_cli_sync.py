@@ -24,7 +24,7 @@ def dsn(project, monkeypatch):
 
 @pytest.fixture
 def unseen(project, superuser_of):
-    """Make users whom the triggers did not see."""
+    """Create users without firing the triggers."""
 
     def make(number: int) -> None:
         superuser_of(project).execute(
@@ -54,7 +54,7 @@ def superuser_of():
         connection.close()
 
 
-def test_sync_brings_everybody_in_line(usersync, dsn, project, unseen):
+def test_sync_syncs_all_users(usersync, dsn, project, unseen):
     unseen(3)
     done = usersync("sync")
     assert done.code == 0
@@ -65,7 +65,7 @@ def test_sync_brings_everybody_in_line(usersync, dsn, project, unseen):
     assert project.client.status().in_step
 
 
-def test_several_workers_do_the_same(usersync, dsn, unseen):
+def test_several_workers_sync_all_users(usersync, dsn, unseen):
     unseen(50)
     data = usersync("sync", "--workers", 3, "--page-size", 7, "--json").json
     assert (data["examined"], data["synced"]) == (50, 50)
@@ -75,7 +75,7 @@ def test_a_dry_run_writes_nothing_and_finds_what_differs(usersync, dsn, project,
     unseen(30)
     done = usersync("sync", "--dry-run")
     assert done.code == 1
-    assert done.out.count("  missing") == 21  # the count, and the first twenty
+    assert done.out.count("  missing") == 21  # the count, and the first twenty rows
     assert "and 10 more" in done.out
     data = usersync("sync", "--dry-run", "--json").json
     assert (data["dry_run"], data["missing"], len(data["differences"])) == (True, 30, 30)
@@ -104,20 +104,20 @@ def test_single_users(usersync, dsn, project, unseen):
 
 
 @pytest.mark.parametrize("command", ["sync", "retry"])
-def test_an_unknown_user_is_pointed_out(usersync, dsn, project, command):
+def test_an_unknown_user_is_reported(usersync, dsn, project, command):
     done = usersync(command, "--user", uuid4())
     assert done.code == 1
     assert "unknown" in done.out
     assert "Check the id and the project" in " ".join(done.out.split())
 
 
-def test_resuming_nothing_says_that_it_begins_anew(usersync, dsn, project):
+def test_resume_without_a_stopped_run_starts_a_new_one(usersync, dsn, project):
     done = usersync("sync", "--resume")
     assert done.code == 0
     assert "begins a new one" in done.err
 
 
-def test_a_user_who_cannot_be_synced_is_pointed_out(usersync, dsn, project, unseen):
+def test_a_user_who_cannot_be_synced_is_reported(usersync, dsn, project, unseen):
     unseen(1)
     project.owner.execute(f"alter table {project.users} add column team text not null")
     (user,) = project.owner.execute("select id from auth.users").fetchone()
@@ -143,7 +143,7 @@ def emptied(project) -> int:
     return project.owner.execute(f"select count(*) from {project.users} where {where}").fetchone()[0]
 
 
-def test_a_sync_leaves_orphans_alone_and_says_what_removes_them(usersync, orphans, project):
+def test_sync_keeps_orphans_and_names_the_command_that_removes_them(usersync, orphans, project):
     done = usersync("sync")
     assert done.code == 0
     assert "usersync sync --remove-orphans" in done.out
@@ -167,7 +167,7 @@ def test_orphans_are_listed_and_counted_before_they_are_removed(usersync, orphan
 
 
 def test_orphans_are_removed_only_with_a_confirmation_and_a_limit(usersync, orphans, project):
-    # Nobody can be asked here; --yes by itself says too little.
+    # There is no terminal, and --yes requires --max.
     assert usersync("sync", "--remove-orphans").code == 2
     alone = usersync("sync", "--remove-orphans", "--yes")
     assert (alone.code, "--max N" in alone.err) == (2, True)
@@ -183,7 +183,7 @@ def test_orphans_are_removed_only_with_a_confirmation_and_a_limit(usersync, orph
     assert len(orphans) == 20
 
 
-def test_soft_deletions_are_applied_by_a_command_of_their_own(usersync, dsn, project, superuser_of):
+def test_soft_deletions_are_applied_by_apply_deletions_only(usersync, dsn, project, superuser_of):
     user = project.auth.sign_up_email("ada@example.com")
     superuser_of(project).execute(
         "set session_replication_role = replica; update auth.users set deleted_at = now()"
@@ -215,7 +215,7 @@ def test_options_that_do_not_go_together_are_refused(usersync, dsn, arguments):
 
 
 def interrupted(spawn, project, *options):
-    """Start a run, and press Ctrl-C once some pages are done; what it said, and how many it did."""
+    """Start a run, press Ctrl-C after some pages, and return the output and the number of users."""
     process = spawn("sync", "--page-size", 100, *options)
     examined = "select coalesce(sum(examined), 0) from usersync.sync_runs"
     while process.poll() is None:
@@ -246,7 +246,7 @@ def test_ctrl_c_leaves_whole_pages_and_resume_finishes(spawn, usersync, project,
     assert project.client.status().in_step
 
 
-def test_ctrl_c_is_said_in_json_too(spawn, dsn, project, unseen):
+def test_ctrl_c_is_reported_in_json(spawn, dsn, project, unseen):
     unseen(MANY)
     out, err = interrupted(spawn, project, "--json")
     assert '"resume": "usersync sync --resume"' in out
@@ -271,7 +271,7 @@ def test_on_a_terminal_a_bar_shows_rate_and_time_left(dsn, unseen):
         assert "5,000 users examined" in terminal.text
 
 
-def test_elsewhere_a_line_every_few_seconds():
+def test_without_a_terminal_progress_is_a_line_every_few_seconds():
     told: list[str] = []
     now = [100.0]
     show = PlainProgress(told.append, every=5, clock=lambda: now[0])

@@ -11,14 +11,14 @@ def why(usersync, project):
 
 
 def state(project):
-    """Everything that explaining must leave as it was."""
+    """All data that ``why`` must not change."""
     users = project.owner.execute(
         f"select xmin::text, u::text from {project.users} as u order by 2"
     ).fetchall()
     return users, project.client.failures()
 
 
-def test_a_user_in_step(why, project):
+def test_a_user_in_sync(why, project):
     user = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada Lovelace"})
     before = state(project)
     done = why(user)
@@ -31,7 +31,7 @@ def test_a_user_in_step(why, project):
 
 
 @pytest.mark.newest_server
-def test_a_user_is_found_by_address_and_number(why, project):
+def test_a_user_is_found_by_email_and_phone_number(why, project):
     user = project.auth.sign_up_email("ada@example.com")
     assert why("ADA@example.com", "--json").json["user_id"] == str(user)
     phone = project.auth.sign_up_phone("15550001")
@@ -107,7 +107,7 @@ def test_a_column_that_is_not_mapped(why, project):
 
 
 @pytest.mark.newest_server
-def test_a_table_that_was_renamed_since_is_for_doctor(why, project):
+def test_a_renamed_users_table_refers_to_doctor(why, project):
     user = project.auth.sign_up_email("ada@example.com")
     project.owner.execute(f"alter table {project.users} rename to gone")
     done = why(user)

@@ -1,4 +1,4 @@
-"""A project whose audit log has events in it, and the command called on it."""
+"""A project with events in its audit log, and the command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Audited:
-    """A project, its log, and ``usersync audit`` called on it."""
+    """A project, its log, and ``usersync audit`` for it."""
 
     project: Project
     log: AuditLog

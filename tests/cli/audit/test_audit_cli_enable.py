@@ -43,7 +43,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_what_is_written(directory, case):
+def test_enable_edits_only_its_setting(directory, case):
     before, after = FILES[case]
     if before:
         (directory / "usersync.toml").write_text(before)
@@ -52,7 +52,7 @@ def test_what_is_written(directory, case):
     assert (directory / "usersync.toml").read_text() == after
 
 
-def test_the_name_is_written_too(directory):
+def test_enable_writes_the_name_of_the_log(directory):
     (directory / "usersync.toml").write_text('[audit]\ntable = "public.old"\n')
     text = SettingsFile.of(None).with_log(EVENTS)
     assert tomllib.loads(text) == {"audit": {"enabled": True, "table": "app.events"}}
@@ -90,7 +90,7 @@ def log(postgres, name="public.audit_logs"):
     return postgres.execute("select to_regclass(%s) is not null", [name]).fetchone()[0]
 
 
-def test_it_installs_everything_where_nothing_is(bare, postgres, auth, directory):
+def test_enable_installs_usersync_if_it_is_not_installed(bare, postgres, auth, directory):
     user = auth.sign_up_email("a@example.com")
     done = bare("audit", "enable", "--yes")
     assert done.code == 0, done
@@ -101,7 +101,7 @@ def test_it_installs_everything_where_nothing_is(bare, postgres, auth, directory
     assert bare("audit", "enable", "--yes").code == 0
 
 
-def test_apply_alone_creates_none_and_the_log_comes_when_it_is_asked_for(bare, postgres):
+def test_apply_creates_no_log_and_enable_creates_it(bare, postgres):
     assert bare("apply", "--yes", "--no-trial").code == 0
     assert not log(postgres)
     done = bare("audit", "tail", "--no-follow")
@@ -111,7 +111,7 @@ def test_apply_alone_creates_none_and_the_log_comes_when_it_is_asked_for(bare, p
     assert log(postgres)
 
 
-def test_a_table_of_the_application_stops_it(bare, postgres, directory):
+def test_a_table_of_the_application_stops_enable(bare, postgres, directory):
     postgres.execute("create table public.audit_logs (id int)")
     done = bare("audit", "enable", "--yes")
     assert done.code == 1
@@ -126,7 +126,7 @@ def test_a_table_of_the_application_stops_it(bare, postgres, directory):
     "statement",
     ["create table audit_logs(id int)", 'CREATE TABLE IF NOT EXISTS\n  "public"."audit_logs" (id int)'],
 )
-def test_a_migration_that_wants_the_name_stops_it(bare, postgres, directory, statement):
+def test_a_migration_with_the_logs_name_stops_enable(bare, postgres, directory, statement):
     folder = directory / "supabase/migrations"
     folder.mkdir(parents=True)
     (folder / "2_later.sql").write_text(f"-- a log\n{statement};\n")
@@ -137,7 +137,7 @@ def test_a_migration_that_wants_the_name_stops_it(bare, postgres, directory, sta
     assert not log(postgres)
 
 
-def test_other_migrations_do_not(bare, postgres, directory):
+def test_other_migrations_do_not_stop_enable(bare, postgres, directory):
     folder = directory / "supabase/migrations"
     folder.mkdir(parents=True)
     (folder / "1_usersync.sql").write_text("-- usersync 0.1.0: installs\ncreate table audit_logs (id int);")
@@ -146,14 +146,14 @@ def test_other_migrations_do_not(bare, postgres, directory):
     assert log(postgres)
 
 
-def test_a_mapped_table_needs_none(bare, directory):
+def test_a_mapped_table_needs_no_log(bare, directory):
     (directory / "usersync.toml").write_text('[audit.columns]\nid = "event_id"\n')
     done = bare("audit", "enable", "--yes")
     assert done.code == 2
     assert "maps" in done.err
 
 
-def test_init_leaves_it_out_unless_somebody_says_yes(bare, directory, postgres):
+def test_init_enables_the_log_only_on_a_yes(bare, directory, postgres):
     assert bare("init", "--yes").code == 0
     text = (directory / "usersync.toml").read_text()
     assert tomllib.loads(text)["audit"] == {"enabled": False}

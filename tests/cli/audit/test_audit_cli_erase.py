@@ -1,4 +1,4 @@
-"""``usersync erase``, with what waits on this machine."""
+"""``usersync erase``, with spooled events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def user(project):
 
 
 def spooled(spool_dir):
-    """What is in all spool files, one after the other."""
+    """The contents of all spool files."""
     content = b""
     for path in spool_dir.glob("*/*.spool"):
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
@@ -33,7 +33,7 @@ def spooled(spool_dir):
     return content
 
 
-def test_somebody_alive_or_unknown(erase, user):
+def test_a_user_who_exists_or_is_unknown_is_refused(erase, user):
     alive = erase(user, "--yes")
     assert (alive.code, "US402" in alive.err) == (1, True)
     assert "Delete the user there first" in alive.err
@@ -41,7 +41,7 @@ def test_somebody_alive_or_unknown(erase, user):
     assert (unknown.code, "US401" in unknown.err) == (1, True)
 
 
-def test_from_dry_run_to_done(erase, audited, user):
+def test_dry_run_erasure_and_repetition(erase, audited, user):
     audited.record(
         "stock.adjusted", actor_id=str(user), ip="192.0.2.1", metadata={"email": "ada@example.com"}
     )
@@ -64,7 +64,7 @@ def test_from_dry_run_to_done(erase, audited, user):
 
 
 def test_a_users_table_that_is_tracked(erase, audited, user):
-    """Emptying the row is one more change, and holds what was in it."""
+    """Emptying the row creates an event with the erased values."""
     project = audited.project
     assert audited("track", str(project.settings.users_table)).code == 0
     project.owner.execute(f"update {project.users} set {project.column('full_name')} = 'Countess'")
@@ -80,8 +80,8 @@ def test_a_users_table_that_is_tracked(erase, audited, user):
     assert found.count("update") >= 2 or found.count("UPDATE") >= 2
 
 
-def test_what_waits_on_this_machine(erase, project, user, spool_dir):
-    """Of a living process and of a dead one; what others did stays as it is."""
+def test_spooled_events_are_erased(erase, project, user, spool_dir):
+    """Spools of a running and of a dead process. Events of other users stay unchanged."""
     project.auth.hard_delete(user)
     fact = {"actor_id": str(user), "ip": "192.0.2.1", "metadata": {"email": "ada@example.com", "kept": 1}}
     with AuditLog("postgresql://nobody@127.0.0.1:1/none", spool_dir=spool_dir, project="away") as log:
@@ -106,13 +106,13 @@ def test_what_waits_on_this_machine(erase, project, user, spool_dir):
         assert b"192.0.2.7" in after
         assert b'"kept":1' in after
         assert after.lower().count(str(user).encode()) == 4
-        # The living process goes on.
+        # The running process continues.
         log.record("a.b", actor_id="eve", ip="192.0.2.8")
         assert b"192.0.2.8" in spooled(spool_dir)
         assert erase(user, "--yes", "--json").json["erased"]["spooled"] == 0
 
 
-def test_a_file_that_cannot_be_read_is_named(erase, project, user, spool_dir):
+def test_an_unreadable_file_is_named(erase, project, user, spool_dir):
     project.auth.hard_delete(user)
     (spool_dir / "away").mkdir(parents=True)
     (spool_dir / "away" / "1-00.spool").write_bytes(b"no database at all")

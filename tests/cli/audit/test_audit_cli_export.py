@@ -100,7 +100,7 @@ def test_an_export_that_fails_leaves_the_old_file(many, directory, monkeypatch):
     assert len(list(directory.glob("*out.csv*"))) == 1
 
 
-def test_a_reader_that_has_enough_ends_it(many, spawn):
+def test_a_closed_pipe_ends_the_export(many, spawn):
     many.project.owner.execute(MANY, [5_000])
     process = spawn("audit", "export", "--dsn", many.project.database.dsn())
     assert json.loads(process.stdout.readline())
@@ -116,7 +116,7 @@ def test_a_file_is_for_its_owner_and_keeps_its_mode(many, directory):
         (directory / "out.jsonl").chmod(0o640)
 
 
-def test_what_is_no_file_is_written_to_as_it_is(many, directory):
+def test_a_path_that_is_not_a_regular_file_is_written_directly(many, directory):
     os.mkfifo(directory / "pipe")
     (directory / "link").symlink_to("real.jsonl")
     read = []
@@ -131,7 +131,7 @@ def test_what_is_no_file_is_written_to_as_it_is(many, directory):
     assert (directory / "real.jsonl").read_text().count("\n") == 1_234
 
 
-def test_a_full_disk_is_said_and_no_mistake_of_ours(many, spawn):
+def test_a_full_disk_is_reported_as_such(many, spawn):
     full = Path("/dev/full")
     if not full.is_char_device():
         pytest.skip("there is no /dev/full")
@@ -148,7 +148,7 @@ def test_a_full_disk_is_said_and_no_mistake_of_ours(many, spawn):
         assert "US000" not in said
 
 
-def test_no_cell_of_a_sheet_is_a_formula(audited):
+def test_no_csv_cell_is_a_formula(audited):
     for action in ("=1+1", "+1", "-1", "@SUM(1)", "plain"):
         audited.project.owner.execute(
             "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', %s::text)))",
@@ -162,7 +162,7 @@ def ids(path):
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
 
 
-def test_an_export_goes_on_where_it_was_interrupted(many, directory):
+def test_resume_continues_an_interrupted_export(many, directory):
     assert many("export", "--output", "whole.jsonl").code == 0
     whole = directory / "whole.jsonl"
     content = whole.read_bytes()
@@ -181,7 +181,7 @@ def test_an_export_goes_on_where_it_was_interrupted(many, directory):
     assert stat.S_IMODE((directory / "new.jsonl").stat().st_mode) == 0o600
 
 
-def test_only_a_file_of_ours_is_gone_on_with(many, directory):
+def test_resume_accepts_only_an_exported_file(many, directory):
     (directory / "notes.jsonl").write_text("my notes\n")
     done = many("export", "--output", "notes.jsonl", "--resume")
     assert (done.code, "is no event" in done.err) == (1, True)
@@ -193,7 +193,7 @@ def test_only_a_file_of_ours_is_gone_on_with(many, directory):
         assert many("export", "--resume", *wrong).code == 2
 
 
-def test_nothing_is_left_of_an_export_that_was_killed(many, spawn, directory):
+def test_a_killed_export_leaves_no_file(many, spawn, directory):
     many.project.owner.execute(MANY, [50_000])
     process = spawn(
         "audit", "export", "--output", str(directory / "out.jsonl"), "--dsn", many.project.database.dsn()
@@ -209,7 +209,7 @@ def test_nothing_is_left_of_an_export_that_was_killed(many, spawn, directory):
     ] == []
 
 
-def test_a_closed_standard_output_is_said(many, directory):
+def test_a_closed_standard_output_is_reported(many, directory):
     command = [sys.executable, "-m", "usersync", "audit", "export", "--dsn", many.project.database.dsn()]
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command],

@@ -1,4 +1,4 @@
-"""``usersync audit spool`` knows which database events are for."""
+"""``usersync audit spool`` knows the database of each event."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_spool_of_the_former_form_under_a_shared_name_is_named(project, usersy
     assert actions() == ["of.former"]
 
 
-def test_what_is_confirmed_goes_to_the_database_that_is_there(project, usersync, spool_dir, actions):
+def test_confirm_project_delivers_to_this_database(project, usersync, spool_dir, actions):
     log = AuditLog("postgresql://postgres@127.0.0.1:1/nowhere", spool_dir=spool_dir)
     log.record("a.b")
     log.close(0)

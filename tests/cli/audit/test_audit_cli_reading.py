@@ -16,7 +16,7 @@ def ada(audited):
 
 @pytest.fixture
 def story(audited, ada):
-    """What happened to a product, and to something else."""
+    """Events of a product and of other entities."""
     with audited.log.context(actor_id=ada, request_id="r-1", ip="10.0.0.1"):
         audited.record("product.created", entity=("product", 42), after={"name": "Bolt", "stock": 10})
         audited.record("stock.adjusted", entity=("product", 42), changes={"stock": (10, 7)})
@@ -60,11 +60,11 @@ def test_search_shows_the_newest_first(story, ada):
         (["--until", "1h"], []),
     ],
 )
-def test_search_finds_what_fits(story, options, expected):
+def test_search_finds_matching_events(story, options, expected):
     assert actions(story("search", *options, "--json")) == expected
 
 
-def test_search_finds_what_is_linked_to_a_user(story, ada):
+def test_search_finds_events_linked_to_a_user(story, ada):
     assert actions(story("search", "--user", ada, "--json")) == ["stock.adjusted", "product.created"]
 
 
@@ -132,7 +132,7 @@ def test_history_is_the_timeline_of_one_entity(story, ada):
     assert story("history", "product/43").code == 1
 
 
-def test_history_does_not_show_what_was_refused_as_if_it_had_happened(audited):
+def test_history_marks_changes_that_were_not_made(audited):
     audited.record("stock.adjusted", entity=("product", 42), changes={"stock": (10, 7)}, outcome="denied")
     done = audited("history", "product/42")
     assert done.out.index("was not done:") < done.out.index("stock  10 → 7")
@@ -155,12 +155,12 @@ def test_history_knows_rows_of_tracked_tables(audited):
     assert "Omit the schema public:  products/42" in missed.out
 
 
-def test_history_shows_metadata_but_for_what_tracking_always_notes(audited):
+def test_history_omits_the_metadata_of_row_tracking(audited):
     audited.record("product.created", entity=("product", 42), metadata={"why": "sold", "db_role": "x"})
     assert '    {"why": "sold"}' in audited("history", "product/42").out.splitlines()
 
 
-def test_actors_are_told_apart_by_ids_of_the_same_minute(audited):
+def test_actors_with_ids_from_the_same_minute_are_distinguishable(audited):
     for end in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
         audited.record("a.done", actor_id=f"0198a3f2-1111-7111-8111-{end}")
     assert {line.split()[-1] for line in audited("search").out.splitlines()[:4:2]} == {
@@ -173,7 +173,7 @@ def test_actors_are_told_apart_by_ids_of_the_same_minute(audited):
     ("command", "width"),
     [("search", 40), ("tail --no-follow", 40), ("stats", 60), ("history product/42", 60)],
 )
-def test_a_narrow_terminal_is_not_overrun(story, command, width, monkeypatch):
+def test_lines_fit_a_narrow_terminal(story, command, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     story.record("an.action.with.quite.a.long.name", entity=("product", 42), actor_id="x" * 40)
     assert all(len(line) <= width for line in story(*command.split()).out.splitlines())
@@ -206,7 +206,7 @@ def test_tail_shows_the_newest_and_may_end_there(story):
     assert story("tail", "-n", "0", "--no-follow").out == ""
 
 
-def test_what_is_not_installed_is_said(usersync, database):
+def test_a_missing_installation_is_reported(usersync, database):
     for command in (["search"], ["tail"], ["stats"], ["export"], ["rejects"], ["tracked"]):
         done = usersync("audit", *command, "--dsn", database.dsn(), "--json")
         assert (done.code, done.json["error"]["code"]) == (1, "US301"), command
@@ -240,7 +240,7 @@ def test_hostile_content_stays_text(audited, command, form, monkeypatch):
             assert all(len(line) <= 80 for line in lines)
 
 
-def test_rejects_are_listed_and_tried_again(audited):
+def test_rejects_are_listed_and_retried(audited):
     owner = audited.project.owner
     bad = [{"id": str(uuid4()), "action": ""}, {"id": str(uuid4()), "action": "x.done", "outcome": "\x1b[2J"}]
     owner.execute("select public.record_audit_events(%s::jsonb)", [json.dumps(bad)])
@@ -272,7 +272,7 @@ def recorded_when_they_happened(owner):
 @pytest.mark.parametrize(
     ("ahead", "code"), [(timedelta(days=400), 1), (-timedelta(days=400), 1), (timedelta(hours=2), 0)]
 )
-def test_prune_goes_by_the_servers_clock(audited, monkeypatch, ahead, code):
+def test_prune_uses_the_servers_clock(audited, monkeypatch, ahead, code):
     audited.record("a.b", occurred_at=(datetime.now(UTC) - timedelta(days=200)).isoformat())
     recorded_when_they_happened(audited.project.owner)
 
@@ -308,12 +308,12 @@ def test_prune_shows_first_and_drops_whole_months(audited):
     }
     assert actions(audited("search", "--json")) == ["usersync.log_pruned", "new.one"]
     assert "nothing is older" in audited("prune", "--keep", "13mo", "--yes").out
-    # With nothing to drop there is nothing to be asked either, and it was no dry run.
+    # With nothing to delete, there is no question, and the result is not a dry run.
     assert audited("prune", "--keep", "13mo").code == 0
     assert audited("prune", "--keep", "13mo", "--json").json["dry_run"] is False
 
 
-def test_prune_says_what_it_took_from_the_default_partition(audited):
+def test_prune_reports_rows_deleted_from_the_default_partition(audited):
     audited.record("kept.one", occurred_at="1999-05-05")
     audited.record("old.one", occurred_at="1990-05-05")
     recorded_when_they_happened(audited.project.owner)

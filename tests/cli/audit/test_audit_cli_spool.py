@@ -22,17 +22,17 @@ os._exit(9)
 
 @pytest.fixture
 def left_behind(spool_dir):
-    """A process recorded five events, and was gone before any was sent."""
+    """A process recorded five events, and died before it sent any."""
     subprocess.run([sys.executable, "-c", RECORD_AND_DIE, spool_dir], check=False)
 
 
-def test_where_nothing_waits(usersync, spool_dir):
+def test_an_empty_spool(usersync, spool_dir):
     done = usersync("audit", "spool", "--dir", spool_dir)
     assert (done.code, done.err) == (0, "")
     assert "no events waiting" in done.out
 
 
-def test_what_a_dead_process_left_is_shown(usersync, spool_dir, left_behind):
+def test_events_of_a_dead_process_are_shown(usersync, spool_dir, left_behind):
     done = usersync("audit", "spool", "--dir", spool_dir)
     assert done.code == 0
     assert "5 events waiting" in done.out
@@ -46,12 +46,12 @@ def test_what_a_dead_process_left_is_shown(usersync, spool_dir, left_behind):
     assert file["oldest_at"]
 
 
-def test_the_variable_says_where_spools_are(usersync, spool_dir, left_behind, monkeypatch):
+def test_the_variable_names_the_spool_directory(usersync, spool_dir, left_behind, monkeypatch):
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(spool_dir))
     assert usersync("audit", "spool", "--json").json["waiting"] == 5
 
 
-def test_a_living_process_keeps_its_own(usersync, spool_dir):
+def test_a_running_process_keeps_its_file(usersync, spool_dir):
     with AuditLog(None, spool_dir=spool_dir, project="test") as log:
         log.record("shelf.counted")
         done = usersync("audit", "spool", "--dir", spool_dir, "--project", "test")
@@ -59,7 +59,7 @@ def test_a_living_process_keeps_its_own(usersync, spool_dir):
         assert "--drain" not in done.out
 
 
-def test_drain_delivers_it(audited, spool_dir, left_behind):
+def test_drain_delivers_events_of_a_dead_process(audited, spool_dir, left_behind):
     done = audited("spool", "--drain", "--dir", spool_dir, "--project", "test")
     assert done.code == 0
     assert "Delivering to" in done.err
@@ -78,7 +78,7 @@ def test_drain_of_another_spool_delivers_nothing_and_says_how_to(audited, spool_
     assert audited(*advice.split()[2:], "--dir", spool_dir, "--json").json["delivered"] == 5
 
 
-def test_a_spool_that_is_not_there_is_no_empty_one(usersync, spool_dir, left_behind):
+def test_a_missing_spool_is_an_error(usersync, spool_dir, left_behind):
     done = usersync("audit", "spool", "--dir", spool_dir, "--project", "tset")
     assert done.code == 2
     assert "the spool tset does not exist" in done.err
@@ -96,7 +96,7 @@ def test_drain_where_usersync_is_not_installed(usersync, database, spool_dir, le
     assert (done.code, done.json["error"]["code"]) == (1, "US301")
 
 
-def test_refused_events_are_shown_with_their_reason(usersync, spool_dir, left_behind):
+def test_quarantined_events_are_shown_with_their_reason(usersync, spool_dir, left_behind):
     (path,) = spool_dir.glob("test/*.spool")
     with sqlite3.connect(path) as connection:
         connection.execute(
@@ -114,7 +114,7 @@ def test_refused_events_are_shown_with_their_reason(usersync, spool_dir, left_be
     assert "\x1b" not in done.out
 
 
-def test_refused_events_are_handed_in_again(audited, spool_dir):
+def test_quarantined_events_are_retried(audited, spool_dir):
     owner = audited.project.owner
     owner.execute("alter function public.record_audit_events(jsonb) rename to inner_record")
     owner.execute(
@@ -146,7 +146,7 @@ def test_refused_events_are_handed_in_again(audited, spool_dir):
     assert "This database's spool has no quarantined events." in done.out
 
 
-def test_files_that_cannot_be_read_are_named(usersync, spool_dir):
+def test_unreadable_files_are_named(usersync, spool_dir):
     (spool_dir / "test").mkdir(parents=True)
     (spool_dir / "test" / "77-abc.spool").write_bytes(b"no database at all" * 1000)
     (spool_dir / "test" / "78-abc.damaged-1").write_bytes(b"")
@@ -156,7 +156,7 @@ def test_files_that_cannot_be_read_are_named(usersync, spool_dir):
     assert "78-abc.damaged-1" in done.out
 
 
-def test_a_drain_that_could_not_read_a_file_has_not_delivered_everything(audited, spool_dir, left_behind):
+def test_a_drain_with_an_unreadable_file_is_incomplete(audited, spool_dir, left_behind):
     broken = spool_dir / "test" / "77-abc.spool"
     broken.write_bytes(b"no database at all" * 1000)
     broken.chmod(0o600)

@@ -15,7 +15,7 @@ from psycopg import sql
 pytestmark = pytest.mark.newest_server
 
 
-def test_it_follows_and_ends_cleanly_with_ctrl_c(audited):
+def test_tail_follows_and_ends_with_ctrl_c(audited):
     audited.record("product.created", entity=("product", 1))
     with Terminal("audit", "tail", "--every", "0.1", "--dsn", audited.project.database.dsn()) as terminal:
         terminal.wait_for("✓ product.created")
@@ -33,7 +33,7 @@ def test_it_follows_and_ends_cleanly_with_ctrl_c(audited):
 def test_json_lines_while_following(audited, spawn):
     dsn = audited.project.database.dsn()
     process = spawn("audit", "tail", "-n", "0", "--every", "0.1", "--json", "--dsn", dsn)
-    # When the command has begun to look cannot be seen from here, so there is something new until it says so.
+    # The start of the command's first read is not visible, so record events until one is printed.
     while not select.select([process.stdout], [], [], 0.2)[0]:
         audited.record("product.created", metadata={"n": 1})
     document = json.loads(process.stdout.readline())
@@ -60,12 +60,12 @@ def test_an_event_of_a_transaction_that_commits_late_is_shown_once(audited):
         assert [terminal.text.count(name) for name in ("early.one", "late.one", "last.one")] == [1, 1, 1]
 
 
-def test_a_connection_that_is_lost_is_outlasted(audited):
+def test_tail_reconnects_after_a_lost_connection(audited):
     database = audited.project.database
     with Terminal("audit", "tail", "--every", "0.1", "--dsn", database.dsn()) as terminal:
         audited.record("first.one")
         terminal.wait_for("first.one")
-        # Seen on the connection that follows, whichever the first one was seen on.
+        # Printed on the next connection, whichever connection printed the first event.
         audited.record("before.it")
         terminal.wait_for("before.it")
         audited.project.owner.execute(
@@ -81,7 +81,7 @@ def test_a_connection_that_is_lost_is_outlasted(audited):
 
 @contextmanager
 def door(database):
-    """An address that is tried before the server's, each time; yields both, and a queue of who knocked."""
+    """A host that is tried before the server's. Yields both, and a queue of its connections."""
     knocks = queue.Queue()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -98,7 +98,7 @@ def door(database):
     thread.join()
 
 
-def test_an_outage_is_told_of_once_and_its_end_too(audited, cluster):
+def test_start_and_end_of_an_outage_are_reported_once(audited, cluster):
     database = audited.project.database
     audited.record("before.it")
     audited.log.close()
@@ -123,7 +123,7 @@ def test_an_outage_is_told_of_once_and_its_end_too(audited, cluster):
         assert terminal.text.count("warning:") == 1
 
 
-def test_it_ends_with_whoever_reads_it(audited, spawn):
+def test_tail_ends_when_its_reader_ends(audited, spawn):
     audited.record("first.one")
     dsn = audited.project.database.dsn()
     process = spawn("audit", "tail", "--every", "0.1", "--dsn", dsn)

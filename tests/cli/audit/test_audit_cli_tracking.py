@@ -69,13 +69,13 @@ def test_a_table_that_was_altered_since_is_stale(products):
         (["track", "public.audit_logs"], "again, without end"),
     ],
 )
-def test_what_cannot_be_tracked_is_explained(products, arguments, words):
+def test_a_table_that_cannot_be_tracked_is_explained(products, arguments, words):
     done = products(*arguments)
     assert done.code == 2
     assert words in done.err
 
 
-def test_rollback_drops_the_log_only_if_it_is_told_to(audited):
+def test_rollback_drops_the_log_only_on_request(audited):
     audited.record("product.created")
     dsn = audited.project.database.dsn()
     audited.log.close()

@@ -48,13 +48,13 @@ def test_a_point_in_time(text, expected):
         ("2h3m", "not a duration"),
     ],
 )
-def test_what_is_no_point_in_time_is_refused(text, words):
+def test_an_invalid_point_in_time_is_refused(text, words):
     with pytest.raises(ValueError) as refused:
         parse_moment(text, NOW)
     assert words in str(refused.value)
 
 
-def test_what_lies_before_all_time_is_refused():
+def test_a_point_in_time_before_the_year_1_is_refused():
     with pytest.raises(OverflowError):
         parse_period("9999y").before(NOW)
     with pytest.raises(OverflowError):
