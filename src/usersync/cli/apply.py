@@ -303,5 +303,6 @@ def done_line(changes: Sequence[Change]) -> str:
     """The number of changes, by kind, in one line."""
     kinds = Counter(change.subject.split(" ")[0] for change in changes)
     other = len(changes) - kinds["function"] - kinds["trigger"]
-    parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, "other change"))
+    other_word = "other change" if other < len(changes) else "change"
+    parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, other_word))
     return f"{good('Done:')} {', '.join(count(number, word) for number, word in parts if number)}."

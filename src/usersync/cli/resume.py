@@ -39,7 +39,9 @@ class ResumeView:
         state = f"It was paused {self.pause}." if self.pause else "It was not paused."
         yield f"{bold(self.sync.target)}  {good('not paused')}"
         recorded = f"{count(self.retried.counts.examined, 'user')} recorded during the pause"
-        yield from wrap(f"{state} {recorded}, {self.retried.synced:,} in sync now.", width)
+        yield from wrap(
+            f"{state} {recorded[0].upper()}{recorded[1:]}, {self.retried.synced:,} in sync now.", width
+        )
         yield ""
         yield from self.sync.lines(width)
         if self.pending:
