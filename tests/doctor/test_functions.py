@@ -23,7 +23,7 @@ def test_d006_an_edited_function(checked):
         "as 'begin return null; end'"
     )
     found = checked.check_all()
-    assert "somebody edited it" in found["D006"].detail
+    assert "it was edited in the database" in found["D006"].detail
     # CREATE OR REPLACE resets both silently.
     assert "SECURITY INVOKER, and is meant to be SECURITY DEFINER" in found["D007"].detail
     assert "search path" in found["D007"].detail

@@ -151,5 +151,5 @@ def test_an_overload_of_one_of_our_functions(checked):
 
 @pytest.mark.parametrize("table", ["pg_temp.users", "pg_catalog.users", "information_schema.users"])
 def test_a_table_of_postgresqls_own_schemas_is_refused_at_once(table):
-    with pytest.raises(SettingsError, match="in a schema of PostgreSQL's own"):
+    with pytest.raises(SettingsError, match="in a system schema of PostgreSQL"):
         logged({"users_table": table})

@@ -1,4 +1,4 @@
-"""The project of the tests, as its servers call it."""
+"""The Django project of the tests, served over WSGI and ASGI."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def serve(current_user, *resources) -> TestClient:
 
 @pytest.fixture
 def make_client(backend):
-    """A client of an application that checks tokens of ``backend`` and ensures rows through ``dsn``."""
+    """A client of an application with the auth server of ``backend`` and the database of ``dsn``."""
 
     def make(dsn=None, **options) -> TestClient:
         sync = AsyncUserSync(dsn or backend.dsn)

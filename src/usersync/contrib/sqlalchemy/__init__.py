@@ -3,7 +3,7 @@
 ::
 
     engine = create_engine(url)
-    pass_context(engine)  # tables that `usersync audit track` records know the actor
+    pass_context(engine)  # changes that `usersync audit track` records have the actor
 
     track(Product, audit)  # or record them here, in the transaction of the session
 """
